@@ -1,0 +1,216 @@
+"""Every option of a run in one frozen dataclass, and its way to flags and to config.json.
+
+Flags exist only on the command line: everything below it takes a `Config`. This module imports no TensorFlow.
+"""
+
+import dataclasses
+import json
+import os
+
+from cyclegan_tf.errors import UserError
+
+TFDS_NAMES = (
+    "apple2orange",
+    "facades",
+    "horse2zebra",
+    "iphone2dslr_flower",
+    "maps",
+    "monet2photo",
+    "summer2winter_yosemite",
+    "cezanne2photo",
+    "ukiyoe2photo",
+    "vangogh2photo",
+)
+
+
+def _option(default, text, *, choices=None, minimum=None, may_differ=False):
+    """A dataclass field with its flag help, its limits, and whether a resumed run may change it."""
+    metadata = {"help": text, "choices": choices, "minimum": minimum, "may_differ": may_differ}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of a training run; the defaults are those of the CycleGAN authors' code (Zhu et al. 2017, section 7).
+
+    Sizes are in pixels, cadences in steps. `max_steps` and `seed` aside, a value of 0 for a cadence means "only at the
+    end". Fields marked `may_differ` may change when a run is resumed; all others decide the numbers and must match.
+
+    Raises:
+      UserError: a value outside its range, or a combination that cannot work; the message names the flags.
+    """
+
+    # What to train on.
+    dataset: str = _option("demo", "demo, a folder or .zip with trainA and trainB, or one of: " + ", ".join(TFDS_NAMES))
+    data_dir: str = _option(
+        "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
+        may_differ=True,
+    )
+    preprocess: str = _option(
+        "resize_and_crop", "how images become crop_size squares",
+        choices=("resize_and_crop", "crop", "none"),
+    )
+    load_size: int = _option(286, "side that images are resized to before the random crop", minimum=4)
+    crop_size: int = _option(256, "side of the square crops that the networks see", minimum=4)
+    flip: bool = _option(True, "mirror images at random, left to right")
+    cache: str = _option(
+        "auto", "keep decoded, resized images in memory: auto does when they take less than 2 GiB",
+        choices=("auto", "memory", "off"), may_differ=True,
+    )
+
+    # The networks.
+    generator: str = _option("resnet", "generator architecture", choices=("resnet", "unet"))
+    discriminator: str = _option("patch", "discriminator architecture", choices=("patch", "pixel"))
+    ngf: int = _option(64, "filters in the generator's first layer", minimum=1)
+    ndf: int = _option(64, "filters in the discriminator's first layer", minimum=1)
+    n_blocks: int = _option(9, "residual blocks of the ResNet generator (the paper: 9 at 256 px, 6 at 128 px)", minimum=1)
+    n_downs: int = _option(8, "levels of the U-Net generator: 7 is unet_128, 8 is unet_256", minimum=5)
+    n_layers: int = _option(3, "stride-2 layers of the patch discriminator; 3 sees 70x70 px patches", minimum=1)
+    norm: str = _option("instance", "normalization layers", choices=("instance", "batch", "none"))
+    padding: str = _option("reflect", "padding in the residual blocks", choices=("reflect", "replicate", "zero"))
+    dropout: bool = _option(False, "dropout 0.5 in the generator")
+    upsample: str = _option(
+        "transpose", "generator's up-sampling: the authors' transposed convolution, or nearest-neighbour resize and "
+        "convolution, which leaves no checkerboard", choices=("transpose", "resize_conv"),
+    )
+
+    # The objective.
+    gan_mode: str = _option(
+        "lsgan", "adversarial loss; wgangp includes its gradient penalty",
+        choices=("lsgan", "vanilla", "wgangp", "hinge"),
+    )
+    lambda_a: float = _option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
+    lambda_b: float = _option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
+    lambda_identity: float = _option(0.5, "identity loss as a share of lambda_a and lambda_b; 0 leaves it out", minimum=0)
+    pool_size: int = _option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
+
+    # The optimization.
+    batch_size: int = _option(1, "images of each domain in a step", minimum=1)
+    n_epochs: int = _option(100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0)
+    n_epochs_decay: int = _option(100, "epochs over which the learning rate then falls to zero", minimum=0)
+    max_steps: int = _option(
+        0, "length of the run in steps instead of epochs; the learning rate then falls over the same share of it", minimum=0
+    )
+    learning_rate: float = _option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
+    beta_1: float = _option(0.5, "Adam's decay of the mean gradient", minimum=0)
+    beta_2: float = _option(0.999, "Adam's decay of the mean squared gradient", minimum=0)
+    ema_decay: float = _option(
+        0.0, "decay of a moving average of the generators' weights, used for samples, evaluation and export; 0: none",
+        minimum=0,
+    )
+    seed: int = _option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
+
+    # What is written, and when.
+    log_every: int = _option(50, "steps between lines of metrics.jsonl and TensorBoard scalars", minimum=0, may_differ=True)
+    sample_every: int = _option(1000, "steps between sample grids", minimum=0, may_differ=True)
+    checkpoint_every: int = _option(1000, "steps between checkpoints", minimum=0, may_differ=True)
+    keep_checkpoints: int = _option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
+    n_samples: int = _option(4, "rows of a sample grid", minimum=1, may_differ=True)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if self.preprocess == "resize_and_crop" and self.load_size < self.crop_size:
+            raise UserError(
+                f"--load_size={self.load_size} is smaller than --crop_size={self.crop_size}: crops would not fit; "
+                "raise load_size or lower crop_size"
+            )
+        if self.preprocess == "none" and self.batch_size > 1:
+            raise UserError("--preprocess=none keeps every image's own size, which needs --batch_size=1")
+        if not self.max_steps and not self.n_epochs + self.n_epochs_decay:
+            raise UserError("nothing to train: --n_epochs, --n_epochs_decay and --max_steps are all 0")
+        if self.ema_decay >= 1:
+            raise UserError(f"--ema_decay={self.ema_decay} must be below 1")
+
+    def to_json(self):
+        """The options as an indented JSON object, in the order of their definition."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text, where="config.json"):
+        """Reads `to_json`'s text. Options it lacks take their defaults; options it has too many are an error."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{where} is not valid JSON ({error}); restore it or use another --workdir") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{where} holds no JSON object; restore it or use another --workdir")
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise UserError(f"{where} has options this version does not know: {', '.join(unknown)}")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, workdir):
+        """Reads WORKDIR/config.json."""
+        path = os.path.join(workdir, "config.json")
+        if not os.path.exists(path):
+            raise UserError(f"{workdir} is not a run directory: it has no config.json")
+        with open(path, encoding="utf-8") as file:
+            return cls.from_json(file.read(), where=path)
+
+    @classmethod
+    def preset(cls, name, **overrides):
+        """The named preset with `overrides` on top."""
+        return cls(**{**PRESETS[name], **overrides})
+
+
+PRESETS = {
+    "default": {},
+    # Runs end to end in seconds on a CPU; for tests, not for pictures.
+    "tiny": dict(
+        load_size=40, crop_size=32, ngf=4, ndf=4, n_blocks=1, pool_size=4, max_steps=4, log_every=1, sample_every=2,
+        checkpoint_every=2, n_samples=2,
+    ),
+}
+
+
+def _check(field, value):
+    kind = type(field.default)
+    if isinstance(value, int) and kind is float:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"--{field.name}={value!r} must be of type {kind.__name__}")
+    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
+    if choices and value not in choices:
+        raise UserError(f"--{field.name}={value} is none of: {', '.join(choices)}")
+    # Written so that NaN fails too.
+    if minimum is not None and not value >= minimum:
+        raise UserError(f"--{field.name}={value} must be at least {minimum}")
+
+
+def difference(old, new):
+    """Lines "name: old -> new" for the options that decide a run's numbers and differ between two configs."""
+    return [
+        f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
+        for field in dataclasses.fields(Config)
+        if not field.metadata["may_differ"] and getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def define_flags():
+    """Defines one absl flag for each option, and --preset; names already defined are left alone."""
+    from absl import flags
+
+    for field in dataclasses.fields(Config):
+        if field.name in flags.FLAGS:
+            continue
+        text = field.metadata["help"]
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(field.name, field.default, field.metadata["choices"], text)
+        else:
+            define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+                      str: flags.DEFINE_string}[type(field.default)]
+            define(field.name, field.default, text)
+    if "preset" not in flags.FLAGS:
+        flags.DEFINE_enum("preset", "default", sorted(PRESETS), "set of options that the other flags start from")
+
+
+def from_flags(flag_values):
+    """The Config that the command line asks for: the preset, with the flags given explicitly on top."""
+    given = {
+        field.name: flag_values[field.name].value
+        for field in dataclasses.fields(Config)
+        if flag_values[field.name].present
+    }
+    return Config.preset(flag_values.preset, **given)

@@ -1,0 +1,216 @@
+"""Layers and blocks of the networks, with PyTorch's padding, which is the authors'.
+
+Block functions take and return a symbolic tensor (N, H, W, C) and name their layers NAME_conv, NAME_norm, NAME_relu;
+checkpoints and the PyTorch converter know weights by these names.
+"""
+
+import warnings
+
+import tensorflow as tf
+
+keras = tf.keras
+
+_TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")  # The last TensorFlow that tensorflow-addons imports with.
+
+INIT_STDDEV = 0.02  # Paper section 7: weights from N(0, 0.02).
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class ReflectionPadding2D(keras.layers.Layer):
+    """Pads height and width by `padding` pixels on each side, mirrored at the edge pixel, which is not repeated.
+
+    (N, H, W, C) -> (N, H + 2 padding, W + 2 padding, C); H and W must be larger than `padding`.
+    """
+
+    def __init__(self, padding, **kwargs):
+        super().__init__(**kwargs)
+        self.padding = padding
+
+    def call(self, inputs):
+        return tf.pad(inputs, _both_sides(self.padding), mode="REFLECT")
+
+    def compute_output_shape(self, input_shape):
+        return _padded_shape(input_shape, self.padding)
+
+    def get_config(self):
+        return {**super().get_config(), "padding": self.padding}
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class ReplicationPadding2D(keras.layers.Layer):
+    """Pads height and width by one pixel on each side, a copy of the edge pixel: (N, H, W, C) -> (N, H+2, W+2, C)."""
+
+    def call(self, inputs):
+        # One pixel of SYMMETRIC padding is the edge pixel itself.
+        return tf.pad(inputs, _both_sides(1), mode="SYMMETRIC")
+
+    def compute_output_shape(self, input_shape):
+        return _padded_shape(input_shape, 1)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class DifferentiableInstanceNormalization(keras.layers.Layer):
+    """Instance normalization without weights whose second derivative is right; for the gradient penalty.
+
+    (x - mean) / sqrt(var + epsilon), mean and biased variance over H and W of each image and channel. The libraries'
+    layers use `tf.nn.moments`, which stops the gradient at the mean: right the first time, wrong the second.
+    """
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def call(self, inputs):
+        centered = inputs - tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
+        variance = tf.reduce_mean(tf.square(centered), axis=(1, 2), keepdims=True)
+        return centered * tf.math.rsqrt(variance + self.epsilon)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalization with PyTorch's running variance, which takes the unbiased batch variance.
+
+    Keras feeds the biased one: at 1 x 1 pixel and batch 2 that is half as large.
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None):
+        if not training:
+            return super().call(inputs, training=False)
+        mean, variance = tf.nn.moments(inputs, axes=(0, 1, 2))
+        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)
+        self._follow(self.moving_mean, mean)
+        self._follow(self.moving_variance, variance * count / tf.maximum(count - 1, 1))
+        return tf.nn.batch_normalization(inputs, mean, variance, self.beta, self.gamma, self.epsilon)
+
+    def _follow(self, running, value):
+        running.assign(running * self.momentum + value * (1 - self.momentum))
+
+
+def instance_normalization(name, second_derivative=False):
+    """Instance normalization without scale and offset, epsilon 1e-5: the library layer of the installed stack.
+
+    tensorflow-addons' where it exists (TensorFlow 2.15), Keras's GroupNormalization with one group per channel
+    elsewhere. Both compute (x - mean) / sqrt(var + 1e-5), mean and biased variance over H and W of each image and
+    channel, and have no weights.
+
+    Args:
+      name: the layer's name.
+      second_derivative: True where a gradient penalty differentiates twice, which the library layers get wrong.
+    """
+    if second_derivative:
+        return DifferentiableInstanceNormalization(name=name)
+    if _TENSORFLOW_ADDONS:
+        return _import_addons().layers.InstanceNormalization(epsilon=1e-5, center=False, scale=False, name=name)
+    return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, center=False, scale=False, name=name)
+
+
+def normalize(x, name, norm, second_derivative=False):
+    """Applies the normalization called `norm` (instance, batch or none) as layer NAME_norm."""
+    if norm == "instance":
+        return instance_normalization(f"{name}_norm", second_derivative)(x)
+    if norm == "batch":
+        # PyTorch's initialization in the authors' code: scale N(1, 0.02), offset 0.
+        scale = keras.initializers.RandomNormal(mean=1.0, stddev=INIT_STDDEV)
+        return BatchNormalization(gamma_initializer=scale, name=f"{name}_norm")(x)
+    return x
+
+
+def pad(x, name, padding, mode):
+    """Pads (N, H, W, C) by `padding` pixels on each side; `mode` is zero, reflect or replicate (one pixel)."""
+    if mode == "reflect":
+        return ReflectionPadding2D(padding, name=f"{name}_pad")(x)
+    if mode == "replicate":
+        return ReplicationPadding2D(name=f"{name}_pad")(x)
+    return keras.layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
+
+
+def conv(x, name, filters, kernel, stride=1, padding=0, padding_mode="zero", bias=True):
+    """Convolution with `padding` pixels on both sides, as PyTorch pads.
+
+    TensorFlow's "same" would pad a stride-2 convolution of even size at the end only, which is another network.
+    """
+    if padding:
+        x = pad(x, name, padding, padding_mode)
+    return keras.layers.Conv2D(
+        filters, kernel, stride, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
+    )(x)
+
+
+def transposed_conv(x, name, filters, kernel, bias=True):
+    """Transposed convolution of stride 2 that doubles height and width exactly.
+
+    PyTorch's ConvTranspose2d with padding 1, and output_padding 1 if `kernel` is 3, 0 if it is 4: the whole adjoint,
+    2 H + kernel - 2 pixels high, less one pixel at the beginning and `kernel` - 3 at the end.
+    """
+    x = keras.layers.Conv2DTranspose(
+        filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
+    )(x)
+    return keras.layers.Cropping2D(((1, kernel - 3), (1, kernel - 3)), name=f"{name}_crop")(x)
+
+
+def upsample(x, name, filters, mode, bias=True):
+    """Doubles height and width: (N, H, W, C) -> (N, 2 H, 2 W, filters).
+
+    `mode` transpose is the authors' 3x3 transposed convolution; resize_conv repeats pixels and convolves (3x3,
+    reflection padding), which leaves no checkerboard (Odena et al. 2016).
+    """
+    if mode == "transpose":
+        return transposed_conv(x, name, filters, 3, bias)
+    x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_resize")(x)
+    return conv(x, name, filters, 3, padding=1, padding_mode="reflect", bias=bias)
+
+
+def relu(x, name):
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def leaky_relu(x, name):
+    """max(x, 0.2 x)."""
+    return keras.layers.Activation(_leaky_relu, name=f"{name}_leaky_relu")(x)
+
+
+def residual_block(x, name, norm, padding_mode, dropout=False):
+    """x + norm(conv(relu(norm(conv(x))))), two 3x3 convolutions of the same width; no activation after the sum."""
+    filters, bias = x.shape[-1], norm == "instance"
+    y = conv(x, f"{name}a", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
+    y = relu(normalize(y, f"{name}a", norm), f"{name}a")
+    if dropout:
+        y = keras.layers.Dropout(0.5, name=f"{name}_dropout")(y)
+    y = conv(y, f"{name}b", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
+    return keras.layers.Add(name=f"{name}_add")([x, normalize(y, f"{name}b", norm)])
+
+
+def _initializer():
+    return keras.initializers.RandomNormal(stddev=INIT_STDDEV)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+def _leaky_relu(x):
+    # The layer's argument for the slope has another name in Keras 2 than in Keras 3.
+    return tf.nn.leaky_relu(x, alpha=0.2)
+
+
+def _both_sides(padding):
+    return [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+
+
+def _padded_shape(shape, padding):
+    batch, height, width, channels = shape
+    return (batch, height and height + 2 * padding, width and width + 2 * padding, channels)
+
+
+def _import_addons():
+    """tensorflow-addons, without the end-of-life notice that it prints at import."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*TensorFlow Addons", category=UserWarning)
+        import tensorflow_addons
+    return tensorflow_addons

@@ -1,0 +1,53 @@
+"""Discriminators: Keras functional builders, with the authors' architecture (paper, appendix 7.2).
+
+All map images (N, H, W, in) in [-1, 1] to a map of raw scores, one for each overlapping patch; no sigmoid.
+"""
+
+from cyclegan_tf import layers
+
+keras = layers.keras
+
+
+def patch_discriminator(
+    input_channels=3, ndf=64, n_layers=3, norm="instance", second_derivative=False, name="patch_discriminator",
+):
+    """The PatchGAN: C64-C128-C256-C512 and a one-channel head, all 4x4; with n_layers 3 each score sees 70x70 px.
+
+    (N, 256, 256, in) -> (N, 30, 30, 1) with n_layers 3: every stride-2 layer halves, the last two each lose one row.
+
+    Args:
+      ndf: filters of the first layer; layer i has ndf * min(2^i, 8).
+      n_layers: stride-2 layers; one more of stride 1 and the head follow.
+      norm: instance, batch or none, in all but the first layer and the head. Without instance norm the normalized
+        convolutions have no bias.
+      second_derivative: build it so that a gradient penalty through it is right.
+    """
+    bias = norm == "instance"
+    inputs = keras.Input((None, None, input_channels))
+    x = layers.conv(inputs, "layer0", ndf, 4, stride=2, padding=1)  # (N, H/2, W/2, ndf)
+    x = layers.leaky_relu(x, "layer0")
+    for i in range(1, n_layers + 1):
+        stride = 2 if i < n_layers else 1
+        x = layers.conv(x, f"layer{i}", ndf * min(2**i, 8), 4, stride, padding=1, bias=bias)
+        x = layers.leaky_relu(layers.normalize(x, f"layer{i}", norm, second_derivative), f"layer{i}")
+    x = layers.conv(x, "head", 1, 4, padding=1)  # (N, H/2^n_layers - 2, W/2^n_layers - 2, 1)
+    return keras.Model(inputs, _float32(x), name=name)
+
+
+def pixel_discriminator(
+    input_channels=3, ndf=64, norm="instance", second_derivative=False, name="pixel_discriminator",
+):
+    """A score for every pixel from its own color: 1x1 convolutions of ndf, 2 ndf and 1 filters (Isola et al. 2017).
+
+    (N, H, W, in) -> (N, H, W, 1). The first convolution always has a bias, the other two only with instance norm.
+    """
+    bias = norm == "instance"
+    inputs = keras.Input((None, None, input_channels))
+    x = layers.leaky_relu(layers.conv(inputs, "layer0", ndf, 1), "layer0")
+    x = layers.normalize(layers.conv(x, "layer1", 2 * ndf, 1, bias=bias), "layer1", norm, second_derivative)
+    x = layers.conv(layers.leaky_relu(x, "layer1"), "head", 1, 1, bias=bias)
+    return keras.Model(inputs, _float32(x), name=name)
+
+
+def _float32(x):
+    return keras.layers.Activation("linear", name="scores", dtype="float32")(x)
