@@ -1,0 +1,28 @@
+"""What all command lines share: quiet TensorFlow, one-line errors, exit statuses."""
+
+import logging
+import os
+import sys
+
+from cyclegan_tf.errors import UserError
+
+
+def run(main):
+    """Runs absl `main(argv)`; a UserError becomes one line on stderr and exit status 2."""
+    from absl import app
+
+    # TensorFlow reads this when it is imported; its notes on CPU features and missing GPUs are not errors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def guarded(argv):
+        logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+        logging.getLogger("cyclegan_tf").setLevel(logging.INFO)
+        try:
+            if len(argv) > 1:
+                raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; options start with -- (see --help)")
+            return main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    app.run(guarded)

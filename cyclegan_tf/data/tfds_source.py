@@ -1,0 +1,87 @@
+"""The ten unpaired sets of the CycleGAN authors, through tensorflow-datasets, as random access to encoded bytes."""
+
+import functools
+import os
+import threading
+import urllib.error
+import urllib.request
+
+from cyclegan_tf.data.sources import ImageList, UnpairedImages
+from cyclegan_tf.errors import UserError
+
+_PROBE_SECONDS = 6
+
+
+def open_tfds(name, data_dir=""):
+    """The TFDS set cycle_gan/`name`, downloaded and prepared first where that has not been done.
+
+    Prepared once into `data_dir` (or TFDS's default folder). An archive `name`.zip in `data_dir` takes the place of the
+    download; TFDS checks its checksum.
+
+    Raises:
+      UserError: it is not prepared, there is no archive, and the download cannot be had; or the archive is not the one
+        that TFDS knows.
+    """
+    import tensorflow_datasets as tfds
+
+    # The one file format with random access.
+    builder = tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
+    if not builder.is_prepared():
+        _prepare(tfds, builder, name, data_dir)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    lists = {}
+    for split in ("trainA", "trainB", "testA", "testB"):
+        source = builder.as_data_source(split, decoders=decoders) if split in builder.info.splits else []
+        # Names carry the split: equal indices in testA and testB are no pair.
+        names = [f"{split}/{index:05d}" for index in range(len(source))]
+        lists[split] = ImageList(f"{name} {split}", names, functools.partial(_image_bytes, source))
+    return UnpairedImages(lists["trainA"], lists["trainB"], lists["testA"], lists["testB"])
+
+
+def _image_bytes(source, index):
+    return source[index]["image"]
+
+
+def _prepare(tfds, builder, name, data_dir):
+    url = next(url for url in builder.url_infos if url.endswith(f"/{name}.zip"))
+    archives = [os.path.join(data_dir or ".", f"{name}.zip")]
+    if not data_dir:
+        archives.append(os.path.expanduser(f"~/tensorflow_datasets/downloads/manual/{name}.zip"))
+    archive = next((path for path in archives if os.path.isfile(path)), None)
+    if archive is None:
+        reason = _unreachable(url)
+        if reason:
+            raise UserError(
+                f"cannot download {url}: {reason}. Three ways on: put {name}.zip into a folder and give it as "
+                "--data_dir, train on your own folder with --dataset=FOLDER, or use --dataset=demo"
+            )
+    manual_dir = os.path.dirname(os.path.abspath(archive)) if archive else None
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    except NonMatchingChecksumError as error:
+        raise UserError(f"{archive or url} is not the archive that TFDS knows, its checksum differs: {error}") from error
+    except tfds.download.DownloadError as error:
+        raise UserError(f"download of {url} failed: {error}; start again to retry, or use --dataset=demo") from error
+
+
+def _unreachable(url):
+    """Why `url` does not answer, or an empty string; decides within seconds, where TFDS retries for minutes."""
+    reason = [f"no answer within {_PROBE_SECONDS} s"]
+
+    def probe():
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):
+                reason[0] = ""
+        except urllib.error.URLError as error:
+            reason[0] = str(error.reason)
+        except OSError as error:
+            reason[0] = str(error)
+
+    # A thread, because the timeout of urlopen does not bound the look-up of the name.
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(_PROBE_SECONDS + 1)
+    return reason[0]

@@ -1,0 +1,98 @@
+"""Translating images with a trained generator: any size, three forms of image, one module that SavedModels hold too."""
+
+import os
+
+import tensorflow as tf
+
+from cyclegan_tf import checkpoints, images, models
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+
+DIRECTIONS = {"a2b": "gen_ab", "b2a": "gen_ba"}
+
+
+class Translator(tf.Module):
+    """One direction of a CycleGAN as three functions of a batch; translations have their image's height and width.
+
+    A network that halves its images needs sizes that are multiples of a power of two: others are continued by
+    reflection at the bottom and the right, and the translation is cropped.
+
+    Args:
+      generator: Keras model.
+      multiple: sizes that are multiples of this need no continuation.
+      minimum: smallest height and width that the generator takes.
+    """
+
+    def __init__(self, generator, multiple, minimum):
+        super().__init__()
+        self._generator = generator
+        self._multiple = multiple
+        self._minimum = minimum
+        channels = generator.input_shape[-1]
+        self.float_images = tf.function(
+            self._float_images, input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32, name="images")]
+        )
+        self.uint8_images = tf.function(
+            self._uint8_images, input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")]
+        )
+        self.encoded_images = tf.function(
+            self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
+        )
+
+    def _float_images(self, images):
+        """float32 (N, H, W, C) in [-1, 1] -> the same."""
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        images = tf.gather(images, self._continued(height), axis=1)
+        images = tf.gather(images, self._continued(width), axis=2)
+        return {"images": self._generator(images, training=False)[:, :height, :width]}
+
+    def _continued(self, size):
+        """Indices 0 .. size - 1, mirrored at the end up to the next size that the generator takes."""
+        whole = -(-tf.maximum(size, self._minimum) // self._multiple) * self._multiple
+        index = tf.range(whole)
+        return tf.where(index < size, index, tf.maximum(2 * (size - 1) - index, 0))
+
+    def _uint8_images(self, images_):
+        """uint8 (N, H, W, C) -> uint8 (N, H, W, C)."""
+        return {"images": images.to_uint8(self._float_images(images.to_float(images_))["images"])}
+
+    def _encoded_images(self, image_bytes):
+        """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
+
+        def translate(data):
+            image = tf.io.decode_image(data, channels=3, expand_animations=False)
+            image.set_shape((None, None, 3))
+            return tf.io.encode_png(self._uint8_images(image[tf.newaxis])["images"][0])
+
+        return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
+
+
+def translators(config, generators):
+    """A `Translator` for each direction, a2b and b2a, of generators by the names gen_ab and gen_ba."""
+    return {direction: translator(config, generators[name]) for direction, name in DIRECTIONS.items()}
+
+
+def translator(config, generator):
+    """The `Translator` of a generator that was built from `config`."""
+    multiple = models.size_multiple(config)
+    # Reflection by 3 pixels in the stem needs 4, by 1 pixel in the blocks at a quarter of the size needs 8.
+    return Translator(generator, multiple, minimum=max(multiple, 8))
+
+
+def load_run(workdir, direction="a2b"):
+    """The `Translator` of a run directory's newest checkpoint, averaged weights where it has them.
+
+    Raises:
+      UserError: it is no run directory, or has no checkpoint that can be read.
+    """
+    config = Config.load(workdir)
+    found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
+    if found is None:
+        raise UserError(f"{workdir} has no checkpoint yet")
+    path, arrays = found
+    name = DIRECTIONS[direction]
+    generator = models.build_generator(config, name)
+    prefix = f"{'average' if config.ema_decay else 'network'}/{name}/"
+    weights = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+    checkpoints.assign(models.named_weights(generator), weights, path)
+    return translator(config, generator)

@@ -1,0 +1,1 @@
+"""Measures of translated images, one file each."""

@@ -1,0 +1,51 @@
+"""SavedModels of both generators, for any process that has TensorFlow."""
+
+import contextlib
+import os
+import shutil
+
+import tensorflow as tf
+
+
+def export(translators, folder):
+    """Writes FOLDER/a2b and FOLDER/b2a, each beside its place and then renamed; returns their paths.
+
+    Signatures, of images of any height and width:
+      serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, the same.
+      translate: `images` uint8 (N, H, W, C) -> `images`, the same.
+      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings.
+
+    Args:
+      translators: `inference.Translator`s by the directions a2b and b2a.
+    """
+    paths = []
+    for direction, translator in translators.items():
+        path = os.path.join(folder, direction)
+        temporary, old = f"{path}.tmp", f"{path}.old"
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        signatures = {
+            "serving_default": translator.float_images,
+            "translate": translator.uint8_images,
+            "translate_bytes": translator.encoded_images,
+        }
+        with _quiet():
+            tf.saved_model.save(translator, temporary, signatures=signatures)
+        if os.path.exists(path):
+            os.rename(path, old)
+        os.rename(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+        paths.append(path)
+    return paths
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Hides TensorFlow's notes on renamed inputs and internal functions, which every Keras model causes."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

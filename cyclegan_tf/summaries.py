@@ -1,0 +1,106 @@
+"""What a run reports: TensorBoard events, metrics.jsonl, and sample grids."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from cyclegan_tf import images
+
+
+class Reporter:
+    """Writes a run's numbers and pictures; opened again at step k, it forgets what was reported after k.
+
+    metrics.jsonl holds only what (seed, step) determines, so that two equal runs write equal files; speeds and times go
+    to TensorBoard.
+
+    Args:
+      workdir: the run directory.
+      config: its Config, shown in TensorBoard's text tab.
+      step: the step that the run goes on from; 0 for a new one.
+    """
+
+    def __init__(self, workdir, config, step):
+        self._path = os.path.join(workdir, "metrics.jsonl")
+        _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
+        self._file = open(self._path, "a", encoding="utf-8")
+        self._samples = os.path.join(workdir, "samples")
+        os.makedirs(self._samples, exist_ok=True)
+        self._board = tf.summary.create_file_writer(workdir)
+        with self._board.as_default(step):
+            rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
+            tf.summary.text("config", "\n".join(["| option | value |", "|---|---|", *rows]))
+
+    def record(self, step, kind, values):
+        """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
+
+        Args:
+          kind: "train", "epoch" or "test".
+          values: floats by name.
+        """
+        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self._file.flush()
+        self.scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
+
+    def scalars(self, step, values):
+        """TensorBoard scalars only."""
+        with self._board.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def sample(self, step, grid):
+        """Writes samples/step-NNNNNN.png and shows it in TensorBoard; `grid` is uint8 (H, W, 3)."""
+        path = os.path.join(self._samples, f"step-{step:06d}.png")
+        with open(path + ".tmp", "wb") as file:
+            file.write(images.encode_png(grid))
+        os.replace(path + ".tmp", path)
+        with self._board.as_default(step):
+            tf.summary.image("samples", grid[np.newaxis])
+
+    def close(self):
+        self._file.close()
+        self._board.close()
+
+
+def _keep_records(path, wanted):
+    """Rewrites a .jsonl file with the records that are `wanted`; a line that a crash left unfinished is dropped."""
+    if not os.path.exists(path):
+        return
+    kept = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if wanted(record):
+                kept.append(line)
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.writelines(kept)
+    os.replace(path + ".tmp", path)
+
+
+def read_records(path):
+    """The records of a metrics.jsonl, a list of dicts."""
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+class RunningMeans:
+    """Means of named values over the steps of an epoch, kept as sums that a checkpoint can hold."""
+
+    def __init__(self, sums=None):
+        self.sums = dict(sums or {})
+
+    def add(self, values):
+        for name, value in {**values, "count": 1.0}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take(self):
+        """The means so far; starts again."""
+        count = self.sums.pop("count", 1.0)
+        means = {name: value / count for name, value in self.sums.items()}
+        self.sums = {}
+        return means

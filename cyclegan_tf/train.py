@@ -1,0 +1,41 @@
+"""Trains a CycleGAN.
+
+  python -m cyclegan_tf.train --dataset=demo --flagfile=experiments/demo.flags
+  python -m cyclegan_tf.train --dataset=horse2zebra
+
+The run directory (--workdir, default runs/NAME) then holds sample grids, metrics, checkpoints and two SavedModels. Start
+the same command again to go on with a run that was interrupted. Watch it with: tensorboard --logdir=runs
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from cyclegan_tf import command_line
+from cyclegan_tf import config as config_lib
+
+config_lib.define_flags()
+flags.adopt_module_key_flags(config_lib)
+_WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default runs/ and the name of the dataset")
+
+
+def main(argv):
+    """Parses the flags into a Config and trains it."""
+    del argv
+    config = config_lib.from_flags(flags.FLAGS)
+    name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
+    workdir = _WORKDIR.value or os.path.join("runs", name)
+
+    from cyclegan_tf import trainer  # Imports TensorFlow, which --help can do without.
+
+    try:
+        trainer.train(config, workdir)
+    except trainer.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.status
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,144 @@
+"""CycleGAN: four networks, four optimizers, two pools, and the compiled training step (paper sections 3 and 4)."""
+
+import tensorflow as tf
+
+from cyclegan_tf import losses, models
+from cyclegan_tf.image_pool import ImagePool
+
+keras = tf.keras
+
+GENERATORS = ("gen_ab", "gen_ba")
+DISCRIMINATORS = ("disc_a", "disc_b")
+
+
+def adam(config):
+    """The optimizer of one network: Adam with the authors' epsilon of 1e-8 (Keras's default is 1e-7)."""
+    return keras.optimizers.Adam(config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=1e-8)
+
+
+class CycleGAN:
+    """The networks of a run and everything that changes while they train.
+
+    Attributes:
+      networks: gen_ab (A -> B), gen_ba, disc_a (is it a real A?), disc_b: Keras models by name.
+      optimizers: one Adam for each network, by the same names.
+      pools: `ImagePool` of fake_a and fake_b.
+      averages: moving averages of the generators, by their names; empty without `ema_decay`.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        self.networks = {name: models.build_generator(config, name) for name in GENERATORS}
+        self.networks |= {name: models.build_discriminator(config, name) for name in DISCRIMINATORS}
+        self.optimizers = {name: adam(config) for name in self.networks}
+        for name, optimizer in self.optimizers.items():
+            optimizer.build(self.networks[name].trainable_variables)
+        self.pools = {
+            name: ImagePool(config.pool_size, seed=2 * config.seed + i) for i, name in enumerate(("fake_a", "fake_b"))
+        }
+        self.averages = {}
+        if config.ema_decay:
+            self.averages = {name: models.build_generator(config, name) for name in GENERATORS}
+            for name, average in self.averages.items():
+                average.set_weights(self.networks[name].get_weights())
+        # A batch norm's statistics are of the whole batch: then calls may not be joined.
+        self._join_calls = config.norm != "batch"
+        self.train_step = tf.function(self._train_step, reduce_retracing=True)
+
+    @property
+    def generators(self):
+        """The generators to use: the averaged ones where there are such."""
+        return self.averages or {name: self.networks[name] for name in GENERATORS}
+
+    def set_learning_rate(self, value):
+        for optimizer in self.optimizers.values():
+            optimizer.learning_rate.assign(value)
+
+    def _train_step(self, real_a, real_b):
+        """One update of all four networks on batches (N, H, W, 3) in [-1, 1]; returns float32 scalars by name.
+
+        The four updates are simultaneous. That equals the authors' generators-first order: the discriminators learn
+        from fakes made before the update, and the generators' loss never sees the updated discriminators.
+        """
+        config, nets = self.config, self.networks
+        with tf.GradientTape(persistent=True) as tape:
+            fake_b, same_b = self._translate(nets["gen_ab"], real_a, real_b)  # (N, H, W, 3) each
+            fake_a, same_a = self._translate(nets["gen_ba"], real_b, real_a)
+            cycled_a = nets["gen_ba"](fake_b, training=True)
+            cycled_b = nets["gen_ab"](fake_a, training=True)
+            scalars = {
+                "loss/gen_ab": losses.generator_loss(config.gan_mode, nets["disc_b"](fake_b, training=True)),
+                "loss/gen_ba": losses.generator_loss(config.gan_mode, nets["disc_a"](fake_a, training=True)),
+                "loss/cycle_a": config.lambda_a * losses.l1_loss(cycled_a, real_a),
+                "loss/cycle_b": config.lambda_b * losses.l1_loss(cycled_b, real_b),
+            }
+            if config.lambda_identity:
+                # As the authors weight them: gen_ba keeps A, which is measured against lambda_a.
+                weight_a, weight_b = (config.lambda_identity * w for w in (config.lambda_a, config.lambda_b))
+                scalars["loss/identity_a"] = weight_a * losses.l1_loss(same_a, real_a)
+                scalars["loss/identity_b"] = weight_b * losses.l1_loss(same_b, real_b)
+            scalars["loss/generators"] = tf.add_n(list(scalars.values()))
+            scalars |= self._discriminator_loss("a", real_a, self._pooled("fake_a", fake_a))
+            scalars |= self._discriminator_loss("b", real_b, self._pooled("fake_b", fake_b))
+
+        objectives = {name: scalars["loss/generators"] for name in GENERATORS}
+        objectives |= {name: scalars[f"loss/{name}"] for name in DISCRIMINATORS}
+        scalars |= self._update(tape, objectives)
+        if self.averages:
+            self._follow_averages()
+        return scalars
+
+    def _translate(self, generator, source, target):
+        """The translation of `source` and, if the identity loss is on, that of `target`, else None."""
+        if not self.config.lambda_identity:
+            return generator(source, training=True), None
+        if not self._join_calls:
+            return generator(source, training=True), generator(target, training=True)
+        return tf.split(generator(tf.concat([source, target], axis=0), training=True), 2)
+
+    def _pooled(self, name, fake):
+        """What the pool gives back for `fake`; through NumPy, so no gradient flows to the generators."""
+        if self.pools[name].size == 0:
+            return tf.stop_gradient(fake)
+        pooled = tf.numpy_function(self.pools[name].query, [fake], fake.dtype)
+        pooled.set_shape(fake.shape)
+        return pooled
+
+    def _discriminator_loss(self, domain, real, fake):
+        """1/2 (loss on real + loss on fake), plus the gradient penalty of wgangp; and the mean scores of both."""
+        config, discriminator = self.config, self.networks[f"disc_{domain}"]
+        if self._join_calls:
+            on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0), training=True), 2)
+        else:
+            on_real, on_fake = discriminator(real, training=True), discriminator(fake, training=True)
+        loss = 0.5 * (
+            losses.discriminator_real_loss(config.gan_mode, on_real)
+            + losses.discriminator_fake_loss(config.gan_mode, on_fake)
+        )
+        if config.gan_mode == "wgangp":
+            iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
+            seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
+            alpha = tf.random.stateless_uniform(tf.shape(real)[:1], seed)
+            loss += losses.gradient_penalty(lambda x: discriminator(x, training=True), real, fake, alpha)
+        return {
+            f"loss/disc_{domain}": loss,
+            f"score/real_{domain}": tf.reduce_mean(on_real),
+            f"score/fake_{domain}": tf.reduce_mean(on_fake),
+        }
+
+    def _update(self, tape, objectives):
+        """Applies to each network the gradient of its objective; returns the gradients' norms."""
+        # All gradients first: an update must not change what another gradient is taken of.
+        variables = {name: self.networks[name].trainable_variables for name in objectives}
+        gradients = {name: tape.gradient(loss, variables[name]) for name, loss in objectives.items()}
+        for name, gradient in gradients.items():
+            self.optimizers[name].apply_gradients(zip(gradient, variables[name], strict=True))
+        return {f"grad_norm/{name}": tf.linalg.global_norm(gradient) for name, gradient in gradients.items()}
+
+    def _follow_averages(self):
+        """average <- d average + (1 - d) weight, where d rises to `ema_decay` as (1 + t) / (10 + t)."""
+        step = tf.cast(self.optimizers["gen_ab"].iterations, tf.float32)
+        decay = tf.minimum(self.config.ema_decay, (1.0 + step) / (10.0 + step))
+        for name, average in self.averages.items():
+            for mean, weight in zip(average.weights, self.networks[name].weights, strict=True):
+                mean.assign(decay * mean + (1.0 - decay) * weight)
