@@ -4,6 +4,8 @@ Predictions are a discriminator's raw outputs (no sigmoid), of any shape; images
 a scalar, computed and returned in float32.
 """
 
+from functools import partial
+
 import tensorflow as tf
 
 
@@ -22,22 +24,28 @@ def _squared_distance(prediction, target):
     return _mean(tf.square(tf.cast(prediction, tf.float32) - target))
 
 
+def _negative_mean(prediction):
+    return -_mean(prediction)
+
+
+def _hinge(prediction, sign):
+    return _mean(tf.nn.relu(1.0 - sign * prediction))
+
+
 # Each mode: (loss of the discriminator on real images, on generated ones, loss of the generator).
 _ADVERSARIAL = {
-    # mean (D(x) - 1)^2 and mean D(G(x))^2; Mao et al. 2017, used by the paper in section 3.1.
+    # mean (D(x) - 1)^2 and mean D(G(x))^2; generator mean (D(G(x)) - 1)^2. Mao et al. 2017, as in paper section 3.1.
     "lsgan": (
-        lambda p: _squared_distance(p, 1.0), lambda p: _squared_distance(p, 0.0), lambda p: _squared_distance(p, 1.0),
+        partial(_squared_distance, target=1.0),
+        partial(_squared_distance, target=0.0),
+        partial(_squared_distance, target=1.0),
     ),
     # -mean log s(D(x)) and -mean log(1 - s(D(G(x)))); generator -mean log s(D(G(x))). Paper equation 1.
-    "vanilla": (
-        lambda p: _cross_entropy(p, 1.0), lambda p: _cross_entropy(p, 0.0), lambda p: _cross_entropy(p, 1.0),
-    ),
-    # -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; needs `gradient_penalty`.
-    "wgangp": (lambda p: -_mean(p), _mean, lambda p: -_mean(p)),
+    "vanilla": (partial(_cross_entropy, label=1.0), partial(_cross_entropy, label=0.0), partial(_cross_entropy, label=1.0)),
+    # -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; wants `gradient_penalty` too.
+    "wgangp": (_negative_mean, _mean, _negative_mean),
     # mean max(0, 1 - D(x)) and mean max(0, 1 + D(G(x))); generator -mean D(G(x)). Miyato et al. 2018.
-    "hinge": (
-        lambda p: _mean(tf.nn.relu(1.0 - p)), lambda p: _mean(tf.nn.relu(1.0 + p)), lambda p: -_mean(p),
-    ),
+    "hinge": (partial(_hinge, sign=1.0), partial(_hinge, sign=-1.0), _negative_mean),
 }
 
 

@@ -37,5 +37,10 @@ def main(argv):
     return 0
 
 
-if __name__ == "__main__":
+def console():
+    """Entry point of the console script cyclegan-train."""
     command_line.run(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -43,7 +43,7 @@ class CycleGAN:
                 average.set_weights(self.networks[name].get_weights())
         # A batch norm's statistics are of the whole batch: then calls may not be joined.
         self._join_calls = config.norm != "batch"
-        self.train_step = tf.function(self._train_step, reduce_retracing=True)
+        self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
 
     @property
     def generators(self):
@@ -81,7 +81,7 @@ class CycleGAN:
             scalars |= self._discriminator_loss("a", real_a, self._pooled("fake_a", fake_a))
             scalars |= self._discriminator_loss("b", real_b, self._pooled("fake_b", fake_b))
 
-        objectives = {name: scalars["loss/generators"] for name in GENERATORS}
+        objectives = dict.fromkeys(GENERATORS, scalars["loss/generators"])
         objectives |= {name: scalars[f"loss/{name}"] for name in DISCRIMINATORS}
         scalars |= self._update(tape, objectives)
         if self.averages:
