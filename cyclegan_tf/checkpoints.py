@@ -1,8 +1,8 @@
 """Checkpoints: everything the next step depends on, in one .npz file that is written beside and renamed.
 
-A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own order),
-pool/fake_a/images, pool/fake_a/random, epoch/NAME, step. NumPy alone reads it, and network weights go from either stack
-to the other. Each array has a checksum (the zip's CRC-32), so a damaged file is noticed when it is read.
+A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
+order), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step. NumPy alone reads it, and network weights go from
+either stack to the other. Each array has a checksum (the zip's CRC-32), so a damaged file is noticed when it is read.
 """
 
 import os
@@ -109,7 +109,7 @@ def newest(folder, report=print):
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
     if candidates:
-        raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged; move the folder away to start anew")
+        raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged; move it away to start anew")
     return None
 
 

@@ -63,7 +63,7 @@ class Config:
     discriminator: str = _option("patch", "discriminator architecture", choices=("patch", "pixel"))
     ngf: int = _option(64, "filters in the generator's first layer", minimum=1)
     ndf: int = _option(64, "filters in the discriminator's first layer", minimum=1)
-    n_blocks: int = _option(9, "residual blocks of the ResNet generator (the paper: 9 at 256 px, 6 at 128 px)", minimum=1)
+    n_blocks: int = _option(9, "residual blocks of the ResNet generator (paper: 9 at 256 px, 6 at 128 px)", minimum=1)
     n_downs: int = _option(8, "levels of the U-Net generator: 7 is unet_128, 8 is unet_256", minimum=5)
     n_layers: int = _option(3, "stride-2 layers of the patch discriminator; 3 sees 70x70 px patches", minimum=1)
     norm: str = _option("instance", "normalization layers", choices=("instance", "batch", "none"))
@@ -81,15 +81,20 @@ class Config:
     )
     lambda_a: float = _option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
     lambda_b: float = _option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
-    lambda_identity: float = _option(0.5, "identity loss as a share of lambda_a and lambda_b; 0 leaves it out", minimum=0)
+    lambda_identity: float = _option(0.5, "identity loss, as a share of lambda_a and lambda_b; 0: none", minimum=0)
     pool_size: int = _option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
 
     # The optimization.
     batch_size: int = _option(1, "images of each domain in a step", minimum=1)
-    n_epochs: int = _option(100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0)
-    n_epochs_decay: int = _option(100, "epochs over which the learning rate then falls to zero", minimum=0)
+    n_epochs: int = _option(
+        100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0, may_differ=True
+    )
+    n_epochs_decay: int = _option(
+        100, "epochs over which the learning rate then falls to zero", minimum=0, may_differ=True
+    )
     max_steps: int = _option(
-        0, "length of the run in steps instead of epochs; the learning rate then falls over the same share of it", minimum=0
+        0, "length of the run in steps instead of epochs; the learning rate then falls over the same share of it",
+        minimum=0, may_differ=True,
     )
     learning_rate: float = _option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
     beta_1: float = _option(0.5, "Adam's decay of the mean gradient", minimum=0)
@@ -101,7 +106,9 @@ class Config:
     seed: int = _option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
 
     # What is written, and when.
-    log_every: int = _option(50, "steps between lines of metrics.jsonl and TensorBoard scalars", minimum=0, may_differ=True)
+    log_every: int = _option(
+        50, "steps between lines of metrics.jsonl and TensorBoard scalars", minimum=0, may_differ=True
+    )
     sample_every: int = _option(1000, "steps between sample grids", minimum=0, may_differ=True)
     checkpoint_every: int = _option(1000, "steps between checkpoints", minimum=0, may_differ=True)
     keep_checkpoints: int = _option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
@@ -158,10 +165,10 @@ class Config:
 PRESETS = {
     "default": {},
     # Runs end to end in seconds on a CPU; for tests, not for pictures.
-    "tiny": dict(
-        load_size=40, crop_size=32, ngf=4, ndf=4, n_blocks=1, pool_size=4, max_steps=4, log_every=1, sample_every=2,
-        checkpoint_every=2, n_samples=2,
-    ),
+    "tiny": {
+        "load_size": 40, "crop_size": 32, "ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 2, "pool_size": 4, "max_steps": 4,
+        "log_every": 1, "sample_every": 2, "checkpoint_every": 2, "n_samples": 2,
+    },
 }
 
 

@@ -23,8 +23,8 @@ def held_out(config, translators, dataset):
     """
     if dataset.has_pairs:
         values = {name: [] for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba")}
-        pairs = zip(pipeline.test_images(dataset.test_a, config), pipeline.test_images(dataset.test_b, config), strict=True)
-        for (_, a), (_, b) in pairs:
+        a_images, b_images = (pipeline.test_images(test, config) for test in (dataset.test_a, dataset.test_b))
+        for (_, a), (_, b) in zip(a_images, b_images, strict=True):
             for direction, source, truth in (("ab", a, b), ("ba", b, a)):
                 result = _translate(translators[f"{direction[0]}2{direction[1]}"], source)
                 values[f"psnr_{direction}"].append(paired.psnr(result, truth))

@@ -1,4 +1,4 @@
-"""The history of generated images that the discriminators are trained on (paper section 4, after Shrivastava et al.)."""
+"""The history of generated images that discriminators are trained on (paper section 4, after Shrivastava et al.)."""
 
 import random
 

@@ -25,6 +25,7 @@ class Translator(tf.Module):
 
     def __init__(self, generator, multiple, minimum):
         super().__init__()
+        # Each form calls the one before it, so that the network is traced once.
         self._generator = generator
         self._multiple = multiple
         self._minimum = minimum
@@ -54,7 +55,7 @@ class Translator(tf.Module):
 
     def _uint8_images(self, images_):
         """uint8 (N, H, W, C) -> uint8 (N, H, W, C)."""
-        return {"images": images.to_uint8(self._float_images(images.to_float(images_))["images"])}
+        return {"images": images.to_uint8(self.float_images(images.to_float(images_))["images"])}
 
     def _encoded_images(self, image_bytes):
         """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
@@ -62,7 +63,7 @@ class Translator(tf.Module):
         def translate(data):
             image = tf.io.decode_image(data, channels=3, expand_animations=False)
             image.set_shape((None, None, 3))
-            return tf.io.encode_png(self._uint8_images(image[tf.newaxis])["images"][0])
+            return tf.io.encode_png(self.uint8_images(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
 

@@ -41,7 +41,11 @@ _ADVERSARIAL = {
         partial(_squared_distance, target=1.0),
     ),
     # -mean log s(D(x)) and -mean log(1 - s(D(G(x)))); generator -mean log s(D(G(x))). Paper equation 1.
-    "vanilla": (partial(_cross_entropy, label=1.0), partial(_cross_entropy, label=0.0), partial(_cross_entropy, label=1.0)),
+    "vanilla": (
+        partial(_cross_entropy, label=1.0),
+        partial(_cross_entropy, label=0.0),
+        partial(_cross_entropy, label=1.0),
+    ),
     # -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; wants `gradient_penalty` too.
     "wgangp": (_negative_mean, _mean, _negative_mean),
     # mean max(0, 1 - D(x)) and mean max(0, 1 + D(G(x))); generator -mean D(G(x)). Miyato et al. 2018.

@@ -32,8 +32,8 @@ _DESCRIBING = {
 class Layer(NamedTuple):
     """A convolution or normalization: its place in PyTorch, its name here.
 
-    `shape` is the kernel's in PyTorch, or (channels,) of a normalization, which only batch norm's weights have; `bias`
-    is the length of the convolution's bias, 0 where it has none.
+    `shape` is the kernel's in PyTorch, or (channels,) for a normalization, which has weights only as a batch norm;
+    `bias` is the length of the convolution's bias, 0 where it has none.
     """
 
     key: str

@@ -25,7 +25,7 @@ class Reporter:
     def __init__(self, workdir, config, step):
         self._path = os.path.join(workdir, "metrics.jsonl")
         _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
-        self._file = open(self._path, "a", encoding="utf-8")
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 -- closed by close().
         self._samples = os.path.join(workdir, "samples")
         os.makedirs(self._samples, exist_ok=True)
         self._board = tf.summary.create_file_writer(workdir)

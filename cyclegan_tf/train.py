@@ -3,8 +3,8 @@
   python -m cyclegan_tf.train --dataset=demo --flagfile=experiments/demo.flags
   python -m cyclegan_tf.train --dataset=horse2zebra
 
-The run directory (--workdir, default runs/NAME) then holds sample grids, metrics, checkpoints and two SavedModels. Start
-the same command again to go on with a run that was interrupted. Watch it with: tensorboard --logdir=runs
+The run directory (--workdir, default runs/NAME) then holds sample grids, metrics, checkpoints and two SavedModels.
+Start the same command again to go on with a run that was interrupted. Watch it with: tensorboard --logdir=runs
 """
 
 import os

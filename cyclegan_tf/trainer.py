@@ -103,7 +103,7 @@ class _Run:
             self._require_finite(step, values, batch)
             self.means.add(values)
             progress.update()
-            progress.set_postfix({name.removeprefix("loss/"): f"{v:.3f}" for name, v in values.items() if "loss/" in name})
+            progress.set_postfix_str(_losses(values), refresh=False)
             if self._due(step, self.config.log_every):
                 steps = self.config.log_every or step - first
                 speed = steps * self.config.batch_size / (time.monotonic() - clock)
@@ -139,8 +139,7 @@ class _Run:
         self.reporter.record(step, "train", {"learning_rate": self.learning_rate(step - 1), **values})
         self.reporter.scalars(step, {"images_per_second": speed})
         if not quiet:
-            losses = ", ".join(f"{name.removeprefix('loss/')} {v:.3f}" for name, v in values.items() if "loss/" in name)
-            log.info("step %d/%d: %s, %.1f images/s", step, self.n_steps, losses, speed)
+            log.info("step %d/%d: %s, %.1f images/s", step, self.n_steps, _losses(values), speed)
 
     def summarize_epoch(self, step):
         """Means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
@@ -173,6 +172,10 @@ class _Run:
             log.warning("left out %s: %s", name, reason)
 
 
+def _losses(values):
+    return ", ".join(f"{name.removeprefix('loss/')} {v:.3f}" for name, v in values.items() if name.startswith("loss/"))
+
+
 def _next(batches, loaders):
     try:
         return next(batches)
@@ -203,7 +206,7 @@ def _locked(workdir):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is training in {workdir}; wait for it or use another --workdir") from error
+            raise UserError(f"another process trains in {workdir}; wait for it or use another --workdir") from error
         yield
 
 
@@ -211,11 +214,14 @@ def _locked(workdir):
 def _logging_to(path):
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:
         yield
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
         handler.close()
 
 

@@ -61,7 +61,7 @@ def _prepare(tfds, builder, name, data_dir):
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except NonMatchingChecksumError as error:
-        raise UserError(f"{archive or url} is not the archive that TFDS knows, its checksum differs: {error}") from error
+        raise UserError(f"{archive or url} is not the archive that TFDS knows: {error}") from error
     except tfds.download.DownloadError as error:
         raise UserError(f"download of {url} failed: {error}; start again to retry, or use --dataset=demo") from error
 

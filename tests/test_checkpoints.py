@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from cyclegan_tf import checkpoints, models
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.training import CycleGAN
+
+CONFIG = Config.preset("tiny", ema_decay=0.9)
+
+
+def batch(seed):
+    return np.random.default_rng(seed).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
+
+
+def trained(steps, config=CONFIG):
+    model = CycleGAN(config)
+    for step in range(steps):
+        model.train_step(batch(step), batch(100 + step))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained(6)
+
+
+def arrays_equal(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_restored_model_holds_every_bit_and_goes_on_alike(model, tmp_path):
+    path = checkpoints.save(str(tmp_path), model, 6, {"loss/x": 1.5}, keep=1)
+    other = CycleGAN(CONFIG)
+    assert checkpoints.restore(other, checkpoints.read(path), path) == (6, {"loss/x": 1.5})
+    for step in (6, 7):
+        model.train_step(batch(step), batch(100 + step))
+        other.train_step(batch(step), batch(100 + step))
+    assert arrays_equal(checkpoints.state(model, 8, {}), checkpoints.state(other, 8, {}))
+
+
+def test_a_checkpoint_names_weights_by_layer(model):
+    arrays = checkpoints.state(model, 0, {})
+    assert arrays["network/gen_ab/stem_conv/kernel"].shape == (7, 7, 3, 4)
+    assert arrays["average/gen_ba/block1b_conv/bias"].shape == (16,)
+    assert arrays["pool/fake_a/images"].shape == (4, 32, 32, 3)
+    # Adam: one iteration count, and for each trainable variable a mean and a variance; Keras 3 adds the rate.
+    slots = [name for name in arrays if name.startswith("optimizer/disc_a/")]
+    assert len(slots) - 2 * len(model.networks["disc_a"].trainable_variables) in (1, 2)
+
+
+def test_only_the_newest_are_kept_and_found(model, tmp_path):
+    for step in (1, 2, 10):
+        checkpoints.save(str(tmp_path), model, step, {}, keep=2)
+    assert [step for step, _ in checkpoints.found(str(tmp_path))] == [10, 2]
+    (tmp_path / "step-00000011.npz.tmp").write_bytes(b"half a checkpoint")
+    assert [step for step, _ in checkpoints.found(str(tmp_path))] == [10, 2]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path, damage):
+    checkpoints.save(str(tmp_path), model, 1, {}, keep=3)
+    path = checkpoints.save(str(tmp_path), model, 2, {}, keep=3)
+    with open(path, "r+b") as file:
+        data = bytearray(file.read())
+        if damage == "flip":
+            data[len(data) // 2] ^= 1
+        file.seek(0)
+        file.truncate()
+        file.write({"truncate": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
+    lines = []
+    found, arrays = checkpoints.newest(str(tmp_path), report=lines.append)
+    assert found.endswith("step-00000001.npz")
+    assert arrays["step"] == 1
+    assert len(lines) == 1
+    assert "step-00000002.npz is damaged" in lines[0]
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error_and_none_is_not(model, tmp_path):
+    assert checkpoints.newest(str(tmp_path / "none")) is None
+    path = checkpoints.save(str(tmp_path), model, 1, {}, keep=1)
+    with open(path, "wb") as file:
+        file.write(b"")
+    with pytest.raises(UserError, match=r"all 1 checkpoints in .* are damaged"):
+        checkpoints.newest(str(tmp_path), report=lambda line: None)
+
+
+def test_another_architecture_is_an_error_that_prints_what_differs(model):
+    arrays = checkpoints.state(model, 1, {})
+    wider = CycleGAN(Config.preset("tiny", ema_decay=0.9, ngf=5))
+    before = checkpoints.state(wider, 0, {})
+    with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
+        checkpoints.restore(wider, arrays, "x.npz")
+    assert arrays_equal(before, checkpoints.state(wider, 0, {}))
+    deeper = CycleGAN(Config.preset("tiny", ema_decay=0.9, n_blocks=2))
+    with pytest.raises(UserError, match="network/gen_ab/block2a_conv/kernel is missing"):
+        checkpoints.restore(deeper, arrays, "x.npz")
+
+
+def test_weights_have_the_same_names_in_another_instance():
+    # Keras numbers repeated names; checkpoints rely on ours staying as they are.
+    one, other = (models.build_generator(CONFIG, "gen_ab") for _ in range(2))
+    assert list(models.named_weights(one)) == list(models.named_weights(other))

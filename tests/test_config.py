@@ -1,0 +1,81 @@
+import dataclasses
+import json
+
+import pytest
+from absl import flags
+
+from cyclegan_tf import config as config_lib
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+
+
+def parse(*arguments):
+    values = flags.FlagValues()
+    # define_flags works on the global FLAGS, as absl programs do; a copy keeps the tests apart.
+    config_lib.define_flags()
+    for name in [*(field.name for field in dataclasses.fields(Config)), "preset"]:
+        values[name] = flags.FLAGS[name]
+    copy = values.__deepcopy__({})
+    copy(["program", *arguments])
+    return config_lib.from_flags(copy)
+
+
+def test_the_defaults_are_the_papers():
+    config = Config()
+    assert (config.load_size, config.crop_size, config.batch_size, config.pool_size) == (286, 256, 1, 50)
+    assert (config.lambda_a, config.lambda_b, config.lambda_identity) == (10.0, 10.0, 0.5)
+    assert (config.learning_rate, config.beta_1, config.beta_2) == (2e-4, 0.5, 0.999)
+    assert (config.n_epochs, config.n_epochs_decay, config.n_blocks, config.gan_mode) == (100, 100, 9, "lsgan")
+
+
+def test_flags_override_a_preset_which_overrides_the_defaults():
+    config = parse("--preset=tiny", "--ngf=6", "--noflip")
+    assert (config.ngf, config.crop_size, config.flip, config.beta_1) == (6, 32, False, 0.5)
+
+
+def test_json_round_trip():
+    config = Config(dataset="x", ngf=3, flip=False, learning_rate=1e-3)
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_an_older_config_json_takes_defaults_and_an_unknown_option_is_an_error():
+    assert Config.from_json('{"ngf": 5}') == Config(ngf=5)
+    with pytest.raises(UserError, match="options this version does not know: nfg"):
+        Config.from_json('{"nfg": 5}')
+    with pytest.raises(UserError, match="not valid JSON"):
+        Config.from_json('{"ngf": ')
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"load_size": 30, "crop_size": 32}, "--load_size=30 is smaller than --crop_size=32"),
+        ({"gan_mode": "lsgna"}, "--gan_mode=lsgna is none of: lsgan, vanilla, wgangp, hinge"),
+        ({"ngf": 0}, "--ngf=0 must be at least 1"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan must be at least 0"),
+        ({"ngf": 1.5}, "--ngf=1.5 must be of type int"),
+        ({"preprocess": "none", "batch_size": 2}, "needs --batch_size=1"),
+        ({"n_epochs": 0, "n_epochs_decay": 0}, "nothing to train"),
+        ({"ema_decay": 1.0}, "must be below 1"),
+    ],
+)
+def test_impossible_options_are_named(values, message):
+    with pytest.raises(UserError, match=message):
+        Config(**values)
+
+
+def test_every_option_has_a_flag_with_its_default_and_help():
+    config_lib.define_flags()
+    for field in dataclasses.fields(Config):
+        flag = flags.FLAGS[field.name]
+        assert flag.default == field.default, field.name
+        assert flag.help, field.name
+
+
+def test_difference_names_what_decides_the_numbers_only():
+    old = Config(ngf=8, log_every=1)
+    assert config_lib.difference(old, dataclasses.replace(old, ngf=9, log_every=5)) == ["ngf: 8 -> 9"]
+
+
+def test_config_json_is_readable():
+    assert json.loads(Config().to_json())["crop_size"] == 256

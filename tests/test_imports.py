@@ -1,0 +1,76 @@
+"""Imports go one way: each module may import only from the layers below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import run_python
+
+import cyclegan_tf
+
+PACKAGE = Path(cyclegan_tf.__file__).parent
+# From the bottom up; a module may import from lower layers and, where the layer is marked so, from its own.
+LAYERS = [
+    {"__init__", "errors"},
+    {"config"},
+    {"images", "layers", "losses", "image_pool", "schedules", "pytorch_weights"},
+    {"data/__init__", "data/sources", "data/tfds_source", "data/pipeline", "metrics/__init__", "metrics/paired",
+     "models/__init__", "models/generators", "models/discriminators"},
+    {"training"},
+    {"checkpoints", "summaries"},
+    {"inference"},
+    {"saved_model", "evaluation"},
+    {"trainer"},
+    {"command_line"},
+    {"train"},
+]
+SAME_LAYER_ALLOWED = {3}
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+
+
+def module_name(path):
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def imported(path):
+    """Modules of the package that the file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            inside = name.replace(".", "/").removeprefix("cyclegan_tf/")
+            for candidate in (inside, f"{inside}/__init__"):
+                if name.startswith("cyclegan_tf.") and candidate in LEVEL:
+                    yield candidate
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_module_has_its_layer():
+    assert {module_name(path) for path in FILES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_go_down(path):
+    own = LEVEL[module_name(path)]
+    for other in imported(path):
+        assert LEVEL[other] < own or (LEVEL[other] == own and own in SAME_LAYER_ALLOWED), other
+
+
+def test_help_and_config_need_no_tensorflow():
+    code = "import sys, cyclegan_tf.config, cyclegan_tf.train; sys.exit('tensorflow' in sys.modules)"
+    assert run_python("-c", code).returncode == 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_files_and_functions_stay_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name

@@ -1,0 +1,74 @@
+"""Exports are checked in a process that has TensorFlow and not this package."""
+
+import numpy as np
+import pytest
+from conftest import run_python
+
+from cyclegan_tf import checkpoints, inference, models
+from cyclegan_tf.config import Config
+from cyclegan_tf.images import decode, encode_png
+from cyclegan_tf.training import CycleGAN
+
+CHILD = """
+import sys
+sys.modules["cyclegan_tf"] = None  # Importing it would fail.
+import numpy as np, tensorflow as tf
+export, folder = sys.argv[1:]
+loaded = tf.saved_model.load(export)
+image = np.load(folder + "/image.npy")
+as_float = image.astype(np.float32) / 127.5 - 1
+signatures = loaded.signatures
+outputs = {
+    "float": signatures["serving_default"](images=tf.constant(as_float[None]))["images"][0],
+    "uint8": signatures["translate"](images=tf.constant(image[None]))["images"][0],
+    "png": np.frombuffer(signatures["translate_bytes"](
+        image_bytes=tf.constant([open(folder + "/image.png", "rb").read()] * 2))["image_bytes"][1].numpy(), np.uint8),
+}
+np.savez(folder + "/outputs.npz", **{name: np.asarray(value) for name, value in outputs.items()})
+"""
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_run, tmp_path, direction):
+    image = np.random.default_rng(0).integers(0, 256, (100, 140, 3), np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    (tmp_path / "image.png").write_bytes(encode_png(image))
+    child = run_python("-c", CHILD, tiny_run / "export" / direction, tmp_path, cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
+    outputs = np.load(tmp_path / "outputs.npz")
+    translator = inference.load_run(str(tiny_run), direction)
+    expected = translator.uint8_images(image[None])["images"][0].numpy()
+    assert expected.shape == image.shape
+    assert expected.std() > 1, "a constant image would equal anything"
+    assert (outputs["uint8"] == expected).all()
+    assert (decode(outputs["png"].tobytes()) == expected).all()
+    floats = translator.float_images(image[None].astype(np.float32) / 127.5 - 1)["images"][0].numpy()
+    np.testing.assert_allclose(outputs["float"], floats, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 9), (30, 41), (64, 64)])
+def test_any_size_comes_back_at_its_size(tiny_run, size):
+    translator = inference.load_run(str(tiny_run))
+    image = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
+    assert translator.uint8_images(image)["images"].shape == image.shape
+
+
+def test_odd_sizes_are_continued_by_reflection(tiny_run):
+    translator = inference.load_run(str(tiny_run))
+    image = np.random.default_rng(2).integers(0, 256, (1, 30, 41, 3), np.uint8)
+    continued = np.pad(image, ((0, 0), (0, 2), (0, 3), (0, 0)), mode="reflect")
+    expected = translator.uint8_images(continued)["images"][:, :30, :41]
+    assert (translator.uint8_images(image)["images"].numpy() == expected.numpy()).all()
+
+
+def test_averaged_weights_are_what_is_loaded(tmp_path):
+    config = Config.preset("tiny", ema_decay=0.5)
+    model = CycleGAN(config)
+    for variable in models.named_weights(model.averages["gen_ab"]).values():
+        variable.assign(variable + 1.0)
+    (tmp_path / "config.json").write_text(config.to_json())
+    checkpoints.save(str(tmp_path / "checkpoints"), model, 1, {}, keep=1)
+    loaded = inference.load_run(str(tmp_path))._generator.get_weights()
+    for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
+        assert np.array_equal(weight, average)
+    assert not np.array_equal(loaded[0], model.networks["gen_ab"].get_weights()[0])

@@ -1,0 +1,63 @@
+import zipfile
+
+import pytest
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import sources
+from cyclegan_tf.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path, make_images):
+    for split, count in (("trainA", 3), ("trainB", 5), ("testA", 2), ("testB", 2)):
+        make_images(tmp_path / "set" / split, count)
+    return tmp_path / "set"
+
+
+def test_demo_has_the_counts_of_its_description_and_pairs():
+    demo = sources.open_dataset(Config(dataset="demo"))
+    assert [len(part) for part in (demo.train_a, demo.train_b, demo.test_a, demo.test_b)] == [186, 208, 51, 51]
+    assert demo.has_pairs
+
+
+def test_folder_lists_images_below_it_in_any_case_and_nothing_else(folder, make_images):
+    make_images(folder / "trainA" / "inner folder", 1, suffix=".JPeG")
+    for foreign in (".DS_Store", "notes.txt", ".hidden.png", "Thumbs.db"):
+        (folder / "trainA" / foreign).write_bytes(b"x")
+    train_a = sources.open_folder(folder).train_a
+    assert train_a.names == ["000.png", "001.png", "002.png", "inner folder/000.JPeG"]
+    assert train_a.read(1) == (folder / "trainA" / "001.png").read_bytes()
+
+
+def test_zip_reads_what_the_folder_does_with_or_without_a_top_folder(folder, tmp_path):
+    expected = sources.open_folder(folder)
+    for top in ("", "horse2zebra/"):
+        path = tmp_path / f"archive{len(top)}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(folder.rglob("*.png")):
+                archive.write(file, f"{top}{file.relative_to(folder)}")
+            archive.writestr(f"{top}__MACOSX/trainA/._000.png", b"x")
+        dataset = sources.open_dataset(Config(dataset=str(path)))
+        assert list(dataset.train_a.names) == list(expected.train_a.names)
+        assert dataset.train_b.read(4) == expected.train_b.read(4)
+        assert dataset.has_pairs
+
+
+def test_unequal_names_are_no_pairs(folder):
+    (folder / "testB" / "000.png").rename(folder / "testB" / "other.png")
+    assert not sources.open_folder(folder).has_pairs
+
+
+def test_a_missing_domain_says_where_it_looked(folder):
+    for file in (folder / "trainB").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match=f"no images in {folder}/trainB"):
+        sources.open_folder(folder)
+
+
+def test_what_is_neither_a_set_nor_a_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"--dataset=horse2zbra: no such folder or \.zip, and not one of demo"):
+        sources.open_dataset(Config(dataset="horse2zbra"))
+    (tmp_path / "broken.zip").write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match=r"broken\.zip is neither a folder nor a readable \.zip"):
+        sources.open_dataset(Config(dataset=str(tmp_path / "broken.zip")))

@@ -1,0 +1,68 @@
+"""The real TensorBoard serves what a run wrote."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+
+from cyclegan_tf.images import decode
+from cyclegan_tf.summaries import read_records
+
+
+@pytest.fixture
+def board(tiny_run):
+    """Function that asks a TensorBoard on loopback for a path and returns the body."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # The data server reads in the background; --load_fast=false reads before it answers.
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={tiny_run}", f"--port={port}", "--host=127.0.0.1",
+         "--load_fast=false"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+
+    def ask(path, **query):
+        url = f"http://127.0.0.1:{port}/data/{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.read()
+
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if json.loads(ask("plugin/scalars/tags")):
+                    break
+            except OSError:
+                assert server.poll() is None, "tensorboard ended"
+            assert time.monotonic() < deadline, "tensorboard shows no scalars"
+            time.sleep(0.3)
+        yield ask
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_tensorboard_serves_scalars_images_and_the_config(board, tiny_run):
+    records = [record for record in read_records(tiny_run / "metrics.jsonl") if record["kind"] == "train"]
+    tags = json.loads(board("plugin/scalars/tags"))
+    (run,) = tags
+    for name in records[0].keys() - {"step", "kind"} | {"images_per_second", "test/psnr_ab"}:
+        assert name in tags[run], name
+    points = json.loads(board("plugin/scalars/scalars", run=run, tag="loss/generators"))
+    assert [step for _, step, _ in points] == [1, 2, 3, 4]
+    np.testing.assert_allclose([value for *_, value in points], [r["loss/generators"] for r in records], rtol=1e-6)
+
+    pictures = json.loads(board("plugin/images/images", run=run, tag="samples", sample=0))
+    assert [picture["step"] for picture in pictures] == [0, 2, 4]
+    query = dict(urllib.parse.parse_qsl(pictures[-1]["query"]))
+    shown = decode(board("plugin/images/individualImage", **query))
+    assert (shown == decode((tiny_run / "samples" / "step-000004.png").read_bytes())).all()
+
+    assert "crop_size" in board("plugin/text/text", run=run, tag="config").decode()
