@@ -40,8 +40,15 @@ class Config:
       UserError: a value outside its range, or a combination that cannot work; the message names the flags.
     """
 
-    # What to train on.
-    dataset: str = _option("demo", "demo, a folder or .zip with trainA and trainB, or one of: " + ", ".join(TFDS_NAMES))
+    # What to train, and on what.
+    model: str = _option(
+        "cyclegan", "cyclegan, or pix2pix: its supervised counterpart A -> B on pairs, with an L1 loss",
+        choices=("cyclegan", "pix2pix"),
+    )
+    dataset: str = _option(
+        "demo", "demo, a folder or .zip with trainA and trainB, one with train (images A and B side by side, as the "
+        "pix2pix sets have), or one of: " + ", ".join(TFDS_NAMES),
+    )
     data_dir: str = _option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
         may_differ=True,
@@ -82,6 +89,7 @@ class Config:
     lambda_a: float = _option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
     lambda_b: float = _option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
     lambda_identity: float = _option(0.5, "identity loss, as a share of lambda_a and lambda_b; 0: none", minimum=0)
+    lambda_l1: float = _option(100.0, "weight of pix2pix's L1 loss", minimum=0)
     pool_size: int = _option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
 
     # The optimization.
@@ -97,6 +105,11 @@ class Config:
         minimum=0, may_differ=True,
     )
     learning_rate: float = _option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
+    lr_policy: str = _option(
+        "linear", "learning rate over the run: linear (constant, then falling to zero), step (a tenth every "
+        "lr_decay_every epochs), cosine, constant", choices=("linear", "step", "cosine", "constant"),
+    )
+    lr_decay_every: int = _option(50, "epochs (steps with max_steps) between the drops of --lr_policy=step", minimum=1)
     beta_1: float = _option(0.5, "Adam's decay of the mean gradient", minimum=0)
     beta_2: float = _option(0.999, "Adam's decay of the mean squared gradient", minimum=0)
     ema_decay: float = _option(
@@ -124,6 +137,8 @@ class Config:
             )
         if self.preprocess == "none" and self.batch_size > 1:
             raise UserError("--preprocess=none keeps every image's own size, which needs --batch_size=1")
+        if self.model == "pix2pix" and (self.gan_mode == "wgangp" or self.ema_decay):
+            raise UserError("--model=pix2pix has neither --gan_mode=wgangp nor --ema_decay")
         if not self.max_steps and not self.n_epochs + self.n_epochs_decay:
             raise UserError("nothing to train: --n_epochs, --n_epochs_decay and --max_steps are all 0")
         if self.ema_decay >= 1:
@@ -166,8 +181,8 @@ PRESETS = {
     "default": {},
     # Runs end to end in seconds on a CPU; for tests, not for pictures.
     "tiny": {
-        "load_size": 40, "crop_size": 32, "ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 2, "pool_size": 4, "max_steps": 4,
-        "log_every": 1, "sample_every": 2, "checkpoint_every": 2, "n_samples": 2,
+        "load_size": 40, "crop_size": 32, "ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 2, "pool_size": 4,
+        "max_steps": 4, "log_every": 1, "sample_every": 2, "checkpoint_every": 2, "n_samples": 2,
     },
 }
 

@@ -69,8 +69,10 @@ class Translator(tf.Module):
 
 
 def translators(config, generators):
-    """A `Translator` for each direction, a2b and b2a, of generators by the names gen_ab and gen_ba."""
-    return {direction: translator(config, generators[name]) for direction, name in DIRECTIONS.items()}
+    """A `Translator` for each direction, a2b or b2a, that `generators` has a network for (gen_ab, gen_ba)."""
+    return {
+        direction: translator(config, generators[name]) for direction, name in DIRECTIONS.items() if name in generators
+    }
 
 
 def translator(config, generator):
@@ -87,6 +89,8 @@ def load_run(workdir, direction="a2b"):
       UserError: it is no run directory, or has no checkpoint that can be read.
     """
     config = Config.load(workdir)
+    if config.model == "pix2pix" and direction != "a2b":
+        raise UserError(f"{workdir} holds a pix2pix model, which translates a2b only")
     found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")

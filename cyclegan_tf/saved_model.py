@@ -1,4 +1,4 @@
-"""SavedModels of both generators, for any process that has TensorFlow."""
+"""SavedModels of the generators, for any process that has TensorFlow."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def export(translators, folder):
-    """Writes FOLDER/a2b and FOLDER/b2a, each beside its place and then renamed; returns their paths.
+    """Writes FOLDER/a2b and FOLDER/b2a, each first beside its place and then renamed; returns their paths.
 
     Signatures, of images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, the same.
@@ -16,7 +16,7 @@ def export(translators, folder):
       translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings.
 
     Args:
-      translators: `inference.Translator`s by the directions a2b and b2a.
+      translators: `inference.Translator`s by the directions a2b and b2a, or one of them.
     """
     paths = []
     for direction, translator in translators.items():

@@ -17,10 +17,13 @@ from cyclegan_tf import checkpoints, evaluation, inference, saved_model, schedul
 from cyclegan_tf import config as config_lib
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.summaries import Reporter, RunningMeans
 from cyclegan_tf.training import CycleGAN
 
 log = logging.getLogger("cyclegan_tf")
+
+MODELS = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix}
 
 
 class Stopped(Exception):
@@ -43,12 +46,14 @@ def train(config, workdir):
     """
     # 1. The data first: without it nothing is written.
     dataset = sources.open_dataset(config)
+    if config.model == "pix2pix":
+        dataset.require_training_pairs()
     os.makedirs(workdir, exist_ok=True)
     with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")), _signals() as asked_to_stop:
         _claim(config, workdir)
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
-        model = CycleGAN(config)
+        model = MODELS[config.model](config)
         # 3. The run directory's own checkpoint, else from scratch.
         step, sums = 0, {}
         found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
@@ -87,7 +92,8 @@ class _Run:
             share = constant / max(constant + decay, 1)
             constant = round(config.max_steps * share)
             done, decay = step, config.max_steps - constant
-        return config.learning_rate * schedules.linear_decay(done, constant, decay)
+        factor = schedules.factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
+        return config.learning_rate * factor
 
     def loop(self, first, asked_to_stop):
         if first == 0:

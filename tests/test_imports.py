@@ -17,6 +17,7 @@ LAYERS = [
     {"data/__init__", "data/sources", "data/tfds_source", "data/pipeline", "metrics/__init__", "metrics/paired",
      "models/__init__", "models/generators", "models/discriminators"},
     {"training"},
+    {"pix2pix"},
     {"checkpoints", "summaries"},
     {"inference"},
     {"saved_model", "evaluation"},

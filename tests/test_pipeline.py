@@ -23,7 +23,7 @@ def constant_images(count, offset=0):
 
 def dataset_of(count_a, count_b):
     empty = constant_images(0)
-    return sources.UnpairedImages(constant_images(count_a), constant_images(count_b, 100), empty, empty)
+    return sources.ImageDataset(constant_images(count_a), constant_images(count_b, 100), empty, empty)
 
 
 def drawn(dataset, config, first, last):
@@ -71,7 +71,7 @@ def test_passes_differ_in_order_and_in_augmentation():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     one = sources.ImageList("memory", ["0"], lambda index: images.encode_png(noise))
     empty = constant_images(0)
-    dataset = sources.UnpairedImages(one, one, empty, empty)
+    dataset = sources.ImageDataset(one, one, empty, empty)
     stream, _ = pipeline.batches(dataset, Config(preprocess="crop", crop_size=16), 0, 40)
     crops = [a[0] for a, _ in stream.as_numpy_iterator()]
     assert len({crop.tobytes() for crop in crops}) > 35
@@ -89,7 +89,7 @@ def test_passes_differ_in_order_and_in_augmentation():
 def test_batches_are_the_same_bytes_on_every_stack():
     noise = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), np.uint8)
     domain = sources.ImageList("memory", list(range(12)), lambda index: images.encode_png(noise[index]))
-    dataset = sources.UnpairedImages(domain, domain, constant_images(0), constant_images(0))
+    dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=32, batch_size=2, seed=3)
     digest = hashlib.sha256()
     for pair in pipeline.batches(dataset, config, 7, 17)[0].as_numpy_iterator():
@@ -141,7 +141,7 @@ def test_a_domain_without_a_good_image_is_an_error(tmp_path, make_images):
         file.write_bytes(b"")
     images_a = sources._list_folder(tmp_path / "trainA")
     loader = pipeline.Loader(images_a, pipeline.train_size(Config()))
-    with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read; the first: 000\.png"):
+    with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: 000\.png"):
         loader(0)
 
 

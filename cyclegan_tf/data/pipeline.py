@@ -3,12 +3,11 @@
 Position p = step * batch_size + j counts the images that a run has drawn from a domain of n images. Its image is
 number `index_shuffle(p mod n)` of the permutation that belongs to pass p // n over the domain, its crop and flip are
 drawn from (seed, p). Nothing else is remembered, so a run resumed at step k sees what an uninterrupted one would have
-seen, and each domain is passed through in full, independently of the other.
+seen, and each domain is passed through in full, independently of the other. For pix2pix B takes A's draws.
 """
 
 import threading
 
-import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf import images
@@ -28,27 +27,29 @@ class Loader:
       image_list: the domain.
       target_size: function of (height, width) to the (height, width) the image is resized to.
       cache: auto, memory or off, as in the Config.
+      replace_bad: False where images belong to others, so that a bad one is an error.
     """
 
-    def __init__(self, image_list, target_size, cache="auto"):
+    def __init__(self, image_list, target_size, cache="auto", replace_bad=True):
         self.bad = {}
         self.error = None
         self._list = image_list
         self._target_size = target_size
+        self._tries = len(image_list) if replace_bad else 1
         self._room = {"auto": _CACHE_BYTES, "memory": float("inf"), "off": 0}[cache]
         self._cached = {}
         self._lock = threading.Lock()
 
     def __call__(self, index):
         """uint8 (H, W, 3) of image `index`, or of the next one that can be decoded."""
-        for offset in range(len(self._list)):
+        for offset in range(self._tries):
             image = self._load((int(index) + offset) % len(self._list))
             if image is not None:
                 return image
         name, reason = next(iter(self.bad.items()))
         # tf.data passes on only the text of an exception, so the trainer looks here.
-        self.error = UserError(f"none of the {len(self._list)} images in {self._list.where} can be read; "
-                               f"the first: {name}: {reason}")
+        which = "not every image of a pair" if self._tries == 1 else f"none of the {self._tries} images"
+        self.error = UserError(f"{which} in {self._list.where} can be read: {name}: {reason}")
         raise self.error
 
     def _load(self, index):
@@ -58,7 +59,7 @@ class Loader:
         if name in self.bad:
             return None
         try:
-            image = images.decode(self._list.read(index))
+            image = self._list.load(index)
         except (ValueError, OSError) as error:
             self.bad[name] = str(error)
             return None
@@ -99,13 +100,16 @@ def batches(dataset, config, first_step, last_step):
       tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, 3) in [-1, 1], and the list of the
       two `Loader`s.
     """
-    loaders = [Loader(images_of, train_size(config), config.cache) for images_of in (dataset.train_a, dataset.train_b)]
-    counts = (len(dataset.train_a), len(dataset.train_b))
+    paired = config.model == "pix2pix"
+    domains = (dataset.train_a, dataset.train_b)
+    loaders = [Loader(domain, train_size(config), config.cache, replace_bad=not paired) for domain in domains]
+    streams = ((_ORDER_A, _AUGMENT_A), (_ORDER_A, _AUGMENT_A) if paired else (_ORDER_B, _AUGMENT_B))
 
     def sample(position):
-        a = _sample(loaders[0], counts[0], position, config, _ORDER_A, _AUGMENT_A)
-        b = _sample(loaders[1], counts[1], position, config, _ORDER_B, _AUGMENT_B)
-        return a, b
+        return tuple(
+            _sample(loader, len(domain), position, config, *stream)
+            for loader, domain, stream in zip(loaders, domains, streams, strict=True)
+        )
 
     stream = tf.data.Dataset.range(first_step * config.batch_size, last_step * config.batch_size)
     stream = stream.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -147,11 +151,12 @@ def _crop(image, size, top, left):
 
 
 def test_images(image_list, config, limit=None):
-    """Generator of (name, uint8 (H, W, 3)) for the held-out images, in the order of their names; bad ones left out."""
+    """Generator of uint8 (H, W, 3), or None for an image that cannot be decoded, in the order of the names."""
     size = test_size(config)
-    for index, name in enumerate(image_list.names[:limit]):
+    for index in range(len(image_list))[:limit]:
         try:
-            image = images.decode(image_list.read(index))
+            image = image_list.load(index)
         except (ValueError, OSError):
-            continue
-        yield name, np.asarray(images.resize(image, *size(*image.shape[:2])))
+            yield None
+        else:
+            yield images.resize(image, *size(*image.shape[:2]))

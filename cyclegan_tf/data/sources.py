@@ -1,6 +1,7 @@
-"""Where images come from: the embedded demo set, folders and zip archives, as random-access lists of encoded files."""
+"""Where images come from: the embedded demo set, folders and zip archives, as random-access lists of images."""
 
 import dataclasses
+import itertools
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -15,18 +16,36 @@ DEMO_DIR = Path(__file__).resolve().parent.parent / "demo_images"
 
 @dataclasses.dataclass(frozen=True)
 class ImageList:
-    """The encoded images of one domain: `names[i]` for people, `read(i)` for its bytes, `where` for messages."""
+    """The images of one domain.
+
+    Attributes:
+      where: the place they are in, for messages.
+      names: of the images, for people and for pairing.
+      read: function of an index to that image's encoded bytes.
+      half: left or right where each file holds A and B side by side, else empty.
+    """
 
     where: str
     names: Sequence[str]
     read: Callable[[int], bytes]
+    half: str = ""
 
     def __len__(self):
         return len(self.names)
 
+    def load(self, index):
+        """The image as uint8 (H, W, 3).
+
+        Raises:
+          ValueError, OSError: it cannot be decoded or read; with the reason.
+        """
+        image = images.decode(self.read(index))
+        middle = image.shape[1] // 2
+        return {"": image, "left": image[:, :middle], "right": image[:, middle : 2 * middle]}[self.half]
+
 
 @dataclasses.dataclass(frozen=True)
-class UnpairedImages:
+class ImageDataset:
     """A data set: two training domains and the held-out images of each (empty lists where it has none)."""
 
     train_a: ImageList
@@ -38,6 +57,16 @@ class UnpairedImages:
     def has_pairs(self):
         """Whether the held-out images are pairs: both domains have the same names."""
         return len(self.test_a) > 0 and list(self.test_a.names) == list(self.test_b.names)
+
+    def require_training_pairs(self):
+        """Raises a UserError unless the training images are pairs, too."""
+        for name_a, name_b in itertools.zip_longest(self.train_a.names, self.train_b.names):
+            if name_a != name_b:
+                raise UserError(
+                    f"--model=pix2pix needs pairs: {name_a or name_b} is only in "
+                    f"{(self.train_a if name_a else self.train_b).where}, not in the other domain; give both images of "
+                    "a pair one name, or put them side by side into files of a folder train"
+                )
 
 
 def open_dataset(config):
@@ -63,31 +92,38 @@ def open_dataset(config):
 
 
 def open_folder(root):
-    """The data set in folder `root`, with trainA and trainB below it, testA and testB if it has held-out images."""
-    return _assemble(str(root), {split: _list_folder(root / split) for split in _SPLITS})
+    """The data set in folder `root`: trainA and trainB below it, testA and testB if it has held-out images.
+
+    Or, as the pix2pix sets have it, train (and test or val) with images that show A on the left and B on the right.
+    """
+    return _assemble(str(root), lambda split: _list_folder(root / split))
 
 
 def open_zip(path):
-    """The data set in a .zip archive, read in place; one folder around trainA and trainB is allowed."""
+    """The data set in a .zip archive, laid out as `open_folder` says and read in place; one top folder is allowed."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"--dataset={path} is neither a folder nor a readable .zip archive ({error})") from error
     members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    return _assemble(str(path), {split: _list_zip(path, archive, members, split) for split in _SPLITS})
+    return _assemble(str(path), lambda split: _list_zip(path, archive, members, split))
 
 
-_SPLITS = ("trainA", "trainB", "testA", "testB")
-
-
-def _assemble(where, lists):
-    for split in ("trainA", "trainB"):
-        if not lists[split]:
+def _assemble(where, list_split):
+    """The data set of the splits that `list_split`, a function of a folder's name to an `ImageList`, finds."""
+    train_a, train_b = list_split("trainA"), list_split("trainB")
+    side_by_side = list_split("train")
+    if side_by_side and not train_a and not train_b:
+        held_out = list_split("test") or list_split("val")
+        halves = itertools.product((side_by_side, held_out), ("left", "right"))
+        return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves))
+    for split, found in (("trainA", train_a), ("trainB", train_b)):
+        if not found:
             raise UserError(
                 f"no images in {where}/{split}: a data set has folders trainA and trainB (and testA, testB for "
                 f"held-out images) with files ending in {', '.join(images.SUFFIXES)}"
             )
-    return UnpairedImages(*(lists[split] for split in _SPLITS))
+    return ImageDataset(train_a, train_b, list_split("testA"), list_split("testB"))
 
 
 def is_image_name(path):

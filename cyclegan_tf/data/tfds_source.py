@@ -6,7 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 
-from cyclegan_tf.data.sources import ImageList, UnpairedImages
+from cyclegan_tf.data.sources import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 
 _PROBE_SECONDS = 6
@@ -35,7 +35,7 @@ def open_tfds(name, data_dir=""):
         # Names carry the split: equal indices in testA and testB are no pair.
         names = [f"{split}/{index:05d}" for index in range(len(source))]
         lists[split] = ImageList(f"{name} {split}", names, functools.partial(_image_bytes, source))
-    return UnpairedImages(lists["trainA"], lists["trainB"], lists["testA"], lists["testB"])
+    return ImageDataset(lists["trainA"], lists["trainB"], lists["testA"], lists["testB"])
 
 
 def _image_bytes(source, index):

@@ -37,7 +37,7 @@ def size_multiple(config):
 
 
 def named_weights(model):
-    """The model's variables by "LAYER/WEIGHT" ("stem_conv/kernel"), in the order of its layers; alike on both stacks."""
+    """The model's variables by "LAYER/WEIGHT" ("stem_conv/kernel"), in layer order; the same on both stacks."""
     return {
         f"{layer.name}/{weight.name.split(':')[0].split('/')[-1]}": weight
         for layer in model.layers

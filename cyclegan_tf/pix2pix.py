@@ -1,0 +1,69 @@
+"""pix2pix, the supervised counterpart of CycleGAN: one direction, trained on pairs (Isola et al. 2017)."""
+
+import tensorflow as tf
+
+from cyclegan_tf import losses, models
+from cyclegan_tf.training import adam
+
+
+class Pix2Pix:
+    """A generator A -> B and a discriminator of pairs (A, B), with the attributes of `training.CycleGAN`.
+
+    Attributes:
+      networks: gen_ab, and disc_b, which sees A and B joined to six channels.
+      optimizers: one Adam for each.
+      pools, averages: empty; the authors' pix2pix has no pool.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        self.networks = {
+            "gen_ab": models.build_generator(config, "gen_ab"),
+            "disc_b": models.build_discriminator(config, "disc_b", input_channels=6),
+        }
+        self.optimizers = {name: adam(config) for name in self.networks}
+        for name, optimizer in self.optimizers.items():
+            optimizer.build(self.networks[name].trainable_variables)
+        self.pools = {}
+        self.averages = {}
+        self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
+
+    @property
+    def generators(self):
+        return {"gen_ab": self.networks["gen_ab"]}
+
+    def set_learning_rate(self, value):
+        for optimizer in self.optimizers.values():
+            optimizer.learning_rate.assign(value)
+
+    def _train_step(self, real_a, real_b):
+        """One update of each network on pairs (N, H, W, 3) in [-1, 1]; returns float32 scalars by name.
+
+        The discriminator is updated first, and the generator learns from the updated one, as in the authors' code.
+        """
+        config, generator, discriminator = self.config, self.networks["gen_ab"], self.networks["disc_b"]
+        with tf.GradientTape() as generator_tape:
+            fake_b = generator(real_a, training=True)  # (N, H, W, 3)
+
+            with generator_tape.stop_recording(), tf.GradientTape() as discriminator_tape:
+                on_fake = discriminator(tf.concat([real_a, fake_b], axis=-1), training=True)
+                on_real = discriminator(tf.concat([real_a, real_b], axis=-1), training=True)
+                loss = 0.5 * (
+                    losses.discriminator_fake_loss(config.gan_mode, on_fake)
+                    + losses.discriminator_real_loss(config.gan_mode, on_real)
+                )
+            scalars = {"loss/disc_b": loss, **self._update("disc_b", discriminator_tape, loss)}
+
+            on_updated = discriminator(tf.concat([real_a, fake_b], axis=-1), training=True)
+            scalars["loss/gen_ab"] = losses.generator_loss(config.gan_mode, on_updated)
+            scalars["loss/l1"] = config.lambda_l1 * losses.l1_loss(fake_b, real_b)
+            total = scalars["loss/generators"] = scalars["loss/gen_ab"] + scalars["loss/l1"]
+        scalars |= self._update("gen_ab", generator_tape, total)
+        scalars |= {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
+        return scalars
+
+    def _update(self, name, tape, loss):
+        variables = self.networks[name].trainable_variables
+        gradient = tape.gradient(loss, variables)
+        self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True))
+        return {f"grad_norm/{name}": tf.linalg.global_norm(gradient)}

@@ -1,0 +1,162 @@
+"""pix2pix against the numbers of the authors' code, and its pairs."""
+
+import golden
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclegan_tf import checkpoints, models, pytorch_weights, trainer
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.pix2pix import Pix2Pix
+from cyclegan_tf.summaries import read_records
+
+CASE = "train/pix2pix_vanilla.npz"
+NETS = {"G": "gen_ab", "D": "disc_b"}
+CONFIG = Config(
+    model="pix2pix", generator="unet", n_downs=5, ngf=3, ndf=4, norm="batch", gan_mode="vanilla", preprocess="crop",
+    crop_size=32, pool_size=0,
+)
+
+
+class RecordingOptimizer:
+    """Passes gradients on to an optimizer, and keeps them."""
+
+    def __init__(self, optimizer):
+        self._optimizer = optimizer
+        self.gradients = None
+
+    def apply_gradients(self, pairs):
+        pairs = list(pairs)
+        self.gradients = [gradient for gradient, _ in pairs]
+        self._optimizer.apply_gradients(pairs)
+
+    def __getattr__(self, name):
+        return getattr(self._optimizer, name)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return golden.Golden(CASE)
+
+
+@pytest.fixture(scope="module")
+def run(case):
+    """The model after the two recorded steps, its scalars at each, and the gradients of the first."""
+    model = Pix2Pix(CONFIG)
+    for net, name in NETS.items():
+        arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(case.info["config"], net))
+        checkpoints.assign(models.named_weights(model.networks[name]), arrays, net)
+    model.optimizers = {name: RecordingOptimizer(optimizer) for name, optimizer in model.optimizers.items()}
+    scalars, gradients = [], None
+    for step in range(2):
+        batch = (golden.nhwc(case[domain][step]) for domain in ("real_A", "real_B"))
+        # Not through tf.function: the gradients are then arrays.
+        scalars.append({name: float(value) for name, value in model._train_step(*batch).items()})
+        if gradients is None:
+            gradients = {
+                name: dict(zip(trainable_names(model.networks[name]), optimizer.gradients, strict=True))
+                for name, optimizer in model.optimizers.items()
+            }
+    return model, scalars, gradients
+
+
+def trainable_names(network):
+    """The names of the trainable weights in the order of `trainable_variables`."""
+    names = {id(variable): name for name, variable in models.named_weights(network).items()}
+    return [names[id(variable)] for variable in network.trainable_variables]
+
+
+def expected(case, group, net):
+    return pytorch_weights.to_keras(
+        {**case.group(f"init/{net}"), **case.group(f"{group}/{net}")}, golden.training_options(case.info["config"], net)
+    )
+
+
+def test_the_losses_of_both_steps(case, run):
+    _, scalars, _ = run
+    columns = {name: index for index, name in enumerate(case["loss_names"])}
+    tolerances = case.info["tolerances"]["if_yours_runs_in_float32"]["losses_max_abs_by_step"]
+    for step, tolerance in enumerate(tolerances):
+        for theirs, ours in (("G_GAN", "gen_ab"), ("G_L1", "l1"), ("G", "generators"), ("D", "disc_b")):
+            assert abs(scalars[step][f"loss/{ours}"] - case["losses"][step][columns[theirs]]) <= tolerance, (step, ours)
+
+
+def test_the_gradients_of_the_first_step(case, run):
+    relative = case.info["tolerances"]["if_yours_runs_in_float32"]["grad1_max_abs_relative_to_max_of_tensor"]
+    for net, name in NETS.items():
+        wanted = expected(case, "grad1", net)
+        for weight, gradient in run[2][name].items():
+            bound = relative * np.abs(wanted[weight]).max()
+            np.testing.assert_allclose(gradient, wanted[weight], rtol=0, atol=bound, err_msg=f"{name} {weight}")
+
+
+@pytest.mark.parametrize("net", sorted(NETS))
+def test_the_weights_after_both_steps(case, run, net):
+    rule = case.info["tolerances"]["if_yours_runs_in_float32"]["step2"]
+    wanted, network = expected(case, "step2", net), run[0].networks[NETS[net]]
+    trainable = set(trainable_names(network))
+    off = []
+    for name, weight in models.named_weights(network).items():
+        difference = np.abs(np.asarray(weight) - wanted[name])
+        if name in trainable:
+            off.append(difference.ravel())
+        else:
+            # Running statistics, with the tolerance that the manifest gives for them.
+            assert (difference <= 1e-4 + 1e-3 * np.abs(wanted[name])).all(), name
+    off = np.concatenate(off)
+    allowed = max(rule["share_of_elements_over_threshold"] * off.size, rule["or_this_number_of_elements"])
+    assert (off > rule["element_threshold"]).sum() <= allowed
+    assert off.mean() <= rule["mean_abs"]
+    assert off.max() <= rule["max_abs"]
+
+
+def test_the_translation_afterwards(case, run):
+    image = golden.nhwc(case["real_A"][0])
+    case.assert_close(golden.nchw(run[0].networks["gen_ab"](image, training=False)), "after_last/fake_B_eval")
+
+
+def write_pairs(folder, count, size=32):
+    folder.mkdir(parents=True)
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 256, (size, 2 * size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def test_images_side_by_side_train_to_an_export(tmp_path):
+    write_pairs(tmp_path / "set" / "train", 3)
+    write_pairs(tmp_path / "set" / "val", 2)
+    config = Config.preset("tiny", model="pix2pix", dataset=str(tmp_path / "set"), preprocess="crop", max_steps=2)
+    measures = trainer.train(config, str(tmp_path / "run"))
+    assert set(measures) == {"psnr_ab", "ssim_ab"}
+    assert {"loss/l1", "loss/gen_ab", "loss/disc_b"} <= read_records(tmp_path / "run" / "metrics.jsonl")[0].keys()
+    assert [path.name for path in (tmp_path / "run" / "export").iterdir()] == ["a2b"]
+
+
+def test_halves_of_a_file_stay_together(tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for index in range(5):
+        left = np.random.default_rng(index).integers(0, 120, (20, 24, 3), np.uint8)
+        Image.fromarray(np.concatenate([left, left + 100], axis=1)).save(folder / f"{index}.png")
+    config = Config(model="pix2pix", preprocess="crop", crop_size=16)
+    stream, _ = pipeline.batches(sources.open_folder(tmp_path), config, 0, 20)
+    for a, b in stream.as_numpy_iterator():
+        # The same image, crop and flip: B is A plus 100 levels everywhere.
+        np.testing.assert_allclose(b - a, 100 / 127.5, atol=1e-6)
+
+
+def test_folders_with_unequal_names_are_refused(tmp_path, make_images):
+    make_images(tmp_path / "trainA", 2)
+    make_images(tmp_path / "trainB", 3)
+    with pytest.raises(UserError, match=r"needs pairs: 002\.png is only in .*trainB"):
+        trainer.train(Config.preset("tiny", model="pix2pix", dataset=str(tmp_path)), str(tmp_path / "run"))
+
+
+def test_a_bad_image_of_a_pair_is_an_error_that_names_it(tmp_path):
+    write_pairs(tmp_path / "train", 2)
+    (tmp_path / "train" / "1.png").write_bytes(b"")
+    config = Config.preset("tiny", model="pix2pix", dataset=str(tmp_path))
+    with pytest.raises(UserError, match=r"not every image of a pair in .*train can be read: 1\.png"):
+        trainer.train(config, str(tmp_path / "run"))
