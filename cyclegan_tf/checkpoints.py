@@ -52,6 +52,26 @@ def restore(model, arrays, where):
     return int(arrays["step"]), sums
 
 
+def initialize(model, workdir):
+    """Gives `model` the networks of another run's newest checkpoint; averages start from them.
+
+    Raises:
+      UserError: the run has no checkpoint that can be read, or its networks differ.
+    """
+    found_one = newest(os.path.join(workdir, "checkpoints"))
+    if found_one is None:
+        raise UserError(f"--init_from={workdir} is no run directory with a checkpoint")
+    path, arrays = found_one
+    variables = {
+        f"network/{name}/{key}": variable
+        for name, network in model.networks.items()
+        for key, variable in models.named_weights(network).items()
+    }
+    assign(variables, {name: array for name, array in arrays.items() if name.startswith("network/")}, path)
+    for name, average in model.averages.items():
+        average.set_weights(model.networks[name].get_weights())
+
+
 def assign(variables, arrays, where):
     """Assigns arrays to the variables of the same names.
 

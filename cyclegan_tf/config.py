@@ -116,6 +116,7 @@ class Config:
         0.0, "decay of a moving average of the generators' weights, used for samples, evaluation and export; 0: none",
         minimum=0,
     )
+    init_from: str = _option("", "run directory whose networks a new run starts from; optimizers and pools start fresh")
     seed: int = _option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
 
     # What is written, and when.

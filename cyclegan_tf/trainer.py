@@ -54,12 +54,14 @@ def train(config, workdir):
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
         model = MODELS[config.model](config)
-        # 3. The run directory's own checkpoint, else from scratch.
+        # 3. The run directory's own checkpoint, else another run's networks, else from scratch.
         step, sums = 0, {}
         found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
         if found:
             step, sums = checkpoints.restore(model, found[1], found[0])
             log.info("going on from %s", found[0])
+        elif config.init_from:
+            checkpoints.initialize(model, config.init_from)
         run = _Run(config, workdir, model, dataset, RunningMeans(sums), Reporter(workdir, config, step))
         # 4. The steps that are left, then measures and exports.
         with contextlib.closing(run.reporter):

@@ -97,6 +97,18 @@ def test_another_architecture_is_an_error_that_prints_what_differs(model):
         checkpoints.restore(deeper, arrays, "x.npz")
 
 
+def test_a_new_run_starts_from_the_networks_of_another(model, tmp_path):
+    checkpoints.save(str(tmp_path / "checkpoints"), model, 6, {}, keep=1)
+    other = CycleGAN(CONFIG)
+    checkpoints.initialize(other, str(tmp_path))
+    for name, network in model.networks.items():
+        assert all(map(np.array_equal, network.get_weights(), other.networks[name].get_weights()))
+    assert all(map(np.array_equal, other.averages["gen_ab"].get_weights(), model.networks["gen_ab"].get_weights()))
+    assert other.optimizers["gen_ab"].iterations.numpy() == 0
+    with pytest.raises(UserError, match="is no run directory with a checkpoint"):
+        checkpoints.initialize(other, str(tmp_path / "none"))
+
+
 def test_weights_have_the_same_names_in_another_instance():
     # Keras numbers repeated names; checkpoints rely on ours staying as they are.
     one, other = (models.build_generator(CONFIG, "gen_ab") for _ in range(2))
