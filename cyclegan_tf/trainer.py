@@ -12,6 +12,7 @@ import time
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cyclegan_tf import checkpoints, evaluation, inference, saved_model, schedules
 from cyclegan_tf import config as config_lib
@@ -102,31 +103,27 @@ class _Run:
             self.sample(0)
         stream, loaders = pipeline.batches(self.dataset, self.config, first, self.n_steps)
         log.info("training steps %d to %d, %d images an epoch", first + 1, self.n_steps, self.images_per_epoch)
-        progress = tqdm(total=self.n_steps, initial=first, unit="step", disable=not sys.stderr.isatty())
-        batches, clock = iter(stream), time.monotonic()
-        for step in range(first + 1, self.n_steps + 1):
-            batch = _next(batches, loaders)
-            self.model.set_learning_rate(self.learning_rate(step - 1))
-            values = {name: float(value) for name, value in self.model.train_step(*batch).items()}
-            self._require_finite(step, values, batch)
-            self.means.add(values)
-            progress.update()
-            progress.set_postfix_str(_losses(values), refresh=False)
-            if self._due(step, self.config.log_every):
-                steps = self.config.log_every or step - first
-                speed = steps * self.config.batch_size / (time.monotonic() - clock)
-                clock = time.monotonic()
-                self.log(step, values, speed, quiet=not progress.disable)
-            if self.epoch(step) > self.epoch(step - 1):
-                self.summarize_epoch(step)
-            if self._due(step, self.config.sample_every):
-                self.sample(step)
-            stopping = asked_to_stop()
-            if stopping or self._due(step, self.config.checkpoint_every):
-                self.checkpoint(step)
-            if stopping:
-                raise Stopped(stopping, step)
-        progress.close()
+        batches, speedometer = iter(stream), _Speedometer(first * self.config.batch_size)
+        with _progress_bar(self.n_steps * self.config.batch_size, first * self.config.batch_size) as progress:
+            for step in range(first + 1, self.n_steps + 1):
+                batch = _next(batches, loaders)
+                self.model.set_learning_rate(self.learning_rate(step - 1))
+                values = {name: float(value) for name, value in self.model.train_step(*batch).items()}
+                self._require_finite(step, values, batch)
+                self.means.add(values)
+                progress.set_postfix_str(_losses(values), refresh=False)
+                progress.update(self.config.batch_size)
+                if self._due(step, self.config.log_every):
+                    self.log(step, values, speedometer(step * self.config.batch_size), quiet=not progress.disable)
+                if self.epoch(step) > self.epoch(step - 1):
+                    self.summarize_epoch(step)
+                if self._due(step, self.config.sample_every):
+                    self.sample(step)
+                stopping = asked_to_stop()
+                if stopping or self._due(step, self.config.checkpoint_every):
+                    self.checkpoint(step)
+                if stopping:
+                    raise Stopped(stopping, step)
         self._report_bad_images(loaders)
 
     def _due(self, step, every):
@@ -178,6 +175,27 @@ class _Run:
         bad = {name: reason for loader in loaders for name, reason in loader.bad.items()}
         for name, reason in bad.items():
             log.warning("left out %s: %s", name, reason)
+
+
+class _Speedometer:
+    """Images per second between two readings of the number of images so far."""
+
+    def __init__(self, images):
+        self._images, self._time = images, time.monotonic()
+
+    def __call__(self, images):
+        now = time.monotonic()
+        speed = (images - self._images) / (now - self._time)
+        self._images, self._time = images, now
+        return speed
+
+
+@contextlib.contextmanager
+def _progress_bar(total, initial):
+    """A bar over images on a terminal, with log lines above it; elsewhere nothing."""
+    bar = tqdm(total=total, initial=initial, unit="images", disable=not sys.stderr.isatty())
+    with bar, contextlib.nullcontext() if bar.disable else logging_redirect_tqdm():
+        yield bar
 
 
 def _losses(values):

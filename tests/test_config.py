@@ -77,5 +77,14 @@ def test_difference_names_what_decides_the_numbers_only():
     assert config_lib.difference(old, dataclasses.replace(old, ngf=9, log_every=5)) == ["ngf: 8 -> 9"]
 
 
+def test_a_resumed_run_may_change_what_does_not_decide_its_numbers():
+    may_differ = {field.name for field in dataclasses.fields(Config) if field.metadata["may_differ"]}
+    # A new option must be put on one side or the other, by someone who has thought about it.
+    assert may_differ == {
+        "data_dir", "cache", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
+        "checkpoint_every", "keep_checkpoints", "n_samples",
+    }
+
+
 def test_config_json_is_readable():
     assert json.loads(Config().to_json())["crop_size"] == 256
