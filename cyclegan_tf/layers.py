@@ -195,8 +195,8 @@ def _initializer():
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 def _leaky_relu(x):
-    # The layer's argument for the slope has another name in Keras 2 than in Keras 3.
-    return tf.nn.leaky_relu(x, alpha=0.2)
+    # Not tf.nn.leaky_relu: with oneDNN, TensorFlow 2.21's graph optimizer fails to fuse its gradient and gives up.
+    return tf.maximum(x, 0.2 * x)
 
 
 def _both_sides(padding):

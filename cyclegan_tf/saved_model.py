@@ -5,6 +5,7 @@ import os
 import shutil
 
 import tensorflow as tf
+from absl import logging
 
 
 def export(translators, folder):
@@ -42,10 +43,13 @@ def export(translators, folder):
 @contextlib.contextmanager
 def _quiet():
     """Hides TensorFlow's notes on renamed inputs and internal functions, which every Keras model causes."""
+    # TensorFlow 2.15 logs through its own logger, the newest through absl's.
     logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
+    level, verbosity = logger.level, logging.get_verbosity()
     try:
+        logger.setLevel("ERROR")
+        logging.set_verbosity(logging.ERROR)
         yield
     finally:
         logger.setLevel(level)
+        logging.set_verbosity(verbosity)

@@ -2,8 +2,8 @@
 
   python tests/data/stacks/make.py
 
-A run of two steps of a very small network: config.json, its checkpoint, the SavedModel of A to B, and expected.npy, what
-its generator makes of the image of test_interchange.py.
+A run of two steps of a very small network: config.json, its checkpoint, the SavedModel of A to B, and expected.npy,
+what its generator makes of the image of test_interchange.py.
 """
 
 import os

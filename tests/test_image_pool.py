@@ -1,0 +1,114 @@
+"""The pool against recorded sequences of the authors' one, and its properties for any sequence."""
+
+import golden
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclegan_tf.image_pool import ImagePool
+
+SEQUENCES = golden.read_json("pool/image_pool.json")
+
+
+def _images(numbers):
+    """Images (N, 1, 2, 3) that hold their own number."""
+    return np.array(numbers, np.float32).reshape(-1, 1, 1, 1) * np.ones((1, 1, 2, 3), np.float32)
+
+
+def _numbers(images):
+    images = np.asarray(images)
+    assert images.dtype == np.float32
+    assert images.shape[1:] == (1, 2, 3)
+    np.testing.assert_array_equal(images, images[:, :1, :1, :1] * np.ones((1, 1, 2, 3), np.float32))
+    return [int(image[0, 0, 0]) for image in images]
+
+
+def _stored(pool):
+    return [int(image[0, 0, 0]) for image in pool.images]
+
+
+def test_the_golden_set_is_there():
+    assert [(case["pool_size"], case["batch"]) for case in SEQUENCES] == [(3, 1), (3, 2), (0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("case", SEQUENCES, ids=lambda case: f"size{case['pool_size']}_batch{case['batch']}")
+def test_sequence_is_the_authors(case):
+    pool = ImagePool(case["pool_size"], seed=case["python_random_seed"])
+    batches = [range(i, i + case["batch"]) for i in range(0, case["images"], case["batch"])]
+    assert [_numbers(pool.query(_images(list(batch)))) for batch in batches] == case["returned"]
+    assert _stored(pool) == case["pool_content_at_end"]
+
+
+@given(
+    size=st.integers(0, 6), seed=st.integers(0, 2**32 - 1), batches=st.lists(st.integers(1, 4), max_size=12),
+)
+@settings(deadline=None)
+def test_no_image_is_lost_or_made_up(size, seed, batches):
+    pool = ImagePool(size, seed)
+    held, number = [], 0
+    for n in batches:
+        batch = list(range(number, number + n))
+        number += n
+        returned = _numbers(pool.query(_images(batch)))
+        assert len(returned) == n
+        for image, answer in zip(batch, returned, strict=True):
+            # Either this image, which was perhaps stored as well while the pool filled, or an older one in exchange.
+            if answer != image:
+                held[held.index(answer)] = image
+            elif len(held) < size:
+                held.append(image)
+        assert _stored(pool) == held
+        assert len(pool.images) == min(size, number)
+        assert set(returned) <= set(range(number))
+
+
+@given(
+    size=st.integers(0, 4), seed=st.integers(0, 2**32 - 1), before=st.integers(0, 12), other=st.integers(0, 99),
+)
+@settings(deadline=None)
+def test_a_restored_pool_goes_on_identically(size, seed, before, other):
+    pool = ImagePool(size, seed)
+    for i in range(before):
+        pool.query(_images([i]))
+    state = {name: np.array(array) for name, array in pool.state().items()}
+    again = ImagePool(size, other)
+    again.query(_images([1000, 1001, 1002]))
+    again.set_state(state)
+    for i in range(before, before + 12):
+        np.testing.assert_array_equal(pool.query(_images([i])), again.query(_images([i])))
+    assert _stored(pool) == _stored(again)
+
+
+def test_state_does_not_change_with_the_pool():
+    pool = ImagePool(2, seed=0)
+    pool.query(_images([0, 1]))
+    state = pool.state()
+    pool.query(_images(range(2, 12)))
+    assert _numbers(state["images"]) == [0, 1]
+    assert _stored(pool) != [0, 1]
+
+
+def test_pool_keeps_copies():
+    pool = ImagePool(2, seed=0)
+    batch = _images([0, 1])
+    returned = pool.query(batch)
+    batch[...] = -1
+    returned[...] = -2
+    assert _stored(pool) == [0, 1]
+
+
+def test_half_of_the_images_are_exchanged():
+    pool = ImagePool(50, seed=1)
+    pool.query(_images(range(50)))
+    returned = _numbers(pool.query(_images(range(50, 2050))))
+    exchanged = sum(number != image for number, image in zip(returned, range(50, 2050), strict=True))
+    # Five standard deviations of 2000 fair coins.
+    assert abs(exchanged - 1000) < 5 * np.sqrt(2000 / 4)
+
+
+def test_pool_of_size_0_gives_back_the_batch():
+    pool = ImagePool(0)
+    batch = _images([1, 2])
+    assert pool.query(batch) is batch
+    assert pool.images == []

@@ -1,0 +1,148 @@
+"""Layers against the authors' PyTorch layers: outputs, and the gradients at inputs and weights."""
+
+import golden
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import layers
+
+keras = tf.keras
+
+LAYERS = golden.Golden("layers/layers.npz")
+
+# Golden case -> the layer of ours, as a function of a symbolic tensor; called "t".
+CASES = {
+    "conv_k7_reflect3": lambda x: layers.conv(x, "t", 3, 7, padding=3, padding_mode="reflect"),
+    "conv_k3_s2_p1_even": lambda x: layers.conv(x, "t", 3, 3, stride=2, padding=1),
+    "conv_k3_s2_p1_odd": lambda x: layers.conv(x, "t", 3, 3, stride=2, padding=1),
+    "conv_k4_s2_p1_even": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
+    "conv_k4_s2_p1_odd": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
+    "conv_k4_s1_p1": lambda x: layers.conv(x, "t", 3, 4, padding=1),
+    "convT_k3_s2_p1_op1": lambda x: layers.upsample(x, "t", 2, "transpose"),
+    "convT_k4_s2_p1": lambda x: layers.transposed_conv(x, "t", 2, 4),
+    "reflect_pad1": lambda x: layers.pad(x, "t", 1, "reflect"),
+    "replicate_pad1": lambda x: layers.pad(x, "t", 1, "replicate"),
+    "instance_norm": lambda x: layers.normalize(x, "t", "instance"),
+    "instance_norm_small": lambda x: layers.normalize(x, "t", "instance"),
+    "instance_norm second": lambda x: layers.normalize(x, "t", "instance", second_derivative=True),
+    "instance_norm_small second": lambda x: layers.normalize(x, "t", "instance", second_derivative=True),
+    "batch_norm_train": lambda x: layers.normalize(x, "t", "batch"),
+    "batch_norm_eval": lambda x: layers.normalize(x, "t", "batch"),
+    "leaky_relu": lambda x: layers.leaky_relu(x, "t"),
+}
+
+
+def _build(case, channels):
+    inputs = keras.Input((None, None, channels))
+    return keras.Model(inputs, CASES[case](inputs))
+
+
+def _keras_layout(array):
+    return np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array
+
+
+def _pytorch_layout(array):
+    return np.transpose(array, (3, 2, 0, 1)) if array.ndim == 4 else array
+
+
+def _set_weights(model, weights):
+    """Sets PyTorch's `weights`, whose last parts are weight, bias, running_mean, running_var."""
+    weights = {key.split(".")[-1]: _keras_layout(array) for key, array in weights.items()}
+    names = ("weight", "bias", "running_mean", "running_var")
+    model.set_weights([weights[name] for name in names if name in weights])
+
+
+def test_every_golden_layer_has_a_test():
+    assert {case.removesuffix(" second") for case in CASES} == set(LAYERS.info["cases"])
+    assert len(LAYERS.info["cases"]) == 15
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "batch_norm_eval"])
+def test_forward_and_gradients(case):
+    name = case.removesuffix(" second")
+    x = tf.constant(LAYERS.images(f"{name}/x"))
+    model = _build(case, x.shape[-1])
+    _set_weights(model, LAYERS.group(f"{name}/w"))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x, training=True)
+    LAYERS.assert_close(golden.nchw(y), f"{name}/y")
+    dx, *dw = tape.gradient(y, [x, *model.trainable_weights], output_gradients=LAYERS.images(f"{name}/dy"))
+    LAYERS.assert_close(golden.nchw(dx), f"{name}/dx")
+    expected = [key for key in LAYERS.info["arrays"] if key.startswith(f"{name}/dw/")]
+    # Both frameworks list a layer's kernel or scale before its bias or offset.
+    assert len(dw) == len(expected)
+    for gradient, key in zip(dw, expected, strict=True):
+        LAYERS.assert_close(_pytorch_layout(gradient.numpy()), key)
+
+
+def test_batch_norm_follows_running_statistics_in_training_only():
+    model = _build("batch_norm_train", 3)
+    _set_weights(model, LAYERS.group("batch_norm_train/w"))
+    _, _, before_mean, before_variance = model.get_weights()
+    model(LAYERS.images("batch_norm_eval/x"), training=False)
+    np.testing.assert_array_equal(model.get_weights()[2], before_mean)
+    np.testing.assert_array_equal(model.get_weights()[3], before_variance)
+    model(LAYERS.images("batch_norm_train/x"), training=True)
+    LAYERS.assert_close(model.get_weights()[2], "batch_norm_train/after/running_mean")
+    LAYERS.assert_close(model.get_weights()[3], "batch_norm_train/after/running_var")
+
+
+def test_batch_norm_eval():
+    model = _build("batch_norm_eval", 3)
+    _set_weights(model, LAYERS.group("batch_norm_train/w") | LAYERS.group("batch_norm_train/after"))
+    y = model(LAYERS.images("batch_norm_eval/x"), training=False)
+    LAYERS.assert_close(golden.nchw(y), "batch_norm_eval/y")
+
+
+def test_library_instance_norm_is_the_one_of_the_stack():
+    module = type(layers.instance_normalization("t")).__module__
+    assert module.startswith("tensorflow_addons" if tf.__version__.startswith("2.15.") else "keras")
+
+
+@pytest.mark.parametrize(("mode", "numpy_mode", "padding"), [
+    ("reflect", "reflect", 3), ("replicate", "edge", 1), ("zero", "constant", 2),
+])
+def test_padding_is_numpys(mode, numpy_mode, padding):
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.pad(inputs, "t", padding, mode))
+    sides = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+    np.testing.assert_array_equal(model(x), np.pad(x, sides, mode=numpy_mode))
+    assert tuple(model.compute_output_shape((2, 5, 4, 3))) == (2, 5 + 2 * padding, 4 + 2 * padding, 3)
+
+
+def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
+    x = np.random.default_rng(0).normal(size=(1, 3, 2, 1)).astype(np.float32)
+    inputs = keras.Input((None, None, 1))
+    model = keras.Model(inputs, layers.upsample(inputs, "t", 1, "resize_conv"))
+    # A kernel that is 1 at its left neighbor shifts the image to the right by one.
+    kernel = np.zeros((3, 3, 1, 1), np.float32)
+    kernel[1, 0] = 1.0
+    model.set_weights([kernel, np.array([0.25], np.float32)])
+    repeated = x.repeat(2, axis=1).repeat(2, axis=2)
+    padded = np.pad(repeated, [(0, 0), (0, 0), (1, 1), (0, 0)], mode="reflect")
+    np.testing.assert_allclose(model(x), padded[:, :, :4] + 0.25, rtol=0, atol=1e-6)
+
+
+def test_residual_block_has_no_activation_after_the_sum():
+    inputs = keras.Input((None, None, 2))
+    model = keras.Model(inputs, layers.residual_block(inputs, "t", "none", "reflect"))
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    x = np.full((1, 4, 4, 2), -3.0, np.float32)
+    np.testing.assert_array_equal(model(x), x)
+
+
+@pytest.mark.parametrize("layer", [
+    layers.ReflectionPadding2D(3, name="t"),
+    layers.ReplicationPadding2D(name="t"),
+    layers.DifferentiableInstanceNormalization(epsilon=0.5, name="t"),
+    layers.BatchNormalization(momentum=0.5, epsilon=0.25, name="t"),
+], ids=lambda layer: type(layer).__name__)
+def test_layers_are_remade_from_their_config(layer):
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    again = type(layer).from_config(layer.get_config())
+    np.testing.assert_array_equal(again(x), layer(x))
+    assert again.name == "t"
+    assert tuple(layer.compute_output_shape((2, 5, 4, 3))) == tuple(layer(x).shape)

@@ -1,0 +1,217 @@
+"""Networks against the authors' PyTorch networks, and their sizes against closed forms."""
+
+import golden
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import layers, models, pytorch_weights
+from cyclegan_tf.config import Config
+from cyclegan_tf.models import discriminators, generators
+
+keras = tf.keras
+
+NETWORKS = golden.names("generators") + golden.names("discriminators")
+
+
+def test_the_golden_set_is_there():
+    expected = {
+        "generators/resnet_n1_1to2channels.npz", "generators/resnet_n2_batch_reflect.npz",
+        "generators/resnet_n2_instance_reflect.npz", "generators/resnet_n2_instance_reflect_dropout_eval.npz",
+        "generators/resnet_n2_instance_replicate.npz", "generators/resnet_n2_instance_zero.npz",
+        "generators/resnet_n2_none_reflect.npz", "generators/resnet_n9_instance_reflect.npz",
+        "generators/unet_downs5_instance.npz", "generators/unet_downs6_batch.npz",
+        "discriminators/nlayer_n1_instance.npz", "discriminators/nlayer_n2_instance.npz",
+        "discriminators/nlayer_n3_batch.npz", "discriminators/pixel_batch.npz", "discriminators/pixel_instance.npz",
+    }
+    assert expected <= set(NETWORKS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_are_the_authors(name):
+    case = golden.Golden(name)
+    network = golden.options(case.info["config"])
+    if network["kind"] == "discriminator":
+        _check_outputs(case, network, second_derivative=False)
+        _check_outputs(case, network, second_derivative=True)
+    else:
+        _check_outputs(case, network)
+
+
+def _check_outputs(case, network, **more):
+    model = golden.build_with(network, case.group("w"), **more)
+    assert _trainable(model) == case.info["net"]["parameters"]
+    checked = 0
+    for i in (i for i in range(3) if f"x{i}" in case):
+        for key, training in ((f"y{i}", False), (f"y{i}_eval", False), (f"y{i}_train", True)):
+            if key in case:
+                before = model.get_weights()
+                case.assert_close(golden.nchw(model(case.images(f"x{i}"), training=training)), key)
+                model.set_weights(before)
+                checked += 1
+    assert checked >= (2 if network["norm"] == "batch" else 1)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "batch" in name])
+def test_running_statistics_are_the_authors(name):
+    case = golden.Golden(name)
+    model = golden.build_with(golden.options(case.info["config"]), case.group("w"))
+    model(case.images("x0"), training=True)
+    after = pytorch_weights.to_keras(case.group("w") | case.group("after0"), golden.options(case.info["config"]))
+    checked = 0
+    for weight_name, weight in models.named_weights(model).items():
+        if "moving" in weight_name:
+            np.testing.assert_allclose(weight.numpy(), after[weight_name], rtol=1e-5, err_msg=weight_name)
+            checked += 1
+    assert checked == 2 * sum("running_mean" in key for key in case.group("after0")) > 0
+
+
+def _trainable(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def test_parameter_counts():
+    # As the authors' code prints them: 11.378 M, 7.838 M and 2.765 M with instance norm, 41.829 M with batch norm.
+    assert _trainable(generators.resnet_generator()) == 11_378_179
+    assert _trainable(generators.resnet_generator(n_blocks=6)) == 7_837_699
+    assert _trainable(discriminators.patch_discriminator()) == 2_764_737
+    # Kernels 16 (3 64 + 64 128 + 128 256 + 256 512 + 3 512 512) down, 16 (512 512 + 2 1024 512 + 1024 256 + 512 128 +
+    # 256 64 + 128 3) up, 3 biases, and scale and offset of 1920 + 1984 normalized channels.
+    assert _trainable(generators.unet_generator(n_downs=7)) == 41_821_184 + 3 + 2 * (1920 + 1984) == 41_828_995
+
+
+def test_parameter_counts_of_other_sizes():
+    # A fourth stride-2 layer adds one 4x4 convolution of 512 to 512 filters and its biases, and no wider one.
+    assert _trainable(discriminators.patch_discriminator(n_layers=4)) == 2_764_737 + 16 * 512 * 512 + 512
+    # 3 64 + 64, 64 128 + 128, 128 + 1.
+    assert _trainable(discriminators.pixel_discriminator()) == 256 + 8320 + 129
+    # Without instance norm the head alone has biases: 2 3x3 convolutions of 16 filters a block, 7x7 outside.
+    kernels = 49 * 3 * 4 + 9 * (4 * 8 + 8 * 16 + 2 * 16 * 16 + 16 * 8 + 8 * 4) + 49 * 4 * 3
+    assert _trainable(generators.resnet_generator(ngf=4, n_blocks=1, norm="none")) == kernels + 3
+    # The resize convolutions have as many weights as the transposed ones.
+    resized = generators.resnet_generator(ngf=4, n_blocks=1, norm="none", upsample="resize_conv")
+    assert _trainable(resized) == kernels + 3
+
+
+@pytest.mark.parametrize(("build", "size", "expected"), [
+    (lambda: discriminators.patch_discriminator(ndf=2), (256, 256), (30, 30, 1)),
+    (lambda: discriminators.patch_discriminator(ndf=2), (128, 256), (14, 30, 1)),
+    (lambda: discriminators.patch_discriminator(ndf=2, n_layers=2), (256, 256), (62, 62, 1)),
+    (lambda: discriminators.pixel_discriminator(ndf=2), (256, 200), (256, 200, 1)),
+    (lambda: generators.resnet_generator(ngf=2, n_blocks=1), (256, 200), (256, 200, 3)),
+    (lambda: generators.resnet_generator(ngf=2, n_blocks=1), (33, 38), (36, 40, 3)),
+    (lambda: generators.resnet_generator(ngf=2, n_blocks=1, upsample="resize_conv"), (64, 48), (64, 48, 3)),
+    (lambda: generators.unet_generator(ngf=2, n_downs=5, norm="instance"), (64, 96), (64, 96, 3)),
+])
+def test_output_sizes(build, size, expected):
+    assert tuple(build()(np.zeros((1, *size, 3), np.float32)).shape) == (1, *expected)
+
+
+@pytest.mark.parametrize(("n_layers", "field"), [(1, 16), (2, 34), (3, 70)])
+def test_a_score_sees_the_papers_patch(n_layers, field):
+    model = discriminators.patch_discriminator(ndf=1, n_layers=n_layers, norm="none")
+    # Positive weights and images, so that no path from a pixel to the score is cut or cancels.
+    model.set_weights([np.full_like(weight, 0.1) for weight in model.get_weights()])
+    image = tf.ones((1, 128, 128, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        score = model(image)[0, 5, 6, 0]
+    seen = np.argwhere(tape.gradient(score, image).numpy()[0, :, :, 0])
+    height, width = seen.max(axis=0) - seen.min(axis=0) + 1
+    assert (height, width) == (field, field)
+
+
+def test_initial_weights():
+    keras.utils.set_random_seed(0)
+    for model in (
+        generators.resnet_generator(ngf=16, n_blocks=2, norm="instance"),
+        generators.unet_generator(ngf=8, n_downs=5, norm="batch"),
+        discriminators.patch_discriminator(ndf=16),
+    ):
+        values = {"kernel": [], "gamma": []}
+        for name, weight in models.named_weights(model).items():
+            kind = name.split("/")[1]
+            if kind in values:
+                values[kind].append(weight.numpy().ravel())
+            else:
+                np.testing.assert_array_equal(weight, np.full(weight.shape, float(kind == "moving_variance")), name)
+        for kind, mean in (("kernel", 0.0), ("gamma", 1.0)):
+            if values[kind]:
+                drawn = np.concatenate(values[kind])
+                # Five standard errors of a mean and of a standard deviation.
+                assert abs(drawn.mean() - mean) < 5 * 0.02 / np.sqrt(drawn.size)
+                assert abs(drawn.std() - 0.02) < 5 * 0.02 / np.sqrt(2 * drawn.size)
+
+
+def test_dropout_is_in_training_only():
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    for model in (
+        generators.resnet_generator(ngf=2, n_blocks=1, dropout=True),
+        generators.unet_generator(ngf=2, n_downs=6, norm="instance", dropout=True),
+    ):
+        np.testing.assert_array_equal(model(x, training=False), model(x, training=False))
+        assert np.abs(model(x, training=True) - model(x, training=True)).max() > 1e-4
+
+
+def test_dropout_layers_stand_where_the_authors_have_them():
+    def dropouts(model):
+        return {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
+
+    unet = generators.unet_generator(ngf=1, norm="none", dropout=True)
+    assert dropouts(unet) == {"up5_dropout": 0.5, "up6_dropout": 0.5, "up7_dropout": 0.5}
+    resnet = generators.resnet_generator(ngf=1, n_blocks=2, norm="none", dropout=True)
+    assert dropouts(resnet) == {"block1_dropout": 0.5, "block2_dropout": 0.5}
+    assert dropouts(generators.unet_generator(ngf=1, norm="none")) == {}
+    assert dropouts(generators.resnet_generator(ngf=1, n_blocks=2, norm="none")) == {}
+
+
+def test_configured_networks():
+    config = Config(
+        ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv", ndf=3, n_layers=2
+    )
+    _assert_same_network(
+        models.build_generator(config, "g"),
+        generators.resnet_generator(
+            ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv"
+        ),
+    )
+    _assert_same_network(
+        models.build_discriminator(config, "d", input_channels=6),
+        discriminators.patch_discriminator(input_channels=6, ndf=3, n_layers=2, norm="batch"),
+    )
+    config = Config(generator="unet", discriminator="pixel", ngf=2, n_downs=6, norm="none", dropout=True, ndf=3)
+    _assert_same_network(
+        models.build_generator(config, "g"), generators.unet_generator(ngf=2, n_downs=6, norm="none", dropout=True)
+    )
+    pixel = discriminators.pixel_discriminator(ndf=3, norm="none")
+    _assert_same_network(models.build_discriminator(config, "d"), pixel)
+
+
+def _assert_same_network(model, expected):
+    def description(network):
+        return [(type(layer), layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers[1:]]
+
+    assert description(model) == description(expected)
+    assert model.name in "gd"
+
+
+def test_gradient_penalty_gets_a_norm_with_a_second_derivative():
+    for gan_mode, differentiable in (("wgangp", True), ("lsgan", False)):
+        model = models.build_discriminator(Config(gan_mode=gan_mode, ndf=1), "d")
+        found = [isinstance(layer, layers.DifferentiableInstanceNormalization) for layer in model.layers]
+        assert sum(found) == (3 if differentiable else 0)
+
+
+def test_size_multiple():
+    assert models.size_multiple(Config()) == 4
+    assert models.size_multiple(Config(generator="unet")) == 256
+    assert models.size_multiple(Config(generator="unet", n_downs=5)) == 32
+
+
+def test_named_weights_are_in_layer_order():
+    model = discriminators.patch_discriminator(ndf=1, n_layers=1, norm="batch")
+    assert list(models.named_weights(model)) == [
+        "layer0_conv/kernel", "layer0_conv/bias", "layer1_conv/kernel", "layer1_norm/gamma", "layer1_norm/beta",
+        "layer1_norm/moving_mean", "layer1_norm/moving_variance", "head_conv/kernel", "head_conv/bias",
+    ]

@@ -1,0 +1,234 @@
+"""The authors' weights, into our networks and back."""
+
+import subprocess
+import sys
+
+import golden
+import numpy as np
+import pytest
+
+from cyclegan_tf import models, pytorch_weights
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+
+NETWORKS = golden.names("generators") + golden.names("discriminators")
+RUNS = golden.names("train")
+CHECKPOINTS = golden.names("checkpoints", ".pth")
+
+
+def _all_networks():
+    """(id, how to load its state_dict, options) of every network among the golden arrays, .pth files aside."""
+    for name in NETWORKS:
+        yield name, name, "w", golden.options(golden.manifest()[name]["config"])
+    for name in RUNS:
+        config = golden.manifest()[name]["config"]
+        for net in ("G", "D") if config["model"] == "pix2pix" else ("G_A", "G_B", "D_A", "D_B"):
+            yield f"{name}/{net}", name, f"init/{net}", golden.training_options(config, net)
+
+
+ALL = [pytest.param(*case, id=name) for name, *case in _all_networks()]
+
+
+def _state_dict(name="generators/resnet_n2_instance_reflect.npz", group="w"):
+    return golden.Golden(name).group(group)
+
+
+def _network(name="generators/resnet_n2_instance_reflect.npz"):
+    return golden.options(golden.manifest()[name]["config"])
+
+
+def test_the_golden_set_is_there():
+    assert len(NETWORKS) >= 15
+    assert len(ALL) >= len(NETWORKS) + 3 * 4 + 2
+    assert CHECKPOINTS == [
+        "checkpoints/experiment/latest_net_D_A.pth", "checkpoints/experiment/latest_net_G_A.pth",
+        "checkpoints/experiment/latest_net_G_B.pth", "checkpoints/old_04/latest_net_G_A.pth",
+        "checkpoints/old_pre04/latest_net_G_A.pth",
+    ]
+
+
+@pytest.mark.parametrize(("name", "group", "network"), ALL)
+def test_round_trip_is_exact(name, group, network):
+    state_dict = _state_dict(name, group)
+    again = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, network), network)
+    assert list(again) == list(state_dict)
+    for key, array in state_dict.items():
+        assert again[key].dtype == array.dtype, key
+        if key.endswith("num_batches_tracked"):
+            assert again[key].shape == () and again[key] == 0
+        else:
+            np.testing.assert_array_equal(again[key], array, key)
+
+
+@pytest.mark.parametrize(("name", "group", "network"), ALL)
+def test_architecture_is_inferred(name, group, network):
+    if network.get("padding") == "replicate":
+        network = {**network, "padding": "reflect"}
+    assert pytorch_weights.infer_architecture(_state_dict(name, group)) == network
+
+
+def test_kernels_by_hand():
+    arrays = pytorch_weights.to_keras(_state_dict(), _network())
+    state_dict = _state_dict()
+    # Output 5, input 2, row 3, column 6 of a convolution; input 31, output 4, row 1, column 2 of a transposed one.
+    assert arrays["stem_conv/kernel"][3, 6, 2, 5] == state_dict["model.1.weight"][5, 2, 3, 6]
+    assert arrays["up1_conv/kernel"][1, 2, 4, 31] == state_dict["model.12.weight"][31, 4, 1, 2]
+    assert arrays["head_conv/kernel"].shape == (7, 7, 8, 3)
+    np.testing.assert_array_equal(arrays["head_conv/bias"], state_dict["model.19.bias"])
+
+
+NORMS = ("instance", "batch", "none")
+
+
+# The .npz state_dicts cover few combinations of options; these are the others.
+@pytest.mark.parametrize(("kind", "options"), [
+    ("generator", {"n_blocks": 1, "norm": norm, "padding": padding, "dropout": dropout})
+    for norm in NORMS for padding in ("reflect", "zero") for dropout in (False, True)
+] + [
+    ("generator", {"generator": "unet", "norm": norm, "n_downs": n_downs})
+    for norm, n_downs in (("instance", 7), ("batch", 5), ("none", 6))
+] + [
+    ("discriminator", {"norm": norm, **options})
+    for norm in NORMS for options in ({"discriminator": "pixel"}, {"n_layers": 1}, {"n_layers": 5})
+], ids=str)
+def test_names_and_shapes_are_our_networks(kind, options):
+    config = Config(ngf=2, ndf=2, **options)
+    described = {**vars(config), "kind": kind, "input_channels": 3, "output_channels": 3}
+    if kind == "generator":
+        model = models.build_generator(config, "g")
+    else:
+        model = models.build_discriminator(config, "d", input_channels=6)
+        described["input_channels"] = 6
+    arrays = {name: weight.numpy() for name, weight in models.named_weights(model).items()}
+    state_dict = pytorch_weights.to_pytorch(arrays, described)
+    inferred = pytorch_weights.infer_architecture(state_dict)
+    assert inferred == {name: described[name] for name in inferred}
+    back = pytorch_weights.to_keras(state_dict, inferred)
+    assert set(back) == set(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array, name)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_authors_checkpoints_give_the_authors_outputs(name, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch reads the authors' .pth files")
+    tensors = torch.load(golden.checkpoint(name, tmp_path), map_location="cpu", weights_only=True)
+    state_dict = {key: tensor.numpy() for key, tensor in tensors.items()}
+    info = golden.manifest()[name]
+    config = info["config"]
+    network = golden.options(config) if "kind" in config else golden.training_options(config, config["net"])
+    assert pytorch_weights.infer_architecture(state_dict) == network
+
+    model = golden.build_with(network, state_dict)
+    case = golden.Golden(f"{name.rsplit('/', 1)[0]}/inputs_outputs.npz")
+    prefix = f"{config['net']}/" if "net" in config else ""
+    for i in (i for i in range(2) if i == 0 or f"{prefix}x{i}" in case):
+        case.assert_close(golden.nchw(model(case.images(f"{prefix}x{i}"))), f"{prefix}y{i}")
+
+    removed = info.get("keys_to_remove", [])
+    kept = {key: array for key, array in state_dict.items() if key not in removed}
+    again = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, network), network)
+    assert list(again) == list(kept)
+    for key, array in kept.items():
+        np.testing.assert_array_equal(again[key], array, key)
+
+
+def test_statistics_of_old_instance_norms_are_dropped():
+    state_dict = _state_dict()
+    old = dict(state_dict)
+    for key, array in state_dict.items():
+        if key.endswith("bias") and key != "model.19.bias":
+            *module, number, _ = key.split(".")
+            norm = ".".join([*module, str(int(number) + 1)])
+            old |= {f"{norm}.running_mean": array, f"{norm}.running_var": array}
+            old[f"{norm}.num_batches_tracked"] = np.array(7)
+    assert len(old) == len(state_dict) + 3 * 9
+    assert pytorch_weights.infer_architecture(old) == _network()
+    arrays, expected = pytorch_weights.to_keras(old, _network()), pytorch_weights.to_keras(state_dict, _network())
+    assert list(arrays) == list(expected)
+    # Elsewhere they are nobody's.
+    old["model.1.running_mean"] = np.zeros(8, np.float32)
+    with pytest.raises(UserError, match=r"unexpected: model\.1\.running_mean$"):
+        pytorch_weights.to_keras(old, _network())
+
+
+def test_batch_norms_need_no_counter_but_get_one():
+    name = "generators/unet_downs6_batch.npz"
+    state_dict = {key: array for key, array in _state_dict(name).items() if "num_batches" not in key}
+    again = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, _network(name)), _network(name))
+    counters = {key: array for key, array in again.items() if key.endswith("num_batches_tracked")}
+    assert len(counters) == sum(key.endswith("running_var") for key in state_dict) == 9
+    assert {(array.dtype, array.shape) for array in counters.values()} == {(np.dtype(np.int64), ())}
+
+
+def test_keys_that_do_not_fit_are_named():
+    state_dict, network = _state_dict(), _network()
+    del state_dict["model.4.bias"]
+    state_dict["model.5.weight"] = np.ones(16, np.float32)
+    state_dict["model.12.weight"] = state_dict["model.12.weight"].transpose(1, 0, 2, 3)
+    message = (
+        r"not those of a resnet generator with ngf=8, n_blocks=2, norm=instance, padding=reflect, dropout=False, "
+        r"input_channels=3, output_channels=3; missing: model\.4\.bias; unexpected: model\.5\.weight; "
+        r"of another shape: model\.12\.weight \(16, 32, 3, 3\) instead of \(32, 16, 3, 3\)$"
+    )
+    with pytest.raises(UserError, match=message):
+        pytorch_weights.to_keras(state_dict, network)
+    with pytest.raises(UserError, match=message):
+        pytorch_weights.infer_architecture(state_dict)
+
+
+def test_names_that_do_not_fit_are_named():
+    network = _network()
+    arrays = pytorch_weights.to_keras(_state_dict(), network)
+    del arrays["stem_conv/bias"]
+    arrays["stem_norm/gamma"] = np.ones(8, np.float32)
+    arrays["up1_conv/kernel"] = arrays["up1_conv/kernel"].transpose(0, 1, 3, 2)
+    with pytest.raises(UserError, match=(
+        r"missing: stem_conv/bias; unexpected: stem_norm/gamma; "
+        r"of another shape: up1_conv/kernel \(3, 3, 32, 16\) instead of \(3, 3, 16, 32\)$"
+    )):
+        pytorch_weights.to_pytorch(arrays, network)
+
+
+def test_another_architecture_is_an_error_of_bounded_length():
+    network = {**_network(), "n_blocks": 9}
+    message = r"missing: model\.12\.conv_block\.1\.weight, .* and \d+ more; unexpected"
+    with pytest.raises(UserError, match=message) as error:
+        pytorch_weights.to_keras(_state_dict(), network)
+    assert len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({}, "of no network known here .*; keys: none$"),
+    ({"conv1.weight": (8, 3, 3, 3), "fc.bias": (8,)}, r"of no network known here .*; keys: conv1\.weight, fc\.bias$"),
+    ({"model.0.weight": (8, 3, 4, 4)}, "patch discriminator with ndf=8, n_layers=1.* missing: "),
+    ({"model.0.weight": (8,)}, r"model\.0\.weight is no convolution kernel$"),
+    ({"net.0.weight": (8, 3, 1, 1)}, "pixel discriminator with ndf=8.* missing: "),
+    ({"model.model.0.weight": (8, 3, 4, 4)}, r"model\.model\.3\.weight is no convolution kernel$"),
+    (
+        {"model.model.0.weight": (8, 3, 4, 4), "model.model.3.weight": (16, 3, 4, 4)},
+        "unet generator with ngf=8, n_downs=5.* missing: ",
+    ),
+    ({"model.10.conv_block.1.weight": (8, 8, 3, 3)}, r"model\.1\.weight is no convolution kernel$"),
+    (
+        {"model.1.weight": (8, 3, 7, 7), "model.10.conv_block.1.weight": (32, 32, 3, 3)},
+        r"look like a ResNet generator's, but model\.10\.conv_block is not one of its blocks$",
+    ),
+])
+def test_unknown_networks_are_an_error(keys, message):
+    with pytest.raises(UserError, match=message):
+        pytorch_weights.infer_architecture({key: np.zeros(shape, np.float32) for key, shape in keys.items()})
+
+
+def test_resize_convolutions_have_no_counterpart():
+    arrays = pytorch_weights.to_keras(_state_dict(), _network())
+    with pytest.raises(UserError, match="upsample=resize_conv has no counterpart in PyTorch"):
+        pytorch_weights.to_pytorch(arrays, {**_network(), "upsample": "resize_conv"})
+
+
+def test_module_needs_numpy_alone():
+    code = (
+        "import sys; import cyclegan_tf.pytorch_weights; "
+        "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
