@@ -13,7 +13,7 @@ PACKAGE = Path(cyclegan_tf.__file__).parent
 LAYERS = [
     {"__init__", "errors"},
     {"config"},
-    {"images", "layers", "losses", "image_pool", "schedules", "pytorch_weights"},
+    {"images", "layers", "losses", "image_pool", "schedules", "pytorch_weights", "torch_files"},
     {"data/__init__", "data/sources", "data/tfds_source", "data/pipeline", "metrics/__init__", "metrics/paired",
      "models/__init__", "models/generators", "models/discriminators"},
     {"training"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"saved_model", "evaluation"},
     {"trainer"},
     {"command_line"},
-    {"train"},
+    {"train", "convert"},
 ]
 SAME_LAYER_ALLOWED = {3}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -1,0 +1,234 @@
+"""Converts networks of the authors' PyTorch code to a run directory of this package, and back.
+
+  python -m cyclegan_tf.convert --from_pytorch=checkpoints/horse2zebra_cyclegan --output=runs/horse2zebra
+  python -m cyclegan_tf.convert --from_pytorch=latest_net_G.pth --network=gen_ba --output=runs/zebra2horse
+  python -m cyclegan_tf.convert --to_pytorch=checkpoints/mine --model=runs/mine
+
+Networks are told from the files' names: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b, because the authors
+name a discriminator after the generator that it judges, and D_B is disc_a. The new run holds a checkpoint of step 0,
+in which networks that were not given are fresh, and SavedModels of the generators that were; train on from it with
+--init_from. Needs PyTorch: pip install 'cyclegan_tf[pytorch]'.
+"""
+
+import dataclasses
+import logging
+import os
+import re
+
+from absl import flags
+
+from cyclegan_tf import command_line, pytorch_weights, torch_files
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+
+log = logging.getLogger("cyclegan_tf")
+
+_PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
+_NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
+_PIX2PIX_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
+_ARCHITECTURE = (
+    "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout"
+)
+# Not seen in the weights, or not always.
+_OVERRIDABLE = ("padding", "dropout")
+
+
+def from_pytorch(paths, output, network=None, **overrides):
+    """Writes run directory `output` from .pth files.
+
+    Args:
+      paths: files, or one folder, of which latest_net_{G_A,G_B,D_A,D_B,G}.pth are taken.
+      output: folder that holds no run yet.
+      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not say it.
+      **overrides: options of Config that weights do not tell: padding, dropout.
+
+    Raises:
+      UserError: a file that cannot be used, files that belong to different runs, or an `output` that is in use.
+    """
+    files = _named_files(paths, network)
+    _require_unused(output)
+    state_dicts = {name: torch_files.read(path) for name, path in files.items()}
+    config = _config(files, state_dicts, overrides)
+    arrays = {
+        name: _located(files[name], pytorch_weights.to_keras, state_dict, _description(config, name))
+        for name, state_dict in state_dicts.items()
+    }
+    _write_run(config, arrays, output)
+    fresh = sorted(set(_NETWORKS.values()) - set(arrays))
+    log.info("wrote %s: %s%s", output, ", ".join(sorted(arrays)), f"; fresh: {', '.join(fresh)}" if fresh else "")
+
+
+def to_pytorch(workdir, output):
+    """Writes the networks of a run's newest checkpoint as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
+
+    Of a run with averaged generators these are taken. A pix2pix run gives latest_net_{G,D}.pth. The authors' code
+    loads the files into networks of the same options.
+
+    Raises:
+      UserError: there is no such run, PyTorch has no such network, or `output` holds one of the files already.
+    """
+    torch_files.require()
+    from cyclegan_tf import checkpoints
+
+    config = Config.load(workdir)
+    found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
+    if found is None:
+        raise UserError(f"{workdir} has no checkpoint yet")
+    networks = _PIX2PIX_NETWORKS if config.model == "pix2pix" else {k: v for k, v in _NETWORKS.items() if k != "G"}
+    files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items()}
+    for path in files:
+        if os.path.exists(path):
+            raise UserError(f"{path} exists already; give another folder to --to_pytorch")
+    # All are converted before the first is written.
+    state_dicts = {
+        path: _located(found[0], pytorch_weights.to_pytorch, _arrays(found[1], name), _description(config, name))
+        for path, name in files.items()
+    }
+    os.makedirs(output, exist_ok=True)
+    for path, state_dict in state_dicts.items():
+        torch_files.write(path, state_dict)
+    log.info("wrote %s", ", ".join(files))
+
+
+def _named_files(paths, network):
+    """{gen_ab, gen_ba, disc_a or disc_b: path} of the files to read."""
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        names = [f"latest_net_{net}.pth" for net in _NETWORKS]
+        found = [path for name in names if os.path.exists(path := os.path.join(paths[0], name))]
+        if not found:
+            raise UserError(f"--from_pytorch={paths[0]} holds none of {', '.join(names)}")
+        paths = found
+    if network:
+        if len(paths) != 1:
+            raise UserError(f"--network={network} is for a single file, and there are {len(paths)}")
+        return {network: paths[0]}
+    files = {}
+    for path in paths:
+        match = _PTH_NAME.fullmatch(os.path.basename(path))
+        if not match:
+            raise UserError(f"which network is {path}? Its name ends in none of {', '.join(_NETWORKS)} (.pth): "
+                            "say it with --network=gen_ab (A to B), gen_ba, disc_a or disc_b")
+        name = _NETWORKS[match[1]]
+        if name in files:
+            raise UserError(f"{files[name]} and {path} are both {name}; give one of them")
+        files[name] = path
+    return files
+
+
+def _require_unused(output):
+    if os.path.exists(os.path.join(output, "config.json")) or os.path.isdir(os.path.join(output, "checkpoints")):
+        raise UserError(f"--output={output} holds a run, or a part of one; give another folder")
+
+
+def _config(files, state_dicts, overrides):
+    """The Config of the architecture that all files have, with the `overrides`."""
+    inferred, origin = {}, {}
+    for name, state_dict in state_dicts.items():
+        path = files[name]
+        options = _located(path, pytorch_weights.infer_architecture, state_dict)
+        _require_kind(path, name, options)
+        for option in (option for option in _ARCHITECTURE if option in options):
+            if inferred.setdefault(option, options[option]) != options[option]:
+                raise UserError(
+                    f"{origin[option]} and {path} do not belong together: {option} is {inferred[option]} in the first "
+                    f"and {options[option]} in the second; convert them to a run each"
+                )
+            origin.setdefault(option, path)
+    return Config(**{**inferred, **overrides})
+
+
+def _require_kind(path, name, options):
+    kind = "generator" if name.startswith("gen") else "discriminator"
+    if options["kind"] != kind:
+        raise UserError(f"{path} holds a {options['kind']}, and {name} is a {kind}; give its --network")
+    channels = {option: options[option] for option in ("input_channels", "output_channels") if option in options}
+    if set(channels.values()) != {3}:
+        text = ", ".join(f"{option}={number}" for option, number in channels.items())
+        raise UserError(f"{path} is a network for other images ({text}); this command handles 3 channels only")
+
+
+def _description(config, name):
+    """Network `name` of a run, as `pytorch_weights` describes networks."""
+    kind = "generator" if name.startswith("gen") else "discriminator"
+    pairs = kind == "discriminator" and config.model == "pix2pix"
+    return {**dataclasses.asdict(config), "kind": kind, "input_channels": 6 if pairs else 3, "output_channels": 3}
+
+
+def _located(path, function, *arguments):
+    """function(*arguments), whose UserErrors do not know the file that they are about."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _arrays(arrays, name):
+    """The weights of a network by "LAYER/WEIGHT" from a checkpoint's arrays, averaged ones where there are such."""
+    for kind in ("average", "network"):
+        prefix = f"{kind}/{name}/"
+        found = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        if found:
+            return found
+    return {}
+
+
+def _write_run(config, arrays, output):
+    """Writes a checkpoint of step 0, the SavedModels of the converted generators, and config.json last."""
+    import tensorflow as tf
+
+    from cyclegan_tf import checkpoints, inference, models, saved_model
+    from cyclegan_tf.training import CycleGAN
+
+    tf.keras.utils.set_random_seed(config.seed)
+    model = CycleGAN(config)
+    for name, weights in arrays.items():
+        checkpoints.assign(models.named_weights(model.networks[name]), weights, name)
+    checkpoints.save(os.path.join(output, "checkpoints"), model, 0, {}, config.keep_checkpoints)
+    translators = inference.translators(config, {n: g for n, g in model.generators.items() if n in arrays})
+    saved_model.export(translators, os.path.join(output, "export"))
+    path = os.path.join(output, "config.json")
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        file.write(config.to_json())
+    os.replace(f"{path}.tmp", path)
+
+
+def main(argv):
+    """Parses the flags and converts one way or the other."""
+    del argv
+    given = flags.FLAGS
+    if bool(given.from_pytorch) == bool(given.to_pytorch):
+        raise UserError("give --from_pytorch=FILES and --output=DIR, or --to_pytorch=DIR and --model=RUN")
+    if given.to_pytorch:
+        if not given.model:
+            raise UserError("--to_pytorch needs --model=RUN, the run directory to convert")
+        to_pytorch(given.model, given.to_pytorch)
+        return 0
+    if not given.output:
+        raise UserError("--from_pytorch needs --output=DIR, the run directory to write")
+    overrides = {name: given[name].value for name in _OVERRIDABLE if given[name].present}
+    from_pytorch(given.from_pytorch, given.output, given.network, **overrides)
+    return 0
+
+
+def _define_flags():
+    # When this is the command line, not at import: others have flags called model and output, too.
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    flags.DEFINE_list("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
+    flags.DEFINE_string("output", None, "run directory that --from_pytorch writes")
+    networks = sorted(set(_NETWORKS.values()))
+    flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell")
+    padding = fields["padding"].metadata
+    flags.DEFINE_enum("padding", None, padding["choices"], f"{padding['help']}: replicate looks like reflect in a file")
+    flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}: a U-Net's file does not tell")
+    flags.DEFINE_string("to_pytorch", None, "folder that gets the .pth files of a run")
+    flags.DEFINE_string("model", None, "run directory that --to_pytorch converts")
+
+
+def console():
+    """Entry point of the console script cyclegan-convert."""
+    _define_flags()
+    command_line.run(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,77 @@
+"""The authors' .pth files, as torch.save writes them: tensors by name, read without running what a file may hold.
+
+PyTorch is an optional extra and imported only here.
+"""
+
+import os
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+
+from cyclegan_tf.errors import UserError
+
+
+def read(path):
+    """The state_dict in a file, as {key: NumPy array}; floating-point tensors of any precision become float32.
+
+    Both of PyTorch's file formats are read, the zip of today and the one from before 1.6.
+
+    Raises:
+      UserError: PyTorch or the file is missing, the file is damaged, or it holds anything but tensors by name.
+    """
+    torch = _import_torch()
+    try:
+        with open(path, "rb") as file:
+            tensors = _load(torch, file, path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(key, str) for key in tensors):
+        raise UserError(f"{path} holds a {type(tensors).__name__}, not tensors by name; give a saved state_dict")
+    others = [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise UserError(f"{path} holds more than tensors: {', '.join(others[:3])}{more}; give a saved state_dict")
+    return {key: _array(torch, tensor.detach()) for key, tensor in tensors.items()}
+
+
+def write(path, state_dict):
+    """Writes {key: NumPy array} as the OrderedDict of tensors that the authors' code loads; beside, then renamed."""
+    torch = _import_torch()
+    tensors = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in state_dict.items())
+    temporary = f"{path}.tmp"
+    torch.save(tensors, temporary)
+    os.replace(temporary, path)
+
+
+def require():
+    """Raises UserError where PyTorch is not installed: before a long conversion, not after it."""
+    _import_torch()
+
+
+def _load(torch, file, path):
+    try:
+        with warnings.catch_warnings():
+            # Of pickles that torch.save has not written; the error says more.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged file can raise anything, KeyError and OSError among them.
+        refused = re.search(r"GLOBAL (\w+(\.\w+)+)", str(error))
+        if refused:
+            raise UserError(f"{path} holds more than tensors ({refused[1]}) and was not executed; save it again from "
+                            "PyTorch as torch.save(network.state_dict(), PATH)") from error
+        raise UserError(f"{path} is damaged or no file of PyTorch's; copy or download it again") from error
+
+
+def _array(torch, tensor):
+    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+
+
+def _import_torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError("reading .pth files needs PyTorch: pip install 'cyclegan_tf[pytorch]'") from error
+    return torch

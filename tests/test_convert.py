@@ -1,0 +1,394 @@
+"""Conversion of the authors' .pth files to run directories and back."""
+
+import dataclasses
+import os
+import pickle
+import sys
+
+import golden
+import numpy as np
+import pytest
+from conftest import run_python
+
+from cyclegan_tf import checkpoints, convert, inference, models, pytorch_weights, saved_model, torch_files
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.pix2pix import Pix2Pix
+from cyclegan_tf.training import CycleGAN
+
+EXPERIMENT = ("G_A", "G_B", "D_A")
+NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a"}
+
+
+def run_convert(*arguments):
+    return run_python("-m", "cyclegan_tf.convert", *arguments)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
+
+
+@pytest.fixture(scope="module")
+def experiment(torch, tmp_path_factory):
+    """A folder with the .pth files of the authors' experiment, and the run that it becomes."""
+    folder, workdir = tmp_path_factory.mktemp("experiment"), tmp_path_factory.mktemp("runs") / "experiment"
+    for net in EXPERIMENT:
+        path = golden.checkpoint(f"checkpoints/experiment/latest_net_{net}.pth", folder)
+        if os.path.dirname(path) != str(folder):
+            os.symlink(path, folder / os.path.basename(path))
+    convert.from_pytorch([str(folder)], str(workdir))
+    return folder, workdir
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    """SavedModels take most of the time of a conversion."""
+    monkeypatch.setattr(saved_model, "export", lambda translators, folder: [])
+
+
+def newest(workdir):
+    return checkpoints.read(checkpoints.found(str(workdir / "checkpoints"))[0][1])
+
+
+def weights(arrays, name, kind="network"):
+    prefix = f"{kind}/{name}/"
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def assert_same(arrays, expected):
+    assert list(arrays) == list(expected)
+    for key, array in expected.items():
+        assert arrays[key].dtype == array.dtype, key
+        np.testing.assert_array_equal(arrays[key], array, key)
+
+
+def state_dict(name="generators/resnet_n2_instance_reflect.npz"):
+    return golden.Golden(name).group("w")
+
+
+def assert_translates(workdir, direction, case, prefix=""):
+    translator = inference.load_run(str(workdir), direction)
+    keys = [i for i in range(2) if f"{prefix}x{i}" in case]
+    assert keys
+    for i in keys:
+        images = translator.float_images(case.images(f"{prefix}x{i}"))["images"]
+        case.assert_close(golden.nchw(images.numpy()), f"{prefix}y{i}")
+
+
+def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
+    _, workdir = experiment
+    assert Config.load(str(workdir)) == Config(ngf=10, ndf=8)
+    case = golden.Golden("checkpoints/experiment/inputs_outputs.npz")
+    assert_translates(workdir, "a2b", case, "G_A/")
+    assert_translates(workdir, "b2a", case, "G_B/")
+    # The authors' D_A judges B.
+    discriminator = models.build_discriminator(Config.load(str(workdir)), "disc_b")
+    checkpoints.assign(models.named_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
+    case.assert_close(golden.nchw(discriminator(case.images("D_A/x0")).numpy()), "D_A/y0")
+    for direction in ("a2b", "b2a"):
+        assert (workdir / "export" / direction / "saved_model.pb").exists()
+
+
+def test_from_pytorch_to_a_run_and_back_is_exact(experiment, no_export, tmp_path):
+    folder, workdir = experiment
+    back, again = tmp_path / "back", tmp_path / "again"
+    convert.to_pytorch(str(workdir), str(back))
+    assert sorted(path.name for path in back.iterdir()) == [f"latest_net_{net}.pth" for net in sorted(NETWORKS)]
+    for net in EXPERIMENT:
+        name = f"latest_net_{net}.pth"
+        assert_same(torch_files.read(back / name), torch_files.read(folder / name))
+    convert.from_pytorch([str(back / f"latest_net_{net}.pth") for net in NETWORKS], str(again))
+    first, second = newest(workdir), newest(again)
+    for name in NETWORKS.values():
+        assert_same(weights(second, name), weights(first, name))
+    assert (again / "config.json").read_text() == (workdir / "config.json").read_text()
+
+
+def test_pytorch_is_needed_for_the_files_only(no_export, monkeypatch, tmp_path):
+    files = {"G_A.pth": state_dict(), "D_A.pth": state_dict("discriminators/nlayer_n2_instance.npz")}
+    monkeypatch.setattr(torch_files, "require", lambda: None)
+    monkeypatch.setattr(torch_files, "read", files.get)
+    monkeypatch.setattr(torch_files, "write", lambda path, arrays: files.update({os.path.basename(path): arrays}))
+    convert.from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
+    assert Config.load(str(tmp_path / "run")) == Config(ngf=8, n_blocks=2, ndf=8, n_layers=2)
+    assert_translates(tmp_path / "run", "a2b", golden.Golden("generators/resnet_n2_instance_reflect.npz"))
+    convert.to_pytorch(str(tmp_path / "run"), str(tmp_path / "back"))
+    for net in ("G_A", "D_A"):
+        assert_same(files[f"latest_net_{net}.pth"], files[f"{net}.pth"])
+    assert pytorch_weights.infer_architecture(files["latest_net_D_B.pth"])["ndf"] == 8
+
+
+def test_written_files_load_as_the_authors_code_loads_them(experiment, torch, tmp_path):
+    convert.to_pytorch(str(experiment[1]), str(tmp_path))
+    loaded = torch.load(tmp_path / "latest_net_G_A.pth", weights_only=True)
+    assert type(loaded).__name__ == "OrderedDict"
+    assert all(type(tensor) is torch.Tensor and tensor.dtype == torch.float32 for tensor in loaded.values())
+
+
+@pytest.mark.parametrize(("name", "architecture"), [
+    ("old_pre04", {"ngf": 8, "n_blocks": 3}), ("old_04", {"ngf": 6, "n_blocks": 2}),
+])
+def test_files_of_old_versions_translate_alike(torch, no_export, tmp_path, name, architecture):
+    path = golden.checkpoint(f"checkpoints/{name}/latest_net_G_A.pth", tmp_path)
+    workdir = tmp_path / "run"
+    convert.from_pytorch([path], str(workdir))
+    assert Config.load(str(workdir)) == Config(**architecture)
+    assert_translates(workdir, "a2b", golden.Golden(f"checkpoints/{name}/inputs_outputs.npz"))
+
+
+def test_the_command_line_both_ways(torch, tmp_path):
+    name = "generators/resnet_n2_instance_replicate.npz"
+    zebra, workdir, back = tmp_path / "zebra.pth", tmp_path / "run", tmp_path / "back"
+    torch_files.write(zebra, state_dict(name))
+    child = run_convert(f"--from_pytorch={zebra}", "--network=gen_ba", "--padding=replicate", f"--output={workdir}")
+    assert child.returncode == 0, child.stderr
+    assert child.stderr.strip().splitlines()[-1] == f"wrote {workdir}: gen_ba; fresh: disc_a, disc_b, gen_ab"
+    # The padding, which weights do not tell, is the flag's.
+    assert Config.load(str(workdir)) == Config(ngf=8, n_blocks=2, padding="replicate")
+    assert_translates(workdir, "b2a", golden.Golden(name))
+    # Of the direction that was not given there is no SavedModel.
+    assert os.listdir(workdir / "export") == ["b2a"]
+    child = run_convert(f"--to_pytorch={back}", f"--model={workdir}")
+    assert child.returncode == 0, child.stderr
+    assert_same(torch_files.read(back / "latest_net_G_B.pth"), state_dict(name))
+
+
+def test_batch_norm_u_nets_are_converted_with_their_statistics(torch, no_export, tmp_path):
+    name = "generators/unet_downs6_batch.npz"
+    path, workdir = tmp_path / "latest_net_G.pth", tmp_path / "run"
+    torch_files.write(path, state_dict(name))
+    convert.from_pytorch([str(tmp_path)], str(workdir), dropout=True)
+    config = Config.load(str(workdir))
+    assert (config.generator, config.n_downs, config.norm, config.dropout) == ("unet", 6, "batch", True)
+    network = golden.options(golden.manifest()[name]["config"])
+    assert_same(weights(newest(workdir), "gen_ab"), pytorch_weights.to_keras(state_dict(name), network))
+    convert.to_pytorch(str(workdir), str(tmp_path / "back"))
+    back = torch_files.read(tmp_path / "back" / "latest_net_G_A.pth")
+    assert_same(back, state_dict(name) | {key: np.int64(0) for key in back if key.endswith("num_batches_tracked")})
+
+
+def test_training_goes_on_from_a_converted_run(torch, no_export, tmp_path):
+    path = golden.checkpoint("checkpoints/old_04/latest_net_G_A.pth", tmp_path)
+    workdir = tmp_path / "run"
+    convert.from_pytorch([path], str(workdir))
+    config = Config.load(str(workdir))
+    # As the run itself, from step 0, and as --init_from of another.
+    resumed, other = CycleGAN(config), CycleGAN(config)
+    assert checkpoints.restore(resumed, newest(workdir), "run") == (0, {})
+    checkpoints.initialize(other, str(workdir))
+    for model in (resumed, other):
+        for name, network in model.networks.items():
+            arrays = {key: weight.numpy() for key, weight in models.named_weights(network).items()}
+            assert_same(arrays, weights(newest(workdir), name))
+
+
+def write_run(workdir, model):
+    checkpoints.save(str(workdir / "checkpoints"), model, 7, {}, keep=1)
+    (workdir / "config.json").write_text(model.config.to_json())
+
+
+def test_averaged_generators_are_the_ones_that_are_written(torch, tmp_path):
+    model = CycleGAN(Config.preset("tiny", ema_decay=0.9))
+    for average in model.averages.values():
+        average.set_weights([array + 1 for array in average.get_weights()])
+    write_run(tmp_path, model)
+    convert.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    for net, name in NETWORKS.items():
+        written = torch_files.read(tmp_path / "pth" / f"latest_net_{net}.pth")
+        network = pytorch_weights.infer_architecture(written)
+        kind = "average" if net.startswith("G") else "network"
+        assert_same(pytorch_weights.to_keras(written, network), weights(newest(tmp_path), name, kind))
+
+
+def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, tmp_path):
+    write_run(tmp_path, Pix2Pix(Config.preset("tiny", model="pix2pix")))
+    convert.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    assert sorted(os.listdir(tmp_path / "pth")) == ["latest_net_D.pth", "latest_net_G.pth"]
+    written = torch_files.read(tmp_path / "pth" / "latest_net_D.pth")
+    network = pytorch_weights.infer_architecture(written)
+    assert network["input_channels"] == 6
+    assert_same(pytorch_weights.to_keras(written, network), weights(newest(tmp_path), "disc_b"))
+
+
+def test_runs_that_pytorch_has_no_counterpart_of_write_nothing(torch, tmp_path):
+    write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv")))
+    with pytest.raises(UserError, match=r"step-00000007\.npz: upsample=resize_conv has no counterpart in PyTorch"):
+        convert.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    assert not (tmp_path / "pth").exists()
+
+
+def test_files_that_exist_are_not_overwritten(torch, tmp_path):
+    write_run(tmp_path, CycleGAN(Config.preset("tiny")))
+    (tmp_path / "latest_net_D_A.pth").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"latest_net_D_A\.pth exists already; give another folder to --to_pytorch"):
+        convert.to_pytorch(str(tmp_path), str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json", "latest_net_D_A.pth"]
+    with pytest.raises(UserError, match=r"is not a run directory: it has no config\.json"):
+        convert.to_pytorch(str(tmp_path / "none"), str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text(Config().to_json())
+    with pytest.raises(UserError, match="empty has no checkpoint yet"):
+        convert.to_pytorch(str(tmp_path / "empty"), str(tmp_path / "pth"))
+
+
+class Malice:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_a_file_that_would_run_something_is_refused(torch, tmp_path, form):
+    path, made = tmp_path / "latest_net_G_A.pth", tmp_path / "made"
+    content = {"model.1.weight": torch.ones(2), "model.1.bias": Malice(made)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content["model.1.bias"], protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(UserError, match=r"G_A\.pth holds more than tensors \(\w+\.mkdir\) and was not executed"):
+        convert.from_pytorch([str(path)], str(tmp_path / "run"))
+    assert os.listdir(tmp_path) == ["latest_net_G_A.pth"]
+    # It would have.
+    if form == "pickle":
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert made.exists()
+
+
+def damaged(torch, path):
+    torch_files.write(path, state_dict())
+    path.write_bytes(path.read_bytes()[:10_000])
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda torch, path: None, r"cannot read .*G_A\.pth: No such file or directory$"),
+    (lambda torch, path: path.write_bytes(b""), r"G_A\.pth is damaged or no file of PyTorch's; copy or download"),
+    (lambda torch, path: path.write_text("hello there"), r"G_A\.pth is damaged or no file of PyTorch's"),
+    (lambda torch, path: path.write_text("<!DOCTYPE html>"), r"G_A\.pth is damaged or no file of PyTorch's"),
+    (lambda torch, path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)), r"G_A\.pth is damaged or no file of"),
+    (damaged, r"G_A\.pth is damaged or no file of PyTorch's"),
+    (lambda torch, path: torch.save([torch.ones(1)], path), r"G_A\.pth holds a list, not tensors by name; give a"),
+    (lambda torch, path: torch.save({1: torch.ones(1)}, path), r"G_A\.pth holds a dict, not tensors by name"),
+    (
+        lambda torch, path: torch.save({"epoch": 1, "model": {"a": torch.ones(1)}}, path),
+        r"G_A\.pth holds more than tensors: epoch, model; give a saved state_dict$",
+    ),
+    (
+        lambda torch, path: torch.save(torch.nn.Linear(1, 1), path),
+        r"G_A\.pth holds more than tensors \(torch\.nn\.modules\.linear\.Linear\) and was not executed",
+    ),
+    (
+        lambda torch, path: torch.save({"fc.weight": torch.ones(1, 1)}, path),
+        r"G_A\.pth: the weights are of no network known here .*; keys: fc\.weight$",
+    ),
+    (
+        lambda torch, path: torch_files.write(path, state_dict("discriminators/nlayer_n2_instance.npz")),
+        r"G_A\.pth holds a discriminator, and gen_ab is a generator; give its --network$",
+    ),
+    (
+        lambda torch, path: torch_files.write(path, state_dict("generators/resnet_n1_1to2channels.npz")),
+        r"G_A\.pth is a network for other images \(input_channels=1, output_channels=2\); .* handles 3 channels only$",
+    ),
+])
+def test_files_that_cannot_be_used_are_named(torch, tmp_path, make, message):
+    path = tmp_path / "latest_net_G_A.pth"
+    make(torch, path)
+    with pytest.raises(UserError, match=message) as caught:
+        convert.from_pytorch([str(path)], str(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_padding_that_the_weights_contradict_is_an_error(torch, tmp_path):
+    torch_files.write(tmp_path / "net_G_A.pth", state_dict("generators/resnet_n2_instance_zero.npz"))
+    with pytest.raises(UserError, match=r"net_G_A\.pth: the weights are not those of .* padding=replicate"):
+        convert.from_pytorch([str(tmp_path / "net_G_A.pth")], str(tmp_path / "run"), padding="replicate")
+
+
+@pytest.mark.parametrize(("net", "name", "difference"), [
+    ("G_B", "generators/resnet_n9_instance_reflect.npz", "n_blocks is 2 in the first and 9 in the second"),
+    ("G_B", "generators/resnet_n2_instance_zero.npz", "padding is reflect in the first and zero in the second"),
+    ("G_B", "generators/unet_downs5_instance.npz", "generator is resnet in the first and unet in the second"),
+    ("G_B", "generators/resnet_n2_batch_reflect.npz", "norm is instance in the first and batch in the second"),
+])
+def test_files_that_do_not_belong_together_are_an_error(torch, tmp_path, net, name, difference):
+    paths = [str(tmp_path / f"5_net_{n}.pth") for n in ("G_A", net)]
+    torch_files.write(paths[0], state_dict())
+    torch_files.write(paths[1], state_dict(name))
+    message = rf"5_net_G_A\.pth and .*5_net_{net}\.pth do not belong together: {difference}; convert"
+    with pytest.raises(UserError, match=message):
+        convert.from_pytorch(paths, str(tmp_path / "run"))
+
+
+def test_other_precisions_become_float32(torch, tmp_path):
+    tensors = {"half": torch.ones(2, dtype=torch.bfloat16), "double": torch.ones((), dtype=torch.float64)}
+    torch.save({**tensors, "count": torch.tensor(3)}, tmp_path / "x.pth")
+    arrays = torch_files.read(tmp_path / "x.pth")
+    assert {key: array.dtype.name for key, array in arrays.items()} == {
+        "half": "float32", "double": "float32", "count": "int64",
+    }
+
+
+@pytest.mark.parametrize(("paths", "network", "message"), [
+    (["zebra.pth"], None, r"which network is .*zebra\.pth\? .*say it with --network=gen_ab \(A to B\), gen_ba, disc_a"),
+    (["G_A.pth", "net_G.pth"], None, r"G_A\.pth and .*net_G\.pth are both gen_ab; give one of them$"),
+    (["G_A.pth", "G_B.pth"], "gen_ab", "--network=gen_ab is for a single file, and there are 2$"),
+    (["."], None, r"--from_pytorch=.* holds none of latest_net_G_A\.pth, latest_net_G_B\.pth, "),
+])
+def test_files_whose_network_is_not_clear_are_an_error(tmp_path, paths, network, message):
+    with pytest.raises(UserError, match=message):
+        convert.from_pytorch([str(tmp_path / path) for path in paths], str(tmp_path / "run"), network)
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"--output=.* holds a run, or a part of one; give another folder$"):
+        convert.from_pytorch(["G_A.pth"], str(tmp_path))
+    (tmp_path / "config.json").rename(tmp_path / "checkpoints")
+    assert (tmp_path / "checkpoints").read_text() == "{}"
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a run, or a part of one"):
+        convert.from_pytorch(["G_A.pth"], str(tmp_path / "other"))
+
+
+def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = r"^reading \.pth files needs PyTorch: pip install 'cyclegan_tf\[pytorch\]'$"
+    with pytest.raises(UserError, match=message):
+        convert.from_pytorch(["G_A.pth"], str(tmp_path / "run"))
+    with pytest.raises(UserError, match=message):
+        convert.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_help_shows_the_flags_and_starts_nothing_heavy():
+    child = run_convert("--help")
+    assert "python -m cyclegan_tf.convert --from_pytorch=checkpoints/horse2zebra_cyclegan" in child.stdout
+    for flag in ("from_pytorch", "output", "network", "padding", "[no]dropout", "to_pytorch", "model"):
+        assert f"--{flag}:" in child.stdout, flag
+    code = "import sys, cyclegan_tf.convert; sys.exit(bool({'tensorflow', 'torch'} & set(sys.modules)))"
+    assert run_python("-c", code).returncode == 0
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "error: give --from_pytorch=FILES and --output=DIR, or --to_pytorch=DIR and --model=RUN"),
+    (["--from_pytorch=a", "--to_pytorch=b"], "error: give --from_pytorch=FILES and --output=DIR, or"),
+    (["--from_pytorch=a"], "error: --from_pytorch needs --output=DIR, the run directory to write"),
+    (["--to_pytorch=a"], "error: --to_pytorch needs --model=RUN, the run directory to convert"),
+    (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: which network is x.pth?"),
+])
+def test_mistakes_on_the_command_line_are_one_line_and_status_2(arguments, message):
+    child = run_convert(*arguments)
+    assert child.returncode == 2
+    assert child.stderr.strip().splitlines()[-1].startswith(message)
+    assert "Traceback" not in child.stderr
+
+
+def test_overridable_options_are_options():
+    assert set(convert._OVERRIDABLE) <= set(convert._ARCHITECTURE) <= {f.name for f in dataclasses.fields(Config)}
