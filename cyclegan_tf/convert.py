@@ -7,7 +7,7 @@
 Networks are told from the files' names: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b, because the authors
 name a discriminator after the generator that it judges, and D_B is disc_a. The new run holds a checkpoint of step 0,
 in which networks that were not given are fresh, and SavedModels of the generators that were; train on from it with
---init_from. Needs PyTorch: pip install 'cyclegan_tf[pytorch]'.
+--init_from. Needs PyTorch: pip install torch.
 """
 
 import dataclasses

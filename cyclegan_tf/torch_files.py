@@ -73,5 +73,5 @@ def _import_torch():
     try:
         import torch
     except ImportError as error:
-        raise UserError("reading .pth files needs PyTorch: pip install 'cyclegan_tf[pytorch]'") from error
+        raise UserError("reading .pth files needs PyTorch: pip install torch") from error
     return torch

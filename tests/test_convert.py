@@ -359,7 +359,7 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    message = r"^reading \.pth files needs PyTorch: pip install 'cyclegan_tf\[pytorch\]'$"
+    message = r"^reading \.pth files needs PyTorch: pip install torch$"
     with pytest.raises(UserError, match=message):
         convert.from_pytorch(["G_A.pth"], str(tmp_path / "run"))
     with pytest.raises(UserError, match=message):
