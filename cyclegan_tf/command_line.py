@@ -2,6 +2,7 @@
 
 import logging
 import os
+import runpy
 import sys
 
 from cyclegan_tf.errors import UserError
@@ -28,3 +29,18 @@ def run(main):
             return 2
 
     app.run(guarded)
+
+
+def train():
+    """The console script cyclegan-train."""
+    _run_as_main("cyclegan_tf.train")
+
+
+def convert():
+    """The console script cyclegan-convert."""
+    _run_as_main("cyclegan_tf.convert")
+
+
+def _run_as_main(module):
+    # As `python -m` does: absl takes the text and the flags of --help from __main__.
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

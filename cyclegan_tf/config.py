@@ -136,8 +136,11 @@ class Config:
                 f"--load_size={self.load_size} is smaller than --crop_size={self.crop_size}: crops would not fit; "
                 "raise load_size or lower crop_size"
             )
-        if self.preprocess == "none" and self.batch_size > 1:
-            raise UserError("--preprocess=none keeps every image's own size, which needs --batch_size=1")
+        if self.preprocess == "none" and (self.batch_size > 1 or self.pool_size > 0):
+            raise UserError("--preprocess=none keeps every image's own size, which needs --batch_size=1 --pool_size=0")
+        if self.gan_mode == "wgangp" and self.norm == "batch":
+            raise UserError("--gan_mode=wgangp penalizes the gradient of each image, --norm=batch mixes them: "
+                            "use another norm")
         if self.model == "pix2pix" and (self.gan_mode == "wgangp" or self.ema_decay):
             raise UserError("--model=pix2pix has neither --gan_mode=wgangp nor --ema_decay")
         if not self.max_steps and not self.n_epochs + self.n_epochs_decay:

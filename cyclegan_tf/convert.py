@@ -225,7 +225,7 @@ def _define_flags():
 
 
 def console():
-    """Entry point of the console script cyclegan-convert."""
+    """The command line; its flags are defined here, so that importing this module defines none."""
     _define_flags()
     command_line.run(main)
 

@@ -37,10 +37,5 @@ def main(argv):
     return 0
 
 
-def console():
-    """Entry point of the console script cyclegan-train."""
-    command_line.run(main)
-
-
 if __name__ == "__main__":
-    console()
+    command_line.run(main)

@@ -1,9 +1,17 @@
 import dataclasses
 import time
 
-from conftest import run_train
+from conftest import run_python, run_train
 
 from cyclegan_tf.config import Config
+
+
+def test_the_console_script_gives_the_same_help():
+    script = run_python("-c", "from cyclegan_tf import command_line; command_line.train()", "--help")
+    assert [line for line in script.stdout.splitlines() if line.startswith("  --")] == [
+        line for line in run_train("--help").stdout.splitlines() if line.startswith("  --")
+    ]
+    assert "python -m cyclegan_tf.train --dataset=horse2zebra" in script.stdout
 
 
 def test_help_is_quick_and_lists_every_flag_with_its_default():

@@ -119,7 +119,7 @@ def test_images_smaller_than_the_crop_are_enlarged_to_it():
 def test_preprocess_none_keeps_each_images_size(tmp_path, make_images):
     make_images(tmp_path / "trainA", 1, size=(20, 36))
     make_images(tmp_path / "trainB", 1, size=(28, 24))
-    stream, _ = pipeline.batches(sources.open_folder(tmp_path), Config(preprocess="none"), 0, 1)
+    stream, _ = pipeline.batches(sources.open_folder(tmp_path), Config(preprocess="none", pool_size=0), 0, 1)
     a, b = next(iter(stream))
     assert (a.shape, b.shape) == ((1, 20, 36, 3), (1, 28, 24, 3))
 
