@@ -183,7 +183,7 @@ def _write_run(config, arrays, output):
     model = CycleGAN(config)
     for name, weights in arrays.items():
         checkpoints.assign(models.named_weights(model.networks[name]), weights, name)
-    checkpoints.save(os.path.join(output, "checkpoints"), model, 0, {}, config.keep_checkpoints)
+    checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
     translators = inference.translators(config, {n: g for n, g in model.generators.items() if n in arrays})
     saved_model.export(translators, os.path.join(output, "export"))
     path = os.path.join(output, "config.json")

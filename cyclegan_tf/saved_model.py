@@ -7,6 +7,8 @@ import shutil
 import tensorflow as tf
 from absl import logging
 
+from cyclegan_tf.errors import UserError
+
 
 def export(translators, folder):
     """Writes FOLDER/a2b and FOLDER/b2a, each first beside its place and then renamed; returns their paths.
@@ -30,8 +32,11 @@ def export(translators, folder):
             "translate": translator.uint8_images,
             "translate_bytes": translator.encoded_images,
         }
-        with _quiet():
-            tf.saved_model.save(translator, temporary, signatures=signatures)
+        try:
+            with _quiet():
+                tf.saved_model.save(translator, temporary, signatures=signatures)
+        except tf.errors.OpError as error:
+            raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
         if os.path.exists(path):
             os.rename(path, old)
         os.rename(temporary, path)

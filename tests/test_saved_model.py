@@ -67,7 +67,7 @@ def test_averaged_weights_are_what_is_loaded(tmp_path):
     for variable in models.named_weights(model.averages["gen_ab"]).values():
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
-    checkpoints.save(str(tmp_path / "checkpoints"), model, 1, {}, keep=1)
+    checkpoints.save(str(tmp_path / "checkpoints"), model, checkpoints.Progress(1), keep=1)
     loaded = inference.load_run(str(tmp_path))._generator.get_weights()
     for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
         assert np.array_equal(weight, average)
