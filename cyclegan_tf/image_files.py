@@ -40,7 +40,7 @@ class Extras:
     """What a file has beside its colors.
 
     Attributes:
-      gray: whether it is a gray image.
+      gray: whether it is a gray image that was repeated for three channels.
       alpha: its transparency, (H, W) uint8 or uint16, or None.
       icc: its color profile, or None.
       exif: its EXIF data without orientation, or None.
@@ -65,6 +65,7 @@ def read(path, channels):
     with Image.open(io.BytesIO(data)) as image:
         # Pillow calls 16-bit gray with alpha RGBA; byte 25 of a PNG is its color type.
         gray = image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") or (image.format == "PNG" and data[25] == 4)
+        gray = gray and channels == 3
         exif = image.getexif()
         for tag in (_ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
             exif.pop(tag, None)
@@ -80,8 +81,16 @@ def _alpha(image, data, dtype):
     if image.format == "PNG":
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     else:
-        alpha = images.read_tiff(image, data)[..., 3]
+        alpha = _tiff_alpha(data)
     return images.upright(alpha, orientation)
+
+
+def _tiff_alpha(data):
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        return page.asarray()[3 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else (..., 3)]
 
 
 def output_name(name, channels):
@@ -99,23 +108,27 @@ def output_name(name, channels):
 def write(path, pixels, extras):
     """Writes (H, W, C) pixels of any kind with the `extras`, in the format of the path's suffix, whole or not at all.
 
-    Three equal or similar channels of a gray image become their luminance. JPEG, WebP and BMP files have 8 bits.
+    The three channels of a gray image become one, their luminance. JPEG, WebP and BMP files have 8 bits.
     """
     suffix = os.path.splitext(path)[1].lower()
     suffix = _ALIASES.get(suffix, suffix)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        if suffix == ".npy":
-            np.save(file, pixels)
-        else:
-            _save(file, suffix, pixels, extras)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w+b") as file:
+            if suffix == ".npy":
+                np.save(file, pixels)
+            else:
+                _save(file, suffix, pixels, extras)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _save(file, suffix, pixels, extras):
     if pixels.shape[-1] == 3 and extras.gray:
-        pixels = images.with_channels(pixels, 1)
+        luminance = pixels @ np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as in `images.decode`.
+        pixels = (luminance if pixels.dtype == np.float32 else np.rint(luminance)).astype(pixels.dtype)[..., np.newaxis]
     if pixels.dtype == np.float32 and suffix == ".tif" and pixels.shape[-1] == 1:
         Image.fromarray(pixels[..., 0]).save(file, **_OPTIONS[suffix])
         return

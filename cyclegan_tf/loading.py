@@ -1,5 +1,6 @@
 """Trained generators wherever they are: a run, a SavedModel, the authors' .pth, a .tflite file."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -132,7 +133,8 @@ def _load_pytorch(path):
         raise UserError(f"{path}: {error}") from error
     if options["kind"] != "generator":
         raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
-    config = Config(**{name: value for name, value in options.items() if name != "kind"})
+    known = {field.name for field in dataclasses.fields(Config)}
+    config = Config(**{name: value for name, value in options.items() if name in known})
     generator = models.build_generator(config, "gen_ab")
     checkpoints.assign(models.named_weights(generator), weights, path)
     return inference.translator(config, generator)

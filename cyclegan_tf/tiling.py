@@ -175,7 +175,7 @@ class _Network:
         ]
         pixels = self.window(inputs[0], tuple((axis.begin, axis.end) for axis in axes))
         if type(layer) in _PADDING:
-            pixels = tf.pad(pixels, [(0, 0), *(axis.padding for axis in axes), (0, 0)], mode=_PADDING[type(layer)])
+            pixels = tf.pad(pixels, [(0, 0), *(axis.padding for axis in axes), (0, 0)], mode=_PADDING[type(layer)][0])
         elif not isinstance(layer, keras.layers.Cropping2D):
             pixels = layer(pixels)
         top, left = (axis.offset for axis in axes)
@@ -185,10 +185,7 @@ class _Network:
 
 def _pad(layer, axis, begin, end, size):
     """A padding's window inside its input, and what of the padding is in the window."""
-    if isinstance(layer, keras.layers.ZeroPadding2D):
-        before = layer.padding[axis][0]
-    else:
-        before = getattr(layer, "padding", 1)
+    before = _PADDING[type(layer)][1](layer, axis)
     first, last = begin - before, end - before
     return _Reach(max(first, 0), min(last, size), padding=(max(-first, 0), max(last - size, 0)))
 
@@ -219,10 +216,11 @@ def _upsample(layer, axis, begin, end, size):
     return _Reach(first, -(-end // factor), offset=begin - first * factor)
 
 
+# The mode of `tf.pad`, and the pixels that are added before the first one along an axis.
 _PADDING = {
-    layers.ReflectionPadding2D: "REFLECT",
-    layers.ReplicationPadding2D: "SYMMETRIC",
-    keras.layers.ZeroPadding2D: "CONSTANT",
+    layers.ReflectionPadding2D: ("REFLECT", lambda layer, axis: layer.padding),
+    layers.ReplicationPadding2D: ("SYMMETRIC", lambda layer, axis: 1),
+    keras.layers.ZeroPadding2D: ("CONSTANT", lambda layer, axis: layer.padding[axis][0]),
 }
 # The layers that read more than one pixel for one: function of (layer, axis, begin, end, size of the input) to _Reach.
 _REACH = {
@@ -270,7 +268,7 @@ class _Stored:
 
     def __init__(self, shape, folder):
         self._shape = shape
-        self._file = tempfile.TemporaryFile(dir=folder)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         bytes_ = 4 * math.prod(shape)
         try:
             # Now, since a write to a mapping that finds no room kills the process.

@@ -15,15 +15,15 @@ LAYERS = [
     {"config"},
     {"images", "layers", "losses", "image_pool", "schedules", "pytorch_weights", "torch_files"},
     {"data/__init__", "data/sources", "data/tfds_source", "data/pipeline", "metrics/__init__", "metrics/paired",
-     "models/__init__", "models/generators", "models/discriminators"},
+     "models/__init__", "models/generators", "models/discriminators", "tiling", "image_files", "video", "tflite"},
     {"training"},
     {"pix2pix"},
     {"checkpoints", "summaries"},
     {"inference"},
-    {"saved_model", "evaluation"},
+    {"saved_model", "evaluation", "loading", "translation"},
     {"trainer"},
     {"command_line"},
-    {"train", "convert"},
+    {"train", "convert", "translate"},
 ]
 SAME_LAYER_ALLOWED = {3}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -96,7 +96,7 @@ def open_folder(root):
 
     Or, as the pix2pix sets have it, train (and test or val) with images that show A on the left and B on the right.
     """
-    return _assemble(str(root), lambda split: _list_folder(root / split))
+    return _assemble(str(root), lambda split: list_folder(root / split))
 
 
 def open_zip(path):
@@ -132,7 +132,8 @@ def is_image_name(path):
     return path.suffix.lower() in images.SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _list_folder(folder):
+def list_folder(folder):
+    """The images in a folder (a Path) and its sub-folders, by name."""
     names = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
