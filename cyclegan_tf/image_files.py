@@ -49,7 +49,7 @@ class Extras:
     gray: bool = False
     alpha: np.ndarray | None = None
     icc: bytes | None = None
-    exif: Image.Exif | None = None
+    exif: bytes | None = None
 
 
 def read(path, channels):
@@ -65,11 +65,16 @@ def read(path, channels):
     with Image.open(io.BytesIO(data)) as image:
         # Pillow calls 16-bit gray with alpha RGBA; byte 25 of a PNG is its color type.
         gray = image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") or (image.format == "PNG" and data[25] == 4)
-        gray = gray and channels == 3
-        exif = image.getexif()
-        for tag in (_ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
-            exif.pop(tag, None)
-        return pixels, Extras(gray, _alpha(image, data, pixels.dtype), image.info.get("icc_profile"), exif)
+        alpha = _alpha(image, data, pixels.dtype)
+        return pixels, Extras(gray and channels == 3, alpha, image.info.get("icc_profile"), _exif(image))
+
+
+def _exif(image):
+    exif = image.getexif()
+    for tag in (_ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
+        exif.pop(tag, None)
+    # This leaves out the preview, which shows the original.
+    return exif.tobytes() if exif else None
 
 
 def _alpha(image, data, dtype):
@@ -145,7 +150,7 @@ def _save(file, suffix, pixels, extras):
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     if extras.alpha is not None and suffix != ".jpg":
         image.putalpha(Image.fromarray(extras.alpha))
-    metadata = {"icc_profile": icc, "exif": extras.exif.tobytes() if extras.exif else None}
+    metadata = {"icc_profile": icc, "exif": extras.exif}
     image.save(file, **_OPTIONS[suffix], **{key: value for key, value in metadata.items() if value})
 
 
@@ -162,7 +167,7 @@ def _save_deep_png(file, pixels, icc, exif):
     if icc:
         chunks += _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(icc))
     if exif:
-        chunks += _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
     file.write(data[:end] + chunks + data[end:])
 
 
@@ -175,7 +180,9 @@ def _save_deep_tiff(file, pixels, icc, exif):
 
     photometric, alpha = ("rgb", pixels.shape[-1] == 4) if pixels.shape[-1] > 2 else ("minisblack", True)
     # Text only: camera, author, copyright and the like; the rest of EXIF is in folders of their own.
-    tags = [(tag, "s", 0, text, True) for tag, text in (exif or {}).items() if isinstance(text, str)]
+    folder = Image.Exif()
+    folder.load(exif or b"")
+    tags = [(tag, "s", 0, text, True) for tag, text in folder.items() if isinstance(text, str)]
     tifffile.imwrite(
         file, pixels, photometric=photometric, compression="zlib", iccprofile=icc, metadata=None, software=False,
         extrasamples=("unassalpha",) if alpha else (), extratags=tags,

@@ -57,8 +57,8 @@ def translate(generator, size, read, write, tile, folder=None, progress=None):
       write: function of a window and its result, float32 (bottom - top, right - left, C') in [-1, 1]; called once for
         each tile.
       tile: side of a tile in pixels of the image.
-      folder: where the maps are kept; default the system's temporary folder. The paper's ResNet needs 192 bytes a pixel
-        of the image there, 4.6 GB at 6000 x 4000.
+      folder: where the maps are kept; default the system's temporary folder. The paper's ResNet needs 256 bytes a pixel
+        of the image there, 6.1 GB at 6000 x 4000.
       progress: function called with the share that is done, in (0, 1], after each tile.
 
     Raises:
