@@ -227,8 +227,13 @@ def to_rgb(image):
 def encode_png(image):
     """uint8 (H, W, 3) -> the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, format="PNG")
+    write(image, buffer, format="PNG")
     return buffer.getvalue()
+
+
+def write(image, file, **options):
+    """Writes uint8 (H, W, 3) to a file object with the options of Pillow's `save`: format, quality ..."""
+    Image.fromarray(np.asarray(image)).save(file, **options)
 
 
 def grid(rows, titles, scale=1):

@@ -11,6 +11,7 @@ from cyclegan_tf.data.files import list_archive, list_folder, open_archive
 from cyclegan_tf.data.image_list import BadImages, ImageList
 from cyclegan_tf.errors import UserError
 
+_TRAINING_PARTS = ("trainA", "trainB", "train")
 DEMO_DIR = Path(__file__).resolve().parent.parent / "demo_images"
 
 
@@ -78,6 +79,23 @@ def open_source(name, data_dir=""):
     raise UserError(
         f"--dataset={name}: no such folder or .zip, and not one of demo, {', '.join(config_lib.TFDS_NAMES)}"
     )
+
+
+def open_parts(name, data_dir=""):
+    """The images of a data set by part (trainA ...), or of any folder or archive as one part, and their `BadImages`.
+
+    Raises:
+      UserError: as `open_dataset`; or there are no images at all.
+    """
+    bad = BadImages()
+    if os.path.isdir(name) and not any(os.path.lexists(os.path.join(name, part)) for part in _TRAINING_PARTS):
+        parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
+        if not any(parts.values()):
+            raise UserError(f"no images in {name}: no file ends in {', '.join(images.SUFFIXES)} or begins as an image")
+    else:
+        dataset = open_source(name, data_dir)
+        parts = dict(zip(("trainA", "trainB", "testA", "testB"), vars(dataset).values(), strict=True))
+    return {part: dataclasses.replace(found, bad=bad) for part, found in parts.items() if found}, bad
 
 
 def open_folder(root):
