@@ -17,6 +17,7 @@ from PIL import Image
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy")
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit, twice its MAX_IMAGE_PIXELS.
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 # TIFF and EXIF tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 258, 262, 274, 338
@@ -189,9 +190,15 @@ def upright(pixels, orientation):
 
 
 def resize(image, height, width):
-    """Any kind of image (H, W, C) -> (height, width, C), bicubic and antialiased: Pillow's filter, as the authors'."""
+    """Any kind of image (H, W, C) -> (height, width, C), bicubic and antialiased: Pillow's filter, as the authors'.
+
+    Raises:
+      ValueError: the result would be larger than the largest image that can be decoded.
+    """
     if image.shape[:2] == (height, width):
         return image
+    if height * width > _MOST_PIXELS:
+        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels would have to become {width} x {height}")
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     mode = np.uint8 if image.dtype == np.uint8 else np.float32
@@ -220,8 +227,13 @@ def to_rgb(image):
 def encode_png(image):
     """uint8 (H, W, 3) -> the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, format="PNG")
+    write(image, buffer, format="PNG")
     return buffer.getvalue()
+
+
+def write(image, file, **options):
+    """Writes uint8 (H, W, 3) to a file object with the options of Pillow's `save`: format, quality ..."""
+    Image.fromarray(np.asarray(image)).save(file, **options)
 
 
 def grid(rows, titles, scale=1):

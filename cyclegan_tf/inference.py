@@ -37,9 +37,12 @@ class Translator(tf.Module):
         self.uint8_images = tf.function(
             self._uint8_images, input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")]
         )
-        self.encoded_images = tf.function(
-            self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
-        )
+        # Files hold gray or color images only.
+        self.encoded_images = None
+        if {channels, generator.output_shape[-1]} <= {1, 3}:
+            self.encoded_images = tf.function(
+                self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
+            )
 
     def _float_images(self, images):
         """float32 (N, H, W, C) in [-1, 1] -> the same."""
@@ -96,8 +99,9 @@ class Translator(tf.Module):
         """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
 
         def translate(data):
-            image = tf.io.decode_image(data, channels=3, expand_animations=False)
-            image.set_shape((None, None, 3))
+            channels = self._generator.input_shape[-1]
+            image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+            image.set_shape((None, None, channels))
             return tf.io.encode_png(self.uint8_images(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}

@@ -52,6 +52,7 @@ def train(config, workdir):
     os.makedirs(workdir, exist_ok=True)
     with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")), _signals() as asked_to_stop:
         _claim(config, workdir)
+        dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
         model = MODELS[config.model](config)
@@ -124,7 +125,6 @@ class _Run:
                     self.checkpoint(step)
                 if stopping:
                     raise Stopped(stopping, step)
-        self._report_bad_images(loaders)
 
     def _due(self, step, every):
         """The one cadence rule: every so many steps, and after the last one."""
@@ -168,13 +168,10 @@ class _Run:
         paths = saved_model.export(self.translators, folder)
         self.reporter.record(self.n_steps, "test", measures)
         log.info("SavedModels: %s", ", ".join(paths))
+        if self.dataset.bad:
+            log.warning("left out %d images that cannot be used: see bad_images.txt", len(self.dataset.bad))
         log.info("held-out images: %s", ", ".join(f"{name} {value:.4g}" for name, value in measures.items()))
         return measures
-
-    def _report_bad_images(self, loaders):
-        bad = {name: reason for loader in loaders for name, reason in loader.bad.items()}
-        for name, reason in bad.items():
-            log.warning("left out %s: %s", name, reason)
 
 
 class _Speedometer:
@@ -238,7 +235,8 @@ def _locked(workdir):
 
 @contextlib.contextmanager
 def _logging_to(path):
-    handler = logging.FileHandler(path)
+    # Names of files need not be valid text.
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.setLevel(logging.INFO)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import image_files, video
-from cyclegan_tf.data import sources
+from cyclegan_tf import image_files, images, video
+from cyclegan_tf.data import files
 from cyclegan_tf.errors import UserError
 
 _WAITING_BATCHES = 4  # Images wait in memory for others of their size, up to this many batches in all.
@@ -43,7 +43,7 @@ def find(pattern, output):
     if os.path.isfile(pattern):
         root, paths = os.path.dirname(pattern) or ".", [pattern]
     elif os.path.isdir(pattern):
-        names = sources.list_folder(Path(pattern)).names
+        names = [name for name in files.list_folder(pattern).names if not video.is_video_name(name)]
         root, paths = pattern, [os.path.join(pattern, name) for name in names]
     else:
         root = _fixed_part(pattern)
@@ -66,7 +66,7 @@ def _fixed_part(pattern):
 
 
 def _is_known(path):
-    return sources.is_image_name(os.path.basename(path)) or video.is_video_name(path)
+    return Path(path).suffix.lower() in images.SUFFIXES or video.is_video_name(path)
 
 
 def plan(found, output, channels, overwrite=False):
@@ -117,7 +117,7 @@ def run(model, jobs, batch_size=1, tile=0, update=None):
     Raises:
       UserError: a result cannot be written, or the model cannot do what is asked.
     """
-    update = update or (lambda files: None)
+    update = update or (lambda amount: None)
     bad = {}
     for batch in _batches(model, [job for job in jobs if not job.is_video], batch_size, bad, update):
         _run_batch(model, batch, tile, bad, update)
@@ -152,16 +152,16 @@ def _batches(model, jobs, batch_size, bad, update):
 
 
 def _run_batch(model, batch, tile, bad, update):
-    images = [pixels for _, pixels, _ in batch]
+    pictures = [pixels for _, pixels, _ in batch]
     progress = _Shares(update)
     try:
-        if tile and max(images[0].shape[:2]) > tile:
+        if tile and max(pictures[0].shape[:2]) > tile:
             # The maps of a large image need the room that its result is given.
             folder = os.path.dirname(batch[0][0].target) or "."
             os.makedirs(folder, exist_ok=True)
-            results = [model.translate(pixels, tile, folder, progress) for pixels in images]
+            results = [model.translate(pixels, tile, folder, progress) for pixels in pictures]
         else:
-            results = model.translate(np.stack(images))
+            results = model.translate(np.stack(pictures))
     except (ValueError, tf.errors.OpError) as error:
         bad.update({job.source: _reason(error) for job, _, _ in batch})
     else:
