@@ -1,8 +1,8 @@
 """Image files for translation: what a file has beside its colors, and writing the result in the kind it came in.
 
 Kept are gray, 16 bits, floats, transparency, the color profile (ICC) and EXIF, the latter less its orientation, which
-is applied. Colors are put on white before they are translated, where they are transparent, and the transparency itself
-is handed on as it is.
+is applied, and its preview, which shows the original; TIFF files keep EXIF's main folder only. Colors are put on white
+before they are translated, where they are transparent, and the transparency itself is handed on as it is.
 """
 
 import dataclasses

