@@ -37,9 +37,6 @@ def main(argv):
 
     found = translation.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
-    if given.tile and not model.takes_tiles:
-        raise UserError(f"--tile needs the generator's layers, which --model={given.model} does not give: name the run "
-                        "directory or the .pth file")
     jobs = translation.plan(found, given.output, model.output_channels, given.overwrite)
     bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
     with tqdm(total=len(jobs), bar_format=bar_format, disable=not sys.stderr.isatty()) as bar:

@@ -117,6 +117,9 @@ def run(model, jobs, batch_size=1, tile=0, update=None):
     Raises:
       UserError: a result cannot be written, or the model cannot do what is asked.
     """
+    if tile and not model.takes_tiles:
+        raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file give: use one "
+                        "of these as the --model, or translate whole images")
     update = update or (lambda amount: None)
     bad = {}
     for batch in _batches(model, [job for job in jobs if not job.is_video], batch_size, bad, update):

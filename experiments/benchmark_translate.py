@@ -2,10 +2,10 @@
 
   python experiments/benchmark_translate.py --images=FOLDER [--count=16] [--repeats=3]
 
-Both run the paper's ResNet-9 generator with 64 filters, on the CPU, over the same photographs at 256 x 256 pixels, from
-the file that is read to the PNG file that is written. PyTorch's side does what the authors' test.py does: one image at a
-time, decoded and resized by Pillow, the network without gradients, the result and nothing else saved. The sides
-alternate; medians are printed. Each side is warmed up by one pass, and both use all cores.
+Both run the paper's ResNet-9 generator with 64 filters, on the CPU, over the same photographs at 256 x 256 pixels,
+from the file that is read to the PNG file that is written. PyTorch's side does what the authors' test.py does: one
+image at a time, decoded and resized by Pillow, the network without gradients, the result and nothing else saved. The
+sides alternate; medians are printed. Each side is warmed up by one pass, and both use all cores.
 """
 
 import argparse
