@@ -57,7 +57,10 @@ def _define_flags():
         "tile", 0, "side of the tiles, in pixels, that larger images are translated by, in bounded memory and with the "
         "same result; 0: whole images", lower_bound=0,
     )
-    flags.DEFINE_integer("batch_size", 1, "images of one size, or frames, that are translated at once", lower_bound=1)
+    flags.DEFINE_integer(
+        "batch_size", 4, "images of one size, of a megapixel together, or frames that are translated at once",
+        lower_bound=1,
+    )
     flags.DEFINE_bool("overwrite", False, "replace results that are there already")
 
 

@@ -20,8 +20,8 @@ def make_clip(path, size=(48, 32), rate="30000/1001", sound=True):
     tone = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-c:a", "aac"] if sound else []
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi",
-         "-i", f"testsrc2=size={size[0]}x{size[1]}:rate={rate}", *tone, "-frames:v", str(FRAMES), "-shortest",
-         "-c:v", "libx264", "-pix_fmt", "yuv444p", path],
+         "-i", f"testsrc2=size=96x64:rate={rate}", *tone, "-frames:v", str(FRAMES), "-shortest",
+         "-vf", f"scale={size[0]}:{size[1]}", "-c:v", "libx264", "-pix_fmt", "yuv444p", path],
         check=True, timeout=60,
     )
     return path
