@@ -136,7 +136,7 @@ def test_bad_files_are_named_and_the_others_done(photos, tmp_path):
 def test_results_that_cannot_be_written_stop_it(photos, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
-    with pytest.raises(UserError, match=r"cannot write .*out/deep/000\.bmp: "):
+    with pytest.raises(UserError, match=r"cannot write .*out/deep/.*: "):
         translate(photos, tmp_path / "out")
 
 
