@@ -8,8 +8,12 @@ import sys
 from cyclegan_tf.errors import UserError
 
 
-def run(main):
-    """Runs absl `main(argv)`; a UserError becomes one line on stderr and exit status 2."""
+def run(main, operands=False):
+    """Runs absl `main(argv)`; a UserError becomes one line on stderr and exit status 2.
+
+    Args:
+      operands: whether the command takes arguments that are no options.
+    """
     from absl import app
 
     # TensorFlow reads these when it is imported. Its notes on CPU features and missing GPUs are not errors; oneDNN's
@@ -21,7 +25,7 @@ def run(main):
         logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
         logging.getLogger("cyclegan_tf").setLevel(logging.INFO)
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not operands:
                 raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; options start with -- (see --help)")
             return main(argv)
         except UserError as error:
@@ -42,6 +46,16 @@ def train():
 def convert():
     """The console script cyclegan-convert."""
     _run_as_main("cyclegan_tf.convert")
+
+
+def translate():
+    """The console script cyclegan-translate."""
+    _run_as_main("cyclegan_tf.translate")
+
+
+def datasets():
+    """The console script cyclegan-datasets."""
+    _run_as_main("cyclegan_tf.datasets")
 
 
 def _run_as_main(module):

@@ -149,9 +149,11 @@ def _require_kind(path, name, options):
 
 def _description(config, name):
     """Network `name` of a run, as `pytorch_weights` describes networks."""
+    from cyclegan_tf import models
+
     kind = "generator" if name.startswith("gen") else "discriminator"
-    pairs = kind == "discriminator" and config.model == "pix2pix"
-    return {**dataclasses.asdict(config), "kind": kind, "input_channels": 6 if pairs else 3, "output_channels": 3}
+    inputs, outputs = models.channels(config, name)
+    return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
 
 
 def _located(path, function, *arguments):

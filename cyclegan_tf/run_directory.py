@@ -56,7 +56,8 @@ def _locked(workdir):
 
 @contextlib.contextmanager
 def _logging_to(path):
-    handler = logging.FileHandler(path)
+    # Names of files need not be valid text.
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # A log line that cannot be written is no reason to stop; files that matter raise their own errors.
     handler.handleError = lambda record: None

@@ -16,7 +16,8 @@ def export(translators, folder):
     Signatures, of images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, the same.
       translate: `images` uint8 (N, H, W, C) -> `images`, the same.
-      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings.
+      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings; only
+        where images have 1 or 3 channels.
 
     Args:
       translators: `inference.Translator`s by the directions a2b and b2a, or one of them.
@@ -30,8 +31,9 @@ def export(translators, folder):
         signatures = {
             "serving_default": translator.float_images,
             "translate": translator.uint8_images,
-            "translate_bytes": translator.encoded_images,
         }
+        if translator.encoded_images:
+            signatures["translate_bytes"] = translator.encoded_images
         try:
             with _quiet():
                 tf.saved_model.save(translator, temporary, signatures=signatures)

@@ -62,6 +62,7 @@ def train(config, workdir):
     if config.model == "pix2pix":
         dataset.require_training_pairs()
     with run_directory.opened(config, workdir):
+        dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
         if config.deterministic:
@@ -219,13 +220,10 @@ class _Run:
         paths = saved_model.export(self.translators, folder)
         self.reporter.record(self.n_steps, "test", measures)
         log.info("SavedModels: %s", ", ".join(paths))
+        if self.dataset.bad:
+            log.warning("left out %d images that cannot be used: see bad_images.txt", len(self.dataset.bad))
         log.info("held-out images: %s", ", ".join(f"{name} {value:.4g}" for name, value in measures.items()))
         return measures
-
-    def _report_bad_images(self, loaders):
-        bad = {name: reason for loader in loaders for name, reason in loader.bad.items()}
-        for name, reason in bad.items():
-            log.warning("left out %s: %s", name, reason)
 
 
 class _Speedometer:
