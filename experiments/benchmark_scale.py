@@ -45,7 +45,7 @@ def main():
         for _ in range(given.steps - 1):
             next(batches)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{given.count} images: listed in {listed:.2f} s, first batch after {first:.2f} s, peak memory {peak:.0f} MiB")
+    print(f"{given.count} images: listed in {listed:.2f} s, first batch after {first:.2f} s, peak {peak:.0f} MiB")
 
 
 if __name__ == "__main__":
