@@ -31,6 +31,9 @@ def run(main, operands=False):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
     app.run(guarded)
 
@@ -43,6 +46,11 @@ def train():
 def convert():
     """The console script cyclegan-convert."""
     _run_as_main("cyclegan_tf.convert")
+
+
+def translate():
+    """The console script cyclegan-translate."""
+    _run_as_main("cyclegan_tf.translate")
 
 
 def datasets():

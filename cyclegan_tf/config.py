@@ -129,7 +129,17 @@ class Config:
         0.0, "decay of a moving average of the generators' weights, used for samples, evaluation and export; 0: none",
         minimum=0,
     )
-    init_from: str = _option("", "run directory whose networks a new run starts from; optimizers and pools start fresh")
+    init_from: str = _option(
+        "", "run directory, SavedModel or .pth file (or folder of them) whose networks a new run starts from; "
+        "optimizers and pools start fresh"
+    )
+    on_nonfinite: str = _option(
+        "stop", "when a loss is NaN or infinite: stop, or rollback: return to the newest checkpoint and go on with the "
+        "data that come next", choices=("stop", "rollback"), may_differ=True,
+    )
+    deterministic: bool = _option(
+        False, "only operations whose results do not depend on timing: a CPU's never do; slower on a GPU"
+    )
     seed: int = _option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
 
     # What is written, and when.

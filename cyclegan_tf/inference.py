@@ -2,9 +2,10 @@
 
 import os
 
+import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, images, models
+from cyclegan_tf import checkpoints, images, models, tiling
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -49,6 +50,40 @@ class Translator(tf.Module):
         images = tf.gather(images, self._continued(height), axis=1)
         images = tf.gather(images, self._continued(width), axis=2)
         return {"images": self._generator(images, training=False)[:, :height, :width]}
+
+    @property
+    def input_channels(self):
+        """Channels of the images that it takes."""
+        return self._generator.input_shape[-1]
+
+    @property
+    def output_channels(self):
+        """Channels of the translations."""
+        return self._generator.output_shape[-1]
+
+    def tiled(self, image, tile, folder=None, progress=None):
+        """(H, W, C) array of any kind of image -> the same kind, translated by tiles; see `tiling.translate`.
+
+        Besides the arrays themselves the memory it takes depends on the side of a `tile` in pixels, not on the image.
+        """
+        height, width = image.shape[:2]
+        rows, columns = (self._continued(length).numpy() for length in (height, width))
+        result = np.empty((height, width, self.output_channels), image.dtype)
+
+        def read(window):
+            (top, bottom), (left, right) = window
+            return images.to_float(image[rows[top:bottom, np.newaxis], columns[left:right]])
+
+        def write(window, pixels):
+            (top, bottom), (left, right) = window
+            # What is beyond the image is cropped.
+            result[top:bottom, left:right] = images.from_float(
+                pixels[: max(height - top, 0), : max(width - left, 0)], image.dtype
+            )
+
+        size = len(rows), len(columns)
+        tiling.translate(self._generator, size, read, write, tile, folder, progress)
+        return result
 
     def _continued(self, size):
         """Indices 0 .. size - 1, mirrored at the end up to the next size that the generator takes."""

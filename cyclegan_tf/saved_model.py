@@ -7,6 +7,8 @@ import shutil
 import tensorflow as tf
 from absl import logging
 
+from cyclegan_tf.errors import UserError
+
 
 def export(translators, folder):
     """Writes FOLDER/a2b and FOLDER/b2a, each first beside its place and then renamed; returns their paths.
@@ -32,8 +34,11 @@ def export(translators, folder):
         }
         if translator.encoded_images:
             signatures["translate_bytes"] = translator.encoded_images
-        with _quiet():
-            tf.saved_model.save(translator, temporary, signatures=signatures)
+        try:
+            with _quiet():
+                tf.saved_model.save(translator, temporary, signatures=signatures)
+        except tf.errors.OpError as error:
+            raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
         if os.path.exists(path):
             os.rename(path, old)
         os.rename(temporary, path)

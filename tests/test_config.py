@@ -92,7 +92,7 @@ def test_a_resumed_run_may_change_what_does_not_decide_its_numbers():
     # A new option must be put on one side or the other, by someone who has thought about it.
     assert may_differ == {
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
-        "checkpoint_every", "keep_checkpoints", "n_samples",
+        "checkpoint_every", "keep_checkpoints", "n_samples", "on_nonfinite",
     }
 
 

@@ -11,21 +11,23 @@ import cyclegan_tf
 PACKAGE = Path(cyclegan_tf.__file__).parent
 # From the bottom up; a module may import from lower layers and, where the layer is marked so, from its own.
 LAYERS = [
-    {"__init__", "errors"},
+    {"errors"},
     {"config"},
-    {"images", "layers", "losses", "image_pool", "schedules", "pytorch_weights", "torch_files"},
+    {"run_directory", "interruption", "images", "layers", "losses", "image_pool", "schedules", "pytorch_weights",
+     "torch_files"},
     {"data/__init__", "data/image_list", "data/files", "data/sources", "data/tfds_source", "data/pipeline",
      "data/catalog", "data/cityscapes", "data/preview",
      "metrics/__init__", "metrics/paired",
-     "models/__init__", "models/generators", "models/discriminators"},
+     "models/__init__", "models/generators", "models/discriminators", "tiling", "image_files", "video", "tflite"},
     {"training"},
     {"pix2pix"},
     {"checkpoints", "summaries"},
-    {"inference"},
-    {"saved_model", "evaluation"},
+    {"initialization", "inference"},
+    {"saved_model", "evaluation", "loading", "translation"},
     {"trainer"},
     {"command_line"},
-    {"train", "convert", "datasets"},
+    # What the package itself offers, it imports when it is called.
+    {"train", "convert", "datasets", "translate", "__init__"},
 ]
 SAME_LAYER_ALLOWED = {3}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
