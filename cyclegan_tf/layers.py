@@ -113,6 +113,12 @@ def instance_normalization(name, second_derivative=False):
     return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, center=False, scale=False, name=name)
 
 
+def is_instance_normalization(layer):
+    """Whether `layer` is one that `instance_normalization` makes."""
+    library = _import_addons().layers.InstanceNormalization if _TENSORFLOW_ADDONS else keras.layers.GroupNormalization
+    return isinstance(layer, (DifferentiableInstanceNormalization, library))
+
+
 def normalize(x, name, norm, second_derivative=False):
     """Applies the normalization called `norm` (instance, batch or none) as layer NAME_norm."""
     if norm == "instance":
