@@ -41,6 +41,11 @@ def convert():
     _run_as_main("cyclegan_tf.convert")
 
 
+def export():
+    """The console script cyclegan-export."""
+    _run_as_main("cyclegan_tf.export")
+
+
 def _run_as_main(module):
     # As `python -m` does: absl takes the text and the flags of --help from __main__.
     runpy.run_module(module, run_name="__main__", alter_sys=True)

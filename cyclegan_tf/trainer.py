@@ -18,6 +18,7 @@ from cyclegan_tf import checkpoints, evaluation, inference, saved_model, schedul
 from cyclegan_tf import config as config_lib
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.gallery import page, results
 from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.summaries import Reporter, RunningMeans
 from cyclegan_tf.training import CycleGAN
@@ -156,6 +157,7 @@ class _Run:
 
     def sample(self, step):
         self.reporter.sample(step, evaluation.sample_grid(self.config, self.translators, self.dataset))
+        page.write(self.workdir)
 
     def checkpoint(self, step):
         folder = os.path.join(self.workdir, "checkpoints")
@@ -167,6 +169,8 @@ class _Run:
         folder = os.path.join(self.workdir, "export")
         paths = saved_model.export(self.translators, folder)
         self.reporter.record(self.n_steps, "test", measures)
+        results.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
+        page.write(self.workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         log.info("held-out images: %s", ", ".join(f"{name} {value:.4g}" for name, value in measures.items()))
         return measures

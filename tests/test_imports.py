@@ -21,9 +21,16 @@ LAYERS = [
     {"checkpoints", "summaries"},
     {"inference"},
     {"saved_model", "evaluation"},
+    {"gallery/__init__", "gallery/page"},
+    {"gallery/results", "exporters/__init__", "exporters/runner", "exporters/quiet", "exporters/portable",
+     "exporters/source"},
+    {"exporters/check"},
+    {"exporters/tensorflow_files", "exporters/tflite_file", "exporters/onnx_file"},
+    {"exporters/web_page"},
+    {"exporters/formats"},
     {"trainer"},
     {"command_line"},
-    {"train", "convert"},
+    {"train", "convert", "export", "gallery/__main__"},
 ]
 SAME_LAYER_ALLOWED = {3}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -64,7 +71,8 @@ def test_imports_go_down(path):
 
 
 def test_help_and_config_need_no_tensorflow():
-    code = "import sys, cyclegan_tf.config, cyclegan_tf.train; sys.exit('tensorflow' in sys.modules)"
+    modules = "cyclegan_tf.config, cyclegan_tf.train, cyclegan_tf.export, cyclegan_tf.gallery.__main__"
+    code = f"import sys, {modules}; sys.exit('tensorflow' in sys.modules)"
     assert run_python("-c", code).returncode == 0
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -39,8 +40,9 @@ def export(
     Raises:
       UserError: there is no such run, something is missing, or the exported thing does not give the same images.
     """
+    Config.load(workdir)  # A mistake is told before the long imports.
     _require_modules(format_)
-    _require_folder(output)
+    _require_room(output, _names(format_, direction, precisions), overwrite)
 
     from cyclegan_tf.exporters import check, source  # These import TensorFlow.
 
@@ -48,12 +50,11 @@ def export(
     os.makedirs(output, exist_ok=True)
     with _staging(output) as folder:
         artifacts = _write(format_, generator, folder, precisions, max_side, runtime_dir)
-        taken = [name for name in sorted(os.listdir(folder)) if os.path.exists(os.path.join(output, name))]
-        if taken and not overwrite:
-            raise UserError(f"{os.path.join(output, taken[0])} exists already; give another --output, or --overwrite")
         results = [check.check(artifact, folder, generator) for artifact in artifacts]
         for name in sorted(os.listdir(folder)):
             _move(os.path.join(folder, name), os.path.join(output, name))
+    if format_ == "web":
+        log.info("serve %s as static files, for example: python -m http.server --directory %s", output, output)
     return results
 
 
@@ -83,9 +84,23 @@ def _require_modules(format_):
         raise UserError(f"--format={format_} needs {' and '.join(missing)}: pip install 'cyclegan_tf[export]'")
 
 
-def _require_folder(output):
+def _names(format_, direction, precisions):
+    """What an export leaves in its output folder."""
+    return {
+        "saved_model": [direction],
+        "keras": [f"{direction}.keras"],
+        "tflite": [f"{direction}-{precision}.tflite" for precision in precisions],
+        "onnx": [f"{direction}.onnx"],
+        "web": ["index.html", "style.css", "page.js", "worker.js", "model.json", "model.onnx", "sample.png", "runtime"],
+    }[format_]
+
+
+def _require_room(output, names, overwrite):
     if os.path.exists(output) and not os.path.isdir(output):
         raise UserError(f"--output={output} is a file; give a folder")
+    taken = [path for name in names if os.path.exists(path := os.path.join(output, name))]
+    if taken and not overwrite:
+        raise UserError(f"{taken[0]} exists already; give another --output, or --overwrite")
 
 
 @contextlib.contextmanager

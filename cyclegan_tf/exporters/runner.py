@@ -11,11 +11,11 @@ import os
 import sys
 import time
 
+import numpy as np
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Whoever is given the file has neither of these.
 sys.modules["cyclegan_tf"] = sys.modules["tensorflow_addons"] = None
-
-import numpy as np
 
 
 def saved_model(path):

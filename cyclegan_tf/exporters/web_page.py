@@ -80,7 +80,7 @@ def _fetch(folder):
     """Gets the npm package and leaves the runtime's files in `folder`."""
     ways_on = f"get {PACKAGE}@{VERSION} elsewhere (npm pack {PACKAGE}@{VERSION}) and give it as --runtime_dir"
     if shutil.which("npm") is None:
-        raise UserError(f"the web page needs the npm package {PACKAGE}, and there is no npm: install Node.js, or {ways_on}")
+        raise UserError(f"--format=web needs npm to get {PACKAGE}, and there is none: install Node.js, or {ways_on}")
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     log.info("getting %s %s by npm", PACKAGE, VERSION)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as work:
@@ -94,7 +94,7 @@ def _fetch(folder):
         os.makedirs(unpacked)
         with tarfile.open(os.path.join(work, archives[0])) as archive:
             for name in _RUNTIME_FILES:
-                with archive.extractfile(f"package/dist/{name}") as packed, open(os.path.join(unpacked, name), "wb") as f:
-                    shutil.copyfileobj(packed, f)
+                with open(os.path.join(unpacked, name), "wb") as file:
+                    shutil.copyfileobj(archive.extractfile(f"package/dist/{name}"), file)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(unpacked, folder)

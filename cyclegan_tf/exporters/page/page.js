@@ -129,10 +129,10 @@ function put(canvas, image) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-// As large as the column and two thirds of the window allow.
+// As large as the column and the window allow.
 function layOut() {
   const aspect = before.width / before.height;
-  const width = Math.min(stage.parentElement.clientWidth, 0.66 * window.innerHeight * aspect);
+  const width = Math.min(stage.parentElement.clientWidth, 0.6 * window.innerHeight * aspect);
   stage.style.width = `${width}px`;
   stage.style.height = `${width / aspect}px`;
 }

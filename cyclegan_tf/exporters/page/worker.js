@@ -11,7 +11,9 @@ self.onmessage = async ({ data }) => {
   try {
     if (data.model) {
       model = data.model;
-      session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
+      const answer = await fetch("model.onnx");
+      if (!answer.ok) throw new Error(`model.onnx: ${answer.status} ${answer.statusText}`);
+      session = await ort.InferenceSession.create(await answer.arrayBuffer(), { executionProviders: ["wasm"] });
       self.postMessage({ ready: true });
       return;
     }
