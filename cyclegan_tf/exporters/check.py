@@ -72,8 +72,8 @@ def check(artifact, folder, source):
     result = Result(artifact, _bytes(path), largest, mean, times, images[0].shape[1:3])
     if not (largest <= artifact.largest and mean <= artifact.mean):
         bound = f"{artifact.largest:.2g}" + (f" and mean {artifact.mean:.2g}" if artifact.mean < 2 else "")
-        raise UserError(f"{artifact.name} gives other images in its own runtime: largest difference {largest:.2g}, "
-                        f"mean {mean:.2g}, where {bound} is allowed; nothing was written")
+        raise UserError(f"{artifact.name} gives other images in its own runtime: largest difference {largest:.3g}, "
+                        f"mean {mean:.3g}, where {bound} is allowed; nothing was written")
     log.info("%s", result)
     return result
 

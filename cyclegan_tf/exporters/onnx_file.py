@@ -27,10 +27,9 @@ def write(source, folder, name=None):
         with quiet():
             model, _ = tf2onnx.convert.from_function(translations, input_signature=signature, opset=_OPSET)
     except Exception as error:  # tf2onnx raises many kinds.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"tf2onnx {tf2onnx.__version__} cannot convert this network with TensorFlow {tf.__version__}: "
-                        f"{reason[0]}; try --format=tflite, or the other TensorFlow (2.15 on Python 3.10 and 3.11)"
-                        ) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"tf2onnx {tf2onnx.__version__} cannot convert this network with TensorFlow {tf.__version__} "
+                        f"({reason}); try --format=tflite, or TensorFlow 2.15 on Python 3.11") from error
     with open(os.path.join(folder, name), "wb") as file:
         file.write(model.SerializeToString())
     return [Artifact(name, "onnx", largest=1e-4)]

@@ -40,7 +40,9 @@ def tflite(path):
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from tensorflow.lite import Interpreter
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
 
     def function(threads):
         interpreter = Interpreter(path, num_threads=threads)
