@@ -140,3 +140,8 @@ def checkpoint(name, folder):
     with lzma.open(f"{path}.xz") as source, open(unpacked, "wb") as target:
         target.write(source.read())
     return unpacked
+
+
+def state_dict(name="generators/resnet_n2_instance_reflect.npz"):
+    """The weights of a network case, {PyTorch key: array}."""
+    return Golden(name).group("w")

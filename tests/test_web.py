@@ -11,7 +11,7 @@ from conftest import run_python
 from PIL import Image
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import formats, web_page
+from cyclegan_tf.exporters import formats
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,18 @@ def test_transparency_is_put_on_white(driver, translate, tmp_path):
 
 
 def test_large_images_are_scaled_to_multiples_of_four(driver, tmp_path):
+    from selenium.webdriver.support.ui import Select
+
     Image.new("RGB", (700, 500), "teal").save(tmp_path / "large.jpg")
     # 64 x 45.7, and 45.7 / 4 = 11.4.
     assert give(driver, tmp_path / "large.jpg").startswith("64 x 44 pixels")
-    side = driver.find_element("id", "side")
+    side = Select(driver.find_element("id", "side"))
     driver.execute_script("document.body.dataset.state = ''")
-    side.send_keys("128")
+    side.select_by_value("128")
     wait(driver, "document.body.dataset.state === 'done'")
     # 128 x 91.4, and 91.4 / 4 = 22.9.
     assert status(driver).startswith("128 x 92 pixels")
-    side.send_keys("64")
+    side.select_by_value("64")
     wait(driver, "document.body.dataset.state === 'done' && after.width === 64")
 
 
@@ -156,7 +158,8 @@ def test_the_runtime_may_be_given(tiny_run, tmp_path, page):
     formats.export(str(tiny_run), "web", str(tmp_path / "out"), "b2a", runtime_dir=str(tmp_path / "package"))
     assert json.loads((tmp_path / "out" / "model.json").read_text())["direction"] == "b2a"
     with pytest.raises(UserError, match=r"--runtime_dir=.* holds no dist/ort\.wasm"):
-        web_page.write(None, str(tmp_path), 64, str(tmp_path / "out" / "runtime" / "none"))
+        formats.export(str(tiny_run), "web", str(tmp_path / "none"), runtime_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_without_npm_the_ways_on_are_named(tiny_run, tmp_path):

@@ -63,4 +63,4 @@ def _save(image, path):
         pixels = np.asarray(images.to_uint8(images.to_float(pixels)))
     if pixels.shape[-1] not in (1, 3):
         pixels = pixels[..., :1]  # What else could be shown of it?
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path, quality=92, method=4)
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path, lossless=True)

@@ -1,0 +1,94 @@
+"""Reading .pth files: what they may hold, what they may not, and what damaged ones say."""
+
+import os
+import pickle
+
+import golden
+import pytest
+
+from cyclegan_tf import convert, torch_files
+from cyclegan_tf.errors import UserError
+
+torch = pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
+
+
+class Malice:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_a_file_that_would_run_something_is_refused(tmp_path, form):
+    path, made = tmp_path / "latest_net_G_A.pth", tmp_path / "made"
+    content = {"model.1.weight": torch.ones(2), "model.1.bias": Malice(made)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content["model.1.bias"], protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(UserError, match=r"G_A\.pth holds more than tensors \(\w+\.mkdir\) and was not executed"):
+        convert.from_pytorch([str(path)], str(tmp_path / "run"))
+    assert os.listdir(tmp_path) == ["latest_net_G_A.pth"]
+    # It would have.
+    if form == "pickle":
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert made.exists()
+
+
+def damaged(path):
+    torch_files.write(path, golden.state_dict())
+    path.write_bytes(path.read_bytes()[:10_000])
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda path: None, r"cannot read .*G_A\.pth: No such file or directory$"),
+    (lambda path: path.write_bytes(b""), r"G_A\.pth is damaged or no file of PyTorch's; copy or download"),
+    (lambda path: path.write_text("hello there"), r"G_A\.pth is damaged or no file of PyTorch's"),
+    (lambda path: path.write_text("<!DOCTYPE html>"), r"G_A\.pth is damaged or no file of PyTorch's"),
+    (lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)), r"G_A\.pth is damaged or no file of"),
+    (damaged, r"G_A\.pth is damaged or no file of PyTorch's"),
+    (lambda path: torch.save([torch.ones(1)], path), r"G_A\.pth holds a list, not tensors by name; give a"),
+    (lambda path: torch.save({1: torch.ones(1)}, path), r"G_A\.pth holds a dict, not tensors by name"),
+    (
+        lambda path: torch.save({"epoch": 1, "model": {"a": torch.ones(1)}}, path),
+        r"G_A\.pth holds more than tensors: epoch, model; give a saved state_dict$",
+    ),
+    (
+        lambda path: torch.save(torch.nn.Linear(1, 1), path),
+        r"G_A\.pth holds more than tensors \(torch\.nn\.modules\.linear\.Linear\) and was not executed",
+    ),
+    (
+        lambda path: torch.save({"fc.weight": torch.ones(1, 1)}, path),
+        r"G_A\.pth: the weights are of no network known here .*; keys: fc\.weight$",
+    ),
+    (
+        lambda path: torch_files.write(path, golden.state_dict("discriminators/nlayer_n2_instance.npz")),
+        r"G_A\.pth holds a discriminator, and gen_ab is a generator; give its --network$",
+    ),
+    (
+        lambda path: torch_files.write(path, golden.state_dict("generators/resnet_n1_1to2channels.npz")),
+        r"G_A\.pth is a network for other images \(input_channels=1, output_channels=2\); .* handles 3 channels only$",
+    ),
+])
+def test_files_that_cannot_be_used_are_named(tmp_path, make, message):
+    path = tmp_path / "latest_net_G_A.pth"
+    make(path)
+    with pytest.raises(UserError, match=message) as caught:
+        convert.from_pytorch([str(path)], str(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_precisions_become_float32(tmp_path):
+    tensors = {"half": torch.ones(2, dtype=torch.bfloat16), "double": torch.ones((), dtype=torch.float64)}
+    torch.save({**tensors, "count": torch.tensor(3)}, tmp_path / "x.pth")
+    arrays = torch_files.read(tmp_path / "x.pth")
+    assert {key: array.dtype.name for key, array in arrays.items()} == {
+        "half": "float32", "double": "float32", "count": "int64",
+    }
