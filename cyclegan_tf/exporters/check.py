@@ -90,6 +90,8 @@ def run(runtime, path, images):
         child = subprocess.run(
             [sys.executable, RUNNER, runtime, path, inputs, outputs, str(_REPEATS)],
             capture_output=True, text=True, errors="replace", check=False,
+            # The runner's neighbours are no modules of anyone else's.
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
         if child.returncode:
             lines = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]

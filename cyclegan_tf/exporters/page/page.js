@@ -51,11 +51,11 @@ function receive(data) {
   if (data.error) {
     fail(data.fatal ? `The model does not load: ${data.error}` : `The translation failed: ${data.error}. ` +
       "A smaller longer side may help.");
-    if (!source?.srcObject) again = false;
+    stopCamera();
   } else {
     show(data);
   }
-  if (again || source?.srcObject) translate();
+  if (source && (again || source.srcObject)) translate();
 }
 
 async function openSample() {
@@ -114,7 +114,7 @@ function translate() {
 }
 
 function show({ pixels, height, width, seconds }) {
-  if (again && !source.srcObject) return;
+  if (again && !source?.srcObject) return; // Another image's turn.
   put(before, translate.image);
   put(after, new ImageData(new Uint8ClampedArray(pixels), width, height));
   after.hidden = false;

@@ -1,7 +1,7 @@
 // Runs the model, so that the page stays responsive. Gets and gives RGBA pixels, 8 bits a channel.
 import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
 
-// One thread, unless the server isolates the page (COOP and COEP headers), which browsers ask for several.
+// One thread, unless the server isolates the page (COOP and COEP headers): only then do browsers allow several.
 ort.env.logLevel = "error";
 
 let model;
