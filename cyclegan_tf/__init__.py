@@ -4,3 +4,13 @@ The package imports TensorFlow only when something needs it, so that command-lin
 """
 
 __version__ = "0.1.0"
+
+
+def load(path, direction=None):
+    """The trained model in a run directory, a SavedModel folder, a .pth or a .tflite file; see `loading.load`.
+
+    cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array.
+    """
+    from cyclegan_tf import loading
+
+    return loading.load(path, direction)

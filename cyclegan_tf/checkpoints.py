@@ -1,13 +1,17 @@
 """Checkpoints: everything the next step depends on, in one .npz file that is written beside and renamed.
 
 A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
-order), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step. NumPy alone reads it, and network weights go from
-either stack to the other. Each array has a checksum (the zip's CRC-32), so a damaged file is noticed when it is read.
+order), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped. Pools are kept in float32, as they are in
+memory: half precision would save a tenth of a file and change what a resumed run computes. NumPy alone reads it, and
+network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a damaged file is
+noticed when it is read.
 """
 
+import dataclasses
 import os
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -17,24 +21,40 @@ from cyclegan_tf.errors import UserError
 _NAME = re.compile(r"step-(\d{8})\.npz")
 
 
-def state(model, step, epoch_sums):
-    """The arrays that a checkpoint of `model` after `step` steps holds."""
-    arrays = {"step": np.int64(step)}
-    arrays |= {f"epoch/{name}": np.float64(value) for name, value in epoch_sums.items()}
+@dataclasses.dataclass
+class Progress:
+    """Where a run is, its model aside.
+
+    Attributes:
+      step: steps done.
+      skipped: batches that were passed over when the run went back to a checkpoint; they shift the data of all later
+        steps.
+      epoch_sums: sums of the epoch's values so far, by name.
+    """
+
+    step: int = 0
+    skipped: int = 0
+    epoch_sums: dict = dataclasses.field(default_factory=dict)
+
+
+def state(model, progress):
+    """Copies of everything that a checkpoint of `model` holds: arrays by name."""
+    arrays = {"step": np.int64(progress.step), "skipped": np.int64(progress.skipped)}
+    arrays |= {f"epoch/{name}": np.float64(value) for name, value in progress.epoch_sums.items()}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
             for key, variable in models.named_weights(network).items():
-                arrays[f"{kind}/{name}/{key}"] = np.asarray(variable)
+                arrays[f"{kind}/{name}/{key}"] = np.array(variable)
     for name, optimizer in model.optimizers.items():
         for index, variable in enumerate(optimizer.variables):
-            arrays[f"optimizer/{name}/{index}"] = np.asarray(variable)
+            arrays[f"optimizer/{name}/{index}"] = np.array(variable)
     for name, pool in model.pools.items():
         arrays |= {f"pool/{name}/{key}": value for key, value in pool.state().items()}
     return arrays
 
 
 def restore(model, arrays, where):
-    """Puts the arrays of `state` back into `model`; returns (step, epoch_sums).
+    """Puts the arrays of `state` back into `model`; returns the `Progress`.
 
     Raises:
       UserError: the networks differ from the stored ones; names the first differences.
@@ -49,27 +69,8 @@ def restore(model, arrays, where):
     for name, pool in model.pools.items():
         pool.set_state({key: arrays[f"pool/{name}/{key}"] for key in ("images", "random")})
     sums = {key.removeprefix("epoch/"): float(value) for key, value in arrays.items() if key.startswith("epoch/")}
-    return int(arrays["step"]), sums
-
-
-def initialize(model, workdir):
-    """Gives `model` the networks of another run's newest checkpoint; averages start from them.
-
-    Raises:
-      UserError: the run has no checkpoint that can be read, or its networks differ.
-    """
-    found_one = newest(os.path.join(workdir, "checkpoints"))
-    if found_one is None:
-        raise UserError(f"--init_from={workdir} is no run directory with a checkpoint")
-    path, arrays = found_one
-    variables = {
-        f"network/{name}/{key}": variable
-        for name, network in model.networks.items()
-        for key, variable in models.named_weights(network).items()
-    }
-    assign(variables, {name: array for name, array in arrays.items() if name.startswith("network/")}, path)
-    for name, average in model.averages.items():
-        average.set_weights(model.networks[name].get_weights())
+    # Checkpoints from before there was a way back have skipped nothing.
+    return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums)
 
 
 def assign(variables, arrays, where):
@@ -92,13 +93,63 @@ def assign(variables, arrays, where):
         variable.assign(arrays[name])
 
 
-def save(folder, model, step, epoch_sums, keep):
-    """Writes FOLDER/step-NNNNNNNN.npz and removes all but the `keep` newest; returns its path."""
+class Writer:
+    """Writes the checkpoints of a folder in a thread of its own, one at a time, while training goes on.
+
+    Args:
+      folder: made if it is missing; what an earlier process left half-written is removed.
+      keep: number of checkpoints kept, the newest ones.
+    """
+
+    def __init__(self, folder, keep):
+        self._folder, self._keep = folder, keep
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(folder):
+            if name.endswith(".npz.tmp"):
+                os.remove(os.path.join(folder, name))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing = None
+
+    def save(self, model, progress):
+        """Takes a copy of the state now and writes it soon, after the one before."""
+        self.wait()
+        self._writing = self._thread.submit(write, self._folder, state(model, progress), self._keep)
+
+    def check(self):
+        """Raises the OSError of a checkpoint that could not be written, as soon as that is known."""
+        if self._writing and self._writing.done():
+            self.wait()
+
+    def wait(self):
+        """Waits until everything is written; raises the OSError that prevented it."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def close(self):
+        """Waits as `wait` does, and ends the thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+
+def save(folder, model, progress, keep):
+    """Writes a checkpoint of `model` now, in this thread; returns its path."""
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"step-{step:08d}.npz")
+    return write(folder, state(model, progress), keep)
+
+
+def write(folder, arrays, keep):
+    """Writes FOLDER/step-NNNNNNNN.npz, beside and renamed, and removes all but the `keep` newest; returns its path."""
+    path = os.path.join(folder, f"step-{arrays['step']:08d}.npz")
     temporary = path + ".tmp"
     with open(temporary, "wb") as file:
-        np.savez(file, **state(model, step, epoch_sums))
+        # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

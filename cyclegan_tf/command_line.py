@@ -8,8 +8,12 @@ import sys
 from cyclegan_tf.errors import UserError
 
 
-def run(main):
-    """Runs absl `main(argv)`; a UserError becomes one line on stderr and exit status 2."""
+def run(main, operands=False):
+    """Runs absl `main(argv)`; a UserError becomes one line on stderr and exit status 2.
+
+    Args:
+      operands: whether the command takes arguments that are no options.
+    """
     from absl import app
 
     # TensorFlow reads these when it is imported. Its notes on CPU features and missing GPUs are not errors; oneDNN's
@@ -21,12 +25,15 @@ def run(main):
         logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
         logging.getLogger("cyclegan_tf").setLevel(logging.INFO)
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not operands:
                 raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; options start with -- (see --help)")
             return main(argv)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
 
     app.run(guarded)
 
@@ -44,6 +51,16 @@ def convert():
 def export():
     """The console script cyclegan-export."""
     _run_as_main("cyclegan_tf.export")
+
+
+def translate():
+    """The console script cyclegan-translate."""
+    _run_as_main("cyclegan_tf.translate")
+
+
+def datasets():
+    """The console script cyclegan-datasets."""
+    _run_as_main("cyclegan_tf.datasets")
 
 
 def _run_as_main(module):

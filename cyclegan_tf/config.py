@@ -53,15 +53,28 @@ class Config:
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
         may_differ=True,
     )
+    direction: str = _option(
+        "a2b", "b2a swaps the domains: A is then trainB, or the right half", choices=("a2b", "b2a"),
+    )
+    max_dataset_size: int = _option(0, "images of each domain that are used, the first by name; 0: all", minimum=0)
+    input_channels: int = _option(3, "channels of domain A: 1 gray, 3 color, others from .npy files", minimum=1)
+    output_channels: int = _option(3, "the same of domain B", minimum=1)
+    on_bad_image: str = _option(
+        "skip", "skip leaves out images that cannot be read and names them in bad_images.txt, error stops at the first",
+        choices=("skip", "error"), may_differ=True,
+    )
     preprocess: str = _option(
-        "resize_and_crop", "how images become crop_size squares",
-        choices=("resize_and_crop", "crop", "none"),
+        "resize_and_crop", "how images become what the networks see: resize to load_size squares; scale the width or "
+        "the shorter side to load_size; a random crop of crop_size, with one of these or alone. Without crop (none: as "
+        "they are) sizes are rounded to what the network takes",
+        choices=("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
+                 "scale_shortside_and_crop", "none"),
     )
     load_size: int = _option(286, "side that images are resized to before the random crop", minimum=4)
     crop_size: int = _option(256, "side of the square crops that the networks see", minimum=4)
     flip: bool = _option(True, "mirror images at random, left to right")
     cache: str = _option(
-        "auto", "keep decoded, resized images in memory: auto does when they take less than 2 GiB",
+        "auto", "keep decoded, resized images in memory: auto does with a domain that takes less than 2 GiB",
         choices=("auto", "memory", "off"), may_differ=True,
     )
 
@@ -116,7 +129,16 @@ class Config:
         0.0, "decay of a moving average of the generators' weights, used for samples, evaluation and export; 0: none",
         minimum=0,
     )
-    init_from: str = _option("", "run directory whose networks a new run starts from; optimizers and pools start fresh")
+    init_from: str = _option(
+        "", "run directory or SavedModel whose networks a new run starts from; optimizers and pools start fresh"
+    )
+    on_nonfinite: str = _option(
+        "stop", "when a loss is NaN or infinite: stop, or rollback: return to the newest checkpoint and go on with the "
+        "data that come next", choices=("stop", "rollback"), may_differ=True,
+    )
+    deterministic: bool = _option(
+        False, "only operations whose results do not depend on timing: a CPU's never do; slower on a GPU"
+    )
     seed: int = _option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
 
     # What is written, and when.
@@ -131,13 +153,21 @@ class Config:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
-        if self.preprocess == "resize_and_crop" and self.load_size < self.crop_size:
+        if self.crops and self.preprocess != "crop" and self.load_size < self.crop_size:
             raise UserError(
                 f"--load_size={self.load_size} is smaller than --crop_size={self.crop_size}: crops would not fit; "
                 "raise load_size or lower crop_size"
             )
-        if self.preprocess == "none" and (self.batch_size > 1 or self.pool_size > 0):
-            raise UserError("--preprocess=none keeps every image's own size, which needs --batch_size=1 --pool_size=0")
+        if not self.crops and (self.batch_size > 1 or self.pool_size > 0):
+            raise UserError(
+                f"--preprocess={self.preprocess} gives images of different sizes, which needs --batch_size=1 "
+                "--pool_size=0"
+            )
+        if self.model == "cyclegan" and self.lambda_identity and self.input_channels != self.output_channels:
+            raise UserError(
+                f"--input_channels={self.input_channels} and --output_channels={self.output_channels} differ: the "
+                "identity loss gives a generator images of its own output; use --lambda_identity=0"
+            )
         if self.gan_mode == "wgangp" and self.norm == "batch":
             raise UserError("--gan_mode=wgangp penalizes the gradient of each image, --norm=batch mixes them: "
                             "use another norm")
@@ -147,6 +177,11 @@ class Config:
             raise UserError("nothing to train: --n_epochs, --n_epochs_decay and --max_steps are all 0")
         if self.ema_decay >= 1:
             raise UserError(f"--ema_decay={self.ema_decay} must be below 1")
+
+    @property
+    def crops(self):
+        """Whether all training images become squares of crop_size."""
+        return self.preprocess.endswith("crop")
 
     def to_json(self):
         """The options as an indented JSON object, in the order of their definition."""
@@ -228,6 +263,8 @@ def define_flags():
             define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
                       str: flags.DEFINE_string}[type(field.default)]
             define(field.name, field.default, text)
+    if "no_flip" not in flags.FLAGS:
+        flags.DEFINE_bool("no_flip", False, "the same as --noflip, by the name that the authors' code has for it")
     if "preset" not in flags.FLAGS:
         flags.DEFINE_enum("preset", "default", sorted(PRESETS), "set of options that the other flags start from")
 
@@ -239,4 +276,6 @@ def from_flags(flag_values):
         for field in dataclasses.fields(Config)
         if flag_values[field.name].present
     }
+    if flag_values.no_flip:
+        given["flip"] = False
     return Config.preset(flag_values.preset, **given)

@@ -149,9 +149,11 @@ def _require_kind(path, name, options):
 
 def _description(config, name):
     """Network `name` of a run, as `pytorch_weights` describes networks."""
+    from cyclegan_tf import models
+
     kind = "generator" if name.startswith("gen") else "discriminator"
-    pairs = kind == "discriminator" and config.model == "pix2pix"
-    return {**dataclasses.asdict(config), "kind": kind, "input_channels": 6 if pairs else 3, "output_channels": 3}
+    inputs, outputs = models.channels(config, name)
+    return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
 
 
 def _located(path, function, *arguments):
@@ -183,7 +185,7 @@ def _write_run(config, arrays, output):
     model = CycleGAN(config)
     for name, weights in arrays.items():
         checkpoints.assign(models.named_weights(model.networks[name]), weights, name)
-    checkpoints.save(os.path.join(output, "checkpoints"), model, 0, {}, config.keep_checkpoints)
+    checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
     translators = inference.translators(config, {n: g for n, g in model.generators.items() if n in arrays})
     saved_model.export(translators, os.path.join(output, "export"))
     path = os.path.join(output, "config.json")

@@ -10,8 +10,11 @@ _CYCLE_LIMIT = 100  # Held-out images for the cycle error; pairs are all measure
 
 
 def _translate(translator, image):
-    """uint8 (H, W, 3) -> uint8 (H, W, 3)."""
-    return translator.uint8_images(image[np.newaxis])["images"][0].numpy()
+    """An image (H, W, C) of any kind of `images` -> (H, W, C') of the same kind."""
+    if image.dtype == np.uint8:
+        return translator.uint8_images(image[np.newaxis])["images"][0].numpy()
+    translated = translator.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
+    return images.from_float(translated, image.dtype)
 
 
 def held_out(config, translators, dataset):
@@ -37,7 +40,8 @@ def _paired(config, translators, dataset):
             continue
         for direction, translator in translators.items():
             source, truth = (a, b) if direction == "a2b" else (b, a)
-            result = _translate(translator, source)
+            # Measured at the depth of the truth, which may differ from the source's.
+            result = images.from_float(images.to_float(_translate(translator, source)), truth.dtype)
             values[f"psnr_{names[direction]}"].append(paired.psnr(result, truth))
             values[f"ssim_{names[direction]}"].append(paired.ssim(result, truth))
     return values
@@ -54,7 +58,7 @@ def _cycled(config, translators, dataset):
         found = [image for image in pipeline.test_images(image_list, config, _CYCLE_LIMIT) if image is not None]
         cycled = (_translate(translators[back], _translate(translators[out], image)) for image in found)
         values[name] = [
-            np.mean(np.abs(there_and_back / 127.5 - image / 127.5))
+            np.mean(np.abs(images.to_float(there_and_back) - images.to_float(image)), dtype=np.float64)
             for there_and_back, image in zip(cycled, found, strict=True)
         ]
     return values

@@ -1,76 +1,246 @@
-"""Images: decoding, resizing and writing with Pillow, and the two value ranges, uint8 and float in [-1, 1]."""
+"""Images: decoding, resizing and showing them, and their value ranges.
+
+An image is an array (H, W, C) of one of three kinds, and in the networks a float in [-1, 1]:
+
+  uint8    0 .. 255, black to white: most files
+  uint16   0 .. 65535: 16-bit PNG and TIFF files, .npy files
+  float32  -1 .. 1: .npy and TIFF files of floats
+"""
 
 import io
+import warnings
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy")
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit, twice its MAX_IMAGE_PIXELS.
+_WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+# TIFF and EXIF tags.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 258, 262, 274, 338
+
+# Pillow refuses images of more than 179 million pixels, as a file of a few bytes may claim to hold them. From half of
+# that on it warns, which the user of a large image can do nothing about.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def to_float(image):
-    """uint8 0..255 -> float32 -1..1: k / 127.5 - 1."""
-    return tf.cast(image, tf.float32) / 127.5 - 1.0
+    """Any kind of image, array or tensor, -> the same in float32 -1 .. 1: k / 127.5 - 1 or k / 32767.5 - 1."""
+    if image.dtype in (np.float32, tf.float32):
+        return image
+    half = np.float32(_WHITE[_numpy_dtype(image)] / 2)
+    as_float = image.astype(np.float32) if isinstance(image, np.ndarray) else tf.cast(image, tf.float32)
+    return as_float / half - np.float32(1)
+
+
+def from_float(image, dtype):
+    """Floats -1 .. 1, array or tensor, -> the kind of image that `dtype` names, rounded and clipped to its range."""
+    dtype = tf.as_dtype(dtype).as_numpy_dtype
+    if isinstance(image, np.ndarray):
+        if dtype == np.float32:
+            return np.clip(image, -1, 1).astype(np.float32)
+        white = np.float32(_WHITE[np.dtype(dtype)])
+        return np.rint(np.clip((image.astype(np.float32) + 1) * (white / 2), 0, white)).astype(dtype)
+    image = tf.cast(image, tf.float32)
+    if dtype == np.float32:
+        return tf.clip_by_value(image, -1.0, 1.0)
+    white = float(_WHITE[np.dtype(dtype)])
+    return tf.cast(tf.round(tf.clip_by_value((image + 1.0) * (white / 2), 0.0, white)), dtype)
 
 
 def to_uint8(image):
-    """Float -1..1 -> uint8 0..255, rounded; values outside are clipped."""
-    return tf.cast(tf.round(tf.clip_by_value((tf.cast(image, tf.float32) + 1.0) * 127.5, 0.0, 255.0)), tf.uint8)
+    """Float -1 .. 1 -> uint8 0 .. 255, a tensor; rounded, values outside are clipped."""
+    return from_float(tf.convert_to_tensor(image), tf.uint8)
 
 
-def decode(data):
-    """The first frame of an encoded image as uint8 (H, W, 3), upright.
+def _numpy_dtype(image):
+    return np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)
 
-    EXIF orientation is applied, transparency is put on white, 16-bit gray is scaled to 8 bits (not clipped).
+
+def decode(data, channels=3):
+    """The first frame of an encoded image, upright (EXIF orientation applied), as an array (H, W, channels).
+
+    Transparency is put on white. A gray image is repeated for 3 channels; of a color image 1 channel takes the
+    luminance (ITU-R 601, as Pillow's mode L). 16 bits stay 16 bits, but those of CMYK files become 8.
 
     Args:
-      data: bytes of any format Pillow reads.
+      data: bytes of a BMP, GIF, JPEG, PNG, TIFF or WebP file, whatever its name, or of a .npy file: (H, W) or
+        (H, W, channels), of uint8, uint16, or floats in [-1, 1] (NaN passes).
+      channels: 1 or 3; any other number is read from .npy files only.
+
+    Returns:
+      uint8; uint16 for 16-bit PNG, TIFF and .npy files; float32 for floats.
 
     Raises:
-      ValueError: the bytes are no whole image; the message gives Pillow's reason.
+      ValueError: the bytes are no whole image, or of another number of channels; the message gives the reason.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        if data[:6] == b"\x93NUMPY":
+            return _decode_array(np.load(io.BytesIO(data), allow_pickle=False), channels)
+        if channels not in (1, 3):
+            raise ValueError(f"images of {channels} channels are read from .npy files only")
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            return _decode_pillow(image, data, channels)
     # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, DecompressionBombError ...).
     except Exception as error:
         # Pillow names the BytesIO's address, which tells the user nothing.
         reason = str(error).split(" <_io.BytesIO")[0] or type(error).__name__
-        raise ValueError(reason) from error
+        raise ValueError(" ".join(reason.split())) from error
 
 
-def _to_rgb(image):
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+def _decode_array(array, channels):
+    shape, array = array.shape, array[..., np.newaxis] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[-1] != channels or not array.size:
+        raise ValueError(f"array of shape {shape} in place of (height, width, {channels})")
+    return array if array.dtype in (np.uint8, np.uint16) else _checked_float(array)
+
+
+def _checked_float(array):
+    if array.dtype.kind != "f":
+        raise ValueError(f"values of type {array.dtype} in place of uint8, uint16 or floats in [-1, 1]")
+    if (np.abs(array) > 1).any():
+        raise ValueError(f"values from {np.nanmin(array):g} to {np.nanmax(array):g}; floats must be in [-1, 1]")
+    return array.astype(np.float32)
+
+
+def _decode_pillow(image, data, channels):
+    colors = image.mode in ("RGB", "RGBA")
+    if image.format == "TIFF" and colors and 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
+        return upright(_with_channels(_read_tiff(image, data), channels), image.tag_v2.get(_ORIENTATION))
+    image.load()
+    # A PNG may have it behind its pixels. What Pillow reads of a TIFF file it has turned already.
+    orientation = image.getexif().get(_ORIENTATION)
+    if image.format == "PNG" and colors and data[24] == 16:  # The depth; Pillow keeps 8 bits.
+        pixels = _with_channels(tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy(), channels)
+    elif image.mode.startswith(("I", "F")):
+        pixels = _with_channels(_high_depth(image), channels)
+    else:
+        image = _on_white(image)
+        if channels == 3 or image.mode != "L":
+            image = image if image.mode == "RGB" else image.convert("RGB")
+            image = image if channels == 3 else image.convert("L")
+        pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    return upright(pixels, orientation)
+
+
+def _read_tiff(image, data):
+    """16-bit colors, (H, W, 3), or with alpha (H, W, 4), of which Pillow keeps 8 bits."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        pixels = file.pages[0].asarray()
+        if file.pages[0].planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            pixels = np.moveaxis(pixels, 0, -1)
+    if image.mode == "RGB":
+        return pixels[..., :3]
+    if image.tag_v2.get(_EXTRA_SAMPLES) == (1,):  # Colors multiplied by alpha.
+        return pixels[..., :3] + (65535 - pixels[..., 3:])
+    return pixels
+
+
+def _high_depth(image):
+    """(H, W, 1) uint16 or float32 of an image of one of Pillow's modes I;16, I and F."""
+    pixels = np.asarray(image)[..., np.newaxis]
+    if image.mode == "F":
+        return _checked_float(pixels)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"values from {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535")
+    pixels = pixels.astype(np.uint16)
+    # WhiteIsZero, which Pillow minds at 8 bits only.
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:
+        pixels = 65535 - pixels
+    transparent = image.info.get("transparency")
+    return pixels if transparent is None else np.where(pixels == transparent, np.uint16(65535), pixels)
+
+
+def _on_white(image):
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return image
+
+
+def _with_channels(pixels, channels):
+    """uint16 or float32 of 1, 3 or, with alpha, 4 channels -> 1 or 3 channels."""
+    if pixels.shape[-1] == 4:
+        alpha = pixels[..., 3:].astype(np.uint64)
+        pixels = ((pixels[..., :3] * alpha + 65535 * (65535 - alpha) + 32767) // 65535).astype(np.uint16)
+    if channels == 3:
+        return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    if pixels.shape[-1] == 1:
+        return pixels
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    # Pillow's integers; they sum to 2^16.
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint16)[..., np.newaxis]
+
+
+def upright(pixels, orientation):
+    """Undoes the EXIF orientation: 1 to 8; anything else, as 1, is upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def resize(image, height, width):
-    """uint8 (H, W, 3) -> (height, width, 3), bicubic and antialiased: Pillow's filter, which the authors use."""
+    """Any kind of image (H, W, C) -> (height, width, C), bicubic and antialiased: Pillow's filter, as the authors'.
+
+    Raises:
+      ValueError: the result would be larger than the largest image that can be decoded.
+    """
     if image.shape[:2] == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    if height * width > _MOST_PIXELS:
+        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels would have to become {width} x {height}")
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    mode = np.uint8 if image.dtype == np.uint8 else np.float32
+    # One by one: Pillow takes 2 and 4 channels for colors and alpha.
+    resized = np.stack([
+        np.asarray(Image.fromarray(channel.astype(mode)).resize((width, height), Image.Resampling.BICUBIC))
+        for channel in np.moveaxis(image, -1, 0)
+    ], axis=-1)
+    if image.dtype == np.uint16:
+        return np.rint(np.clip(resized, 0, 65535)).astype(np.uint16)
+    return resized if image.dtype == np.uint8 else np.clip(resized, -1, 1)
+
+
+def to_rgb(image):
+    """Any kind of image (H, W, C) as uint8 (H, W, 3) to look at.
+
+    One channel is shown gray, two as the gray of their mean, more than three by the first three.
+    """
+    if image.shape[-1] == 2:
+        image = from_float(to_float(image).mean(-1, keepdims=True), image.dtype)
+    if image.dtype != np.uint8:
+        image = from_float(np.nan_to_num(to_float(image)), np.uint8)
+    return np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[-1] == 1 else image[..., :3]
 
 
 def encode_png(image):
     """uint8 (H, W, 3) -> the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, format="PNG")
+    write(image, buffer, format="PNG")
     return buffer.getvalue()
+
+
+def write(image, file, **options):
+    """Writes uint8 (H, W, 3) to a file object with the options of Pillow's `save`: format, quality ..."""
+    Image.fromarray(np.asarray(image)).save(file, **options)
 
 
 def grid(rows, titles, scale=1):
     """Rows of equally many images under column titles, drawn by matplotlib pixel for pixel.
 
     Args:
-      rows: list of rows, each a list of uint8 images (H, W, 3); the largest sets the cell.
+      rows: list of rows, each a list of images of any kind, shown as `to_rgb` says; the largest sets the cell.
       titles: one for each column.
       scale: integer magnification of every pixel.
 
@@ -81,6 +251,7 @@ def grid(rows, titles, scale=1):
     from matplotlib.figure import Figure
 
     dpi, gap, header = 100, 4, 22
+    rows = [[to_rgb(image) for image in row] for row in rows]
     cell_h = scale * max(image.shape[0] for row in rows for image in row) + gap
     cell_w = scale * max(image.shape[1] for row in rows for image in row) + gap
     height, width = header + cell_h * len(rows), cell_w * len(titles)

@@ -2,9 +2,10 @@
 
 import os
 
+import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, images, models
+from cyclegan_tf import checkpoints, images, models, tiling
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -36,9 +37,12 @@ class Translator(tf.Module):
         self.uint8_images = tf.function(
             self._uint8_images, input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")]
         )
-        self.encoded_images = tf.function(
-            self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
-        )
+        # Files hold gray or color images only.
+        self.encoded_images = None
+        if {channels, generator.output_shape[-1]} <= {1, 3}:
+            self.encoded_images = tf.function(
+                self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
+            )
 
     @property
     def generator(self):
@@ -62,6 +66,40 @@ class Translator(tf.Module):
         images = tf.gather(images, self._continued(width), axis=2)
         return {"images": self._generator(images, training=False)[:, :height, :width]}
 
+    @property
+    def input_channels(self):
+        """Channels of the images that it takes."""
+        return self._generator.input_shape[-1]
+
+    @property
+    def output_channels(self):
+        """Channels of the translations."""
+        return self._generator.output_shape[-1]
+
+    def tiled(self, image, tile, folder=None, progress=None):
+        """(H, W, C) array of any kind of image -> the same kind, translated by tiles; see `tiling.translate`.
+
+        Besides the arrays themselves the memory it takes depends on the side of a `tile` in pixels, not on the image.
+        """
+        height, width = image.shape[:2]
+        rows, columns = (self._continued(length).numpy() for length in (height, width))
+        result = np.empty((height, width, self.output_channels), image.dtype)
+
+        def read(window):
+            (top, bottom), (left, right) = window
+            return images.to_float(image[rows[top:bottom, np.newaxis], columns[left:right]])
+
+        def write(window, pixels):
+            (top, bottom), (left, right) = window
+            # What is beyond the image is cropped.
+            result[top:bottom, left:right] = images.from_float(
+                pixels[: max(height - top, 0), : max(width - left, 0)], image.dtype
+            )
+
+        size = len(rows), len(columns)
+        tiling.translate(self._generator, size, read, write, tile, folder, progress)
+        return result
+
     def _continued(self, size):
         """Indices 0 .. size - 1, mirrored at the end up to the next size that the generator takes."""
         whole = -(-tf.maximum(size, self._minimum) // self._multiple) * self._multiple
@@ -76,8 +114,9 @@ class Translator(tf.Module):
         """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
 
         def translate(data):
-            image = tf.io.decode_image(data, channels=3, expand_animations=False)
-            image.set_shape((None, None, 3))
+            channels = self._generator.input_shape[-1]
+            image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+            image.set_shape((None, None, channels))
             return tf.io.encode_png(self.uint8_images(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}

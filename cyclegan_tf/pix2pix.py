@@ -10,7 +10,7 @@ class Pix2Pix:
     """A generator A -> B and a discriminator of pairs (A, B), with the attributes of `training.CycleGAN`.
 
     Attributes:
-      networks: gen_ab, and disc_b, which sees A and B joined to six channels.
+      networks: gen_ab, and disc_b, which sees the channels of A and B.
       optimizers: one Adam for each.
       pools, averages: empty; the authors' pix2pix has no pool.
     """
@@ -19,7 +19,7 @@ class Pix2Pix:
         self.config = config
         self.networks = {
             "gen_ab": models.build_generator(config, "gen_ab"),
-            "disc_b": models.build_discriminator(config, "disc_b", input_channels=6),
+            "disc_b": models.build_discriminator(config, "disc_b"),
         }
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():

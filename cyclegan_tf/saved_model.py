@@ -7,6 +7,8 @@ import shutil
 import tensorflow as tf
 from absl import logging
 
+from cyclegan_tf.errors import UserError
+
 
 def export(translators, folder):
     """Writes FOLDER/a2b and FOLDER/b2a, each first beside its place and then renamed; returns their paths.
@@ -14,7 +16,8 @@ def export(translators, folder):
     Signatures, of images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, the same.
       translate: `images` uint8 (N, H, W, C) -> `images`, the same.
-      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings.
+      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings; only
+        where images have 1 or 3 channels.
 
     Args:
       translators: `inference.Translator`s by the directions a2b and b2a, or one of them.
@@ -28,10 +31,14 @@ def export(translators, folder):
         signatures = {
             "serving_default": translator.float_images,
             "translate": translator.uint8_images,
-            "translate_bytes": translator.encoded_images,
         }
-        with _quiet():
-            tf.saved_model.save(translator, temporary, signatures=signatures)
+        if translator.encoded_images:
+            signatures["translate_bytes"] = translator.encoded_images
+        try:
+            with _quiet():
+                tf.saved_model.save(translator, temporary, signatures=signatures)
+        except tf.errors.OpError as error:
+            raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
         if os.path.exists(path):
             os.rename(path, old)
         os.rename(temporary, path)

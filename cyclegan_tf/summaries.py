@@ -24,14 +24,21 @@ class Reporter:
 
     def __init__(self, workdir, config, step):
         self._path = os.path.join(workdir, "metrics.jsonl")
-        _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 -- closed by close().
+        self._file = None
+        self.rewind(step)
         self._samples = os.path.join(workdir, "samples")
         os.makedirs(self._samples, exist_ok=True)
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
             tf.summary.text("config", "\n".join(["| option | value |", "|---|---|", *rows]))
+
+    def rewind(self, step):
+        """Forgets the records of later steps, and the final measures."""
+        if self._file:
+            self._file.close()
+        _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 -- closed by close().
 
     def record(self, step, kind, values):
         """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
@@ -58,6 +65,10 @@ class Reporter:
         os.replace(path + ".tmp", path)
         with self._board.as_default(step):
             tf.summary.image("samples", grid[np.newaxis])
+
+    def sync(self):
+        """Makes the records durable: a checkpoint must not survive a crash that they do not."""
+        os.fsync(self._file.fileno())
 
     def close(self):
         self._file.close()

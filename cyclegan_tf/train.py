@@ -28,10 +28,11 @@ def main(argv):
     workdir = _WORKDIR.value or os.path.join("runs", name)
 
     from cyclegan_tf import trainer  # Imports TensorFlow, which --help can do without.
+    from cyclegan_tf.interruption import Stopped
 
     try:
         trainer.train(config, workdir)
-    except trainer.Stopped as stopped:
+    except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.status
     return 0

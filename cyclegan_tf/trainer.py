@@ -1,21 +1,29 @@
 """Training a run from its config: resume, loop, report, finish."""
 
 import contextlib
-import fcntl
 import logging
 import math
 import os
-import signal
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from cyclegan_tf import checkpoints, evaluation, inference, saved_model, schedules
-from cyclegan_tf import config as config_lib
+from cyclegan_tf import (
+    checkpoints,
+    evaluation,
+    inference,
+    initialization,
+    interruption,
+    run_directory,
+    saved_model,
+    schedules,
+)
+from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.gallery import page, results
@@ -26,14 +34,18 @@ from cyclegan_tf.training import CycleGAN
 log = logging.getLogger("cyclegan_tf")
 
 MODELS = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix}
+_MOST_ROLLBACKS = 5  # To one checkpoint; then the data are not what is wrong.
 
 
-class Stopped(Exception):
-    """The run was asked to stop by a signal, and has saved its state."""
+class NotFinite(UserError):
+    """A value of training step `step` is NaN or infinite."""
 
-    def __init__(self, signum, step):
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; start again to go on")
-        self.status = 128 + signum
+    def __init__(self, step, names, batch_path):
+        super().__init__(
+            f"step {step}: {', '.join(names)} not finite; the batch is in {batch_path}; lower --learning_rate, look at "
+            "the images, or go on past them with --on_nonfinite=rollback"
+        )
+        self.step = step
 
 
 def train(config, workdir):
@@ -43,43 +55,53 @@ def train(config, workdir):
       The final measures of held-out images, as in metrics.jsonl: floats by name.
 
     Raises:
-      UserError: bad data, a run directory with other options or in use, or a loss that is not finite.
-      Stopped: SIGTERM or SIGINT came; the state is saved.
+      UserError: bad data, a run directory with other options, in use or not writable, or a loss that is not finite.
+      interruption.Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     # 1. The data first: without it nothing is written.
     dataset = sources.open_dataset(config)
     if config.model == "pix2pix":
         dataset.require_training_pairs()
-    os.makedirs(workdir, exist_ok=True)
-    with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")), _signals() as asked_to_stop:
-        _claim(config, workdir)
+    with run_directory.opened(config, workdir):
+        dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
         model = MODELS[config.model](config)
-        # 3. The run directory's own checkpoint, else another run's networks, else from scratch.
-        step, sums = 0, {}
+        # 3. The run directory's own checkpoint, else the networks of --init_from, else from scratch.
+        progress = Progress()
         found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
         if found:
-            step, sums = checkpoints.restore(model, found[1], found[0])
+            progress = checkpoints.restore(model, found[1], found[0])
             log.info("going on from %s", found[0])
         elif config.init_from:
-            checkpoints.initialize(model, config.init_from)
-        run = _Run(config, workdir, model, dataset, RunningMeans(sums), Reporter(workdir, config, step))
+            initialization.initialize(model, config.init_from)
+        run = _Run(config, workdir, model, dataset, progress)
         # 4. The steps that are left, then measures and exports.
-        with contextlib.closing(run.reporter):
-            run.loop(step, asked_to_stop)
+        with contextlib.closing(run):
+            with interruption.requests() as asked_to_stop:
+                run.train(asked_to_stop)
             return run.finish()
 
 
 class _Run:
     """The state of a run in progress, and what its loop does at each cadence."""
 
-    def __init__(self, config, workdir, model, dataset, means, reporter):
+    def __init__(self, config, workdir, model, dataset, progress):
         self.config, self.workdir, self.model, self.dataset = config, workdir, model, dataset
-        self.means, self.reporter = means, reporter
+        self.step, self.skipped, self.means = progress.step, progress.skipped, RunningMeans(progress.epoch_sums)
         self.translators = inference.translators(config, model.generators)
         self.images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
         self.n_steps = config.max_steps or self._steps(config.n_epochs + config.n_epochs_decay)
+        self._rollbacks = Counter()
+        self._checkpoints = os.path.join(workdir, "checkpoints")
+        self.writer = checkpoints.Writer(self._checkpoints, config.keep_checkpoints)
+        self.reporter = Reporter(workdir, config, self.step)
+
+    def close(self):
+        with contextlib.closing(self.writer), contextlib.closing(self.reporter):
+            pass
 
     def _steps(self, epochs):
         return pipeline.steps_of_epochs(epochs, self.images_per_epoch, self.config.batch_size)
@@ -99,33 +121,66 @@ class _Run:
         factor = schedules.factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
         return config.learning_rate * factor
 
-    def loop(self, first, asked_to_stop):
-        if first == 0:
+    def train(self, asked_to_stop):
+        """Does the steps that are left; where a loss is not finite and the config says so, goes back and on."""
+        if self.step == 0:
             self.sample(0)
-        stream, loaders = pipeline.batches(self.dataset, self.config, first, self.n_steps)
+        while self.step < self.n_steps:
+            try:
+                self._loop(asked_to_stop)
+            except NotFinite as error:
+                if self.config.on_nonfinite != "rollback":
+                    raise
+                self._roll_back(error)
+        self.writer.wait()
+
+    def _loop(self, asked_to_stop):
+        first, size = self.step, self.config.batch_size
+        stream, loaders = pipeline.batches(
+            self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped
+        )
         log.info("training steps %d to %d, %d images an epoch", first + 1, self.n_steps, self.images_per_epoch)
-        batches, speedometer = iter(stream), _Speedometer(first * self.config.batch_size)
-        with _progress_bar(self.n_steps * self.config.batch_size, first * self.config.batch_size) as progress:
+        batches, speedometer = iter(stream), _Speedometer(first * size)
+        with _progress_bar(self.n_steps * size, first * size) as bar:
             for step in range(first + 1, self.n_steps + 1):
                 batch = _next(batches, loaders)
                 self.model.set_learning_rate(self.learning_rate(step - 1))
                 values = {name: float(value) for name, value in self.model.train_step(*batch).items()}
                 self._require_finite(step, values, batch)
+                self.step = step
                 self.means.add(values)
-                progress.set_postfix_str(_losses(values), refresh=False)
-                progress.update(self.config.batch_size)
+                bar.set_postfix_str(_losses(values), refresh=False)
+                bar.update(size)
                 if self._due(step, self.config.log_every):
-                    self.log(step, values, speedometer(step * self.config.batch_size), quiet=not progress.disable)
+                    self.log(step, values, speedometer(step * size), quiet=not bar.disable)
                 if self.epoch(step) > self.epoch(step - 1):
                     self.summarize_epoch(step)
                 if self._due(step, self.config.sample_every):
                     self.sample(step)
                 stopping = asked_to_stop()
                 if stopping or self._due(step, self.config.checkpoint_every):
-                    self.checkpoint(step)
+                    self.checkpoint()
+                self.writer.check()
                 if stopping:
-                    raise Stopped(stopping, step)
-        self._report_bad_images(loaders)
+                    self.writer.wait()
+                    raise interruption.Stopped(stopping, step)
+
+    def _roll_back(self, error):
+        """Returns to the newest checkpoint; the data go on behind those of the step that failed."""
+        self.writer.wait()
+        found = checkpoints.newest(self._checkpoints, report=log.warning)
+        if found is None:
+            raise UserError(f"{error}; there is no checkpoint yet to go back to") from error
+        progress = checkpoints.restore(self.model, found[1], found[0])
+        self._rollbacks[progress.step] += 1
+        if self._rollbacks[progress.step] > _MOST_ROLLBACKS:
+            raise UserError(f"{error}; went back to step {progress.step} {_MOST_ROLLBACKS} times already") from error
+        self.skipped += error.step - progress.step
+        self.step, self.means = progress.step, RunningMeans(progress.epoch_sums)
+        self.reporter.rewind(self.step)
+        log.warning("%s; going on from step %d with the data after that", error, self.step)
+        # The way on is part of the state: started again, the run does not go through this a second time.
+        self.checkpoint()
 
     def _due(self, step, every):
         """The one cadence rule: every so many steps, and after the last one."""
@@ -136,10 +191,7 @@ class _Run:
         if bad:
             path = os.path.join(self.workdir, f"not-finite-step-{step:06d}.npz")
             np.savez(path, a=batch[0], b=batch[1])
-            raise UserError(
-                f"step {step}: {', '.join(bad)} not finite; the batch is in {path}, the last good state in "
-                f"{os.path.join(self.workdir, 'checkpoints')}; lower --learning_rate or look at the images"
-            )
+            raise NotFinite(step, bad, path)
 
     def log(self, step, values, speed, quiet):
         self.reporter.record(step, "train", {"learning_rate": self.learning_rate(step - 1), **values})
@@ -159,9 +211,9 @@ class _Run:
         self.reporter.sample(step, evaluation.sample_grid(self.config, self.translators, self.dataset))
         page.write(self.workdir)
 
-    def checkpoint(self, step):
-        folder = os.path.join(self.workdir, "checkpoints")
-        checkpoints.save(folder, self.model, step, self.means.sums, self.config.keep_checkpoints)
+    def checkpoint(self):
+        self.reporter.sync()
+        self.writer.save(self.model, Progress(self.step, self.skipped, self.means.sums))
 
     def finish(self):
         """Measures the held-out images and exports both generators; safe to repeat."""
@@ -172,13 +224,10 @@ class _Run:
         results.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
         page.write(self.workdir)
         log.info("SavedModels: %s", ", ".join(paths))
+        if self.dataset.bad:
+            log.warning("left out %d images that cannot be used: see bad_images.txt", len(self.dataset.bad))
         log.info("held-out images: %s", ", ".join(f"{name} {value:.4g}" for name, value in measures.items()))
         return measures
-
-    def _report_bad_images(self, loaders):
-        bad = {name: reason for loader in loaders for name, reason in loader.bad.items()}
-        for name, reason in bad.items():
-            log.warning("left out %s: %s", name, reason)
 
 
 class _Speedometer:
@@ -214,63 +263,3 @@ def _next(batches, loaders):
             if loader.error:
                 raise loader.error from error
         raise
-
-
-def _claim(config, workdir):
-    """Writes config.json, after making sure that it may replace the one that is there."""
-    path = os.path.join(workdir, "config.json")
-    if os.path.exists(path):
-        differences = config_lib.difference(config_lib.Config.load(workdir), config)
-        if differences:
-            raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "
-                            "to go on with it, or another --workdir")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(config.to_json())
-    os.replace(path + ".tmp", path)
-
-
-@contextlib.contextmanager
-def _locked(workdir):
-    """Holds the run directory; the lock ends with the process, however it ends."""
-    with open(os.path.join(workdir, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process trains in {workdir}; wait for it or use another --workdir") from error
-        yield
-
-
-@contextlib.contextmanager
-def _logging_to(path):
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        handler.close()
-
-
-@contextlib.contextmanager
-def _signals():
-    """SIGTERM and SIGINT only leave a note, which the yielded function returns; a second SIGINT acts at once."""
-    noted = []
-
-    def note(signum, frame):
-        if noted and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        noted.append(signum)
-
-    try:
-        old = {signum: signal.signal(signum, note) for signum in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # Not in the main thread: signals are somebody else's.
-        old = {}
-    try:
-        yield lambda: noted[0] if noted else None
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)

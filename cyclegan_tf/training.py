@@ -42,7 +42,7 @@ class CycleGAN:
             for name, average in self.averages.items():
                 average.set_weights(self.networks[name].get_weights())
         # A batch norm's statistics are of the whole batch, and images that keep their sizes make no batch.
-        self._join_calls = config.norm != "batch" and config.preprocess != "none"
+        self._join_calls = config.norm != "batch" and config.crops
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
 
     @property

@@ -1,7 +1,11 @@
+import time
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cyclegan_tf import checkpoints, models
+from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.training import CycleGAN
@@ -30,17 +34,17 @@ def arrays_equal(one, other):
 
 
 def test_a_restored_model_holds_every_bit_and_goes_on_alike(model, tmp_path):
-    path = checkpoints.save(str(tmp_path), model, 6, {"loss/x": 1.5}, keep=1)
+    path = checkpoints.save(str(tmp_path), model, Progress(6, 2, {"loss/x": 1.5}), keep=1)
     other = CycleGAN(CONFIG)
-    assert checkpoints.restore(other, checkpoints.read(path), path) == (6, {"loss/x": 1.5})
+    assert checkpoints.restore(other, checkpoints.read(path), path) == Progress(6, 2, {"loss/x": 1.5})
     for step in (6, 7):
         model.train_step(batch(step), batch(100 + step))
         other.train_step(batch(step), batch(100 + step))
-    assert arrays_equal(checkpoints.state(model, 8, {}), checkpoints.state(other, 8, {}))
+    assert arrays_equal(checkpoints.state(model, Progress(8)), checkpoints.state(other, Progress(8)))
 
 
 def test_a_checkpoint_names_weights_by_layer(model):
-    arrays = checkpoints.state(model, 0, {})
+    arrays = checkpoints.state(model, Progress(0))
     assert arrays["network/gen_ab/stem_conv/kernel"].shape == (7, 7, 3, 4)
     assert arrays["average/gen_ba/block1b_conv/bias"].shape == (16,)
     assert arrays["pool/fake_a/images"].shape == (4, 32, 32, 3)
@@ -51,7 +55,7 @@ def test_a_checkpoint_names_weights_by_layer(model):
 
 def test_only_the_newest_are_kept_and_found(model, tmp_path):
     for step in (1, 2, 10):
-        checkpoints.save(str(tmp_path), model, step, {}, keep=2)
+        checkpoints.save(str(tmp_path), model, Progress(step), keep=2)
     assert [step for step, _ in checkpoints.found(str(tmp_path))] == [10, 2]
     (tmp_path / "step-00000011.npz.tmp").write_bytes(b"half a checkpoint")
     assert [step for step, _ in checkpoints.found(str(tmp_path))] == [10, 2]
@@ -59,8 +63,8 @@ def test_only_the_newest_are_kept_and_found(model, tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path, damage):
-    checkpoints.save(str(tmp_path), model, 1, {}, keep=3)
-    path = checkpoints.save(str(tmp_path), model, 2, {}, keep=3)
+    checkpoints.save(str(tmp_path), model, Progress(1), keep=3)
+    path = checkpoints.save(str(tmp_path), model, Progress(2), keep=3)
     with open(path, "r+b") as file:
         data = bytearray(file.read())
         if damage == "flip":
@@ -78,7 +82,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path
 
 def test_nothing_but_damaged_checkpoints_is_an_error_and_none_is_not(model, tmp_path):
     assert checkpoints.newest(str(tmp_path / "none")) is None
-    path = checkpoints.save(str(tmp_path), model, 1, {}, keep=1)
+    path = checkpoints.save(str(tmp_path), model, Progress(1), keep=1)
     with open(path, "wb") as file:
         file.write(b"")
     with pytest.raises(UserError, match=r"all 1 checkpoints in .* are damaged"):
@@ -86,30 +90,47 @@ def test_nothing_but_damaged_checkpoints_is_an_error_and_none_is_not(model, tmp_
 
 
 def test_another_architecture_is_an_error_that_prints_what_differs(model):
-    arrays = checkpoints.state(model, 1, {})
+    arrays = checkpoints.state(model, Progress(1))
     wider = CycleGAN(Config.preset("tiny", ema_decay=0.9, ngf=5))
-    before = checkpoints.state(wider, 0, {})
+    before = checkpoints.state(wider, Progress(0))
     with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
         checkpoints.restore(wider, arrays, "x.npz")
-    assert arrays_equal(before, checkpoints.state(wider, 0, {}))
+    assert arrays_equal(before, checkpoints.state(wider, Progress(0)))
     deeper = CycleGAN(Config.preset("tiny", ema_decay=0.9, n_blocks=2))
     with pytest.raises(UserError, match="network/gen_ab/block2a_conv/kernel is missing"):
         checkpoints.restore(deeper, arrays, "x.npz")
-
-
-def test_a_new_run_starts_from_the_networks_of_another(model, tmp_path):
-    checkpoints.save(str(tmp_path / "checkpoints"), model, 6, {}, keep=1)
-    other = CycleGAN(CONFIG)
-    checkpoints.initialize(other, str(tmp_path))
-    for name, network in model.networks.items():
-        assert all(map(np.array_equal, network.get_weights(), other.networks[name].get_weights()))
-    assert all(map(np.array_equal, other.averages["gen_ab"].get_weights(), model.networks["gen_ab"].get_weights()))
-    assert other.optimizers["gen_ab"].iterations.numpy() == 0
-    with pytest.raises(UserError, match="is no run directory with a checkpoint"):
-        checkpoints.initialize(other, str(tmp_path / "none"))
 
 
 def test_weights_have_the_same_names_in_another_instance():
     # Keras numbers repeated names; checkpoints rely on ours staying as they are.
     one, other = (models.build_generator(CONFIG, "gen_ab") for _ in range(2))
     assert list(models.named_weights(one)) == list(models.named_weights(other))
+
+
+def test_a_writer_goes_on_while_it_writes_and_takes_the_state_of_the_call(tmp_path):
+    (tmp_path / "step-00000007.npz.tmp").write_bytes(b"left by a killed process")
+    model = trained(1)
+    writer = checkpoints.Writer(str(tmp_path), keep=2)
+    assert list(tmp_path.iterdir()) == []
+    for step in (1, 2, 3):
+        expected = checkpoints.state(model, Progress(step))
+        writer.save(model, Progress(step))
+        # In place, as optimizers do it, while the file may not yet be written.
+        for variable in model.networks["gen_ab"].trainable_variables:
+            variable.assign_add(tf.ones(variable.shape))
+        model.pools["fake_a"].images[0] += 1
+    writer.close()
+    assert [step for step, _ in checkpoints.found(str(tmp_path))] == [3, 2]
+    assert arrays_equal(checkpoints.read(str(tmp_path / "step-00000003.npz")), expected)
+
+
+def test_a_writers_error_is_raised_where_training_asks_for_it(model, tmp_path):
+    writer = checkpoints.Writer(str(tmp_path / "checkpoints"), keep=1)
+    writer.check()
+    (tmp_path / "checkpoints").rmdir()
+    writer.save(model, Progress(1))
+    with pytest.raises(FileNotFoundError):
+        while True:
+            writer.check()
+            time.sleep(0.01)
+    writer.close()

@@ -13,7 +13,7 @@ def parse(*arguments):
     values = flags.FlagValues()
     # define_flags works on the global FLAGS, as absl programs do; a copy keeps the tests apart.
     config_lib.define_flags()
-    for name in [*(field.name for field in dataclasses.fields(Config)), "preset"]:
+    for name in [*(field.name for field in dataclasses.fields(Config)), "preset", "no_flip"]:
         values[name] = flags.FLAGS[name]
     copy = values.__deepcopy__({})
     copy(["program", *arguments])
@@ -31,6 +31,12 @@ def test_the_defaults_are_the_papers():
 def test_flags_override_a_preset_which_overrides_the_defaults():
     config = parse("--preset=tiny", "--ngf=6", "--noflip")
     assert (config.ngf, config.crop_size, config.flip, config.beta_1) == (6, 32, False, 0.5)
+
+
+@pytest.mark.parametrize("flag", ["--noflip", "--no_flip", "--flip=false"])
+def test_flipping_is_turned_off_by_the_authors_name_too(flag):
+    assert parse().flip
+    assert not parse(flag).flip
 
 
 def test_json_round_trip():
@@ -56,6 +62,8 @@ def test_an_older_config_json_takes_defaults_and_an_unknown_option_is_an_error()
         ({"ngf": 1.5}, "--ngf=1.5 must be of type int"),
         ({"preprocess": "none", "batch_size": 2}, "needs --batch_size=1 --pool_size=0"),
         ({"preprocess": "none"}, "needs --batch_size=1 --pool_size=0"),
+        ({"preprocess": "scale_width"}, "--preprocess=scale_width gives images of different sizes"),
+        ({"input_channels": 1}, "--input_channels=1 and --output_channels=3 differ: .*--lambda_identity=0"),
         ({"gan_mode": "wgangp", "norm": "batch"}, "use another norm"),
         ({"n_epochs": 0, "n_epochs_decay": 0}, "nothing to train"),
         ({"ema_decay": 1.0}, "must be below 1"),
@@ -83,8 +91,8 @@ def test_a_resumed_run_may_change_what_does_not_decide_its_numbers():
     may_differ = {field.name for field in dataclasses.fields(Config) if field.metadata["may_differ"]}
     # A new option must be put on one side or the other, by someone who has thought about it.
     assert may_differ == {
-        "data_dir", "cache", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
-        "checkpoint_every", "keep_checkpoints", "n_samples",
+        "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
+        "checkpoint_every", "keep_checkpoints", "n_samples", "on_nonfinite",
     }
 
 

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from cyclegan_tf import checkpoints, convert, inference, models, pytorch_weights, saved_model, torch_files
+from cyclegan_tf import (
+    checkpoints,
+    convert,
+    inference,
+    initialization,
+    models,
+    pytorch_weights,
+    saved_model,
+    torch_files,
+)
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.pix2pix import Pix2Pix
@@ -171,8 +180,8 @@ def test_training_goes_on_from_a_converted_run(torch, no_export, tmp_path):
     config = Config.load(str(workdir))
     # As the run itself, from step 0, and as --init_from of another.
     resumed, other = CycleGAN(config), CycleGAN(config)
-    assert checkpoints.restore(resumed, newest(workdir), "run") == (0, {})
-    checkpoints.initialize(other, str(workdir))
+    assert checkpoints.restore(resumed, newest(workdir), "run") == checkpoints.Progress()
+    initialization.initialize(other, str(workdir))
     for model in (resumed, other):
         for name, network in model.networks.items():
             arrays = {key: weight.numpy() for key, weight in models.named_weights(network).items()}
@@ -180,7 +189,7 @@ def test_training_goes_on_from_a_converted_run(torch, no_export, tmp_path):
 
 
 def write_run(workdir, model):
-    checkpoints.save(str(workdir / "checkpoints"), model, 7, {}, keep=1)
+    checkpoints.save(str(workdir / "checkpoints"), model, checkpoints.Progress(7), keep=1)
     (workdir / "config.json").write_text(model.config.to_json())
 
 

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from cyclegan_tf import images
@@ -16,10 +17,28 @@ def encoded(image, kind="PNG", **options):
 
 
 def test_the_two_value_ranges():
-    floats = images.to_float(LEVELS).numpy()
+    floats = images.to_float(LEVELS)
     assert (floats[0], floats[255]) == (-1.0, 1.0)
     np.testing.assert_allclose(floats, LEVELS / 127.5 - 1, atol=1e-7)
     assert (images.to_uint8(floats).numpy() == LEVELS).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_level_of_an_integer_kind_comes_back_from_floats(dtype):
+    white = np.iinfo(dtype).max
+    levels = np.arange(white + 1).astype(dtype)
+    for given in (levels, tf.constant(levels)):
+        floats = images.to_float(given)
+        assert floats.dtype == np.float32
+        np.testing.assert_allclose(floats, 2 * (levels / white) - 1, atol=1.3e-7)
+        assert (np.asarray(images.from_float(floats, dtype)) == levels).all()
+    assert images.from_float(np.float32([-9, 9]), dtype).tolist() == [0, white]
+
+
+def test_floats_stay_as_they_are():
+    values = np.float32([-1, 0.25, 1, np.nan])
+    assert images.to_float(values) is values
+    np.testing.assert_array_equal(images.from_float(values, np.float32), values)
 
 
 def test_to_uint8_rounds_and_clips():
@@ -43,10 +62,11 @@ def test_decode_puts_transparency_on_white():
     assert (decoded[1] == 255).all()
 
 
-def test_decode_scales_16_bit_gray_instead_of_clipping():
+def test_decode_keeps_16_bits():
     values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
     decoded = images.decode(encoded(Image.fromarray(values)))
-    assert decoded[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    assert (decoded.dtype, decoded.shape) == (np.uint16, (1, 5, 3))
+    assert (decoded == values[..., None]).all()
 
 
 def test_decode_applies_the_exif_orientation():

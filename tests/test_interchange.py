@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, inference
+from cyclegan_tf import checkpoints, inference, initialization
 from cyclegan_tf.config import Config
 from cyclegan_tf.training import CycleGAN
 
@@ -42,9 +42,9 @@ def test_a_saved_model_of_either_stack_translates_alike(run):
 def test_training_starts_from_the_networks_of_either_stack(run):
     config = Config.load(str(run))
     model = CycleGAN(config)
-    checkpoints.initialize(model, str(run))
+    initialization.initialize(model, str(run))
     arrays = checkpoints.newest(str(run / "checkpoints"))[1]
-    ours = checkpoints.state(model, 0, {})
+    ours = checkpoints.state(model, checkpoints.Progress())
     networks = [name for name in arrays if name.startswith("network/")]
     assert len(networks) == 2 * (16 + 8)
     for name in networks:

@@ -171,21 +171,21 @@ def test_configured_networks():
         ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv", ndf=3, n_layers=2
     )
     _assert_same_network(
-        models.build_generator(config, "g"),
+        models.build_generator(config, "gen_ab"),
         generators.resnet_generator(
             ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv"
         ),
     )
     _assert_same_network(
-        models.build_discriminator(config, "d", input_channels=6),
-        discriminators.patch_discriminator(input_channels=6, ndf=3, n_layers=2, norm="batch"),
+        models.build_discriminator(config, "disc_b"),
+        discriminators.patch_discriminator(input_channels=3, ndf=3, n_layers=2, norm="batch"),
     )
     config = Config(generator="unet", discriminator="pixel", ngf=2, n_downs=6, norm="none", dropout=True, ndf=3)
     _assert_same_network(
-        models.build_generator(config, "g"), generators.unet_generator(ngf=2, n_downs=6, norm="none", dropout=True)
+        models.build_generator(config, "gen_ab"), generators.unet_generator(ngf=2, n_downs=6, norm="none", dropout=True)
     )
     pixel = discriminators.pixel_discriminator(ndf=3, norm="none")
-    _assert_same_network(models.build_discriminator(config, "d"), pixel)
+    _assert_same_network(models.build_discriminator(config, "disc_a"), pixel)
 
 
 def _assert_same_network(model, expected):
@@ -193,12 +193,26 @@ def _assert_same_network(model, expected):
         return [(type(layer), layer.name, [tuple(w.shape) for w in layer.weights]) for layer in network.layers[1:]]
 
     assert description(model) == description(expected)
-    assert model.name in "gd"
+    assert model.name in ("gen_ab", "disc_a", "disc_b")
+
+
+def test_each_network_has_the_channels_of_its_domains():
+    def seen(config, build, name):
+        model = build(config, name)
+        return model.input_shape[-1], model.output_shape[-1]
+
+    config = Config(input_channels=2, output_channels=5, lambda_identity=0.0, ngf=1, ndf=1, n_blocks=1)
+    assert seen(config, models.build_generator, "gen_ab") == (2, 5)
+    assert seen(config, models.build_generator, "gen_ba") == (5, 2)
+    assert seen(config, models.build_discriminator, "disc_a") == (2, 1)
+    assert seen(config, models.build_discriminator, "disc_b") == (5, 1)
+    pairs = Config(model="pix2pix", input_channels=2, output_channels=5, ndf=1)
+    assert seen(pairs, models.build_discriminator, "disc_b") == (7, 1)
 
 
 def test_gradient_penalty_gets_a_norm_with_a_second_derivative():
     for gan_mode, differentiable in (("wgangp", True), ("lsgan", False)):
-        model = models.build_discriminator(Config(gan_mode=gan_mode, ndf=1), "d")
+        model = models.build_discriminator(Config(gan_mode=gan_mode, ndf=1), "disc_a")
         found = [isinstance(layer, layers.DifferentiableInstanceNormalization) for layer in model.layers]
         assert sum(found) == (3 if differentiable else 0)
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cyclegan_tf import images
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.data import files, pipeline, sources
+from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.errors import UserError
 
 
@@ -18,7 +19,7 @@ def constant_images(count, offset=0):
     def read(index):
         return images.encode_png(np.full((4, 4, 3), offset + index, np.uint8))
 
-    return sources.ImageList("memory", [f"{i:03d}" for i in range(count)], read)
+    return ImageList("memory", [f"{i:03d}" for i in range(count)], read)
 
 
 def dataset_of(count_a, count_b):
@@ -69,14 +70,14 @@ def test_a_and_b_are_drawn_independently():
 
 def test_passes_differ_in_order_and_in_augmentation():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    one = sources.ImageList("memory", ["0"], lambda index: images.encode_png(noise))
+    one = ImageList("memory", ["0"], lambda index: images.encode_png(noise))
     empty = constant_images(0)
     dataset = sources.ImageDataset(one, one, empty, empty)
     stream, _ = pipeline.batches(dataset, Config(preprocess="crop", crop_size=16), 0, 40)
     crops = [a[0] for a, _ in stream.as_numpy_iterator()]
     assert len({crop.tobytes() for crop in crops}) > 35
     # Each crop lies in the image, as it is or mirrored.
-    pixels = images.to_float(noise).numpy()
+    pixels = images.to_float(noise)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (16, 16), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
     found = [any((windows == view).all((2, 3, 4)).any() for view in (crop, crop[:, ::-1])) for crop in crops[:8]]
     assert all(found)
@@ -88,7 +89,7 @@ def test_passes_differ_in_order_and_in_augmentation():
 
 def test_batches_are_the_same_bytes_on_every_stack():
     noise = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), np.uint8)
-    domain = sources.ImageList("memory", list(range(12)), lambda index: images.encode_png(noise[index]))
+    domain = ImageList("memory", list(range(12)), lambda index: images.encode_png(noise[index]))
     dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=32, batch_size=2, seed=3)
     digest = hashlib.sha256()
@@ -103,10 +104,10 @@ def test_batches_are_the_same_bytes_on_every_stack():
 def test_resize_and_crop_resizes_to_load_size_first():
     gradient = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], (50, 100, 3))
     loader = pipeline.Loader(
-        sources.ImageList("memory", ["0"], lambda index: images.encode_png(gradient)),
+        [ImageList("memory", ["0"], lambda index: images.encode_png(gradient))],
         pipeline.train_size(Config(load_size=40, crop_size=32)),
     )
-    assert (loader(0) == images.resize(gradient, 40, 40)).all()
+    assert (loader(0)[0] == images.resize(gradient, 40, 40)).all()
 
 
 def test_images_smaller_than_the_crop_are_enlarged_to_it():
@@ -128,20 +129,21 @@ def test_a_bad_image_is_named_and_the_next_one_takes_its_place(tmp_path, make_im
     make_images(tmp_path / "trainA", 4)
     make_images(tmp_path / "trainB", 2)
     (tmp_path / "trainA" / "001.png").write_bytes(b"<html>")
-    stream, (loader_a, _) = pipeline.batches(sources.open_folder(tmp_path), config_with(), 0, 8)
+    dataset = sources.open_folder(tmp_path)
+    stream, (loader_a, _) = pipeline.batches(dataset, config_with(), 0, 8)
     assert len(list(stream)) == 8
-    assert list(loader_a.bad) == ["001.png"]
-    assert "cannot identify image file" in loader_a.bad["001.png"]
-    assert (loader_a(1) == loader_a(2)).all()
+    path = str(tmp_path / "trainA" / "001.png")
+    assert list(dataset.train_a.bad.reasons) == [path]
+    assert "cannot identify image file" in dataset.train_a.bad.reasons[path]
+    assert (loader_a(1)[0] == loader_a(2)[0]).all()
 
 
 def test_a_domain_without_a_good_image_is_an_error(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     for file in (tmp_path / "trainA").iterdir():
         file.write_bytes(b"")
-    images_a = sources._list_folder(tmp_path / "trainA")
-    loader = pipeline.Loader(images_a, pipeline.train_size(Config()))
-    with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: 000\.png"):
+    loader = pipeline.Loader([files.list_folder(tmp_path / "trainA")], pipeline.train_size(Config()))
+    with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: .*trainA/000\.png"):
         loader(0)
 
 
@@ -149,8 +151,8 @@ def test_a_domain_without_a_good_image_is_an_error(tmp_path, make_images):
 def test_cache_keeps_decoded_images(cache, reads):
     calls = []
     source = constant_images(1)
-    counted = sources.ImageList("memory", source.names, lambda index: calls.append(index) or source.read(index))
-    loader = pipeline.Loader(counted, pipeline.train_size(config_with()), cache)
+    counted = ImageList("memory", source.names, lambda index: calls.append(index) or source.read(index))
+    loader = pipeline.Loader([counted], pipeline.train_size(config_with()), cache)
     for _ in range(3):
         loader(0)
     assert len(calls) == reads

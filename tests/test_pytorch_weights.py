@@ -92,13 +92,13 @@ NORMS = ("instance", "batch", "none")
     for norm in NORMS for options in ({"discriminator": "pixel"}, {"n_layers": 1}, {"n_layers": 5})
 ], ids=str)
 def test_names_and_shapes_are_our_networks(kind, options):
-    config = Config(ngf=2, ndf=2, **options)
-    described = {**vars(config), "kind": kind, "input_channels": 3, "output_channels": 3}
-    if kind == "generator":
-        model = models.build_generator(config, "g")
-    else:
-        model = models.build_discriminator(config, "d", input_channels=6)
-        described["input_channels"] = 6
+    config = Config(model="pix2pix", ngf=2, ndf=2, input_channels=2, output_channels=5, **options)
+    build, name = {
+        "generator": (models.build_generator, "gen_ab"), "discriminator": (models.build_discriminator, "disc_b"),
+    }[kind]
+    model = build(config, name)
+    inputs, outputs = (2, 5) if kind == "generator" else (7, 1)
+    described = {**vars(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
     arrays = {name: weight.numpy() for name, weight in models.named_weights(model).items()}
     state_dict = pytorch_weights.to_pytorch(arrays, described)
     inferred = pytorch_weights.infer_architecture(state_dict)

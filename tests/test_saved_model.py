@@ -1,5 +1,8 @@
 """Exports are checked in a process that has TensorFlow and not this package."""
 
+import base64
+import json
+
 import numpy as np
 import pytest
 from conftest import run_python
@@ -67,8 +70,45 @@ def test_averaged_weights_are_what_is_loaded(tmp_path):
     for variable in models.named_weights(model.averages["gen_ab"]).values():
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
-    checkpoints.save(str(tmp_path / "checkpoints"), model, 1, {}, keep=1)
+    checkpoints.save(str(tmp_path / "checkpoints"), model, checkpoints.Progress(1), keep=1)
     loaded = inference.load_run(str(tmp_path))._generator.get_weights()
     for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
         assert np.array_equal(weight, average)
     assert not np.array_equal(loaded[0], model.networks["gen_ab"].get_weights()[0])
+
+
+SERVER = """
+import base64, json, sys
+sys.modules["cyclegan_tf"] = None  # Importing it would fail.
+import tensorflow as tf
+request = json.load(open(sys.argv[2]))
+signature = tf.saved_model.load(sys.argv[1]).signatures[request["signature_name"]]
+# A server knows the names and types of the signature's tensors from the SavedModel only.
+(name, spec), = signature.structured_input_signature[1].items()
+assert spec.dtype == tf.string and spec.shape.rank == 1, spec
+values = [base64.b64decode(instance[name]["b64"]) for instance in request["instances"]]
+outputs = signature(**{name: tf.constant(values)})
+(name, tensor), = outputs.items()
+# Names that end in _bytes are encoded in the answer; of a single output the name is left out.
+assert name.endswith("_bytes"), name
+json.dump({"predictions": [{"b64": base64.b64encode(value).decode()} for value in tensor.numpy()]},
+          open(sys.argv[3], "w"))
+"""
+
+
+def test_translate_bytes_answers_the_rest_request_of_the_readme(tiny_run, tmp_path):
+    """As TensorFlow Serving decodes a predict request in row format, and encodes the answer."""
+    pictures = [np.random.default_rng(size).integers(0, 256, (size, 40, 3), np.uint8) for size in (30, 50)]
+    request = {
+        "signature_name": "translate_bytes",
+        "instances": [{"image_bytes": {"b64": base64.b64encode(encode_png(image)).decode()}} for image in pictures],
+    }
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    child = run_python("-c", SERVER, tiny_run / "export" / "a2b", tmp_path / "request.json", tmp_path / "answer.json")
+    assert child.returncode == 0, child.stderr
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    translator = inference.load_run(str(tiny_run))
+    assert len(answer["predictions"]) == 2
+    for image, prediction in zip(pictures, answer["predictions"], strict=True):
+        expected = translator.uint8_images(image[np.newaxis])["images"][0].numpy()
+        assert (decode(base64.b64decode(prediction["b64"])) == expected).all()

@@ -1,17 +1,17 @@
+import dataclasses
 import json
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import run_train
+import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import checkpoints, trainer
+from cyclegan_tf import checkpoints, evaluation, saved_model, trainer
 from cyclegan_tf.config import Config
+from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.summaries import read_records
+from cyclegan_tf.training import CycleGAN
 
 
 def newest(workdir):
@@ -61,67 +61,79 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images):
         np.testing.assert_allclose(record["grad_norm/disc_b"], np.mean([r["grad_norm/disc_b"] for r in of_epoch]))
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path):
-    options = ["--preset=tiny", "--max_steps=24", "--checkpoint_every=5", "--ema_decay=0.9", "--sample_every=0"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_train(*options, f"--workdir={whole}").returncode == 0
-    child = subprocess.Popen(
-        [sys.executable, "-m", "cyclegan_tf.train", *options, f"--workdir={killed}"], stderr=subprocess.PIPE, text=True
-    )
-    for line in child.stderr:
-        if line.startswith("step 13/"):
-            child.send_signal(signal.SIGKILL)
-            break
-    child.wait()
-    child.stderr.close()
-    assert newest(killed)["step"] < 24
-    rerun = run_train(*options, f"--workdir={killed}")
-    assert rerun.returncode == 0, rerun.stderr
-    assert "going on from" in rerun.stderr
-    one, other = newest(whole), newest(killed)
-    assert one.keys() == other.keys()
-    for name in one:
-        assert np.array_equal(one[name], other[name]), name
-    assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
-
-
-def test_sigterm_saves_and_ends_with_its_status(tmp_path):
-    arguments = ["--preset=tiny", "--max_steps=100000", "--checkpoint_every=0", f"--workdir={tmp_path}"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "cyclegan_tf.train", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    for line in child.stderr:
-        if line.startswith("step 3/"):
-            child.send_signal(signal.SIGTERM)
-            break
-    rest = child.stderr.read()
-    child.stderr.close()
-    assert child.wait() == 143
-    step = int(newest(tmp_path)["step"])
-    assert f"stopped by SIGTERM after step {step}; start again to go on" in rest
-    assert read_records(tmp_path / "metrics.jsonl")[-1]["step"] == step
-
-
-def test_other_options_in_a_used_run_directory_are_an_error(tiny_run):
-    before = (tiny_run / "config.json").read_text()
-    with pytest.raises(UserError, match=r"run with other options \(ngf: 4 -> 5\)"):
-        trainer.train(Config.preset("tiny", ngf=5), str(tiny_run))
-    assert (tiny_run / "config.json").read_text() == before
-
-
-def test_a_run_directory_in_use_is_refused(tmp_path):
-    with trainer._locked(str(tmp_path)), pytest.raises(UserError, match="another process trains in"):
-        trainer.train(Config.preset("tiny"), str(tmp_path))
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
     config = Config.preset("tiny", learning_rate=1e30, max_steps=50, checkpoint_every=1)
-    with pytest.raises(UserError, match=r"step \d+: .*loss/generators.* not finite; the batch is in") as caught:
+    message = r"step \d+: .*loss/generators.* not finite; the batch is in .*on_nonfinite=rollback"
+    with pytest.raises(UserError, match=message) as caught:
         trainer.train(config, str(tmp_path))
     step = int(str(caught.value).split(":")[0].removeprefix("step "))
     batch = np.load(tmp_path / f"not-finite-step-{step:06d}.npz")
     assert batch["a"].shape == batch["b"].shape == (1, 32, 32, 3)
     assert newest(tmp_path)["step"] == step - 1
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Makes the losses of the steps on given batches NaN: poisoned(count) gives a list that collects the batches."""
+
+    # These take longer than the steps.
+    monkeypatch.setattr(evaluation, "held_out", lambda *arguments: {})
+    monkeypatch.setattr(evaluation, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
+
+    def poison(bad):
+        seen, step = [], CycleGAN._train_step
+
+        def poisoned_step(self, real_a, real_b):
+            number = tf.numpy_function(lambda a: [seen.append(a), float(len(seen) in bad)][1], [real_a], tf.float64)
+            scalars = step(self, real_a, real_b)
+            return scalars | {"loss/generators": scalars["loss/generators"] + tf.where(number > 0, np.nan, 0.0)}
+
+        monkeypatch.setattr(CycleGAN, "_train_step", poisoned_step)
+        return seen
+
+    return poison
+
+
+def positions(seen, config):
+    """Where in the stream of data each of these batches is."""
+    stream, _ = pipeline.batches(sources.open_dataset(config), config, 0, 12)
+    images = [a.numpy().tobytes() for a, _ in stream]
+    assert len(set(images)) == 12
+    return [images.index(batch.tobytes()) for batch in seen]
+
+
+def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that(tmp_path, poisoned):
+    config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0)
+    seen = poisoned({4, 7})
+    trainer.train(config, str(tmp_path))
+    # By hand: batch 3 fails in step 4, so back to step 2, on with batch 4; step 5, batch 6 is fine, step 6 is batch 7.
+    # The seventh call is step 5 with batch 6: back to step 4, on with batch 7.
+    assert positions(seen, config) == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    records = [record for record in read_records(tmp_path / "metrics.jsonl") if record["kind"] == "train"]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(record["loss/generators"]) for record in records)
+    last = newest(tmp_path)
+    assert (last["step"], last["skipped"]) == (6, 3)
+    assert all(np.all(np.isfinite(array)) for array in last.values())
+    text = (tmp_path / "log.txt").read_text()
+    assert "step 4: loss/generators not finite" in text
+    assert "going on from step 2 with the data after that" in text
+    # Started again with more steps, the run stays behind the data that it has passed over.
+    seen.clear()
+    trainer.train(dataclasses.replace(config, max_steps=7), str(tmp_path))
+    assert positions(seen, config) == [9]
+
+
+def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
+    config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0)
+    poisoned(range(3, 100))
+    with pytest.raises(UserError, match=r"went back to step 2 5 times already"):
+        trainer.train(config, str(tmp_path))
+    assert newest(tmp_path)["step"] == 2
+    with pytest.raises(UserError, match="there is no checkpoint yet to go back to"):
+        poisoned(range(1, 100))
+        trainer.train(config, str(tmp_path / "other"))
 
 
 def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):

@@ -8,9 +8,10 @@ seen, and each domain is passed through in full, independently of the other. For
 
 import threading
 
+import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import images
+from cyclegan_tf import images, models
 from cyclegan_tf.errors import UserError
 
 _CACHE_BYTES = 2 * 2**30
@@ -21,63 +22,92 @@ _ORDER_A, _ORDER_B, _AUGMENT_A, _AUGMENT_B, _N_STREAMS = range(5)
 class Loader:
     """Decodes image i of a domain and gives it the size it has before the random crop; called by tf.data's threads.
 
-    An image that cannot be decoded is recorded in `bad` (name -> reason) and the next good one takes its place.
+    For pairs it has both domains, and images i of both belong together. Where an image cannot be decoded the next one,
+    or the next pair, takes its place.
 
     Args:
-      image_list: the domain.
-      target_size: function of (height, width) to the (height, width) the image is resized to.
+      image_lists: the domain, or the two whose images are pairs.
+      target_size: function of (height, width) to the (height, width) that images are resized to.
       cache: auto, memory or off, as in the Config.
-      replace_bad: False where images belong to others, so that a bad one is an error.
     """
 
-    def __init__(self, image_list, target_size, cache="auto", replace_bad=True):
-        self.bad = {}
+    def __init__(self, image_lists, target_size, cache="auto"):
         self.error = None
-        self._list = image_list
+        self._lists = image_lists
         self._target_size = target_size
-        self._tries = len(image_list) if replace_bad else 1
-        self._room = {"auto": _CACHE_BYTES, "memory": float("inf"), "off": 0}[cache]
+        self._room = {"auto": None, "memory": float("inf"), "off": 0}[cache]
         self._cached = {}
         self._lock = threading.Lock()
 
     def __call__(self, index):
-        """uint8 (H, W, 3) of image `index`, or of the next one that can be decoded."""
-        for offset in range(self._tries):
-            image = self._load((int(index) + offset) % len(self._list))
-            if image is not None:
-                return image
-        name, reason = next(iter(self.bad.items()))
-        # tf.data passes on only the text of an exception, so the trainer looks here.
-        which = "not every image of a pair" if self._tries == 1 else f"none of the {self._tries} images"
-        self.error = UserError(f"{which} in {self._list.where} can be read: {name}: {reason}")
-        raise self.error
+        """The images of number `index`, one of each list, in the kinds of `images`; or the next that can be decoded."""
+        index, count = int(index), len(self._lists[0])
+        try:
+            for offset in range(count):
+                found = self._load((index + offset) % count)
+                if found is not None:
+                    return found
+            path, reason = next(iter(self._lists[0].bad.reasons.items()))
+            what = "images" if len(self._lists) == 1 else "pairs"
+            raise UserError(f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reason}")
+        except UserError as error:
+            # tf.data passes on only the text of an exception, so the trainer looks here.
+            self.error = error
+            raise
 
     def _load(self, index):
         if index in self._cached:
             return self._cached[index]
-        name = self._list.names[index]
-        if name in self.bad:
-            return None
-        try:
-            image = self._list.load(index)
-        except (ValueError, OSError) as error:
-            self.bad[name] = str(error)
-            return None
-        image = images.resize(image, *self._target_size(*image.shape[:2]))
+        found = []
+        for image_list in self._lists:
+            image = image_list.load(index, self._target_size)
+            if image is None:
+                return None
+            found.append(image)
+            if found[-1].shape[:2] != found[0].shape[:2]:
+                (height, width), (first_height, first_width) = found[-1].shape[:2], found[0].shape[:2]
+                size = f"{width} x {height} pixels, {first_width} x {first_height} in the other domain"
+                image_list.bad.add(image_list.path(index), f"no pair: {size}")
+                return None
+        self._keep(index, found, sum(image.nbytes for image in found))
+        return found
+
+    def _keep(self, index, found, size):
         with self._lock:
-            if image.nbytes <= self._room and index not in self._cached:
-                self._room -= image.nbytes
-                self._cached[index] = image
-        return image
+            if self._room is None:
+                # All of them or none: a part would only make memory depend on the number of images.
+                self._room = _CACHE_BYTES if size * len(self._lists[0]) <= _CACHE_BYTES else 0
+            if size <= self._room and index not in self._cached:
+                self._room -= size
+                self._cached[index] = found
 
 
 def train_size(config):
-    """The function of (height, width) that gives the size of a training image before its random crop."""
-    if config.preprocess == "resize_and_crop":
-        return lambda height, width: (config.load_size, config.load_size)
-    if config.preprocess == "crop":
-        return lambda height, width: _at_least(config.crop_size, height, width)
-    return lambda height, width: (height, width)
+    """The function of (height, width) that gives the size of a training image before its random crop.
+
+    As the authors' get_transform, but that an image too small for the crop is enlarged until it holds one. Without a
+    crop sizes are rounded to multiples of what the generator takes, of 4 pixels for the ResNet.
+    """
+    load, crop = config.load_size, config.crop_size
+
+    def scaled(height, width):
+        if config.preprocess == "resize_and_crop":
+            return load, load
+        if config.preprocess.startswith("scale_width"):
+            # The authors' truncation, and their crop_size for the height of what would be too flat.
+            return max(int(load * height / width), crop), load
+        if config.preprocess.startswith("scale_shortside"):
+            return round(load * height / min(height, width)), round(load * width / min(height, width))
+        return _at_least(crop, height, width) if config.crops else (height, width)
+
+    if config.crops:
+        return scaled
+    multiple = models.size_multiple(config)
+    # A ResNet's innermost reflection by one pixel needs two.
+    fewest = max(1, -(-8 // multiple))
+    return lambda height, width: tuple(
+        multiple * max(fewest, round(side / multiple)) for side in scaled(height, width)
+    )
 
 
 def test_size(config):
@@ -97,22 +127,33 @@ def batches(dataset, config, first_step, last_step):
     """Training batches of steps first_step .. last_step - 1, and the loaders that read them.
 
     Returns:
-      tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, 3) in [-1, 1], and the list of the
-      two `Loader`s.
+      tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, C) in [-1, 1], of any height and
+      width where the preprocessing does not crop, and the list of the `Loader`s.
+
+    Raises:
+      UserError: crop_size does not suit the generator.
     """
-    paired = config.model == "pix2pix"
-    domains = (dataset.train_a, dataset.train_b)
-    loaders = [Loader(domain, train_size(config), config.cache, replace_bad=not paired) for domain in domains]
-    streams = ((_ORDER_A, _AUGMENT_A), (_ORDER_A, _AUGMENT_A) if paired else (_ORDER_B, _AUGMENT_B))
+    multiple = models.size_multiple(config)
+    if config.crops and config.crop_size % multiple:
+        raise UserError(
+            f"--crop_size={config.crop_size} must be a multiple of {multiple} for this generator; "
+            f"{max(1, round(config.crop_size / multiple)) * multiple} is the nearest"
+        )
+    lists = (dataset.train_a, dataset.train_b)
+    domains = [(lists, _ORDER_A, _AUGMENT_A)]
+    if config.model != "pix2pix":
+        domains = [(lists[:1], _ORDER_A, _AUGMENT_A), (lists[1:], _ORDER_B, _AUGMENT_B)]
+    loaders = [Loader(of, train_size(config), config.cache) for of, _, _ in domains]
 
     def sample(position):
         return tuple(
-            _sample(loader, len(domain), position, config, *stream)
-            for loader, domain, stream in zip(loaders, domains, streams, strict=True)
+            image
+            for loader, (of, order, augment) in zip(loaders, domains, strict=True)
+            for image in _sample(loader, of, position, config, order, augment)
         )
 
-    stream = tf.data.Dataset.range(first_step * config.batch_size, last_step * config.batch_size)
-    stream = stream.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    positions = tf.data.Dataset.range(first_step * config.batch_size, last_step * config.batch_size)
+    stream = positions.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return stream.batch(config.batch_size, drop_remainder=True).prefetch(2), loaders
 
 
@@ -125,38 +166,34 @@ def _key(seed, stream, counter):
     return tf.stack([tf.constant(seed * _N_STREAMS + stream, tf.int64), counter])
 
 
-def _sample(loader, count, position, config, order_stream, augment_stream):
+def _sample(loader, lists, position, config, order_stream, augment_stream):
+    count = len(lists[0])
     index = tf.random.experimental.index_shuffle(
         position % count, _key(config.seed, order_stream, position // count), tf.constant(count - 1, tf.int64)
     )
-    image = tf.numpy_function(loader, [index], tf.uint8, stateful=False)
-    image.set_shape((None, None, 3))
     draws = tf.random.stateless_uniform((3,), _key(config.seed, augment_stream, position))
-    if config.preprocess != "none":
-        image = _crop(image, config.crop_size, draws[0], draws[1])
-    if config.flip:
-        image = tf.cond(draws[2] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
-    return images.to_float(image)
+
+    def augmented(index, draws):
+        return [images.to_float(_augment(image, config, *draws)) for image in loader(index)]
+
+    found = tf.numpy_function(augmented, [index, draws], [tf.float32] * len(lists), stateful=False)
+    side = config.crop_size if config.crops else None
+    for image, image_list in zip(found, lists, strict=True):
+        image.set_shape((side, side, image_list.channels))
+    return found
 
 
-def _crop(image, size, top, left):
-    """The size x size crop at the given shares, in [0, 1), of the possible offsets."""
-    room = tf.shape(image)[:2] - size + 1
-    offset = tf.cast(tf.stack([top, left]) * tf.cast(room, tf.float32), tf.int32)
-    # A product just below the integer may round up to it.
-    offset = tf.minimum(offset, room - 1)
-    crop = tf.slice(image, [offset[0], offset[1], 0], [size, size, -1])
-    crop.set_shape((size, size, image.shape[-1]))
-    return crop
+def _augment(image, config, top, left, mirror):
+    """The crop at the shares `top` and `left`, in [0, 1), of the possible offsets; mirrored if `mirror` < 1/2."""
+    if config.crops:
+        size = config.crop_size
+        room = np.array(image.shape[:2], np.int32) - size + 1
+        # A product just below the integer may round up to it.
+        y, x = np.minimum((np.stack([top, left]) * room.astype(np.float32)).astype(np.int32), room - 1)
+        image = image[y : y + size, x : x + size]
+    return image[:, ::-1] if config.flip and mirror < 0.5 else image
 
 
 def test_images(image_list, config, limit=None):
-    """Generator of uint8 (H, W, 3), or None for an image that cannot be decoded, in the order of the names."""
-    size = test_size(config)
-    for index in range(len(image_list))[:limit]:
-        try:
-            image = image_list.load(index)
-        except (ValueError, OSError):
-            yield None
-        else:
-            yield images.resize(image, *size(*image.shape[:2]))
+    """Generator of the images in the order of their names, in the kinds of `images`; None for one that is bad."""
+    return (image_list.load(index, test_size(config)) for index in range(len(image_list))[:limit])

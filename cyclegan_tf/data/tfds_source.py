@@ -6,7 +6,8 @@ import threading
 import urllib.error
 import urllib.request
 
-from cyclegan_tf.data.sources import ImageDataset, ImageList
+from cyclegan_tf.data.image_list import ImageList
+from cyclegan_tf.data.sources import ImageDataset
 from cyclegan_tf.errors import UserError
 
 _PROBE_SECONDS = 6

@@ -36,9 +36,10 @@ def write(source, folder, max_side, runtime_dir=None):
     Raises:
       UserError: the network is not for gray or color images, or the runtime is not to be had.
     """
-    channels = source.shape[-1]
-    if channels not in (1, 3):
-        raise UserError(f"--format=web shows gray and color images; this network is for {channels} channels")
+    channels = source.network.input_shape[-1], source.network.output_shape[-1]
+    if not {*channels} <= {1, 3}:
+        raise UserError(f"--format=web shows gray and color images; this network takes {channels[0]} channels and "
+                        f"gives {channels[1]}")
     runtime = _runtime_folder(runtime_dir)
     os.makedirs(os.path.join(folder, "runtime"))
     for name in _RUNTIME_FILES:
@@ -47,7 +48,8 @@ def write(source, folder, max_side, runtime_dir=None):
         target = ("runtime", "LICENSE.txt") if name == "runtime-license.txt" else (name,)
         shutil.copyfile(os.path.join(PAGE_DIR, name), os.path.join(folder, *target))
     description = {
-        "name": os.path.basename(source.workdir), "direction": source.direction, "channels": channels,
+        "name": os.path.basename(source.workdir), "direction": source.direction,
+        "inputChannels": channels[0], "outputChannels": channels[1],
         "multiple": source.multiple, "minimum": source.minimum, "maxSide": max_side,
     }
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:

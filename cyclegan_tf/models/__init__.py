@@ -16,17 +16,28 @@ DISCRIMINATORS = {
 }
 
 
+def channels(config, name):
+    """(input, output) channels of the network `name`: gen_ba is the way back, a pix2pix discriminator sees A and B."""
+    a, b = config.input_channels, config.output_channels
+    seen_by_disc_b = a + b if config.model == "pix2pix" else b
+    return {"gen_ab": (a, b), "gen_ba": (b, a), "disc_a": (a, 1), "disc_b": (seen_by_disc_b, 1)}[name]
+
+
 def build_generator(config, name):
-    """The generator that `config` describes, with fresh weights."""
+    """The generator gen_ab or gen_ba that `config` describes, with fresh weights."""
     build = GENERATORS[config.generator]
-    return build(config, ngf=config.ngf, norm=config.norm, dropout=config.dropout, name=name)
+    inputs, outputs = channels(config, name)
+    return build(
+        config, input_channels=inputs, output_channels=outputs, ngf=config.ngf, norm=config.norm,
+        dropout=config.dropout, name=name,
+    )
 
 
-def build_discriminator(config, name, input_channels=3):
-    """The discriminator that `config` describes, with fresh weights."""
+def build_discriminator(config, name):
+    """The discriminator disc_a or disc_b that `config` describes, with fresh weights."""
     build = DISCRIMINATORS[config.discriminator]
     return build(
-        config, input_channels=input_channels, ndf=config.ndf, norm=config.norm,
+        config, input_channels=channels(config, name)[0], ndf=config.ndf, norm=config.norm,
         second_derivative=config.gan_mode == "wgangp", name=name,
     )
 

@@ -27,7 +27,7 @@ self.onmessage = async ({ data }) => {
 };
 
 async function translate(pixels, height, width) {
-  const images = new ort.Tensor("float32", toFloat(pixels), [1, height, width, model.channels]);
+  const images = new ort.Tensor("float32", toFloat(pixels), [1, height, width, model.inputChannels]);
   const { translations } = await session.run({ images });
   return toPixels(translations.data, pixels.length);
 }
@@ -35,10 +35,10 @@ async function translate(pixels, height, width) {
 // 0 .. 255 -> -1 .. 1, without alpha; gray by the weights of ITU-R 601.
 function toFloat(pixels) {
   const count = pixels.length / 4;
-  const floats = new Float32Array(count * model.channels);
+  const floats = new Float32Array(count * model.inputChannels);
   for (let i = 0; i < count; i++) {
     const [r, g, b] = [pixels[4 * i], pixels[4 * i + 1], pixels[4 * i + 2]];
-    if (model.channels === 1) {
+    if (model.inputChannels === 1) {
       floats[i] = (0.299 * r + 0.587 * g + 0.114 * b) / 127.5 - 1;
     } else {
       floats[3 * i] = r / 127.5 - 1;
@@ -54,7 +54,7 @@ function toPixels(floats, length) {
   const pixels = new Uint8ClampedArray(length);
   for (let i = 0; i < length / 4; i++) {
     for (let channel = 0; channel < 3; channel++) {
-      const from = model.channels === 1 ? i : 3 * i + channel;
+      const from = model.outputChannels === 1 ? i : 3 * i + channel;
       pixels[4 * i + channel] = (floats[from] + 1) * 127.5;
     }
     pixels[4 * i + 3] = 255;

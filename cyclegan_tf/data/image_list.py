@@ -1,0 +1,119 @@
+"""The images of a domain as a random-access list, and the register of those that cannot be used."""
+
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from cyclegan_tf import images
+from cyclegan_tf.errors import UserError
+
+log = logging.getLogger("cyclegan_tf")
+
+
+class BadImages:
+    """The images that cannot be used: path -> reason. Each is logged once; tf.data's threads may add to it.
+
+    Attributes:
+      reasons: dict of path to reason.
+      stop: whether to raise a UserError for the first one in place of going on.
+    """
+
+    def __init__(self, stop=False):
+        self.reasons = {}
+        self.stop = stop
+        self._file, self._written = None, set()
+        self._lock = threading.Lock()
+
+    def __contains__(self, path):
+        return path in self.reasons
+
+    def __len__(self):
+        return len(self.reasons)
+
+    def add(self, path, reason):
+        with self._lock:
+            if path in self.reasons:
+                return
+            self.reasons[path] = reason
+            self._write(path, reason)
+        if self.stop:
+            raise UserError(f"{path}: {reason}; mend or remove it, or leave such images out with --on_bad_image=skip")
+        log.warning("left out %s: %s", path, reason)
+
+    def keep_in(self, path):
+        """Also writes them to a file from now on, a line "PATH<tab>REASON" each, after those that it holds already."""
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                self._written.update(line.split("\t")[0] for line in file)
+        self._file = path
+        for bad, reason in self.reasons.items():
+            self._write(bad, reason)
+
+    def _write(self, path, reason):
+        if self._file and path not in self._written:
+            self._written.add(path)
+            # Names on disk need not be valid text.
+            with open(self._file, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{path}\t{reason}\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageList:
+    """The images of one domain.
+
+    Attributes:
+      where: the place they are in, for messages.
+      names: of the images, for people and for pairing.
+      read: function of an index to that image's encoded bytes.
+      half: left or right where each file holds A and B side by side, else empty.
+      channels: of the arrays that the images become.
+      bad: register of those that cannot be used.
+    """
+
+    where: str
+    names: Sequence[str]
+    read: Callable[[int], bytes]
+    half: str = ""
+    channels: int = 3
+    bad: BadImages = dataclasses.field(default_factory=BadImages)
+
+    def __len__(self):
+        return len(self.names)
+
+    def path(self, index):
+        """Where image `index` is, for people."""
+        return f"{self.where}/{self.names[index]}"
+
+    def decode(self, index):
+        """Image `index` as an array (H, W, channels) of one of the kinds of `images`.
+
+        Raises:
+          ValueError, OSError: it cannot be decoded or read; with the reason.
+        """
+        image = images.decode(self.read(index), self.channels)
+        middle = image.shape[1] // 2
+        if self.half and not middle:
+            raise ValueError("too narrow to hold two images side by side")
+        return {"": image, "left": image[:, :middle], "right": image[:, middle : 2 * middle]}[self.half]
+
+    def load(self, index, target_size=lambda height, width: (height, width)):
+        """As `decode`, resized; None for an image that cannot be used, which is entered into `bad`.
+
+        Args:
+          target_size: function of (height, width) to the (height, width) that the image is resized to.
+
+        Raises:
+          UserError: if `bad` is to stop at the first.
+        """
+        path = self.path(index)
+        if path in self.bad:
+            return None
+        try:
+            image = self.decode(index)
+            return images.resize(image, *target_size(*image.shape[:2]))
+        except (ValueError, OSError) as error:
+            # Of an OSError the name of the error is enough: the path is said already.
+            self.bad.add(path, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+            return None

@@ -1,0 +1,113 @@
+"""Lists, prepares and inspects data sets.
+
+  python -m cyclegan_tf.datasets list
+  python -m cyclegan_tf.datasets prepare horse2zebra --data_dir=FOLDER
+  python -m cyclegan_tf.datasets inspect PATH --output=preview.png
+  python -m cyclegan_tf.datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
+      --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
+
+list: the data sets that --dataset knows by name: images in each part, size, licence, content.
+prepare NAME: downloads one of them through tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
+  --data_dir takes the place of the download; what is prepared or downloaded already is not fetched again.
+inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,
+  sizes and bad files, and writes a grid of some to --output. Exit status 1 if there are bad files.
+prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) of the two official archives,
+  which are had at cityscapes-dataset.com after registration, in folder --output.
+"""
+
+import os
+
+from absl import flags
+
+from cyclegan_tf import command_line
+from cyclegan_tf.errors import UserError
+
+
+def _list(given):
+    from cyclegan_tf.data import catalog
+
+    del given
+    print(catalog.table())
+    return 0
+
+
+def _prepare(given, name):
+    from cyclegan_tf.config import TFDS_NAMES
+    from cyclegan_tf.data import sources
+
+    if name not in TFDS_NAMES:
+        raise UserError(f"prepare {name}: not one of {', '.join(TFDS_NAMES)}")
+    dataset = sources.open_source(name, given.data_dir)
+    counts = ", ".join(f"{len(part)} in {part.where.split()[-1]}" for part in vars(dataset).values())
+    print(f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
+          + (f" --data_dir={given.data_dir}" if given.data_dir else ""))
+    return 0
+
+
+def _inspect(given, path):
+    from cyclegan_tf import images
+    from cyclegan_tf.data import preview, sources
+
+    parts, bad = sources.open_parts(path, given.data_dir)
+    summaries = preview.inspect(parts)
+    print(preview.report(summaries, bad.reasons))
+    grid = preview.preview(summaries)
+    if grid is not None:
+        name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
+        output = given.output or f"{name}-preview.png"
+        with open(f"{output}.tmp", "wb") as file:
+            file.write(images.encode_png(grid))
+        os.replace(f"{output}.tmp", output)
+        print(f"preview: {output}")
+    return 1 if bad else 0
+
+
+def _prepare_cityscapes(given):
+    from cyclegan_tf.data import cityscapes
+
+    for name in ("left_img", "gt_fine", "output"):
+        if not given[name].value:
+            raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
+    counts = cityscapes.prepare(given.left_img, given.gt_fine, given.output)
+    print(f"{counts['train']} training and {counts['test']} test pairs. Train with: python -m cyclegan_tf.train "
+          f"--dataset={given.output}")
+    return 0
+
+
+# Name -> (function of the flags and the operands, what the operands are).
+COMMANDS = {
+    "list": (_list, ()),
+    "prepare": (_prepare, ("NAME",)),
+    "inspect": (_inspect, ("PATH",)),
+    "prepare-cityscapes": (_prepare_cityscapes, ()),
+}
+
+
+def main(argv):
+    """Runs the command that the first operand names."""
+    if len(argv) < 2 or argv[1] not in COMMANDS:
+        wrong = f"unknown command {argv[1]!r}" if len(argv) > 1 else "no command"
+        raise UserError(f"{wrong}; give one of: {', '.join(COMMANDS)} (see --help)")
+    function, operands = COMMANDS[argv[1]]
+    if len(argv) - 2 != len(operands):
+        raise UserError(f"usage: {' '.join((argv[1], *operands))}; options start with -- (see --help)")
+    return function(flags.FLAGS, *argv[2:])
+
+
+def _define_flags():
+    # When this is the command line, not at import: others have flags of these names, too.
+    flags.DEFINE_string("data_dir", "", "folder of downloaded and prepared sets; default ~/tensorflow_datasets")
+    flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; prepare-cityscapes: "
+                        "folder that gets trainA, trainB, testA and testB")
+    flags.DEFINE_string("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
+    flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
+
+
+def console():
+    """The command line; its flags are defined here, so that importing this module defines none."""
+    _define_flags()
+    command_line.run(main, operands=True)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,67 @@
+"""Starting weights for a new run: another run's, an export's, or the authors' .pth files."""
+
+import logging
+import os
+
+import tensorflow as tf
+
+from cyclegan_tf import checkpoints, models
+from cyclegan_tf.errors import UserError
+
+log = logging.getLogger("cyclegan_tf")
+
+_EXPORTS = {"a2b": "gen_ab", "b2a": "gen_ba"}
+
+
+def initialize(model, source):
+    """Gives `model` the networks that `source` holds; its averages start from them, optimizers and pools stay fresh.
+
+    Args:
+      model: CycleGAN or Pix2Pix.
+      source: a run directory (all networks of its newest checkpoint, not the averages), or a SavedModel folder a2b or
+        b2a, or one that holds both.
+
+    Raises:
+      UserError: `source` is none of these, or a network of it differs from the model's.
+    """
+    found = _from_run(source) or _from_saved_models(source)
+    if not found:
+        raise UserError(f"--init_from={source} is neither a run directory with a checkpoint nor a SavedModel")
+    for name, (weights, where) in found.items():
+        if name in model.networks:
+            checkpoints.assign(models.named_weights(model.networks[name]), weights, where)
+    for name, average in model.averages.items():
+        average.set_weights(model.networks[name].get_weights())
+    fresh = sorted(set(model.networks) - set(found))
+    log.info("networks from %s%s", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
+
+
+def _from_run(source):
+    """{network: (weights by name, file)} of a run directory's newest checkpoint, empty if it is none."""
+    newest = checkpoints.newest(os.path.join(source, "checkpoints"), report=log.warning)
+    found = {}
+    for key, array in (newest[1] if newest else {}).items():
+        kind, _, rest = key.partition("/")
+        if kind == "network":
+            name, _, weight = rest.partition("/")
+            found.setdefault(name, ({}, newest[0]))[0][weight] = array
+    return found
+
+
+def _from_saved_models(source):
+    """The same of a SavedModel, or of the two in a folder."""
+    folders = [os.path.join(source, direction) for direction in _EXPORTS]
+    if os.path.exists(os.path.join(source, "saved_model.pb")):
+        folders = [os.path.normpath(source)]
+        if os.path.basename(folders[0]) not in _EXPORTS:
+            raise UserError(f"--init_from={source}: which direction is it? Name the folder a2b or b2a")
+    found = {}
+    for folder in filter(os.path.isdir, folders):
+        try:
+            loaded = tf.saved_model.load(folder)  # Whose functions do not keep the variables alive.
+            variables = loaded.signatures["serving_default"].variables
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(f"--init_from={source}: {folder} is no SavedModel of this package's ({error})") from error
+        weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in variables}
+        found[_EXPORTS[os.path.basename(folder)]] = weights, folder
+    return found

@@ -1,0 +1,140 @@
+"""Trained generators wherever they are: a run, a SavedModel, the authors' .pth, a .tflite file."""
+
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from cyclegan_tf import checkpoints, image_files, images, inference, models, pytorch_weights, tflite, torch_files
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+
+
+class Model:
+    """A generator that translates.
+
+    Args:
+      forward: function of float32 (N, H, W, C) in [-1, 1] to the same with C' channels, of images of any size.
+      input_channels, output_channels: C and C'.
+      translator: the `inference.Translator` if there is one, which is what tiles need.
+
+    Attributes:
+      input_channels, output_channels
+    """
+
+    def __init__(self, forward, input_channels, output_channels, translator=None):
+        self.input_channels = input_channels
+        self.output_channels = output_channels
+        self._forward = forward
+        self._translator = translator
+
+    @property
+    def takes_tiles(self):
+        """Whether `translate` can be given a tile; only a run and a .pth file have the layers that this needs."""
+        return self._translator is not None
+
+    def translate(self, image, tile=0, folder=None, progress=None):
+        """Translates an image, or a batch of images of one size.
+
+        Args:
+          image: path of an image file; or array (H, W, C) or (N, H, W, C), uint8, uint16, or float32 in [-1, 1].
+          tile: side in pixels of the tiles that a larger image is translated by, in bounded memory and with the same
+            result up to rounding; 0: whole.
+          folder: for the temporary files of tiles; default the system's temporary folder.
+          progress: function called with the share that is done, in (0, 1], after each tile.
+
+        Returns:
+          An array of the same height, width and type, with C' channels.
+
+        Raises:
+          ValueError: the array has another shape or type, or the file cannot be decoded.
+          UserError: tiles are asked of a model that has no layers.
+        """
+        if isinstance(image, str | os.PathLike):
+            image, _ = image_files.read(image, self.input_channels)
+        image = np.asarray(image)
+        if image.dtype == np.float64:
+            image = image.astype(np.float32)
+        if image.ndim not in (3, 4) or image.shape[-1] != self.input_channels:
+            raise ValueError(f"image of shape {image.shape} in place of (height, width, {self.input_channels})")
+        if image.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ValueError(f"image of type {image.dtype} in place of uint8, uint16 or float32 in [-1, 1]")
+        if tile and not self.takes_tiles:
+            raise UserError("tiles need the generator's layers: give the run directory or the .pth file as the model")
+        if image.ndim == 4 and not (tile and max(image.shape[1:3]) > tile):
+            return images.from_float(np.asarray(self._forward(images.to_float(image))), image.dtype)
+        if image.ndim == 4:
+            return np.stack([self._translator.tiled(one, tile, folder, progress) for one in image])
+        return self.translate(image[np.newaxis], tile, folder, progress)[0]
+
+
+def load(path, direction=None):
+    """The `Model` in a run directory, a SavedModel folder, a generator's .pth file of the authors' code, or a .tflite.
+
+    Args:
+      path: what to load. The architecture of a .pth file is read from its weights, which do not tell replicate from
+        reflect padding: convert such a file to a run with --padding=replicate.
+      direction: a2b (default) or b2a of a run; the others have only one.
+
+    Raises:
+      UserError: there is no such thing, or it is damaged or of another kind.
+    """
+    path = os.fspath(path)
+    is_run = os.path.exists(os.path.join(path, "config.json"))
+    if direction and not is_run and os.path.exists(path):
+        raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
+    if is_run:
+        return _of_translator(inference.load_run(path, direction or "a2b"))
+    if os.path.exists(os.path.join(path, "saved_model.pb")):
+        return _load_saved_model(path)
+    if path.endswith(".pth"):
+        return _of_translator(_load_pytorch(path))
+    if path.endswith(".tflite"):
+        interpreter = tflite.Interpreter(path)
+        return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
+    what = "is none of them" if os.path.exists(path) else "does not exist"
+    raise UserError(f"{path} {what}: a model is a run directory, a SavedModel folder, a .pth or a .tflite file")
+
+
+def _of_translator(translator):
+    return Model(
+        lambda batch: translator.float_images(batch)["images"], translator.input_channels, translator.output_channels,
+        translator,
+    )
+
+
+def _load_saved_model(path):
+    try:
+        loaded = tf.saved_model.load(path)
+        signature = loaded.signatures["serving_default"]
+        (spec,) = signature.structured_input_signature[1].values()
+        (output,) = signature.structured_outputs.values()
+    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is no SavedModel of one image input and one image output ({reason})") from error
+    if spec.dtype != tf.float32 or spec.shape.rank != 4:
+        raise UserError(f"{path} takes {spec.dtype.name} {spec.shape}, not float32 images")
+
+    def forward(batch):
+        # `loaded` holds the weights: it must live as long as this function.
+        outputs = loaded.signatures["serving_default"](**{spec.name: tf.convert_to_tensor(batch)})
+        return next(iter(outputs.values()))
+
+    return Model(forward, spec.shape[-1], output.shape[-1])
+
+
+def _load_pytorch(path):
+    state_dict = torch_files.read(path)
+    try:
+        options = pytorch_weights.infer_architecture(state_dict)
+        weights = pytorch_weights.to_keras(state_dict, options)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if options["kind"] != "generator":
+        raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
+    known = {field.name for field in dataclasses.fields(Config)}
+    config = Config(**{name: value for name, value in options.items() if name in known})
+    generator = models.build_generator(config, "gen_ab")
+    checkpoints.assign(models.named_weights(generator), weights, path)
+    return inference.translator(config, generator)

@@ -1,0 +1,86 @@
+"""A run directory in the hands of one process: its lock, its config.json and its log."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+
+from cyclegan_tf import config as config_lib
+from cyclegan_tf.errors import UserError
+
+log = logging.getLogger("cyclegan_tf")
+
+
+@contextlib.contextmanager
+def opened(config, workdir):
+    """Holds `workdir`, made if it is missing, for a run of `config` while the body runs; logs into its log.txt.
+
+    Raises:
+      UserError: another process trains there, a run with other options is there, or the body could not write a file
+        (a full disk, a read-only or vanished folder).
+    """
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")):
+            _claim(config, workdir)
+            yield
+    except OSError as error:
+        raise UserError(_explanation(error, workdir)) from error
+
+
+def _explanation(error, workdir):
+    if not os.path.isdir(workdir):
+        return f"run directory {workdir} is gone or cannot be made: {error.strerror or error}"
+    what = {
+        errno.ENOSPC: "no space is left there: free some",
+        errno.EDQUOT: "the quota is used up: free some space",
+        errno.EFBIG: "files may not grow that large here: raise the limit",
+        errno.EROFS: "the file system is read-only: make it writable",
+        errno.EACCES: "the permission is missing: make it writable",
+    }.get(error.errno, error.strerror or str(error))
+    where = error.filename or workdir
+    return f"cannot write {where}: {what}, then start again: the run goes on from its newest checkpoint"
+
+
+@contextlib.contextmanager
+def _locked(workdir):
+    """Holds the run directory; the lock ends with the process, however it ends."""
+    with open(os.path.join(workdir, ".lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process trains in {workdir}; wait for it or use another --workdir") from error
+        yield
+
+
+@contextlib.contextmanager
+def _logging_to(path):
+    # Names of files need not be valid text.
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # A log line that cannot be written is no reason to stop; files that matter raise their own errors.
+    handler.handleError = lambda record: None
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+def _claim(config, workdir):
+    """Writes config.json, after making sure that it may replace the one that is there."""
+    path = os.path.join(workdir, "config.json")
+    if os.path.exists(path):
+        differences = config_lib.difference(config_lib.Config.load(workdir), config)
+        if differences:
+            raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "
+                            "to go on with it, or another --workdir")
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(config.to_json())
+    os.replace(path + ".tmp", path)

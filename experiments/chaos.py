@@ -1,0 +1,185 @@
+"""Kills a training run again and again, and compares what it leaves with a run that nobody disturbed.
+
+  python experiments/chaos.py --kills=100
+
+A run is started, killed with SIGKILL, started again and so on until it comes to its end; then every array of its
+checkpoints (weights, Adam's slots, pools and their random states), metrics.jsonl and the sample grids must equal, bit
+for bit, those of a run that was left alone. Such rounds go on until there were enough kills. Most kills come at a
+random moment of the run's life; the others are aimed: half a checkpoint or half a line of metrics.jsonl is written,
+a file is finished but not renamed, a SavedModel is being exchanged.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import numpy as np
+from PIL import Image
+
+# TensorFlow is loaded here once. It starts no threads before its first operation, so lives can be forked off.
+from cyclegan_tf import checkpoints, trainer
+from cyclegan_tf.config import Config
+from cyclegan_tf.summaries import Reporter
+
+CONFIG = Config.preset(
+    "tiny", ema_decay=0.9, max_steps=8, checkpoint_every=3, sample_every=4, n_epochs_decay=0, keep_checkpoints=2
+)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_an_array(original, entry, array, **options):
+    del original, options
+    entry.write(array.tobytes()[: array.nbytes // 2])
+
+
+def half_a_line(original, reporter, step, kind, values):
+    del original, values
+    reporter._file.write(json.dumps({"step": step, "kind": kind})[:-4])
+    reporter._file.flush()
+
+
+# Name: (owner and name of a function, calls of it in an undisturbed life, what happens just before the end).
+AIMS = {
+    "checkpoint": (np.lib.format, "write_array", 300, half_an_array),
+    "line": (Reporter, "record", 9, half_a_line),
+    "durable": (os, "fsync", 6, None),
+    "rename": (os, "replace", 8, None),
+    "export": (os, "rename", 2, None),
+}
+# What the one round of --tour meets: (aim, call).
+TOUR = (("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 4), ("export", 1), ("export", 2))
+
+
+def aim(name, call):
+    """Lets this process die in the given call, counted from 1, of a function in AIMS."""
+    owner, attribute, _, last_act = AIMS[name]
+    original, calls = getattr(owner, attribute), itertools.count(1)
+
+    def deadly(*arguments, **options):
+        if next(calls) == call:
+            if last_act:
+                last_act(original, *arguments, **options)
+            die()
+        return original(*arguments, **options)
+
+    setattr(owner, attribute, deadly)
+
+
+def live(workdir, log, target=None, seconds=None):
+    """One life of the run in a child process; returns whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        if target:
+            aim(*target)
+        trainer.train(CONFIG, workdir)
+        os._exit(0)
+    if seconds is not None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (ended := os.waitpid(child, os.WNOHANG))[0]:
+                return verdict(ended[1], log)
+            time.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+    return verdict(os.waitpid(child, 0)[1], log)
+
+
+def verdict(status, log):
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return False
+    if status:
+        sys.exit(f"the run failed by itself, which nothing may make it do: see {log.name}")
+    return True
+
+
+def differences(one, other):
+    """Lines that name what differs between two run directories."""
+    found = []
+    files = [dict(checkpoints.found(os.path.join(run, "checkpoints"))) for run in (one, other)]
+    if files[0].keys() != files[1].keys():
+        found.append(f"checkpoints of steps {sorted(files[0])} and {sorted(files[1])}")
+    for step in files[0].keys() & files[1].keys():
+        arrays = [checkpoints.read(file[step]) for file in files]
+        if arrays[0].keys() != arrays[1].keys():
+            found.append(f"names of arrays in checkpoint {step}")
+        found += [
+            f"{name} in checkpoint {step}"
+            for name in arrays[0].keys() & arrays[1].keys()
+            if arrays[0][name].tobytes() != arrays[1][name].tobytes()
+        ]
+    metrics = []
+    for run in (one, other):
+        with open(os.path.join(run, "metrics.jsonl"), encoding="utf-8") as file:
+            metrics.append(file.read())
+    if metrics[0] != metrics[1]:
+        found.append("metrics.jsonl")
+    grids = [sorted(os.listdir(os.path.join(run, "samples"))) for run in (one, other)]
+    if grids[0] != grids[1]:
+        found.append(f"sample grids {grids[0]} and {grids[1]}")
+    for name in set(grids[0]) & set(grids[1]):
+        if len({np.asarray(Image.open(os.path.join(run, "samples", name))).tobytes() for run in (one, other)}) > 1:
+            found.append(f"samples/{name}")
+    return found
+
+
+def a_round(workdir, log, targets):
+    """Lives until the run ends, the first ones with these (target, seconds); returns the number of kills."""
+    kills = 0
+    for target, seconds in targets:
+        if live(workdir, log, target, seconds):
+            return kills
+        kills += 1
+    assert live(workdir, log)
+    return kills
+
+
+def random_targets(rng, seconds):
+    while True:
+        name = rng.choice([None, None, *AIMS])
+        yield (None, rng.uniform(0, seconds)) if name is None else ((name, rng.randint(1, AIMS[name][2])), None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tour", action="store_true", help="one round that meets every aimed kill, instead")
+    arguments = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="chaos-")
+    whole, killed = (os.path.join(folder, name) for name in ("whole", "killed"))
+    rng, kills, rounds, start = random.Random(arguments.seed), 0, 0, time.monotonic()
+    with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as log:
+        assert live(whole, log)
+        seconds = time.monotonic() - start
+        while rounds == 0 or (kills < arguments.kills and not arguments.tour):
+            shutil.rmtree(killed, ignore_errors=True)
+            targets = random_targets(rng, seconds)
+            if arguments.tour:
+                targets = [(target, None) for target in TOUR]
+            kills += a_round(killed, log, targets)
+            rounds += 1
+            if arguments.tour and kills < len(TOUR):
+                sys.exit(f"the run ended after {kills} of {len(TOUR)} kills: an aim is off")
+            found = differences(whole, killed)
+            if found:
+                sys.exit(f"round {rounds}, after {kills} kills in all: {'; '.join(found)}: compare {whole}, {killed}")
+            print(f"round {rounds}: {kills} kills in all, all bits equal", flush=True)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Starting weights from runs and from SavedModels."""
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import checkpoints, initialization
+from cyclegan_tf.checkpoints import Progress
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.training import CycleGAN
+
+CONFIG = Config.preset("tiny", ema_decay=0.9)
+
+
+def equal(network, other):
+    return all(map(np.array_equal, network.get_weights(), other.get_weights()))
+
+
+def test_a_new_run_starts_from_the_networks_of_another(tmp_path):
+    tf.keras.utils.set_random_seed(1)
+    model, other = CycleGAN(CONFIG), CycleGAN(CONFIG)
+    # Averages are for looking at; what is trained on are the networks.
+    for average in model.averages.values():
+        average.set_weights([array + 1 for array in average.get_weights()])
+    checkpoints.save(str(tmp_path / "checkpoints"), model, Progress(6), keep=1)
+    initialization.initialize(other, str(tmp_path))
+    assert all(equal(network, other.networks[name]) for name, network in model.networks.items())
+    assert all(equal(model.networks[name], average) for name, average in other.averages.items())
+    assert other.optimizers["gen_ab"].iterations.numpy() == 0
+
+
+@pytest.mark.parametrize(("folder", "names"), [("export", {"gen_ab", "gen_ba"}), ("export/b2a", {"gen_ba"})])
+def test_a_new_run_starts_from_saved_models(tiny_run, folder, names, caplog):
+    config = Config.load(str(tiny_run))
+    trained, model = CycleGAN(config), CycleGAN(config)
+    checkpoints.restore(trained, checkpoints.newest(str(tiny_run / "checkpoints"))[1], "tiny")
+    before = {name: network.get_weights() for name, network in model.networks.items()}
+    with caplog.at_level(logging.INFO, logger="cyclegan_tf"):
+        initialization.initialize(model, str(tiny_run / folder))
+    for name, network in model.networks.items():
+        if name in names:
+            assert equal(network, trained.networks[name]), name
+        else:
+            assert all(map(np.array_equal, network.get_weights(), before[name])), name
+            assert name in caplog.text.split("fresh:")[1]
+
+
+def test_what_cannot_be_started_from_is_named(tiny_run, tmp_path):
+    model = CycleGAN(CONFIG)
+    with pytest.raises(UserError, match="is neither a run directory with a checkpoint nor a SavedModel"):
+        initialization.initialize(model, str(tmp_path / "none"))
+    (tmp_path / "a2b").mkdir()
+    (tmp_path / "a2b" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a2b is no SavedModel of this package's"):
+        initialization.initialize(model, str(tmp_path))
+    (tmp_path / "a2b").rename(tmp_path / "zebra")
+    with pytest.raises(UserError, match="which direction is it"):
+        initialization.initialize(model, str(tmp_path / "zebra"))
+    wider = CycleGAN(Config.preset("tiny", ngf=5))
+    with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
+        initialization.initialize(wider, str(tiny_run))

@@ -1,0 +1,100 @@
+"""One answer, wherever the generator comes from; the authors' file against the authors' numbers."""
+
+import golden
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import run_python
+from PIL import Image
+
+import cyclegan_tf
+from cyclegan_tf import inference, loading
+from cyclegan_tf.errors import UserError
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
+
+
+def test_the_two_lines_of_the_readme_need_no_tensorflow_before_they_run(tiny_run, tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "horse.png")
+    code = (
+        "import sys, cyclegan_tf; assert 'tensorflow' not in sys.modules\n"
+        f"print(cyclegan_tf.load({str(tiny_run)!r}).translate({str(tmp_path / 'horse.png')!r}).shape)"
+    )
+    child = run_python("-c", code)
+    assert child.stdout.strip() == "(30, 41, 3)", child.stderr
+
+
+def test_a_run_and_its_savedmodel_translate_alike(tiny_run):
+    for direction in ("a2b", "b2a"):
+        expected = inference.load_run(str(tiny_run), direction).uint8_images(IMAGE[np.newaxis])["images"].numpy()
+        assert expected.std() > 1, "a constant image would equal anything"
+        for model in (cyclegan_tf.load(tiny_run, direction), loading.load(tiny_run / "export" / direction)):
+            np.testing.assert_allclose(model.translate(IMAGE).astype(int), expected[0], atol=1)
+            batch = np.stack([IMAGE, IMAGE[::-1]])
+            np.testing.assert_allclose(model.translate(batch)[0].astype(int), expected[0], atol=1)
+
+
+def test_kinds_of_images_agree(tiny_run):
+    model = cyclegan_tf.load(tiny_run)
+    result = model.translate(IMAGE)
+    deep = model.translate(IMAGE.astype(np.uint16) * 257)
+    floats = model.translate(IMAGE.astype(np.float64) / 127.5 - 1)
+    assert (result.dtype, deep.dtype, floats.dtype) == (np.uint8, np.uint16, np.float32)
+    np.testing.assert_allclose(deep / 257, result, atol=0.51)
+    np.testing.assert_allclose((floats + 1) * 127.5, result, atol=0.51)
+
+
+def test_tiles_of_a_run_and_none_of_a_savedmodel(tiny_run):
+    image = np.random.default_rng(1).integers(0, 256, (2, 50, 37, 3), np.uint8)
+    model = cyclegan_tf.load(tiny_run)
+    np.testing.assert_allclose(model.translate(image, tile=16).astype(int), model.translate(image), atol=1)
+    with pytest.raises(UserError, match=r"tiles need the generator's layers"):
+        loading.load(tiny_run / "export" / "a2b").translate(image, tile=16)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/experiment", "checkpoints/old_pre04"])
+def test_the_authors_file_needs_no_configuration_and_gives_their_numbers(tmp_path, name):
+    pytest.importorskip("torch", reason="reads .pth files: pip install torch")
+    model = loading.load(golden.checkpoint(f"{name}/latest_net_G_A.pth", tmp_path))
+    case = golden.Golden(f"{name}/inputs_outputs.npz")
+    prefix = "G_A/" if "G_A/x0" in case else ""
+    for index in range(2):
+        if f"{prefix}x{index}" in case:
+            result = model.translate(case.images(f"{prefix}x{index}"))
+            case.assert_close(golden.nchw(result), f"{prefix}y{index}")
+
+
+def test_a_discriminators_file_is_refused(tmp_path):
+    pytest.importorskip("torch", reason="reads .pth files: pip install torch")
+    path = golden.checkpoint("checkpoints/experiment/latest_net_D_A.pth", tmp_path)
+    with pytest.raises(UserError, match=r"latest_net_D_A\.pth holds a discriminator"):
+        loading.load(path)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda path: None, "does not exist: a model is a run directory, a SavedModel folder, a .pth or a .tflite file"),
+    (lambda path: path.mkdir(), "is none of them"),
+    (lambda path: (path.mkdir(), (path / "saved_model.pb").write_bytes(b"x")), "is no SavedModel of one image input"),
+])
+def test_what_is_no_model_is_said(tmp_path, make, message):
+    make(tmp_path / "model")
+    with pytest.raises(UserError, match=message):
+        loading.load(tmp_path / "model")
+
+
+def test_another_savedmodel_is_refused(tmp_path):
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
+    tf.saved_model.save(module, str(tmp_path), signatures=module.f)
+    with pytest.raises(UserError, match=r"takes float32 \(None, 4\), not float32 images"):
+        loading.load(tmp_path)
+
+
+def test_directions_and_wrong_images_are_said(tiny_run):
+    with pytest.raises(UserError, match="has one direction only"):
+        loading.load(tiny_run / "export" / "b2a", "b2a")
+    model = cyclegan_tf.load(tiny_run)
+    with pytest.raises(ValueError, match=r"image of shape \(30, 41\) in place of \(height, width, 3\)"):
+        model.translate(IMAGE[..., 0])
+    with pytest.raises(ValueError, match="image of type int64"):
+        model.translate(IMAGE.astype(np.int64))

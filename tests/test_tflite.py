@@ -1,0 +1,69 @@
+"""LiteRT's interpreter behind the interface of the other models."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import loading, tflite
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.layers import keras
+from cyclegan_tf.models import build_generator
+
+pytest.importorskip("ai_edge_litert", reason="runs .tflite files: pip install ai-edge-litert")
+
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 40, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    keras.utils.set_random_seed(0)
+    model = build_generator(Config.preset("tiny"), "gen_ab")
+    for weight in model.weights:
+        weight.assign(weight * 5)
+    return model
+
+
+def convert(generator, path, size, quantized=False):
+    """Writes a .tflite file of `generator`, by the entry of the converter that is right on each stack."""
+    if tf.__version__.startswith("2.15."):
+        spec = tf.TensorSpec((1, *size, 3), tf.float32, name="images")
+        function = tf.function(lambda images: generator(images, training=False), input_signature=[spec])
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], generator)
+    else:
+        inputs = keras.Input((*size, 3), batch_size=1)
+        converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, generator(inputs, training=False)))
+    if quantized:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in IMAGES)
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    path.write_bytes(converter.convert())
+    return path
+
+
+def test_free_and_fixed_sizes(generator, tmp_path):
+    expected = generator(IMAGES, training=False).numpy()
+    free = loading.load(convert(generator, tmp_path / "free.tflite", (None, None)))
+    np.testing.assert_allclose(free.translate(IMAGES), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        free.translate(IMAGES[0, :24, :28]), generator(IMAGES[:1, :24, :28], training=False)[0], atol=1e-4
+    )
+    fixed = loading.load(convert(generator, tmp_path / "fixed.tflite", (32, 40)))
+    np.testing.assert_allclose(fixed.translate(IMAGES), expected, atol=1e-4)
+    with pytest.raises(ValueError, match=r"the \.tflite file is for images of 40 x 32 pixels only"):
+        fixed.translate(IMAGES[0, :24, :28])
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+def test_quantized_images_in_and_out(generator, tmp_path):
+    model = loading.load(convert(generator, tmp_path / "int8.tflite", (32, 40), quantized=True))
+    expected = generator(IMAGES, training=False).numpy()
+    # 8 bits in every layer; a wrong scale or zero point would be off by the whole range.
+    assert np.abs(model.translate(IMAGES) - expected).mean() < 0.1
+
+
+def test_a_damaged_file_is_said(tmp_path):
+    (tmp_path / "a.tflite").write_bytes(b"no model")
+    with pytest.raises(UserError, match=r"a\.tflite is damaged or no \.tflite file"):
+        tflite.Interpreter(tmp_path / "a.tflite")

@@ -1,0 +1,133 @@
+"""Tiles against the whole image, which the network is given itself."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import images, inference, tiling
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.models import build_generator, generators
+
+
+def randomized(generator, seed=0):
+    """Gives weights of a size at which every layer matters; batch norms get statistics, too."""
+    random = np.random.default_rng(seed)
+    for weight in generator.weights:
+        positive = weight.name.split("/")[-1].startswith(("gamma", "moving_variance"))
+        weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.1, weight.shape))
+    return generator
+
+
+def slices(window):
+    return tuple(slice(*span) for span in window)
+
+
+def tiled(generator, image, tile, **options):
+    """The result for a float image, made of tiles, and how often each pixel was written."""
+    result = np.zeros((*image.shape[:2], generator.output_shape[-1]), np.float32)
+    times = np.zeros(image.shape[:2], int)
+
+    def write(window, pixels):
+        result[slices(window)] = pixels
+        times[slices(window)] += 1
+
+    tiling.translate(generator, image.shape[:2], lambda window: image[slices(window)], write, tile, **options)
+    return result, times
+
+
+CASES = {
+    "resnet": lambda: generators.resnet_generator(ngf=4, n_blocks=2),
+    "resnet of other channels": lambda: generators.resnet_generator(1, 2, ngf=4, n_blocks=1),
+    "resnet, replicate, resize": lambda: generators.resnet_generator(
+        ngf=4, n_blocks=2, padding="replicate", upsample="resize_conv"
+    ),
+    "resnet, zero, batch, dropout": lambda: generators.resnet_generator(
+        ngf=4, n_blocks=2, padding="zero", norm="batch", dropout=True
+    ),
+    "resnet without norm": lambda: generators.resnet_generator(ngf=4, n_blocks=1, norm="none"),
+    "unet": lambda: generators.unet_generator(ngf=4, n_downs=5, norm="instance"),
+    "unet, batch, dropout": lambda: generators.unet_generator(ngf=4, n_downs=6, norm="batch", dropout=True),
+}
+
+
+@pytest.mark.parametrize("tile", [16, 40])
+@pytest.mark.parametrize("case", CASES)
+def test_tiles_give_what_the_whole_image_gives(case, tile):
+    generator = randomized(CASES[case]())
+    # Brightness and contrast change across the image, so that statistics of a part are not those of the whole.
+    ramp = np.linspace(0.1, 1, 128)[:, np.newaxis]
+    image = np.random.default_rng(1).uniform(-1, 1, (64, 128, generator.input_shape[-1])) * ramp + (1 - ramp) / 2
+    image = image.astype(np.float32)
+    whole = generator(image[np.newaxis], training=False).numpy()[0]
+    result, times = tiled(generator, image, tile)
+    assert (times == 1).all()
+    assert whole.std() > 0.05, "a constant image would equal anything"
+    np.testing.assert_allclose(result, whole, atol=3e-5)
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    random = np.random.default_rng(2)
+    # A mean far from zero, where sums of squares in float32 would have no digit left.
+    parts = [random.normal(1000, 0.5, (1, height, 7, 3)).astype(np.float32) for height in (1, 5, 40)]
+    moments = tiling._Moments()
+    for part in parts:
+        moments.add(tf.constant(part))
+    pixels = np.concatenate(parts, axis=1).astype(np.float64)
+    np.testing.assert_allclose(moments.mean, pixels.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(moments.variance, pixels.var((0, 1, 2)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_translator_tiles_any_size_and_kind(dtype):
+    generator = randomized(build_generator(Config.preset("tiny"), "gen_ab"))
+    translator = inference.translator(Config.preset("tiny"), generator)
+    image = images.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
+    whole = translator.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
+    result = translator.tiled(image, 16)
+    assert (result.dtype, result.shape) == (dtype, image.shape)
+    np.testing.assert_allclose(images.to_float(result), np.clip(whole, -1, 1), atol={1: 1, 2: 0.005, 4: 0.005}[
+        np.dtype(dtype).itemsize] / 127.5)
+
+
+def test_progress_ends_at_one_and_maps_leave_nothing(tmp_path):
+    shares = []
+    image = np.zeros((32, 32, 3), np.float32)
+    tiled(randomized(CASES["resnet"]()), image, 16, folder=str(tmp_path), progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_an_error_of_one_line(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"no room for 0\.0 GB .* in .*No space left on device"):
+        tiled(CASES["resnet"](), np.zeros((32, 32, 3), np.float32), 16, folder=str(tmp_path))
+
+
+def test_large_maps_are_not_kept_and_others_are_dropped_early(monkeypatch):
+    """Of a ResNet at most two maps of a quarter of the size and one of half, from the last block to the first up."""
+    alive, sizes = set(), []
+    start, end = tiling._Stored.__init__, tiling._Stored.close
+
+    def opened(self, shape, folder):
+        start(self, shape, folder)
+        alive.add((id(self), shape))
+        sizes.append(sum(np.prod(shape) for _, shape in alive))
+
+    def closed(self):
+        alive.discard((id(self), self._shape))
+        end(self)
+
+    monkeypatch.setattr(tiling._Stored, "__init__", opened)
+    monkeypatch.setattr(tiling._Stored, "close", closed)
+    tiled(CASES["resnet"](), np.zeros((64, 64, 3), np.float32), 32)
+    # Channels 8 at half, 16 at a quarter of height and width: 2 and 1 values a pixel of the image.
+    assert max(sizes) == (1 + 1 + 2) * 64 * 64
+    assert not alive

@@ -1,0 +1,193 @@
+"""Files in, files out: names, batches, refusals and bad files; then the command line."""
+
+import time
+
+import numpy as np
+import pytest
+from conftest import run_python
+from PIL import Image
+
+from cyclegan_tf import loading, translation
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import decode
+
+
+class Negative(loading.Model):
+    """Negatives, and a note of the batches."""
+
+    def __init__(self):
+        self.batches = []
+        super().__init__(self._negative, 3, 3)
+
+    def _negative(self, images):
+        self.batches.append(images.shape)
+        return -images
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def translate(pattern, output, model=None, **options):
+    model = model or Negative()
+    overwrite = options.pop("overwrite", False)
+    jobs = translation.plan(translation.find(str(pattern), str(output)), str(output), 3, overwrite)
+    return translation.run(model, jobs, **options)
+
+
+@pytest.fixture
+def photos(tmp_path, make_images):
+    """Folder with images of two sizes, nested, and things that are no images."""
+    make_images(tmp_path / "photos", 3)
+    make_images(tmp_path / "photos" / "deep" / "er", 2, suffix=".jpg")
+    make_images(tmp_path / "photos" / "deep", 2, size=(20, 30), suffix=".bmp")
+    Image.new("P", (5, 6)).save(tmp_path / "photos" / "old.GIF")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+ALL = ["000.png", "001.png", "002.png", "deep/000.bmp", "deep/001.bmp", "deep/er/000.jpg", "deep/er/001.jpg", "old.png"]
+
+
+def test_a_folder_keeps_its_names_and_images_of_a_size_go_together(photos, tmp_path):
+    model, done = Negative(), []
+    assert translate(photos, tmp_path / "out", model, batch_size=2, update=done.append) == {}
+    assert names(tmp_path / "out") == ALL
+    assert sum(done) == pytest.approx(len(ALL))
+    for name in ("001.png", "deep/001.bmp"):
+        original, result = (decode((folder / name).read_bytes()) for folder in (photos, tmp_path / "out"))
+        assert (result == 255 - original).all()
+    assert sorted(shape[:3] for shape in model.batches) == [
+        (1, 6, 5), (1, 24, 24), (2, 20, 30), (2, 24, 24), (2, 24, 24)
+    ]
+
+
+def test_few_images_wait_for_others_of_their_size(tmp_path, make_images, monkeypatch):
+    for height in range(8, 28):
+        make_images(tmp_path / "photos" / str(height), 1, size=(height, 8))
+    model, most = Negative(), []
+    read = translation.image_files.read
+    monkeypatch.setattr(translation.image_files, "read", lambda *arguments: (
+        most.append(len(most) - sum(shape[0] for shape in model.batches)) or read(*arguments)
+    ))
+    translate(tmp_path / "photos", tmp_path / "out", model, batch_size=2)
+    assert len(names(tmp_path / "out")) == 20
+    assert max(most) <= 4 * 2
+
+
+@pytest.mark.parametrize(("pattern", "expected"), [
+    ("photos/*.png", ["000.png", "001.png", "002.png"]),
+    ("photos/**/0?1.*", ["001.png", "deep/001.bmp", "deep/er/001.jpg"]),
+    ("photos/*/er/*", ["deep/er/000.jpg", "deep/er/001.jpg"]),
+    ("photos/deep/000.bmp", ["000.bmp"]),
+    ("photos/*", ["000.png", "001.png", "002.png", "old.png"]),
+])
+def test_patterns_and_single_files(photos, tmp_path, pattern, expected):
+    assert translate(tmp_path / pattern, tmp_path / "out") == {}
+    assert names(tmp_path / "out") == expected
+
+
+def test_one_file_to_a_file(photos, tmp_path):
+    translate(photos / "000.png", tmp_path / "new" / "zebra.jpg")
+    assert Image.open(tmp_path / "new" / "zebra.jpg").format == "JPEG"
+
+
+def test_what_is_there_is_not_overwritten_unless_told(photos, tmp_path):
+    translate(photos / "*.png", tmp_path / "out")
+    (tmp_path / "out" / "001.png").write_bytes(b"precious")
+    with pytest.raises(UserError, match=r"out/000\.png exists already \(and 2 more\): give another --output, or --ov"):
+        translate(photos, tmp_path / "out")
+    assert (tmp_path / "out" / "001.png").read_bytes() == b"precious"
+    assert names(tmp_path / "out") == ["000.png", "001.png", "002.png"], "nothing was begun"
+    translate(photos, tmp_path / "out", overwrite=True)
+    assert names(tmp_path / "out") == ALL
+    assert decode((tmp_path / "out" / "001.png").read_bytes()).shape == (24, 24, 3)
+
+
+def test_the_folder_of_the_input_is_refused_and_one_inside_is_not_input(photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos)
+    for pattern in (photos, photos / "*.png", photos / "000.png"):
+        with pytest.raises(UserError, match="is the folder of the input"):
+            translate(pattern, tmp_path / "link")
+    assert translate(photos, photos / "out") == {}
+    assert translate(photos, photos / "out", overwrite=True) == {}
+    assert names(photos / "out") == ALL
+
+
+def test_two_files_of_one_name_and_no_files_are_said(tmp_path, make_images):
+    make_images(tmp_path / "photos", 1)
+    Image.new("P", (5, 6)).save(tmp_path / "photos" / "000.gif")
+    with pytest.raises(UserError, match=r"000\.gif and .*000\.png would both become .*out/000\.png"):
+        translate(tmp_path / "photos", tmp_path / "out")
+    for pattern in ("nothing", "photos/*.tif", "photos/000.jpg"):
+        with pytest.raises(UserError, match="no such file or folder, or no images in it"):
+            translate(tmp_path / pattern, tmp_path / "out")
+
+
+def test_bad_files_are_named_and_the_others_done(photos, tmp_path):
+    (photos / "001.png").write_bytes((photos / "001.png").read_bytes()[:200])
+    (photos / "empty.jpg").touch()
+    bad = translate(photos, tmp_path / "out", batch_size=3)
+    assert sorted(bad) == [str(photos / "001.png"), str(photos / "empty.jpg")]
+    assert all(bad.values())
+    assert names(tmp_path / "out") == [name for name in ALL if name != "001.png"]
+
+
+def test_results_that_cannot_be_written_stop_it(photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
+    with pytest.raises(UserError, match=r"cannot write .*out/deep/.*: "):
+        translate(photos, tmp_path / "out")
+
+
+def test_tiles_of_a_model_without_layers_are_refused_at_once(photos, tmp_path):
+    with pytest.raises(UserError, match="--tile needs the generator's layers"):
+        translate(photos, tmp_path / "out", tile=512)
+    assert not (tmp_path / "out").exists()
+
+
+def run_translate(*arguments, **options):
+    return run_python("-m", "cyclegan_tf.translate", *arguments, **options)
+
+
+def test_the_command_line(tiny_run, tmp_path, make_images):
+    make_images(tmp_path / "photos" / "b", 2, size=(30, 41))
+    Image.open(tmp_path / "photos" / "b" / "000.png").convert("L").save(tmp_path / "photos" / "gray.tif")
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"no image")
+    arguments = [f"--input={tmp_path}/photos", "--direction=b2a", f"--output={tmp_path}/out", "--tile=16"]
+    child = run_translate(f"--model={tiny_run}", *arguments)
+    assert child.returncode == 1
+    assert child.stderr.strip().splitlines()[-2:] == [
+        f"left out {tmp_path}/photos/bad.jpg: cannot identify image file",
+        f"translated 3 of 4 files into {tmp_path}/out",
+    ]
+    expected = loading.load(tiny_run, "b2a").translate(str(tmp_path / "photos" / "b" / "001.png"))
+    result = decode((tmp_path / "out" / "b" / "001.png").read_bytes())
+    np.testing.assert_allclose(result.astype(int), expected, atol=1)
+    assert Image.open(tmp_path / "out" / "gray.tif").mode == "L"
+    again = run_translate(f"--model={tiny_run}", *arguments)
+    assert again.returncode == 2
+    assert again.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}/out/b/000.png exists already (and 2 mo")
+
+
+def test_mistakes_are_one_line_and_status_2(tiny_run, tmp_path, make_images):
+    make_images(tmp_path / "photos", 1)
+    given = {"model": tiny_run, "input": tmp_path / "photos", "output": tmp_path / "out"}
+    for changes, message in (
+        ({"model": None}, "error: --model is missing; see --help"),
+        ({"output": tmp_path / "photos"}, f"error: --output={tmp_path}/photos is the folder of the input"),
+    ):
+        child = run_translate(*(f"--{key}={value}" for key, value in {**given, **changes}.items() if value))
+        assert child.returncode == 2
+        assert child.stderr.strip().splitlines()[-1].startswith(message)
+        assert "Traceback" not in child.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_help_is_quick():
+    start = time.monotonic()
+    child = run_translate("--help")
+    assert time.monotonic() - start < 2
+    assert "python -m cyclegan_tf.translate --model=runs/horse2zebra --input=photos" in child.stdout
+    for name in ("model", "input", "output", "direction", "tile", "batch_size", "[no]overwrite"):
+        assert f"--{name}:" in child.stdout

@@ -1,0 +1,93 @@
+"""Clips made by imageio-ffmpeg's own ffmpeg, and looked at with it."""
+
+import re
+import subprocess
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from cyclegan_tf import loading, video
+from cyclegan_tf.errors import UserError
+
+imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra video: pip install imageio-ffmpeg")
+
+FRAMES = 12
+
+
+def make_clip(path, size=(48, 32), rate="30000/1001", sound=True):
+    """A moving test picture of FRAMES frames, with a tone."""
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-c:a", "aac"] if sound else []
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi",
+         "-i", f"testsrc2=size=96x64:rate={rate}", *tone, "-frames:v", str(FRAMES), "-shortest",
+         "-vf", f"scale={size[0]}:{size[1]}", "-c:v", "libx264", "-pix_fmt", "yuv444p", path],
+        check=True, timeout=60,
+    )
+    return path
+
+
+def audio(path):
+    """The packets of the first sound track, undecoded."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-map", "0:a:0", "-c", "copy", "-f", "adts",
+               "-"]
+    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+
+
+def exact_rate(path):
+    """The frame rate in the file, which the printed one is rounded from."""
+    child = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-f", "framehash", "-an", "-"],
+        check=True, capture_output=True, text=True, timeout=60,
+    )
+    return 1 / Fraction(re.search(r"#tb 0: (\S+)", child.stdout)[1])
+
+
+class Inverse(loading.Model):
+    """A model whose translations can be told from anything else: negatives."""
+
+    def __init__(self):
+        super().__init__(lambda images: -images, 3, 3)
+
+
+def read(path):
+    frames = imageio_ffmpeg.read_frames(str(path))
+    meta = next(frames)
+    return meta, np.stack([np.frombuffer(frame, np.uint8).reshape(*meta["size"][::-1], 3) for frame in frames])
+
+
+@pytest.mark.parametrize(("rate", "size", "batch_size"), [("30000/1001", (48, 32), 5), ("25", (47, 33), 1)])
+def test_every_frame_is_translated_and_the_rest_stays(tmp_path, rate, size, batch_size):
+    clip = make_clip(tmp_path / "clip.mp4", size, rate)
+    shares = []
+    video.translate(Inverse(), str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size, progress=shares.append)
+    meta, frames = read(tmp_path / "out" / "clip.mp4")
+    _, originals = read(clip)
+    assert (meta["size"], len(frames), exact_rate(tmp_path / "out" / "clip.mp4")) == (size, FRAMES, Fraction(rate))
+    # Half the resolution of color, of a picture that is all edges.
+    assert np.abs(255 - originals.astype(int) - frames).mean() < 16
+    assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 50, "the picture moves"
+    assert len(audio(clip)) > 1000
+    assert audio(tmp_path / "out" / "clip.mp4") == audio(clip)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1, abs=0.1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
+
+
+def test_a_silent_clip_and_a_kind_of_file_that_cannot_hold_the_result(tmp_path):
+    clip = make_clip(tmp_path / "clip.avi", sound=False)
+    assert video.output_name("a/clip.avi") == "a/clip.mkv"
+    video.translate(Inverse(), str(clip), str(tmp_path / "clip.mkv"))
+    assert len(read(tmp_path / "clip.mkv")[1]) == FRAMES
+
+
+def test_what_is_no_video_is_said_and_leaves_nothing(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match="ffmpeg: "):
+        video.translate(Inverse(), str(tmp_path / "clip.mp4"), str(tmp_path / "out" / "clip.mp4"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_models_of_other_channels_are_refused(tmp_path):
+    with pytest.raises(UserError, match="videos need a model of color images, this one makes 3 channels of 1"):
+        video.translate(loading.Model(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))
