@@ -48,6 +48,11 @@ def convert():
     _run_as_main("cyclegan_tf.convert")
 
 
+def export():
+    """The console script cyclegan-export."""
+    _run_as_main("cyclegan_tf.export")
+
+
 def translate():
     """The console script cyclegan-translate."""
     _run_as_main("cyclegan_tf.translate")

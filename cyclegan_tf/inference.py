@@ -44,6 +44,21 @@ class Translator(tf.Module):
                 self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
             )
 
+    @property
+    def generator(self):
+        """The Keras model."""
+        return self._generator
+
+    @property
+    def multiple(self):
+        """Heights and widths that are multiples of this are translated without continuation."""
+        return self._multiple
+
+    @property
+    def minimum(self):
+        """The smallest height and width that the generator takes."""
+        return self._minimum
+
     def _float_images(self, images):
         """float32 (N, H, W, C) in [-1, 1] -> the same."""
         height, width = tf.shape(images)[1], tf.shape(images)[2]

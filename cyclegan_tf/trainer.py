@@ -26,6 +26,7 @@ from cyclegan_tf import (
 from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.gallery import page, results
 from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.summaries import Reporter, RunningMeans
 from cyclegan_tf.training import CycleGAN
@@ -208,6 +209,7 @@ class _Run:
 
     def sample(self, step):
         self.reporter.sample(step, evaluation.sample_grid(self.config, self.translators, self.dataset))
+        page.write(self.workdir)
 
     def checkpoint(self):
         self.reporter.sync()
@@ -219,6 +221,8 @@ class _Run:
         folder = os.path.join(self.workdir, "export")
         paths = saved_model.export(self.translators, folder)
         self.reporter.record(self.n_steps, "test", measures)
+        results.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
+        page.write(self.workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self.dataset.bad:
             log.warning("left out %d images that cannot be used: see bad_images.txt", len(self.dataset.bad))

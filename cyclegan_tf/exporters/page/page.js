@@ -1,0 +1,211 @@
+// The page around worker.js: where images come from, and the slider between an image and its translation.
+"use strict";
+
+const element = (id) => document.getElementById(id);
+const [before, after, stage, file] = ["before", "after", "stage", "file"].map(element);
+
+let model;
+let worker;
+let source = null; // What is translated: an ImageBitmap, or the <video> of the camera.
+let waiting = false; // For the worker.
+let again = false; // The source or its size changed while the worker was busy.
+
+function say(state, text) {
+  document.body.dataset.state = state;
+  element("status").textContent = text;
+}
+
+const fail = (text) => say("error", text);
+
+async function start() {
+  if (location.protocol === "file:") {
+    fail("Browsers let no page from the disk read its own files. Serve this folder, for example with " +
+      "“python -m http.server” in it, and open http://localhost:8000.");
+    return;
+  }
+  try {
+    model = await (await fetch("model.json")).json();
+    worker = new Worker("worker.js", { type: "module" });
+  } catch (error) {
+    fail(`The model does not load: ${error.message}`);
+    return;
+  }
+  const [from, to] = model.direction.toUpperCase().split("2");
+  document.title = element("title").textContent = `${model.name}: ${from} to ${to}`;
+  for (const side of [...new Set([128, 256, 384, 512, 768, 1024, model.maxSide])].sort((a, b) => a - b)) {
+    element("side").add(new Option(`${side} px`, side, false, side === model.maxSide));
+  }
+  worker.onerror = (event) => fail(`The model does not load: ${event.message || "this browser runs no module workers"}`);
+  worker.onmessage = ({ data }) => receive(data);
+  worker.postMessage({ model });
+}
+
+function receive(data) {
+  if (data.ready) {
+    for (const id of ["choose", "camera"]) element(id).disabled = false;
+    say("ready", "Drop an image anywhere on this page, paste one, or use the camera.");
+    openSample();
+    return;
+  }
+  waiting = false;
+  if (data.error) {
+    fail(data.fatal ? `The model does not load: ${data.error}` : `The translation failed: ${data.error}. ` +
+      "A smaller longer side may help.");
+    stopCamera();
+  } else {
+    show(data);
+  }
+  if (source && (again || source.srcObject)) translate();
+}
+
+async function openSample() {
+  try {
+    const answer = await fetch("sample.png");
+    if (answer.ok && !source) await openImage(await answer.blob());
+  } catch { /* The page works without it. */ }
+}
+
+async function openImage(blob) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(blob);
+  } catch {
+    fail(`${blob.name || "That"} is no image that this browser can read.`);
+    return;
+  }
+  stopCamera();
+  source = bitmap;
+  translate();
+}
+
+// The longer side at most the chosen one, both sides multiples of what the network halves.
+function fittedSize(height, width) {
+  const scale = Math.min(1, Number(element("side").value) / Math.max(height, width));
+  const fit = (side) => Math.max(Math.round((side * scale) / model.multiple), Math.ceil(model.minimum / model.multiple)) *
+    model.multiple;
+  return [fit(height), fit(width)];
+}
+
+function translate() {
+  if (waiting) {
+    again = true;
+    return;
+  }
+  again = false;
+  const video = source.srcObject;
+  const [height, width] = fittedSize(video ? source.videoHeight : source.height, video ? source.videoWidth : source.width);
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "#fff"; // Behind transparency.
+  context.fillRect(0, 0, width, height);
+  context.drawImage(source, 0, 0, width, height);
+  const image = context.getImageData(0, 0, width, height);
+  if (!video || stage.hidden) {
+    put(before, image);
+    stage.hidden = false;
+    element("empty").hidden = true;
+    after.hidden = !video; // The old translation is not this image's.
+    layOut();
+    say("busy", `Translating ${width} × ${height} pixels …`);
+  }
+  waiting = true;
+  translate.image = image;
+  worker.postMessage({ pixels: image.data.slice().buffer, height, width });
+}
+
+function show({ pixels, height, width, seconds }) {
+  if (again && !source?.srcObject) return; // Another image's turn.
+  put(before, translate.image);
+  put(after, new ImageData(new Uint8ClampedArray(pixels), width, height));
+  after.hidden = false;
+  layOut();
+  element("save").disabled = false;
+  say("done", `${width} × ${height} pixels in ${seconds.toFixed(2)} s on this device`);
+}
+
+function put(canvas, image) {
+  if (canvas.width !== image.width) canvas.width = image.width;
+  if (canvas.height !== image.height) canvas.height = image.height;
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+// As large as the column and the window allow.
+function layOut() {
+  const aspect = before.width / before.height;
+  const width = Math.min(stage.parentElement.clientWidth, 0.6 * window.innerHeight * aspect);
+  stage.style.width = `${width}px`;
+  stage.style.height = `${width / aspect}px`;
+}
+
+async function startCamera() {
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    const video = document.createElement("video");
+    video.muted = video.playsInline = true;
+    video.srcObject = stream;
+    await video.play();
+    source = video;
+    element("camera").setAttribute("aria-pressed", "true");
+    element("camera").textContent = "Stop the camera";
+    translate();
+  } catch (error) {
+    fail(navigator.mediaDevices ? `No camera: ${error.message}.` :
+      "Browsers give the camera only to pages served by https or from localhost.");
+  }
+}
+
+function stopCamera() {
+  if (!source?.srcObject) return;
+  for (const track of source.srcObject.getTracks()) track.stop();
+  source = null;
+  element("camera").setAttribute("aria-pressed", "false");
+  element("camera").textContent = "Use the camera";
+}
+
+function setSplit(percent) {
+  const value = Math.min(100, Math.max(0, percent));
+  element("split").value = value;
+  stage.style.setProperty("--split", `${value}%`);
+}
+
+function dragSplit(event) {
+  const box = stage.getBoundingClientRect();
+  setSplit((100 * (event.clientX - box.left)) / box.width);
+}
+
+stage.addEventListener("pointerdown", (event) => {
+  stage.setPointerCapture(event.pointerId);
+  dragSplit(event);
+});
+stage.addEventListener("pointermove", (event) => event.buttons && dragSplit(event));
+element("split").addEventListener("input", (event) => setSplit(Number(event.target.value)));
+element("choose").addEventListener("click", () => file.click());
+file.addEventListener("change", () => {
+  if (file.files.length) openImage(file.files[0]);
+  file.value = ""; // So that the same file can be chosen again.
+});
+element("side").addEventListener("change", () => source && translate());
+element("camera").addEventListener("click", () => (source?.srcObject ? stopCamera() : startCamera()));
+element("save").addEventListener("click", () => after.toBlob((blob) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `${model.name}-${model.direction}.png`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}));
+addEventListener("resize", () => stage.hidden || layOut());
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  if (event.dataTransfer.files.length && worker) openImage(event.dataTransfer.files[0]);
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length && worker) openImage(event.clipboardData.files[0]);
+});
+
+start();

@@ -1,0 +1,65 @@
+"""TensorFlow Lite (LiteRT) files."""
+
+import os
+
+import tensorflow as tf
+
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters.check import Artifact
+from cyclegan_tf.exporters.quiet import quiet
+
+keras = tf.keras
+
+# Largest and mean difference allowed, in units of the range [-1, 1]. Whole-integer arithmetic keeps the picture, not
+# its pixels: the variance of an instance norm has 256 levels.
+BOUNDS = {"float32": (1e-4, 1e-4), "float16": (1 / 255, 1e-3), "dynamic_range": (0.2, 0.02), "int8": (0.75, 0.15)}
+
+
+def write(source, folder, precisions):
+    """FOLDER/DIRECTION-PRECISION.tflite: float32 (1, H, W, C) in [-1, 1] -> the same, whatever the precision inside.
+
+    Args:
+      precisions: of float32; float16 (weights); dynamic_range (8-bit weights); int8 (weights and arithmetic).
+    """
+    # What can fail for want of images comes before the conversions.
+    representative = source.representative_images() if "int8" in precisions else None
+    artifacts = []
+    for precision in precisions:
+        name = f"{source.direction}-{precision}.tflite"
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(_convert(source, precision, representative))
+        artifacts.append(Artifact(name, "tflite", *BOUNDS[precision]))
+    return artifacts
+
+
+def _convert(source, precision, representative):
+    converter = _converter(source)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image] for image in representative)
+    try:
+        with quiet():
+            return converter.convert()
+    except Exception as error:  # The converter raises whatever its C++ side says.
+        # The newest TensorFlow loses the channels where --upsample=resize_conv resizes to a free size.
+        ways_on = "" if source.size else "--size=256x256, which is easier, "
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"TensorFlow {tf.__version__} cannot convert this network to TFLite {precision} ({reason}); "
+                        f"try {ways_on}--format=onnx, or TensorFlow 2.15 on Python 3.11") from error
+
+
+def _converter(source):
+    """The converter's entry that is right on this stack: others give NaN or fail where sizes are free."""
+    shape = source.shape
+    if hasattr(keras, "ops"):
+        inputs = keras.Input(shape[1:], batch_size=1, name="images")
+        return tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, source.network(inputs, training=False)))
+    function = tf.function(
+        lambda images: source.network(images, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32, name="images")],
+    )
+    return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], source.network)

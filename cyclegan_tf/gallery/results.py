@@ -1,0 +1,66 @@
+"""Held-out images before and after translation, as small files beside the page."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+from PIL import Image
+
+from cyclegan_tf import images
+from cyclegan_tf.data import pipeline
+from cyclegan_tf.gallery.page import RESULTS
+
+_LIMIT = 8  # Images of each direction.
+
+
+def write(workdir, config, translators, dataset, step):
+    """Writes WORKDIR/gallery/: up to 8 held-out (else training) images a direction, translated, and results.json.
+
+    Args:
+      translators: `inference.Translator`s by the directions a2b and b2a, or one of them.
+      dataset: the run's `ImageDataset`.
+      step: the step that the generators are of.
+    """
+    folder = os.path.join(workdir, RESULTS)
+    temporary, old = f"{folder}.tmp", f"{folder}.old"
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    os.makedirs(temporary)
+    lists = {"a": dataset.test_a or dataset.train_a, "b": dataset.test_b or dataset.train_b}
+    rows = []
+    for direction, translator in translators.items():
+        source, other = direction.split("2")
+        found = pipeline.test_images(lists[source], config, _LIMIT)
+        truths = pipeline.test_images(lists[other], config, _LIMIT) if dataset.has_pairs else [None] * _LIMIT
+        for name, image, truth in zip(lists[source].names, found, truths, strict=False):
+            if image is None:
+                continue
+            translation = translator.float_images(_batch(image))["images"][0]
+            shown = {"before": image, "after": np.asarray(images.to_uint8(translation))}
+            if truth is not None:
+                shown["truth"] = truth
+            row = {"direction": direction, "name": name}
+            for kind, picture in shown.items():
+                row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
+                _save(picture, os.path.join(temporary, os.path.basename(row[kind])))
+            rows.append(row)
+    with open(os.path.join(temporary, "results.json"), "w", encoding="utf-8") as file:
+        json.dump({"step": step, "rows": rows}, file)
+    if os.path.exists(folder):
+        os.rename(folder, old)
+    os.rename(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _batch(image):
+    return np.asarray(images.to_float(image))[np.newaxis]
+
+
+def _save(image, path):
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        pixels = np.asarray(images.to_uint8(images.to_float(pixels)))
+    if pixels.shape[-1] not in (1, 3):
+        pixels = pixels[..., :1]  # What else could be shown of it?
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path, lossless=True)

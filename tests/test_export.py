@@ -1,0 +1,191 @@
+"""Exports against the SavedModel that training left, in their own runtimes."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import run_python
+
+from cyclegan_tf import inference, models
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import check, formats, onnx_file, portable, source, tflite_file
+
+# Not square, and not the size of the check.
+IMAGE = np.random.default_rng(0).uniform(-1, 1, (1, 36, 44, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_run):
+    """The translation of IMAGE by the run's SavedModel."""
+    loaded = tf.saved_model.load(str(tiny_run / "export" / "a2b"))
+    return loaded.signatures["serving_default"](images=tf.constant(IMAGE))["images"].numpy()
+
+
+def difference(a, b):
+    assert a.shape == b.shape
+    return np.abs(a - b).max()
+
+
+def translate_tflite(path, image, threads=1):
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    interpreter = litert.Interpreter(str(path), num_threads=threads)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], image.shape, strict=True)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def translate_onnx(path, image):
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["translations"], {"images": image})[0]
+
+
+def test_tflite_in_every_precision_takes_any_size_and_gives_the_images(tiny_run, tmp_path, expected):
+    results = formats.export(str(tiny_run), "tflite", str(tmp_path / "out"))
+    sizes = {result.artifact.name: result.size_bytes for result in results}
+    assert sizes == {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    assert sizes["a2b-float16.tflite"] < sizes["a2b-float32.tflite"]
+    for result, bound in zip(results, (1e-4, 1 / 255, 0.2, 0.75), strict=True):
+        assert result.largest <= result.artifact.largest == bound
+        assert set(result.milliseconds) == {1, 2}
+        assert difference(translate_tflite(tmp_path / "out" / result.artifact.name, IMAGE), expected) <= bound
+
+
+def test_onnx_takes_any_size_and_gives_the_images(tiny_run, tmp_path, expected):
+    (result,) = formats.export(str(tiny_run), "onnx", str(tmp_path), "a2b")
+    assert set(result.milliseconds) == {1, 2}
+    assert difference(translate_onnx(tmp_path / "a2b.onnx", IMAGE), expected) <= 1e-4
+
+
+def test_keras_file_loads_where_neither_this_package_nor_addons_is(tiny_run, tmp_path, expected):
+    formats.export(str(tiny_run), "keras", str(tmp_path))
+    np.save(tmp_path / "image.npy", IMAGE)
+    code = (
+        "import sys; sys.modules['cyclegan_tf'] = sys.modules['tensorflow_addons'] = None\n"
+        "import numpy as np, tensorflow as tf\n"
+        "model = tf.keras.models.load_model('a2b.keras')\n"
+        "np.save('result.npy', np.asarray(model(np.load('image.npy'))))"
+    )
+    child = run_python("-c", code, cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
+    assert difference(np.load(tmp_path / "result.npy"), expected) <= 1e-4
+
+
+def test_saved_model_of_the_other_direction(tiny_run, tmp_path):
+    (result,) = formats.export(str(tiny_run), "saved_model", str(tmp_path), "b2a")
+    assert (tmp_path / "b2a" / "saved_model.pb").exists()
+    assert result.largest <= 1e-4
+
+
+def test_a_fixed_size_is_the_only_one(tiny_run, tmp_path, expected):
+    formats.export(str(tiny_run), "onnx", str(tmp_path), size=(36, 44))
+    assert difference(translate_onnx(tmp_path / "a2b.onnx", IMAGE), expected) <= 1e-4
+    with pytest.raises(Exception, match="invalid dimensions"):
+        translate_onnx(tmp_path / "a2b.onnx", IMAGE[:, :, :40])
+    with pytest.raises(UserError, match="--size=30x44: height and width must be multiples of 4"):
+        formats.export(str(tiny_run), "onnx", str(tmp_path / "other"), size=(30, 44))
+
+
+def test_what_gives_other_images_is_an_error_and_not_left(tiny_run, tmp_path, monkeypatch):
+    onnx_file.write(source.load(str(tiny_run), "b2a"), str(tmp_path))
+    artifact = check.Artifact("b2a.onnx", "onnx", largest=1e-4)
+    with pytest.raises(UserError, match=r"b2a\.onnx gives other images in its own runtime: largest difference"):
+        check.check(artifact, str(tmp_path), source.load(str(tiny_run), "a2b"))
+    monkeypatch.setitem(tflite_file.BOUNDS, "float16", (0.0, 0.0))
+    with pytest.raises(UserError, match="gives other images"):
+        formats.export(str(tiny_run), "tflite", str(tmp_path / "out"), precisions=["float16"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_model_is_named_with_its_runtimes_reason(tmp_path):
+    (tmp_path / "a2b.onnx").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"a2b\.onnx does not run in its own runtime \(onnx\): .*(?i:protobuf)"):
+        check.run("onnx", str(tmp_path / "a2b.onnx"), [IMAGE])
+
+
+def test_nothing_is_replaced_unless_told(tiny_run, tmp_path):
+    (tmp_path / "a2b.onnx").write_text("mine")
+    with pytest.raises(UserError, match=r"a2b\.onnx exists already"):
+        formats.export(str(tiny_run), "onnx", str(tmp_path))
+    assert (tmp_path / "a2b.onnx").read_text() == "mine"
+    formats.export(str(tiny_run), "onnx", str(tmp_path), overwrite=True)
+    assert (tmp_path / "a2b.onnx").stat().st_size > 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ["a2b.onnx"]
+
+
+def test_integers_need_the_runs_images_and_floats_do_not(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    config = dataclasses.replace(Config.load(str(tiny_run)), dataset="/no/such/folder")
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    with pytest.raises(UserError, match=r"needs images that .*run was trained on.*/no/such/folder.*leave int8 out"):
+        formats.export(str(tmp_path / "run"), "tflite", str(tmp_path / "out"))
+    formats.export(str(tmp_path / "run"), "tflite", str(tmp_path / "out"), precisions=["float16"])
+
+
+# Every layer that a generator can have.
+ARCHITECTURES = [
+    {"norm": "batch", "padding": "replicate", "upsample": "resize_conv", "dropout": True},
+    {"generator": "unet", "n_downs": 5, "dropout": True, "norm": "instance"},
+    {"padding": "zero", "norm": "none"},
+]
+
+
+def generator_source(options):
+    """A `Source` of a fresh generator whose batch norms have seen something."""
+    config = Config.preset("tiny", **options)
+    network = models.build_generator(config, "gen_ab")
+    random = np.random.default_rng(1)
+    for name, weight in models.named_weights(network).items():
+        if "moving" in name:
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+    return source.Source("run", config, "a2b", inference.translator(config, network))
+
+
+@pytest.mark.parametrize("options", ARCHITECTURES, ids=str)
+def test_every_architecture_is_rebuilt_of_the_librarys_layers(options):
+    network = generator_source(options).network
+    twin = portable.rebuild(network)
+    image = np.random.default_rng(2).uniform(-1, 1, (2, 64, 96, 3)).astype(np.float32)
+    assert difference(np.asarray(twin(image)), np.asarray(network(image))) <= 1e-6
+    assert "cyclegan_tf" not in twin.to_json()
+    assert "Addons" not in twin.to_json()
+
+
+@pytest.mark.parametrize("options", ARCHITECTURES[:2], ids=str)
+def test_every_architecture_converts(options, tmp_path):
+    generator = generator_source(options)
+    if hasattr(tf.keras, "ops") and options.get("upsample") == "resize_conv":
+        with pytest.raises(UserError, match="try --size=256x256"):
+            tflite_file.write(generator, str(tmp_path), ["float32"])
+        generator = dataclasses.replace(generator, size=(64, 96))
+    artifacts = onnx_file.write(generator, str(tmp_path)) + tflite_file.write(generator, str(tmp_path), ["float32"])
+    image = np.random.default_rng(3).uniform(-1, 1, (1, 64, 96, 3)).astype(np.float32)
+    expected = np.asarray(generator.network(image))
+    for artifact, translate in zip(artifacts, (translate_onnx, translate_tflite), strict=True):
+        assert difference(translate(tmp_path / artifact.name, image), expected) <= 1e-4
+
+
+def test_the_command(tiny_run, tmp_path):
+    command = ("-m", "cyclegan_tf.export", f"--output={tmp_path}")
+    child = run_python(*command, f"--model={tiny_run}", "--format=onnx", "--direction=b2a", "--size=64")
+    assert child.returncode == 0, child.stderr
+    line = child.stderr.strip().splitlines()[-1]
+    assert line.startswith("b2a.onnx: ")
+    assert "MB" in line
+    assert "largest difference" in line
+    assert "ms with 1 thread" in line
+    assert line.endswith("at 64x64")
+    for arguments, message in (
+        ([], "error: give --model=RUN"),
+        ([f"--model={tmp_path}", "--format=keras"], f"error: {tmp_path} is not a run directory"),
+        ([f"--model={tiny_run}", "--format=tflite", "--precision=int4"], "error: --precision=int4: choose from"),
+        ([f"--model={tiny_run}", "--format=onnx", "--size=big"], "error: --size=big is not HEIGHTxWIDTH"),
+        ([f"--model={tiny_run}", "--format=web", "--size=64"], "error: --size is for tflite and onnx"),
+    ):
+        child = run_python(*command, *arguments)
+        assert child.returncode == 2
+        assert child.stderr.strip().splitlines()[-1].startswith(message)

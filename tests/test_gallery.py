@@ -1,0 +1,132 @@
+"""The page of a run: what it holds, and how it behaves in headless Chromium, opened from the disk."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from browser import chromium, complaints, look, wait
+from conftest import run_python
+from PIL import Image
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.gallery import page
+from cyclegan_tf.summaries import read_records
+
+
+def data_of(workdir):
+    """What the page's script works on."""
+    text = (workdir / "index.html").read_text()
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of the tiny run that a test may change."""
+    return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+def test_training_leaves_a_page_with_samples_results_and_curves(tiny_run):
+    data = data_of(tiny_run)
+    assert [sample["step"] for sample in data["samples"]] == [0, 2, 4]
+    assert data["results"]["step"] == 4
+    rows = data["results"]["rows"]
+    assert [row["direction"] for row in rows] == ["a2b"] * 8 + ["b2a"] * 8
+    files = [sample["path"] for sample in data["samples"]]
+    files += [row[kind] for row in rows for kind in ("before", "after", "truth")]
+    assert all((tiny_run / path).is_file() for path in files)
+    records = read_records(tiny_run / "metrics.jsonl")
+    losses = next(chart for chart in data["charts"] if chart["title"] == "Adversarial losses")
+    assert [line["name"] for line in losses["lines"]] == ["gen_ab", "gen_ba", "disc_a", "disc_b"]
+    assert losses["lines"][0]["points"] == [[step, records[step - 1]["loss/gen_ab"]] for step in (1, 2, 3, 4)]
+    text = (tiny_run / "index.html").read_text()
+    assert f"<td>{records[-1]['psnr_ab']:.4g}</td>" in text
+    assert "<th scope='row'>crop_size</th><td>32</td>" in text
+    assert "https:" not in text
+
+
+def test_results_are_the_saved_models_translations(tiny_run):
+    loaded = tf.saved_model.load(str(tiny_run / "export" / "b2a"))
+    row = next(row for row in data_of(tiny_run)["results"]["rows"] if row["direction"] == "b2a")
+    before, after = (np.asarray(Image.open(tiny_run / row[kind])) for kind in ("before", "after"))
+    expected = loaded.signatures["translate"](images=tf.constant(before[None]))["images"][0].numpy()
+    assert expected.std() > 1
+    assert (after == expected).all()
+
+
+def test_names_cannot_break_the_page(run):
+    config = dataclasses.replace(Config.load(str(run)), dataset="<b>&{{data}}", data_dir="</script>")
+    (run / "config.json").write_text(config.to_json())
+    (run / "gallery" / "results.json").write_text(json.dumps({"step": 1, "rows": [], "x": "</script>"}))
+    page.write(str(run))
+    text = (run / "index.html").read_text()
+    assert "cyclegan on &lt;b&gt;&amp;{{data}}, 4 steps" in text
+    assert data_of(run)["results"]["x"] == "</script>"
+
+
+def test_a_run_in_progress_has_a_page(run):
+    for path in ("gallery", "export"):
+        shutil.rmtree(run / path)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"step": 3, "ki')
+    page.write(str(run))
+    assert data_of(run)["results"]["rows"] == []
+    assert [step for step, _ in data_of(run)["charts"][0]["lines"][0]["points"]] == [1, 2]
+    assert "2 steps" not in (run / "index.html").read_text()  # A sample of step 4 is there.
+    with pytest.raises(UserError, match="is not a run directory"):
+        page.write(str(run / "samples"))
+
+
+def test_long_runs_are_thinned_out(run):
+    lines = [json.dumps({"step": step, "kind": "train", "loss/gen_ab": 1.0}) for step in range(1, 2501)]
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    page.write(str(run))
+    points = data_of(run)["charts"][0]["lines"][0]["points"]
+    assert len(points) == 834  # Every third.
+    assert points[:2] == [[1, 1.0], [4, 1.0]]
+
+
+def test_the_command_makes_it_anew_even_without_the_images(run):
+    shutil.rmtree(run / "gallery")
+    child = run_python("-m", "cyclegan_tf.gallery", f"--model={run}")
+    assert child.returncode == 0, child.stderr
+    assert len(data_of(run)["results"]["rows"]) == 16
+    config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/folder")
+    (run / "config.json").write_text(config.to_json())
+    child = run_python("-m", "cyclegan_tf.gallery", f"--model={run}")
+    assert child.returncode == 0
+    assert "no new results of held-out images: --dataset=/no/such/folder" in child.stderr
+    assert len(data_of(run)["results"]["rows"]) == 16
+    child = run_python("-m", "cyclegan_tf.gallery")
+    assert (child.returncode, child.stderr.strip()) == (2, "error: give --model=RUN, the run directory")
+
+
+def test_the_page_works_from_the_disk(tiny_run, tmp_path):
+    with chromium(tmp_path) as driver:
+        look(driver, 1000, 800, dark=True)
+        driver.get(f"file://{tiny_run}/index.html")
+        wait(driver, "document.images.length === 1 + 3 * 16")
+        driver.execute_script("for (const image of document.images) image.loading = 'eager'")
+        wait(driver, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        assert driver.find_element("id", "at").text == "step 4"
+        driver.find_element("id", "step").send_keys("\ue012")  # Left.
+        assert driver.find_element("id", "at").text == "step 2"
+        wait(driver, "grid.complete && grid.src.endsWith('step-000002.png')")
+        # Two curves, raw and smooth, for each loss; fewer when one is switched off.
+        chart = driver.find_element("css selector", ".chart")
+        assert len(chart.find_elements("css selector", "path")) == 8
+        chart.find_element("css selector", ".legend button").click()
+        assert len(chart.find_elements("css selector", "path")) == 6
+        chart.find_element("css selector", "svg").send_keys("\ue014")  # Right: the first step's values.
+        tip = chart.find_element("css selector", ".tip").text
+        value = read_records(tiny_run / "metrics.jsonl")[0]["loss/disc_b"]
+        assert "step 1" in tip
+        assert f"({value:.3g})" in tip
+        assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)"
+        look(driver, 390, 800, dark=False)
+        assert driver.execute_script("return document.documentElement.scrollWidth") == 390
+        assert complaints(driver) == []
