@@ -16,7 +16,7 @@ LAYERS = [
     {"run_directory", "interruption", "images", "layers", "losses", "image_pool", "schedules", "pytorch_weights",
      "torch_files"},
     {"data/__init__", "data/image_list", "data/files", "data/sources", "data/tfds_source", "data/pipeline",
-     "data/catalog", "data/cityscapes", "data/preview",
+     "data/catalog", "data/download", "data/cityscapes", "data/preview",
      "metrics/__init__", "metrics/paired",
      "models/__init__", "models/generators", "models/discriminators", "tiling", "image_files", "video", "tflite"},
     {"training"},

@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 
+from cyclegan_tf.data.download import download
 from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.data.sources import ImageDataset
 from cyclegan_tf.errors import UserError
@@ -17,7 +18,7 @@ def open_tfds(name, data_dir=""):
     """The TFDS set cycle_gan/`name`, downloaded and prepared first where that has not been done.
 
     Prepared once into `data_dir` (or TFDS's default folder). An archive `name`.zip in `data_dir` takes the place of the
-    download; TFDS checks its checksum.
+    download, which goes on where an earlier one was interrupted; TFDS checks the checksum of either.
 
     Raises:
       UserError: it is not prepared, there is no archive, and the download cannot be had; or the archive is not the one
@@ -45,24 +46,29 @@ def _image_bytes(source, index):
 
 def _prepare(tfds, builder, name, data_dir):
     url = next(url for url in builder.url_infos if url.endswith(f"/{name}.zip"))
-    archives = [os.path.join(data_dir or ".", f"{name}.zip")]
-    if not data_dir:
-        archives.append(os.path.expanduser(f"~/tensorflow_datasets/downloads/manual/{name}.zip"))
+    downloads = data_dir or os.path.expanduser("~/tensorflow_datasets/downloads/manual")
+    archives = [os.path.join(folder, f"{name}.zip") for folder in (data_dir or ".", downloads)]
     archive = next((path for path in archives if os.path.isfile(path)), None)
-    if archive is None:
+    downloaded = archive is None
+    if downloaded:
         reason = _unreachable(url)
         if reason:
             raise UserError(
                 f"cannot download {url}: {reason}. Three ways on: put {name}.zip into a folder and give it as "
                 "--data_dir, train on your own folder with --dataset=FOLDER, or use --dataset=demo"
             )
-    manual_dir = os.path.dirname(os.path.abspath(archive)) if archive else None
+        archive = archives[-1]
+        download(url, archive)
+    manual_dir = os.path.dirname(os.path.abspath(archive))
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
     except NonMatchingChecksumError as error:
-        raise UserError(f"{archive or url} is not the archive that TFDS knows: {error}") from error
+        if downloaded:
+            os.remove(archive)
+        what = f"what {url} gives" if downloaded else archive
+        raise UserError(f"{what} is not the archive that TFDS knows: {error}") from error
     except tfds.download.DownloadError as error:
         raise UserError(f"download of {url} failed: {error}; start again to retry, or use --dataset=demo") from error
 
