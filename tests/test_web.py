@@ -164,6 +164,6 @@ def test_the_runtime_may_be_given(tiny_run, tmp_path, page):
 def test_without_npm_the_ways_on_are_named(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(UserError, match="needs npm to get onnxruntime-web.* give it as --runtime_dir"):
+    with pytest.raises(UserError, match=r"needs npm to get onnxruntime-web.* give it as --runtime_dir"):
         formats.export(str(tiny_run), "web", str(tmp_path / "page"))
     assert not (tmp_path / "page").exists()
