@@ -130,7 +130,8 @@ class Config:
         minimum=0,
     )
     init_from: str = _option(
-        "", "run directory or SavedModel whose networks a new run starts from; optimizers and pools start fresh"
+        "", "run directory, SavedModel or .pth file (or folder of them) whose networks a new run starts from; "
+        "optimizers and pools start fresh"
     )
     on_nonfinite: str = _option(
         "stop", "when a loss is NaN or infinite: stop, or rollback: return to the newest checkpoint and go on with the "

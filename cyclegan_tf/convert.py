@@ -13,7 +13,6 @@ in which networks that were not given are fresh, and SavedModels of the generato
 import dataclasses
 import logging
 import os
-import re
 
 from absl import flags
 
@@ -23,8 +22,6 @@ from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
 
-_PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
-_NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
 _PIX2PIX_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
 _ARCHITECTURE = (
     "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout"
@@ -45,7 +42,7 @@ def from_pytorch(paths, output, network=None, **overrides):
     Raises:
       UserError: a file that cannot be used, files that belong to different runs, or an `output` that is in use.
     """
-    files = _named_files(paths, network)
+    files = torch_files.of_networks(paths, network)
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
     config = _config(files, state_dicts, overrides)
@@ -54,7 +51,7 @@ def from_pytorch(paths, output, network=None, **overrides):
         for name, state_dict in state_dicts.items()
     }
     _write_run(config, arrays, output)
-    fresh = sorted(set(_NETWORKS.values()) - set(arrays))
+    fresh = sorted(set(torch_files.NETWORKS.values()) - set(arrays))
     log.info("wrote %s: %s%s", output, ", ".join(sorted(arrays)), f"; fresh: {', '.join(fresh)}" if fresh else "")
 
 
@@ -74,7 +71,9 @@ def to_pytorch(workdir, output):
     found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")
-    networks = _PIX2PIX_NETWORKS if config.model == "pix2pix" else {k: v for k, v in _NETWORKS.items() if k != "G"}
+    networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
+    if config.model == "pix2pix":
+        networks = _PIX2PIX_NETWORKS
     files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items()}
     for path in files:
         if os.path.exists(path):
@@ -88,31 +87,6 @@ def to_pytorch(workdir, output):
     for path, state_dict in state_dicts.items():
         torch_files.write(path, state_dict)
     log.info("wrote %s", ", ".join(files))
-
-
-def _named_files(paths, network):
-    """{gen_ab, gen_ba, disc_a or disc_b: path} of the files to read."""
-    if len(paths) == 1 and os.path.isdir(paths[0]):
-        names = [f"latest_net_{net}.pth" for net in _NETWORKS]
-        found = [path for name in names if os.path.exists(path := os.path.join(paths[0], name))]
-        if not found:
-            raise UserError(f"--from_pytorch={paths[0]} holds none of {', '.join(names)}")
-        paths = found
-    if network:
-        if len(paths) != 1:
-            raise UserError(f"--network={network} is for a single file, and there are {len(paths)}")
-        return {network: paths[0]}
-    files = {}
-    for path in paths:
-        match = _PTH_NAME.fullmatch(os.path.basename(path))
-        if not match:
-            raise UserError(f"which network is {path}? Its name ends in none of {', '.join(_NETWORKS)} (.pth): "
-                            "say it with --network=gen_ab (A to B), gen_ba, disc_a or disc_b")
-        name = _NETWORKS[match[1]]
-        if name in files:
-            raise UserError(f"{files[name]} and {path} are both {name}; give one of them")
-        files[name] = path
-    return files
 
 
 def _require_unused(output):
@@ -217,7 +191,7 @@ def _define_flags():
     fields = {field.name: field for field in dataclasses.fields(Config)}
     flags.DEFINE_list("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
     flags.DEFINE_string("output", None, "run directory that --from_pytorch writes")
-    networks = sorted(set(_NETWORKS.values()))
+    networks = sorted(set(torch_files.NETWORKS.values()))
     flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell")
     padding = fields["padding"].metadata
     flags.DEFINE_enum("padding", None, padding["choices"], f"{padding['help']}: replicate looks like reflect in a file")

@@ -20,6 +20,7 @@ import os
 from absl import flags
 
 from cyclegan_tf import command_line
+from cyclegan_tf.config import TFDS_NAMES
 from cyclegan_tf.errors import UserError
 
 
@@ -32,11 +33,10 @@ def _list(given):
 
 
 def _prepare(given, name):
-    from cyclegan_tf.config import TFDS_NAMES
-    from cyclegan_tf.data import sources
-
     if name not in TFDS_NAMES:
         raise UserError(f"prepare {name}: not one of {', '.join(TFDS_NAMES)}")
+    from cyclegan_tf.data import sources  # Imports TensorFlow, which --help can do without.
+
     dataset = sources.open_source(name, given.data_dir)
     counts = ", ".join(f"{len(part)} in {part.where.split()[-1]}" for part in vars(dataset).values())
     print(f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
@@ -63,11 +63,11 @@ def _inspect(given, path):
 
 
 def _prepare_cityscapes(given):
-    from cyclegan_tf.data import cityscapes
-
     for name in ("left_img", "gt_fine", "output"):
         if not given[name].value:
             raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
+    from cyclegan_tf.data import cityscapes
+
     counts = cityscapes.prepare(given.left_img, given.gt_fine, given.output)
     print(f"{counts['train']} training and {counts['test']} test pairs. Train with: python -m cyclegan_tf.train "
           f"--dataset={given.output}")

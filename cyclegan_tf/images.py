@@ -31,9 +31,14 @@ def to_float(image):
     """Any kind of image, array or tensor, -> the same in float32 -1 .. 1: k / 127.5 - 1 or k / 32767.5 - 1."""
     if image.dtype in (np.float32, tf.float32):
         return image
-    half = np.float32(_WHITE[_numpy_dtype(image)] / 2)
-    as_float = image.astype(np.float32) if isinstance(image, np.ndarray) else tf.cast(image, tf.float32)
-    return as_float / half - np.float32(1)
+    half = np.float32(_WHITE[np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)] / 2)
+    if not isinstance(image, np.ndarray):
+        return tf.cast(image, tf.float32) / half - 1.0
+    # In place, and in the order of the pixels in the result: the data pipeline spends its time here.
+    floats = image.astype(np.float32, order="C")
+    floats /= half
+    floats -= np.float32(1)
+    return floats
 
 
 def from_float(image, dtype):
@@ -56,11 +61,7 @@ def to_uint8(image):
     return from_float(tf.convert_to_tensor(image), tf.uint8)
 
 
-def _numpy_dtype(image):
-    return np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)
-
-
-def decode(data, channels=3):
+def decode(data, channels=3, target_size=None):
     """The first frame of an encoded image, upright (EXIF orientation applied), as an array (H, W, channels).
 
     Transparency is put on white. A gray image is repeated for 3 channels; of a color image 1 channel takes the
@@ -70,6 +71,7 @@ def decode(data, channels=3):
       data: bytes of a BMP, GIF, JPEG, PNG, TIFF or WebP file, whatever its name, or of a .npy file: (H, W) or
         (H, W, channels), of uint8, uint16, or floats in [-1, 1] (NaN passes).
       channels: 1 or 3; any other number is read from .npy files only.
+      target_size: function of (height, width) to the (height, width) that the image is to have; see `resize`.
 
     Returns:
       uint8; uint16 for 16-bit PNG, TIFF and .npy files; float32 for floats.
@@ -79,11 +81,13 @@ def decode(data, channels=3):
     """
     try:
         if data[:6] == b"\x93NUMPY":
-            return _decode_array(np.load(io.BytesIO(data), allow_pickle=False), channels)
-        if channels not in (1, 3):
+            pixels = _decode_array(np.load(io.BytesIO(data), allow_pickle=False), channels)
+        elif channels not in (1, 3):
             raise ValueError(f"images of {channels} channels are read from .npy files only")
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return _decode_pillow(image, data, channels)
+        else:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                pixels = _decode_pillow(image, data, channels, target_size)
+        return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
     # Pillow's decoders raise many kinds (OSError, SyntaxError, struct.error, DecompressionBombError ...).
     except Exception as error:
         # Pillow names the BytesIO's address, which tells the user nothing.
@@ -106,7 +110,7 @@ def _checked_float(array):
     return array.astype(np.float32)
 
 
-def _decode_pillow(image, data, channels):
+def _decode_pillow(image, data, channels, target_size):
     colors = image.mode in ("RGB", "RGBA")
     if image.format == "TIFF" and colors and 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
         return upright(_with_channels(_read_tiff(image, data), channels), image.tag_v2.get(_ORIENTATION))
@@ -122,6 +126,9 @@ def _decode_pillow(image, data, channels):
         if channels == 3 or image.mode != "L":
             image = image if image.mode == "RGB" else image.convert("RGB")
             image = image if channels == 3 else image.convert("L")
+        if target_size and orientation in (None, 1):
+            # Here it costs no copies to NumPy and back.
+            image = _resize_pillow(image, *target_size(image.height, image.width))
         pixels = np.asarray(image).reshape(image.height, image.width, channels)
     return upright(pixels, orientation)
 
@@ -197,19 +204,25 @@ def resize(image, height, width):
     """
     if image.shape[:2] == (height, width):
         return image
-    if height * width > _MOST_PIXELS:
-        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels would have to become {width} x {height}")
     if image.dtype == np.uint8 and image.shape[-1] == 3:
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        return np.asarray(_resize_pillow(Image.fromarray(image), height, width))
     mode = np.uint8 if image.dtype == np.uint8 else np.float32
     # One by one: Pillow takes 2 and 4 channels for colors and alpha.
     resized = np.stack([
-        np.asarray(Image.fromarray(channel.astype(mode)).resize((width, height), Image.Resampling.BICUBIC))
+        np.asarray(_resize_pillow(Image.fromarray(channel.astype(mode)), height, width))
         for channel in np.moveaxis(image, -1, 0)
     ], axis=-1)
     if image.dtype == np.uint16:
         return np.rint(np.clip(resized, 0, 65535)).astype(np.uint16)
     return resized if image.dtype == np.uint8 else np.clip(resized, -1, 1)
+
+
+def _resize_pillow(image, height, width):
+    if (image.height, image.width) == (height, width):
+        return image
+    if height * width > _MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels would have to become {width} x {height}")
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def to_rgb(image):

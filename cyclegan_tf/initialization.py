@@ -1,11 +1,12 @@
 """Starting weights for a new run: another run's, an export's, or the authors' .pth files."""
 
+import glob
 import logging
 import os
 
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, models
+from cyclegan_tf import checkpoints, models, pytorch_weights, torch_files
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -18,15 +19,16 @@ def initialize(model, source):
 
     Args:
       model: CycleGAN or Pix2Pix.
-      source: a run directory (all networks of its newest checkpoint, not the averages), or a SavedModel folder a2b or
-        b2a, or one that holds both.
+      source: a run directory (all networks of its newest checkpoint, not the averages); a SavedModel folder a2b or
+        b2a, or one that holds both; a .pth file of the authors' code, or the folder of an experiment.
 
     Raises:
       UserError: `source` is none of these, or a network of it differs from the model's.
     """
-    found = _from_run(source) or _from_saved_models(source)
+    found = _from_run(source) or _from_saved_models(source) or _from_pytorch(source)
     if not found:
-        raise UserError(f"--init_from={source} is neither a run directory with a checkpoint nor a SavedModel")
+        raise UserError(f"--init_from={source} holds no networks: give a run directory with a checkpoint, a SavedModel "
+                        "or a .pth file")
     for name, (weights, where) in found.items():
         if name in model.networks:
             checkpoints.assign(models.named_weights(model.networks[name]), weights, where)
@@ -64,4 +66,18 @@ def _from_saved_models(source):
             raise UserError(f"--init_from={source}: {folder} is no SavedModel of this package's ({error})") from error
         weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in variables}
         found[_EXPORTS[os.path.basename(folder)]] = weights, folder
+    return found
+
+
+def _from_pytorch(source):
+    """The same of .pth files: one whose name tells its network, or those in a folder."""
+    if not source.endswith(".pth") and not glob.glob(os.path.join(glob.escape(source), "latest_net_*.pth")):
+        return {}
+    found = {}
+    for name, path in torch_files.of_networks([source]).items():
+        state_dict = torch_files.read(path)
+        try:
+            found[name] = pytorch_weights.to_keras(state_dict, pytorch_weights.infer_architecture(state_dict)), path
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     return found

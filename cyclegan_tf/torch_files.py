@@ -13,6 +13,42 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 
+_PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
+NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
+
+
+def of_networks(paths, network=None):
+    """Which network is in which file, by the names that the authors' code gives: {gen_ab, disc_b ...: path}.
+
+    Args:
+      paths: files, or one folder, of which latest_net_{G_A,G_B,D_A,D_B,G}.pth are taken.
+      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not say it.
+
+    Raises:
+      UserError: a name that says nothing, or two files of one network.
+    """
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        names = [f"latest_net_{net}.pth" for net in NETWORKS]
+        found = [path for name in names if os.path.exists(path := os.path.join(paths[0], name))]
+        if not found:
+            raise UserError(f"{paths[0]} holds none of {', '.join(names)}")
+        paths = found
+    if network:
+        if len(paths) != 1:
+            raise UserError(f"--network={network} is for a single file, and there are {len(paths)}")
+        return {network: paths[0]}
+    files = {}
+    for path in paths:
+        match = _PTH_NAME.fullmatch(os.path.basename(path))
+        if not match:
+            raise UserError(f"which network is {path}? Its name ends in none of {', '.join(NETWORKS)} (.pth): "
+                            "say it with --network=gen_ab (A to B), gen_ba, disc_a or disc_b")
+        name = NETWORKS[match[1]]
+        if name in files:
+            raise UserError(f"{files[name]} and {path} are both {name}; give one of them")
+        files[name] = path
+    return files
+
 
 def read(path):
     """The state_dict in a file, as {key: NumPy array}; floating-point tensors of any precision become float32.

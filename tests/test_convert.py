@@ -262,7 +262,7 @@ def test_files_that_do_not_belong_together_are_an_error(torch, tmp_path, net, na
     (["zebra.pth"], None, r"which network is .*zebra\.pth\? .*say it with --network=gen_ab \(A to B\), gen_ba, disc_a"),
     (["G_A.pth", "net_G.pth"], None, r"G_A\.pth and .*net_G\.pth are both gen_ab; give one of them$"),
     (["G_A.pth", "G_B.pth"], "gen_ab", "--network=gen_ab is for a single file, and there are 2$"),
-    (["."], None, r"--from_pytorch=.* holds none of latest_net_G_A\.pth, latest_net_G_B\.pth, "),
+    (["."], None, r" holds none of latest_net_G_A\.pth, latest_net_G_B\.pth, "),
 ])
 def test_files_whose_network_is_not_clear_are_an_error(tmp_path, paths, network, message):
     with pytest.raises(UserError, match=message):

@@ -2,11 +2,12 @@
 
 import logging
 
+import golden
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, initialization
+from cyclegan_tf import checkpoints, initialization, torch_files
 from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
@@ -48,9 +49,27 @@ def test_a_new_run_starts_from_saved_models(tiny_run, folder, names, caplog):
             assert name in caplog.text.split("fresh:")[1]
 
 
+@pytest.mark.parametrize(("given", "names"), [("", {"gen_ab", "disc_b"}), ("latest_net_D_A.pth", {"disc_b"})])
+def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
+    pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
+    cases = {"G_A": "generators/resnet_n2_instance_reflect.npz", "D_A": "discriminators/nlayer_n2_instance.npz"}
+    for net, case in cases.items():
+        torch_files.write(tmp_path / f"latest_net_{net}.pth", golden.state_dict(case))
+    model = CycleGAN(Config(ngf=8, n_blocks=2, ndf=8, n_layers=2))
+    fresh = {name: network.get_weights() for name, network in model.networks.items()}
+    initialization.initialize(model, str(tmp_path / given))
+    # The authors' D_A judges what G_A makes: images of B.
+    for name, case in (("gen_ab", cases["G_A"]), ("disc_b", cases["D_A"])):
+        if name in names:
+            recorded = golden.Golden(case)
+            recorded.assert_close(golden.nchw(model.networks[name](recorded.images("x0")).numpy()), "y0")
+    for name in set(model.networks) - names:
+        assert all(map(np.array_equal, model.networks[name].get_weights(), fresh[name])), name
+
+
 def test_what_cannot_be_started_from_is_named(tiny_run, tmp_path):
     model = CycleGAN(CONFIG)
-    with pytest.raises(UserError, match="is neither a run directory with a checkpoint nor a SavedModel"):
+    with pytest.raises(UserError, match="none holds no networks: give a run directory"):
         initialization.initialize(model, str(tmp_path / "none"))
     (tmp_path / "a2b").mkdir()
     (tmp_path / "a2b" / "saved_model.pb").write_bytes(b"")

@@ -1,8 +1,11 @@
 import collections
 import hashlib
+import io
+import tracemalloc
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +141,19 @@ def test_a_bad_image_is_named_and_the_next_one_takes_its_place(tmp_path, make_im
     assert (loader_a(1)[0] == loader_a(2)[0]).all()
 
 
+def test_the_first_bad_image_stops_if_asked_to(tmp_path, make_images):
+    for split in ("trainA", "trainB"):
+        make_images(tmp_path / split, 2)
+    (tmp_path / "trainA" / "001.png").write_bytes(b"")
+    config = config_with(dataset=str(tmp_path), on_bad_image="error")
+    stream, (loader_a, _) = pipeline.batches(sources.open_dataset(config), config, 0, 4)
+    with pytest.raises(tf.errors.OpError):
+        list(stream)
+    # What the trainer raises in place of TensorFlow's error.
+    assert isinstance(loader_a.error, UserError)
+    assert str(loader_a.error).startswith(f"{tmp_path}/trainA/001.png: cannot identify image file; mend or remove it")
+
+
 def test_a_domain_without_a_good_image_is_an_error(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     for file in (tmp_path / "trainA").iterdir():
@@ -156,3 +172,75 @@ def test_cache_keeps_decoded_images(cache, reads):
     for _ in range(3):
         loader(0)
     assert len(calls) == reads
+
+
+# Computed by hand from the authors' get_transform: (height, width) -> (height, width) with load_size 40, crop_size 32.
+@pytest.mark.parametrize(("preprocess", "size", "expected"), [
+    ("resize_and_crop", (10, 99), (40, 40)),
+    ("scale_width_and_crop", (100, 80), (50, 40)),
+    ("scale_width_and_crop", (33, 80), (32, 40)),  # 16 would be too flat to crop.
+    ("scale_width_and_crop", (50, 60), (33, 40)),  # 33.3, cut off.
+    ("scale_shortside_and_crop", (100, 80), (50, 40)),
+    ("scale_shortside_and_crop", (20, 50), (40, 100)),
+    ("scale_width", (100, 80), (48, 40)),  # 50 is 12.5 times 4, and Python rounds halves to even.
+    ("scale_width", (46, 80), (32, 40)),
+    ("scale_shortside", (20, 53), (40, 104)),
+    ("none", (21, 35), (20, 36)),
+    ("none", (1, 1), (8, 8)),
+])
+def test_sizes_are_the_authors(preprocess, size, expected):
+    options = {} if preprocess.endswith("crop") else {"pool_size": 0}
+    assert pipeline.train_size(Config(preprocess=preprocess, load_size=40, crop_size=32, **options))(*size) == expected
+
+
+def test_size_multiples_are_the_generators():
+    config = Config(preprocess="none", pool_size=0, generator="unet", n_downs=5)
+    assert pipeline.train_size(config)(21, 70) == (32, 64)
+    dataset = dataset_of(1, 1)
+    with pytest.raises(UserError, match=r"--crop_size=100 must be a multiple of 32 for this generator; 96 is the near"):
+        pipeline.batches(dataset, Config(crop_size=100, generator="unet", n_downs=5), 0, 1)
+
+
+def test_an_image_too_flat_to_enlarge_is_bad_and_takes_no_memory():
+    pixels = [np.zeros((height, 9000, 3), np.uint8) for height in (1, 90)]
+    flat = ImageList("memory", ["flat", "good"], lambda index: images.encode_png(pixels[index]))
+    loader = pipeline.Loader([flat], pipeline.train_size(Config(preprocess="crop")))
+    assert loader(0)[0].shape == (256, 25600, 3)
+    assert flat.bad.reasons == {"memory/flat": "9000 x 1 pixels would have to become 2304000 x 256"}
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_depth_survives_the_pipeline(dtype):
+    values = np.random.default_rng(0).uniform(-1, 1, (6, 6, 2)).astype(np.float32)
+    buffer = io.BytesIO()
+    np.save(buffer, images.from_float(values, dtype))
+    domain = ImageList("memory", ["0"], lambda index: buffer.getvalue(), channels=2)
+    dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
+    config = Config(preprocess="crop", crop_size=4, flip=False, input_channels=2, output_channels=2)
+    (a, _), *_ = pipeline.batches(dataset, config, 0, 1)[0].as_numpy_iterator()
+    windows = np.lib.stride_tricks.sliding_window_view(values, (4, 4), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
+    # Half a level of 65536; one of 256 would be off by up to 0.004.
+    assert np.abs(windows - a[0]).max((2, 3, 4)).min() < 2e-5
+
+
+def test_auto_cache_keeps_all_or_nothing(monkeypatch):
+    monkeypatch.setattr(pipeline, "_CACHE_BYTES", 3 * 48)
+    for count, kept in ((3, 3), (4, 0)):
+        loader = pipeline.Loader([constant_images(count)], pipeline.train_size(config_with()), "auto")
+        for index in range(count):
+            loader(index)
+        assert len(loader._cached) == kept
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, make_images):
+    # What a name costs: a str of 12 characters and its place in a list. 200,000 of them: 20 MB.
+    make_images(tmp_path / "one", 1)
+    (tmp_path / "many").mkdir()
+    for index in range(5000):
+        (tmp_path / "many" / f"{index:07d}.png").symlink_to(tmp_path / "one" / "000.png")
+    tracemalloc.start()
+    found = files.list_folder(tmp_path / "many")
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 5000
+    assert size < 5000 * 100

@@ -61,3 +61,26 @@ def test_what_is_neither_a_set_nor_a_folder_is_named(tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK nothing")
     with pytest.raises(UserError, match=r"broken\.zip is neither a folder nor a readable \.zip"):
         sources.open_dataset(Config(dataset=str(tmp_path / "broken.zip")))
+
+
+def test_direction_swaps_the_domains_and_channels_follow_the_networks(folder):
+    options = {"dataset": str(folder), "input_channels": 1, "lambda_identity": 0.0}
+    forth, back = (sources.open_dataset(Config(direction=way, **options)) for way in ("a2b", "b2a"))
+    assert (len(forth.train_a), len(forth.train_b)) == (3, 5)
+    assert (len(back.train_a), len(back.train_b)) == (5, 3)
+    assert back.test_a.where.endswith("testB")
+    assert [domain.channels for domain in (back.train_a, back.train_b, back.test_a, back.test_b)] == [1, 3, 1, 3]
+    assert back.train_a.load(0).shape == (24, 24, 1)
+
+
+def test_max_dataset_size_takes_the_first_names(folder):
+    small = sources.open_dataset(Config(dataset=str(folder), max_dataset_size=2))
+    assert [list(part.names) for part in (small.train_a, small.train_b)] == [["000.png", "001.png"]] * 2
+    assert len(sources.open_dataset(Config(dataset=str(folder), max_dataset_size=4)).train_a) == 3
+
+
+def test_all_lists_of_a_set_share_one_register_of_bad_images(folder):
+    (folder / "testB" / "001.png").write_bytes(b"")
+    dataset = sources.open_dataset(Config(dataset=str(folder)))
+    assert dataset.test_b.load(1) is None
+    assert list(dataset.bad.reasons) == [f"{folder}/testB/001.png"]

@@ -136,6 +136,26 @@ def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
         trainer.train(config, str(tmp_path / "other"))
 
 
+def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
+    data = tmp_path / "set"
+    for domain in ("trainA", "trainB"):
+        (data / domain).mkdir(parents=True)
+        for index in range(2):
+            image = np.random.default_rng(index).uniform(-1, 1, (40, 40, 3)).astype(np.float32)
+            if (domain, index) == ("trainB", 1):
+                image[3, 4, 1] = np.nan
+            np.save(data / domain / f"{index}.npy", image)
+    config = Config.preset("tiny", dataset=str(data), preprocess="crop", crop_size=40, checkpoint_every=1)
+    with pytest.raises(UserError, match=r"step [12]: .*loss/cycle_b.* not finite") as caught:
+        trainer.train(config, str(tmp_path / "run"))
+    step = int(str(caught.value).split(":")[0].removeprefix("step "))
+    batch = np.load(tmp_path / "run" / f"not-finite-step-{step:06d}.npz")
+    assert np.isfinite(batch["a"]).all()
+    assert np.isnan(batch["b"]).sum() == 1
+    # B is passed through in two steps: if the first one was good its checkpoint is there.
+    assert [saved for saved, _ in checkpoints.found(str(tmp_path / "run" / "checkpoints"))] == [1][: step - 1]
+
+
 def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
     from cyclegan_tf.summaries import Reporter
 

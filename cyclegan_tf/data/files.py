@@ -25,10 +25,13 @@ def _is_hidden(name):
     return name.startswith((".", "__MACOSX"))
 
 
+def _has_suffix(name):
+    return name.lower().endswith(images.SUFFIXES)
+
+
 def _is_image(name, read_head):
     """Whether a file is an image: by a known suffix, else by its first bytes, which `read_head()` gives."""
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix in images.SUFFIXES or (suffix not in _FOREIGN and _starts_as_image(read_head()))
+    return _has_suffix(name) or (not name.lower().endswith(_FOREIGN) and _starts_as_image(read_head()))
 
 
 def list_folder(folder):
@@ -68,7 +71,10 @@ def _collect(root, inside, above, names):
             for entry in entries:
                 if _is_hidden(entry.name):
                     continue
-                if entry.is_dir():
+                # Without a look at what a link leads to: that takes most of the time, and a million may be links.
+                if _has_suffix(entry.name) and not entry.is_dir(follow_symlinks=False):
+                    names.append(inside + entry.name)
+                elif entry.is_dir():
                     status = entry.stat()
                     here = (status.st_dev, status.st_ino)
                     if here in above:

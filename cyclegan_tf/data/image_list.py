@@ -86,23 +86,26 @@ class ImageList:
         """Where image `index` is, for people."""
         return f"{self.where}/{self.names[index]}"
 
-    def decode(self, index):
+    def decode(self, index, target_size=None):
         """Image `index` as an array (H, W, channels) of one of the kinds of `images`.
+
+        Args:
+          target_size: function of (height, width) to the (height, width) that the image is resized to, if given.
 
         Raises:
           ValueError, OSError: it cannot be decoded or read; with the reason.
         """
-        image = images.decode(self.read(index), self.channels)
-        middle = image.shape[1] // 2
-        if self.half and not middle:
+        if not self.half:
+            return images.decode(self.read(index), self.channels, target_size)
+        both = images.decode(self.read(index), self.channels)
+        middle = both.shape[1] // 2
+        if not middle:
             raise ValueError("too narrow to hold two images side by side")
-        return {"": image, "left": image[:, :middle], "right": image[:, middle : 2 * middle]}[self.half]
+        image = both[:, :middle] if self.half == "left" else both[:, middle : 2 * middle]
+        return images.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
-    def load(self, index, target_size=lambda height, width: (height, width)):
-        """As `decode`, resized; None for an image that cannot be used, which is entered into `bad`.
-
-        Args:
-          target_size: function of (height, width) to the (height, width) that the image is resized to.
+    def load(self, index, target_size=None):
+        """As `decode`, but None for an image that cannot be used, which is entered into `bad`.
 
         Raises:
           UserError: if `bad` is to stop at the first.
@@ -111,8 +114,7 @@ class ImageList:
         if path in self.bad:
             return None
         try:
-            image = self.decode(index)
-            return images.resize(image, *target_size(*image.shape[:2]))
+            return self.decode(index, target_size)
         except (ValueError, OSError) as error:
             # Of an OSError the name of the error is enough: the path is said already.
             self.bad.add(path, getattr(error, "strerror", None) or str(error) or type(error).__name__)

@@ -1,0 +1,134 @@
+"""The datasets command, as a user runs it."""
+
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import run_python
+from PIL import Image
+
+from cyclegan_tf import config as config_lib
+from cyclegan_tf.data import catalog, cityscapes, preview, sources
+from cyclegan_tf.errors import UserError
+
+
+def run(*arguments, **options):
+    return run_python("-m", "cyclegan_tf.datasets", *arguments, **options)
+
+
+def test_help_and_list_are_quick_and_name_everything():
+    start = time.monotonic()
+    text, listed = run("--help").stdout, run("list").stdout
+    seconds = time.monotonic() - start
+    for command in ("list", "prepare NAME", "inspect PATH", "prepare-cityscapes", "--left_img", "--data_dir"):
+        assert command in text
+    for name in ("demo", "cityscapes", *config_lib.TFDS_NAMES):
+        assert name in listed
+    assert seconds < 4
+
+
+def test_catalog_has_every_known_name():
+    assert {entry.name for entry in catalog.CATALOG} == {"demo", "cityscapes", *config_lib.TFDS_NAMES}
+    demo = vars(sources.open_source("demo")).values()
+    assert next(entry.counts for entry in catalog.CATALOG if entry.name == "demo") == tuple(map(len, demo))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "error: no command; give one of: list, prepare, inspect, prepare-cityscapes"),
+    (["inspet"], "error: unknown command 'inspet'"),
+    (["inspect"], "error: usage: inspect PATH"),
+    (["prepare", "cityscapes"], "error: prepare cityscapes: not one of apple2orange"),
+    (["prepare-cityscapes", "--left_img=x.zip"], "error: prepare-cityscapes needs --left_img, --gt_fine and --output"),
+    (["inspect", "/no/such"], "error: --dataset=/no/such: no such folder or .zip"),
+])
+def test_mistakes_are_one_line_and_status_2(arguments, message):
+    child = run(*arguments)
+    assert child.returncode == 2
+    assert child.stderr.strip().splitlines()[-1].startswith(message)
+    assert "Traceback" not in child.stderr
+
+
+def test_inspect_counts_and_shows_what_is_there(tmp_path):
+    for name, color, size in (("trainA/0.jpg", "red", (300, 200)), ("trainA/1.jpg", "red", (64, 32)),
+                              ("trainB/0.png", "blue", (40, 40))):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, color).save(tmp_path / "set" / name)
+    np.save(tmp_path / "set" / "trainB" / "x.npy", np.zeros((9, 8, 5), np.float32))
+    (tmp_path / "set" / "trainB" / "page.jpg").write_text("<html>")
+    child = run("inspect", tmp_path / "set", f"--output={tmp_path}/grid.png")
+    assert child.returncode == 1, child.stderr
+    for line in (
+        "trainA: 2 images", "  kinds: 2 JPEG RGB", "  sizes: 1 300 x 200, 1 64 x 32", "trainB: 3 images",
+        "  kinds: 1 NPY float32 x 5, 1 PNG RGB", "bad files: 1",
+        f"  {tmp_path}/set/trainB/page.jpg: cannot identify image file", f"preview: {tmp_path}/grid.png",
+    ):
+        assert line in child.stdout.splitlines()
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    # The first cell is the first image, its longer side 128 pixels.
+    assert np.abs(grid[22 + 40, 2 + 60].astype(int) - [254, 0, 0]).max() <= 1
+    assert grid[22 + 20, 134 + 20].tolist() == [0, 0, 255]
+
+
+def test_inspect_takes_any_folder_of_images(tmp_path):
+    Image.new("L", (5, 4)).save(tmp_path / "a.png")
+    parts, bad = sources.open_parts(str(tmp_path))
+    (summary,) = preview.inspect(parts).values()
+    assert (summary.count, dict(summary.sizes), dict(summary.kinds)) == (1, {(5, 4): 1}, {"PNG L": 1})
+    assert not bad
+    (tmp_path / "a.png").rename(tmp_path / "a.txt")
+    with pytest.raises(UserError, match="no images in"):
+        sources.open_parts(str(tmp_path))
+
+
+@pytest.fixture
+def archives(tmp_path):
+    """The two official archives in small: two scenes for training, one for validation, one without labels."""
+    left, labels = tmp_path / "leftImg8bit_trainvaltest.zip", tmp_path / "gtFine_trainvaltest.zip"
+    ramp = np.broadcast_to(np.linspace(0, 255, 512).astype(np.uint8)[:, np.newaxis], (256, 512, 3))
+    with zipfile.ZipFile(left, "w") as photos, zipfile.ZipFile(labels, "w") as colors:
+        for phase, city, number in (("train", "aachen", 1), ("train", "bochum", 2), ("val", "lindau", 3)):
+            scene = f"{phase}/{city}/{city}_000000_{number:06d}"
+            with photos.open(f"leftImg8bit/{scene}_leftImg8bit.png", "w") as file:
+                Image.fromarray(ramp).save(file, "PNG")
+            for kind in ("color", "labelIds"):
+                with colors.open(f"gtFine/{scene}_gtFine_{kind}.png", "w") as file:
+                    Image.new("RGBA", (512, 256), (0, 80 * number, 70, 255)).save(file, "PNG")
+    return left, labels
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_cityscapes_becomes_pairs(archives, tmp_path, unpacked):
+    given = archives
+    if unpacked:
+        for path in archives:
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(tmp_path / "unpacked")
+        given = (tmp_path / "unpacked" / "leftImg8bit", tmp_path / "unpacked" / "gtFine")
+    child = run(
+        "prepare-cityscapes", f"--left_img={given[0]}", f"--gt_fine={given[1]}", f"--output={tmp_path}/out"
+    )
+    assert child.returncode == 0, child.stderr
+    assert "2 training and 1 test pairs" in child.stdout
+    made = sources.open_folder(tmp_path / "out")
+    assert made.train_a.names == made.train_b.names == ["aachen_000000_000001.jpg", "bochum_000000_000002.jpg"]
+    assert made.test_a.names == made.test_b.names == ["lindau_000000_000003.jpg"]
+    photo, label = made.train_a.decode(1), made.train_b.decode(1)
+    assert photo.shape == label.shape == (256, 256, 3)
+    np.testing.assert_allclose(photo[128, :, 0], np.linspace(0, 255, 256), atol=2)
+    assert np.abs(label.astype(int) - [0, 160, 70]).max() <= 2
+
+
+def test_cityscapes_goes_on_and_names_what_is_missing(archives, tmp_path):
+    left, labels = archives
+    kept = tmp_path / "out" / "trainA" / "aachen_000000_000001.jpg"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"made before")
+    assert cityscapes.prepare(str(left), str(labels), str(tmp_path / "out")) == {"train": 2, "test": 1}
+    assert kept.read_bytes() == b"made before"
+    with pytest.raises(UserError, match=r"no /no/such\.zip; Cityscapes' archives are had from its authors"):
+        cityscapes.prepare("/no/such.zip", str(labels), str(tmp_path / "out"))
+    with zipfile.ZipFile(left, "a") as photos:
+        photos.writestr("leftImg8bit/train/ulm/ulm_000000_000009_leftImg8bit.png", b"")
+    with pytest.raises(UserError, match=r"train/ulm_000000_000009 is only in .*leftImg8bit.*; 1 have no pair"):
+        cityscapes.prepare(str(left), str(labels), str(tmp_path / "out"))

@@ -1,0 +1,289 @@
+"""Every kind of file that a folder may hold: each is decoded right, or named as bad with its reason."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from cyclegan_tf import images
+
+RNG = np.random.default_rng(5)
+HEIGHT, WIDTH = 6, 9
+COLOR = RNG.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+ALPHA = RNG.integers(0, 256, (HEIGHT, WIDTH, 1)).astype(np.uint8)
+GRAY = RNG.integers(0, 256, (HEIGHT, WIDTH)).astype(np.uint8)
+DEEP = RNG.integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(np.uint16)
+DEEP_ALPHA = RNG.integers(0, 65536, (HEIGHT, WIDTH, 1)).astype(np.uint16)
+NOISE = RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+FLOATS = RNG.uniform(-1, 1, (HEIGHT, WIDTH, 5)).astype(np.float32)
+
+
+def saved(image, kind, **options):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(pixels, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png16(color_type, pixels, *chunks):
+    """A 16-bit PNG, written by hand after its specification: no library here writes those with colors."""
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, color_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def rgb(data):
+    """What Pillow, asked for RGB, has for the first frame."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def three(gray):
+    return np.repeat(gray[..., np.newaxis], 3, axis=2)
+
+
+def over_white(color, alpha, white):
+    """color over white, in exact arithmetic, rounded."""
+    color, alpha = color.astype(object), alpha.astype(object)
+    return ((2 * (color * alpha + white * (white - alpha)) + white) // (2 * white)).astype(color.flat[0].__class__)
+
+
+PALETTE = Image.fromarray(COLOR).quantize(16)
+CLEAR_PALETTE = PALETTE.copy()
+CLEAR_PALETTE.info["transparency"] = 3
+CLEAR_EXPECTED = np.where((np.asarray(PALETTE) == 3)[..., np.newaxis], 255, np.asarray(PALETTE.convert("RGB")))
+RGBA = np.concatenate([COLOR, ALPHA], axis=2)
+RGBA16 = np.concatenate([DEEP, DEEP_ALPHA], axis=2)
+FRAMES = [Image.fromarray(COLOR).quantize(8), Image.new("P", (WIDTH, HEIGHT))]
+JPEG = saved(COLOR, "JPEG", quality=90)
+CMYK = Image.fromarray(COLOR).convert("CMYK")
+ODD_HEIGHT = RNG.integers(0, 256, (3, 5000, 3)).astype(np.uint8)
+
+# Name -> (bytes, the pixels (H, W, 3) they must give).
+GOOD = {
+    "jpeg": (JPEG, rgb(JPEG)),
+    "jpeg gray": (saved(GRAY, "JPEG", quality=100), three(np.asarray(Image.open(io.BytesIO(saved(GRAY, "JPEG",
+                                                                                            quality=100)))))),
+    "jpeg progressive": (saved(NOISE, "JPEG", progressive=True), rgb(saved(NOISE, "JPEG", progressive=True))),
+    "jpeg cmyk": (saved(CMYK, "JPEG"), rgb(saved(CMYK, "JPEG"))),
+    "jpeg 1 x 1": (saved(COLOR[:1, :1], "JPEG"), rgb(saved(COLOR[:1, :1], "JPEG"))),
+    "jpeg with bytes after its end": (JPEG + b"garbage" * 99, rgb(JPEG)),
+    "png": (saved(COLOR, "PNG"), COLOR),
+    "png 1 x 1": (saved(COLOR[:1, :1], "PNG"), COLOR[:1, :1]),
+    "png 3 x 5000": (saved(ODD_HEIGHT, "PNG"), ODD_HEIGHT),
+    "png gray": (saved(GRAY, "PNG"), three(GRAY)),
+    "png bits": (saved(Image.fromarray(GRAY > 127), "PNG"), three(np.where(GRAY > 127, 255, 0))),
+    "png palette": (saved(PALETTE, "PNG"), np.asarray(PALETTE.convert("RGB"))),
+    "png palette with transparency": (saved(CLEAR_PALETTE, "PNG"), CLEAR_EXPECTED),
+    "png gray and alpha": (saved(Image.fromarray(np.dstack([GRAY, ALPHA])), "PNG"),
+                           over_white(three(GRAY), ALPHA, 255)),
+    "png rgba": (saved(RGBA, "PNG"), over_white(COLOR, ALPHA, 255)),
+    "png color key": (saved(COLOR, "PNG", transparency=tuple(map(int, COLOR[0, 0]))),
+                      np.where((COLOR[0, 0] == COLOR).all(-1, keepdims=True), 255, COLOR)),
+    "png 16-bit gray": (saved(DEEP[..., 0], "PNG"), three(DEEP[..., 0])),
+    "png 16-bit gray key": (png16(0, DEEP[..., :1], chunk(b"tRNS", DEEP[0, 0, :1].astype(">u2").tobytes())),
+                            three(np.where(DEEP[..., 0] == DEEP[0, 0, 0], 65535, DEEP[..., 0]))),
+    "png 16-bit rgb": (png16(2, DEEP), DEEP),
+    "png 16-bit gray and alpha": (png16(4, np.dstack([DEEP[..., 0], DEEP_ALPHA])),
+                                  over_white(three(DEEP[..., 0]), DEEP_ALPHA, 65535)),
+    "png 16-bit rgba": (png16(6, RGBA16), over_white(DEEP, DEEP_ALPHA, 65535)),
+    "bmp": (saved(COLOR, "BMP"), COLOR),
+    "bmp gray": (saved(GRAY, "BMP"), three(GRAY)),
+    "bmp palette": (saved(PALETTE, "BMP"), np.asarray(PALETTE.convert("RGB"))),
+    "gif": (saved(FRAMES[0], "GIF"), np.asarray(FRAMES[0].convert("RGB"))),
+    "gif animated": (saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+                     np.asarray(FRAMES[0].convert("RGB"))),
+    "gif transparent": (saved(CLEAR_PALETTE, "GIF", transparency=3), CLEAR_EXPECTED),
+    "webp lossless": (saved(COLOR, "WEBP", lossless=True), COLOR),
+    "webp": (saved(NOISE, "WEBP"), rgb(saved(NOISE, "WEBP"))),
+    "webp alpha": (saved(RGBA, "WEBP", lossless=True, exact=True), over_white(COLOR, ALPHA, 255)),
+    "webp animated": (saved(Image.fromarray(COLOR), "WEBP", lossless=True, save_all=True,
+                            append_images=[Image.new("RGB", (WIDTH, HEIGHT))]), COLOR),
+    "tiff": (saved(COLOR, "TIFF"), COLOR),
+    "tiff lzw": (saved(COLOR, "TIFF", compression="tiff_lzw"), COLOR),
+    "tiff gray": (saved(GRAY, "TIFF"), three(GRAY)),
+    "tiff bits, fax": (saved(Image.fromarray(GRAY > 127), "TIFF", compression="group4"),
+                       three(np.where(GRAY > 127, 255, 0))),
+    "tiff cmyk": (saved(CMYK, "TIFF"), np.asarray(CMYK.convert("RGB"))),
+    "tiff white is zero": (tiff(GRAY, photometric="miniswhite"), three(255 - GRAY)),
+    "tiff pages": (saved(Image.fromarray(COLOR), "TIFF", save_all=True, append_images=[Image.new("RGB", (3, 3))]),
+                   COLOR),
+    "tiff 16-bit gray": (tiff(DEEP[..., 0]), three(DEEP[..., 0])),
+    "tiff 16-bit gray, big-endian": (tiff(DEEP[..., 0], byteorder=">"), three(DEEP[..., 0])),
+    "tiff 16-bit white is zero": (tiff(DEEP[..., 0], photometric="miniswhite"), three(65535 - DEEP[..., 0])),
+    "tiff 16-bit rgb": (tiff(DEEP, photometric="rgb"), DEEP),
+    "tiff 16-bit rgb, big-endian": (tiff(DEEP, photometric="rgb", byteorder=">"), DEEP),
+    "tiff 16-bit rgb, planes": (tiff(np.moveaxis(DEEP, -1, 0).copy(), photometric="rgb", planarconfig="separate"),
+                                DEEP),
+    "tiff 16-bit rgb, deflated": (tiff(DEEP, photometric="rgb", compression="zlib"), DEEP),
+    "tiff 16-bit rgba": (tiff(RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
+                         over_white(DEEP, DEEP_ALPHA, 65535)),
+    "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
+    "tiff 32-bit integers": (tiff(DEEP[..., 0].astype(np.int32)), three(DEEP[..., 0])),
+    "npy uint8": (npy(COLOR), COLOR),
+    "npy uint16": (npy(DEEP), DEEP),
+    "npy float64": (npy(FLOATS[..., :3].astype(np.float64)), FLOATS[..., :3]),
+    "npy float16": (npy(FLOATS[..., :3].astype(np.float16)), FLOATS[..., :3].astype(np.float16).astype(np.float32)),
+    "npy, Fortran's order": (npy(np.asfortranarray(COLOR)), COLOR),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_file_is_decoded_right(name):
+    data, expected = GOOD[name]
+    pixels = images.decode(data)
+    assert pixels.shape == expected.shape
+    kind = {"f": np.float32}.get(expected.dtype.kind, np.uint16 if expected.max() > 255 else np.uint8)
+    assert pixels.dtype == kind
+    if "alpha" in name or "rgba" in name:
+        # Compositing rounds; Pillow's own by up to one level.
+        np.testing.assert_allclose(pixels.astype(int), expected.astype(int), atol=1)
+    else:
+        np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "PNG16", "TIFF16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "PNG16":
+        data, upright = png16(2, DEEP, chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))), DEEP
+    elif kind == "TIFF16":
+        data, upright = tiff(DEEP, photometric="rgb", extratags=[(274, "H", 1, orientation, True)]), DEEP
+    else:
+        data = saved(COLOR, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+        upright = None
+    if upright is None:
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    else:
+        # Pillow turns 8-bit images only; turn the high and the low bytes.
+        halves = [Image.fromarray((upright >> shift & 255).astype(np.uint8)) for shift in (8, 0)]
+        for half in halves:
+            half.getexif()[0x0112] = orientation
+        high, low = (np.asarray(ImageOps.exif_transpose(half)).astype(np.uint16) for half in halves)
+        expected = high << 8 | low
+    np.testing.assert_array_equal(images.decode(data), expected)
+
+
+def truncated(data, share=0.5):
+    return data[: int(len(data) * share)]
+
+
+def bomb():
+    """A PNG of a few kilobytes that declares 30000 x 30000 pixels."""
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)) + chunk(
+        b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+
+
+def npy_bomb():
+    """A .npy file of a few bytes whose head declares 300 TB."""
+    buffer = io.BytesIO()
+    head = {"descr": "|u1", "fortran_order": False, "shape": (10**7, 10**7, 3)}
+    np.lib.format.write_array_header_1_0(buffer, head)
+    return buffer.getvalue() + bytes(100)
+
+
+NOISY = Image.fromarray(NOISE)
+# Name -> (bytes, a part of the reason).
+BAD = {
+    "no bytes": (b"", "cannot identify image file"),
+    "html": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "cannot identify image file"),
+    "text": (b"see the other folder\n", "cannot identify image file"),
+    "svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "cannot identify image file"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "cannot identify image file"),
+    "heif": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "cannot identify image file"),
+    "jpeg's first bytes": (JPEG[:3], "cannot identify image file"),
+    "truncated jpeg": (truncated(saved(NOISY, "JPEG")), "truncated"),
+    "truncated progressive jpeg": (truncated(saved(NOISY, "JPEG", progressive=True)), "truncated"),
+    "truncated png": (truncated(saved(NOISY, "PNG")), "truncated"),
+    "truncated 16-bit png": (truncated(png16(2, RNG.integers(0, 65536, (64, 64, 3)))), ""),
+    "truncated gif": (truncated(saved(NOISY.quantize(64), "GIF"), 0.6), "truncated"),
+    "truncated bmp": (truncated(saved(NOISY, "BMP")), "truncated"),
+    "truncated webp": (truncated(saved(NOISY, "WEBP")), ""),
+    "truncated tiff": (truncated(saved(NOISY, "TIFF")), ""),
+    "truncated 16-bit tiff": (truncated(tiff(RNG.integers(0, 65536, (64, 64, 3)).astype(np.uint16),
+                                             photometric="rgb")), ""),
+    "truncated npy": (truncated(npy(NOISE)), ""),
+    "png with a broken sum": (saved(NOISY, "PNG").replace(b"IDAT", b"IDAU"), ""),
+    "decompression bomb": (bomb(), "decompression bomb"),
+    "npy bomb": (npy_bomb(), ""),
+    "npy of objects": (npy(np.array([[[{}, 1, 2]]], object), allow_pickle=True), "Object arrays cannot be loaded"),
+    "npy of integers": (npy(DEEP.astype(np.int64)), "values of type int64 in place of uint8, uint16 or floats"),
+    "npy of levels as floats": (npy(COLOR.astype(np.float32)), r"floats must be in \[-1, 1\]"),
+    "npy of 5 channels": (npy(FLOATS), r"array of shape \(6, 9, 5\) in place of \(height, width, 3\)"),
+    "npy of one row": (npy(GRAY[0]), r"array of shape \(9,\) in place of"),
+    "npy of nothing": (npy(np.zeros((0, 4, 3), np.uint8)), r"array of shape \(0, 4, 3\)"),
+    "tiff of large integers": (tiff(np.full((4, 4), 70000, np.int32)), r"integers must be in 0 \.\. 65535"),
+    "tiff of negative integers": (tiff(np.full((4, 4), -5, np.int16)), r"integers must be in 0 \.\. 65535"),
+    "tiff of large floats": (tiff(np.full((4, 4), 255, np.float32)), r"floats must be in \[-1, 1\]"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_file_is_named_with_its_reason(name):
+    data, reason = BAD[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of some before it fails.
+        with pytest.raises(ValueError, match=f"(?i){reason}") as caught:
+            images.decode(data)
+    # One line of bad_images.txt, with nothing of this process in it.
+    assert str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert " 0x" not in str(caught.value)
+
+
+def test_108_megapixels_are_decoded():
+    rows = np.arange(9000) % 251
+    image = Image.fromarray(np.broadcast_to(rows.astype(np.uint8)[:, np.newaxis], (9000, 12000)))
+    small = images.decode(saved(image, "PNG", compress_level=1), channels=1, target_size=lambda h, w: (h, 8))
+    assert (small == rows[:, np.newaxis, np.newaxis]).all()
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg gray", "jpeg cmyk", "png rgba", "png palette with transparency",
+                                  "png bits", "gif", "webp", "tiff gray"])
+def test_one_channel_is_pillows_luminance(name):
+    data, expected = GOOD[name]
+    luminance = np.asarray(Image.fromarray(np.ascontiguousarray(expected.astype(np.uint8))).convert("L"))
+    np.testing.assert_allclose(images.decode(data, 1)[..., 0].astype(int), luminance, atol=1 if "rgba" in name else 0)
+
+
+def test_one_channel_of_16_bit_colors():
+    # ITU-R 601: 0.299 R + 0.587 G + 0.114 B.
+    expected = DEEP @ np.array([0.299, 0.587, 0.114])
+    for name in ("png 16-bit rgb", "tiff 16-bit rgb"):
+        decoded = images.decode(GOOD[name][0], 1)
+        assert decoded.dtype == np.uint16
+        np.testing.assert_allclose(decoded[..., 0], expected, atol=2)
+
+
+def test_any_number_of_channels_from_npy_only():
+    assert (images.decode(npy(FLOATS), 5) == FLOATS).all()
+    assert images.decode(npy(GRAY), 1).shape == (HEIGHT, WIDTH, 1)
+    with pytest.raises(ValueError, match=r"images of 5 channels are read from \.npy files only"):
+        images.decode(JPEG, 5)
+
+
+def test_nan_passes():
+    # What becomes of it is the training's to decide.
+    assert np.isnan(images.decode(npy(np.full((2, 2, 3), np.nan, np.float32)))).all()
