@@ -19,10 +19,18 @@ log = logging.getLogger("cyclegan_tf")
 def main(argv):
     """Parses the flags and writes the page."""
     del argv
-    workdir = flags.FLAGS.model
-    if not workdir:
+    if not flags.FLAGS.model:
         raise UserError("give --model=RUN, the run directory")
+    write(flags.FLAGS.model)
+    return 0
 
+
+def write(workdir):
+    """Writes index.html and gallery/ of a run directory; without the run's images, gallery/ stays as it is.
+
+    Raises:
+      UserError: it is no run directory.
+    """
     from cyclegan_tf.config import Config
     from cyclegan_tf.gallery import page
 
@@ -32,7 +40,6 @@ def main(argv):
     except UserError as error:
         log.warning("no new results of held-out images: %s", error)
     log.info("wrote %s", page.write(workdir))
-    return 0
 
 
 def _write_results(workdir, config):
