@@ -91,7 +91,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
+    # As in a DataLoader's workers. More would only wait for each other where another program has a core.
+    torch.set_num_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     # The workers are forked before TensorFlow has threads.
