@@ -5,6 +5,7 @@ import os
 # Before any test imports TensorFlow: the tests read errors, not notes on the machine.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -44,10 +45,20 @@ def make_images():
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """Run directory of the tiny preset on the demo images, trained to its end in this process."""
+    """Run directory of the tiny preset on the demo images, trained to its end; not to be changed.
+
+    The processes of pytest-xdist share it: the first that asks trains it.
+    """
     from cyclegan_tf import trainer
     from cyclegan_tf.config import Config
 
-    workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    trainer.train(Config.preset("tiny"), str(workdir))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    workdir = folder / "tiny"
+    with open(folder / "tiny.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not workdir.exists():
+            trainer.train(Config.preset("tiny"), str(folder / "training" / "tiny"))
+            os.rename(folder / "training" / "tiny", workdir)
     return workdir

@@ -40,7 +40,8 @@ class BadImages:
             self._write(path, reason)
         if self.stop:
             raise UserError(f"{path}: {reason}; mend or remove it, or leave such images out with --on_bad_image=skip")
-        log.warning("left out %s: %s", path, reason)
+        # Names on disk need not be valid text, which what takes the line may insist on.
+        log.warning("left out %s: %s", path.encode(errors="backslashreplace").decode(), reason)
 
     def keep_in(self, path):
         """Also writes them to a file from now on, a line "PATH<tab>REASON" each, after those that it holds already."""
