@@ -145,12 +145,21 @@ def batches(dataset, config, first_step, last_step):
         domains = [(lists[:1], _ORDER_A, _AUGMENT_A), (lists[1:], _ORDER_B, _AUGMENT_B)]
     loaders = [Loader(of, train_size(config), config.cache) for of, _, _ in domains]
 
+    def load(*drawn):
+        # Of all domains in one call, for a call costs a tenth of a millisecond.
+        return [
+            images.to_float(_augment(image, config, *shares))
+            for loader, index, shares in zip(loaders, drawn[::2], drawn[1::2], strict=True)
+            for image in loader(index)
+        ]
+
     def sample(position):
-        return tuple(
-            image
-            for loader, (of, order, augment) in zip(loaders, domains, strict=True)
-            for image in _sample(loader, of, position, config, order, augment)
-        )
+        drawn = [part for of, *streams in domains for part in _draw(position, len(of[0]), config.seed, *streams)]
+        found = tf.numpy_function(load, drawn, [tf.float32] * 2, stateful=False)
+        side = config.crop_size if config.crops else None
+        for image, image_list in zip(found, lists, strict=True):
+            image.set_shape((side, side, image_list.channels))
+        return tuple(found)
 
     positions = tf.data.Dataset.range(first_step * config.batch_size, last_step * config.batch_size)
     stream = positions.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -166,21 +175,12 @@ def _key(seed, stream, counter):
     return tf.stack([tf.constant(seed * _N_STREAMS + stream, tf.int64), counter])
 
 
-def _sample(loader, lists, position, config, order_stream, augment_stream):
-    count = len(lists[0])
+def _draw(position, count, seed, order_stream, augment_stream):
+    """The index of the image at `position` of a domain of `count`, and three shares in [0, 1) for `_augment`."""
     index = tf.random.experimental.index_shuffle(
-        position % count, _key(config.seed, order_stream, position // count), tf.constant(count - 1, tf.int64)
+        position % count, _key(seed, order_stream, position // count), tf.constant(count - 1, tf.int64)
     )
-    draws = tf.random.stateless_uniform((3,), _key(config.seed, augment_stream, position))
-
-    def augmented(index, draws):
-        return [images.to_float(_augment(image, config, *draws)) for image in loader(index)]
-
-    found = tf.numpy_function(augmented, [index, draws], [tf.float32] * len(lists), stateful=False)
-    side = config.crop_size if config.crops else None
-    for image, image_list in zip(found, lists, strict=True):
-        image.set_shape((side, side, image_list.channels))
-    return found
+    return index, tf.random.stateless_uniform((3,), _key(seed, augment_stream, position))
 
 
 def _augment(image, config, top, left, mirror):
@@ -192,8 +192,11 @@ def _augment(image, config, top, left, mirror):
         y, x = np.minimum((np.stack([top, left]) * room.astype(np.float32)).astype(np.int32), room - 1)
         image = image[y : y + size, x : x + size]
     if config.flip and mirror < 0.5:
-        # Half the time of a copy of image[:, ::-1].
-        return np.take(image, np.arange(image.shape[1])[::-1], axis=1)
+        mirrored = np.empty_like(image)
+        # A third of the time of a copy of image[:, ::-1], whose innermost loop is over the few channels.
+        for channel in range(image.shape[-1]):
+            mirrored[..., channel] = image[:, ::-1, channel]
+        return mirrored
     return image
 
 
