@@ -5,7 +5,7 @@
 A run is started, killed with SIGKILL, started again and so on until it comes to its end; then every array of its
 checkpoints (weights, Adam's slots, pools and their random states), metrics.jsonl and the sample grids must equal, bit
 for bit, those of a run that was left alone. Such rounds go on until there were enough kills. Most kills come at a
-random moment of the run's life; the others are aimed: half a checkpoint or half a line of metrics.jsonl is written,
+random moment of the run's life (with as many threads: do not change the process's CPUs meanwhile); the others are aimed: half a checkpoint or half a line of metrics.jsonl is written,
 a file is finished but not renamed, a SavedModel is being exchanged.
 """
 
@@ -178,7 +178,8 @@ def main():
                 sys.exit(f"the run ended after {kills} of {len(TOUR)} kills: an aim is off")
             found = differences(whole, killed)
             if found:
-                sys.exit(f"round {rounds}, after {kills} kills in all: {'; '.join(found)}: compare {whole}, {killed}")
+                first = f"{'; '.join(found[:5])} and {max(len(found) - 5, 0)} more"
+                sys.exit(f"round {rounds}, after {kills} kills in all: {first}: compare {whole}, {killed}")
             print(f"round {rounds}: {kills} kills in all, all bits equal", flush=True)
     shutil.rmtree(folder)
 

@@ -159,11 +159,14 @@ def batches(dataset, config, first_step, last_step):
         side = config.crop_size if config.crops else None
         for image, image_list in zip(found, lists, strict=True):
             image.set_shape((side, side, image_list.channels))
-        return tuple(found)
+        # A batch of one needs no copy.
+        return tuple(image[tf.newaxis] for image in found) if config.batch_size == 1 else tuple(found)
 
     positions = tf.data.Dataset.range(first_step * config.batch_size, last_step * config.batch_size)
     stream = positions.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return stream.batch(config.batch_size, drop_remainder=True).prefetch(2), loaders
+    if config.batch_size > 1:
+        stream = stream.batch(config.batch_size, drop_remainder=True)
+    return stream.prefetch(2), loaders
 
 
 def steps_of_epochs(epochs, images_per_epoch, batch_size):
