@@ -5,8 +5,9 @@
 A run is started, killed with SIGKILL, started again and so on until it comes to its end; then every array of its
 checkpoints (weights, Adam's slots, pools and their random states), metrics.jsonl and the sample grids must equal, bit
 for bit, those of a run that was left alone. Such rounds go on until there were enough kills. Most kills come at a
-random moment of the run's life (with as many threads: do not change the process's CPUs meanwhile); the others are aimed: half a checkpoint or half a line of metrics.jsonl is written,
-a file is finished but not renamed, a SavedModel is being exchanged.
+random moment of the run's life; the others are aimed: half a checkpoint or half a line of metrics.jsonl is written,
+a file is finished but not renamed, a SavedModel is being exchanged. Leave the script its CPUs meanwhile: another number
+of threads rounds differently.
 """
 
 import argparse
