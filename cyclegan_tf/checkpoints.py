@@ -8,6 +8,7 @@ noticed when it is read.
 """
 
 import dataclasses
+import logging
 import os
 import re
 import zipfile
@@ -15,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cyclegan_tf import models
+from cyclegan_tf import atomic, models
 from cyclegan_tf.errors import UserError
+
+log = logging.getLogger("cyclegan_tf")
 
 _NAME = re.compile(r"step-(\d{8})\.npz")
 
@@ -143,8 +146,7 @@ def save(folder, model, progress, keep):
 def write(folder, arrays, keep):
     """Writes FOLDER/step-NNNNNNNN.npz, beside and renamed, and removes all but the `keep` newest; returns its path."""
     path = os.path.join(folder, f"step-{arrays['step']:08d}.npz")
-    temporary = path + ".tmp"
-    with open(temporary, "wb") as file:
+    with atomic.writing(path, "wb") as file:
         # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
         with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
@@ -152,7 +154,6 @@ def write(folder, arrays, keep):
                     np.lib.format.write_array(entry, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
     for _, old in found(folder)[keep:]:
         os.remove(old)
     return path
@@ -165,7 +166,7 @@ def found(folder):
     return sorted(steps, reverse=True)
 
 
-def newest(folder, report=print):
+def newest(folder, report=log.warning):
     """(path, arrays) of the newest checkpoint that can be read, or None where there is none at all.
 
     A damaged one is passed over for the one before, and `report` is called with a line that says so.

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 
+from cyclegan_tf import atomic
 from cyclegan_tf.errors import UserError
 
 TFDS_NAMES = (
@@ -201,6 +202,11 @@ class Config:
         if unknown:
             raise UserError(f"{where} has options this version does not know: {', '.join(unknown)}")
         return cls(**values)
+
+    def save(self, workdir):
+        """Writes WORKDIR/config.json."""
+        with atomic.writing(os.path.join(workdir, "config.json")) as file:
+            file.write(self.to_json())
 
     @classmethod
     def load(cls, workdir):

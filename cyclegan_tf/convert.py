@@ -68,7 +68,7 @@ def to_pytorch(workdir, output):
     from cyclegan_tf import checkpoints
 
     config = Config.load(workdir)
-    found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
+    found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
@@ -162,10 +162,7 @@ def _write_run(config, arrays, output):
     checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
     translators = inference.translators(config, {n: g for n, g in model.generators.items() if n in arrays})
     saved_model.export(translators, os.path.join(output, "export"))
-    path = os.path.join(output, "config.json")
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        file.write(config.to_json())
-    os.replace(f"{path}.tmp", path)
+    config.save(output)
 
 
 def main(argv):
@@ -200,11 +197,6 @@ def _define_flags():
     flags.DEFINE_string("model", None, "run directory that --to_pytorch converts")
 
 
-def console():
-    """The command line; its flags are defined here, so that importing this module defines none."""
+if __name__ == "__main__":
     _define_flags()
     command_line.run(main)
-
-
-if __name__ == "__main__":
-    console()

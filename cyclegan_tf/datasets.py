@@ -6,7 +6,7 @@
   python -m cyclegan_tf.datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
 
-list: the data sets that --dataset knows by name: images in each part, size, licence, content.
+list: the data sets that --dataset knows by name, and Cityscapes: images in each part, size, licence, content.
 prepare NAME: downloads one of them through tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
   --data_dir takes the place of the download; what is prepared or downloaded already is not fetched again.
 inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,
@@ -19,7 +19,7 @@ import os
 
 from absl import flags
 
-from cyclegan_tf import command_line
+from cyclegan_tf import atomic, command_line
 from cyclegan_tf.config import TFDS_NAMES
 from cyclegan_tf.errors import UserError
 
@@ -55,9 +55,8 @@ def _inspect(given, path):
     if grid is not None:
         name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
         output = given.output or f"{name}-preview.png"
-        with open(f"{output}.tmp", "wb") as file:
+        with atomic.writing(output, "wb") as file:
             file.write(images.encode_png(grid))
-        os.replace(f"{output}.tmp", output)
         print(f"preview: {output}")
     return 1 if bad else 0
 
@@ -103,11 +102,6 @@ def _define_flags():
     flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
 
 
-def console():
-    """The command line; its flags are defined here, so that importing this module defines none."""
+if __name__ == "__main__":
     _define_flags()
     command_line.run(main, operands=True)
-
-
-if __name__ == "__main__":
-    console()

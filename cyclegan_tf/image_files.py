@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from cyclegan_tf import images
+from cyclegan_tf import atomic, images
 
 _ORIENTATION = 0x0112
 # Of a TIFF file, EXIF holds these, too: how its pixels are laid out, which the new file knows better, and the profile.
@@ -118,16 +118,11 @@ def write(path, pixels, extras):
     suffix = os.path.splitext(path)[1].lower()
     suffix = _ALIASES.get(suffix, suffix)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.tmp"
-    try:
-        with open(temporary, "w+b") as file:
-            if suffix == ".npy":
-                np.save(file, pixels)
-            else:
-                _save(file, suffix, pixels, extras)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with atomic.writing(path, "w+b") as file:
+        if suffix == ".npy":
+            np.save(file, pixels)
+        else:
+            _save(file, suffix, pixels, extras)
 
 
 def _save(file, suffix, pixels, extras):

@@ -81,6 +81,4 @@ def _claim(config, workdir):
         if differences:
             raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "
                             "to go on with it, or another --workdir")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(config.to_json())
-    os.replace(path + ".tmp", path)
+    config.save(workdir)

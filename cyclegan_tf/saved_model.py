@@ -7,6 +7,7 @@ import shutil
 import tensorflow as tf
 from absl import logging
 
+from cyclegan_tf import atomic
 from cyclegan_tf.errors import UserError
 
 
@@ -25,9 +26,8 @@ def export(translators, folder):
     paths = []
     for direction, translator in translators.items():
         path = os.path.join(folder, direction)
-        temporary, old = f"{path}.tmp", f"{path}.old"
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = f"{path}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
         signatures = {
             "serving_default": translator.float_images,
             "translate": translator.uint8_images,
@@ -39,10 +39,7 @@ def export(translators, folder):
                 tf.saved_model.save(translator, temporary, signatures=signatures)
         except tf.errors.OpError as error:
             raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
-        if os.path.exists(path):
-            os.rename(path, old)
-        os.rename(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
+        atomic.replace_folder(path, temporary)
         paths.append(path)
     return paths
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import images
+from cyclegan_tf import atomic, images
 
 
 class Reporter:
@@ -60,9 +60,8 @@ class Reporter:
     def sample(self, step, grid):
         """Writes samples/step-NNNNNN.png and shows it in TensorBoard; `grid` is uint8 (H, W, 3)."""
         path = os.path.join(self._samples, f"step-{step:06d}.png")
-        with open(path + ".tmp", "wb") as file:
+        with atomic.writing(path, "wb") as file:
             file.write(images.encode_png(grid))
-        os.replace(path + ".tmp", path)
         with self._board.as_default(step):
             tf.summary.image("samples", grid[np.newaxis])
 
@@ -88,9 +87,8 @@ def _keep_records(path, wanted):
                 break
             if wanted(record):
                 kept.append(line)
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
+    with atomic.writing(path) as file:
         file.writelines(kept)
-    os.replace(path + ".tmp", path)
 
 
 def read_records(path):

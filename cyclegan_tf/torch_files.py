@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cyclegan_tf import atomic
 from cyclegan_tf.errors import UserError
 
 _PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
@@ -77,9 +78,8 @@ def write(path, state_dict):
     """Writes {key: NumPy array} as the OrderedDict of tensors that the authors' code loads; beside, then renamed."""
     torch = _import_torch()
     tensors = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in state_dict.items())
-    temporary = f"{path}.tmp"
-    torch.save(tensors, temporary)
-    os.replace(temporary, path)
+    with atomic.writing(path, "wb") as file:
+        torch.save(tensors, file)
 
 
 def require():

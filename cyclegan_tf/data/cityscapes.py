@@ -4,7 +4,7 @@ import os
 
 from tqdm import tqdm
 
-from cyclegan_tf import images
+from cyclegan_tf import atomic, images
 from cyclegan_tf.data.files import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 
@@ -76,6 +76,5 @@ def _write(image_list, index, path):
         image = image_list.decode(index)
     except (ValueError, OSError) as error:
         raise UserError(f"{image_list.path(index)}: {error}; get the archive again") from error
-    with open(f"{path}.tmp", "wb") as file:
+    with atomic.writing(path, "wb") as file:
         images.write(images.resize(image, _SIDE, _SIDE), file, format="JPEG", quality=100, subsampling=0)
-    os.replace(f"{path}.tmp", path)

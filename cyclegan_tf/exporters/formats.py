@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 
+from cyclegan_tf import atomic
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -116,13 +117,7 @@ def _staging(output):
 
 
 def _move(path, target):
-    """Renames `path` to `target`; what was there gives way first, and comes back if that fails."""
-    old = f"{path}.old"
-    if os.path.isdir(target):
-        os.rename(target, old)
-    try:
+    if os.path.isdir(path):
+        atomic.replace_folder(target, path)
+    else:
         os.replace(path, target)
-    except OSError:
-        if os.path.exists(old):
-            os.rename(old, target)
-        raise

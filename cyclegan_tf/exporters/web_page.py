@@ -11,10 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 
-import numpy as np
-from PIL import Image
-
-from cyclegan_tf import images
+from cyclegan_tf import atomic, images
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import onnx_file
 
@@ -54,8 +51,8 @@ def write(source, folder, max_side, runtime_dir=None):
     }
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(description, file, indent=2)
-    sample = np.asarray(images.to_uint8(source.check_images()[0]))[0]
-    Image.fromarray(sample.squeeze()).save(os.path.join(folder, "sample.png"))
+    with open(os.path.join(folder, "sample.png"), "wb") as file:
+        file.write(images.encode_png(images.to_rgb(source.check_pairs[0][0][0])))
     return onnx_file.write(source, folder, name="model.onnx")
 
 
@@ -98,5 +95,4 @@ def _fetch(folder):
             for name in _RUNTIME_FILES:
                 with open(os.path.join(unpacked, name), "wb") as file:
                     shutil.copyfileobj(archive.extractfile(f"package/dist/{name}"), file)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(unpacked, folder)
+        atomic.replace_folder(folder, unpacked)

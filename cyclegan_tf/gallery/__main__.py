@@ -29,37 +29,24 @@ def write(workdir):
     """Writes index.html and gallery/ of a run directory; without the run's images, gallery/ stays as it is.
 
     Raises:
-      UserError: it is no run directory.
+      UserError: it is no run directory, or has no checkpoint yet.
     """
+    from cyclegan_tf import inference  # Imports TensorFlow, which --help can do without.
     from cyclegan_tf.config import Config
-    from cyclegan_tf.gallery import page
+    from cyclegan_tf.data import sources
+    from cyclegan_tf.gallery import page, results
 
     config = Config.load(workdir)
     try:
-        _write_results(workdir, config)
+        dataset = sources.open_dataset(config)
     except UserError as error:
         log.warning("no new results of held-out images: %s", error)
+    else:
+        step, translators = inference.load_translators(workdir)
+        results.write(workdir, config, translators, dataset, step)
     log.info("wrote %s", page.write(workdir))
 
 
-def _write_results(workdir, config):
-    import os
-
-    from cyclegan_tf import checkpoints, inference
-    from cyclegan_tf.data import sources
-    from cyclegan_tf.gallery import results
-
-    directions = ["a2b"] if config.model == "pix2pix" else list(inference.DIRECTIONS)
-    translators = {direction: inference.load_run(workdir, direction) for direction in directions}
-    step = checkpoints.found(os.path.join(workdir, "checkpoints"))[0][0]
-    results.write(workdir, config, translators, sources.open_dataset(config), step)
-
-
-def console():
-    """The command line; its flags are defined here, so that importing this module defines none."""
+if __name__ == "__main__":
     flags.DEFINE_string("model", None, "run directory")
     command_line.run(main)
-
-
-if __name__ == "__main__":
-    console()

@@ -9,6 +9,7 @@ import os
 import re
 from importlib import resources
 
+from cyclegan_tf import atomic
 from cyclegan_tf.config import Config
 
 RESULTS = "gallery"  # Folder of the held-out images, with results.json.
@@ -52,9 +53,8 @@ def write(workdir):
         data=json.dumps(data).replace("<", "\\u003c"),
     )
     path = os.path.join(workdir, "index.html")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
+    with atomic.writing(path) as file:
         file.write(text)
-    os.replace(path + ".tmp", path)
     return path
 
 

@@ -5,9 +5,8 @@ import os
 import shutil
 
 import numpy as np
-from PIL import Image
 
-from cyclegan_tf import images
+from cyclegan_tf import atomic, images
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.gallery.page import RESULTS
 
@@ -23,9 +22,8 @@ def write(workdir, config, translators, dataset, step):
       step: the step that the generators are of.
     """
     folder = os.path.join(workdir, RESULTS)
-    temporary, old = f"{folder}.tmp", f"{folder}.old"
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = f"{folder}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
     os.makedirs(temporary)
     lists = {"a": dataset.test_a or dataset.train_a, "b": dataset.test_b or dataset.train_b}
     rows = []
@@ -47,10 +45,7 @@ def write(workdir, config, translators, dataset, step):
             rows.append(row)
     with open(os.path.join(temporary, "results.json"), "w", encoding="utf-8") as file:
         json.dump({"step": step, "rows": rows}, file)
-    if os.path.exists(folder):
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    atomic.replace_folder(folder, temporary)
 
 
 def _batch(image):
@@ -58,9 +53,5 @@ def _batch(image):
 
 
 def _save(image, path):
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        pixels = np.asarray(images.to_uint8(images.to_float(pixels)))
-    if pixels.shape[-1] not in (1, 3):
-        pixels = pixels[..., :1]  # What else could be shown of it?
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path, lossless=True)
+    with open(path, "wb") as file:
+        images.write(images.to_rgb(np.asarray(image)), file, format="WEBP", lossless=True)
