@@ -62,11 +62,6 @@ def _define_flags():
     flags.DEFINE_bool("overwrite", False, "replace files of the same names in --output")
 
 
-def console():
-    """The command line; its flags are defined here, so that importing this module defines none."""
+if __name__ == "__main__":
     _define_flags()
     command_line.run(main)
-
-
-if __name__ == "__main__":
-    console()

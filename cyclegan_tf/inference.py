@@ -140,18 +140,29 @@ def load_run(workdir, direction="a2b"):
     """The `Translator` of a run directory's newest checkpoint, averaged weights where it has them.
 
     Raises:
-      UserError: it is no run directory, or has no checkpoint that can be read.
+      UserError: it is no run directory, has no checkpoint that can be read, or no such direction.
     """
-    config = Config.load(workdir)
-    if config.model == "pix2pix" and direction != "a2b":
+    translators_ = load_translators(workdir, [direction])[1]
+    if direction not in translators_:
         raise UserError(f"{workdir} holds a pix2pix model, which translates a2b only")
+    return translators_[direction]
+
+
+def load_translators(workdir, directions=tuple(DIRECTIONS)):
+    """(step, {direction: Translator}) of a run's newest checkpoint; of pix2pix a2b only; raises as `load_run`."""
+    config = Config.load(workdir)
     found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")
     path, arrays = found
-    name = DIRECTIONS[direction]
-    generator = models.build_generator(config, name)
-    prefix = f"{'average' if config.ema_decay else 'network'}/{name}/"
-    weights = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-    checkpoints.assign(models.named_weights(generator), weights, path)
-    return translator(config, generator)
+    loaded = {}
+    for direction in directions:
+        if config.model == "pix2pix" and direction != "a2b":
+            continue
+        name = DIRECTIONS[direction]
+        generator = models.build_generator(config, name)
+        prefix = f"{'average' if config.ema_decay else 'network'}/{name}/"
+        weights = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+        checkpoints.assign(models.named_weights(generator), weights, path)
+        loaded[direction] = translator(config, generator)
+    return int(arrays["step"]), loaded

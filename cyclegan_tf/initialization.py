@@ -40,7 +40,7 @@ def initialize(model, source):
 
 def _from_run(source):
     """{network: (weights by name, file)} of a run directory's newest checkpoint, empty if it is none."""
-    newest = checkpoints.newest(os.path.join(source, "checkpoints"), report=log.warning)
+    newest = checkpoints.newest(os.path.join(source, "checkpoints"))
     found = {}
     for key, array in (newest[1] if newest else {}).items():
         kind, _, rest = key.partition("/")
@@ -62,7 +62,7 @@ def _from_saved_models(source):
         try:
             loaded = tf.saved_model.load(folder)  # Whose functions do not keep the variables alive.
             variables = loaded.signatures["serving_default"].variables
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError) as error:
             raise UserError(f"--init_from={source}: {folder} is no SavedModel of this package's ({error})") from error
         weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in variables}
         found[_EXPORTS[os.path.basename(folder)]] = weights, folder
@@ -75,9 +75,19 @@ def _from_pytorch(source):
         return {}
     found = {}
     for name, path in torch_files.of_networks([source]).items():
-        state_dict = torch_files.read(path)
-        try:
-            found[name] = pytorch_weights.to_keras(state_dict, pytorch_weights.infer_architecture(state_dict)), path
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+        found[name] = read_pytorch(path)[1], path
     return found
+
+
+def read_pytorch(path):
+    """The architecture of the network in a .pth file, as `pytorch_weights` describes it, and its weights by name.
+
+    Raises:
+      UserError: the file cannot be read, or holds no network that is known here.
+    """
+    state_dict = torch_files.read(path)
+    try:
+        options = pytorch_weights.infer_architecture(state_dict)
+        return options, pytorch_weights.to_keras(state_dict, options)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, image_files, images, inference, models, pytorch_weights, tflite, torch_files
+from cyclegan_tf import checkpoints, image_files, images, inference, initialization, models, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -125,12 +125,7 @@ def _load_saved_model(path):
 
 
 def _load_pytorch(path):
-    state_dict = torch_files.read(path)
-    try:
-        options = pytorch_weights.infer_architecture(state_dict)
-        weights = pytorch_weights.to_keras(state_dict, options)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    options, weights = initialization.read_pytorch(path)
     if options["kind"] != "generator":
         raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
     known = {field.name for field in dataclasses.fields(Config)}

@@ -1,6 +1,7 @@
 """What is exported: one direction of a run, and real images to check the exported thing with."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 import os
@@ -9,7 +10,7 @@ import numpy as np
 
 from cyclegan_tf import images, inference
 from cyclegan_tf.config import TFDS_NAMES, Config
-from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.data import pipeline, sources, tfds_source
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -53,15 +54,17 @@ class Source:
         """The shape (1, H, W, C) of what an export takes, None where it is free."""
         return (1, *(self.size or (None, None)), self.network.input_shape[-1])
 
-    def check_images(self):
-        """Two images, one of them not square, as float32 (1, H, W, C) in [-1, 1]; one image where sizes are fixed.
+    @functools.cached_property
+    def check_pairs(self):
+        """[(image, translation)]: two, one of them not square, float32 (1, H, W, C) in [-1, 1]; one for a fixed size.
 
         From the run's held-out images, or its training images; from the demo set where those are not at hand.
         """
         image = next(self._images(("test", "train"), self._dataset()))
         side = _rounded(self.config.crop_size, self.multiple)
         sizes = [self.size] if self.size else [(side, side), (side, side + self.multiple)]
-        return [_fitted(image, *size) for size in sizes]
+        fitted = [_fitted(image, *size) for size in sizes]
+        return [(image, np.asarray(self.network(image, training=False))) for image in fitted]
 
     def representative_images(self):
         """Up to 32 training images as float32 (1, H, W, C) in [-1, 1], all of one size, for integer quantization.
@@ -80,12 +83,15 @@ class Source:
         return [_fitted(image, *size) for image in found]
 
     def _dataset(self):
+        name = self.config.dataset
         # A check is no reason for a large download.
-        if self.config.dataset not in TFDS_NAMES:
+        if name in TFDS_NAMES and not os.path.exists(name) and not tfds_source.is_prepared(name, self.config.data_dir):
+            log.warning("%s is not prepared here: the check and the sample take images of the demo set", name)
+        else:
             try:
                 return sources.open_dataset(self.config)
             except UserError as error:
-                log.warning("the check takes an image of the demo set: %s", error)
+                log.warning("the check and the sample take images of the demo set: %s", error)
         return sources.open_dataset(dataclasses.replace(self.config, dataset="demo"))
 
     def _images(self, splits, dataset):
