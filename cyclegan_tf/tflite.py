@@ -10,7 +10,6 @@ class Interpreter:
 
     Args:
       path: the file.
-      threads: for the convolutions; default the interpreter's choice.
 
     Attributes:
       input_channels, output_channels: of the images.
@@ -19,13 +18,13 @@ class Interpreter:
       UserError: LiteRT is missing, or this is no such file.
     """
 
-    def __init__(self, path, threads=None):
+    def __init__(self, path):
         try:
             from ai_edge_litert import interpreter
         except ImportError as error:
             raise UserError("reading .tflite files needs LiteRT: pip install 'cyclegan_tf[export]'") from error
         try:
-            self._interpreter = interpreter.Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter = interpreter.Interpreter(model_path=str(path))
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} is damaged or no .tflite file ({_first_line(error)})") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()

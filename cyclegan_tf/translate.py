@@ -64,11 +64,6 @@ def _define_flags():
     flags.DEFINE_bool("overwrite", False, "replace results that are there already")
 
 
-def console():
-    """The command line; its flags are defined here, so that importing this module defines none."""
+if __name__ == "__main__":
     _define_flags()
     command_line.run(main)
-
-
-if __name__ == "__main__":
-    console()

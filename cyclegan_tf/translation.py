@@ -81,10 +81,14 @@ def plan(found, output, channels, overwrite=False):
       overwrite: whether files may be there already.
 
     Raises:
-      UserError: a result is there already, or two have the same name.
+      UserError: a result is there already, two have the same name, or `output` is a file of a kind that cannot be
+        written.
     """
     if len(found) == 1 and _is_known(output) and not os.path.isdir(output):
-        jobs = [Job(found[0][0], output)]
+        source = found[0][0]
+        if _result_name(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
+            raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
+        jobs = [Job(source, output)]
     else:
         jobs = [Job(path, os.path.join(output, _result_name(name, channels))) for path, name in found]
     taken = {}
@@ -132,7 +136,7 @@ def run(model, jobs, batch_size=4, tile=0, update=None):
             progress = _Shares(update)
             try:
                 video.translate(model, job.source, job.target, batch_size, tile, progress)
-            except ValueError as error:
+            except (ValueError, tf.errors.OpError) as error:
                 bad[job.source] = _reason(error)
             progress(1.0)
     return bad
@@ -176,6 +180,8 @@ def _run_batch(model, batch, tile, bad, update):
                 image_files.write(job.target, result, extras)
             except OSError as error:
                 raise UserError(f"cannot write {job.target}: {error.strerror or error}") from error
+            except ValueError as error:  # The format holds no such image: WebP none of more than 16383 pixels.
+                bad[job.source] = f"cannot be written as {os.path.basename(job.target)}: {error}"
     progress(float(len(batch)))
 
 

@@ -37,7 +37,8 @@ def translate(model, source, target, batch_size=1, tile=0, progress=None):
       progress: function called with the share that is done, in (0, 1], after each batch; an estimate.
 
     Raises:
-      ValueError: the video cannot be decoded to its end or the result not be encoded; with the reason.
+      ValueError: the video cannot be decoded or the result not be encoded; with the reason. A file that ends early
+        gives the frames that it has.
       UserError: imageio-ffmpeg is missing, or the model is not for color images.
     """
     ffmpeg = _import_ffmpeg()

@@ -1,5 +1,6 @@
 """Files in, files out: names, batches, refusals and bad files; then the command line."""
 
+import os
 import time
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_patterns_and_single_files(photos, tmp_path, pattern, expected):
 def test_one_file_to_a_file(photos, tmp_path):
     translate(photos / "000.png", tmp_path / "new" / "zebra.jpg")
     assert Image.open(tmp_path / "new" / "zebra.jpg").format == "JPEG"
+
+
+@pytest.mark.parametrize("output", ["a.gif", "a.mp4"])
+def test_a_file_of_a_kind_that_cannot_be_written_is_refused(photos, tmp_path, output):
+    (path, *_), *_ = translation.find(str(photos), str(tmp_path / "out"))
+    found = [(path, os.path.basename(path))]
+    with pytest.raises(UserError, match=rf"--output=.*{output}: .* cannot be written as such a file; give a folder"):
+        translation.plan(found, str(tmp_path / output), 3)
+    with pytest.raises(UserError, match="cannot be written as such a file"):
+        translation.plan(found, str(tmp_path / "a.png"), 5)
 
 
 def test_what_is_there_is_not_overwritten_unless_told(photos, tmp_path):

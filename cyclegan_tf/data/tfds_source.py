@@ -26,8 +26,7 @@ def open_tfds(name, data_dir=""):
     """
     import tensorflow_datasets as tfds
 
-    # The one file format with random access.
-    builder = tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
+    builder = _builder(name, data_dir)
     if not builder.is_prepared():
         _prepare(tfds, builder, name, data_dir)
     decoders = {"image": tfds.decode.SkipDecoding()}
@@ -38,6 +37,18 @@ def open_tfds(name, data_dir=""):
         names = [f"{split}/{index:05d}" for index in range(len(source))]
         lists[split] = ImageList(f"{name} {split}", names, functools.partial(_image_bytes, source))
     return ImageDataset(lists["trainA"], lists["trainB"], lists["testA"], lists["testB"])
+
+
+def is_prepared(name, data_dir=""):
+    """Whether `open_tfds` would find the set prepared."""
+    return _builder(name, data_dir).is_prepared()
+
+
+def _builder(name, data_dir):
+    import tensorflow_datasets as tfds
+
+    # The one file format with random access.
+    return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
 
 
 def _image_bytes(source, index):
