@@ -71,7 +71,7 @@ def train(config, workdir):
         model = MODELS[config.model](config)
         # 3. The run directory's own checkpoint, else the networks of --init_from, else from scratch.
         progress = Progress()
-        found = checkpoints.newest(os.path.join(workdir, "checkpoints"), report=log.warning)
+        found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
         if found:
             progress = checkpoints.restore(model, found[1], found[0])
             log.info("going on from %s", found[0])
@@ -168,7 +168,7 @@ class _Run:
     def _roll_back(self, error):
         """Returns to the newest checkpoint; the data go on behind those of the step that failed."""
         self.writer.wait()
-        found = checkpoints.newest(self._checkpoints, report=log.warning)
+        found = checkpoints.newest(self._checkpoints)
         if found is None:
             raise UserError(f"{error}; there is no checkpoint yet to go back to") from error
         progress = checkpoints.restore(self.model, found[1], found[0])
@@ -178,7 +178,8 @@ class _Run:
         self.skipped += error.step - progress.step
         self.step, self.means = progress.step, RunningMeans(progress.epoch_sums)
         self.reporter.rewind(self.step)
-        log.warning("%s; going on from step %d with the data after that", error, self.step)
+        # Its text: a record that is kept must not keep the tensors of the step with it.
+        log.warning("%s; going on from step %d with the data after that", str(error), self.step)
         # The way on is part of the state: started again, the run does not go through this a second time.
         self.checkpoint()
 

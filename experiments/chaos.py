@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -54,13 +55,13 @@ def half_a_line(original, reporter, step, kind, values):
     reporter._file.flush()
 
 
-# Name: (owner and name of a function, calls of it in an undisturbed life, what happens just before the end).
+# Name: (owner and name of a function, what happens just before the end).
 AIMS = {
-    "checkpoint": (np.lib.format, "write_array", 250, half_an_array),
-    "line": (Reporter, "record", 9, half_a_line),
-    "durable": (os, "fsync", 6, None),
-    "rename": (os, "replace", 8, None),
-    "export": (os, "rename", 2, None),
+    "checkpoint": (np.lib.format, "write_array", half_an_array),
+    "line": (Reporter, "record", half_a_line),
+    "durable": (os, "fsync", None),
+    "rename": (os, "replace", None),
+    "export": (os, "rename", None),
 }
 # What the one round of --tour meets: (aim, call).
 TOUR = (("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 5), ("export", 1), ("export", 2))
@@ -68,7 +69,7 @@ TOUR = (("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 5), ("export"
 
 def aim(name, call):
     """Lets this process die in the given call, counted from 1, of a function in AIMS."""
-    owner, attribute, _, last_act = AIMS[name]
+    owner, attribute, last_act = AIMS[name]
     original, calls = getattr(owner, attribute), itertools.count(1)
 
     def deadly(*arguments, **options):
@@ -81,15 +82,41 @@ def aim(name, call):
     setattr(owner, attribute, deadly)
 
 
-def live(workdir, log, target=None, seconds=None):
-    """One life of the run in a child process; returns whether it came to its end."""
+def count_calls():
+    """Counter, by names in AIMS, of the calls from now on."""
+    counts = Counter()
+
+    def counted(name, original):
+        def counting(*arguments, **options):
+            counts[name] += 1
+            return original(*arguments, **options)
+
+        return counting
+
+    for name, (owner, attribute, _) in AIMS.items():
+        setattr(owner, attribute, counted(name, getattr(owner, attribute)))
+    return counts
+
+
+def live(workdir, log, target=None, seconds=None, counts_path=None):
+    """One life of the run in a child process; returns whether it came to its end.
+
+    Args:
+      target: (aim, call) to die in.
+      seconds: after which it is killed.
+      counts_path: file that gets the number of calls of each aim, as JSON.
+    """
     child = os.fork()
     if child == 0:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         if target:
             aim(*target)
+        counts = count_calls() if counts_path else None
         trainer.train(CONFIG, workdir)
+        if counts_path:
+            with open(counts_path, "w", encoding="utf-8") as file:
+                json.dump(counts, file)
         os._exit(0)
     if seconds is not None:
         deadline = time.monotonic() + seconds
@@ -150,10 +177,10 @@ def a_round(workdir, log, targets):
     return kills
 
 
-def random_targets(rng, seconds):
+def random_targets(rng, seconds, counts):
     while True:
-        name = rng.choice([None, None, *AIMS])
-        yield (None, rng.uniform(0, seconds)) if name is None else ((name, rng.randint(1, AIMS[name][2])), None)
+        name = rng.choice([None, None, *counts])
+        yield (None, rng.uniform(0, seconds)) if name is None else ((name, rng.randint(1, counts[name])), None)
 
 
 def main():
@@ -166,11 +193,14 @@ def main():
     whole, killed = (os.path.join(folder, name) for name in ("whole", "killed"))
     rng, kills, rounds, start = random.Random(arguments.seed), 0, 0, time.monotonic()
     with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as log:
-        assert live(whole, log)
+        counts_path = os.path.join(folder, "calls.json")
+        assert live(whole, log, counts_path=counts_path)
+        with open(counts_path, encoding="utf-8") as file:
+            counts = json.load(file)
         seconds = time.monotonic() - start
         while rounds == 0 or (kills < arguments.kills and not arguments.tour):
             shutil.rmtree(killed, ignore_errors=True)
-            targets = random_targets(rng, seconds)
+            targets = random_targets(rng, seconds, counts)
             if arguments.tour:
                 targets = [(target, None) for target in TOUR]
             kills += a_round(killed, log, targets)
