@@ -37,13 +37,13 @@ class Pix2Pix:
             optimizer.learning_rate.assign(value)
 
     def _train_step(self, real_a, real_b):
-        """One update of each network on pairs (N, H, W, 3) in [-1, 1]; returns float32 scalars by name.
+        """One update of each network on pairs (N, H, W, C) in [-1, 1]; returns float32 scalars by name.
 
         The discriminator is updated first, and the generator learns from the updated one, as in the authors' code.
         """
         config, generator, discriminator = self.config, self.networks["gen_ab"], self.networks["disc_b"]
         with tf.GradientTape() as generator_tape:
-            fake_b = generator(real_a, training=True)  # (N, H, W, 3)
+            fake_b = generator(real_a, training=True)  # (N, H, W, C)
 
             with generator_tape.stop_recording(), tf.GradientTape() as discriminator_tape:
                 on_fake = discriminator(tf.concat([real_a, fake_b], axis=-1), training=True)

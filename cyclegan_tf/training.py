@@ -55,14 +55,14 @@ class CycleGAN:
             optimizer.learning_rate.assign(value)
 
     def _train_step(self, real_a, real_b):
-        """One update of all four networks on batches (N, H, W, 3) in [-1, 1]; returns float32 scalars by name.
+        """One update of all four networks on batches (N, H, W, C) in [-1, 1]; returns float32 scalars by name.
 
         The four updates are simultaneous. That equals the authors' generators-first order: the discriminators learn
         from fakes made before the update, and the generators' loss never sees the updated discriminators.
         """
         config, nets = self.config, self.networks
         with tf.GradientTape(persistent=True) as tape:
-            fake_b, same_b = self._translate(nets["gen_ab"], real_a, real_b)  # (N, H, W, 3) each
+            fake_b, same_b = self._translate(nets["gen_ab"], real_a, real_b)  # (N, H, W, C) each
             fake_a, same_a = self._translate(nets["gen_ba"], real_b, real_a)
             cycled_a = nets["gen_ba"](fake_b, training=True)
             cycled_b = nets["gen_ab"](fake_a, training=True)

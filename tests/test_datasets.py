@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import run_python
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from cyclegan_tf import config as config_lib
 from cyclegan_tf.data import catalog, cityscapes, preview, sources
@@ -85,7 +85,9 @@ def test_inspect_takes_any_folder_of_images(tmp_path):
 def archives(tmp_path):
     """The two official archives in small: two scenes for training, one for validation, one without labels."""
     left, labels = tmp_path / "leftImg8bit_trainvaltest.zip", tmp_path / "gtFine_trainvaltest.zip"
-    ramp = np.broadcast_to(np.linspace(0, 255, 512).astype(np.uint8)[:, np.newaxis], (256, 512, 3))
+    ramp = np.tile(np.linspace(0, 255, 512).astype(np.uint8)[:, np.newaxis], (256, 1, 3))
+    ramp[128:] = np.random.default_rng(0).integers(0, 256, (128, 512, 3))
+    Image.fromarray(ramp).save(tmp_path / "photo.png")
     with zipfile.ZipFile(left, "w") as photos, zipfile.ZipFile(labels, "w") as colors:
         for phase, city, number in (("train", "aachen", 1), ("train", "bochum", 2), ("val", "lindau", 3)):
             scene = f"{phase}/{city}/{city}_000000_{number:06d}"
@@ -115,7 +117,14 @@ def test_cityscapes_becomes_pairs(archives, tmp_path, unpacked):
     assert made.test_a.names == made.test_b.names == ["lindau_000000_000003.jpg"]
     photo, label = made.train_a.decode(1), made.train_b.decode(1)
     assert photo.shape == label.shape == (256, 256, 3)
-    np.testing.assert_allclose(photo[128, :, 0], np.linspace(0, 255, 256), atol=2)
+    np.testing.assert_allclose(photo[64, :, 0], np.linspace(0, 255, 256), atol=2)
+    # The authors' script: bicubic, and JPEG of quality 100, whose tables are all 1, without subsampling.
+    with Image.open(tmp_path / "out" / "trainA" / made.train_a.names[1]) as image:
+        assert all(set(table) == {1} for table in image.quantization.values())
+        assert JpegImagePlugin.get_sampling(image) == 0
+    with Image.open(tmp_path / "photo.png") as image:
+        expected = np.asarray(image.resize((256, 256), Image.Resampling.BICUBIC))
+    assert np.abs(photo.astype(int) - expected).max() <= 3
     assert np.abs(label.astype(int) - [0, 160, 70]).max() <= 2
 
 

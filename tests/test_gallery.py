@@ -13,6 +13,7 @@ from conftest import run_python
 from PIL import Image
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.data.sources import DEMO_DIR
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.gallery import __main__ as command
 from cyclegan_tf.gallery import page
@@ -57,6 +58,11 @@ def test_results_are_the_saved_models_translations(tiny_run):
     expected = loaded.signatures["translate"](images=tf.constant(before[None]))["images"][0].numpy()
     assert expected.std() > 1
     assert (after == expected).all()
+    # Pictures and truths are the held-out pairs, resized to the crop's 32 pixels as any preparation would.
+    for kind, part in (("before", "testB"), ("truth", "testA")):
+        (path,) = DEMO_DIR.glob(f"{part}/{row['name']}")
+        original = Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+        assert (np.asarray(Image.open(tiny_run / row[kind])) == np.asarray(original)).all()
 
 
 def test_names_cannot_break_the_page(run):
@@ -77,7 +83,7 @@ def test_a_run_in_progress_has_a_page(run):
     page.write(str(run))
     assert data_of(run)["results"]["rows"] == []
     assert [step for step, _ in data_of(run)["charts"][0]["lines"][0]["points"]] == [1, 2]
-    assert "2 steps" not in (run / "index.html").read_text()  # A sample of step 4 is there.
+    assert "cyclegan on demo, 4 steps" in (run / "index.html").read_text()  # A sample of step 4 is there.
     with pytest.raises(UserError, match="is not a run directory"):
         page.write(str(run / "samples"))
 

@@ -92,3 +92,4 @@ def test_other_precisions_become_float32(tmp_path):
     assert {key: array.dtype.name for key, array in arrays.items()} == {
         "half": "float32", "double": "float32", "count": "int64",
     }
+    assert (arrays["half"].tolist(), arrays["double"].item(), arrays["count"].item()) == ([1, 1], 1, 3)

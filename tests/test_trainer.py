@@ -13,6 +13,9 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.summaries import read_records
 from cyclegan_tf.training import CycleGAN
 
+# A graph that is traced sooner.
+SMALL = {"discriminator": "pixel", "lambda_identity": 0.0}
+
 
 def newest(workdir):
     return checkpoints.read(checkpoints.found(str(workdir / "checkpoints"))[0][1])
@@ -48,7 +51,7 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])  # It takes longer than the steps.
     make_images(tmp_path / "set" / "trainA", 2, size=(32, 32))
     make_images(tmp_path / "set" / "trainB", 3, size=(32, 32))
-    config = Config.preset("tiny", dataset=str(tmp_path / "set"), max_steps=0, n_epochs=1, n_epochs_decay=2)
+    config = Config.preset("tiny", dataset=str(tmp_path / "set"), max_steps=0, n_epochs=1, n_epochs_decay=2, **SMALL)
     measures = trainer.train(config, str(tmp_path / "run"))
     assert set(measures) == {"cycle_a", "cycle_b"}
     records = read_records(tmp_path / "run" / "metrics.jsonl")
@@ -63,7 +66,7 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
-    config = Config.preset("tiny", learning_rate=1e30, max_steps=50, checkpoint_every=1)
+    config = Config.preset("tiny", learning_rate=1e30, max_steps=50, checkpoint_every=1, **SMALL)
     message = r"step \d+: .*loss/generators.* not finite; the batch is in .*on_nonfinite=rollback"
     with pytest.raises(UserError, match=message) as caught:
         trainer.train(config, str(tmp_path))
@@ -75,7 +78,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Makes the losses of the steps on given batches NaN: poisoned(count) gives a list that collects the batches."""
+    """poisoned(calls): the loss is NaN in these calls of the step, from 1 on; returns a list that gets every batch."""
 
     # These take longer than the steps.
     monkeypatch.setattr(evaluation, "held_out", lambda *arguments: {})
@@ -105,7 +108,7 @@ def positions(seen, config):
 
 
 def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that(tmp_path, poisoned):
-    config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0)
+    config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     seen = poisoned({4, 7})
     trainer.train(config, str(tmp_path))
     # By hand: batch 3 fails in step 4, so back to step 2, on with batch 4; step 5, batch 6 is fine, step 6 is batch 7.
@@ -127,7 +130,7 @@ def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that
 
 
 def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
-    config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0)
+    config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     poisoned(range(3, 100))
     with pytest.raises(UserError, match=r"went back to step 2 5 times already"):
         trainer.train(config, str(tmp_path))
@@ -146,7 +149,7 @@ def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
             if (domain, index) == ("trainB", 1):
                 image[3, 4, 1] = np.nan
             np.save(data / domain / f"{index}.npy", image)
-    config = Config.preset("tiny", dataset=str(data), preprocess="crop", crop_size=40, checkpoint_every=1)
+    config = Config.preset("tiny", dataset=str(data), preprocess="crop", crop_size=40, checkpoint_every=1, **SMALL)
     with pytest.raises(UserError, match=r"step [12]: .*loss/cycle_b.* not finite") as caught:
         trainer.train(config, str(tmp_path / "run"))
     step = int(str(caught.value).split(":")[0].removeprefix("step "))

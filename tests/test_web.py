@@ -133,6 +133,8 @@ def test_the_camera_is_translated_until_it_is_stopped(driver):
     assert pixels(driver, "after").shape == (48, 64, 4)
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
+    live = "source?.srcObject?.getTracks().some((track) => track.readyState === 'live')"
+    assert not driver.execute_script(f"return {live}")
 
 
 def test_everything_came_from_the_folder_and_nothing_complained(driver, page):
