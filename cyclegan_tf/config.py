@@ -1,7 +1,4 @@
-"""Every option of a run in one frozen dataclass, and its way to flags and to config.json.
-
-Flags exist only on the command line: everything below it takes a `Config`. This module imports no TensorFlow.
-"""
+"""Every option of a run in one frozen dataclass, and its way to config.json. Imports no TensorFlow."""
 
 import dataclasses
 import json
@@ -9,6 +6,7 @@ import os
 
 from cyclegan_tf import atomic
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.options import check, option
 
 TFDS_NAMES = (
     "apple2orange",
@@ -24,12 +22,6 @@ TFDS_NAMES = (
 )
 
 
-def _option(default, text, *, choices=None, minimum=None, may_differ=False):
-    """A dataclass field with its flag help, its limits, and whether a resumed run may change it."""
-    metadata = {"help": text, "choices": choices, "minimum": minimum, "may_differ": may_differ}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Options of a training run; the defaults are those of the CycleGAN authors' code (Zhu et al. 2017, section 7).
@@ -42,119 +34,119 @@ class Config:
     """
 
     # What to train, and on what.
-    model: str = _option(
+    model: str = option(
         "cyclegan", "cyclegan, or pix2pix: its supervised counterpart A -> B on pairs, with an L1 loss",
         choices=("cyclegan", "pix2pix"),
     )
-    dataset: str = _option(
+    dataset: str = option(
         "demo", "demo, a folder or .zip with trainA and trainB, one with train (images A and B side by side, as the "
         "pix2pix sets have), or one of: " + ", ".join(TFDS_NAMES),
     )
-    data_dir: str = _option(
+    data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
         may_differ=True,
     )
-    direction: str = _option(
+    direction: str = option(
         "a2b", "b2a swaps the domains: A is then trainB, or the right half", choices=("a2b", "b2a"),
     )
-    max_dataset_size: int = _option(0, "images of each domain that are used, the first by name; 0: all", minimum=0)
-    input_channels: int = _option(3, "channels of domain A: 1 gray, 3 color, others from .npy files", minimum=1)
-    output_channels: int = _option(3, "the same of domain B", minimum=1)
-    on_bad_image: str = _option(
+    max_dataset_size: int = option(0, "images of each domain that are used, the first by name; 0: all", minimum=0)
+    input_channels: int = option(3, "channels of domain A: 1 gray, 3 color, others from .npy files", minimum=1)
+    output_channels: int = option(3, "the same of domain B", minimum=1)
+    on_bad_image: str = option(
         "skip", "skip leaves out images that cannot be read and names them in bad_images.txt, error stops at the first",
         choices=("skip", "error"), may_differ=True,
     )
-    preprocess: str = _option(
+    preprocess: str = option(
         "resize_and_crop", "how images become what the networks see: resize to load_size squares; scale the width or "
         "the shorter side to load_size; a random crop of crop_size, with one of these or alone. Without crop (none: as "
         "they are) sizes are rounded to what the network takes",
         choices=("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
                  "scale_shortside_and_crop", "none"),
     )
-    load_size: int = _option(286, "side that images are resized to before the random crop", minimum=4)
-    crop_size: int = _option(256, "side of the square crops that the networks see", minimum=4)
-    flip: bool = _option(True, "mirror images at random, left to right")
-    cache: str = _option(
+    load_size: int = option(286, "side that images are resized to before the random crop", minimum=4)
+    crop_size: int = option(256, "side of the square crops that the networks see", minimum=4)
+    flip: bool = option(True, "mirror images at random, left to right")
+    cache: str = option(
         "auto", "keep decoded, resized images in memory: auto does with a domain that takes less than 2 GiB",
         choices=("auto", "memory", "off"), may_differ=True,
     )
 
     # The networks.
-    generator: str = _option("resnet", "generator architecture", choices=("resnet", "unet"))
-    discriminator: str = _option("patch", "discriminator architecture", choices=("patch", "pixel"))
-    ngf: int = _option(64, "filters in the generator's first layer", minimum=1)
-    ndf: int = _option(64, "filters in the discriminator's first layer", minimum=1)
-    n_blocks: int = _option(9, "residual blocks of the ResNet generator (paper: 9 at 256 px, 6 at 128 px)", minimum=1)
-    n_downs: int = _option(8, "levels of the U-Net generator: 7 is unet_128, 8 is unet_256", minimum=5)
-    n_layers: int = _option(3, "stride-2 layers of the patch discriminator; 3 sees 70x70 px patches", minimum=1)
-    norm: str = _option("instance", "normalization layers", choices=("instance", "batch", "none"))
-    padding: str = _option("reflect", "padding in the residual blocks", choices=("reflect", "replicate", "zero"))
-    dropout: bool = _option(False, "dropout 0.5 in the generator")
-    upsample: str = _option(
+    generator: str = option("resnet", "generator architecture", choices=("resnet", "unet"))
+    discriminator: str = option("patch", "discriminator architecture", choices=("patch", "pixel"))
+    ngf: int = option(64, "filters in the generator's first layer", minimum=1)
+    ndf: int = option(64, "filters in the discriminator's first layer", minimum=1)
+    n_blocks: int = option(9, "residual blocks of the ResNet generator (paper: 9 at 256 px, 6 at 128 px)", minimum=1)
+    n_downs: int = option(8, "levels of the U-Net generator: 7 is unet_128, 8 is unet_256", minimum=5)
+    n_layers: int = option(3, "stride-2 layers of the patch discriminator; 3 sees 70x70 px patches", minimum=1)
+    norm: str = option("instance", "normalization layers", choices=("instance", "batch", "none"))
+    padding: str = option("reflect", "padding in the residual blocks", choices=("reflect", "replicate", "zero"))
+    dropout: bool = option(False, "dropout 0.5 in the generator")
+    upsample: str = option(
         "transpose", "generator's up-sampling: the authors' transposed convolution, or nearest-neighbour resize and "
         "convolution, which leaves no checkerboard", choices=("transpose", "resize_conv"),
     )
 
     # The objective.
-    gan_mode: str = _option(
+    gan_mode: str = option(
         "lsgan", "adversarial loss; wgangp includes its gradient penalty",
         choices=("lsgan", "vanilla", "wgangp", "hinge"),
     )
-    lambda_a: float = _option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
-    lambda_b: float = _option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
-    lambda_identity: float = _option(0.5, "identity loss, as a share of lambda_a and lambda_b; 0: none", minimum=0)
-    lambda_l1: float = _option(100.0, "weight of pix2pix's L1 loss", minimum=0)
-    pool_size: int = _option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
+    lambda_a: float = option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
+    lambda_b: float = option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
+    lambda_identity: float = option(0.5, "identity loss, as a share of lambda_a and lambda_b; 0: none", minimum=0)
+    lambda_l1: float = option(100.0, "weight of pix2pix's L1 loss", minimum=0)
+    pool_size: int = option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
 
     # The optimization.
-    batch_size: int = _option(1, "images of each domain in a step", minimum=1)
-    n_epochs: int = _option(
+    batch_size: int = option(1, "images of each domain in a step", minimum=1)
+    n_epochs: int = option(
         100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0, may_differ=True
     )
-    n_epochs_decay: int = _option(
+    n_epochs_decay: int = option(
         100, "epochs over which the learning rate then falls to zero", minimum=0, may_differ=True
     )
-    max_steps: int = _option(
+    max_steps: int = option(
         0, "length of the run in steps instead of epochs; the learning rate then falls over the same share of it",
         minimum=0, may_differ=True,
     )
-    learning_rate: float = _option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
-    lr_policy: str = _option(
+    learning_rate: float = option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
+    lr_policy: str = option(
         "linear", "learning rate over the run: linear (constant, then falling to zero), step (a tenth every "
         "lr_decay_every epochs), cosine, constant", choices=("linear", "step", "cosine", "constant"),
     )
-    lr_decay_every: int = _option(50, "epochs (steps with max_steps) between the drops of --lr_policy=step", minimum=1)
-    beta_1: float = _option(0.5, "Adam's decay of the mean gradient", minimum=0)
-    beta_2: float = _option(0.999, "Adam's decay of the mean squared gradient", minimum=0)
-    ema_decay: float = _option(
+    lr_decay_every: int = option(50, "epochs (steps with max_steps) between the drops of --lr_policy=step", minimum=1)
+    beta_1: float = option(0.5, "Adam's decay of the mean gradient", minimum=0)
+    beta_2: float = option(0.999, "Adam's decay of the mean squared gradient", minimum=0)
+    ema_decay: float = option(
         0.0, "decay of a moving average of the generators' weights, used for samples, evaluation and export; 0: none",
         minimum=0,
     )
-    init_from: str = _option(
+    init_from: str = option(
         "", "run directory, SavedModel or .pth file (or folder of them) whose networks a new run starts from; "
         "optimizers and pools start fresh"
     )
-    on_nonfinite: str = _option(
+    on_nonfinite: str = option(
         "stop", "when a loss is NaN or infinite: stop, or rollback: return to the newest checkpoint and go on with the "
         "data that come next", choices=("stop", "rollback"), may_differ=True,
     )
-    deterministic: bool = _option(
+    deterministic: bool = option(
         False, "only operations whose results do not depend on timing: a CPU's never do; slower on a GPU"
     )
-    seed: int = _option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
+    seed: int = option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
 
     # What is written, and when.
-    log_every: int = _option(
+    log_every: int = option(
         50, "steps between lines of metrics.jsonl and TensorBoard scalars", minimum=0, may_differ=True
     )
-    sample_every: int = _option(1000, "steps between sample grids", minimum=0, may_differ=True)
-    checkpoint_every: int = _option(1000, "steps between checkpoints", minimum=0, may_differ=True)
-    keep_checkpoints: int = _option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
-    n_samples: int = _option(4, "rows of a sample grid", minimum=1, may_differ=True)
+    sample_every: int = option(1000, "steps between sample grids", minimum=0, may_differ=True)
+    checkpoint_every: int = option(1000, "steps between checkpoints", minimum=0, may_differ=True)
+    keep_checkpoints: int = option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
+    n_samples: int = option(4, "rows of a sample grid", minimum=1, may_differ=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            check(field, getattr(self, field.name))
         if self.crops and self.preprocess != "crop" and self.load_size < self.crop_size:
             raise UserError(
                 f"--load_size={self.load_size} is smaller than --crop_size={self.crop_size}: crops would not fit; "
@@ -233,20 +225,6 @@ PRESETS = {
 }
 
 
-def _check(field, value):
-    kind = type(field.default)
-    if isinstance(value, int) and kind is float:
-        value = float(value)
-    if type(value) is not kind:
-        raise UserError(f"--{field.name}={value!r} must be of type {kind.__name__}")
-    choices, minimum = field.metadata["choices"], field.metadata["minimum"]
-    if choices and value not in choices:
-        raise UserError(f"--{field.name}={value} is none of: {', '.join(choices)}")
-    # Written so that NaN fails too.
-    if minimum is not None and not value >= minimum:
-        raise UserError(f"--{field.name}={value} must be at least {minimum}")
-
-
 def difference(old, new):
     """Lines "name: old -> new" for the options that decide a run's numbers and differ between two configs."""
     return [
@@ -254,35 +232,3 @@ def difference(old, new):
         for field in dataclasses.fields(Config)
         if not field.metadata["may_differ"] and getattr(old, field.name) != getattr(new, field.name)
     ]
-
-
-def define_flags():
-    """Defines one absl flag for each option, and --preset; names already defined are left alone."""
-    from absl import flags
-
-    for field in dataclasses.fields(Config):
-        if field.name in flags.FLAGS:
-            continue
-        text = field.metadata["help"]
-        if field.metadata["choices"]:
-            flags.DEFINE_enum(field.name, field.default, field.metadata["choices"], text)
-        else:
-            define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
-                      str: flags.DEFINE_string}[type(field.default)]
-            define(field.name, field.default, text)
-    if "no_flip" not in flags.FLAGS:
-        flags.DEFINE_bool("no_flip", False, "the same as --noflip, by the name that the authors' code has for it")
-    if "preset" not in flags.FLAGS:
-        flags.DEFINE_enum("preset", "default", sorted(PRESETS), "set of options that the other flags start from")
-
-
-def from_flags(flag_values):
-    """The Config that the command line asks for: the preset, with the flags given explicitly on top."""
-    given = {
-        field.name: flag_values[field.name].value
-        for field in dataclasses.fields(Config)
-        if flag_values[field.name].present
-    }
-    if flag_values.no_flip:
-        given["flip"] = False
-    return Config.preset(flag_values.preset, **given)

@@ -12,18 +12,17 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import command_line
-from cyclegan_tf import config as config_lib
+from cyclegan_tf import command_line, config_flags
 
-config_lib.define_flags()
-flags.adopt_module_key_flags(config_lib)
+config_flags.define_flags()
+flags.adopt_module_key_flags(config_flags)
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default runs/ and the name of the dataset")
 
 
 def main(argv):
     """Parses the flags into a Config and trains it."""
     del argv
-    config = config_lib.from_flags(flags.FLAGS)
+    config = config_flags.from_flags(flags.FLAGS)
     name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
     workdir = _WORKDIR.value or os.path.join("runs", name)
 

@@ -5,6 +5,7 @@ import pytest
 from absl import flags
 
 from cyclegan_tf import config as config_lib
+from cyclegan_tf import config_flags
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -12,12 +13,12 @@ from cyclegan_tf.errors import UserError
 def parse(*arguments):
     values = flags.FlagValues()
     # define_flags works on the global FLAGS, as absl programs do; a copy keeps the tests apart.
-    config_lib.define_flags()
+    config_flags.define_flags()
     for name in [*(field.name for field in dataclasses.fields(Config)), "preset", "no_flip"]:
         values[name] = flags.FLAGS[name]
     copy = values.__deepcopy__({})
     copy(["program", *arguments])
-    return config_lib.from_flags(copy)
+    return config_flags.from_flags(copy)
 
 
 def test_the_defaults_are_the_papers():
@@ -75,7 +76,7 @@ def test_impossible_options_are_named(values, message):
 
 
 def test_every_option_has_a_flag_with_its_default_and_help():
-    config_lib.define_flags()
+    config_flags.define_flags()
     for field in dataclasses.fields(Config):
         flag = flags.FLAGS[field.name]
         assert flag.default == field.default, field.name

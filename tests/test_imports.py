@@ -12,9 +12,10 @@ PACKAGE = Path(cyclegan_tf.__file__).parent
 # From the bottom up; a module may import from lower layers and, where the layer is marked so, from its own.
 LAYERS = [
     {"errors", "atomic"},
+    {"options"},
     {"config"},
-    {"run_directory", "interruption", "images", "layers", "losses", "image_pool", "schedules", "pytorch_weights",
-     "torch_files"},
+    {"config_flags", "run_directory", "interruption", "images", "layers", "losses", "image_pool", "schedules",
+     "pytorch_weights", "torch_files"},
     {"data/__init__", "data/image_list", "data/files", "data/sources", "data/tfds_source", "data/pipeline",
      "data/catalog", "data/download", "data/cityscapes", "data/preview",
      "metrics/__init__", "metrics/paired",
@@ -36,7 +37,7 @@ LAYERS = [
     # What the package itself offers, it imports when it is called.
     {"train", "convert", "datasets", "translate", "export", "gallery/__main__", "__init__"},
 ]
-SAME_LAYER_ALLOWED = {3}
+SAME_LAYER_ALLOWED = {4}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
 
