@@ -11,7 +11,7 @@ train: $(VENV)/.installed
 	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo.flags
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ Block functions take and return a symbolic tensor (N, H, W, C) and name their la
 checkpoints and the PyTorch converter know weights by these names.
 """
 
+import functools
 import warnings
 
 import tensorflow as tf
@@ -61,9 +62,7 @@ class DifferentiableInstanceNormalization(keras.layers.Layer):
         self.epsilon = epsilon
 
     def call(self, inputs):
-        centered = inputs - tf.reduce_mean(inputs, axis=(1, 2), keepdims=True)
-        variance = tf.reduce_mean(tf.square(centered), axis=(1, 2), keepdims=True)
-        return centered * tf.math.rsqrt(variance + self.epsilon)
+        return _statistics(inputs, self.epsilon)[0]
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -100,23 +99,57 @@ def instance_normalization(name, second_derivative=False):
 
     tensorflow-addons' where it exists (TensorFlow 2.15), Keras's GroupNormalization with one group per channel
     elsewhere. Both compute (x - mean) / sqrt(var + 1e-5), mean and biased variance over H and W of each image and
-    channel, and have no weights.
+    channel, and have no weights. Ours computes that with a third of the operations, which are most of a training step.
 
     Args:
       name: the layer's name.
-      second_derivative: True where a gradient penalty differentiates twice, which the library layers get wrong.
+      second_derivative: True where a gradient penalty differentiates twice, which that does not.
     """
     if second_derivative:
         return DifferentiableInstanceNormalization(name=name)
-    if _TENSORFLOW_ADDONS:
-        return _import_addons().layers.InstanceNormalization(epsilon=1e-5, center=False, scale=False, name=name)
-    return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, center=False, scale=False, name=name)
+    more = {} if _TENSORFLOW_ADDONS else {"groups": -1}
+    return _instance_normalization()(epsilon=1e-5, center=False, scale=False, name=name, **more)
 
 
 def is_instance_normalization(layer):
     """Whether `layer` is one that `instance_normalization` makes."""
+    return isinstance(layer, (DifferentiableInstanceNormalization, _instance_normalization()))
+
+
+@functools.cache
+def _instance_normalization():
+    # Made when it is first asked for: tensorflow-addons takes a second to import.
     library = _import_addons().layers.InstanceNormalization if _TENSORFLOW_ADDONS else keras.layers.GroupNormalization
-    return isinstance(layer, (DifferentiableInstanceNormalization, library))
+
+    @keras.utils.register_keras_serializable("cyclegan_tf")
+    class InstanceNormalization(library):
+        def call(self, inputs, training=False):
+            return _normalized(inputs, self.epsilon) if training else _statistics(inputs, self.epsilon)[0]
+
+    return InstanceNormalization
+
+
+def _normalized(x, epsilon):
+    """Instance normalization with its derivative in closed form; Ioffe and Szegedy 2015, section 3, per image."""
+
+    @tf.custom_gradient
+    def function(x):
+        y, scale = _statistics(x, epsilon)
+
+        def gradient(dy):
+            along_y = tf.reduce_mean(dy * y, axis=(1, 2), keepdims=True)
+            return scale * (dy - tf.reduce_mean(dy, axis=(1, 2), keepdims=True) - y * along_y)
+
+        return y, gradient
+
+    return function(x)
+
+
+def _statistics(x, epsilon):
+    """((x - mean) / sqrt(var + epsilon), 1 / sqrt(var + epsilon)) over H and W of each image and channel."""
+    centered = x - tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centered), axis=(1, 2), keepdims=True) + epsilon)
+    return centered * scale, scale
 
 
 def normalize(x, name, norm, second_derivative=False):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from cyclegan_tf import losses, models
-from cyclegan_tf.training import adam
+from cyclegan_tf.optimizers import adam
 
 
 class Pix2Pix:

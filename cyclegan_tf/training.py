@@ -4,16 +4,10 @@ import tensorflow as tf
 
 from cyclegan_tf import losses, models
 from cyclegan_tf.image_pool import ImagePool
-
-keras = tf.keras
+from cyclegan_tf.optimizers import adam
 
 GENERATORS = ("gen_ab", "gen_ba")
 DISCRIMINATORS = ("disc_a", "disc_b")
-
-
-def adam(config):
-    """The optimizer of one network: Adam with the authors' epsilon of 1e-8 (Keras's default is 1e-7)."""
-    return keras.optimizers.Adam(config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=1e-8)
 
 
 class CycleGAN:
@@ -130,7 +124,12 @@ class CycleGAN:
         """Applies to each network the gradient of its objective; returns the gradients' norms."""
         # All gradients first: an update must not change what another gradient is taken of.
         variables = {name: self.networks[name].trainable_variables for name in objectives}
-        gradients = {name: tape.gradient(loss, variables[name]) for name, loss in objectives.items()}
+        gradients = {}
+        for loss in {id(loss): loss for loss in objectives.values()}.values():
+            # Networks that share an objective share its backward pass.
+            names = [name for name, own in objectives.items() if own is loss]
+            found = tape.gradient(loss, [variables[name] for name in names])
+            gradients |= zip(names, found, strict=True)
         for name, gradient in gradients.items():
             self.optimizers[name].apply_gradients(zip(gradient, variables[name], strict=True))
         return {f"grad_norm/{name}": tf.linalg.global_norm(gradient) for name, gradient in gradients.items()}

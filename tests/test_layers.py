@@ -97,8 +97,15 @@ def test_batch_norm_eval():
 
 
 def test_library_instance_norm_is_the_one_of_the_stack():
-    module = type(layers.instance_normalization("t")).__module__
-    assert module.startswith("tensorflow_addons" if tf.__version__.startswith("2.15.") else "keras")
+    library = type(layers.instance_normalization("t")).__mro__[1]
+    assert library.__module__.startswith("tensorflow_addons" if tf.__version__.startswith("2.15.") else "keras")
+
+
+def test_instance_norm_is_the_librarys():
+    layer, x = layers.instance_normalization("t"), tf.random.stateless_normal((2, 7, 5, 3), (1, 2), mean=3.0)
+    library = type(layer).__mro__[1].from_config(layer.get_config())
+    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
 
 
 @pytest.mark.parametrize(("mode", "numpy_mode", "padding"), [
