@@ -1,6 +1,6 @@
 """Peak memory and time to the first batch of the data pipeline on folders of many images, links to one set of files.
 
-  python experiments/benchmark_scale.py FOLDER COUNT [--steps=200]
+  python experiments/benchmarks/scale.py FOLDER COUNT [--steps=200]
 
 FOLDER has trainA and trainB. Links trainA/0000000.jpg ... to their files are made in a temporary folder, COUNT in all.
 """

@@ -1,6 +1,6 @@
 """Images per second of cyclegan_tf.translate beside the authors' test loop in PyTorch, on one machine in one run.
 
-  python experiments/benchmark_translate.py --images=FOLDER [--count=16] [--repeats=3]
+  python experiments/benchmarks/translate.py --images=FOLDER [--count=16] [--repeats=3]
 
 Both run the paper's ResNet-9 generator with 64 filters, on the CPU, over the same photographs at 256 x 256 pixels,
 from the file that is read to the PNG file that is written. PyTorch's side does what the authors' test.py does: one
@@ -20,35 +20,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command 
 import numpy as np
 import tensorflow as tf
 import torch
+import torch_twin
 from PIL import Image
-from torch import nn
 
 from cyclegan_tf import inference, loading, models, translation
 from cyclegan_tf.config import Config
-
-
-class Block(nn.Module):
-    """Residual block of the authors' ResNet generator."""
-
-    def __init__(self, width):
-        super().__init__()
-        half = [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width)]
-        self.layers = nn.Sequential(*half, nn.ReLU(True), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3),
-                                    nn.InstanceNorm2d(width))
-
-    def forward(self, x):
-        return x + self.layers(x)
-
-
-def torch_generator(ngf=64, n_blocks=9):
-    """The ResNet generator in PyTorch."""
-    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), nn.InstanceNorm2d(ngf), nn.ReLU(True)]
-    for width in (ngf, 2 * ngf):
-        layers += [nn.Conv2d(width, 2 * width, 3, 2, 1), nn.InstanceNorm2d(2 * width), nn.ReLU(True)]
-    layers += [Block(4 * ngf) for _ in range(n_blocks)]
-    for width in (4 * ngf, 2 * ngf):
-        layers += [nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1), nn.InstanceNorm2d(width // 2), nn.ReLU(True)]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()).eval()
 
 
 def torch_pass(network, paths, output):
@@ -80,7 +56,7 @@ def main():
             Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC).save(paths[-1])
         translator = inference.translator(Config(), models.build_generator(Config(), "gen_ab"))
         model = loading.Model(lambda batch: translator.float_images(batch)["images"], 3, 3, translator)
-        network = torch_generator()
+        network = torch_twin.generator().eval()
         jobs = [translation.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
         sides = {"PyTorch, test loop": lambda: torch_pass(network, paths, f"{folder}/torch")}
         for size in given.batch_sizes:

@@ -1,6 +1,6 @@
 """Images per second of the data pipeline beside PyTorch's DataLoader, on the same files with the same operations.
 
-  python experiments/benchmark_data.py FOLDER [--images=2000] [--repeats=5]
+  python experiments/benchmarks/pipeline.py FOLDER [--images=2000] [--repeats=5]
 
 FOLDER has trainA and trainB with JPEG files. Both sides decode with Pillow, resize to 286 x 286 (bicubic), crop
 256 x 256 at random, mirror at random, and give float32 in [-1, 1] in batches of one A and one B. The torch side is the

@@ -1,0 +1,131 @@
+"""The authors' networks and training step in PyTorch, as plain as they can be, to measure against.
+
+Written from the paper (Zhu et al. 2017, section 7.2) and the settings of its code: instance norm without weights,
+least-squares losses, cycle weight 10, identity 0.5 of it, Adam 2e-4 with beta_1 0.5, pools of 50 images.
+"""
+
+import itertools
+import random
+
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    """Residual block of `width` channels."""
+
+    def __init__(self, width):
+        super().__init__()
+        half = [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width)]
+        self.layers = nn.Sequential(*half, nn.ReLU(True), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3),
+                                    nn.InstanceNorm2d(width))
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+def generator(ngf=64, n_blocks=9):
+    """The ResNet generator: (N, 3, H, W) -> the same."""
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), nn.InstanceNorm2d(ngf), nn.ReLU(True)]
+    for width in (ngf, 2 * ngf):
+        layers += [nn.Conv2d(width, 2 * width, 3, 2, 1), nn.InstanceNorm2d(2 * width), nn.ReLU(True)]
+    layers += [Block(4 * ngf) for _ in range(n_blocks)]
+    for width in (4 * ngf, 2 * ngf):
+        layers += [nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1), nn.InstanceNorm2d(width // 2), nn.ReLU(True)]
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
+
+
+def discriminator(ndf=64):
+    """The 70 x 70 PatchGAN: (N, 3, H, W) -> (N, 1, H/8 - 2, W/8 - 2)."""
+    layers = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2, True)]
+    for width, stride in ((ndf, 2), (2 * ndf, 2), (4 * ndf, 1)):
+        layers += [nn.Conv2d(width, 2 * width, 4, stride, 1), nn.InstanceNorm2d(2 * width), nn.LeakyReLU(0.2, True)]
+    return nn.Sequential(*layers, nn.Conv2d(8 * ndf, 1, 4, 1, 1))
+
+
+class Pool:
+    """The last 50 fakes; half of the time an older one is given back for a new one."""
+
+    def __init__(self, size=50):
+        self.size, self.images = size, []
+
+    def query(self, images):
+        """(N, C, H, W) -> the same."""
+        given_back = []
+        for image in images.unsqueeze(1):
+            if len(self.images) < self.size:
+                self.images.append(image)
+                given_back.append(image)
+            elif random.random() > 0.5:
+                index = random.randrange(self.size)
+                given_back.append(self.images[index])
+                self.images[index] = image
+            else:
+                given_back.append(image)
+        return torch.cat(given_back)
+
+
+class Twin:
+    """Four networks and the authors' step: generators first, then the discriminators on pooled fakes.
+
+    Args:
+      ngf, n_blocks: of the generators; the discriminators have as many filters.
+      identity: weight of the identity loss, as a share of the cycle weight.
+      compiled: whether the networks go through torch.compile.
+      autocast: whether forward passes run in bfloat16, with channels last.
+    """
+
+    def __init__(self, ngf=64, n_blocks=9, identity=0.5, compiled=False, autocast=False):
+        self.networks = [generator(ngf, n_blocks), generator(ngf, n_blocks), discriminator(ngf), discriminator(ngf)]
+        for network in self.networks:
+            for layer in network.modules():
+                if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+                    nn.init.normal_(layer.weight, 0, 0.02)
+                    nn.init.zeros_(layer.bias)
+        if autocast:
+            self.networks = [network.to(memory_format=torch.channels_last) for network in self.networks]
+        pairs = self.networks[:2], self.networks[2:]
+        self.adam_g, self.adam_d = (
+            torch.optim.Adam(itertools.chain(*(network.parameters() for network in pair)), 2e-4, (0.5, 0.999))
+            for pair in pairs
+        )
+        if compiled:
+            self.networks = [torch.compile(network) for network in self.networks]
+        self.identity, self.autocast = identity, autocast
+        self.pools = Pool(), Pool()
+
+    def step(self, real_a, real_b):
+        """One update of all networks on batches (N, 3, H, W) in [-1, 1]."""
+        gen_ab, gen_ba, disc_a, disc_b = self.networks
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            self._learn(disc_a, disc_b, learns=False)
+            fake_b, fake_a = gen_ab(real_a), gen_ba(real_b)
+            loss = 10 * (_l1(gen_ba(fake_b), real_a) + _l1(gen_ab(fake_a), real_b))
+            if self.identity:
+                loss = loss + 10 * self.identity * (_l1(gen_ab(real_b), real_b) + _l1(gen_ba(real_a), real_a))
+            loss = loss + _distance(disc_b(fake_b), 1.0) + _distance(disc_a(fake_a), 1.0)
+        self.adam_g.zero_grad()
+        loss.backward()
+        self.adam_g.step()
+        self._learn(disc_a, disc_b, learns=True)
+        self.adam_d.zero_grad()
+        sides = (disc_b, self.pools[0], real_b, fake_b), (disc_a, self.pools[1], real_a, fake_a)
+        for network, pool, real, fake in sides:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                loss = 0.5 * (_distance(network(real), 1.0) + _distance(network(pool.query(fake.detach())), 0.0))
+            loss.backward()
+        self.adam_d.step()
+
+    @staticmethod
+    def _learn(*networks, learns):
+        for network in networks:
+            for parameter in network.parameters():
+                parameter.requires_grad_(learns)
+
+
+def _l1(image, target):
+    return (image - target).abs().mean()
+
+
+def _distance(prediction, target):
+    return (prediction.float() - target).square().mean()
