@@ -47,7 +47,8 @@ def main():
         size = os.path.getsize(os.path.join(folder, name))
         writer.close()
     print(f"TensorFlow {tf.__version__}: {size / 1e6:.0f} MB; training stands still for "
-          f"{statistics.median(stalls):.2f} s, writing takes {statistics.median(writes):.2f} s more (medians of {given.repeats})")
+          f"{statistics.median(stalls):.2f} s, writing takes {statistics.median(writes):.2f} s more "
+          f"(medians of {given.repeats})")
 
 
 if __name__ == "__main__":
