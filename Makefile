@@ -11,7 +11,7 @@ train: $(VENV)/.installed
 	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo.flags
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

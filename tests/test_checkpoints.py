@@ -10,9 +10,6 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.training import CycleGAN
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("checkpoints")
-
 CONFIG = Config.preset("tiny", ema_decay=0.9)
 
 

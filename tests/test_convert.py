@@ -24,9 +24,6 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.training import CycleGAN
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("convert")
-
 EXPERIMENT = ("G_A", "G_B", "D_A")
 NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a"}
 

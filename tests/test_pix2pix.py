@@ -12,9 +12,6 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.summaries import read_records
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("pix2pix")
-
 CASE = "train/pix2pix_vanilla.npz"
 NETS = {"G": "gen_ab", "D": "disc_b"}
 CONFIG = Config(

@@ -10,9 +10,6 @@ from conftest import run_python, run_train
 from cyclegan_tf.data import tfds_source
 from cyclegan_tf.data.sources import DEMO_DIR
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("tfds")
-
 # What a user runs, with the known checksum of the genuine archive replaced by that of ours; all else is TFDS's own.
 CHILD = """
 import sys

@@ -10,9 +10,6 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.layers import keras
 from cyclegan_tf.models import build_generator
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("tflite")
-
 pytest.importorskip("ai_edge_litert", reason="runs .tflite files: pip install ai-edge-litert")
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 40, 3)).astype(np.float32)

@@ -10,9 +10,6 @@ from cyclegan_tf import checkpoints, losses, models
 from cyclegan_tf.config import Config
 from cyclegan_tf.training import CycleGAN
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("training")
-
 
 def batch(seed):
     return np.random.default_rng(seed).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)

@@ -24,13 +24,8 @@ LOSSES = {
 
 def recorded(kind, nets=("",)):
     """The runs, or (run, net), that hold arrays KIND/... or KIND/NET/...: not every run holds all kinds."""
-    return [on_one_worker(name, *([net] if net else [])) for name in RUNS for net in nets
+    return [(name, net) if net else name for name in RUNS for net in nets
             if golden.Golden(name).group(f"{kind}/{net}" if net else kind)]
-
-
-def on_one_worker(name, *more):
-    """A test's parameters; all tests of one run share a process of pytest-xdist, and what it has computed."""
-    return pytest.param(name, *more, marks=pytest.mark.xdist_group(name))
 
 
 class RecordingOptimizer:
@@ -112,7 +107,7 @@ def rerun_of(name):
     return Rerun(name)
 
 
-@pytest.fixture(params=[on_one_worker(name) for name in RUNS])
+@pytest.fixture(params=RUNS)
 def rerun(request):
     return rerun_of(request.param)
 
@@ -125,7 +120,7 @@ def test_the_golden_set_is_there():
     assert {UNEQUAL, "train/cyclegan_lsgan_idt.npz", "train/cyclegan_vanilla_noidt.npz"} <= set(RUNS)
     # All nets of one run at least, and images of some.
     for kind in ("grad1", "step3"):
-        assert {(UNEQUAL, net) for net in NETS} <= {case.values for case in recorded(kind, NETS)}
+        assert {(UNEQUAL, net) for net in NETS} <= set(recorded(kind, NETS))
     assert recorded("step1_images")
     assert recorded("after_last")
 

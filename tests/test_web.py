@@ -12,9 +12,6 @@ from PIL import Image
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
 
-# What its tests share is made once, in one process of pytest-xdist.
-pytestmark = pytest.mark.xdist_group("web")
-
 
 @pytest.fixture(scope="module")
 def page(tiny_run, tmp_path_factory):
