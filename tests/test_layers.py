@@ -19,7 +19,7 @@ CASES = {
     "conv_k4_s2_p1_even": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
     "conv_k4_s2_p1_odd": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
     "conv_k4_s1_p1": lambda x: layers.conv(x, "t", 3, 4, padding=1),
-    "convT_k3_s2_p1_op1": lambda x: layers.upsample(x, "t", 2, "transpose"),
+    "convT_k3_s2_p1_op1": lambda x: layers.transposed_conv(x, "t", 2, 3),
     "convT_k4_s2_p1": lambda x: layers.transposed_conv(x, "t", 2, 4),
     "reflect_pad1": lambda x: layers.pad(x, "t", 1, "reflect"),
     "replicate_pad1": lambda x: layers.pad(x, "t", 1, "replicate"),
@@ -116,7 +116,7 @@ def test_padding_is_numpys(mode, numpy_mode, padding):
 def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
     x = np.random.default_rng(0).normal(size=(1, 3, 2, 1)).astype(np.float32)
     inputs = keras.Input((None, None, 1))
-    model = keras.Model(inputs, layers.upsample(inputs, "t", 1, "resize_conv"))
+    model = keras.Model(inputs, layers.resize_conv(inputs, "t", 1))
     # A kernel that is 1 at its left neighbor shifts the image to the right by one.
     kernel = np.zeros((3, 3, 1, 1), np.float32)
     kernel[1, 0] = 1.0
@@ -128,7 +128,7 @@ def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
 
 def test_residual_block_has_no_activation_after_the_sum():
     inputs = keras.Input((None, None, 2))
-    model = keras.Model(inputs, layers.residual_block(inputs, "t", "none", "reflect"))
+    model = keras.Model(inputs, layers.residual_block(inputs, "t", 2, lambda x, name: x, "reflect"))
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     x = np.full((1, 4, 4, 2), -3.0, np.float32)
     np.testing.assert_array_equal(model(x), x)
