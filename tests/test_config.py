@@ -11,14 +11,7 @@ from cyclegan_tf.errors import UserError
 
 
 def parse(*arguments):
-    values = flags.FlagValues()
-    # define_flags works on the global FLAGS, as absl programs do; a copy keeps the tests apart.
-    config_flags.define_flags()
-    for name in [*(field.name for field in dataclasses.fields(Config)), "preset", "no_flip"]:
-        values[name] = flags.FLAGS[name]
-    copy = values.__deepcopy__({})
-    copy(["program", *arguments])
-    return config_flags.from_flags(copy)
+    return config_flags.from_arguments(arguments)
 
 
 def test_the_defaults_are_the_papers():
