@@ -5,8 +5,8 @@
 
 A record holds the flags, and for each stack (Keras 2, Keras 3, whose random numbers differ) every loss of the first
 three steps and a digest of the weights after them. The steps are those of `cyclegan_tf.train`, from the seed in the
-flags, but run operation by operation. The losses must agree to one part in a thousand, for another kind of CPU rounds otherwise; whether the bits
-agree too is told. Exit status 1 if a record is not reproduced.
+flags, but run operation by operation. The losses must agree to one part in a thousand, for another kind of CPU rounds
+otherwise; whether the bits agree too is told. Exit status 1 if a record is not reproduced.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from cyclegan_tf.data import pipeline, sources
 
 STEPS = 3
 TOLERANCE = 1e-3
-STACK = "Keras 2" if tf.keras.__version__.startswith("2.") else "Keras 3"
+STACK = "Keras 3" if hasattr(tf.keras, "ops") else "Keras 2"
 
 
 def first_steps(arguments):
