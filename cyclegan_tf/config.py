@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from cyclegan_tf import atomic
+from cyclegan_tf import atomic, combinations
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.options import check, option
 
@@ -39,8 +39,8 @@ class Config:
         choices=("cyclegan", "pix2pix"),
     )
     dataset: str = option(
-        "demo", "demo, a folder or .zip with trainA and trainB, one with train (images A and B side by side, as the "
-        "pix2pix sets have), or one of: " + ", ".join(TFDS_NAMES),
+        "demo", "demo, demo_pairs (its held-out pairs as a set), a folder or .zip with trainA and trainB, one with "
+        "train (images A and B side by side, as the pix2pix sets have), or one of: " + ", ".join(TFDS_NAMES),
     )
     data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
@@ -65,6 +65,7 @@ class Config:
     )
     load_size: int = option(286, "side that images are resized to before the random crop", minimum=4)
     crop_size: int = option(256, "side of the square crops that the networks see", minimum=4)
+    crop: str = option("random", "where crops are cut: random or center", choices=("random", "center"))
     flip: bool = option(True, "mirror images at random, left to right")
     cache: str = option(
         "auto", "keep decoded, resized images in memory: auto does with a domain that takes less than 2 GiB",
@@ -72,15 +73,22 @@ class Config:
     )
 
     # The networks.
-    generator: str = option("resnet", "generator architecture", choices=("resnet", "unet"))
-    discriminator: str = option("patch", "discriminator architecture", choices=("patch", "pixel"))
+    generator: str = option(
+        "resnet", "generator architecture: the authors' resnet and unet; the others are those of experiments/README.md",
+        choices=("resnet", "unet", "torchgan", "tf_blog", "unet_book"),
+    )
+    discriminator: str = option(
+        "patch", "discriminator architecture: the authors' patch and pixel; the others as for the generator",
+        choices=("patch", "pixel", "torchgan", "tf_blog", "patch_mean", "unet_book"),
+    )
     ngf: int = option(64, "filters in the generator's first layer", minimum=1)
     ndf: int = option(64, "filters in the discriminator's first layer", minimum=1)
     n_blocks: int = option(9, "residual blocks of the ResNet generator (paper: 9 at 256 px, 6 at 128 px)", minimum=1)
     n_downs: int = option(8, "levels of the U-Net generator: 7 is unet_128, 8 is unet_256", minimum=5)
     n_layers: int = option(3, "stride-2 layers of the patch discriminator; 3 sees 70x70 px patches", minimum=1)
     norm: str = option("instance", "normalization layers", choices=("instance", "batch", "none"))
-    padding: str = option("reflect", "padding in the residual blocks", choices=("reflect", "replicate", "zero"))
+    norm_affine: bool = option(False, "learned scale and offset in the instance norms; batch norms always have them")
+    padding: str = option("reflect", "padding in residual blocks", choices=("reflect", "replicate", "zero"))
     dropout: bool = option(False, "dropout 0.5 in the generator")
     upsample: str = option(
         "transpose", "generator's up-sampling: the authors' transposed convolution, or nearest-neighbour resize and "
@@ -92,9 +100,21 @@ class Config:
         "lsgan", "adversarial loss; wgangp includes its gradient penalty",
         choices=("lsgan", "vanilla", "wgangp", "hinge"),
     )
+    label_smoothing: float = option(
+        0.0, "the discriminators' target for real images is 1 minus this; with --gan_mode lsgan or vanilla", minimum=0,
+    )
+    generator_loss: str = option(
+        "joint", "joint: one sum for both generators, the paper's; separate: each learns from the adversarial, cycle "
+        "and identity terms of its output domain alone", choices=("joint", "separate"),
+    )
+    cycle_loss: str = option("l1", "distance in the cycle losses: l1, or l2, DiscoGAN's", choices=("l1", "l2"))
     lambda_a: float = option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
     lambda_b: float = option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
     lambda_identity: float = option(0.5, "identity loss, as a share of lambda_a and lambda_b; 0: none", minimum=0)
+    identity_mode: str = option(
+        "same", "same: a generator shall keep images of its output domain; cross: its translation shall be the other "
+        "image of the pair, which needs trainA and trainB with equal names", choices=("same", "cross"),
+    )
     lambda_l1: float = option(100.0, "weight of pix2pix's L1 loss", minimum=0)
     pool_size: int = option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
 
@@ -111,6 +131,9 @@ class Config:
         minimum=0, may_differ=True,
     )
     learning_rate: float = option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
+    disc_learning_rate: float = option(
+        0.0, "that of the discriminators, where it shall be another (Heusel et al. 2017); 0: the same", minimum=0
+    )
     lr_policy: str = option(
         "linear", "learning rate over the run: linear (constant, then falling to zero), step (a tenth every "
         "lr_decay_every epochs), cosine, constant", choices=("linear", "step", "cosine", "constant"),
@@ -141,41 +164,29 @@ class Config:
     )
     sample_every: int = option(1000, "steps between sample grids", minimum=0, may_differ=True)
     checkpoint_every: int = option(1000, "steps between checkpoints", minimum=0, may_differ=True)
+    sample_epochs: int = option(
+        0, "sample grids also whenever so many epochs are done; 0: no", minimum=0, may_differ=True
+    )
+    checkpoint_epochs: int = option(0, "the same for checkpoints", minimum=0, may_differ=True)
     keep_checkpoints: int = option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
     n_samples: int = option(4, "rows of a sample grid", minimum=1, may_differ=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             check(field, getattr(self, field.name))
-        if self.crops and self.preprocess != "crop" and self.load_size < self.crop_size:
-            raise UserError(
-                f"--load_size={self.load_size} is smaller than --crop_size={self.crop_size}: crops would not fit; "
-                "raise load_size or lower crop_size"
-            )
-        if not self.crops and (self.batch_size > 1 or self.pool_size > 0):
-            raise UserError(
-                f"--preprocess={self.preprocess} gives images of different sizes, which needs --batch_size=1 "
-                "--pool_size=0"
-            )
-        if self.model == "cyclegan" and self.lambda_identity and self.input_channels != self.output_channels:
-            raise UserError(
-                f"--input_channels={self.input_channels} and --output_channels={self.output_channels} differ: the "
-                "identity loss gives a generator images of its own output; use --lambda_identity=0"
-            )
-        if self.gan_mode == "wgangp" and self.norm == "batch":
-            raise UserError("--gan_mode=wgangp penalizes the gradient of each image, --norm=batch mixes them: "
-                            "use another norm")
-        if self.model == "pix2pix" and (self.gan_mode == "wgangp" or self.ema_decay):
-            raise UserError("--model=pix2pix has neither --gan_mode=wgangp nor --ema_decay")
-        if not self.max_steps and not self.n_epochs + self.n_epochs_decay:
-            raise UserError("nothing to train: --n_epochs, --n_epochs_decay and --max_steps are all 0")
-        if self.ema_decay >= 1:
-            raise UserError(f"--ema_decay={self.ema_decay} must be below 1")
+        for wrong, message in combinations.conflicts(self):
+            if wrong:
+                raise UserError(message)
 
     @property
     def crops(self):
         """Whether all training images become squares of crop_size."""
         return self.preprocess.endswith("crop")
+
+    @property
+    def paired(self):
+        """Whether a step's images of A and B must be pairs."""
+        return self.model == "pix2pix" or self.identity_mode == "cross"
 
     def to_json(self):
         """The options as an indented JSON object, in the order of their definition."""

@@ -28,6 +28,21 @@ def define_flags():
         flags.DEFINE_enum("preset", "default", sorted(PRESETS), "set of options that the other flags start from")
 
 
+def from_arguments(arguments):
+    """The Config of flags as the command line has them ("--ngf=8", "--flagfile=demo.flags").
+
+    Raises:
+      absl.flags.Error: an unknown flag, or a value that it does not take.
+    """
+    define_flags()
+    own = flags.FlagValues()
+    for name in [*(field.name for field in dataclasses.fields(Config)), "preset", "no_flip"]:
+        own[name] = flags.FLAGS[name]
+    parsed = own.__deepcopy__({})
+    parsed(["", *arguments])
+    return from_flags(parsed)
+
+
 def from_flags(flag_values):
     """The Config that the command line asks for: the preset, with the flags given explicitly on top."""
     given = {

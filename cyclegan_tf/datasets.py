@@ -3,6 +3,7 @@
   python -m cyclegan_tf.datasets list
   python -m cyclegan_tf.datasets prepare horse2zebra --data_dir=FOLDER
   python -m cyclegan_tf.datasets inspect PATH --output=preview.png
+  python -m cyclegan_tf.datasets preview --flagfile=experiments/demo.flags --output=batch.png
   python -m cyclegan_tf.datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
 
@@ -11,6 +12,8 @@ prepare NAME: downloads one of them through tensorflow-datasets, checks it and p
   --data_dir takes the place of the download; what is prepared or downloaded already is not fetched again.
 inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,
   sizes and bad files, and writes a grid of some to --output. Exit status 1 if there are bad files.
+preview: writes the first images that training sees, resized, cropped and mirrored, A beside B, to --output; takes the
+  options of cyclegan_tf.train.
 prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) of the two official archives,
   which are had at cityscapes-dataset.com after registration, in folder --output.
 """
@@ -19,7 +22,7 @@ import os
 
 from absl import flags
 
-from cyclegan_tf import atomic, command_line
+from cyclegan_tf import atomic, command_line, config_flags
 from cyclegan_tf.config import TFDS_NAMES
 from cyclegan_tf.errors import UserError
 
@@ -45,7 +48,6 @@ def _prepare(given, name):
 
 
 def _inspect(given, path):
-    from cyclegan_tf import images
     from cyclegan_tf.data import preview, sources
 
     parts, bad = sources.open_parts(path, given.data_dir)
@@ -54,11 +56,28 @@ def _inspect(given, path):
     grid = preview.preview(summaries)
     if grid is not None:
         name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
-        output = given.output or f"{name}-preview.png"
-        with atomic.writing(output, "wb") as file:
-            file.write(images.encode_png(grid))
-        print(f"preview: {output}")
+        _write_grid(grid, given.output or f"{name}-preview.png")
     return 1 if bad else 0
+
+
+def _write_grid(grid, path):
+    from cyclegan_tf import images
+
+    with atomic.writing(path, "wb") as file:
+        file.write(images.encode_png(grid))
+    print(f"preview: {path}")
+
+
+def _preview(given):
+    config = config_flags.from_flags(given)
+
+    from cyclegan_tf.data import preview, sources
+
+    dataset = sources.open_dataset(config)
+    if config.paired:
+        dataset.require_training_pairs()
+    _write_grid(preview.training_images(dataset, config), given.output or "training-preview.png")
+    return 0
 
 
 def _prepare_cityscapes(given):
@@ -78,6 +97,7 @@ COMMANDS = {
     "list": (_list, ()),
     "prepare": (_prepare, ("NAME",)),
     "inspect": (_inspect, ("PATH",)),
+    "preview": (_preview, ()),
     "prepare-cityscapes": (_prepare_cityscapes, ()),
 }
 
@@ -96,10 +116,12 @@ def main(argv):
 def _define_flags():
     # When this is the command line, not at import: others have flags of these names, too.
     flags.DEFINE_string("data_dir", "", "folder of downloaded and prepared sets; default ~/tensorflow_datasets")
-    flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; prepare-cityscapes: "
-                        "folder that gets trainA, trainB, testA and testB")
+    flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; preview: the same, "
+                        "default training-preview.png; prepare-cityscapes: folder that gets trainA, trainB, testA and "
+                        "testB")
     flags.DEFINE_string("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
     flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
+    config_flags.define_flags()  # For preview.
 
 
 if __name__ == "__main__":

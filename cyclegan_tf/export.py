@@ -55,7 +55,7 @@ def _define_flags():
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which of the two generators")
     flags.DEFINE_list("precision", list(formats.PRECISIONS), "of tflite: " + ", ".join(formats.PRECISIONS))
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH that a tflite or onnx file takes; default: any multiple of 4 "
-                        "(ResNet) or 2^n_downs (U-Net)")
+                        "(ResNets), 2^n_downs (U-Net) or 16 (unet_book)")
     flags.DEFINE_integer("max_side", 512, "of web: longer side, in pixels, that the page at first scales larger images "
                          "to", lower_bound=16)
     flags.DEFINE_string("runtime_dir", None, "of web: unpacked npm package onnxruntime-web; default: npm gets it once")

@@ -51,24 +51,32 @@ class ReplicationPadding2D(keras.layers.Layer):
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 class DifferentiableInstanceNormalization(keras.layers.Layer):
-    """Instance normalization without weights whose second derivative is right; for the gradient penalty.
+    """Instance normalization whose second derivative is right; for the gradient penalty.
 
-    (x - mean) / sqrt(var + epsilon), mean and biased variance over H and W of each image and channel. The libraries'
-    layers use `tf.nn.moments`, which stops the gradient at the mean: right the first time, wrong the second.
+    (x - mean) / sqrt(var + epsilon), mean and biased variance over H and W of each image and channel; with `scale`
+    times gamma, with `center` plus beta, one of each a channel. The libraries' layers use `tf.nn.moments`, which stops
+    the gradient at the mean: right the first time, wrong the second.
     """
 
-    def __init__(self, epsilon=1e-5, **kwargs):
+    def __init__(self, epsilon=1e-5, center=False, scale=False, **kwargs):
         super().__init__(**kwargs)
-        self.epsilon = epsilon
+        self.epsilon, self.center, self.scale = epsilon, center, scale
+        self.gamma = self.beta = None
+
+    def build(self, input_shape):
+        if self.scale:
+            self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
+        if self.center:
+            self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, inputs):
-        return _statistics(inputs, self.epsilon)[0]
+        return _affine(_statistics(inputs, self.epsilon)[0], self)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
+        return {**super().get_config(), "epsilon": self.epsilon, "center": self.center, "scale": self.scale}
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
@@ -94,21 +102,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
         running.assign(running * self.momentum + value * (1 - self.momentum))
 
 
-def instance_normalization(name, second_derivative=False):
-    """Instance normalization without scale and offset, epsilon 1e-5: the library layer of the installed stack.
+def instance_normalization(name, second_derivative=False, affine=False):
+    """Instance normalization, epsilon 1e-5: the library layer of the installed stack.
 
     tensorflow-addons' where it exists (TensorFlow 2.15), Keras's GroupNormalization with one group per channel
     elsewhere. Both compute (x - mean) / sqrt(var + 1e-5), mean and biased variance over H and W of each image and
-    channel, and have no weights. Ours computes that with a third of the operations, which are most of a training step.
+    channel. Ours computes that with a third of the operations, which are most of a training step.
 
     Args:
       name: the layer's name.
       second_derivative: True where a gradient penalty differentiates twice, which that does not.
+      affine: gamma times that plus beta, both learned for each channel, from 1 and 0 on; the authors' has no weights.
     """
+    options = {"epsilon": 1e-5, "center": affine, "scale": affine, "name": name}
     if second_derivative:
-        return DifferentiableInstanceNormalization(name=name)
-    more = {} if _TENSORFLOW_ADDONS else {"groups": -1}
-    return _instance_normalization()(epsilon=1e-5, center=False, scale=False, name=name, **more)
+        return DifferentiableInstanceNormalization(**options)
+    return _instance_normalization()(**options, **({} if _TENSORFLOW_ADDONS else {"groups": -1}))
 
 
 def is_instance_normalization(layer):
@@ -124,7 +133,8 @@ def _instance_normalization():
     @keras.utils.register_keras_serializable("cyclegan_tf")
     class InstanceNormalization(library):
         def call(self, inputs, training=False):
-            return _normalized(inputs, self.epsilon) if training else _statistics(inputs, self.epsilon)[0]
+            normalized = _normalized(inputs, self.epsilon) if training else _statistics(inputs, self.epsilon)[0]
+            return _affine(normalized, self)
 
     return InstanceNormalization
 
@@ -152,10 +162,18 @@ def _statistics(x, epsilon):
     return centered * scale, scale
 
 
-def normalize(x, name, norm, second_derivative=False):
-    """Applies the normalization called `norm` (instance, batch or none) as layer NAME_norm."""
+def _affine(x, layer):
+    x = x if layer.gamma is None else x * layer.gamma
+    return x if layer.beta is None else x + layer.beta
+
+
+def normalize(x, name, norm, second_derivative=False, affine=False):
+    """Applies the normalization called `norm` (instance, batch or none) as layer NAME_norm.
+
+    `affine` gives an instance norm weights; a batch norm has them anyway.
+    """
     if norm == "instance":
-        return instance_normalization(f"{name}_norm", second_derivative)(x)
+        return instance_normalization(f"{name}_norm", second_derivative, affine)(x)
     if norm == "batch":
         # PyTorch's initialization in the authors' code: scale N(1, 0.02), offset 0.
         scale = keras.initializers.RandomNormal(mean=1.0, stddev=INIT_STDDEV)
@@ -164,18 +182,30 @@ def normalize(x, name, norm, second_derivative=False):
 
 
 def pad(x, name, padding, mode):
-    """Pads (N, H, W, C) by `padding` pixels on each side; `mode` is zero, reflect or replicate (one pixel)."""
+    """Pads (N, H, W, C) by `padding` pixels on each side; `mode` is zero, reflect or replicate (one pixel).
+
+    Zeros may also be (pixels before, pixels after).
+    """
     if mode == "reflect":
         return ReflectionPadding2D(padding, name=f"{name}_pad")(x)
     if mode == "replicate":
         return ReplicationPadding2D(name=f"{name}_pad")(x)
-    return keras.layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
+    return keras.layers.ZeroPadding2D((padding, padding), name=f"{name}_pad")(x)
+
+
+def same(kernel, stride=1):
+    """(before, after): the zeros that TensorFlow's padding "same" adds where the size is a multiple of `stride`.
+
+    `kernel` - `stride` in all, the odd one after: (1, 2) for a 4x4 convolution of stride 1, (0, 1) for 3x3 and 2.
+    """
+    return (kernel - stride) // 2, (kernel - stride + 1) // 2
 
 
 def conv(x, name, filters, kernel, stride=1, padding=0, padding_mode="zero", bias=True):
-    """Convolution with `padding` pixels on both sides, as PyTorch pads.
+    """Convolution with `padding` pixels on both sides, as PyTorch pads, or with zeros (before, after).
 
-    TensorFlow's "same" would pad a stride-2 convolution of even size at the end only, which is another network.
+    TensorFlow's "same" would pad a stride-2 convolution of even size at the end only, which is another network; `same`
+    gives its numbers.
     """
     if padding:
         x = pad(x, name, padding, padding_mode)
@@ -184,28 +214,27 @@ def conv(x, name, filters, kernel, stride=1, padding=0, padding_mode="zero", bia
     )(x)
 
 
-def transposed_conv(x, name, filters, kernel, bias=True):
+def transposed_conv(x, name, filters, kernel, bias=True, first=1):
     """Transposed convolution of stride 2 that doubles height and width exactly.
 
-    PyTorch's ConvTranspose2d with padding 1, and output_padding 1 if `kernel` is 3, 0 if it is 4: the whole adjoint,
-    2 H + kernel - 2 pixels high, less one pixel at the beginning and `kernel` - 3 at the end.
+    The whole adjoint, 2 H + kernel - 2 pixels high, less `first` pixels at the beginning and the rest at the end. With
+    1 that is PyTorch's ConvTranspose2d of padding 1, and output_padding 1 if `kernel` is 3, 0 if it is 4; with
+    `same(kernel, 2)[0]` it is TensorFlow's padding "same".
     """
     x = keras.layers.Conv2DTranspose(
         filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
     )(x)
-    return keras.layers.Cropping2D(((1, kernel - 3), (1, kernel - 3)), name=f"{name}_crop")(x)
+    last = kernel - 2 - first
+    return keras.layers.Cropping2D(((first, last), (first, last)), name=f"{name}_crop")(x)
 
 
-def upsample(x, name, filters, mode, bias=True):
-    """Doubles height and width: (N, H, W, C) -> (N, 2 H, 2 W, filters).
+def resize_conv(x, name, filters, kernel=3, padding=1, padding_mode="reflect", bias=True):
+    """Repeats each pixel 2 x 2 times and convolves: (N, H, W, C) -> (N, 2 H, 2 W, filters); leaves no checkerboard.
 
-    `mode` transpose is the authors' 3x3 transposed convolution; resize_conv repeats pixels and convolves (3x3,
-    reflection padding), which leaves no checkerboard (Odena et al. 2016).
+    Odena et al. 2016. `padding` must keep the size, `padding_mode` as of `pad`.
     """
-    if mode == "transpose":
-        return transposed_conv(x, name, filters, 3, bias)
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_resize")(x)
-    return conv(x, name, filters, 3, padding=1, padding_mode="reflect", bias=bias)
+    return conv(x, name, filters, kernel, padding=padding, padding_mode=padding_mode, bias=bias)
 
 
 def relu(x, name):
@@ -217,15 +246,22 @@ def leaky_relu(x, name):
     return keras.layers.Activation(_leaky_relu, name=f"{name}_leaky_relu")(x)
 
 
-def residual_block(x, name, norm, padding_mode, dropout=False):
-    """x + norm(conv(relu(norm(conv(x))))), two 3x3 convolutions of the same width; no activation after the sum."""
-    filters, bias = x.shape[-1], norm == "instance"
+def residual_block(x, name, filters, normalize_, padding_mode, dropout=False, bias=True, merge="add"):
+    """Joins x and norm(conv(relu(norm(conv(x))))), two 3x3 convolutions of `filters`; no activation afterwards.
+
+    Args:
+      normalize_: function of a tensor and a name: `normalize` with its options.
+      merge: add, which needs `filters` channels in x, or concat: the new channels before those of x, so that every
+        block adds `filters` channels and the next one's first convolution has as many more to read.
+    """
     y = conv(x, f"{name}a", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
-    y = relu(normalize(y, f"{name}a", norm), f"{name}a")
+    y = relu(normalize_(y, f"{name}a"), f"{name}a")
     if dropout:
         y = keras.layers.Dropout(0.5, name=f"{name}_dropout")(y)
-    y = conv(y, f"{name}b", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
-    return keras.layers.Add(name=f"{name}_add")([x, normalize(y, f"{name}b", norm)])
+    y = normalize_(conv(y, f"{name}b", filters, 3, padding=1, padding_mode=padding_mode, bias=bias), f"{name}b")
+    if merge == "concat":
+        return keras.layers.Concatenate(name=f"{name}_join")([y, x])
+    return keras.layers.Add(name=f"{name}_add")([x, y])
 
 
 def _initializer():

@@ -13,10 +13,10 @@ def _mean(values):
     return tf.reduce_mean(tf.cast(values, tf.float32))
 
 
-def _cross_entropy(logits, label):
+def _cross_entropy(logits, target):
     """Mean binary cross-entropy of a sigmoid on `logits`, stable for logits of any size."""
     logits = tf.cast(logits, tf.float32)
-    labels = tf.fill(tf.shape(logits), tf.constant(label, logits.dtype))
+    labels = tf.fill(tf.shape(logits), tf.constant(target, logits.dtype))
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
@@ -42,9 +42,9 @@ _ADVERSARIAL = {
     ),
     # -mean log s(D(x)) and -mean log(1 - s(D(G(x)))); generator -mean log s(D(G(x))). Paper equation 1.
     "vanilla": (
-        partial(_cross_entropy, label=1.0),
-        partial(_cross_entropy, label=0.0),
-        partial(_cross_entropy, label=1.0),
+        partial(_cross_entropy, target=1.0),
+        partial(_cross_entropy, target=0.0),
+        partial(_cross_entropy, target=1.0),
     ),
     # -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; wants `gradient_penalty` too.
     "wgangp": (_negative_mean, _mean, _negative_mean),
@@ -53,9 +53,16 @@ _ADVERSARIAL = {
 }
 
 
-def discriminator_real_loss(mode, prediction):
-    """Loss of a discriminator's `prediction` on real images; `mode` is lsgan, vanilla, wgangp or hinge."""
-    return _ADVERSARIAL[mode][0](prediction)
+def discriminator_real_loss(mode, prediction, smoothing=0.0):
+    """Loss of a discriminator's `prediction` on real images; `mode` is lsgan, vanilla, wgangp or hinge.
+
+    Args:
+      smoothing: the target of a real image is 1 - smoothing in place of 1, that of a generated one stays 0 and that of
+        the generator 1: one-sided label smoothing (Salimans et al. 2016, section 3.4). For lsgan, mean
+        (D(x) - 1 + smoothing)^2, and vanilla, whose cross-entropy has it for label; the others have no targets.
+    """
+    function = _ADVERSARIAL[mode][0]
+    return function(prediction, target=1.0 - smoothing) if smoothing else function(prediction)
 
 
 def discriminator_fake_loss(mode, prediction):
@@ -71,6 +78,15 @@ def generator_loss(mode, prediction):
 def l1_loss(image, target):
     """mean |image - target|: the cycle loss (paper equation 2) and the identity loss (section 5.2), unweighted."""
     return _mean(tf.abs(image - target))
+
+
+def l2_loss(image, target):
+    """mean (image - target)^2: DiscoGAN's reconstruction loss (Kim et al. 2017, section 2.2), unweighted."""
+    return _mean(tf.square(image - target))
+
+
+# The option --cycle_loss.
+CYCLE_LOSSES = {"l1": l1_loss, "l2": l2_loss}
 
 
 def gradient_penalty(discriminator, real, fake, alpha, constant=1.0, weight=10.0):

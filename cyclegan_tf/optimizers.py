@@ -46,6 +46,13 @@ def adam(config):
     return Adam(config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=1e-8)
 
 
+def assign_learning_rates(config, optimizers, value):
+    """Sets the generators' learning rate to `value`, the discriminators' in proportion to --disc_learning_rate."""
+    share = config.disc_learning_rate / config.learning_rate if config.disc_learning_rate else 1.0
+    for name, optimizer in optimizers.items():
+        optimizer.learning_rate.assign(value * share if name.startswith("disc_") else value)
+
+
 def _handle(variable):
     # A Keras 3 variable holds TensorFlow's.
     return variable.handle if isinstance(variable, tf.Variable) else variable.value.handle

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from cyclegan_tf import losses, models
-from cyclegan_tf.optimizers import adam
+from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 
 class Pix2Pix:
@@ -24,6 +24,7 @@ class Pix2Pix:
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
+        self.set_learning_rate(config.learning_rate)
         self.pools = {}
         self.averages = {}
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
@@ -33,8 +34,7 @@ class Pix2Pix:
         return {"gen_ab": self.networks["gen_ab"]}
 
     def set_learning_rate(self, value):
-        for optimizer in self.optimizers.values():
-            optimizer.learning_rate.assign(value)
+        assign_learning_rates(self.config, self.optimizers, value)
 
     def _train_step(self, real_a, real_b):
         """One update of each network on pairs (N, H, W, C) in [-1, 1]; returns float32 scalars by name.
@@ -50,7 +50,7 @@ class Pix2Pix:
                 on_real = discriminator(tf.concat([real_a, real_b], axis=-1), training=True)
                 loss = 0.5 * (
                     losses.discriminator_fake_loss(config.gan_mode, on_fake)
-                    + losses.discriminator_real_loss(config.gan_mode, on_real)
+                    + losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
                 )
             scalars = {"loss/disc_b": loss, **self._update("disc_b", discriminator_tape, loss)}
 

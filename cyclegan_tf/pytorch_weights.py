@@ -131,8 +131,12 @@ _LAYERS = {
 
 
 def network_layers(options):
-    """The layers of the network that `options` describe, in PyTorch's order."""
-    return _LAYERS[options["kind"]][options[options["kind"]]](options)
+    """The layers of the network that `options` describe, in PyTorch's order; UserError if the authors have no such."""
+    kind = options["kind"]
+    wrong = "norm_affine" if options.get("norm_affine") else f"{kind}={options[kind]}"
+    if options.get("norm_affine") or options[kind] not in _LAYERS[kind]:
+        raise UserError(f"--{wrong} has no counterpart in the authors' code, which these weights would be for")
+    return _LAYERS[kind][options[kind]](options)
 
 
 def _entries(layers, norm):
@@ -150,11 +154,7 @@ def _entries(layers, norm):
 
 
 def _without_statistics(state_dict, layers, norm):
-    """`state_dict` less what no network of ours holds.
-
-    That is batch norm's num_batches_tracked, and the running statistics that old versions of PyTorch kept in instance
-    norms, where the authors' code drops them, too.
-    """
+    """`state_dict` less batch norms' num_batches_tracked and the running statistics of old PyTorch's instance norms."""
     dropped = {"instance": _RUNNING, "batch": ("num_batches_tracked",), "none": ()}[norm]
     keys = {f"{layer.key}.{name}" for layer in layers if len(layer.shape) == 1 for name in dropped}
     return {key: value for key, value in state_dict.items() if key not in keys}

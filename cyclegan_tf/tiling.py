@@ -164,7 +164,8 @@ class _Network:
         if layers.is_instance_normalization(layer):
             mean, variance = self._statistics[inputs[0]]
             scale = 1 / np.sqrt(variance + layer.epsilon)
-            return (self.window(inputs[0], window) - mean.astype(np.float32)) * scale.astype(np.float32)
+            pixels = (self.window(inputs[0], window) - mean.astype(np.float32)) * scale.astype(np.float32)
+            return pixels * layer.gamma + layer.beta if layer.scale else pixels
         reach = _REACH.get(type(layer))
         if reach is None:  # A function of each pixel.
             values = [self.window(other, window) for other in inputs]

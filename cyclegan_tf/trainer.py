@@ -60,7 +60,7 @@ def train(config, workdir):
     """
     # 1. The data first: without it nothing is written.
     dataset = sources.open_dataset(config)
-    if config.model == "pix2pix":
+    if config.paired:
         dataset.require_training_pairs()
     with run_directory.opened(config, workdir):
         dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
@@ -155,10 +155,10 @@ class _Run:
                     self.log(step, values, speedometer(step * size), quiet=not bar.disable)
                 if self.epoch(step) > self.epoch(step - 1):
                     self.summarize_epoch(step)
-                if self._due(step, self.config.sample_every):
+                if self._due(step, self.config.sample_every, self.config.sample_epochs):
                     self.sample(step)
                 stopping = asked_to_stop()
-                if stopping or self._due(step, self.config.checkpoint_every):
+                if stopping or self._due(step, self.config.checkpoint_every, self.config.checkpoint_epochs):
                     self.checkpoint()
                 self.writer.check()
                 if stopping:
@@ -183,9 +183,12 @@ class _Run:
         # The way on is part of the state: started again, the run does not go through this a second time.
         self.checkpoint()
 
-    def _due(self, step, every):
-        """The one cadence rule: every so many steps, and after the last one."""
-        return step == self.n_steps or (every > 0 and step % every == 0)
+    def _due(self, step, every, epochs=0):
+        """The one cadence rule: every so many steps, whenever so many epochs are done, and after the last step."""
+        if step == self.n_steps or (every > 0 and step % every == 0):
+            return True
+        # A large batch may end more than one.
+        return epochs > 0 and self.epoch(step) // epochs > self.epoch(step - 1) // epochs
 
     def _require_finite(self, step, values, batch):
         bad = [name for name, value in values.items() if not math.isfinite(value)]

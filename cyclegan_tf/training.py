@@ -4,10 +4,18 @@ import tensorflow as tf
 
 from cyclegan_tf import losses, models
 from cyclegan_tf.image_pool import ImagePool
-from cyclegan_tf.optimizers import adam
+from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 GENERATORS = ("gen_ab", "gen_ba")
 DISCRIMINATORS = ("disc_a", "disc_b")
+
+
+# --generator_loss=separate: the terms of one generator. Each is of an image of its output domain that it makes itself:
+# gen_ab's are B's, the cycle B -> A -> B among them, whose last image is gen_ab's.
+OWN_TERMS = {
+    "gen_ab": ("loss/gen_ab", "loss/cycle_b", "loss/identity_b"),
+    "gen_ba": ("loss/gen_ba", "loss/cycle_a", "loss/identity_a"),
+}
 
 
 class CycleGAN:
@@ -27,6 +35,7 @@ class CycleGAN:
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
+        self.set_learning_rate(config.learning_rate)
         self.pools = {
             name: ImagePool(config.pool_size, seed=2 * config.seed + i) for i, name in enumerate(("fake_a", "fake_b"))
         }
@@ -45,8 +54,7 @@ class CycleGAN:
         return self.averages or {name: self.networks[name] for name in GENERATORS}
 
     def set_learning_rate(self, value):
-        for optimizer in self.optimizers.values():
-            optimizer.learning_rate.assign(value)
+        assign_learning_rates(self.config, self.optimizers, value)
 
     def _train_step(self, real_a, real_b):
         """One update of all four networks on batches (N, H, W, C) in [-1, 1]; returns float32 scalars by name.
@@ -54,7 +62,7 @@ class CycleGAN:
         The four updates are simultaneous. That equals the authors' generators-first order: the discriminators learn
         from fakes made before the update, and the generators' loss never sees the updated discriminators.
         """
-        config, nets = self.config, self.networks
+        config, nets, cycle_loss = self.config, self.networks, losses.CYCLE_LOSSES[self.config.cycle_loss]
         with tf.GradientTape(persistent=True) as tape:
             fake_b, same_b = self._translate(nets["gen_ab"], real_a, real_b)  # (N, H, W, C) each
             fake_a, same_a = self._translate(nets["gen_ba"], real_b, real_a)
@@ -63,19 +71,19 @@ class CycleGAN:
             scalars = {
                 "loss/gen_ab": losses.generator_loss(config.gan_mode, nets["disc_b"](fake_b, training=True)),
                 "loss/gen_ba": losses.generator_loss(config.gan_mode, nets["disc_a"](fake_a, training=True)),
-                "loss/cycle_a": config.lambda_a * losses.l1_loss(cycled_a, real_a),
-                "loss/cycle_b": config.lambda_b * losses.l1_loss(cycled_b, real_b),
+                "loss/cycle_a": config.lambda_a * cycle_loss(cycled_a, real_a),
+                "loss/cycle_b": config.lambda_b * cycle_loss(cycled_b, real_b),
             }
             if config.lambda_identity:
                 # As the authors weight them: gen_ba keeps A, which is measured against lambda_a.
                 weight_a, weight_b = (config.lambda_identity * w for w in (config.lambda_a, config.lambda_b))
                 scalars["loss/identity_a"] = weight_a * losses.l1_loss(same_a, real_a)
                 scalars["loss/identity_b"] = weight_b * losses.l1_loss(same_b, real_b)
+            objectives = self._generators_objectives(scalars)
             scalars["loss/generators"] = tf.add_n(list(scalars.values()))
             scalars |= self._discriminator_loss("a", real_a, self._pooled("fake_a", fake_a))
             scalars |= self._discriminator_loss("b", real_b, self._pooled("fake_b", fake_b))
 
-        objectives = dict.fromkeys(GENERATORS, scalars["loss/generators"])
         objectives |= {name: scalars[f"loss/{name}"] for name in DISCRIMINATORS}
         scalars |= self._update(tape, objectives)
         if self.averages:
@@ -83,12 +91,24 @@ class CycleGAN:
         return scalars
 
     def _translate(self, generator, source, target):
-        """The translation of `source` and, if the identity loss is on, that of `target`, else None."""
+        """The translation of `source`, and what the identity loss compares with `target`, a real image like it.
+
+        That is the output for `target` itself, or with --identity_mode=cross the translation: of pairs, what it ought
+        to be. Without an identity loss it is None.
+        """
         if not self.config.lambda_identity:
             return generator(source, training=True), None
+        if self.config.identity_mode == "cross":
+            return (generator(source, training=True),) * 2
         if not self._join_calls:
             return generator(source, training=True), generator(target, training=True)
         return tf.split(generator(tf.concat([source, target], axis=0), training=True), 2)
+
+    def _generators_objectives(self, terms):
+        """What each generator minimizes: the sum of all terms, or with --generator_loss=separate that of its own."""
+        if self.config.generator_loss == "joint":
+            return dict.fromkeys(GENERATORS, tf.add_n(list(terms.values())))
+        return {name: tf.add_n([terms[term] for term in own if term in terms]) for name, own in OWN_TERMS.items()}
 
     def _pooled(self, name, fake):
         """What the pool gives back for `fake`; through NumPy, so no gradient flows to the generators."""
@@ -106,7 +126,7 @@ class CycleGAN:
         else:
             on_real, on_fake = discriminator(real, training=True), discriminator(fake, training=True)
         loss = 0.5 * (
-            losses.discriminator_real_loss(config.gan_mode, on_real)
+            losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
             + losses.discriminator_fake_loss(config.gan_mode, on_fake)
         )
         if config.gan_mode == "wgangp":

@@ -21,7 +21,8 @@ def test_help_and_list_are_quick_and_name_everything():
     start = time.monotonic()
     text, listed = run("--help").stdout, run("list").stdout
     seconds = time.monotonic() - start
-    for command in ("list", "prepare NAME", "inspect PATH", "prepare-cityscapes", "--left_img", "--data_dir"):
+    commands = ("list", "prepare NAME", "inspect PATH", "preview", "prepare-cityscapes", "--left_img", "--data_dir")
+    for command in commands:
         assert command in text
     for name in ("demo", "cityscapes", *config_lib.TFDS_NAMES):
         assert name in listed
@@ -29,13 +30,14 @@ def test_help_and_list_are_quick_and_name_everything():
 
 
 def test_catalog_has_every_known_name():
-    assert {entry.name for entry in catalog.CATALOG} == {"demo", "cityscapes", *config_lib.TFDS_NAMES}
-    demo = vars(sources.open_source("demo")).values()
-    assert next(entry.counts for entry in catalog.CATALOG if entry.name == "demo") == tuple(map(len, demo))
+    assert {entry.name for entry in catalog.CATALOG} == {"demo", "demo_pairs", "cityscapes", *config_lib.TFDS_NAMES}
+    for name in ("demo", "demo_pairs"):
+        parts = vars(sources.open_source(name)).values()
+        assert next(entry.counts for entry in catalog.CATALOG if entry.name == name) == tuple(map(len, parts))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "error: no command; give one of: list, prepare, inspect, prepare-cityscapes"),
+    ([], "error: no command; give one of: list, prepare, inspect, preview, prepare-cityscapes"),
     (["inspet"], "error: unknown command 'inspet'"),
     (["inspect"], "error: usage: inspect PATH"),
     (["prepare", "cityscapes"], "error: prepare cityscapes: not one of apple2orange"),
@@ -79,6 +81,19 @@ def test_inspect_takes_any_folder_of_images(tmp_path):
     (tmp_path / "a.png").rename(tmp_path / "a.txt")
     with pytest.raises(UserError, match="no images in"):
         sources.open_parts(str(tmp_path))
+
+
+def test_preview_shows_the_first_training_batches(tmp_path):
+    for name, color in (("trainA", "red"), ("trainB", "blue")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), color).save(tmp_path / "set" / name / "0.png")
+    child = run("preview", f"--dataset={tmp_path}/set", "--preset=tiny", f"--output={tmp_path}/batch.png")
+    assert child.returncode == 0, child.stderr
+    with Image.open(tmp_path / "batch.png") as image:
+        # Crops of 32 px, shown four times as large, six rows of two, each with a gap of four.
+        assert image.size == (2 * (4 * 32 + 4), 22 + 6 * (4 * 32 + 4))
+        assert image.getpixel((66, 700)) == (255, 0, 0)
+        assert image.getpixel((66 + 132, 700)) == (0, 0, 255)
 
 
 @pytest.fixture

@@ -161,6 +161,9 @@ ARCHITECTURES = [
     {"norm": "batch", "padding": "replicate", "upsample": "resize_conv", "dropout": True},
     {"generator": "unet", "n_downs": 5, "dropout": True, "norm": "instance"},
     {"padding": "zero", "norm": "none"},
+    {"generator": "torchgan"},
+    {"generator": "tf_blog", "norm_affine": True},
+    {"generator": "unet_book"},
 ]
 
 

@@ -12,7 +12,7 @@ PACKAGE = Path(cyclegan_tf.__file__).parent
 # From the bottom up; a module may import from lower layers and, where the layer is marked so, from its own.
 LAYERS = [
     {"errors", "atomic"},
-    {"options"},
+    {"options", "combinations"},
     {"config"},
     {"config_flags", "run_directory", "interruption", "images", "layers", "losses", "image_pool", "optimizers",
      "schedules", "pytorch_weights", "torch_files"},

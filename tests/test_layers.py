@@ -19,7 +19,7 @@ CASES = {
     "conv_k4_s2_p1_even": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
     "conv_k4_s2_p1_odd": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
     "conv_k4_s1_p1": lambda x: layers.conv(x, "t", 3, 4, padding=1),
-    "convT_k3_s2_p1_op1": lambda x: layers.upsample(x, "t", 2, "transpose"),
+    "convT_k3_s2_p1_op1": lambda x: layers.transposed_conv(x, "t", 2, 3),
     "convT_k4_s2_p1": lambda x: layers.transposed_conv(x, "t", 2, 4),
     "reflect_pad1": lambda x: layers.pad(x, "t", 1, "reflect"),
     "replicate_pad1": lambda x: layers.pad(x, "t", 1, "replicate"),
@@ -123,7 +123,7 @@ def test_padding_is_numpys(mode, numpy_mode, padding):
 def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
     x = np.random.default_rng(0).normal(size=(1, 3, 2, 1)).astype(np.float32)
     inputs = keras.Input((None, None, 1))
-    model = keras.Model(inputs, layers.upsample(inputs, "t", 1, "resize_conv"))
+    model = keras.Model(inputs, layers.resize_conv(inputs, "t", 1))
     # A kernel that is 1 at its left neighbor shifts the image to the right by one.
     kernel = np.zeros((3, 3, 1, 1), np.float32)
     kernel[1, 0] = 1.0
@@ -133,9 +133,54 @@ def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
     np.testing.assert_allclose(model(x), padded[:, :, :4] + 0.25, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (4, 1), (4, 2), (7, 1)])
+def test_same_is_tensorflows_padding(kernel, stride):
+    x = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.conv(inputs, "t", 2, kernel, stride, padding=layers.same(kernel, stride)))
+    library = keras.layers.Conv2D(2, kernel, stride, padding="same")
+    library.build((None, None, None, 3))
+    library.set_weights(model.get_weights())
+    np.testing.assert_allclose(model(x), library(x), rtol=0, atol=1e-6)
+    assert kernel != 3 or stride != 2 or np.abs(model(x)).max() > 0.01
+
+
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_same_is_tensorflows_padding_of_transposed_convolutions(kernel):
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.transposed_conv(inputs, "t", 2, kernel, first=layers.same(kernel, 2)[0]))
+    library = keras.layers.Conv2DTranspose(2, kernel, 2, padding="same")
+    library.build((None, None, None, 3))
+    library.set_weights(model.get_weights())
+    np.testing.assert_allclose(model(x), library(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("second_derivative", [False, True])
+def test_an_affine_instance_norm_scales_and_offsets_each_channel(second_derivative):
+    x = np.random.default_rng(0).normal(3, 2, (2, 6, 5, 3)).astype(np.float32)
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.normalize(inputs, "t", "instance", second_derivative, affine=True))
+    assert [weight.name.split(":")[0].split("/")[-1] for weight in model.weights] == ["gamma", "beta"]
+    plain = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(model(x), plain, rtol=0, atol=1e-5)  # From gamma 1 and beta 0 on.
+    gamma, beta = np.array([0.5, 2, -1], np.float32), np.array([1, 0, 3], np.float32)
+    model.set_weights([gamma, beta])
+    np.testing.assert_allclose(model(x), gamma * plain + beta, rtol=0, atol=1e-5)
+
+
+def test_a_concatenating_block_puts_the_new_channels_first():
+    inputs = keras.Input((None, None, 2))
+    block = layers.residual_block(inputs, "t", 3, lambda x, name: x, "zero", merge="concat")
+    model = keras.Model(inputs, block)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    x = np.full((1, 4, 4, 2), -3.0, np.float32)
+    np.testing.assert_array_equal(model(x), np.concatenate([np.zeros((1, 4, 4, 3)), x], axis=-1))
+
+
 def test_residual_block_has_no_activation_after_the_sum():
     inputs = keras.Input((None, None, 2))
-    model = keras.Model(inputs, layers.residual_block(inputs, "t", "none", "reflect"))
+    model = keras.Model(inputs, layers.residual_block(inputs, "t", 2, lambda x, name: x, "reflect"))
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     x = np.full((1, 4, 4, 2), -3.0, np.float32)
     np.testing.assert_array_equal(model(x), x)
@@ -144,7 +189,7 @@ def test_residual_block_has_no_activation_after_the_sum():
 @pytest.mark.parametrize("layer", [
     layers.ReflectionPadding2D(3, name="t"),
     layers.ReplicationPadding2D(name="t"),
-    layers.DifferentiableInstanceNormalization(epsilon=0.5, name="t"),
+    layers.DifferentiableInstanceNormalization(epsilon=0.5, center=True, scale=True, name="t"),
     layers.BatchNormalization(momentum=0.5, epsilon=0.25, name="t"),
 ], ids=lambda layer: type(layer).__name__)
 def test_layers_are_remade_from_their_config(layer):

@@ -43,6 +43,25 @@ def test_hinge_loss_by_hand():
     assert losses.generator_loss("hinge", prediction).numpy() == -0.625
 
 
+def test_smoothed_labels_by_hand():
+    prediction = tf.constant([[3.0, 1.0], [0.5, -2.0]])
+    # (p - 0.9)^2 = 4.41, 0.01, 0.16, 8.41.
+    np.testing.assert_allclose(losses.discriminator_real_loss("lsgan", prediction, 0.1), 12.99 / 4, rtol=1e-6)
+    # -0.9 log s(p) - 0.1 log(1 - s(p)) = log(1 + exp(-p)) + 0.1 p.
+    expected = np.mean(np.log1p(np.exp([-3.0, -1.0, -0.5, 2.0])) + 0.1 * np.array([3.0, 1.0, 0.5, -2.0]))
+    np.testing.assert_allclose(losses.discriminator_real_loss("vanilla", prediction, 0.1), expected, rtol=1e-6)
+    for mode in ("lsgan", "vanilla", "hinge", "wgangp"):
+        plain = losses.discriminator_real_loss(mode, prediction)
+        np.testing.assert_array_equal(losses.discriminator_real_loss(mode, prediction, 0.0), plain)
+
+
+def test_l2_loss_by_hand():
+    image = tf.constant([[[[0.5, -1.0], [0.25, 1.0]]]])
+    target = tf.constant([[[[-0.5, -1.0], [0.5, 0.0]]]])
+    # (1 + 0 + 0.0625 + 1) / 4.
+    assert losses.l2_loss(image, target).numpy() == 0.515625
+
+
 def test_l1_loss_by_hand():
     image = tf.constant([[[[0.5, -1.0], [0.25, 1.0]]]])
     target = tf.constant([[[[-0.5, -1.0], [0.5, 0.0]]]])

@@ -1,11 +1,13 @@
 """Networks against the authors' PyTorch networks, and their sizes against closed forms."""
 
+import dataclasses
+
 import golden
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import layers, models, pytorch_weights
+from cyclegan_tf import inference, layers, models, pytorch_weights
 from cyclegan_tf.config import Config
 from cyclegan_tf.models import discriminators, generators
 
@@ -221,6 +223,43 @@ def test_size_multiple():
     assert models.size_multiple(Config()) == 4
     assert models.size_multiple(Config(generator="unet")) == 256
     assert models.size_multiple(Config(generator="unet", n_downs=5)) == 32
+    assert [models.size_multiple(Config(generator=name)) for name in ("torchgan", "tf_blog", "unet_book")] == [4, 4, 16]
+
+
+@pytest.mark.parametrize("name", sorted(models.GENERATORS))
+def test_each_generator_takes_the_smallest_size_that_is_promised(name):
+    config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
+    generator = models.build_generator(config, "gen_ab")
+    side = inference.translator(config, generator).minimum
+    image = np.random.default_rng(0).uniform(-1, 1, (1, side, 2 * side, 3)).astype(np.float32)
+    assert tuple(generator(image).shape) == image.shape
+
+
+def test_the_averaged_discriminator_gives_the_mean_of_the_map():
+    config = Config(ndf=2)
+    patch = models.build_discriminator(config, "disc_a")
+    averaged = models.build_discriminator(dataclasses.replace(config, discriminator="patch_mean"), "disc_a")
+    averaged.set_weights(patch.get_weights())
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(averaged(images), np.mean(patch(images), axis=(1, 2)), rtol=0, atol=1e-6)
+
+
+def test_the_books_networks_normalize_after_the_activation():
+    def order(model, stage):
+        return [layer.name for layer in model.layers if layer.name.startswith(f"{stage}_")]
+
+    config = Config(generator="unet_book", discriminator="unet_book", ngf=1, ndf=1)
+    generator, discriminator = models.build_generator(config, "gen_ab"), models.build_discriminator(config, "disc_a")
+    assert order(generator, "down2") == ["down2_pad", "down2_conv", "down2_leaky_relu", "down2_norm"]
+    assert order(generator, "up3") == ["up3_resize", "up3_pad", "up3_conv", "up3_relu", "up3_norm", "up3_join"]
+    assert order(discriminator, "layer0") == ["layer0_pad", "layer0_conv", "layer0_leaky_relu"]
+    assert order(discriminator, "layer1") == ["layer1_pad", "layer1_conv", "layer1_leaky_relu", "layer1_norm"]
+
+
+def test_torchgans_head_has_two_zeros_at_the_top_and_left_and_one_elsewhere():
+    model = models.build_discriminator(Config(discriminator="torchgan", ndf=1), "disc_a")
+    assert model.get_layer("head_pad").padding == ((2, 1), (2, 1))
+    assert "layer4_conv" not in [layer.name for layer in model.layers]
 
 
 def test_named_weights_are_in_layer_order():

@@ -120,6 +120,23 @@ def test_images_smaller_than_the_crop_are_enlarged_to_it():
     assert size(1, 3) == (64, 192)
 
 
+@pytest.mark.parametrize(("height", "width", "top", "left"), [(10, 12, 3, 4), (9, 11, 2, 4), (4, 4, 0, 0)])
+def test_a_center_crop_is_pytorchs(height, width, top, left):
+    # int(round((10 - 4) / 2)) and so on; Python rounds 2.5 to 2 and 3.5 to 4.
+    image = np.arange(height * width, dtype=np.uint8).reshape(height, width, 1)
+    config = config_with(preprocess="crop", crop="center", crop_size=4, flip=False)
+    for share in (0.0, 0.99):
+        cropped = pipeline._augment(image, config, share, share, 0.0)
+        np.testing.assert_array_equal(cropped, image[top : top + 4, left : left + 4])
+
+
+def test_cross_identity_draws_pairs():
+    dataset = dataset_of(5, 5)
+    config = config_with(identity_mode="cross", lambda_identity=1.0)
+    a, b = drawn(dataset, config, 0, 10)
+    assert a == b
+
+
 def test_preprocess_none_keeps_each_images_size(tmp_path, make_images):
     make_images(tmp_path / "trainA", 1, size=(20, 36))
     make_images(tmp_path / "trainB", 1, size=(28, 24))

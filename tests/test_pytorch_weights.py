@@ -226,6 +226,18 @@ def test_resize_convolutions_have_no_counterpart():
         pytorch_weights.to_pytorch(arrays, {**_network(), "upsample": "resize_conv"})
 
 
+@pytest.mark.parametrize(("network", "named"), [
+    ({"kind": "generator", "generator": "tf_blog"}, "generator=tf_blog"),
+    ({"kind": "discriminator", "discriminator": "patch_mean"}, "discriminator=patch_mean"),
+    ({"kind": "generator", "generator": "resnet", "norm_affine": True}, "norm_affine"),
+])
+def test_networks_that_the_authors_do_not_have_are_refused(network, named):
+    options = {**_network(), **network}
+    for convert in (pytorch_weights.to_pytorch, pytorch_weights.to_keras):
+        with pytest.raises(UserError, match=f"--{named} has no counterpart in the authors' code"):
+            convert({}, options)
+
+
 def test_module_needs_numpy_alone():
     code = (
         "import sys; import cyclegan_tf.pytorch_weights; "

@@ -20,6 +20,18 @@ def test_demo_has_the_counts_of_its_description_and_pairs():
     assert demo.has_pairs
 
 
+def test_demo_pairs_train_on_other_places_than_they_are_measured_on():
+    demo, pairs = (sources.open_dataset(Config(dataset=name)) for name in ("demo", "demo_pairs"))
+    pairs.require_training_pairs()
+    assert pairs.has_pairs
+    assert sorted(pairs.train_a.names + pairs.test_a.names) == sorted(demo.test_a.names)
+    places = [{name.split("_")[0] for name in part.names} for part in (pairs.train_b, pairs.test_b)]
+    assert places[0].isdisjoint(places[1])
+    for part, whole in ((pairs.train_a, demo.test_a), (pairs.test_b, demo.test_b)):
+        for index in (0, len(part) - 1):
+            assert part.read(index) == whole.read(list(whole.names).index(part.names[index]))
+
+
 def test_folder_lists_images_below_it_in_any_case_and_nothing_else(folder, make_images):
     make_images(folder / "trainA" / "inner folder", 1, suffix=".JPeG")
     for foreign in (".DS_Store", "notes.txt", ".hidden.png", "Thumbs.db"):

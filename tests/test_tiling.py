@@ -50,6 +50,11 @@ CASES = {
     ),
     "resnet without norm": lambda: generators.resnet_generator(ngf=4, n_blocks=1, norm="none"),
     "unet": lambda: generators.unet_generator(ngf=4, n_downs=5, norm="instance"),
+    "torchgan": lambda: build_generator(Config(generator="torchgan", ngf=4, n_blocks=2), "gen_ab"),
+    "tf_blog, affine": lambda: build_generator(
+        Config(generator="tf_blog", norm_affine=True, ngf=4, n_blocks=2), "gen_ab"
+    ),
+    "unet_book": lambda: build_generator(Config(generator="unet_book", ngf=4), "gen_ab"),
     "unet, batch, dropout": lambda: generators.unet_generator(ngf=4, n_downs=6, norm="batch", dropout=True),
 }
 

@@ -51,9 +51,16 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])  # It takes longer than the steps.
     make_images(tmp_path / "set" / "trainA", 2, size=(32, 32))
     make_images(tmp_path / "set" / "trainB", 3, size=(32, 32))
-    config = Config.preset("tiny", dataset=str(tmp_path / "set"), max_steps=0, n_epochs=1, n_epochs_decay=2, **SMALL)
+    config = Config.preset(
+        "tiny", dataset=str(tmp_path / "set"), max_steps=0, n_epochs=1, n_epochs_decay=2, sample_every=0,
+        sample_epochs=2, checkpoint_every=0, checkpoint_epochs=1, keep_checkpoints=2, **SMALL,
+    )
     measures = trainer.train(config, str(tmp_path / "run"))
     assert set(measures) == {"cycle_a", "cycle_b"}
+    # At the beginning, after two epochs and at the end; of a checkpoint for each epoch the last two.
+    samples = [path.stem for path in sorted((tmp_path / "run" / "samples").iterdir())]
+    assert samples == ["step-000000", "step-000006", "step-000009"]
+    assert [step for step, _ in checkpoints.found(str(tmp_path / "run" / "checkpoints"))] == [9, 6]
     records = read_records(tmp_path / "run" / "metrics.jsonl")
     steps = [record for record in records if record["kind"] == "train"]
     # An epoch is the larger domain: 3 steps. Factors 1, 1 - 1/3, 1 - 2/3 by hand.
@@ -63,6 +70,24 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
     for epoch, record in enumerate(epochs):
         of_epoch = steps[3 * epoch : 3 * epoch + 3]
         np.testing.assert_allclose(record["grad_norm/disc_b"], np.mean([r["grad_norm/disc_b"] for r in of_epoch]))
+
+
+def test_cadences_by_hand():
+    run = object.__new__(trainer._Run)
+    run.config, run.images_per_epoch, run.n_steps = Config(batch_size=4), 10, 12
+
+    def due(every, epochs):
+        return [step for step in range(1, 13) if run._due(step, every, epochs)]
+
+    # Epochs of 10 images end within steps 3, 5 (with its last image), 8, 10 of 4 images each.
+    assert due(0, 1) == [3, 5, 8, 10, 12]
+    assert due(0, 2) == [5, 10, 12]
+    assert due(0, 3) == [8, 12]
+    assert due(4, 0) == [4, 8, 12]
+    assert due(4, 2) == [4, 5, 8, 10, 12]
+    assert due(0, 0) == [12]
+    run.images_per_epoch = 3  # Fewer than a batch: a step may end two epochs, here 3 and 4, 6 and 7, 9 and 10 ...
+    assert due(0, 4) == [3, 6, 9, 12]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):

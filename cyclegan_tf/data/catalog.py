@@ -21,6 +21,8 @@ _PAINTINGS = "none given; paintings from WikiArt, photographs from Flickr"
 CATALOG = (
     Entry("demo", (186, 208, 51, 51), "in the package", "satellite tiles and relief maps, true pairs for testing",
           "public domain"),
+    Entry("demo_pairs", (40, 40, 11, 11), "in the package", "the demo's held-out tiles, true pairs to train on, too",
+          "public domain"),
     Entry("apple2orange", (995, 1019, 266, 248), "75 MiB", "apples and navel oranges", _IMAGENET),
     Entry("facades", (400, 400, 106, 106), "34 MiB", "photographs of facades and their label maps",
           "none given; CMP Facade Database"),

@@ -83,6 +83,11 @@ class ImageList:
     def __len__(self):
         return len(self.names)
 
+    def subset(self, indices):
+        """The list of the images of these numbers."""
+        names = [self.names[index] for index in indices]
+        return dataclasses.replace(self, names=names, read=lambda index: self.read(indices[index]))
+
     def path(self, index):
         """Where image `index` is, for people."""
         return f"{self.where}/{self.names[index]}"

@@ -3,7 +3,7 @@
 Position p = step * batch_size + j counts the images that a run has drawn from a domain of n images. Its image is
 number `index_shuffle(p mod n)` of the permutation that belongs to pass p // n over the domain, its crop and flip are
 drawn from (seed, p). Nothing else is remembered, so a run resumed at step k sees what an uninterrupted one would have
-seen, and each domain is passed through in full, independently of the other. For pix2pix B takes A's draws.
+seen, and each domain is passed through in full, independently of the other. Of pairs B takes A's draws.
 """
 
 import threading
@@ -141,7 +141,7 @@ def batches(dataset, config, first_step, last_step):
         )
     lists = (dataset.train_a, dataset.train_b)
     domains = [(lists, _ORDER_A, _AUGMENT_A)]
-    if config.model != "pix2pix":
+    if not config.paired:
         domains = [(lists[:1], _ORDER_A, _AUGMENT_A), (lists[1:], _ORDER_B, _AUGMENT_B)]
     loaders = [Loader(of, train_size(config), config.cache) for of, _, _ in domains]
 
@@ -187,12 +187,18 @@ def _draw(position, count, seed, order_stream, augment_stream):
 
 
 def _augment(image, config, top, left, mirror):
-    """The crop at the shares `top` and `left`, in [0, 1), of the possible offsets; mirrored if `mirror` < 1/2."""
+    """The crop at the shares `top` and `left`, in [0, 1), of the possible offsets; mirrored if `mirror` < 1/2.
+
+    A center crop is PyTorch's CenterCrop: half of what is left over at the top and the left, halves to the even number.
+    """
     if config.crops:
         size = config.crop_size
         room = np.array(image.shape[:2], np.int32) - size + 1
-        # A product just below the integer may round up to it.
-        y, x = np.minimum((np.stack([top, left]) * room.astype(np.float32)).astype(np.int32), room - 1)
+        if config.crop == "center":
+            y, x = np.rint((room - 1) / 2).astype(np.int32)
+        else:
+            # A product just below the integer may round up to it.
+            y, x = np.minimum((np.stack([top, left]) * room.astype(np.float32)).astype(np.int32), room - 1)
         image = image[y : y + size, x : x + size]
     if config.flip and mirror < 0.5:
         mirrored = np.empty_like(image)

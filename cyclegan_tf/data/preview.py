@@ -1,4 +1,4 @@
-"""What a data set holds: counts, sizes, kinds and bad files, and a grid to look at."""
+"""What a data set holds: counts, sizes, kinds and bad files, and grids to look at: its images, a training batch."""
 
 import collections
 import concurrent.futures
@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cyclegan_tf import images
+from cyclegan_tf.data import pipeline
 
 _CELL = 128  # Pixels of the longer side of an image in the preview.
 
@@ -112,3 +113,14 @@ def preview(summaries):
     return images.grid(rows, list(columns))
 
 
+def training_images(dataset, config, n_shown=6):
+    """uint8 (H, W, 3): rows of the first images A and B that training sees, in the batches' order, augmented.
+
+    Args:
+      dataset: `sources.ImageDataset`.
+      n_shown: rows; fewer where the first batches hold fewer.
+    """
+    stream, _ = pipeline.batches(dataset, config, 0, -(-n_shown // config.batch_size))
+    rows = [[a, b] for batch in stream.as_numpy_iterator() for a, b in zip(*batch, strict=True)]
+    widest = max(image.shape[1] for row in rows for image in row)
+    return images.grid(rows[:n_shown], ["A", "B"], scale=max(1, _CELL // widest))

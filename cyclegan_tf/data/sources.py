@@ -39,7 +39,7 @@ class ImageDataset:
         for name_a, name_b in itertools.zip_longest(self.train_a.names, self.train_b.names):
             if name_a != name_b:
                 raise UserError(
-                    f"--model=pix2pix needs pairs: {name_a or name_b} is only in "
+                    f"--model=pix2pix or --identity_mode=cross needs pairs: {name_a or name_b} is only in "
                     f"{(self.train_a if name_a else self.train_b).where}, not in the other domain; give both images of "
                     "a pair one name, or put them side by side into files of a folder train"
                 )
@@ -64,9 +64,11 @@ def open_dataset(config):
 
 
 def open_source(name, data_dir=""):
-    """The data set `name` as it is: demo, a folder, a .zip, or a TFDS name; raises as `open_dataset`."""
+    """The data set `name` as it is: demo, demo_pairs, a folder, a .zip, or a TFDS name; raises as `open_dataset`."""
     if name == "demo":
         return open_folder(DEMO_DIR)
+    if name == "demo_pairs":
+        return _demo_pairs()
     if os.path.isdir(name):
         return open_folder(Path(name))
     if os.path.isfile(name):
@@ -77,8 +79,22 @@ def open_source(name, data_dir=""):
 
         return tfds_source.open_tfds(name, data_dir)
     raise UserError(
-        f"--dataset={name}: no such folder or .zip, and not one of demo, {', '.join(config_lib.TFDS_NAMES)}"
+        f"--dataset={name}: no such folder or .zip, and not one of demo, demo_pairs, "
+        f"{', '.join(config_lib.TFDS_NAMES)}"
     )
+
+
+def _demo_pairs():
+    """The demo's held-out pairs as a set of their own: three of four places to train on, the fourth held out.
+
+    A place is a block of 256 x 256 pixels, from which up to four tiles are cut: bBLOCK_Y_X.jpg.
+    """
+    whole = open_folder(DEMO_DIR)
+    blocks = [name.split("_")[0] for name in whole.test_a.names]
+    place = {block: number for number, block in enumerate(dict.fromkeys(blocks))}
+    held_out = [place[block] % 4 == 3 for block in blocks]
+    splits = [[i for i, out in enumerate(held_out) if out == wanted] for wanted in (False, True)]
+    return ImageDataset(*(part.subset(chosen) for chosen in splits for part in (whole.test_a, whole.test_b)))
 
 
 def open_parts(name, data_dir=""):

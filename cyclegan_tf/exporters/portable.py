@@ -46,7 +46,9 @@ def _twin(layer):
         return keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name)
     if layers.is_instance_normalization(layer):
         # On either stack, and with the same epsilon.
-        return keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, center=False, scale=False, name=layer.name)
+        return keras.layers.GroupNormalization(
+            groups=-1, epsilon=1e-5, center=layer.center, scale=layer.scale, name=layer.name
+        )
     if layer.name.endswith("_leaky_relu"):
         return keras.layers.LeakyReLU(0.2, name=layer.name)
     return type(layer).from_config(layer.get_config())

@@ -1,18 +1,57 @@
 """The networks by name: what a Config asks for, built."""
 
-from cyclegan_tf.models.discriminators import patch_discriminator, pixel_discriminator
-from cyclegan_tf.models.generators import resnet_generator, unet_generator
+from functools import partial
 
-# Name -> builder of a Config and keyword arguments common to all.
+from cyclegan_tf.models.discriminators import patch_discriminator, pixel_discriminator
+from cyclegan_tf.models.generators import resize_unet_generator, resnet_generator, unet_generator
+
+
+def _resnet(config, **options):
+    return resnet_generator(**{
+        "n_blocks": config.n_blocks, "padding": config.padding, "upsample": config.upsample, **options
+    })
+
+
+def _unet(config, **options):
+    return unet_generator(n_downs=config.n_downs, **options)
+
+
+def _resize_unet(config, **options):
+    del config
+    return resize_unet_generator(**options)
+
+
+def _patch(config, **options):
+    return patch_discriminator(**{"n_layers": config.n_layers, **options})
+
+
+def _pixel(config, **options):
+    del config
+    return pixel_discriminator(**options)
+
+
+# Name -> builder of a Config and keyword arguments common to all. experiments/ has a flagfile for each of those that
+# are not the authors', and says where it is described.
 GENERATORS = {
-    "resnet": lambda config, **common: resnet_generator(
-        n_blocks=config.n_blocks, padding=config.padding, upsample=config.upsample, **common
-    ),
-    "unet": lambda config, **common: unet_generator(n_downs=config.n_downs, **common),
+    "resnet": _resnet,
+    "unet": _unet,
+    # 4x4 in place of 3x3 in the down- and up-sampling convolutions.
+    "torchgan": partial(_resnet, kernel=4),
+    # TensorFlow's padding, blocks that concatenate, a norm in front of tanh.
+    "tf_blog": partial(_resnet, padding="same", merge="concat", norm_before_tanh=True),
+    "unet_book": partial(_resize_unet, n_downs=4),
 }
 DISCRIMINATORS = {
-    "patch": lambda config, **common: patch_discriminator(n_layers=config.n_layers, **common),
-    "pixel": lambda config, **common: pixel_discriminator(**common),
+    "patch": _patch,
+    "pixel": _pixel,
+    # Four halvings; zeros at the left and the top in front of a head with padding of its own: 64 px -> 4 x 4.
+    "torchgan": partial(_patch, n_layers=4, stride_1_layer=False, head_padding=(2, 1)),
+    # Four halvings, one more layer, and nothing lost at the edges: 256 px -> 16 x 16.
+    "tf_blog": partial(_patch, n_layers=4, padding="same"),
+    # The mean of the map: one value an image.
+    "patch_mean": partial(_patch, averaged=True),
+    # Four halvings, the norm behind the activation: 128 px -> 8 x 8.
+    "unet_book": partial(_patch, n_layers=4, stride_1_layer=False, padding="same", activation_first=True),
 }
 
 
@@ -29,7 +68,7 @@ def build_generator(config, name):
     inputs, outputs = channels(config, name)
     return build(
         config, input_channels=inputs, output_channels=outputs, ngf=config.ngf, norm=config.norm,
-        dropout=config.dropout, name=name,
+        norm_affine=config.norm_affine, dropout=config.dropout, name=name,
     )
 
 
@@ -38,13 +77,13 @@ def build_discriminator(config, name):
     build = DISCRIMINATORS[config.discriminator]
     return build(
         config, input_channels=channels(config, name)[0], ndf=config.ndf, norm=config.norm,
-        second_derivative=config.gan_mode == "wgangp", name=name,
+        norm_affine=config.norm_affine, second_derivative=config.gan_mode == "wgangp", name=name,
     )
 
 
 def size_multiple(config):
     """Images whose height and width are multiples of this come out of the generator at their own size."""
-    return 4 if config.generator == "resnet" else 2**config.n_downs
+    return 2 ** {"unet": config.n_downs, "unet_book": 4}.get(config.generator, 2)
 
 
 def named_weights(model):

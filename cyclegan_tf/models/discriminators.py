@@ -3,13 +3,16 @@
 All map images (N, H, W, in) in [-1, 1] to a map of raw scores, one for each overlapping patch; no sigmoid.
 """
 
+from functools import partial
+
 from cyclegan_tf import layers
 
 keras = layers.keras
 
 
 def patch_discriminator(
-    input_channels=3, ndf=64, n_layers=3, norm="instance", second_derivative=False, name="patch_discriminator",
+    input_channels=3, ndf=64, n_layers=3, norm="instance", second_derivative=False, norm_affine=False, padding="zero",
+    stride_1_layer=True, head_padding=None, activation_first=False, averaged=False, name="patch_discriminator",
 ):
     """The PatchGAN: C64-C128-C256-C512 and a one-channel head, all 4x4; with n_layers 3 each score sees 70x70 px.
 
@@ -21,21 +24,33 @@ def patch_discriminator(
       norm: instance, batch or none, in all but the first layer and the head. Without instance norm the normalized
         convolutions have no bias.
       second_derivative: build it so that a gradient penalty through it is right.
+      norm_affine: instance norms with learned scale and offset.
+      padding: zero: one pixel on each side; same: TensorFlow's "same", with which stride 1 keeps the size.
+      stride_1_layer: False leaves out the layer of stride 1 in front of the head.
+      head_padding: zeros (before, after) the head's input along both axes; None as the other layers.
+      activation_first: leaky ReLU, then norm; every convolution has a bias.
+      averaged: the mean of the scores, one value an image (N, 1).
     """
-    bias = norm == "instance"
+    bias = norm == "instance" or activation_first
+    normalize = partial(layers.normalize, norm=norm, second_derivative=second_derivative, affine=norm_affine)
+    sides = {stride: 1 if padding == "zero" else layers.same(4, stride) for stride in (1, 2)}
     inputs = keras.Input((None, None, input_channels))
-    x = layers.conv(inputs, "layer0", ndf, 4, stride=2, padding=1)  # (N, H/2, W/2, ndf)
+    x = layers.conv(inputs, "layer0", ndf, 4, stride=2, padding=sides[2])  # (N, H/2, W/2, ndf)
     x = layers.leaky_relu(x, "layer0")
-    for i in range(1, n_layers + 1):
-        stride = 2 if i < n_layers else 1
-        x = layers.conv(x, f"layer{i}", ndf * min(2**i, 8), 4, stride, padding=1, bias=bias)
-        x = layers.leaky_relu(layers.normalize(x, f"layer{i}", norm, second_derivative), f"layer{i}")
-    x = layers.conv(x, "head", 1, 4, padding=1)  # (N, H/2^n_layers - 2, W/2^n_layers - 2, 1)
+    for i, stride in enumerate([2] * (n_layers - 1) + [1] * stride_1_layer, 1):  # (N, H/2^(i+1), W/2^(i+1), 2^i ndf)
+        x = layers.conv(x, f"layer{i}", ndf * min(2**i, 8), 4, stride, padding=sides[stride], bias=bias)
+        if activation_first:
+            x = normalize(layers.leaky_relu(x, f"layer{i}"), f"layer{i}")
+        else:
+            x = layers.leaky_relu(normalize(x, f"layer{i}"), f"layer{i}")
+    x = layers.conv(x, "head", 1, 4, padding=head_padding or sides[1])  # (N, H/2^n_layers - 2, W/2^n_layers - 2, 1)
+    if averaged:
+        x = keras.layers.GlobalAveragePooling2D(name="mean")(x)  # (N, 1)
     return keras.Model(inputs, _float32(x), name=name)
 
 
 def pixel_discriminator(
-    input_channels=3, ndf=64, norm="instance", second_derivative=False, name="pixel_discriminator",
+    input_channels=3, ndf=64, norm="instance", second_derivative=False, norm_affine=False, name="pixel_discriminator",
 ):
     """A score for every pixel from its own color: 1x1 convolutions of ndf, 2 ndf and 1 filters (Isola et al. 2017).
 
@@ -44,7 +59,8 @@ def pixel_discriminator(
     bias = norm == "instance"
     inputs = keras.Input((None, None, input_channels))
     x = layers.leaky_relu(layers.conv(inputs, "layer0", ndf, 1), "layer0")
-    x = layers.normalize(layers.conv(x, "layer1", 2 * ndf, 1, bias=bias), "layer1", norm, second_derivative)
+    x = layers.conv(x, "layer1", 2 * ndf, 1, bias=bias)
+    x = layers.normalize(x, "layer1", norm, second_derivative, norm_affine)
     x = layers.conv(layers.leaky_relu(x, "layer1"), "head", 1, 1, bias=bias)
     return keras.Model(inputs, _float32(x), name=name)
 

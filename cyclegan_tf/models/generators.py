@@ -1,8 +1,10 @@
 """Generators: Keras functional builders, with the authors' architecture (paper, appendix 7.2).
 
 All map images (N, H, W, in) in [-1, 1] to images (N, H', W', out) in [-1, 1]. H' = H where H is a multiple of the
-network's `size_multiple`; otherwise the ResNet's output is rounded up to the next multiple of 4 and the U-Net fails.
+network's `size_multiple`; otherwise the ResNet's output is rounded up to the next multiple of 4 and the U-Nets fail.
 """
+
+from functools import partial
 
 from cyclegan_tf import layers
 
@@ -11,7 +13,7 @@ keras = layers.keras
 
 def resnet_generator(
     input_channels=3, output_channels=3, ngf=64, n_blocks=9, norm="instance", padding="reflect", dropout=False,
-    upsample="transpose", name="resnet_generator",
+    upsample="transpose", norm_affine=False, kernel=3, merge="add", norm_before_tanh=False, name="resnet_generator",
 ):
     """c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh (Johnson et al. 2016, as in the paper).
 
@@ -19,28 +21,44 @@ def resnet_generator(
       ngf: filters of the first layer; 64 in the paper.
       n_blocks: residual blocks; 9 for 256 px and larger, 6 for 128 px.
       norm: instance, batch or none. Convolutions before a batch norm, or with none, have no bias (the head has one).
-      padding: padding in the residual blocks: reflect, replicate or zero. Stem and head always reflect.
+      padding: padding in the residual blocks: reflect, replicate or zero, while stem and head always reflect; or same:
+        zeros everywhere, as many and at the sides where TensorFlow's "same" puts them for sizes of a multiple of 4.
       dropout: dropout 0.5 between the two convolutions of a block.
       upsample: transpose (the authors') or resize_conv.
+      norm_affine: instance norms with learned scale and offset.
+      kernel: side of the down- and up-sampling convolutions, 3 or 4; resize_conv has 3.
+      merge: how a block joins its input: add or concat, see `layers.residual_block`.
+      norm_before_tanh: one more normalization, of the head.
     """
-    bias = norm == "instance"
+    normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
+    bias, same = norm == "instance", padding == "same"
+    edges = "zero" if same else "reflect"
     inputs = keras.Input((None, None, input_channels))
-    x = layers.conv(inputs, "stem", ngf, 7, padding=3, padding_mode="reflect", bias=bias)  # (N, H, W, ngf)
-    x = layers.relu(layers.normalize(x, "stem", norm), "stem")
+    x = layers.conv(inputs, "stem", ngf, 7, padding=3, padding_mode=edges, bias=bias)  # (N, H, W, ngf)
+    x = layers.relu(normalize(x, "stem"), "stem")
     for i, filters in enumerate((2 * ngf, 4 * ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H/4, W/4, 4 ngf)
-        x = layers.conv(x, f"down{i}", filters, 3, stride=2, padding=1, bias=bias)
-        x = layers.relu(layers.normalize(x, f"down{i}", norm), f"down{i}")
-    for i in range(1, n_blocks + 1):
-        x = layers.residual_block(x, f"block{i}", norm, padding, dropout)
+        sides = layers.same(kernel, 2) if same else 1
+        x = layers.conv(x, f"down{i}", filters, kernel, stride=2, padding=sides, bias=bias)
+        x = layers.relu(normalize(x, f"down{i}"), f"down{i}")
+    for i in range(1, n_blocks + 1):  # (N, H/4, W/4, 4 ngf), with concat (N, H/4, W/4, (i + 1) 4 ngf)
+        x = layers.residual_block(
+            x, f"block{i}", 4 * ngf, normalize, "zero" if same else padding, dropout, bias, merge
+        )
     for i, filters in enumerate((2 * ngf, ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H, W, ngf)
-        x = layers.upsample(x, f"up{i}", filters, upsample, bias)
-        x = layers.relu(layers.normalize(x, f"up{i}", norm), f"up{i}")
-    x = layers.conv(x, "head", output_channels, 7, padding=3, padding_mode="reflect")
+        if upsample == "resize_conv":
+            x = layers.resize_conv(x, f"up{i}", filters, padding_mode=edges, bias=bias)
+        else:
+            first = layers.same(kernel, 2)[0] if same else 1
+            x = layers.transposed_conv(x, f"up{i}", filters, kernel, bias, first)
+        x = layers.relu(normalize(x, f"up{i}"), f"up{i}")
+    x = layers.conv(x, "head", output_channels, 7, padding=3, padding_mode=edges)
+    x = normalize(x, "head") if norm_before_tanh else x
     return keras.Model(inputs, _tanh(x), name=name)
 
 
 def unet_generator(
-    input_channels=3, output_channels=3, ngf=64, n_downs=8, norm="batch", dropout=False, name="unet_generator",
+    input_channels=3, output_channels=3, ngf=64, n_downs=8, norm="batch", dropout=False, norm_affine=False,
+    name="unet_generator",
 ):
     """U-Net with `n_downs` halvings and skip connections (Isola et al. 2017): 7 is unet_128, 8 is unet_256.
 
@@ -51,7 +69,9 @@ def unet_generator(
     Args:
       norm: instance, batch or none. As in the ResNet, only the last layer keeps its bias without instance norm.
       dropout: dropout 0.5 in the decoder levels between the innermost and the 8-ngf one.
+      norm_affine: instance norms with learned scale and offset.
     """
+    normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
     bias = norm == "instance"
     filters = [ngf * min(2**i, 8) for i in range(n_downs)]
     inputs = keras.Input((None, None, input_channels))
@@ -61,15 +81,48 @@ def unet_generator(
         x = layers.leaky_relu(x, f"down{i + 1}")
         x = layers.conv(x, f"down{i + 1}", filters[i], 4, stride=2, padding=1, bias=bias)
         if i < n_downs - 1:
-            x = layers.normalize(x, f"down{i + 1}", norm)
+            x = normalize(x, f"down{i + 1}")
             skips.append(x)
     for i in range(n_downs - 1, 0, -1):  # (N, H/2^i, W/2^i, filters[i-1]) joined to the skip of that size
         x = layers.transposed_conv(layers.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], 4, bias)
-        x = layers.normalize(x, f"up{i + 1}", norm)
+        x = normalize(x, f"up{i + 1}")
         if dropout and 4 <= i < n_downs - 1:
             x = keras.layers.Dropout(0.5, name=f"up{i + 1}_dropout")(x)
         x = keras.layers.Concatenate(name=f"up{i + 1}_join")([skips[i - 1], x])
     x = layers.transposed_conv(layers.relu(x, "up1"), "up1", output_channels, 4)
+    return keras.Model(inputs, _tanh(x), name=name)
+
+
+def resize_unet_generator(
+    input_channels=3, output_channels=3, ngf=32, n_downs=4, norm="instance", dropout=False, norm_affine=False,
+    name="resize_unet_generator",
+):
+    """U-Net that enlarges by repeating pixels and normalizes after the activation (as in E. Linder-Noren's Keras-GAN).
+
+    Encoder: `n_downs` 4x4 stride-2 convolutions of ngf, 2, 4, 8, 8 ... ngf filters, each with leaky ReLU, then norm.
+    Decoder: nearest-neighbour resize, 4x4 convolution, ReLU, norm, joined to the encoder's map of that size, which
+    stands behind; the last level has a convolution and tanh only. Padding is TensorFlow's "same"; every convolution has
+    a bias, since none is followed by a norm at once.
+
+    Args:
+      n_downs: halvings; sizes must be multiples of 2^n_downs.
+      norm: instance, batch or none.
+      dropout: dropout 0.5 after the decoder's ReLUs.
+      norm_affine: instance norms with learned scale and offset.
+    """
+    normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
+    inputs = x = keras.Input((None, None, input_channels))
+    filters, skips = [ngf * min(2**i, 8) for i in range(n_downs)], []
+    for i, width in enumerate(filters, 1):  # (N, H/2^i, W/2^i, width)
+        x = layers.leaky_relu(layers.conv(x, f"down{i}", width, 4, stride=2, padding=layers.same(4, 2)), f"down{i}")
+        x = normalize(x, f"down{i}")
+        skips.append(x)
+    for i in range(n_downs, 1, -1):  # (N, H/2^(i-1), W/2^(i-1), filters[i-2]) joined to the skip of that size
+        x = layers.resize_conv(x, f"up{i}", filters[i - 2], 4, layers.same(4), "zero")
+        x = layers.relu(x, f"up{i}")
+        x = keras.layers.Dropout(0.5, name=f"up{i}_dropout")(x) if dropout else x
+        x = keras.layers.Concatenate(name=f"up{i}_join")([normalize(x, f"up{i}"), skips[i - 2]])
+    x = layers.resize_conv(x, "up1", output_channels, 4, layers.same(4), "zero")
     return keras.Model(inputs, _tanh(x), name=name)
 
 
