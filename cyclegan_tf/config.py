@@ -20,6 +20,8 @@ TFDS_NAMES = (
     "ukiyoe2photo",
     "vangogh2photo",
 )
+# Of `metrics.measures` those that need no options of their own.
+EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +143,32 @@ class Config:
     )
     sample_every: int = option(1000, "steps between sample grids", minimum=0, may_differ=True)
     checkpoint_every: int = option(1000, "steps between checkpoints", minimum=0, may_differ=True)
+    eval_every: int = option(
+        0, "steps between measurements of the held-out images; 0: only at the end", minimum=0, may_differ=True
+    )
+    eval_metrics: str = option(
+        "", "measures besides PSNR and SSIM of pairs, or cycle errors, by comma: " + ", ".join(EVAL_METRICS) + "; for "
+        "lpips, fid and kid get weights first: python -m cyclegan_tf.evaluate --fetch_weights", may_differ=True,
+    )
+    keep_best: str = option(
+        "", "measure, such as psnr_ab or kid_ab, whose best checkpoint so far is kept as checkpoints/best.npz"
+    )
+    patience: int = option(
+        0, "measurements in which keep_best did not get better, after which the run ends early; 0: never", minimum=0,
+        may_differ=True,
+    )
     keep_checkpoints: int = option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
     n_samples: int = option(4, "rows of a sample grid", minimum=1, may_differ=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             check(field, getattr(self, field.name))
+        if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
+            raise UserError(f"--eval_metrics={self.eval_metrics}: {unknown[0]} is none of {', '.join(EVAL_METRICS)}")
+        if self.keep_best and not self.eval_every:
+            raise UserError(f"--keep_best={self.keep_best} needs --eval_every, the steps between measurements")
+        if self.patience and not self.keep_best:
+            raise UserError(f"--patience={self.patience} needs --keep_best, the measure that should get better")
         if self.crops and self.preprocess != "crop" and self.load_size < self.crop_size:
             raise UserError(
                 f"--load_size={self.load_size} is smaller than --crop_size={self.crop_size}: crops would not fit; "
@@ -171,6 +193,11 @@ class Config:
             raise UserError("nothing to train: --n_epochs, --n_epochs_decay and --max_steps are all 0")
         if self.ema_decay >= 1:
             raise UserError(f"--ema_decay={self.ema_decay} must be below 1")
+
+    @property
+    def extra_metrics(self):
+        """The names in eval_metrics."""
+        return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
 
     @property
     def crops(self):
