@@ -95,8 +95,8 @@ def load(path, direction=None):
         interpreter = tflite.Interpreter(path)
         return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
     what = "is none of them" if os.path.exists(path) else "does not exist"
-    raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or a "
-                    ".tflite file")
+    raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or "
+                    "a .tflite file")
 
 
 def load_directions(path, direction=None):

@@ -16,13 +16,12 @@ def distance(features, reference, subsets=SUBSETS, subset_size=SUBSET_SIZE, seed
     Args:
       features, reference: (n, d) and (k, d), of any float type; computed in float64.
       subsets: how many pairs of subsets are drawn, each without replacement.
-      subset_size: images in each subset; of smaller sets all.
+      subset_size: images in each subset; half of the smaller set where that is less, but 2.
       seed: of the draw.
 
     Returns:
       (mean, standard deviation, images in a subset). The estimate is without bias, so that it lies around 0 for two
-      samples of one distribution, on both sides of it, and below 0 for a set and itself. The deviation is NaN where
-      both sets are smaller than a subset: then all subsets are the same.
+      samples of one distribution, on both sides of it, and at or below 0 for a set and itself.
 
     Raises:
       UserError: a set has fewer than two images.
@@ -31,9 +30,7 @@ def distance(features, reference, subsets=SUBSETS, subset_size=SUBSET_SIZE, seed
     for values in sets:
         if len(values) < 2:
             raise UserError(f"KID needs at least 2 images on each side, and there are {len(values)}; give more images")
-    size = min(subset_size, *map(len, sets))
-    if size == len(sets[0]) == len(sets[1]):
-        return squared_mmd(*sets), float("nan"), size
+    size = min(subset_size, max(2, min(map(len, sets)) // 2))
     random = np.random.default_rng(seed)
     values = [
         squared_mmd(*(each[random.choice(len(each), size, replace=False)] for each in sets)) for _ in range(subsets)

@@ -151,7 +151,6 @@ class _Distribution:
                   "weights": self._network.name}
         if self._name == "kid":
             value, deviation, size = kernel.distance(found, real)
-            deviation = None if np.isnan(deviation) else deviation
             yield record | {"value": value, "std": deviation, "subset_size": size, "subsets": kernel.SUBSETS}
         else:
             yield record | {"value": frechet.distance(found, real)}

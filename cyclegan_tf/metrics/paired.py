@@ -34,7 +34,7 @@ def ms_ssim(image, truth):
     """
     if min(image.shape[:2]) < MS_SSIM_SMALLEST:
         raise UserError(f"ms_ssim needs images of at least {MS_SSIM_SMALLEST} x {MS_SSIM_SMALLEST} pixels, and there "
-                        f"is one of {image.shape[1]} x {image.shape[0]}; leave it out of --metrics or give larger images")
+                        f"is one of {image.shape[1]} x {image.shape[0]}; leave it out, or give larger images")
     return float(tf.image.ssim_multiscale(*_positive(image, truth)))
 
 
