@@ -62,7 +62,7 @@ def test_psnr_and_ssim_of_scikit_image():
 def test_ms_ssim_needs_large_images():
     image = np.random.default_rng(0).integers(0, 256, (161, 161, 3), np.uint8)
     assert paired.ms_ssim(image, image) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(UserError, match="ms_ssim needs images of at least 161 x 161 pixels, and there is one of 161 x 160"):
+    with pytest.raises(UserError, match="at least 161 x 161 pixels, and there is one of 161 x 160"):
         paired.ms_ssim(image[1:], image[1:])
 
 
@@ -71,7 +71,8 @@ def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path):
     # The way back is the other direction.
     assert child.returncode == 2
     assert "error: cycle needs both directions" in child.stderr
-    child = run_python("-m", "cyclegan_tf.evaluate", f"--model={tiny_run}", "--metrics=psnr,l1", f"--output={tmp_path}/x")
+    options = f"--model={tiny_run}", "--metrics=psnr,l1", f"--output={tmp_path}/x"
+    child = run_python("-m", "cyclegan_tf.evaluate", *options)
     assert child.returncode == 0, child.stderr
     lines = [json.loads(line) for line in (tmp_path / "x").read_text().splitlines()]
     assert [(line["metric"], line["direction"]) for line in lines] == [
