@@ -35,21 +35,22 @@ class Progress:
       skipped: batches that were passed over when the run went back to a checkpoint; they shift the data of all later
         steps.
       epoch_sums: sums of the epoch's values so far, by name.
-      best: best value so far of the measure that --keep_best names; NaN before the first.
+      best: best value so far of the measure that --keep_best names, if any.
       stale: evaluations since then.
     """
 
     step: int = 0
     skipped: int = 0
     epoch_sums: dict = dataclasses.field(default_factory=dict)
-    best: float = float("nan")
+    best: float | None = None
     stale: int = 0
 
 
 def state(model, progress):
     """Copies of everything that a checkpoint of `model` holds: arrays by name."""
     arrays = {"step": np.int64(progress.step), "skipped": np.int64(progress.skipped)}
-    arrays |= {"best": np.float64(progress.best), "stale": np.int64(progress.stale)}
+    if progress.best is not None:
+        arrays |= {"best": np.float64(progress.best), "stale": np.int64(progress.stale)}
     arrays |= {f"epoch/{name}": np.float64(value) for name, value in progress.epoch_sums.items()}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
@@ -79,11 +80,9 @@ def restore(model, arrays, where):
     for name, pool in model.pools.items():
         pool.set_state({key: arrays[f"pool/{name}/{key}"] for key in ("images", "random")})
     sums = {key.removeprefix("epoch/"): float(value) for key, value in arrays.items() if key.startswith("epoch/")}
-    # Checkpoints from before there was a way back have skipped nothing, and those from before --keep_best have no best.
-    return Progress(
-        int(arrays["step"]), int(arrays.get("skipped", 0)), sums, float(arrays.get("best", np.nan)),
-        int(arrays.get("stale", 0)),
-    )
+    best = float(arrays["best"]) if "best" in arrays else None
+    # Checkpoints from before there was a way back have skipped nothing.
+    return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)))
 
 
 def assign(variables, arrays, where):

@@ -247,6 +247,8 @@ class _Run:
             self.best, self.stale = values[name], 0
             self.writer.save(self.model, self._progress(), checkpoints.BEST)
             return
+        if self.best is None:  # Not one could be measured yet.
+            return
         self.stale += 1
         if 0 < self.config.patience <= self.stale:
             log.info("ending after step %d: %s has not got better than %.4g in %d measurements", step, name, self.best,
