@@ -19,7 +19,10 @@ _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim")
 
 
 def is_better(name, value, best):
-    """Whether `value` of the measure `name` (psnr_ab, kid_ba, cycle_a ...) is better than `best`, None of none; NaN is not."""
+    """Whether `value` of the measure `name` (psnr_ab, kid_ba, cycle_a ...) is better than `best`, if there is one.
+
+    NaN is never better.
+    """
     if best is None:
         return not np.isnan(value)
     return value > best if name.rpartition("_")[0] in _HIGHER_IS_BETTER else value < best
