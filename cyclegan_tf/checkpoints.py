@@ -1,10 +1,10 @@
 """Checkpoints: everything the next step depends on, in one .npz file that is written beside and renamed.
 
 A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
-order), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped. Pools are kept in float32, as they are in
-memory: half precision would save a tenth of a file and change what a resumed run computes. NumPy alone reads it, and
-network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a damaged file is
-noticed when it is read.
+order), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped, best, stale. Pools are kept in float32, as
+they are in memory: half precision would save a tenth of a file and change what a resumed run computes. NumPy alone
+reads it, and network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a
+damaged file is noticed when it is read.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ from cyclegan_tf.errors import UserError
 log = logging.getLogger("cyclegan_tf")
 
 _NAME = re.compile(r"step-(\d{8})\.npz")
+BEST = "best.npz"
+_DAMAGES = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass
@@ -33,16 +35,22 @@ class Progress:
       skipped: batches that were passed over when the run went back to a checkpoint; they shift the data of all later
         steps.
       epoch_sums: sums of the epoch's values so far, by name.
+      best: best value so far of the measure that --keep_best names, if any.
+      stale: evaluations since then.
     """
 
     step: int = 0
     skipped: int = 0
     epoch_sums: dict = dataclasses.field(default_factory=dict)
+    best: float | None = None
+    stale: int = 0
 
 
 def state(model, progress):
     """Copies of everything that a checkpoint of `model` holds: arrays by name."""
     arrays = {"step": np.int64(progress.step), "skipped": np.int64(progress.skipped)}
+    if progress.best is not None:
+        arrays |= {"best": np.float64(progress.best), "stale": np.int64(progress.stale)}
     arrays |= {f"epoch/{name}": np.float64(value) for name, value in progress.epoch_sums.items()}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
@@ -72,8 +80,9 @@ def restore(model, arrays, where):
     for name, pool in model.pools.items():
         pool.set_state({key: arrays[f"pool/{name}/{key}"] for key in ("images", "random")})
     sums = {key.removeprefix("epoch/"): float(value) for key, value in arrays.items() if key.startswith("epoch/")}
+    best = float(arrays["best"]) if "best" in arrays else None
     # Checkpoints from before there was a way back have skipped nothing.
-    return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums)
+    return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)))
 
 
 def assign(variables, arrays, where):
@@ -113,10 +122,10 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 
-    def save(self, model, progress):
-        """Takes a copy of the state now and writes it soon, after the one before."""
+    def save(self, model, progress, file_name=None):
+        """Takes a copy of the state now and writes it soon, after the one before; under `file_name` as `write` does."""
         self.wait()
-        self._writing = self._thread.submit(write, self._folder, state(model, progress), self._keep)
+        self._writing = self._thread.submit(write, self._folder, state(model, progress), self._keep, file_name)
 
     def check(self):
         """Raises the OSError of a checkpoint that could not be written, as soon as that is known."""
@@ -143,9 +152,12 @@ def save(folder, model, progress, keep):
     return write(folder, state(model, progress), keep)
 
 
-def write(folder, arrays, keep):
-    """Writes FOLDER/step-NNNNNNNN.npz, beside and renamed, and removes all but the `keep` newest; returns its path."""
-    path = os.path.join(folder, f"step-{arrays['step']:08d}.npz")
+def write(folder, arrays, keep, file_name=None):
+    """Writes FOLDER/step-NNNNNNNN.npz, beside and renamed, and removes all but the `keep` newest; returns its path.
+
+    Under another `file_name` it is none of those that a run goes on from, and stays.
+    """
+    path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
     with atomic.writing(path, "wb") as file:
         # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
         with zipfile.ZipFile(file, "w") as archive:
@@ -178,11 +190,21 @@ def newest(folder, report=log.warning):
     for _, path in candidates:
         try:
             return path, read(path)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except _DAMAGES as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
     if candidates:
         raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged; move it away to start anew")
     return None
+
+
+def read_named(path):
+    """As `read`, of a file that a user names; raises a UserError where it is missing or damaged."""
+    try:
+        return read(path)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}") from error
+    except _DAMAGES as error:
+        raise UserError(f"checkpoint {path} is damaged ({error}); take another one of the run") from error
 
 
 def read(path):

@@ -3,7 +3,8 @@
 
 def conflicts(config):
     """[(whether `config` has the conflict, the message that names the flags)]; `config` is a `Config`."""
-    return [*_of_sizes(config), *_of_networks(config), *_of_the_objective(config), *_of_pix2pix(config)]
+    return [*_of_sizes(config), *_of_networks(config), *_of_the_objective(config), *_of_pix2pix(config),
+            *_of_measuring(config)]
 
 
 def _of_sizes(config):
@@ -55,4 +56,13 @@ def _of_pix2pix(config):
         (pix2pix and (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"),
          "--model=pix2pix has one generator and no cycle: it takes none of --identity_mode, --generator_loss and "
          "--cycle_loss"),
+    ]
+
+
+def _of_measuring(config):
+    return [
+        (config.keep_best and not config.eval_every,
+         f"--keep_best={config.keep_best} needs --eval_every, the steps between measurements"),
+        (config.patience and not config.keep_best,
+         f"--patience={config.patience} needs --keep_best, the measure that should get better"),
     ]

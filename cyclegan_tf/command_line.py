@@ -58,6 +58,11 @@ def translate():
     _run_as_main("cyclegan_tf.translate")
 
 
+def evaluate():
+    """The console script cyclegan-evaluate."""
+    _run_as_main("cyclegan_tf.evaluate")
+
+
 def datasets():
     """The console script cyclegan-datasets."""
     _run_as_main("cyclegan_tf.datasets")

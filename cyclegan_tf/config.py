@@ -20,6 +20,8 @@ TFDS_NAMES = (
     "ukiyoe2photo",
     "vangogh2photo",
 )
+# Of `metrics.measures` those that need no options of their own.
+EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,15 +170,36 @@ class Config:
         0, "sample grids also whenever so many epochs are done; 0: no", minimum=0, may_differ=True
     )
     checkpoint_epochs: int = option(0, "the same for checkpoints", minimum=0, may_differ=True)
+    eval_every: int = option(
+        0, "steps between measurements of the held-out images; 0: only at the end", minimum=0, may_differ=True
+    )
+    eval_metrics: str = option(
+        "", "measures besides PSNR and SSIM of pairs, or cycle errors, by comma: " + ", ".join(EVAL_METRICS) + "; for "
+        "lpips, fid and kid get weights first: python -m cyclegan_tf.evaluate --fetch_weights", may_differ=True,
+    )
+    keep_best: str = option(
+        "", "measure, such as psnr_ab or kid_ab, whose best checkpoint so far is kept as checkpoints/best.npz"
+    )
+    patience: int = option(
+        0, "measurements in which keep_best did not get better, after which the run ends early; 0: never", minimum=0,
+        may_differ=True,
+    )
     keep_checkpoints: int = option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
     n_samples: int = option(4, "rows of a sample grid", minimum=1, may_differ=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             check(field, getattr(self, field.name))
+        if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
+            raise UserError(f"--eval_metrics={self.eval_metrics}: {unknown[0]} is none of {', '.join(EVAL_METRICS)}")
         for wrong, message in combinations.conflicts(self):
             if wrong:
                 raise UserError(message)
+
+    @property
+    def extra_metrics(self):
+        """The names in eval_metrics."""
+        return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
 
     @property
     def crops(self):

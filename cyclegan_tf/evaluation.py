@@ -1,10 +1,13 @@
 """Held-out images through a run's generators: the measures of a run and its sample grid."""
 
+import functools
+
 import numpy as np
 
-from cyclegan_tf import images
+from cyclegan_tf import images, measuring
 from cyclegan_tf.data import pipeline
-from cyclegan_tf.metrics import paired
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import measures, paired
 
 _CYCLE_LIMIT = 100  # Held-out images for the cycle error; pairs are all measured.
 
@@ -15,6 +18,45 @@ def _translate(translator, image):
         return translator.uint8_images(image[np.newaxis])["images"][0].numpy()
     translated = translator.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
     return images.from_float(translated, image.dtype)
+
+
+class Evaluator:
+    """What a run measures of its held-out images: `held_out`, and the measures of --eval_metrics.
+
+    Raises:
+      UserError: a measure cannot be had on these data, or lacks its weights; or --keep_best names none of them.
+    """
+
+    def __init__(self, config, dataset):
+        self._config, self._dataset = config, dataset
+        protocol = measures.Protocol()
+        self._networks = measures.Networks(protocol)
+        self._protocol = protocol
+        directions = ("a2b",) if config.model == "pix2pix" else ("a2b", "b2a")
+        names = set()
+        for direction in directions:
+            task = measures.Task(direction, dict.fromkeys(directions), dataset, config, protocol, self._networks)
+            for name in config.extra_metrics:
+                measures.KINDS[name](name, task)  # Raises before the run has begun.
+                names |= set(measuring.by_name([{"metric": name, "direction": direction, "value": 0}]))
+            if dataset.has_pairs:
+                names |= {f"{measure}_{direction.replace('2', '')}" for measure in ("psnr", "ssim")}
+            elif len(directions) == 2:
+                names.add(f"cycle_{direction[0]}")
+        if config.keep_best and config.keep_best not in names:
+            raise UserError(f"--keep_best={config.keep_best} is none of what this run measures: "
+                            f"{', '.join(sorted(names))}; --eval_metrics adds others")
+
+    def __call__(self, translators):
+        """The measures as floats by name; `translators` as of `held_out`."""
+        values = held_out(self._config, translators, self._dataset)
+        if self._config.extra_metrics:
+            translate = {way: functools.partial(_translate, translator) for way, translator in translators.items()}
+            records, _ = measuring.measure(
+                translate, self._dataset, self._config, self._protocol, self._config.extra_metrics, self._networks
+            )
+            values |= measuring.by_name(records)
+        return values
 
 
 def held_out(config, translators, dataset):

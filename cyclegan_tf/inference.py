@@ -136,6 +136,16 @@ def translator(config, generator):
     return Translator(generator, multiple, minimum=max(multiple, 8))
 
 
+def is_run(path):
+    """Whether `path` is a run directory, or a checkpoint file in one."""
+    return os.path.exists(os.path.join(_run_of(path), "config.json"))
+
+
+def _run_of(path):
+    """The run directory of `path`: itself, or of RUN/checkpoints/NAME.npz the RUN."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(path))) if path.endswith(".npz") else path
+
+
 def load_run(workdir, direction="a2b"):
     """The `Translator` of a run directory's newest checkpoint, averaged weights where it has them.
 
@@ -149,12 +159,18 @@ def load_run(workdir, direction="a2b"):
 
 
 def load_translators(workdir, directions=tuple(DIRECTIONS)):
-    """(step, {direction: Translator}) of a run's newest checkpoint; of pix2pix a2b only; raises as `load_run`."""
-    config = Config.load(workdir)
-    found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
-    if found is None:
-        raise UserError(f"{workdir} has no checkpoint yet")
-    path, arrays = found
+    """(step, {direction: Translator}) of a run's newest checkpoint; of pix2pix a2b only; raises as `load_run`.
+
+    `workdir` may also be one of its checkpoint files, which is then taken.
+    """
+    config = Config.load(_run_of(workdir))
+    if workdir.endswith(".npz"):
+        path, arrays = workdir, checkpoints.read_named(workdir)
+    else:
+        found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
+        if found is None:
+            raise UserError(f"{workdir} has no checkpoint yet")
+        path, arrays = found
     loaded = {}
     for direction in directions:
         if config.model == "pix2pix" and direction != "a2b":

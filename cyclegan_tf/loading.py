@@ -73,15 +73,16 @@ def load(path, direction=None):
     """The `Model` in a run directory, a SavedModel folder, a generator's .pth file of the authors' code, or a .tflite.
 
     Args:
-      path: what to load. The architecture of a .pth file is read from its weights, which do not tell replicate from
-        reflect padding: convert such a file to a run with --padding=replicate.
+      path: what to load; of a run also one of its checkpoints, RUN/checkpoints/best.npz. The architecture of a .pth
+        file is read from its weights, which do not tell replicate from reflect padding: convert such a file to a run
+        with --padding=replicate.
       direction: a2b (default) or b2a of a run; the others have only one.
 
     Raises:
       UserError: there is no such thing, or it is damaged or of another kind.
     """
     path = os.fspath(path)
-    is_run = os.path.exists(os.path.join(path, "config.json"))
+    is_run = inference.is_run(path)
     if direction and not is_run and os.path.exists(path):
         raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
     if is_run:
@@ -94,7 +95,24 @@ def load(path, direction=None):
         interpreter = tflite.Interpreter(path)
         return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
     what = "is none of them" if os.path.exists(path) else "does not exist"
-    raise UserError(f"{path} {what}: a model is a run directory, a SavedModel folder, a .pth or a .tflite file")
+    raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or "
+                    "a .tflite file")
+
+
+def load_directions(path, direction=None):
+    """The `Model`s at `path` by direction: of a CycleGAN's run both, or `direction` alone; of others one, else a2b.
+
+    Raises as `load`.
+    """
+    path = os.fspath(path)
+    if not inference.is_run(path):
+        # What holds one direction does not say which: the caller does.
+        return {direction or "a2b": load(path)}
+    wanted = [direction] if direction else list(inference.DIRECTIONS)
+    found = inference.load_translators(path, wanted)[1]
+    if not found:
+        raise UserError(f"{path} holds a pix2pix model, which translates a2b only")
+    return {name: _of_translator(translator) for name, translator in found.items()}
 
 
 def _of_translator(translator):

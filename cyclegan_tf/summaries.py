@@ -44,7 +44,7 @@ class Reporter:
         """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
 
         Args:
-          kind: "train", "epoch" or "test".
+          kind: "train", "epoch", "eval" or "test".
           values: floats by name.
         """
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")

@@ -4,17 +4,14 @@ import contextlib
 import logging
 import math
 import os
-import sys
-import time
 from collections import Counter
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cyclegan_tf import (
     checkpoints,
+    console,
     evaluation,
     inference,
     initialization,
@@ -27,6 +24,7 @@ from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.gallery import page, results
+from cyclegan_tf.metrics import measures
 from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.summaries import Reporter, RunningMeans
 from cyclegan_tf.training import CycleGAN
@@ -62,6 +60,7 @@ def train(config, workdir):
     dataset = sources.open_dataset(config)
     if config.paired:
         dataset.require_training_pairs()
+    evaluator = evaluation.Evaluator(config, dataset)
     with run_directory.opened(config, workdir):
         dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
@@ -77,7 +76,7 @@ def train(config, workdir):
             log.info("going on from %s", found[0])
         elif config.init_from:
             initialization.initialize(model, config.init_from)
-        run = _Run(config, workdir, model, dataset, progress)
+        run = _Run(config, workdir, model, dataset, evaluator, progress)
         # 4. The steps that are left, then measures and exports.
         with contextlib.closing(run):
             with interruption.requests() as asked_to_stop:
@@ -88,12 +87,15 @@ def train(config, workdir):
 class _Run:
     """The state of a run in progress, and what its loop does at each cadence."""
 
-    def __init__(self, config, workdir, model, dataset, progress):
-        self.config, self.workdir, self.model, self.dataset = config, workdir, model, dataset
-        self.step, self.skipped, self.means = progress.step, progress.skipped, RunningMeans(progress.epoch_sums)
+    def __init__(self, config, workdir, model, dataset, evaluator, progress):
+        self.config, self.workdir, self.model, self.dataset, self.evaluator = config, workdir, model, dataset, evaluator
+        self._take_up(progress)
         self.translators = inference.translators(config, model.generators)
         self.images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
         self.n_steps = config.max_steps or self._steps(config.n_epochs + config.n_epochs_decay)
+        if 0 < config.patience <= self.stale:
+            self.n_steps = self.step
+        self._measures = {}  # Of one step.
         self._rollbacks = Counter()
         self._checkpoints = os.path.join(workdir, "checkpoints")
         self.writer = checkpoints.Writer(self._checkpoints, config.keep_checkpoints)
@@ -102,6 +104,13 @@ class _Run:
     def close(self):
         with contextlib.closing(self.writer), contextlib.closing(self.reporter):
             pass
+
+    def _take_up(self, progress):
+        self.step, self.skipped, self.means = progress.step, progress.skipped, RunningMeans(progress.epoch_sums)
+        self.best, self.stale = progress.best, progress.stale
+
+    def _progress(self):
+        return Progress(self.step, self.skipped, self.means.sums, self.best, self.stale)
 
     def _steps(self, epochs):
         return pipeline.steps_of_epochs(epochs, self.images_per_epoch, self.config.batch_size)
@@ -140,8 +149,8 @@ class _Run:
             self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped
         )
         log.info("training steps %d to %d, %d images an epoch", first + 1, self.n_steps, self.images_per_epoch)
-        batches, speedometer = iter(stream), _Speedometer(first * size)
-        with _progress_bar(self.n_steps * size, first * size) as bar:
+        batches, speedometer = iter(stream), console.Speedometer(first * size)
+        with console.progress_bar(self.n_steps * size, first * size) as bar:
             for step in range(first + 1, self.n_steps + 1):
                 batch = _next(batches, loaders)
                 self.model.set_learning_rate(self.learning_rate(step - 1))
@@ -149,6 +158,8 @@ class _Run:
                 self._require_finite(step, values, batch)
                 self.step = step
                 self.means.add(values)
+                if self.config.eval_every and self._due(step, self.config.eval_every):
+                    self.evaluate(step)  # May make this step the last one.
                 bar.set_postfix_str(_losses(values), refresh=False)
                 bar.update(size)
                 if self._due(step, self.config.log_every):
@@ -164,6 +175,8 @@ class _Run:
                 if stopping:
                     self.writer.wait()
                     raise interruption.Stopped(stopping, step)
+                if step == self.n_steps:
+                    break
 
     def _roll_back(self, error):
         """Returns to the newest checkpoint; the data go on behind those of the step that failed."""
@@ -175,8 +188,9 @@ class _Run:
         self._rollbacks[progress.step] += 1
         if self._rollbacks[progress.step] > _MOST_ROLLBACKS:
             raise UserError(f"{error}; went back to step {progress.step} {_MOST_ROLLBACKS} times already") from error
-        self.skipped += error.step - progress.step
-        self.step, self.means = progress.step, RunningMeans(progress.epoch_sums)
+        skipped = self.skipped + error.step - progress.step
+        self._take_up(progress)
+        self.skipped = skipped
         self.reporter.rewind(self.step)
         # Its text: a record that is kept must not keep the tensors of the step with it.
         log.warning("%s; going on from step %d with the data after that", str(error), self.step)
@@ -217,46 +231,54 @@ class _Run:
 
     def checkpoint(self):
         self.reporter.sync()
-        self.writer.save(self.model, Progress(self.step, self.skipped, self.means.sums))
+        self.writer.save(self.model, self._progress())
+
+    def measures(self, step):
+        """Measures of the held-out images after `step`, which is the newest; made once."""
+        if step not in self._measures:
+            self._measures = {step: self.evaluator(self.translators)}
+        return self._measures[step]
+
+    def evaluate(self, step):
+        """Measures, keeps the best checkpoint, and ends the run with `step` when nothing has got better for long."""
+        values, name = self.measures(step), self.config.keep_best
+        self.reporter.record(step, "eval", values)
+        log.info("step %d, held-out images: %s", step, _numbers(values))
+        if not name:
+            return
+        if measures.is_better(name, values.get(name, math.nan), self.best):
+            self.best, self.stale = values[name], 0
+            self.writer.save(self.model, self._progress(), checkpoints.BEST)
+            return
+        if self.best is None:  # Not one could be measured yet.
+            return
+        self.stale += 1
+        if 0 < self.config.patience <= self.stale:
+            log.info("ending after step %d: %s has not got better than %.4g in %d measurements", step, name, self.best,
+                     self.stale)
+            self.n_steps = step
 
     def finish(self):
         """Measures the held-out images and exports both generators; safe to repeat."""
-        measures = evaluation.held_out(self.config, self.translators, self.dataset)
+        values = self.measures(self.n_steps)
         folder = os.path.join(self.workdir, "export")
         paths = saved_model.export(self.translators, folder)
-        self.reporter.record(self.n_steps, "test", measures)
+        self.reporter.record(self.n_steps, "test", values)
         results.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
         page.write(self.workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self.dataset.bad:
             log.warning("left out %d images that cannot be used: see bad_images.txt", len(self.dataset.bad))
-        log.info("held-out images: %s", ", ".join(f"{name} {value:.4g}" for name, value in measures.items()))
-        return measures
-
-
-class _Speedometer:
-    """Images per second between two readings of the number of images so far."""
-
-    def __init__(self, images):
-        self._images, self._time = images, time.monotonic()
-
-    def __call__(self, images):
-        now = time.monotonic()
-        speed = (images - self._images) / (now - self._time)
-        self._images, self._time = images, now
-        return speed
-
-
-@contextlib.contextmanager
-def _progress_bar(total, initial):
-    """A bar over images on a terminal, with log lines above it; elsewhere nothing."""
-    bar = tqdm(total=total, initial=initial, unit="images", disable=not sys.stderr.isatty())
-    with bar, contextlib.nullcontext() if bar.disable else logging_redirect_tqdm():
-        yield bar
+        log.info("held-out images: %s", _numbers(values))
+        return values
 
 
 def _losses(values):
     return ", ".join(f"{name.removeprefix('loss/')} {v:.3f}" for name, v in values.items() if name.startswith("loss/"))
+
+
+def _numbers(values):
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _next(batches, loaders):

@@ -15,14 +15,15 @@ LAYERS = [
     {"options", "combinations"},
     {"config"},
     {"config_flags", "run_directory", "interruption", "images", "layers", "losses", "image_pool", "optimizers",
-     "schedules", "pytorch_weights", "torch_files"},
+     "schedules", "pytorch_weights", "torch_files", "pickled_arrays"},
     {"data/__init__", "data/image_list", "data/files", "data/sources", "data/tfds_source", "data/pipeline",
      "data/catalog", "data/download", "data/cityscapes", "data/preview",
-     "metrics/__init__", "metrics/paired",
+     "metrics/__init__", "metrics/paired", "metrics/frechet", "metrics/kernel", "metrics/weights", "metrics/inception",
+     "metrics/lpips", "metrics/judge", "metrics/segmentation", "metrics/features", "metrics/measures",
      "models/__init__", "models/generators", "models/discriminators", "tiling", "image_files", "video", "tflite"},
     {"training"},
     {"pix2pix"},
-    {"checkpoints", "summaries"},
+    {"checkpoints", "summaries", "measuring", "console"},
     {"initialization", "inference"},
     {"saved_model", "evaluation", "loading", "translation"},
     {"gallery/__init__", "gallery/page"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"trainer"},
     {"command_line"},
     # What the package itself offers, it imports when it is called.
-    {"train", "convert", "datasets", "translate", "export", "gallery/__main__", "__init__"},
+    {"train", "convert", "datasets", "translate", "evaluate", "export", "gallery/__main__", "__init__"},
 ]
 SAME_LAYER_ALLOWED = {4}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -76,8 +77,8 @@ def test_imports_go_down(path):
 
 
 def test_help_and_config_need_no_tensorflow():
-    code = "from cyclegan_tf import config, train, datasets, export; from cyclegan_tf.gallery import __main__; "
-    code += "import sys; sys.exit('tensorflow' in sys.modules)"
+    code = "from cyclegan_tf import config, train, datasets, evaluate, export; "
+    code += "from cyclegan_tf.gallery import __main__; import sys; sys.exit('tensorflow' in sys.modules)"
     assert run_python("-c", code).returncode == 0
 
 

@@ -3,6 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf import images
+from cyclegan_tf.errors import UserError
+
+MS_SSIM_SMALLEST = 161  # Halved four times, rounded up: 11.
+
 
 def psnr(image, truth):
     """Peak signal-to-noise ratio in dB of images (H, W, C): 10 log10(range^2 / mean squared difference).
@@ -19,6 +24,23 @@ def ssim(image, truth):
     as of `psnr`.
     """
     return float(tf.image.ssim(*_positive(image, truth)))
+
+
+def ms_ssim(image, truth):
+    """Structural similarity at five scales (Wang et al. 2003), of images of at least 161 x 161 pixels; as `ssim`.
+
+    Raises:
+      UserError: the images are smaller, so that at the last scale the window of 11 pixels does not fit.
+    """
+    if min(image.shape[:2]) < MS_SSIM_SMALLEST:
+        raise UserError(f"ms_ssim needs images of at least {MS_SSIM_SMALLEST} x {MS_SSIM_SMALLEST} pixels, and there "
+                        f"is one of {image.shape[1]} x {image.shape[0]}; leave it out, or give larger images")
+    return float(tf.image.ssim_multiscale(*_positive(image, truth)))
+
+
+def l1(image, truth):
+    """Mean absolute difference of images (H, W, C), in units of the range [-1, 1]; kinds of images as of `psnr`."""
+    return float(np.mean(np.abs(images.to_float(image) - images.to_float(truth)), dtype=np.float64))
 
 
 def _positive(image, truth):

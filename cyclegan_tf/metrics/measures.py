@@ -1,0 +1,253 @@
+"""Measures of translations by name: what each needs, what it gathers from image to image, and its records."""
+
+import dataclasses
+
+import numpy as np
+
+from cyclegan_tf import images
+from cyclegan_tf.data import pipeline
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import features, frechet, inception, judge, kernel, lpips, paired, segmentation, weights
+
+_FUNCTIONS = {"psnr": paired.psnr, "ssim": paired.ssim, "ms_ssim": paired.ms_ssim, "l1": paired.l1}
+_LPIPS = {"lpips": "alexnet", "lpips_vgg": "vgg16"}
+_DISTRIBUTIONS = ("fid", "kid", "fid_keras")
+NAMES = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
+# Measured where nothing else is asked for and the data and the weights allow it.
+DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
+_HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim")
+
+
+def is_better(name, value, best):
+    """Whether `value` of the measure `name` (psnr_ab, kid_ba, cycle_a ...) is better than `best`, if there is one.
+
+    NaN is never better.
+    """
+    if best is None:
+        return not np.isnan(value)
+    return value > best if name.rpartition("_")[0] in _HIGHER_IS_BETTER else value < best
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What figures depend on besides the model and the data set.
+
+    Attributes:
+      reference: test or train, the split of real images that translations are compared with as a distribution.
+      weights_dir: folder of weights; empty: `weights.default_folder()`.
+      inception: SavedModel in place of the network of `metrics.inception`, or empty.
+      judge: efficientnet_lite0, or the path of a Keras model.
+      classes: domain (a, b) -> numbers of the classes that the judge should see there.
+      labels: the domain of label maps, a or b.
+      segmenter: SavedModel that segments photographs, or empty.
+    """
+
+    reference: str = "test"
+    weights_dir: str = ""
+    inception: str = ""
+    judge: str = "efficientnet_lite0"
+    classes: dict = dataclasses.field(default_factory=dict)
+    labels: str = "b"
+    segmenter: str = ""
+
+
+class Networks:
+    """The networks that measure, loaded when the first measure needs them and shared by all."""
+
+    def __init__(self, protocol):
+        self._protocol, self._loaded = protocol, {}
+
+    def get(self, name):
+        """The network of measure `name`; raises the UserError of weights that cannot be had."""
+        protocol, folder = self._protocol, self._protocol.weights_dir
+        makers = {net: (lambda net=net: lpips.LPIPS(net, folder)) for net in _LPIPS.values()} | {
+            "inception": lambda: (
+                inception.SavedInception(protocol.inception) if protocol.inception else inception.Inception(folder)
+            ),
+            "keras": inception.KerasInception,
+            "judge": lambda: (
+                judge.EfficientNetLite0(folder) if protocol.judge == "efficientnet_lite0"
+                else judge.KerasClassifier(protocol.judge)
+            ),
+            "segmenter": lambda: segmentation.Segmenter(protocol.segmenter),
+        }
+        if name not in self._loaded:
+            self._loaded[name] = makers[name]()
+        return self._loaded[name]
+
+
+class Task:
+    """One direction of a model on a data set.
+
+    Args:
+      direction: a2b or b2a.
+      translate: direction -> function of an image (H, W, C) of any kind of `images` to the same kind.
+    """
+
+    def __init__(self, direction, translate, dataset, config, protocol, networks):
+        self.direction, self.translate, self.config, self.protocol = direction, translate, config, protocol
+        self.networks, self.dataset = networks, dataset
+        lists = {"a": (dataset.test_a, dataset.train_a), "b": (dataset.test_b, dataset.train_b)}
+        self.source, self.target = direction[0], direction[-1]
+        self.split = "test" if len(lists[self.source][0]) else "train"
+        self.sources = lists[self.source][self.split == "train"]
+        self.targets = lists[self.target][not len(lists[self.target][0])]
+        self.references = lists[self.target][protocol.reference == "train"]
+
+    def load(self, image_list):
+        """Generator of the images of a list, None for those that cannot be decoded."""
+        return pipeline.test_images(image_list, self.config)
+
+    def run(self, image):
+        return self.translate[self.direction](image)
+
+
+class _Paired:
+    """Mean, over held-out pairs, of a function of a translation and the truth."""
+
+    def __init__(self, name, task):
+        if not task.dataset.has_pairs:
+            raise UserError(f"{name} needs pairs: testA and testB with equal names")
+        self._name, self._values, self._extra = name, [], {}
+        if name in _LPIPS:
+            net = _LPIPS[name]
+            self._network, self._smallest = task.networks.get(net), lpips.SMALLEST[net]
+            self._function, self._extra = self._lpips, {"weights": f"lpips-v0.1 {net} {weights.digest(f'lpips_{net}')}"}
+        else:
+            self._function = _FUNCTIONS[name]
+
+    def _lpips(self, image, truth):
+        if min(image.shape[:2]) < self._smallest:
+            raise UserError(f"{self._name} needs images of at least {self._smallest} x {self._smallest} pixels")
+        one, other = (images.to_float(images.to_rgb(each))[np.newaxis] for each in (image, truth))
+        return float(self._network(one, other)[0])
+
+    def add(self, source, result, truth):
+        del source
+        if truth is not None:
+            # At the depth of the truth, which may differ from the source's.
+            self._values.append(self._function(images.from_float(images.to_float(result), truth.dtype), truth))
+
+    def records(self):
+        yield {"metric": self._name, **_moments(self._values), **self._extra}
+
+
+class _Distribution:
+    """FID or KID between translations and the real images of the reference split."""
+
+    def __init__(self, name, task):
+        self._name, self._task = name, task
+        if not len(task.references):
+            raise UserError(f"{name} needs real images in {task.references.where}: give them, or --reference=train")
+        self._network = task.networks.get("keras" if name == "fid_keras" else "inception")
+        self._collector = features.Collector(self._network)
+
+    def add(self, source, result, truth):
+        del source, truth
+        self._collector.add(result)
+
+    def records(self):
+        task = self._task
+        found = self._collector.features()
+        real = features.of_list(self._network, task.references, task.config, task.protocol.weights_dir)
+        record = {"metric": self._name, "n": len(found), "reference": task.protocol.reference, "n_reference": len(real),
+                  "weights": self._network.name}
+        if self._name == "kid":
+            value, deviation, size = kernel.distance(found, real)
+            yield record | {"value": value, "std": deviation, "subset_size": size, "subsets": kernel.SUBSETS}
+        else:
+            yield record | {"value": frechet.distance(found, real)}
+
+
+class _Cycle:
+    """Mean |image -> there and back - image|, in units of the range [-1, 1]."""
+
+    def __init__(self, name, task):
+        if len(task.translate) < 2:
+            raise UserError(f"{name} needs both directions: give a run directory of a CycleGAN")
+        self._back, self._name, self._values = task.translate[task.direction[::-1]], name, []
+
+    def add(self, source, result, truth):
+        del truth
+        self._values.append(paired.l1(self._back(result), source))
+
+    def records(self):
+        yield {"metric": self._name, **_moments(self._values)}
+
+
+class _Identity:
+    """Mean |translation of a real image of the target domain - that image|, in units of the range [-1, 1]."""
+
+    def __init__(self, name, task):
+        if task.sources.channels != task.targets.channels:
+            raise UserError(f"{name} needs domains of equally many channels")
+        self._name, self._task = name, task
+
+    def add(self, source, result, truth):
+        pass
+
+    def records(self):
+        task = self._task
+        found = (image for image in task.load(task.targets) if image is not None)
+        yield {"metric": self._name, **_moments([paired.l1(task.run(image), image) for image in found])}
+
+
+class _Judge:
+    """Top-1 and top-5 rates of the target's classes: of translations, and of the real images of both domains."""
+
+    def __init__(self, name, task):
+        self._classes = task.protocol.classes.get(task.target)
+        if not self._classes:
+            raise UserError(f"{name} needs the classes of domain {task.target}: --judge_classes_{task.target}=950")
+        self._task, self._network, self._scores = task, task.networks.get("judge"), []
+
+    def add(self, source, result, truth):
+        del source, truth
+        self._scores.append(self._network(images.to_rgb(result)))
+
+    def records(self):
+        real = {}
+        for kind, image_list in (("source", self._task.sources), ("target", self._task.targets)):
+            found = (image for image in self._task.load(image_list) if image is not None)
+            real[kind] = judge.rates([self._network(images.to_rgb(image)) for image in found], self._classes)
+        for index, (k, value) in enumerate(zip((1, 5), judge.rates(self._scores, self._classes), strict=True)):
+            yield {"metric": f"judge_top{k}", "value": value, "real_source": real["source"][index],
+                   "real_target": real["target"][index], "n": len(self._scores), "classes": list(self._classes),
+                   "weights": self._network.name}
+
+
+class _Segmentation:
+    """Scores of label maps: of those that photographs were translated to, or of photographs made of label maps."""
+
+    def __init__(self, name, task):
+        self._to_labels = task.target == task.protocol.labels
+        if self._to_labels and not task.dataset.has_pairs:
+            raise UserError(f"{name} needs pairs: testA and testB with equal names")
+        if not self._to_labels and not task.protocol.segmenter:
+            raise UserError(f"{name} of photographs needs a network that segments them: --segmenter=SAVED_MODEL")
+        self._network = None if self._to_labels else task.networks.get("segmenter")
+        self._counts, self._n = 0, 0
+
+    def add(self, source, result, truth):
+        if self._to_labels and truth is None:
+            return
+        labels = segmentation.class_ids(images.to_rgb(truth if self._to_labels else source))
+        result = images.to_rgb(result)
+        ids = segmentation.class_ids(result) if self._to_labels else self._network(result)
+        self._counts, self._n = self._counts + segmentation.confusion(ids, labels), self._n + 1
+
+    def records(self):
+        for name, value in segmentation.scores(self._counts).items():
+            yield {"metric": f"segmentation_{name}", "value": value, "n": self._n}
+
+
+KINDS = {
+    **dict.fromkeys((*_FUNCTIONS, *_LPIPS), _Paired), **dict.fromkeys(_DISTRIBUTIONS, _Distribution),
+    "cycle": _Cycle, "identity": _Identity, "judge": _Judge, "segmentation": _Segmentation,
+}
+
+
+def _moments(values):
+    if not values:
+        raise UserError("no image could be read")
+    return {"value": float(np.mean(values)), "std": float(np.std(values)), "n": len(values)}

@@ -1,0 +1,158 @@
+"""The evaluate command on the tiny run, and what a run measures while it trains."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import run_python
+
+from cyclegan_tf import checkpoints, evaluation, inference, loading, measuring, summaries, trainer
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import sources
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import measures, paired
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_run):
+    """Records and notes of the tiny run by the measures that need no weights."""
+    config = Config.load(str(tiny_run))
+    models = loading.load_directions(str(tiny_run))
+    translate = {direction: model.translate for direction, model in models.items()}
+    nowhere = measures.Protocol(weights_dir=str(tiny_run / "no weights"))
+    return measuring.measure(translate, sources.open_dataset(config), config, nowhere)
+
+
+def test_values_are_those_that_the_run_measured(measured, tiny_run):
+    records, notes = measured
+    by_name = measuring.by_name(records)
+    test = summaries.read_records(tiny_run / "metrics.jsonl")[-1]
+    for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
+        assert by_name[name] == pytest.approx(test[name], rel=1e-4)
+    assert set(by_name) == {f"{name}_{way}" for name in ("psnr", "ssim", "l1") for way in ("ab", "ba")} | {
+        "cycle_a", "cycle_b", "identity_a", "identity_b"
+    }
+    for record in records:
+        assert (record["n"], record["split"], record["size"]) == (51, "test", "32x32")
+    text = "\n".join(notes)
+    assert "left out ms_ssim, a2b: ms_ssim needs images of at least 161 x 161 pixels" in text
+    for name in ("lpips", "fid", "kid"):
+        assert f"left out {name}, b2a: no weights of " in text
+    assert "left out judge, a2b: judge needs the classes of domain b" in text
+
+
+def test_l1_by_hand():
+    black, gray = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 51, np.uint8)
+    assert paired.l1(black, gray) == pytest.approx(0.4)  # A fifth of the range of 2.
+
+
+def test_psnr_and_ssim_of_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics", reason="the extra dev names scikit-image")
+    random = np.random.default_rng(0)
+    truth = np.repeat(np.repeat(random.integers(0, 256, (12, 10, 3)), 4, 0), 4, 1).astype(np.uint8)
+    image = np.clip(truth + random.normal(0, 20, truth.shape), 0, 255).astype(np.uint8)
+    assert paired.psnr(image, truth) == pytest.approx(metrics.peak_signal_noise_ratio(truth, image), abs=1e-4)
+    _, found = metrics.structural_similarity(
+        truth, image, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, full=True
+    )
+    # TensorFlow's windows lie wholly inside the image.
+    assert paired.ssim(image, truth) == pytest.approx(found[5:-5, 5:-5].mean(), abs=1e-4)
+
+
+def test_ms_ssim_needs_large_images():
+    image = np.random.default_rng(0).integers(0, 256, (161, 161, 3), np.uint8)
+    assert paired.ms_ssim(image, image) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UserError, match="at least 161 x 161 pixels, and there is one of 161 x 160"):
+        paired.ms_ssim(image[1:], image[1:])
+
+
+def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path):
+    child = run_python("-m", "cyclegan_tf.evaluate", f"--model={tiny_run}", "--direction=b2a", "--metrics=psnr,cycle")
+    # The way back is the other direction.
+    assert child.returncode == 2
+    assert "error: cycle needs both directions" in child.stderr
+    options = f"--model={tiny_run}", "--metrics=psnr,l1", f"--output={tmp_path}/x"
+    child = run_python("-m", "cyclegan_tf.evaluate", *options)
+    assert child.returncode == 0, child.stderr
+    lines = [json.loads(line) for line in (tmp_path / "x").read_text().splitlines()]
+    assert [(line["metric"], line["direction"]) for line in lines] == [
+        ("psnr", "a2b"), ("l1", "a2b"), ("psnr", "b2a"), ("l1", "b2a")
+    ]
+    assert "metric  direction  value" in child.stderr
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "--model is missing"),
+    (["--model=/no/such"], "--dataset is missing: /no/such is no run"),
+    (["--model=RUN", "--metrics=psnr,beauty"], "beauty is none of psnr, ssim"),
+    (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: get them with"),
+])
+def test_mistakes_are_one_line_and_status_2(tiny_run, arguments, message):
+    child = run_python("-m", "cyclegan_tf.evaluate", *(text.replace("RUN", str(tiny_run)) for text in arguments))
+    assert child.returncode == 2
+    last = child.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert child.stdout == ""
+
+
+def train(workdir, **options):
+    config = Config.preset("tiny", max_dataset_size=4, sample_every=0, **options)
+    trainer.train(config, str(workdir))
+    return [record for record in summaries.read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
+
+
+def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkeypatch):
+    values = iter([5.0, 9.0, 8.0])
+    monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    run, options = tmp_path / "run", {"eval_every": 1, "keep_best": "psnr_ab", "patience": 3}
+    train(run, max_steps=3, **options)
+    found = checkpoints.newest(str(run / "checkpoints"))[1]
+    assert (found["best"], found["stale"]) == (9.0, 1)
+    # 9 again is not better.
+    values = iter([8.5, 9.0])
+    assert [record["step"] for record in train(run, max_steps=9, **options)] == [1, 2, 3, 4, 5]
+    assert summaries.read_records(run / "metrics.jsonl")[-1] == {"step": 5, "kind": "test", "psnr_ab": 9.0}
+    assert checkpoints.newest(str(run / "checkpoints"))[1]["stale"] == 3
+    best = str(run / "checkpoints" / "best.npz")
+    assert checkpoints.read(best)["step"] == 2
+    # Started again it has nothing left to do but to measure, and best.npz is a model.
+    values = iter([9.0])
+    assert len(train(run, max_steps=9, **options)) == 5
+    assert inference.load_translators(best)[0] == 2
+    assert set(loading.load_directions(best)) == {"a2b", "b2a"}
+    assert loading.load(best, "b2a").translate(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)
+
+
+def test_measures_while_training(tmp_path):
+    records = train(tmp_path / "run", eval_every=2, eval_metrics="l1", keep_best="l1_ab")
+    assert [record["step"] for record in records] == [2, 4]
+    names = {"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba", "l1_ab", "l1_ba"}
+    assert set(records[0]) == names | {"step", "kind"}
+    best = min(records, key=lambda record: record["l1_ab"])["step"]
+    assert checkpoints.read(tmp_path / "run" / "checkpoints" / "best.npz")["step"] == best
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"keep_best": "psnr_ab"}, "--keep_best=psnr_ab needs --eval_every"),
+    ({"patience": 2}, "--patience=2 needs --keep_best"),
+    ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: beauty is none of ms_ssim"),
+    ({"eval_every": 1, "keep_best": "kid_ab"}, "--keep_best=kid_ab is none of what this run measures: psnr_ab, "),
+    ({"eval_every": 1, "eval_metrics": "kid"}, "no weights of inception in "),
+])
+def test_options_that_cannot_work_stop_before_anything_is_written(tmp_path, monkeypatch, options, message):
+    monkeypatch.setenv("CYCLEGAN_TF_WEIGHTS", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_which_way_is_better():
+    assert measures.is_better("psnr_ab", 2, 1)
+    assert not measures.is_better("psnr_ab", 1, 1)
+    assert measures.is_better("ms_ssim_ba", 0.5, 0.4)
+    assert measures.is_better("kid_ab", 1, 2)
+    assert measures.is_better("lpips_vgg_ab", 1, 2)
+    assert measures.is_better("cycle_a", 1, None)
+    assert not measures.is_better("cycle_a", float("nan"), 1)
+    assert not measures.is_better("cycle_a", float("nan"), None)

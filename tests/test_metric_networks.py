@@ -1,0 +1,118 @@
+"""The networks that measure, against the original ones under PyTorch (tests/data/metrics), where the weights are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from metric_images import metric_images
+
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import features, inception, judge, lpips, weights
+
+RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "networks.npz")
+
+
+def needs(name):
+    return pytest.mark.skipif(
+        not weights.available(name), reason="no weights: python -m cyclegan_tf.evaluate --fetch_weights"
+    )
+
+
+@needs("inception")
+def test_inception_features():
+    found = inception.Inception()(metric_images())
+    assert np.linalg.norm(found - RECORDED["inception"]) < 1e-4 * np.linalg.norm(RECORDED["inception"])
+    np.testing.assert_allclose(found, RECORDED["inception"], rtol=1e-3, atol=1e-4)
+
+
+@needs("efficientnet_lite0")
+def test_efficientnet_scores():
+    network = judge.EfficientNetLite0()
+    images = metric_images()
+    # 240 x 240: the middle 210 of it are enlarged, and 224 x 224 are as they are.
+    found = network.logits(images[:, 8:232, 8:232].astype(np.float32) / 127.5 - 1)
+    np.testing.assert_allclose(found, RECORDED["judge"], rtol=1e-3, atol=1e-4)
+    assert network(images[0]).shape == (1000,)
+
+
+@needs("lpips_alexnet")
+@pytest.mark.parametrize(("net", "key"), [("alexnet", "lpips"), ("vgg16", "lpips_vgg")])
+def test_lpips_of_the_original_package(net, key):
+    images = metric_images().astype(np.float32) / 127.5 - 1
+    measure = lpips.LPIPS(net)
+    np.testing.assert_allclose(measure(images[:2], images[1:]), RECORDED[key], rtol=1e-4)
+    assert measure(images[:1], images[:1]) == 0
+    side = lpips.SMALLEST[net]
+    small = images[:2, :side, :side]
+    assert np.isfinite(measure(small[:1], small[1:])).all()
+    assert not np.isfinite(measure(small[:1, 1:], small[1:, 1:])).all()
+
+
+def test_the_resize_samples_as_the_graph_of_2015():
+    # Twice and a half as large: pixel 0, 0.4, 0.8 ... of the image, from its corner, not from the pixels' centers.
+    row = np.zeros((1, 1, 120, 3), np.uint8)
+    row[..., :] = np.arange(0, 240, 2)[:, None]
+    found = (inception.resized(row)[0, 0, :, 0].numpy() * 128) + 128
+    np.testing.assert_allclose(found, np.minimum(np.arange(299) * 120 / 299, 119) * 2, atol=1e-3)
+
+
+class Saved(tf.Module):
+    """As TF-GAN's Inception: 299 x 299 images to features, here the means of their colors."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 299, 299, 3), tf.float32, name="images")])
+    def __call__(self, images):
+        return {"pool_3": tf.reduce_mean(images, axis=(1, 2), keepdims=True), "logits": images[:, 0, 0]}
+
+
+def test_a_saved_model_in_its_place(tmp_path):
+    tf.saved_model.save(Saved(), str(tmp_path / "net"), signatures={"serving_default": Saved().__call__})
+    images = np.full((2, 8, 8, 3), 64, np.uint8)
+    images[1, ..., 2] = 192
+    found = inception.SavedInception(str(tmp_path / "net"))(images)
+    np.testing.assert_allclose(found, [[-0.5, -0.5, -0.5], [-0.5, -0.5, 0.5]], atol=1e-6)
+    with pytest.raises(UserError, match="is no SavedModel with an output pool_3"):
+        inception.SavedInception(str(tmp_path))
+
+
+def test_kerass_network_cannot_be_had(monkeypatch):
+    def refuse(**_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(tf.keras.applications, "InceptionV3", refuse)
+    with pytest.raises(UserError, match=r"fid_keras needs Keras's weights, .* into ~/\.keras/models"):
+        inception.KerasInception()
+
+
+def test_a_keras_classifier_as_judge(tmp_path):
+    pixels = tf.keras.Input((10, 10, 3))
+    tf.keras.Model(pixels, tf.keras.layers.GlobalAveragePooling2D()(pixels)).save(tmp_path / "judge.keras")
+    network = judge.KerasClassifier(str(tmp_path / "judge.keras"))
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:, 8:24] = 10, 20, 250
+    # It sees the middle 14 pixels, in 0 .. 255.
+    np.testing.assert_allclose(network(image), [10, 20, 250], atol=1)
+    with pytest.raises(UserError, match=r"--judge=.*no\.keras is no Keras model"):
+        judge.KerasClassifier(str(tmp_path / "no.keras"))
+
+
+def test_rates():
+    scores = np.array([[0, 9, 8, 7, 6, 5, 4.0], [9, 0, 1, 2, 3, 4, 5.0], [1, 2, 3, 4, 5, 6, 7.0]])
+    assert judge.rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
+    assert judge.rates(scores, [6, 0]) == pytest.approx((2 / 3, 2 / 3))
+    assert judge.rates(scores, [2]) == pytest.approx((0, 2 / 3))
+
+
+def test_features_are_collected_in_order_and_by_size():
+    sizes = []
+
+    def network(batch):
+        sizes.append(batch.shape[:3])
+        return batch[:, 0, 0, :2].astype(np.float32)
+
+    collector = features.Collector(network)
+    for index in range(20):
+        side = 4 if index != 17 else 5
+        collector.add(np.full((side, 4, 1), index, np.uint8))
+    np.testing.assert_array_equal(collector.features(), np.repeat(np.arange(20.0)[:, None], 2, axis=1))
+    assert sizes == [(16, 4, 4), (1, 4, 4), (1, 5, 4), (2, 4, 4)]
