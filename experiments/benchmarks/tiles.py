@@ -2,8 +2,9 @@
 
   python experiments/benchmarks/tiles.py --size=6000x4000 [--tile=512] [--whole]
 
-Width by height. The paper's ResNet-9 with 64 filters and random weights, on a random image; each side runs in a process
-of its own, so that peak memory is its own. `--whole` also translates without tiles, and compares.
+Width by height. The paper's ResNet-9 with 64 filters and random weights, on a random image of 8 bits; each side runs in
+a process of its own, so that peak memory is its own. `--whole` also translates without tiles, and compares; then the
+image is float32, so that nothing is rounded away.
 """
 
 import argparse
@@ -19,16 +20,17 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command 
 import numpy as np
 
 
-def translate(width, height, tile, output):
+def translate(width, height, tile, output, kind):
     """Translates one image; writes it as .npy and prints seconds and peak MiB."""
     import tensorflow as tf
 
-    from cyclegan_tf import inference, models
+    from cyclegan_tf import images, inference, models
     from cyclegan_tf.config import Config
 
     tf.keras.utils.set_random_seed(0)
     translator = inference.translator(Config(), models.build_generator(Config(), "gen_ab"))
-    image = np.random.default_rng(0).uniform(-1, 1, (height, width, 3)).astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    image = image if kind == "uint8" else images.to_float(image)
     start = time.perf_counter()
     if tile:
         result = translator.tiled(image, tile, folder=os.path.dirname(output))
@@ -47,15 +49,17 @@ def main():
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--output", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
     if given.output:
-        translate(width, height, given.tile, given.output)
+        translate(width, height, given.tile, given.output, given.kind)
         return
     with tempfile.TemporaryDirectory() as folder:
         sides = {given.tile: f"{folder}/tiled.npy"} | ({0: f"{folder}/whole.npy"} if given.whole else {})
         for tile, path in sides.items():
-            command = [sys.executable, __file__, f"--size={given.size}", f"--tile={tile}", f"--output={path}"]
+            command = [sys.executable, __file__, f"--size={given.size}", f"--tile={tile}", f"--output={path}",
+                       f"--kind={'float32' if given.whole else 'uint8'}"]
             subprocess.run(command, check=True)
         if given.whole:
             tiled, whole = (np.load(path) for path in sides.values())
