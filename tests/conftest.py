@@ -5,13 +5,20 @@ import os
 # Before any test imports TensorFlow: the tests read errors, not notes on the machine.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import contextlib
 import fcntl
+import io
+import logging
+import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from absl import app, flags
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +35,42 @@ def run_python(*arguments, cwd=None, timeout=240, **environment):
 def run_train(*arguments, **options):
     """Runs `python -m cyclegan_tf.train` in a child process."""
     return run_python("-m", "cyclegan_tf.train", *arguments, **options)
+
+
+@pytest.fixture
+def run_command(monkeypatch):
+    """Function like run_python("-m", MODULE, ...), but in this process, which has imported TensorFlow already.
+
+    For more than one test of a command line: the first is in a child process.
+    """
+    app.define_help_flags()  # Only once in a process, by whoever comes first.
+    # Both would hold on to the stderr of now, and close it.
+    monkeypatch.setattr(app, "faulthandler", None)
+    monkeypatch.setattr(app.logging, "use_absl_handler", lambda: None)
+
+    def run(module, *arguments):
+        known, root = set(flags.FLAGS), logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        root.handlers.clear()  # Command lines close those they find.
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.dict(os.environ):
+            try:
+                runpy.run_path(find_spec(module).origin, run_name="__main__")
+                status = 0
+            except SystemExit as stop:
+                status = stop.code or 0
+            finally:
+                # The next command line defines its own, and the next test logs where it likes.
+                for name in set(flags.FLAGS):
+                    flags.FLAGS[name].unparse()
+                    if name not in known:
+                        delattr(flags.FLAGS, name)
+                root.handlers[:] = handlers
+                root.setLevel(level)
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+    return run
 
 
 @pytest.fixture

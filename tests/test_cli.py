@@ -26,13 +26,13 @@ def test_help_is_quick_and_lists_every_flag_with_its_default():
     assert seconds < 2
 
 
-def test_mistakes_are_one_line_and_status_2(tmp_path):
+def test_mistakes_are_one_line_and_status_2(tmp_path, run_command):
     for arguments, message in (
         (["--dataset=/no/such/folder"], "error: --dataset=/no/such/folder: no such folder or .zip"),
         (["--load_size=10", "--crop_size=20"], "error: --load_size=10 is smaller than --crop_size=20"),
         (["dataset=demo"], "error: unexpected arguments: dataset=demo"),
     ):
-        child = run_train(*arguments, f"--workdir={tmp_path}/run")
+        child = run_command("cyclegan_tf.train", *arguments, f"--workdir={tmp_path}/run")
         assert child.returncode == 2
         assert child.stderr.strip().splitlines()[-1].startswith(message)
         assert "Traceback" not in child.stderr

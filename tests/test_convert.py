@@ -142,7 +142,7 @@ def test_files_of_old_versions_translate_alike(torch, no_export, tmp_path, name,
     assert_translates(workdir, "a2b", golden.Golden(f"checkpoints/{name}/inputs_outputs.npz"))
 
 
-def test_the_command_line_both_ways(torch, tmp_path):
+def test_the_command_line_both_ways(torch, tmp_path, run_command):
     name = "generators/resnet_n2_instance_replicate.npz"
     zebra, workdir, back = tmp_path / "zebra.pth", tmp_path / "run", tmp_path / "back"
     torch_files.write(zebra, golden.state_dict(name))
@@ -154,7 +154,7 @@ def test_the_command_line_both_ways(torch, tmp_path):
     assert_translates(workdir, "b2a", golden.Golden(name))
     # Of the direction that was not given there is no SavedModel.
     assert os.listdir(workdir / "export") == ["b2a"]
-    child = run_convert(f"--to_pytorch={back}", f"--model={workdir}")
+    child = run_command("cyclegan_tf.convert", f"--to_pytorch={back}", f"--model={workdir}")
     assert child.returncode == 0, child.stderr
     assert_same(torch_files.read(back / "latest_net_G_B.pth"), golden.state_dict(name))
 
@@ -307,8 +307,8 @@ def test_help_shows_the_flags_and_starts_nothing_heavy():
     (["--to_pytorch=a"], "error: --to_pytorch needs --model=RUN, the run directory to convert"),
     (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: which network is x.pth?"),
 ])
-def test_mistakes_on_the_command_line_are_one_line_and_status_2(arguments, message):
-    child = run_convert(*arguments)
+def test_mistakes_on_the_command_line_are_one_line_and_status_2(run_command, arguments, message):
+    child = run_command("cyclegan_tf.convert", *arguments)
     assert child.returncode == 2
     assert child.stderr.strip().splitlines()[-1].startswith(message)
     assert "Traceback" not in child.stderr

@@ -44,8 +44,8 @@ def test_catalog_has_every_known_name():
     (["prepare-cityscapes", "--left_img=x.zip"], "error: prepare-cityscapes needs --left_img, --gt_fine and --output"),
     (["inspect", "/no/such"], "error: --dataset=/no/such: no such folder or .zip"),
 ])
-def test_mistakes_are_one_line_and_status_2(arguments, message):
-    child = run(*arguments)
+def test_mistakes_are_one_line_and_status_2(run_command, arguments, message):
+    child = run_command("cyclegan_tf.datasets", *arguments)
     assert child.returncode == 2
     assert child.stderr.strip().splitlines()[-1].startswith(message)
     assert "Traceback" not in child.stderr

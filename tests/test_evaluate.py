@@ -66,8 +66,8 @@ def test_ms_ssim_needs_large_images():
         paired.ms_ssim(image[1:], image[1:])
 
 
-def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path):
-    child = run_python("-m", "cyclegan_tf.evaluate", f"--model={tiny_run}", "--direction=b2a", "--metrics=psnr,cycle")
+def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
+    child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}", "--direction=b2a", "--metrics=psnr,cycle")
     # The way back is the other direction.
     assert child.returncode == 2
     assert "error: cycle needs both directions" in child.stderr
@@ -87,8 +87,8 @@ def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path):
     (["--model=RUN", "--metrics=psnr,beauty"], "beauty is none of psnr, ssim"),
     (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: get them with"),
 ])
-def test_mistakes_are_one_line_and_status_2(tiny_run, arguments, message):
-    child = run_python("-m", "cyclegan_tf.evaluate", *(text.replace("RUN", str(tiny_run)) for text in arguments))
+def test_mistakes_are_one_line_and_status_2(tiny_run, run_command, arguments, message):
+    child = run_command("cyclegan_tf.evaluate", *(text.replace("RUN", str(tiny_run)) for text in arguments))
     assert child.returncode == 2
     last = child.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")

@@ -205,9 +205,9 @@ def test_every_architecture_converts(options, tmp_path):
         assert difference(translate(tmp_path / artifact.name, image), expected) <= 1e-4
 
 
-def test_the_command(tiny_run, tmp_path):
-    command = ("-m", "cyclegan_tf.export", f"--output={tmp_path}")
-    child = run_python(*command, f"--model={tiny_run}", "--format=onnx", "--direction=b2a", "--size=64")
+def test_the_command(tiny_run, tmp_path, run_command):
+    command = ("cyclegan_tf.export", f"--output={tmp_path}")
+    child = run_python("-m", *command, f"--model={tiny_run}", "--format=onnx", "--direction=b2a", "--size=64")
     assert child.returncode == 0, child.stderr
     line = child.stderr.strip().splitlines()[-1]
     assert line.startswith("b2a.onnx: ")
@@ -222,6 +222,6 @@ def test_the_command(tiny_run, tmp_path):
         ([f"--model={tiny_run}", "--format=onnx", "--size=big"], "error: --size=big is not HEIGHTxWIDTH"),
         ([f"--model={tiny_run}", "--format=web", "--size=64"], "error: --size is for tflite and onnx"),
     ):
-        child = run_python(*command, *arguments)
+        child = run_command(*command, *arguments)
         assert child.returncode == 2
         assert child.stderr.strip().splitlines()[-1].startswith(message)

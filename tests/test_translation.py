@@ -161,7 +161,7 @@ def run_translate(*arguments, **options):
     return run_python("-m", "cyclegan_tf.translate", *arguments, **options)
 
 
-def test_the_command_line(tiny_run, tmp_path, make_images):
+def test_the_command_line(tiny_run, tmp_path, make_images, run_command):
     make_images(tmp_path / "photos" / "b", 2, size=(30, 41))
     Image.open(tmp_path / "photos" / "b" / "000.png").convert("L").save(tmp_path / "photos" / "gray.tif")
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no image")
@@ -176,19 +176,20 @@ def test_the_command_line(tiny_run, tmp_path, make_images):
     result = decode((tmp_path / "out" / "b" / "001.png").read_bytes())
     np.testing.assert_allclose(result.astype(int), expected, atol=1)
     assert Image.open(tmp_path / "out" / "gray.tif").mode == "L"
-    again = run_translate(f"--model={tiny_run}", *arguments)
+    again = run_command("cyclegan_tf.translate", f"--model={tiny_run}", *arguments)
     assert again.returncode == 2
     assert again.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}/out/b/000.png exists already (and 2 mo")
 
 
-def test_mistakes_are_one_line_and_status_2(tiny_run, tmp_path, make_images):
+def test_mistakes_are_one_line_and_status_2(tiny_run, tmp_path, make_images, run_command):
     make_images(tmp_path / "photos", 1)
     given = {"model": tiny_run, "input": tmp_path / "photos", "output": tmp_path / "out"}
     for changes, message in (
         ({"model": None}, "error: --model is missing; see --help"),
         ({"output": tmp_path / "photos"}, f"error: --output={tmp_path}/photos is the folder of the input"),
     ):
-        child = run_translate(*(f"--{key}={value}" for key, value in {**given, **changes}.items() if value))
+        options = (f"--{key}={value}" for key, value in {**given, **changes}.items() if value)
+        child = run_command("cyclegan_tf.translate", *options)
         assert child.returncode == 2
         assert child.stderr.strip().splitlines()[-1].startswith(message)
         assert "Traceback" not in child.stderr
