@@ -48,7 +48,7 @@ def main(argv):
     from cyclegan_tf.metrics import measures
 
     names = _known(given.metrics, measures.NAMES)
-    config = _config(given)
+    config = _config(given, inference)
     models = loading.load_directions(given.model, given.direction)
     if not inference.is_run(given.model):
         (direction, model), = models.items()
@@ -98,16 +98,14 @@ def _numbers(texts):
         raise UserError(f"--judge_classes: {', '.join(texts)} are not numbers of classes, as in 948,950") from error
 
 
-def _config(given):
+def _config(given, inference):
     """The options of the data: those of the run that is measured, else of whole images, with the flags on top."""
     values = {}
-    folder = given.model
-    if folder.endswith(".npz"):
-        folder = os.path.dirname(os.path.dirname(folder))
+    folder = inference.run_of(given.model)
     if os.path.exists(os.path.join(folder, "config.json")):
         config = Config.load(folder)
     elif given.dataset:
-        config = Config(preprocess="none")
+        config = Config(preprocess="none", pool_size=0)
     else:
         raise UserError(f"--dataset is missing: {given.model} is no run, which would know its own")
     if given.dataset:

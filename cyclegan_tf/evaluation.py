@@ -77,8 +77,11 @@ def _paired(config, translators, dataset):
     names = {direction: direction.replace("2", "") for direction in translators}
     values = {f"{measure}_{name}": [] for name in names.values() for measure in ("psnr", "ssim")}
     a_images, b_images = (pipeline.test_images(test, config) for test in (dataset.test_a, dataset.test_b))
-    for a, b in zip(a_images, b_images, strict=True):
+    for index, (a, b) in enumerate(zip(a_images, b_images, strict=True)):
         if a is None or b is None:
+            continue
+        if a.shape[:2] != b.shape[:2]:
+            dataset.bad.add(dataset.test_b.path(index), "no pair: its size differs from that of A")
             continue
         for direction, translator in translators.items():
             source, truth = (a, b) if direction == "a2b" else (b, a)

@@ -138,10 +138,10 @@ def translator(config, generator):
 
 def is_run(path):
     """Whether `path` is a run directory, or a checkpoint file in one."""
-    return os.path.exists(os.path.join(_run_of(path), "config.json"))
+    return os.path.exists(os.path.join(run_of(path), "config.json"))
 
 
-def _run_of(path):
+def run_of(path):
     """The run directory of `path`: itself, or of RUN/checkpoints/NAME.npz the RUN."""
     return os.path.dirname(os.path.dirname(os.path.abspath(path))) if path.endswith(".npz") else path
 
@@ -163,7 +163,7 @@ def load_translators(workdir, directions=tuple(DIRECTIONS)):
 
     `workdir` may also be one of its checkpoint files, which is then taken.
     """
-    config = Config.load(_run_of(workdir))
+    config = Config.load(run_of(workdir))
     if workdir.endswith(".npz"):
         path, arrays = workdir, checkpoints.read_named(workdir)
     else:

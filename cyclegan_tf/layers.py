@@ -103,11 +103,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def instance_normalization(name, second_derivative=False, affine=False):
-    """Instance normalization, epsilon 1e-5: the library layer of the installed stack.
+    """Instance normalization, epsilon 1e-5: a kind of the library layer of the installed stack.
 
-    tensorflow-addons' where it exists (TensorFlow 2.15), Keras's GroupNormalization with one group per channel
-    elsewhere. Both compute (x - mean) / sqrt(var + 1e-5), mean and biased variance over H and W of each image and
-    channel. Ours computes that with a third of the operations, which are most of a training step.
+    That is tensorflow-addons' where it exists (TensorFlow 2.15), Keras's GroupNormalization with one group per channel
+    elsewhere; options and weights are theirs. Both compute (x - mean) / sqrt(var + 1e-5), mean and biased variance over
+    H and W of each image and channel, in float32. Ours does so in a third of the operations, which are most of those of
+    a training step.
 
     Args:
       name: the layer's name.
@@ -133,8 +134,9 @@ def _instance_normalization():
     @keras.utils.register_keras_serializable("cyclegan_tf")
     class InstanceNormalization(library):
         def call(self, inputs, training=False):
-            normalized = _normalized(inputs, self.epsilon) if training else _statistics(inputs, self.epsilon)[0]
-            return _affine(normalized, self)
+            x = tf.cast(inputs, tf.float32)
+            x = _normalized(x, self.epsilon) if training else _statistics(x, self.epsilon)[0]
+            return tf.cast(_affine(x, self), inputs.dtype)
 
     return InstanceNormalization
 

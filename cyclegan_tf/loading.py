@@ -100,14 +100,19 @@ def load(path, direction=None):
 
 
 def load_directions(path, direction=None):
-    """The `Model`s at `path` by direction: of a CycleGAN's run both, or `direction` alone; of others one, else a2b.
+    """The `Model`s at `path` by direction: of a CycleGAN's run both, or `direction` alone; of others one,
+    which `direction` names, else the beginning of the file's name.
 
     Raises as `load`.
     """
     path = os.fspath(path)
     if not inference.is_run(path):
-        # What holds one direction does not say which: the caller does.
-        return {direction or "a2b": load(path)}
+        # What holds one direction does not say which but by its name, as training and exports give it.
+        last = os.path.basename(path.rstrip("/"))
+        named = next((name for name in inference.DIRECTIONS if last.startswith(name)), None)
+        if direction is None and named is None:
+            raise UserError(f"{path} does not say its direction: give --direction=a2b or --direction=b2a")
+        return {direction or named: load(path)}
     wanted = [direction] if direction else list(inference.DIRECTIONS)
     found = inference.load_translators(path, wanted)[1]
     if not found:

@@ -19,6 +19,11 @@ class Adam(keras.optimizers.Adam):
     first step, and goes through the weights once in place of ten times.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Keras 2 would, on a GPU, compile `update_step` on its own, which then could not see the tensors below.
+        self.jit_compile = False
+
     def apply_gradients(self, grads_and_vars, *args, **kwargs):
         # What all weights share, as tensors: once in the graph.
         step = tf.cast(self.iterations, tf.float32) + 1.0

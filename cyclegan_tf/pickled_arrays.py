@@ -30,12 +30,11 @@ def read(data):
       ValueError: it is damaged, or it asks for anything but arrays and containers.
     """
     try:
-        tree = _read(data)
+        return dict(_flat(_read(data), ()))
     except pickle.UnpicklingError as error:
         raise ValueError(str(error)) from error
     except (EOFError, KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"damaged ({error})") from error
-    return dict(_flat(tree, ()))
 
 
 def _read(data):

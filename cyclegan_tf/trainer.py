@@ -1,6 +1,7 @@
 """Training a run from its config: resume, loop, report, finish."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -95,7 +96,6 @@ class _Run:
         self.n_steps = config.max_steps or self._steps(config.n_epochs + config.n_epochs_decay)
         if 0 < config.patience <= self.stale:
             self.n_steps = self.step
-        self._measures = {}  # Of one step.
         self._rollbacks = Counter()
         self._checkpoints = os.path.join(workdir, "checkpoints")
         self.writer = checkpoints.Writer(self._checkpoints, config.keep_checkpoints)
@@ -108,6 +108,7 @@ class _Run:
     def _take_up(self, progress):
         self.step, self.skipped, self.means = progress.step, progress.skipped, RunningMeans(progress.epoch_sums)
         self.best, self.stale = progress.best, progress.stale
+        self._measures = {}  # Of one step.
 
     def _progress(self):
         return Progress(self.step, self.skipped, self.means.sums, self.best, self.stale)
@@ -188,9 +189,10 @@ class _Run:
         self._rollbacks[progress.step] += 1
         if self._rollbacks[progress.step] > _MOST_ROLLBACKS:
             raise UserError(f"{error}; went back to step {progress.step} {_MOST_ROLLBACKS} times already") from error
-        skipped = self.skipped + error.step - progress.step
-        self._take_up(progress)
-        self.skipped = skipped
+        # best.npz stays, and so what it was worth.
+        self._take_up(dataclasses.replace(
+            progress, skipped=self.skipped + error.step - progress.step, best=self.best, stale=self.stale
+        ))
         self.reporter.rewind(self.step)
         # Its text: a record that is kept must not keep the tensors of the step with it.
         log.warning("%s; going on from step %d with the data after that", str(error), self.step)
@@ -259,10 +261,9 @@ class _Run:
             self.n_steps = step
 
     def finish(self):
-        """Measures the held-out images and exports both generators; safe to repeat."""
+        """Exports both generators and measures the held-out images; safe to repeat."""
+        paths = saved_model.export(self.translators, os.path.join(self.workdir, "export"))
         values = self.measures(self.n_steps)
-        folder = os.path.join(self.workdir, "export")
-        paths = saved_model.export(self.translators, folder)
         self.reporter.record(self.n_steps, "test", values)
         results.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
         page.write(self.workdir)

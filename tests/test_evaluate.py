@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import run_python
+from PIL import Image
 
 from cyclegan_tf import checkpoints, evaluation, inference, loading, measuring, summaries, trainer
 from cyclegan_tf.config import Config
@@ -64,6 +65,62 @@ def test_ms_ssim_needs_large_images():
     assert paired.ms_ssim(image, image) == pytest.approx(1, abs=1e-5)
     with pytest.raises(UserError, match="at least 161 x 161 pixels, and there is one of 161 x 160"):
         paired.ms_ssim(image[1:], image[1:])
+
+
+class MeanColor:
+    """A network of one feature, in place of Inception."""
+
+    name = "mean"
+
+    def get(self, name):
+        return self
+
+    def __call__(self, images):
+        return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
+
+
+@pytest.fixture
+def constant(tmp_path):
+    """A data set of images of one gray each, which measures of it are computed from by hand."""
+    for part, grays in (("trainA", [0, 10]), ("trainB", [202, 212]), ("testA", [51, 61]), ("testB", [102, 112])):
+        (tmp_path / part).mkdir()
+        for gray in grays:
+            Image.new("RGB", (20, 16), (gray,) * 3).save(tmp_path / part / f"{part}{gray}.png")
+    return Config(dataset=str(tmp_path), preprocess="none", pool_size=0)
+
+
+TRANSLATE = {"a2b": lambda image: image + np.uint8(51), "b2a": lambda image: image - np.uint8(20)}
+
+
+@pytest.mark.parametrize(("reference", "distance"), [("test", 0), ("train", 100)])
+def test_measures_of_constant_images_by_hand(constant, reference, distance):
+    names = ["cycle", "identity", "fid", "kid"]
+    protocol = measures.Protocol(reference=reference, weights_dir=constant.dataset)
+    arguments = sources.open_dataset(constant), constant, protocol, names, MeanColor()
+    values = measuring.by_name(measuring.measure({**TRANSLATE}, *arguments)[0])
+    assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
+    assert values["identity_b"] == pytest.approx(51 / 127.5)
+    assert values["identity_a"] == pytest.approx(20 / 127.5)
+    # Translations of A are 102 and 112, as B's test images; B's training images are 100 more. Of B: 82 and 92.
+    assert values["fid_ab"] == pytest.approx(distance**2, abs=1e-3)
+    if reference == "test":
+        assert values["fid_ba"] == pytest.approx(31**2, abs=1e-3)
+        # Pairs of the two images of each side: (x y + 1)^3 within less those between.
+        kernel = lambda x, y: (x * y + 1.0) ** 3  # noqa: E731
+        between = np.mean([kernel(x, y) for x in (82, 92) for y in (51, 61)])
+        assert values["kid_ba"] == pytest.approx(kernel(82, 92) + kernel(51, 61) - 2 * between, rel=1e-5)
+
+
+def test_a_saved_model_is_measured_and_its_name_says_the_direction(tiny_run, run_command, tmp_path, measured):
+    model = tiny_run / "export" / "b2a"
+    child = run_command("cyclegan_tf.evaluate", f"--model={model}", "--dataset=demo", "--metrics=l1", "--size=32")
+    assert child.returncode == 0, child.stderr
+    record = json.loads(child.stdout)
+    assert (record["direction"], record["size"]) == ("b2a", "32x32")
+    (tmp_path / "model").symlink_to(model)
+    child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo")
+    assert "error: " in child.stderr
+    assert "does not say its direction" in child.stderr
 
 
 def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):

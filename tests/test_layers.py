@@ -108,6 +108,38 @@ def test_instance_norm_is_the_librarys():
     np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
 
 
+def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
+    used = []
+    normalized = layers._normalized
+    monkeypatch.setattr(layers, "_normalized", lambda *arguments: [used.append(1), normalized(*arguments)][1])
+    layer, x = layers.instance_normalization("t", affine=True), tf.random.stateless_normal((2, 7, 5, 3), (1, 2))
+    library = type(layer).__mro__[1].from_config(layer.get_config())
+    gradients, weight = [], tf.random.stateless_normal((2, 7, 5, 3), (3, 4))
+    for each in (layer, library):
+        each(x)
+        each.gamma.assign([0.5, 2.0, -1.0])
+        each.beta.assign([0.0, 1.0, 3.0])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = keras.Sequential([each])(x, training=True)
+            total = tf.reduce_sum(y * weight)
+        gradients.append([y, *tape.gradient(total, [x, *each.trainable_variables])])
+    # The closed form is what trains: Keras passes `training` on.
+    assert used == [1]
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
+def test_instance_norm_of_half_precision_has_statistics_in_single():
+    x = tf.constant(np.random.default_rng(0).normal(300, 30, (1, 8, 8, 2)), tf.float16)
+    layer = layers.instance_normalization("t")
+    layer.build(x.shape)
+    y = layer.call(x, training=True)
+    assert y.dtype == tf.float16
+    expected = (np.float64(x) - np.float64(x).mean((1, 2))) / np.sqrt(np.float64(x).var((1, 2)) + 1e-5)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=4e-3)
+
+
 @pytest.mark.parametrize(("mode", "numpy_mode", "padding"), [
     ("reflect", "reflect", 3), ("replicate", "edge", 1), ("zero", "constant", 2),
 ])

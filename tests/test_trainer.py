@@ -14,7 +14,7 @@ from cyclegan_tf.summaries import read_records
 from cyclegan_tf.training import CycleGAN
 
 # A graph that is traced sooner.
-SMALL = {"discriminator": "pixel", "lambda_identity": 0.0}
+SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "separate"}
 
 
 def newest(workdir):
@@ -163,6 +163,22 @@ def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
     with pytest.raises(UserError, match="there is no checkpoint yet to go back to"):
         poisoned(range(1, 100))
         trainer.train(config, str(tmp_path / "other"))
+
+
+def test_rollback_measures_anew_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
+    # Step 4 fails once: steps 1, 2, 3, then again 3 and 4.
+    values = iter([1.0, 2.0, 9.0, 5.0, 6.0])
+    monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    poisoned({4})
+    trainer.train(Config.preset(
+        "tiny", max_steps=4, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, eval_every=1,
+        keep_best="psnr_ab", **SMALL,
+    ), str(tmp_path))
+    records = read_records(tmp_path / "metrics.jsonl")
+    measured = [(record["step"], record["psnr_ab"]) for record in records if record["kind"] in ("eval", "test")]
+    assert measured == [(1, 1.0), (2, 2.0), (3, 5.0), (4, 6.0), (4, 6.0)]
+    assert (newest(tmp_path)["best"], newest(tmp_path)["stale"]) == (9.0, 2)
+    assert checkpoints.read(tmp_path / "checkpoints" / "best.npz")["step"] == 3
 
 
 def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):

@@ -198,6 +198,12 @@ def test_the_networks_after_the_last_step_are_the_authors(rerun):
         rerun.case.assert_close(golden.nchw(images[key]), f"after_last/{key}")
 
 
+def test_adam_is_not_compiled_by_itself(monkeypatch):
+    # Keras 2 does that where there is a GPU; the update would then keep the first step's bias correction.
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["one"])
+    assert adam(Config()).jit_compile is False
+
+
 def test_adam_is_the_authors():
     case = golden.Golden("layers/adam.npz")
     optimizer, parameters = adam(Config()), tf.Variable(case["p0"])

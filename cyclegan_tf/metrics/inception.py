@@ -4,6 +4,9 @@ Its quirks are part of the measure: average pooling that leaves the padding out,
 a bilinear resize to 299 x 299 without half-pixel centers or antialiasing.
 """
 
+import hashlib
+import os
+
 import numpy as np
 import tensorflow as tf
 
@@ -105,21 +108,31 @@ class SavedInception:
     """The same function by a SavedModel, such as TF-GAN's, of float32 (N, 299, 299, 3) in [-1, 1] to `pool_3`."""
 
     def __init__(self, path):
-        self.name = f"SavedModel {path}"
         try:
+            self.name = f"SavedModel {path} {_digest(path)}"
             self._model = tf.saved_model.load(path)
             signatures = self._model.signatures
             self._signature = signatures["serving_default" if "serving_default" in signatures else "default"]
             (self._input,) = self._signature.structured_input_signature[1]
             if "pool_3" not in self._signature.structured_outputs:
                 raise ValueError(f"its outputs are {', '.join(self._signature.structured_outputs)}, not pool_3")
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
             raise UserError(f"--inception={path} is no SavedModel with an output pool_3, such as TF-GAN's Inception "
                             f"({' '.join(str(error).split())})") from error
 
     def __call__(self, images):
         features = self._signature(**{self._input: resized(images)})["pool_3"]
         return tf.reshape(features, (len(images), -1)).numpy()
+
+
+def _digest(path):
+    """The beginning of a SavedModel's SHA-256: features that are kept must be of this very network."""
+    digest = hashlib.sha256()
+    for folder, _, names in sorted(os.walk(path)):
+        for name in sorted(names):
+            with open(os.path.join(folder, name), "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()[:12]
 
 
 class KerasInception:

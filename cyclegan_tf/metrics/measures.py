@@ -86,7 +86,7 @@ class Task:
 
     def __init__(self, direction, translate, dataset, config, protocol, networks):
         self.direction, self.translate, self.config, self.protocol = direction, translate, config, protocol
-        self.networks, self.dataset = networks, dataset
+        self.networks, self.dataset, self.collectors = networks, dataset, {}
         lists = {"a": (dataset.test_a, dataset.train_a), "b": (dataset.test_b, dataset.train_b)}
         self.source, self.target = direction[0], direction[-1]
         self.split = "test" if len(lists[self.source][0]) else "train"
@@ -125,11 +125,18 @@ class _Paired:
     def add(self, source, result, truth):
         del source
         if truth is not None:
+            if result.shape[:2] != truth.shape[:2]:
+                raise UserError(f"{self._name} needs pairs of equal sizes, and there is one of {_size(result)} and "
+                                f"{_size(truth)}; --size makes them equal")
             # At the depth of the truth, which may differ from the source's.
             self._values.append(self._function(images.from_float(images.to_float(result), truth.dtype), truth))
 
     def records(self):
         yield {"metric": self._name, **_moments(self._values), **self._extra}
+
+
+def _size(image):
+    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 class _Distribution:
@@ -139,12 +146,16 @@ class _Distribution:
         self._name, self._task = name, task
         if not len(task.references):
             raise UserError(f"{name} needs real images in {task.references.where}: give them, or --reference=train")
-        self._network = task.networks.get("keras" if name == "fid_keras" else "inception")
-        self._collector = features.Collector(self._network)
+        network = "keras" if name == "fid_keras" else "inception"
+        self._network = task.networks.get(network)
+        # FID and KID share the features; the first of them collects.
+        self._collects = network not in task.collectors
+        self._collector = task.collectors.setdefault(network, features.Collector(self._network))
 
     def add(self, source, result, truth):
         del source, truth
-        self._collector.add(result)
+        if self._collects:
+            self._collector.add(result)
 
     def records(self):
         task = self._task

@@ -77,7 +77,7 @@ class Segmenter:
             self._signature = self._model.signatures["serving_default"]
             (self._input,) = self._signature.structured_input_signature[1]
             (self._output,) = self._signature.structured_outputs
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
             raise UserError(f"--segmenter={path} is no SavedModel of one image input and one output "
                             f"({' '.join(str(error).split())})") from error
         self._path = path

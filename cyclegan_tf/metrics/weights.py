@@ -58,6 +58,9 @@ SOURCES = {
 }
 
 
+_ORIGIN = "origin_sha256"  # In an .npz: of the file that it was made of.
+
+
 def default_folder():
     """$CYCLEGAN_TF_WEIGHTS, else ~/.cache/cyclegan_tf."""
     return os.environ.get("CYCLEGAN_TF_WEIGHTS") or os.path.join(os.path.expanduser("~"), ".cache", "cyclegan_tf")
@@ -81,7 +84,10 @@ def load(name, folder=None):
     if os.path.exists(path):
         try:
             with np.load(path, allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
+                arrays = {key: file[key] for key in file.files}
+            if str(arrays.pop(_ORIGIN, "")) != SOURCES[name].sha256:
+                raise ValueError("it is not made of the known file")
+            return arrays
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged ({error}); delete it and get it again: --fetch_weights") from error
     source = SOURCES[name]
@@ -117,11 +123,12 @@ def fetch(folder=None):
     os.makedirs(folder, exist_ok=True)
     for archive in dict.fromkeys(SOURCES[name].archive for name in missing):
         wanted = [name for name in missing if SOURCES[name].archive == archive]
-        if not all(available(name, folder) for name in wanted):
+        missing_archive = not all(available(name, folder) for name in wanted)
+        if missing_archive:
             _download(SOURCES[wanted[0]], folder)
         for name in wanted:
             load(name, folder)
-        if os.path.exists(os.path.join(folder, archive)):
+        if missing_archive:
             os.remove(os.path.join(folder, archive))
     return missing
 
@@ -178,7 +185,7 @@ def _convert(source, data, path):
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with atomic.writing(path, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays, **{_ORIGIN: source.sha256})
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another folder with --weights_dir") from error
     return arrays
