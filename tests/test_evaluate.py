@@ -7,10 +7,11 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from cyclegan_tf import checkpoints, evaluation, inference, loading, measuring, summaries, trainer
+from cyclegan_tf import checkpoints, evaluation, inference, loading, measuring, saved_model, summaries, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.gallery import results
 from cyclegan_tf.metrics import measures, paired
 
 
@@ -154,12 +155,21 @@ def test_mistakes_are_one_line_and_status_2(tiny_run, run_command, arguments, me
 
 
 def train(workdir, **options):
-    config = Config.preset("tiny", max_dataset_size=4, sample_every=0, **options)
+    small = {"discriminator": "pixel", "lambda_identity": 0.0}
+    config = Config.preset("tiny", max_dataset_size=4, sample_every=0, **small, **options)
     trainer.train(config, str(workdir))
     return [record for record in summaries.read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
 
 
-def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkeypatch):
+@pytest.fixture
+def no_results(monkeypatch):
+    # They take longer than the training.
+    monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
+    monkeypatch.setattr(results, "write", lambda *arguments: None)
+    monkeypatch.setattr(evaluation, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+
+
+def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkeypatch, no_results):
     values = iter([5.0, 9.0, 8.0])
     monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     run, options = tmp_path / "run", {"eval_every": 1, "keep_best": "psnr_ab", "patience": 3}
@@ -181,7 +191,7 @@ def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkey
     assert loading.load(best, "b2a").translate(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)
 
 
-def test_measures_while_training(tmp_path):
+def test_measures_while_training(tmp_path, no_results):
     records = train(tmp_path / "run", eval_every=2, eval_metrics="l1", keep_best="l1_ab")
     assert [record["step"] for record in records] == [2, 4]
     names = {"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba", "l1_ab", "l1_ba"}

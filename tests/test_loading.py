@@ -73,7 +73,7 @@ def test_a_discriminators_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda path: None, "does not exist: a model is a run directory, a SavedModel folder, a .pth or a .tflite file"),
+    (lambda path: None, "does not exist: a model is a run directory or a checkpoint in it, a SavedModel folder"),
     (lambda path: path.mkdir(), "is none of them"),
     (lambda path: (path.mkdir(), (path / "saved_model.pb").write_bytes(b"x")), "is no SavedModel of one image input"),
 ])
