@@ -21,6 +21,9 @@ import pytest
 from absl import app, flags
 from PIL import Image
 
+app.define_help_flags()
+ABSL_FLAGS = set(flags.FLAGS)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -43,13 +46,15 @@ def run_command(monkeypatch):
 
     For more than one test of a command line: the first is in a child process.
     """
-    app.define_help_flags()  # Only once in a process, by whoever comes first.
     # Both would hold on to the stderr of now, and close it.
     monkeypatch.setattr(app, "faulthandler", None)
     monkeypatch.setattr(app.logging, "use_absl_handler", lambda: None)
 
     def run(module, *arguments):
-        known, root = set(flags.FLAGS), logging.getLogger()
+        # Other tests and command lines have flags of the same names.
+        others, root = {name: flags.FLAGS[name] for name in set(flags.FLAGS) - ABSL_FLAGS}, logging.getLogger()
+        for name in others:
+            delattr(flags.FLAGS, name)
         handlers, level = root.handlers[:], root.level
         root.handlers.clear()  # Command lines close those they find.
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
@@ -61,11 +66,12 @@ def run_command(monkeypatch):
             except SystemExit as stop:
                 status = stop.code or 0
             finally:
-                # The next command line defines its own, and the next test logs where it likes.
                 for name in set(flags.FLAGS):
                     flags.FLAGS[name].unparse()
-                    if name not in known:
+                    if name not in ABSL_FLAGS:
                         delattr(flags.FLAGS, name)
+                for name, flag in others.items():
+                    flags.FLAGS[name] = flag
                 root.handlers[:] = handlers
                 root.setLevel(level)
         return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())

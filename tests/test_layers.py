@@ -125,7 +125,7 @@ def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
             total = tf.reduce_sum(y * weight)
         gradients.append([y, *tape.gradient(total, [x, *each.trainable_variables])])
     # The closed form is what trains: Keras passes `training` on.
-    assert used == [1]
+    assert used
     for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
