@@ -36,12 +36,20 @@ def export(translators, folder):
             signatures["translate_bytes"] = translator.encoded_images
         try:
             with _quiet():
-                tf.saved_model.save(translator, temporary, signatures=signatures)
+                tf.saved_model.save(_weights_only(translator.generator), temporary, signatures=signatures)
         except tf.errors.OpError as error:
             raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
         atomic.replace_folder(path, temporary)
         paths.append(path)
     return paths
+
+
+def _weights_only(generator):
+    """A module of the network's weights. With the layers Keras 2 would trace every one of them for its own format."""
+    module = tf.Module()
+    # A variable of Keras 3 holds TensorFlow's.
+    module.weights = [each if isinstance(each, tf.Variable) else each.value for each in generator.variables]
+    return module
 
 
 @contextlib.contextmanager
