@@ -70,7 +70,7 @@ class DifferentiableInstanceNormalization(keras.layers.Layer):
             self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, inputs):
-        return _affine(_statistics(inputs, self.epsilon)[0], self)
+        return _scaled(inputs, *_moments(inputs, self.epsilon), self.gamma, self.beta)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -135,8 +135,13 @@ def _instance_normalization():
     class InstanceNormalization(library):
         def call(self, inputs, training=False):
             x = tf.cast(inputs, tf.float32)
-            x = _normalized(x, self.epsilon) if training else _statistics(x, self.epsilon)[0]
-            return tf.cast(_affine(x, self), inputs.dtype)
+            if training:
+                y = _normalized(x, self.epsilon)
+                y = y if self.gamma is None else y * self.gamma
+                y = y if self.beta is None else y + self.beta
+            else:
+                y = _scaled(x, *_moments(x, self.epsilon), self.gamma, self.beta)
+            return tf.cast(y, inputs.dtype)
 
     return InstanceNormalization
 
@@ -146,7 +151,8 @@ def _normalized(x, epsilon):
 
     @tf.custom_gradient
     def function(x):
-        y, scale = _statistics(x, epsilon)
+        mean, scale = _moments(x, epsilon)
+        y = _scaled(x, mean, scale)
 
         def gradient(dy):
             along_y = tf.reduce_mean(dy * y, axis=(1, 2), keepdims=True)
@@ -157,16 +163,17 @@ def _normalized(x, epsilon):
     return function(x)
 
 
-def _statistics(x, epsilon):
-    """((x - mean) / sqrt(var + epsilon), 1 / sqrt(var + epsilon)) over H and W of each image and channel."""
-    centered = x - tf.reduce_mean(x, axis=(1, 2), keepdims=True)
-    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centered), axis=(1, 2), keepdims=True) + epsilon)
-    return centered * scale, scale
+def _moments(x, epsilon):
+    """(mean, 1 / sqrt(var + epsilon)) over H and W of each image and channel."""
+    mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+    return mean, tf.math.rsqrt(tf.reduce_mean(tf.square(x - mean), axis=(1, 2), keepdims=True) + epsilon)
 
 
-def _affine(x, layer):
-    x = x if layer.gamma is None else x * layer.gamma
-    return x if layer.beta is None else x + layer.beta
+def _scaled(x, mean, scale, gamma=None, beta=None):
+    """(x - mean) scale gamma + beta, multiplied out as the libraries do, so that it rounds as theirs."""
+    scale = scale if gamma is None else scale * gamma
+    shift = -mean * scale
+    return x * scale + (shift if beta is None else shift + beta)
 
 
 def normalize(x, name, norm, second_derivative=False, affine=False):
