@@ -202,6 +202,11 @@ class Config:
         return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
 
     @property
+    def directions(self):
+        """The directions that the run learns: a2b, and of a CycleGAN b2a."""
+        return ("a2b",) if self.model == "pix2pix" else ("a2b", "b2a")
+
+    @property
     def crops(self):
         """Whether all training images become squares of crop_size."""
         return self.preprocess.endswith("crop")

@@ -62,7 +62,9 @@ def main(argv):
         given.segmenter or "",
     )
     translate = {direction: model.translate for direction, model in models.items()}
-    records, notes = measuring.measure(translate, dataset, config, protocol, names)
+    records, notes = measuring.measure(
+        translate, dataset, config, protocol, names or measures.DEFAULT, strict=bool(names)
+    )
     records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
     for note in notes:
         print(note, file=sys.stderr)

@@ -1,15 +1,16 @@
 """Held-out images through a run's generators: the measures of a run and its sample grid."""
 
 import functools
+import logging
 
 import numpy as np
 
 from cyclegan_tf import images, measuring
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import measures, paired
+from cyclegan_tf.metrics import measures
 
-_CYCLE_LIMIT = 100  # Held-out images for the cycle error; pairs are all measured.
+log = logging.getLogger("cyclegan_tf")
 
 
 def _translate(translator, image):
@@ -21,98 +22,47 @@ def _translate(translator, image):
 
 
 class Evaluator:
-    """What a run measures of its held-out images: `held_out`, and the measures of --eval_metrics.
+    """What a run measures of its held-out images: PSNR and SSIM of pairs, else cycle errors, and --eval_metrics.
 
     Raises:
       UserError: a measure cannot be had on these data, or lacks its weights; or --keep_best names none of them.
     """
 
     def __init__(self, config, dataset):
-        self._config, self._dataset = config, dataset
-        protocol = measures.Protocol()
-        self._networks = measures.Networks(protocol)
-        self._protocol = protocol
-        directions = ("a2b",) if config.model == "pix2pix" else ("a2b", "b2a")
-        names = set()
-        for direction in directions:
-            task = measures.Task(direction, dict.fromkeys(directions), dataset, config, protocol, self._networks)
-            for name in config.extra_metrics:
+        self._config, self._dataset, self._protocol = config, dataset, measures.Protocol()
+        self._networks = measures.Networks(self._protocol)
+        own = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
+        self._names = tuple(dict.fromkeys((*own, *config.extra_metrics)))
+        keys = set()
+        for direction in config.directions:
+            translate = dict.fromkeys(config.directions)
+            task = measures.Task(direction, translate, dataset, config, self._protocol, self._networks)
+            for name in self._names:
                 measures.KINDS[name](name, task)  # Raises before the run has begun.
-                names |= set(measuring.by_name([{"metric": name, "direction": direction, "value": 0}]))
-            if dataset.has_pairs:
-                names |= {f"{measure}_{direction.replace('2', '')}" for measure in ("psnr", "ssim")}
-            elif len(directions) == 2:
-                names.add(f"cycle_{direction[0]}")
-        if config.keep_best and config.keep_best not in names:
+                keys.add(measuring.key(name, direction))
+        if config.keep_best and config.keep_best not in keys:
             raise UserError(f"--keep_best={config.keep_best} is none of what this run measures: "
-                            f"{', '.join(sorted(names))}; --eval_metrics adds others")
+                            f"{', '.join(sorted(keys))}; --eval_metrics adds others")
 
     def __call__(self, translators):
-        """The measures as floats by name; `translators` as of `held_out`."""
-        values = held_out(self._config, translators, self._dataset)
-        if self._config.extra_metrics:
-            translate = {way: functools.partial(_translate, translator) for way, translator in translators.items()}
-            records, _ = measuring.measure(
-                translate, self._dataset, self._config, self._protocol, self._config.extra_metrics, self._networks
-            )
-            values |= measuring.by_name(records)
-        return values
+        """The measures as floats by name, as `measuring.key` gives it; what cannot be measured is told in the log.
 
-
-def held_out(config, translators, dataset):
-    """Means over the held-out images, as floats by name.
-
-    With pairs: psnr_ab and ssim_ab of A -> B against the true B, and psnr_ba, ssim_ba. Without: cycle_a and cycle_b,
-    mean |image -> there and back - image| in units of the range [-1, 1]; of the training images if none are held out.
-    Images that cannot be decoded are left out.
-
-    Args:
-      translators: `inference.Translator`s by the directions a2b and b2a; pix2pix has only the first.
-    """
-    values = _paired(config, translators, dataset) if dataset.has_pairs else _cycled(config, translators, dataset)
-    return {name: float(np.mean(numbers)) for name, numbers in values.items() if numbers}
-
-
-def _paired(config, translators, dataset):
-    names = {direction: direction.replace("2", "") for direction in translators}
-    values = {f"{measure}_{name}": [] for name in names.values() for measure in ("psnr", "ssim")}
-    a_images, b_images = (pipeline.test_images(test, config) for test in (dataset.test_a, dataset.test_b))
-    for index, (a, b) in enumerate(zip(a_images, b_images, strict=True)):
-        if a is None or b is None:
-            continue
-        if a.shape[:2] != b.shape[:2]:
-            dataset.bad.add(dataset.test_b.path(index), "no pair: its size differs from that of A")
-            continue
-        for direction, translator in translators.items():
-            source, truth = (a, b) if direction == "a2b" else (b, a)
-            # Measured at the depth of the truth, which may differ from the source's.
-            result = images.from_float(images.to_float(_translate(translator, source)), truth.dtype)
-            values[f"psnr_{names[direction]}"].append(paired.psnr(result, truth))
-            values[f"ssim_{names[direction]}"].append(paired.ssim(result, truth))
-    return values
-
-
-def _cycled(config, translators, dataset):
-    values = {}
-    if len(translators) < 2:
-        return values
-    for name, image_list, out, back in (
-        ("cycle_a", dataset.test_a or dataset.train_a, "a2b", "b2a"),
-        ("cycle_b", dataset.test_b or dataset.train_b, "b2a", "a2b"),
-    ):
-        found = [image for image in pipeline.test_images(image_list, config, _CYCLE_LIMIT) if image is not None]
-        cycled = (_translate(translators[back], _translate(translators[out], image)) for image in found)
-        values[name] = [
-            np.mean(np.abs(images.to_float(there_and_back) - images.to_float(image)), dtype=np.float64)
-            for there_and_back, image in zip(cycled, found, strict=True)
-        ]
-    return values
+        Args:
+          translators: `inference.Translator`s by the directions a2b and b2a; pix2pix has only the first.
+        """
+        translate = {way: functools.partial(_translate, translator) for way, translator in translators.items()}
+        records, notes = measuring.measure(
+            translate, self._dataset, self._config, self._protocol, self._names, self._networks
+        )
+        for note in notes:
+            log.warning(note)
+        return measuring.by_name(records)
 
 
 def sample_grid(config, translators, dataset):
     """Rows of the first held-out images (else training images): real, translated, there and back, for each direction.
 
-    With pairs the true translation stands beside them. Arguments as of `held_out`; returns uint8 (H, W, 3).
+    With pairs the true translation stands beside them. `translators` as of `Evaluator`; returns uint8 (H, W, 3).
     """
     lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     truth = ["truth"] if dataset.has_pairs else []

@@ -1,12 +1,13 @@
 """Measures of a model on a data set: one pass over the images of each direction for all of them."""
 
+import contextlib
 import json
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
 
 
-def measure(translate, dataset, config, protocol, names=(), networks=None):
+def measure(translate, dataset, config, protocol, names=measures.DEFAULT, networks=None, strict=False):
     """Measures translations of the held-out images; of the training images where none are held out.
 
     Args:
@@ -14,82 +15,78 @@ def measure(translate, dataset, config, protocol, names=(), networks=None):
       dataset: the `ImageDataset`.
       config: how its images are resized: the Config of the run that is measured.
       protocol: the `measures.Protocol`.
-      names: of `measures.NAMES`; empty: all of `measures.DEFAULT` that can be had.
+      names: of `measures.NAMES`.
       networks: `measures.Networks` of the protocol, if it has been used before.
+      strict: whether a measure that cannot be had is an error.
 
     Returns:
       (records, notes). A record is a dict with metric, direction, value, std where there is one (over images; of KID
       over subsets), n, split, protocol, size, weights where there are some. A note says what was left out, and why.
 
     Raises:
-      UserError: a measure that was asked for by name cannot be had, or there are no images.
+      UserError: strict, and a measure cannot be had.
     """
     networks = networks or measures.Networks(protocol)
     records, notes = [], []
     for direction in translate:
         task = measures.Task(direction, translate, dataset, config, protocol, networks)
         found = {}
-        for name in names or measures.DEFAULT:
-            with _Failure(name, direction, bool(names), notes):
+        for name in names:
+            with _noted(name, direction, None if strict else notes):
                 found[name] = measures.KINDS[name](name, task)
-        records += _measure_direction(task, found, bool(names), notes)
+        records += _measure_direction(task, found, None if strict else notes)
     return records, list(dict.fromkeys(notes))
 
 
-def _measure_direction(task, found, strict, notes):
-    sizes = set()
-    truths = task.load(task.targets) if task.dataset.has_pairs else None
-    for source in task.load(task.sources):
-        truth = next(truths) if truths else None
-        if source is None:
-            continue
+def _measure_direction(task, found, notes):
+    found, sizes = dict(found), set()
+    for source, truth in task.pairs(_most_images(found.values())):
         result = task.run(source)
         sizes.add(f"{result.shape[1]}x{result.shape[0]}")
-        for name, measure_ in list(found.items()):
-            with _Failure(name, task.direction, strict, notes) as failure:
-                measure_.add(source, result, truth)
-            if failure.happened:
-                del found[name]
-    if not sizes:
-        raise UserError(f"{task.sources.where} has no image that can be read")
+        for name in list(found):
+            with _noted(name, task.direction, notes, found):
+                found[name].add(source, result, truth)
     common = {
         "direction": task.direction, "split": task.split,
         "size": min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes", "preprocess": task.config.preprocess,
     }
     records = []
     for name, measure_ in found.items():
-        with _Failure(name, task.direction, strict, notes):
+        with _noted(name, task.direction, notes):
             records += [{**record, **common} for record in measure_.records()]
     return records
 
 
-class _Failure:
-    """Context in which the UserError of a measure that nobody asked for becomes a note."""
+def _most_images(found):
+    """How many images the measures want: the largest of their limits, None for all."""
+    limits = [measure_.limit for measure_ in found]
+    return None if None in limits else max(limits, default=0)
 
-    def __init__(self, name, direction, strict, notes):
-        self._where, self._strict, self._notes = f"{name}, {direction}", strict, notes
-        self.happened = False
 
-    def __enter__(self):
-        return self
+@contextlib.contextmanager
+def _noted(name, direction, notes, found=None):
+    """Makes a UserError in the body a note, unless `notes` is None, and takes the measure out of `found`."""
+    try:
+        yield
+    except UserError as error:
+        if notes is None:
+            raise
+        notes.append(f"left out {name}, {direction}: {error}")
+        if found is not None:
+            del found[name]
 
-    def __exit__(self, kind, error, traceback):
-        if kind is None or not issubclass(kind, UserError) or self._strict:
-            return False
-        self.happened = True
-        self._notes.append(f"left out {self._where}: {error}")
-        return True
+
+def key(metric, direction):
+    """The name of a measure of one direction in metrics.jsonl: psnr_ab, kid_ba, cycle_a ..."""
+    source, target = direction.split("2")
+    # Named after the images that ought to come back.
+    suffix = {"cycle": source, "identity": target}.get(metric, source + target)
+    return f"{metric}_{suffix}"
 
 
 def by_name(records):
-    """The values of records by name of measure and direction, as in metrics.jsonl: psnr_ab, kid_ba, cycle_a ..."""
-    values = {}
-    for record in records:
-        source, target = record["direction"].split("2")
-        # Named after the images that ought to come back.
-        suffix = {"cycle": source, "identity": target}.get(record["metric"], source + target)
-        values[f"{record['metric']}_{suffix}"] = record["value"]
-    return values
+    """The values of records by `key`."""
+    return {key(record["metric"], record["direction"]): record["value"] for record in records}
 
 
 def table(records):

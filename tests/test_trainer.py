@@ -106,7 +106,7 @@ def poisoned(monkeypatch):
     """poisoned(calls): the loss is NaN in these calls of the step, from 1 on; returns a list that gets every batch."""
 
     # These take longer than the steps.
-    monkeypatch.setattr(evaluation, "held_out", lambda *arguments: {})
+    monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {})
     monkeypatch.setattr(evaluation, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
 

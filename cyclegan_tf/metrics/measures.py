@@ -1,6 +1,7 @@
 """Measures of translations by name: what each needs, what it gathers from image to image, and its records."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -87,22 +88,48 @@ class Task:
     def __init__(self, direction, translate, dataset, config, protocol, networks):
         self.direction, self.translate, self.config, self.protocol = direction, translate, config, protocol
         self.networks, self.dataset, self.collectors = networks, dataset, {}
-        lists = {"a": (dataset.test_a, dataset.train_a), "b": (dataset.test_b, dataset.train_b)}
         self.source, self.target = direction[0], direction[-1]
-        self.split = "test" if len(lists[self.source][0]) else "train"
-        self.sources = lists[self.source][self.split == "train"]
-        self.targets = lists[self.target][not len(lists[self.target][0])]
-        self.references = lists[self.target][protocol.reference == "train"]
+        tests = {"a": dataset.test_a, "b": dataset.test_b}
+        trains = {"a": dataset.train_a, "b": dataset.train_b}
+        self.split = "test" if tests[self.source] else "train"
+        self.sources = tests[self.source] or trains[self.source]
+        self.targets = tests[self.target] or trains[self.target]
+        self.references = (trains if protocol.reference == "train" else tests)[self.target]
 
-    def load(self, image_list):
-        """Generator of the images of a list, None for those that cannot be decoded."""
-        return pipeline.test_images(image_list, self.config)
+    def load(self, image_list, limit=None):
+        """Generator of the first images of a list, all without `limit`; None for those that cannot be decoded."""
+        return pipeline.test_images(image_list, self.config, limit)
+
+    def pairs(self, limit=None):
+        """Generator of (source image, its true translation or None), of the images that can be decoded.
+
+        A pair of two sizes is none: that is told once, and the image goes without truth.
+        """
+        truths = self.load(self.targets, limit) if self.dataset.has_pairs else itertools.repeat(None)
+        for index, (source, truth) in enumerate(zip(self.load(self.sources, limit), truths, strict=False)):
+            if source is None:
+                continue
+            if truth is not None and truth.shape[:2] != source.shape[:2]:
+                self.targets.bad.add(self.targets.path(index), "no pair: its size differs from that of the other image")
+                yield source, None
+            else:
+                yield source, truth
 
     def run(self, image):
         return self.translate[self.direction](image)
 
 
-class _Paired:
+class _Measure:
+    """What all have in common.
+
+    Attributes:
+      limit: how many of the first images it wants; None: all.
+    """
+
+    limit = None
+
+
+class _Paired(_Measure):
     """Mean, over held-out pairs, of a function of a translation and the truth."""
 
     def __init__(self, name, task):
@@ -125,9 +152,6 @@ class _Paired:
     def add(self, source, result, truth):
         del source
         if truth is not None:
-            if result.shape[:2] != truth.shape[:2]:
-                raise UserError(f"{self._name} needs pairs of equal sizes, and there is one of {_size(result)} and "
-                                f"{_size(truth)}; --size makes them equal")
             # At the depth of the truth, which may differ from the source's.
             self._values.append(self._function(images.from_float(images.to_float(result), truth.dtype), truth))
 
@@ -135,11 +159,7 @@ class _Paired:
         yield {"metric": self._name, **_moments(self._values), **self._extra}
 
 
-def _size(image):
-    return f"{image.shape[1]}x{image.shape[0]}"
-
-
-class _Distribution:
+class _Distribution(_Measure):
     """FID or KID between translations and the real images of the reference split."""
 
     def __init__(self, name, task):
@@ -170,8 +190,10 @@ class _Distribution:
             yield record | {"value": frechet.distance(found, real)}
 
 
-class _Cycle:
-    """Mean |image -> there and back - image|, in units of the range [-1, 1]."""
+class _Cycle(_Measure):
+    """Mean |image -> there and back - image|, in units of the range [-1, 1], of the first 100 images."""
+
+    limit = 100
 
     def __init__(self, name, task):
         if len(task.translate) < 2:
@@ -180,13 +202,14 @@ class _Cycle:
 
     def add(self, source, result, truth):
         del truth
-        self._values.append(paired.l1(self._back(result), source))
+        if len(self._values) < self.limit:
+            self._values.append(paired.l1(self._back(result), source))
 
     def records(self):
         yield {"metric": self._name, **_moments(self._values)}
 
 
-class _Identity:
+class _Identity(_Measure):
     """Mean |translation of a real image of the target domain - that image|, in units of the range [-1, 1]."""
 
     def __init__(self, name, task):
@@ -203,7 +226,7 @@ class _Identity:
         yield {"metric": self._name, **_moments([paired.l1(task.run(image), image) for image in found])}
 
 
-class _Judge:
+class _Judge(_Measure):
     """Top-1 and top-5 rates of the target's classes: of translations, and of the real images of both domains."""
 
     def __init__(self, name, task):
@@ -227,7 +250,7 @@ class _Judge:
                    "weights": self._network.name}
 
 
-class _Segmentation:
+class _Segmentation(_Measure):
     """Scores of label maps: of those that photographs were translated to, or of photographs made of label maps."""
 
     def __init__(self, name, task):
@@ -260,5 +283,5 @@ KINDS = {
 
 def _moments(values):
     if not values:
-        raise UserError("no image could be read")
+        raise UserError("there is no image that can be read, or no pair")
     return {"value": float(np.mean(values)), "std": float(np.std(values)), "n": len(values)}
