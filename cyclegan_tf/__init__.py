@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 
 def load(path, direction=None):
-    """The trained model in a run directory, a SavedModel folder, a .pth or a .tflite file; see `loading.load`.
+    """The trained model in a run directory, a SavedModel folder, a .pth or .tflite file, or "demo"; see `loading.load`.
 
     cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array.
     """

@@ -26,7 +26,7 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import command_line
+from cyclegan_tf import command_line, run_directory
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -43,14 +43,14 @@ def main(argv):
         raise UserError(f"--output={given.output}: there is no such folder")
 
     # Import TensorFlow, which --help can do without.
-    from cyclegan_tf import atomic, inference, loading, measuring
+    from cyclegan_tf import atomic, loading, measuring
     from cyclegan_tf.data import sources
     from cyclegan_tf.metrics import measures
 
     names = _known(given.metrics, measures.NAMES)
-    config = _config(given, inference)
+    config = _config(given)
     models = loading.load_directions(given.model, given.direction)
-    if not inference.is_run(given.model):
+    if not run_directory.is_run(given.model):
         (direction, model), = models.items()
         sides = ("input_channels", "output_channels")[:: 1 if direction == "a2b" else -1]
         channels = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
@@ -100,12 +100,11 @@ def _numbers(texts):
         raise UserError(f"--judge_classes: {', '.join(texts)} are not numbers of classes, as in 948,950") from error
 
 
-def _config(given, inference):
+def _config(given):
     """The options of the data: those of the run that is measured, else of whole images, with the flags on top."""
     values = {}
-    folder = inference.run_of(given.model)
-    if os.path.exists(os.path.join(folder, "config.json")):
-        config = Config.load(folder)
+    if run_directory.is_run(given.model):
+        config = Config.load(run_directory.located(given.model))
     elif given.dataset:
         config = Config(preprocess="none", pool_size=0)
     else:
@@ -122,7 +121,7 @@ def _config(given, inference):
 def _define_flags():
     # When this is the command line, not at import: others have flags called model and output, too.
     flags.DEFINE_string("model", None, "run directory, a checkpoint of it (RUN/checkpoints/best.npz), SavedModel "
-                        "folder, .pth or .tflite file")
+                        "folder, .pth or .tflite file, or demo")
     flags.DEFINE_string("dataset", None, "as of train; default: that of the run")
     flags.DEFINE_string("data_dir", None, "as of train")
     flags.DEFINE_enum("direction", None, ["a2b", "b2a"], "one direction only; default: all that the model has")

@@ -49,7 +49,7 @@ def _size(text):
 
 def _define_flags():
     # When this is the command line, not at import: others have flags called model and output, too.
-    flags.DEFINE_string("model", None, "run directory")
+    flags.DEFINE_string("model", None, "run directory, a checkpoint of it, or demo")
     flags.DEFINE_enum("format", None, formats.FORMATS, "what to write")
     flags.DEFINE_string("output", None, "folder to write into; files are named after the direction")
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which of the two generators")

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, images, models, tiling
+from cyclegan_tf import checkpoints, images, models, run_directory, tiling
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -136,16 +136,6 @@ def translator(config, generator):
     return Translator(generator, multiple, minimum=max(multiple, 8))
 
 
-def is_run(path):
-    """Whether `path` is a run directory, or a checkpoint file in one."""
-    return os.path.exists(os.path.join(run_of(path), "config.json"))
-
-
-def run_of(path):
-    """The run directory of `path`: itself, or of RUN/checkpoints/NAME.npz the RUN."""
-    return os.path.dirname(os.path.dirname(os.path.abspath(path))) if path.endswith(".npz") else path
-
-
 def load_run(workdir, direction="a2b"):
     """The `Translator` of a run directory's newest checkpoint, averaged weights where it has them.
 
@@ -161,13 +151,14 @@ def load_run(workdir, direction="a2b"):
 def load_translators(workdir, directions=tuple(DIRECTIONS)):
     """(step, {direction: Translator}) of a run's newest checkpoint; of pix2pix a2b only; raises as `load_run`.
 
-    `workdir` may also be one of its checkpoint files, which is then taken.
+    `workdir` may also be one of its checkpoint files, which is then taken, or "demo", the run in the package.
     """
-    config = Config.load(run_of(workdir))
+    folder = run_directory.located(workdir)
+    config = Config.load(folder)
     if workdir.endswith(".npz"):
         path, arrays = workdir, checkpoints.read_named(workdir)
     else:
-        found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
+        found = checkpoints.newest(os.path.join(folder, "checkpoints"))
         if found is None:
             raise UserError(f"{workdir} has no checkpoint yet")
         path, arrays = found

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, image_files, images, inference, initialization, models, tflite
+from cyclegan_tf import checkpoints, image_files, images, inference, initialization, models, run_directory, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -73,16 +73,16 @@ def load(path, direction=None):
     """The `Model` in a run directory, a SavedModel folder, a generator's .pth file of the authors' code, or a .tflite.
 
     Args:
-      path: what to load; of a run also one of its checkpoints, RUN/checkpoints/best.npz. The architecture of a .pth
-        file is read from its weights, which do not tell replicate from reflect padding: convert such a file to a run
-        with --padding=replicate.
+      path: what to load; of a run also one of its checkpoints, RUN/checkpoints/best.npz; "demo" is the trained model in
+        the package. The architecture of a .pth file is read from its weights, which do not tell replicate from reflect
+        padding: convert such a file to a run with --padding=replicate.
       direction: a2b (default) or b2a of a run; the others have only one.
 
     Raises:
       UserError: there is no such thing, or it is damaged or of another kind.
     """
     path = os.fspath(path)
-    is_run = inference.is_run(path)
+    is_run = run_directory.is_run(path)
     if direction and not is_run and os.path.exists(path):
         raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
     if is_run:
@@ -96,7 +96,7 @@ def load(path, direction=None):
         return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
     what = "is none of them" if os.path.exists(path) else "does not exist"
     raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or "
-                    "a .tflite file")
+                    "a .tflite file, or demo")
 
 
 def load_directions(path, direction=None):
@@ -106,7 +106,7 @@ def load_directions(path, direction=None):
     Raises as `load`.
     """
     path = os.fspath(path)
-    if not inference.is_run(path):
+    if not run_directory.is_run(path):
         # What holds one direction does not say which but by its name, as training and exports give it.
         last = os.path.basename(path.rstrip("/"))
         named = next((name for name in inference.DIRECTIONS if last.startswith(name)), None)

@@ -1,4 +1,4 @@
-"""A run directory in the hands of one process: its lock, its config.json and its log."""
+"""Where a run is, and a run directory in the hands of one process: its lock, its config.json and its log."""
 
 import contextlib
 import errno
@@ -10,6 +10,21 @@ from cyclegan_tf import config as config_lib
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
+
+# The run in the package that `--model=demo` means: trained generators, nothing else.
+_DEMO = os.path.join(os.path.dirname(__file__), "demo_model")
+
+
+def located(path):
+    """The run directory that `path` means: itself, of RUN/checkpoints/NAME.npz the RUN, of "demo" the package's own."""
+    if path == "demo":
+        return _DEMO
+    return os.path.dirname(os.path.dirname(os.path.abspath(path))) if path.endswith(".npz") else path
+
+
+def is_run(path):
+    """Whether `path` means a run directory, as `located` has it."""
+    return os.path.exists(os.path.join(located(path), "config.json"))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@
   python -m cyclegan_tf.translate --model=latest_net_G_A.pth --input=large.png --output=results --tile=512
   python -m cyclegan_tf.translate --model=runs/horse2zebra --input=clip.mp4 --output=results
 
-The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, or a .tflite file.
+The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file,
+or demo: the trained model in the package, which makes maps of satellite images.
 Images of any size and aspect are translated whole, at their own size, and written under their own names below --output,
 in the format they came in where Pillow writes it without loss, or JPEG; else as .png. Gray stays gray, 16 bits stay 16
 bits, the color profile, EXIF and the transparency are kept. An animation gives its first frame.
@@ -49,7 +50,8 @@ def main(argv):
 
 def _define_flags():
     # When this is the command line, not at import: others have flags called model and output, too.
-    flags.DEFINE_string("model", None, "run directory, SavedModel folder, .pth or .tflite file")
+    flags.DEFINE_string("model", None, "run directory, SavedModel folder, .pth or .tflite file; or demo, a trained "
+                        "model of satellite images to maps")
     flags.DEFINE_string("input", None, "image or video; folder, whose images are meant; or pattern, in quotes")
     flags.DEFINE_string("output", None, "folder for the results; for a single input also a file")
     flags.DEFINE_enum("direction", None, ["a2b", "b2a"], "which way, of a run; default a2b")

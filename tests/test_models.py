@@ -93,6 +93,11 @@ def test_parameter_counts_of_other_sizes():
     # The resize convolutions have as many weights as the transposed ones.
     resized = generators.resnet_generator(ngf=4, n_blocks=1, norm="none", upsample="resize_conv")
     assert _trainable(resized) == kernels + 3
+    # In the U-Net they are 3x3 in place of 4x4: 4x4 encoder 3-2-4-8-16-16, then the decoder with its skips.
+    encoder, decoder = 3 * 2 + 2 * 4 + 4 * 8 + 8 * 16 + 16 * 16, 16 * 16 + 32 * 8 + 16 * 4 + 8 * 2 + 4 * 3
+    for upsample, side in (("transpose", 4), ("resize_conv", 3)):
+        config = Config(generator="unet", ngf=2, n_downs=5, norm="none", upsample=upsample)
+        assert _trainable(models.build_generator(config, "gen_ab")) == 16 * encoder + side**2 * decoder + 3
 
 
 @pytest.mark.parametrize(("build", "size", "expected"), [
@@ -104,6 +109,7 @@ def test_parameter_counts_of_other_sizes():
     (lambda: generators.resnet_generator(ngf=2, n_blocks=1), (33, 38), (36, 40, 3)),
     (lambda: generators.resnet_generator(ngf=2, n_blocks=1, upsample="resize_conv"), (64, 48), (64, 48, 3)),
     (lambda: generators.unet_generator(ngf=2, n_downs=5, norm="instance"), (64, 96), (64, 96, 3)),
+    (lambda: generators.unet_generator(ngf=2, n_downs=5, upsample="resize_conv"), (64, 32), (64, 32, 3)),
 ])
 def test_output_sizes(build, size, expected):
     assert tuple(build()(np.zeros((1, *size, 3), np.float32)).shape) == (1, *expected)

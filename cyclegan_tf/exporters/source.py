@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import images, inference
+from cyclegan_tf import images, inference, run_directory
 from cyclegan_tf.config import TFDS_NAMES, Config
 from cyclegan_tf.data import pipeline, sources, tfds_source
 from cyclegan_tf.errors import UserError
@@ -115,7 +115,7 @@ def load(workdir, direction="a2b", size=None):
     """
     workdir = os.path.normpath(workdir)
     translator = inference.load_run(workdir, direction)
-    source = Source(workdir, Config.load(inference.run_of(workdir)), direction, translator, size)
+    source = Source(workdir, Config.load(run_directory.located(workdir)), direction, translator, size)
     if size and any(side % source.multiple or side < source.minimum for side in size):
         raise UserError(f"--size={size[0]}x{size[1]}: height and width must be multiples of {source.multiple} and at "
                         f"least {source.minimum} for this network")

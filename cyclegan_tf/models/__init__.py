@@ -13,7 +13,7 @@ def _resnet(config, **options):
 
 
 def _unet(config, **options):
-    return unet_generator(n_downs=config.n_downs, **options)
+    return unet_generator(n_downs=config.n_downs, upsample=config.upsample, **options)
 
 
 def _resize_unet(config, **options):

@@ -57,8 +57,8 @@ def resnet_generator(
 
 
 def unet_generator(
-    input_channels=3, output_channels=3, ngf=64, n_downs=8, norm="batch", dropout=False, norm_affine=False,
-    name="unet_generator",
+    input_channels=3, output_channels=3, ngf=64, n_downs=8, norm="batch", dropout=False, upsample="transpose",
+    norm_affine=False, name="unet_generator",
 ):
     """U-Net with `n_downs` halvings and skip connections (Isola et al. 2017): 7 is unet_128, 8 is unet_256.
 
@@ -69,10 +69,12 @@ def unet_generator(
     Args:
       norm: instance, batch or none. As in the ResNet, only the last layer keeps its bias without instance norm.
       dropout: dropout 0.5 in the decoder levels between the innermost and the 8-ngf one.
+      upsample: transpose (the authors'), or resize_conv, whose convolutions are 3x3.
       norm_affine: instance norms with learned scale and offset.
     """
     normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
     bias = norm == "instance"
+    enlarge = layers.resize_conv if upsample == "resize_conv" else partial(layers.transposed_conv, kernel=4)
     filters = [ngf * min(2**i, 8) for i in range(n_downs)]
     inputs = keras.Input((None, None, input_channels))
     x = layers.conv(inputs, "down1", filters[0], 4, stride=2, padding=1, bias=bias)  # (N, H/2, W/2, ngf)
@@ -84,12 +86,12 @@ def unet_generator(
             x = normalize(x, f"down{i + 1}")
             skips.append(x)
     for i in range(n_downs - 1, 0, -1):  # (N, H/2^i, W/2^i, filters[i-1]) joined to the skip of that size
-        x = layers.transposed_conv(layers.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], 4, bias)
+        x = enlarge(layers.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], bias=bias)
         x = normalize(x, f"up{i + 1}")
         if dropout and 4 <= i < n_downs - 1:
             x = keras.layers.Dropout(0.5, name=f"up{i + 1}_dropout")(x)
         x = keras.layers.Concatenate(name=f"up{i + 1}_join")([skips[i - 1], x])
-    x = layers.transposed_conv(layers.relu(x, "up1"), "up1", output_channels, 4)
+    x = enlarge(layers.relu(x, "up1"), "up1", output_channels)
     return keras.Model(inputs, _tanh(x), name=name)
 
 
