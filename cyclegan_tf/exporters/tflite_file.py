@@ -45,7 +45,6 @@ def _convert(source, precision, representative):
         with quiet():
             return converter.convert()
     except Exception as error:  # The converter raises whatever its C++ side says.
-        # The newest TensorFlow loses the channels where --upsample=resize_conv resizes to a free size.
         ways_on = "" if source.size else "--size=256x256, which is easier, "
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"TensorFlow {tf.__version__} cannot convert this network to TFLite {precision} ({reason}); "
@@ -57,9 +56,26 @@ def _converter(source):
     shape = source.shape
     if hasattr(keras, "ops"):
         inputs = keras.Input(shape[1:], batch_size=1, name="images")
-        return tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, source.network(inputs, training=False)))
+        network = keras.models.clone_model(source.network, inputs, clone_function=_convertible)
+        return tf.lite.TFLiteConverter.from_keras_model(network)
     function = tf.function(
         lambda images: source.network(images, training=False),
         input_signature=[tf.TensorSpec(shape, tf.float32, name="images")],
     )
     return tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], source.network)
+
+
+class _Doubling(keras.layers.Layer):
+    """UpSampling2D(2) for the converter, which loses the channels of that layer's output where sizes are free."""
+
+    def call(self, inputs):
+        return tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, height and 2 * height, width and 2 * width, channels)
+
+
+def _convertible(layer):
+    """The layer itself, or what stands for it in the converter."""
+    return _Doubling(name=layer.name) if isinstance(layer, keras.layers.UpSampling2D) else layer
