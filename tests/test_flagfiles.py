@@ -66,19 +66,24 @@ def book_unet(size):
         + conv(4, 256, 128) + conv(4, 256, 64) + conv(4, 128, 32) + conv(4, 64, 3))
 
 
-def unet(size, ngf, n_downs, batch=False):
-    """Isola et al. 2017: with batch norm only the last layer has a bias, and each norm two weights a channel."""
+def unet(size, ngf, n_downs, batch=False, side=4):
+    """Isola et al. 2017: with batch norm only the last layer has a bias, and each norm two weights a channel.
+
+    `side` of the decoder's convolutions: 4, of resize convolutions 3.
+    """
     widths = [ngf * min(2**i, 8) for i in range(n_downs)]
     downs = list(zip([3, *widths], widths, strict=False))
     ups = [(widths[-1], widths[-2]), *((2 * widths[i], widths[i - 1]) for i in range(n_downs - 2, 0, -1))]
-    kernels = sum(16 * inputs * outputs for inputs, outputs in downs + ups)
+    kernels = sum(
+        kernel**2 * inputs * outputs for kernel, pairs in ((4, downs), (side, ups)) for inputs, outputs in pairs
+    )
     biases = sum(outputs for _, outputs in downs + ups)
     normalized = sum(widths[1:-1]) + sum(outputs for _, outputs in ups)
     return Network({
         "down1_conv": (size // 2, size // 2, ngf),
         f"down{n_downs}_conv": (size >> n_downs, size >> n_downs, widths[-1]),
         "up2_join": (size // 2, size // 2, 2 * ngf), "tanh": (size, size, 3),
-    }, kernels + conv(4, 2 * ngf, 3) + (2 * normalized if batch else biases))
+    }, kernels + conv(side, 2 * ngf, 3) + (2 * normalized if batch else biases))
 
 
 def discriminator(size, ndf, widths, head, inputs=3, norm_weights=0, no_bias=False):
@@ -115,8 +120,8 @@ def blog_discriminator(size, ndf=64):
 AUTHORS = (256, resnet(256, 64, 9), patch(256))
 # Flagfile -> (crop size, generator, discriminator of B).
 SYSTEMS = {
-    "demo": (128, unet(128, 24, 5), patch(128, 32)),
-    "demo_model": (128, unet(128, 10, 5), patch(128, 32)),
+    "demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
+    "demo_model": (128, unet(128, 12, 5, side=3), patch(128, 32)),
     "torchgan_cityscapes": (64, resnet(64, 64, 5, kernel=4), four_halvings(64)),
     "reference_horse2zebra": AUTHORS,
     "reference_horse2zebra_vanilla": AUTHORS,
@@ -139,9 +144,11 @@ SYSTEMS = {
     "cpu/apple2orange_resnet6": (64, resnet(64, 32, 6), patch(64, 32)),
     "cpu/apple2orange_resnet9": (64, resnet(64, 24, 9), patch(64, 32)),
     "cpu/apple2orange_unet": (64, book_unet(64), four_halvings(64, 32)),
+    "ablation/authors_64": (64, resnet(64, 32, 6), patch(64)),
+    "ablation/transpose": (64, unet(64, 12, 5), patch(64, 32)),
 } | {
-    f"ablation/{name}": (64, resnet(64, 32, 6), patch(64))
-    for name in ("authors_64", "ema", "no_identity", "no_pool", "resize_conv")
+    f"ablation/{name}": (64, unet(64, 12, 5, side=3), patch(64, 32))
+    for name in ("base", "no_ema", "no_identity", "no_pool")
 }
 
 
