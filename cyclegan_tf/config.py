@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from cyclegan_tf import atomic, combinations
+from cyclegan_tf import atomic, combinations, storage
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.options import check, option
 
@@ -243,9 +243,9 @@ class Config:
     def load(cls, workdir):
         """Reads WORKDIR/config.json."""
         path = os.path.join(workdir, "config.json")
-        if not os.path.exists(path):
+        if not storage.exists(path):
             raise UserError(f"{workdir} is not a run directory: it has no config.json")
-        with open(path, encoding="utf-8") as file:
+        with storage.reading(path) as file:
             return cls.from_json(file.read(), where=path)
 
     @classmethod
