@@ -187,6 +187,7 @@ def put(path, content):
     try:
         with os_errors(path):
             with _gfile().GFile(temporary, "wb") as file:
+                file.write(b"")  # Without it there would be no empty file.
                 while data := content.read(_CHUNK):
                     file.write(data)
             _gfile().rename(temporary, path, overwrite=True)
