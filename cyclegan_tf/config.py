@@ -42,7 +42,8 @@ class Config:
     )
     dataset: str = option(
         "demo", "demo, demo_pairs (its held-out pairs as a set), a folder or .zip with trainA and trainB, one with "
-        "train (images A and B side by side, as the pix2pix sets have), or one of: " + ", ".join(TFDS_NAMES),
+        "train (images A and B side by side, as the pix2pix sets have), a folder of shards, or one of: "
+        + ", ".join(TFDS_NAMES),
     )
     data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",

@@ -48,7 +48,10 @@ class Reporter:
           values: floats by name.
         """
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self._file.flush()
+        if kind == "test":
+            self.sync()  # The run's last page, which comes next, reads the file.
+        else:
+            self._file.flush()
         self.scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
 
     def scalars(self, step, values):
@@ -62,6 +65,7 @@ class Reporter:
         path = os.path.join(self._samples, f"step-{step:06d}.png")
         with atomic.writing(path, "wb") as file:
             file.write(images.encode_png(grid))
+        self.sync()  # As the last record: for the page that shows the sample.
         with self._board.as_default(step):
             tf.summary.image("samples", grid[np.newaxis])
 

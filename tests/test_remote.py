@@ -1,6 +1,7 @@
 """Runs, images and models on a file system of TensorFlow's: ram://, which lives as long as this process."""
 
 import io
+import json
 import os
 import zipfile
 
@@ -10,10 +11,21 @@ import tensorflow as tf
 from PIL import Image
 
 import cyclegan_tf
-from cyclegan_tf import atomic, checkpoints, image_files, initialization, loading, run_directory, storage, trainer, translation
+from cyclegan_tf import (
+    atomic,
+    checkpoints,
+    image_files,
+    initialization,
+    loading,
+    run_directory,
+    storage,
+    trainer,
+    translation,
+)
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.summaries import read_records
 from cyclegan_tf.training import CycleGAN
 
 
@@ -75,6 +87,11 @@ def test_a_run_on_a_remote_file_system_is_the_local_one(remote_run, tiny_run):
         assert content(f"{remote_run}/{name}") == (tiny_run / name).read_bytes()
     shown = sorted(path.name for path in (tiny_run / "gallery").iterdir())
     assert sorted(tf.io.gfile.listdir(f"{remote_run}/gallery")) == shown
+    # But for the names of the run and of its data the pages are one.
+    page, dataset = content(f"{remote_run}/index.html").decode(), Config.load(remote_run).dataset
+    expected = (tiny_run / "index.html").read_text()
+    assert "None yet" not in expected
+    assert page.replace(dataset, "demo").replace(">run<", ">tiny<") == expected
     there = {name.split(".")[0] for name in tf.io.gfile.listdir(remote_run)}
     assert there == {"checkpoints", "config", "events", "export", "gallery", "index", "log", "metrics", "samples"}
     assert not os.path.exists("ram:"), "a local folder of that name"
@@ -95,6 +112,16 @@ def test_a_remote_run_and_its_savedmodel_translate_as_the_local_one(remote_run, 
         initialization.initialize(fresh, source)
         kernel = checkpoints.read(f"{tiny_run}/checkpoints/step-00000004.npz")["network/gen_ba/stem_conv/kernel"]
         np.testing.assert_array_equal(fresh.networks["gen_ba"].get_layer("stem_conv").get_weights()[0], kernel)
+
+
+def test_a_remote_run_is_measured(remote_run, tiny_run, run_command):
+    arguments = [f"--model={remote_run}", "--metrics=psnr", "--direction=a2b", f"--output={remote_run}/measures.jsonl"]
+    child = run_command("cyclegan_tf.evaluate", *arguments)
+    assert child.returncode == 0, child.stderr
+    (record,) = map(json.loads, content(f"{remote_run}/measures.jsonl").splitlines())
+    expected = next(r for r in read_records(tiny_run / "metrics.jsonl") if r["kind"] == "test")["psnr_ab"]
+    np.testing.assert_allclose(record["value"], expected, rtol=1e-5)
+    tf.io.gfile.remove(f"{remote_run}/measures.jsonl")
 
 
 def test_other_options_in_a_used_run_directory_are_an_error(remote_run):
