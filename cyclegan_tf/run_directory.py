@@ -50,7 +50,7 @@ def opened(config, workdir):
 
 
 def _explanation(error, workdir):
-    if not storage.isdir(workdir):
+    if not storage.is_remote(workdir) and not os.path.isdir(workdir):
         return f"run directory {workdir} is gone or cannot be made: {error.strerror or error}"
     what = {
         errno.ENOSPC: "no space is left there: free some",

@@ -28,9 +28,13 @@ def require_local(name, path):
         raise UserError(f"--{name}={path}: this must be on the local disk; copy it there, or back, yourself")
 
 
-def _gfile():
+def _gfile(path):
+    """tf.io.gfile, with tensorflow-io's file systems where that is installed and the path's is none of TensorFlow's."""
     import tensorflow as tf
 
+    if os.fspath(path).split("://")[0] not in tf.io.gfile.get_registered_schemes():
+        with contextlib.suppress(ImportError):
+            import tensorflow_io  # noqa: F401 -- what it has it registers.
     return tf.io.gfile
 
 
@@ -69,14 +73,14 @@ def size(path):
     if not is_remote(path):
         return os.path.getsize(path)
     with os_errors(path):
-        return _gfile().stat(path).length
+        return _gfile(path).stat(path).length
 
 
 def _status(path):
     """The gfile.stat of a remote path, None where nothing is."""
     try:
         with os_errors(path):
-            return _gfile().stat(path)
+            return _gfile(path).stat(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -85,12 +89,16 @@ def _status(path):
 
 
 def listdir(path):
-    """The names in a folder, in no order. Some remote systems end those of folders with a slash."""
+    """The names in a folder, in no order. Some remote systems end those of folders with a slash.
+
+    Of a remote folder that is not there, none: where there are objects only, an empty folder is nothing.
+    """
     if not is_remote(path):
         return os.listdir(path)
-    with os_errors(path):
+    with contextlib.suppress(FileNotFoundError), os_errors(path):
         # A folder that was made by hand may contain itself, as an empty name.
-        return [name for name in _gfile().listdir(path) if name]
+        return [name for name in _gfile(path).listdir(path) if name]
+    return []
 
 
 def makedirs(path):
@@ -99,7 +107,7 @@ def makedirs(path):
         os.makedirs(path, exist_ok=True)
         return
     with os_errors(path):
-        _gfile().makedirs(path)
+        _gfile(path).makedirs(path)
 
 
 def remove(path):
@@ -108,7 +116,7 @@ def remove(path):
         os.remove(path)
         return
     with os_errors(path):
-        _gfile().remove(path)
+        _gfile(path).remove(path)
 
 
 def remove_tree(path):
@@ -117,17 +125,18 @@ def remove_tree(path):
         shutil.rmtree(path, ignore_errors=True)
         return
     with contextlib.suppress(OSError), os_errors(path):
-        _gfile().rmtree(path)
+        _gfile(path).rmtree(path)
 
 
 def move_tree(path, target):
     """Moves the files of remote folder `path` to `target`, the innermost first; not all systems can rename a folder."""
     with os_errors(target):
-        for folder, _, names in _gfile().walk(path, topdown=False):
+        gfile = _gfile(path)
+        for folder, _, names in gfile.walk(path, topdown=False):
             inside = folder[len(path) :].strip("/")
-            _gfile().makedirs(os.path.join(target, inside))
+            gfile.makedirs(os.path.join(target, inside))
             for name in sorted(names):
-                _gfile().rename(os.path.join(folder, name), os.path.join(target, inside, name), overwrite=True)
+                gfile.rename(os.path.join(folder, name), os.path.join(target, inside, name), overwrite=True)
     remove_tree(path)
 
 
@@ -139,13 +148,16 @@ def reading(path, mode="r"):
     return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
 
 
-def read_bytes(path):
-    """The content of a file."""
+def read_bytes(path, offset=0, length=-1):
+    """The content of a file, or `length` bytes of it from `offset` on, fewer where it ends."""
     if not is_remote(path):
         with open(path, "rb") as file:
-            return file.read()
-    with os_errors(path), _gfile().GFile(path, "rb") as file:
-        return file.read()
+            file.seek(offset)
+            return file.read(length)
+    with os_errors(path), _gfile(path).GFile(path, "rb") as file:
+        if offset:
+            file.seek(offset)
+        return file.read(length)
 
 
 class _Reader(io.RawIOBase):
@@ -154,7 +166,7 @@ class _Reader(io.RawIOBase):
     def __init__(self, path):
         self.name = path
         self._size = size(path)
-        self._file = _gfile().GFile(path, "rb")
+        self._file = _gfile(path).GFile(path, "rb")
 
     def readable(self):
         return True
@@ -183,14 +195,17 @@ def put(path, content):
 
     A remote system may rename by copying, or by removing the old file first: then a crash in between leaves the .tmp.
     """
-    temporary = f"{path}.tmp"
+    temporary, data = f"{path}.tmp", content.read(_CHUNK)
     try:
         with os_errors(path):
-            with _gfile().GFile(temporary, "wb") as file:
-                file.write(b"")  # Without it there would be no empty file.
+            if not data:  # It cannot be there in part, and S3 renames no empty file.
+                temporary = path
+            with _gfile(path).GFile(temporary, "wb") as file:
+                file.write(data)  # Even of nothing, without which there would be no file.
                 while data := content.read(_CHUNK):
                     file.write(data)
-            _gfile().rename(temporary, path, overwrite=True)
+            if temporary != path:
+                _gfile(path).rename(temporary, path, overwrite=True)
     except BaseException:
         with contextlib.suppress(OSError):
             remove(temporary)
@@ -217,16 +232,20 @@ def appending(path):
 
 class _Growing(io.StringIO):
     def __init__(self, path):
-        super().__init__(read_bytes(path).decode() if exists(path) else "", newline="\n")
+        data = read_bytes(path) if exists(path) else b""
+        super().__init__(data.decode(), newline="\n")
         self.seek(0, io.SEEK_END)
-        self._path, self._written = path, time.monotonic()
+        self._path, self._length, self._written = path, len(data), time.monotonic()
 
     def flush(self):
         if time.monotonic() - self._written >= _SECONDS:
             self.sync()
 
     def sync(self):
-        put(self._path, io.BytesIO(self.getvalue().encode(errors="backslashreplace")))
+        data = self.getvalue().encode(errors="backslashreplace")
+        if len(data) != self._length:
+            put(self._path, io.BytesIO(data))
+            self._length = len(data)
         self._written = time.monotonic()
 
     def close(self):

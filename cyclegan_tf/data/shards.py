@@ -124,9 +124,7 @@ def _open_part(folder, part, names, lengths, crc32, shards):
         path, length = paths[shard], int(lengths[index])
         # Opened anew: no number of shards is too large, and threads share nothing.
         try:
-            with storage.reading(path, "rb") as file:
-                file.seek(int(ends[index] - begins[shard]) - _TAIL - length)
-                data = file.read(length)
+            data = storage.read_bytes(path, int(ends[index] - begins[shard]) - _TAIL - length, length)
         except OSError as error:
             raise OSError(f"cannot be read from {path}: {error.strerror or error}") from error
         if zlib.crc32(data) != crc32[index]:
