@@ -6,7 +6,17 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, image_files, images, inference, initialization, models, run_directory, storage, tflite
+from cyclegan_tf import (
+    checkpoints,
+    image_files,
+    images,
+    inference,
+    initialization,
+    models,
+    run_directory,
+    storage,
+    tflite,
+)
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
