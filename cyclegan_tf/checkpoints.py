@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cyclegan_tf import atomic, models
+from cyclegan_tf import atomic, models, storage
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -115,10 +115,10 @@ class Writer:
 
     def __init__(self, folder, keep):
         self._folder, self._keep = folder, keep
-        os.makedirs(folder, exist_ok=True)
-        for name in os.listdir(folder):
+        storage.makedirs(folder)
+        for name in storage.listdir(folder):
             if name.endswith(".npz.tmp"):
-                os.remove(os.path.join(folder, name))
+                storage.remove(os.path.join(folder, name))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 
@@ -148,7 +148,7 @@ class Writer:
 
 def save(folder, model, progress, keep):
     """Writes a checkpoint of `model` now, in this thread; returns its path."""
-    os.makedirs(folder, exist_ok=True)
+    storage.makedirs(folder)
     return write(folder, state(model, progress), keep)
 
 
@@ -158,22 +158,19 @@ def write(folder, arrays, keep, file_name=None):
     Under another `file_name` it is none of those that a run goes on from, and stays.
     """
     path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
-    with atomic.writing(path, "wb") as file:
-        # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+    # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
+    with atomic.writing(path, "wb", durable=True) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
     for _, old in found(folder)[keep:]:
-        os.remove(old)
+        storage.remove(old)
     return path
 
 
 def found(folder):
     """(step, path) of the checkpoints in a folder, newest first."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    names = storage.listdir(folder) if storage.isdir(folder) else []
     steps = [(int(match[1]), os.path.join(folder, name)) for name in names if (match := _NAME.fullmatch(name))]
     return sorted(steps, reverse=True)
 
@@ -209,8 +206,8 @@ def read_named(path):
 
 def read(path):
     """All arrays of a checkpoint file, by name; their checksums are verified."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    with storage.reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
+        arrays = {name: entries[name] for name in entries.files}
     if "step" not in arrays:
         raise ValueError("it holds no step")
     return arrays

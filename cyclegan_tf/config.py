@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from cyclegan_tf import atomic, combinations
+from cyclegan_tf import atomic, combinations, storage
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.options import check, option
 
@@ -42,7 +42,8 @@ class Config:
     )
     dataset: str = option(
         "demo", "demo, demo_pairs (its held-out pairs as a set), a folder or .zip with trainA and trainB, one with "
-        "train (images A and B side by side, as the pix2pix sets have), or one of: " + ", ".join(TFDS_NAMES),
+        "train (images A and B side by side, as the pix2pix sets have), a folder of shards, or one of: "
+        + ", ".join(TFDS_NAMES),
     )
     data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
@@ -243,9 +244,9 @@ class Config:
     def load(cls, workdir):
         """Reads WORKDIR/config.json."""
         path = os.path.join(workdir, "config.json")
-        if not os.path.exists(path):
+        if not storage.exists(path):
             raise UserError(f"{workdir} is not a run directory: it has no config.json")
-        with open(path, encoding="utf-8") as file:
+        with storage.reading(path) as file:
             return cls.from_json(file.read(), where=path)
 
     @classmethod

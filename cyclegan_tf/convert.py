@@ -16,7 +16,7 @@ import os
 
 from absl import flags
 
-from cyclegan_tf import command_line, pytorch_weights, torch_files
+from cyclegan_tf import command_line, pytorch_weights, storage, torch_files
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -76,21 +76,21 @@ def to_pytorch(workdir, output):
         networks = _PIX2PIX_NETWORKS
     files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items()}
     for path in files:
-        if os.path.exists(path):
+        if storage.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
     # All are converted before the first is written.
     state_dicts = {
         path: _located(found[0], pytorch_weights.to_pytorch, _arrays(found[1], name), _description(config, name))
         for path, name in files.items()
     }
-    os.makedirs(output, exist_ok=True)
+    storage.makedirs(output)
     for path, state_dict in state_dicts.items():
         torch_files.write(path, state_dict)
     log.info("wrote %s", ", ".join(files))
 
 
 def _require_unused(output):
-    if os.path.exists(os.path.join(output, "config.json")) or os.path.isdir(os.path.join(output, "checkpoints")):
+    if storage.exists(os.path.join(output, "config.json")) or storage.isdir(os.path.join(output, "checkpoints")):
         raise UserError(f"--output={output} holds a run, or a part of one; give another folder")
 
 

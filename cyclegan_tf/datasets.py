@@ -6,6 +6,7 @@
   python -m cyclegan_tf.datasets preview --flagfile=experiments/demo.flags --output=batch.png
   python -m cyclegan_tf.datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
+  python -m cyclegan_tf.datasets shard SOURCE OUTPUT
 
 list: the data sets that --dataset knows by name, and Cityscapes: images in each part, size, licence, content.
 prepare NAME: downloads one of them through tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
@@ -16,6 +17,9 @@ preview: writes the first images that training sees, resized, cropped and mirror
   options of cyclegan_tf.train.
 prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) of the two official archives,
   which are had at cityscapes-dataset.com after registration, in folder --output.
+shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord files of --shard_mb and an index, for
+  sets that are too large for one folder or lie on a remote file system. --dataset=OUTPUT trains on them as on SOURCE.
+  Exit status 1 if there are images that cannot be read; they stay, empty, and are named.
 """
 
 import os
@@ -92,6 +96,17 @@ def _prepare_cityscapes(given):
     return 0
 
 
+def _shard(given, source, output):
+    from cyclegan_tf.data import shards, sources
+
+    folders = sources.open_source(source, given.data_dir).folders
+    counts, n_unreadable = shards.write(folders, output, given.shard_mb * 2**20)
+    print(f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
+          + (f", {n_unreadable} of them unreadable" if n_unreadable else "")
+          + f". Train with: python -m cyclegan_tf.train --dataset={output}")
+    return 1 if n_unreadable else 0
+
+
 # Name -> (function of the flags and the operands, what the operands are).
 COMMANDS = {
     "list": (_list, ()),
@@ -99,6 +114,7 @@ COMMANDS = {
     "inspect": (_inspect, ("PATH",)),
     "preview": (_preview, ()),
     "prepare-cityscapes": (_prepare_cityscapes, ()),
+    "shard": (_shard, ("SOURCE", "OUTPUT")),
 }
 
 
@@ -121,6 +137,7 @@ def _define_flags():
                         "testB")
     flags.DEFINE_string("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
     flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
+    flags.DEFINE_integer("shard_mb", 256, "shard: MiB of a file", lower_bound=1)
     config_flags.define_flags()  # For preview.
 
 

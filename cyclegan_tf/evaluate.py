@@ -26,7 +26,7 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import command_line, run_directory
+from cyclegan_tf import command_line, run_directory, storage
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -39,7 +39,8 @@ def main(argv):
         return _fetch(given.weights_dir)
     if not given.model:
         raise UserError("--model is missing; see --help")
-    if given.output and not os.path.isdir(os.path.dirname(given.output) or "."):
+    folder = os.path.dirname(given.output or "") or "."
+    if not storage.is_remote(folder) and not os.path.isdir(folder):
         raise UserError(f"--output={given.output}: there is no such folder")
 
     # Import TensorFlow, which --help can do without.

@@ -10,13 +10,12 @@ import io
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from cyclegan_tf import atomic, images
+from cyclegan_tf import atomic, images, storage
 
 _ORIENTATION = 0x0112
 # Of a TIFF file, EXIF holds these, too: how its pixels are laid out, which the new file knows better, and the profile.
@@ -58,7 +57,7 @@ def read(path, channels):
     Raises:
       ValueError, OSError: it cannot be decoded or read; with the reason.
     """
-    data = Path(path).read_bytes()
+    data = storage.read_bytes(path)
     pixels = images.decode(data, channels)
     if data.startswith(_NPY):
         return pixels, Extras()
@@ -117,7 +116,7 @@ def write(path, pixels, extras):
     """
     suffix = os.path.splitext(path)[1].lower()
     suffix = _ALIASES.get(suffix, suffix)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    storage.makedirs(os.path.dirname(path) or ".")
     with atomic.writing(path, "w+b") as file:
         if suffix == ".npy":
             np.save(file, pixels)

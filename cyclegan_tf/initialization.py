@@ -1,12 +1,11 @@
 """Starting weights for a new run: another run's, an export's, or the authors' .pth files."""
 
-import glob
 import logging
 import os
 
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, models, pytorch_weights, torch_files
+from cyclegan_tf import checkpoints, models, pytorch_weights, storage, torch_files
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -53,12 +52,12 @@ def _from_run(source):
 def _from_saved_models(source):
     """The same of a SavedModel, or of the two in a folder."""
     folders = [os.path.join(source, direction) for direction in _EXPORTS]
-    if os.path.exists(os.path.join(source, "saved_model.pb")):
-        folders = [os.path.normpath(source)]
+    if storage.exists(os.path.join(source, "saved_model.pb")):
+        folders = [source.rstrip("/") if storage.is_remote(source) else os.path.normpath(source)]
         if os.path.basename(folders[0]) not in _EXPORTS:
             raise UserError(f"--init_from={source}: which direction is it? Name the folder a2b or b2a")
     found = {}
-    for folder in filter(os.path.isdir, folders):
+    for folder in filter(storage.isdir, folders):
         try:
             loaded = tf.saved_model.load(folder)  # Whose functions do not keep the variables alive.
             variables = loaded.signatures["serving_default"].variables
@@ -71,12 +70,17 @@ def _from_saved_models(source):
 
 def _from_pytorch(source):
     """The same of .pth files: one whose name tells its network, or those in a folder."""
-    if not source.endswith(".pth") and not glob.glob(os.path.join(glob.escape(source), "latest_net_*.pth")):
+    if not source.endswith(".pth") and not _holds_pytorch(source):
         return {}
     found = {}
     for name, path in torch_files.of_networks([source]).items():
         found[name] = read_pytorch(path)[1], path
     return found
+
+
+def _holds_pytorch(source):
+    names = storage.listdir(source) if storage.isdir(source) else []
+    return any(name.startswith("latest_net_") and name.endswith(".pth") for name in names)
 
 
 def read_pytorch(path):

@@ -6,7 +6,17 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, image_files, images, inference, initialization, models, run_directory, tflite
+from cyclegan_tf import (
+    checkpoints,
+    image_files,
+    images,
+    inference,
+    initialization,
+    models,
+    run_directory,
+    storage,
+    tflite,
+)
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
@@ -83,18 +93,18 @@ def load(path, direction=None):
     """
     path = os.fspath(path)
     is_run = run_directory.is_run(path)
-    if direction and not is_run and os.path.exists(path):
+    if direction and not is_run and storage.exists(path):
         raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
     if is_run:
         return _of_translator(inference.load_run(path, direction or "a2b"))
-    if os.path.exists(os.path.join(path, "saved_model.pb")):
+    if storage.exists(os.path.join(path, "saved_model.pb")):
         return _load_saved_model(path)
     if path.endswith(".pth"):
         return _of_translator(_load_pytorch(path))
     if path.endswith(".tflite"):
         interpreter = tflite.Interpreter(path)
         return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
-    what = "is none of them" if os.path.exists(path) else "does not exist"
+    what = "is none of them" if storage.exists(path) else "does not exist"
     raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or "
                     "a .tflite file, or demo")
 

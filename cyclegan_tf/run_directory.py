@@ -7,6 +7,7 @@ import logging
 import os
 
 from cyclegan_tf import config as config_lib
+from cyclegan_tf import storage
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -19,24 +20,28 @@ def located(path):
     """The run directory that `path` means: itself, of RUN/checkpoints/NAME.npz the RUN, of "demo" the package's own."""
     if path == "demo":
         return _DEMO
-    return os.path.dirname(os.path.dirname(os.path.abspath(path))) if path.endswith(".npz") else path
+    if not path.endswith(".npz"):
+        return path
+    return os.path.dirname(os.path.dirname(path if storage.is_remote(path) else os.path.abspath(path)))
 
 
 def is_run(path):
     """Whether `path` means a run directory, as `located` has it."""
-    return os.path.exists(os.path.join(located(path), "config.json"))
+    return storage.exists(os.path.join(located(path), "config.json"))
 
 
 @contextlib.contextmanager
 def opened(config, workdir):
     """Holds `workdir`, made if it is missing, for a run of `config` while the body runs; logs into its log.txt.
 
+    On a remote file system there is no lock: that no other process trains there is up to whoever starts them.
+
     Raises:
       UserError: another process trains there, a run with other options is there, or the body could not write a file
         (a full disk, a read-only or vanished folder).
     """
     try:
-        os.makedirs(workdir, exist_ok=True)
+        storage.makedirs(workdir)
         with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")):
             _claim(config, workdir)
             yield
@@ -45,7 +50,7 @@ def opened(config, workdir):
 
 
 def _explanation(error, workdir):
-    if not os.path.isdir(workdir):
+    if not storage.is_remote(workdir) and not os.path.isdir(workdir):
         return f"run directory {workdir} is gone or cannot be made: {error.strerror or error}"
     what = {
         errno.ENOSPC: "no space is left there: free some",
@@ -60,7 +65,10 @@ def _explanation(error, workdir):
 
 @contextlib.contextmanager
 def _locked(workdir):
-    """Holds the run directory; the lock ends with the process, however it ends."""
+    """Holds the run directory; the lock ends with the process, however it ends. Remote file systems have none."""
+    if storage.is_remote(workdir):
+        yield
+        return
     with open(os.path.join(workdir, ".lock"), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,8 +79,8 @@ def _locked(workdir):
 
 @contextlib.contextmanager
 def _logging_to(path):
-    # Names of files need not be valid text.
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    stream = storage.appending(path)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # A log line that cannot be written is no reason to stop; files that matter raise their own errors.
     handler.handleError = lambda record: None
@@ -85,13 +93,13 @@ def _logging_to(path):
         log.removeHandler(handler)
         log.setLevel(level)
         with contextlib.suppress(OSError):
-            handler.close()
+            stream.close()
 
 
 def _claim(config, workdir):
     """Writes config.json, after making sure that it may replace the one that is there."""
     path = os.path.join(workdir, "config.json")
-    if os.path.exists(path):
+    if storage.exists(path):
         differences = config_lib.difference(config_lib.Config.load(workdir), config)
         if differences:
             raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "

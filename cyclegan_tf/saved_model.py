@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import shutil
 
 import tensorflow as tf
 from absl import logging
 
-from cyclegan_tf import atomic
+from cyclegan_tf import atomic, storage
 from cyclegan_tf.errors import UserError
 
 
@@ -27,7 +26,7 @@ def export(translators, folder):
     for direction, translator in translators.items():
         path = os.path.join(folder, direction)
         temporary = f"{path}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
+        storage.remove_tree(temporary)  # Of a run that was killed.
         signatures = {
             "serving_default": translator.float_images,
             "translate": translator.uint8_images,

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import atomic, images
+from cyclegan_tf import atomic, images, storage
 
 
 class Reporter:
@@ -27,7 +27,7 @@ class Reporter:
         self._file = None
         self.rewind(step)
         self._samples = os.path.join(workdir, "samples")
-        os.makedirs(self._samples, exist_ok=True)
+        storage.makedirs(self._samples)
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
@@ -38,7 +38,7 @@ class Reporter:
         if self._file:
             self._file.close()
         _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 -- closed by close().
+        self._file = storage.appending(self._path)
 
     def record(self, step, kind, values):
         """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
@@ -48,7 +48,10 @@ class Reporter:
           values: floats by name.
         """
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self._file.flush()
+        if kind == "test":
+            self.sync()  # The run's last page, which comes next, reads the file.
+        else:
+            self._file.flush()
         self.scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
 
     def scalars(self, step, values):
@@ -62,12 +65,13 @@ class Reporter:
         path = os.path.join(self._samples, f"step-{step:06d}.png")
         with atomic.writing(path, "wb") as file:
             file.write(images.encode_png(grid))
+        self.sync()  # As the last record: for the page that shows the sample.
         with self._board.as_default(step):
             tf.summary.image("samples", grid[np.newaxis])
 
     def sync(self):
         """Makes the records durable: a checkpoint must not survive a crash that they do not."""
-        os.fsync(self._file.fileno())
+        storage.sync(self._file)
 
     def close(self):
         self._file.close()
@@ -76,10 +80,10 @@ class Reporter:
 
 def _keep_records(path, wanted):
     """Rewrites a .jsonl file with the records that are `wanted`; a line that a crash left unfinished is dropped."""
-    if not os.path.exists(path):
+    if not storage.exists(path):
         return
     kept = []
-    with open(path, encoding="utf-8") as file:
+    with storage.reading(path) as file:
         for line in file:
             try:
                 record = json.loads(line)
@@ -93,7 +97,7 @@ def _keep_records(path, wanted):
 
 def read_records(path):
     """The records of a metrics.jsonl, a list of dicts."""
-    with open(path, encoding="utf-8") as file:
+    with storage.reading(path) as file:
         return [json.loads(line) for line in file]
 
 

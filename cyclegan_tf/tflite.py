@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cyclegan_tf import storage
 from cyclegan_tf.errors import UserError
 
 
@@ -24,7 +25,8 @@ class Interpreter:
         except ImportError as error:
             raise UserError("reading .tflite files needs LiteRT: pip install 'cyclegan_tf[export]'") from error
         try:
-            self._interpreter = interpreter.Interpreter(model_path=str(path))
+            content = {"model_content": storage.read_bytes(path)} if storage.is_remote(path) else {}
+            self._interpreter = interpreter.Interpreter(**(content or {"model_path": str(path)}))
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} is damaged or no .tflite file ({_first_line(error)})") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()

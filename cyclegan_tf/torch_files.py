@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cyclegan_tf import atomic
+from cyclegan_tf import atomic, storage
 from cyclegan_tf.errors import UserError
 
 _PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
@@ -28,9 +28,9 @@ def of_networks(paths, network=None):
     Raises:
       UserError: a name that says nothing, or two files of one network.
     """
-    if len(paths) == 1 and os.path.isdir(paths[0]):
+    if len(paths) == 1 and storage.isdir(paths[0]):
         names = [f"latest_net_{net}.pth" for net in NETWORKS]
-        found = [path for name in names if os.path.exists(path := os.path.join(paths[0], name))]
+        found = [path for name in names if storage.exists(path := os.path.join(paths[0], name))]
         if not found:
             raise UserError(f"{paths[0]} holds none of {', '.join(names)}")
         paths = found
@@ -61,7 +61,7 @@ def read(path):
     """
     torch = _import_torch()
     try:
-        with open(path, "rb") as file:
+        with storage.reading(path, "rb") as file:
             tensors = _load(torch, file, path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf import (
+    atomic,
     checkpoints,
     console,
     evaluation,
@@ -210,7 +211,8 @@ class _Run:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             path = os.path.join(self.workdir, f"not-finite-step-{step:06d}.npz")
-            np.savez(path, a=batch[0], b=batch[1])
+            with atomic.writing(path, "wb") as file:
+                np.savez(file, a=batch[0], b=batch[1])
             raise NotFinite(step, bad, path)
 
     def log(self, step, values, speed, quiet):

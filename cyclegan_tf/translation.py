@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import image_files, images, video
+from cyclegan_tf import image_files, images, storage, video
 from cyclegan_tf.data import files
 from cyclegan_tf.errors import UserError
 
@@ -42,23 +42,28 @@ def find(pattern, output):
     Raises:
       UserError: there are none, or the output folder is the input folder.
     """
-    if os.path.isfile(pattern):
+    if storage.isfile(pattern):
         root, paths = os.path.dirname(pattern) or ".", [pattern]
-    elif os.path.isdir(pattern):
+    elif storage.isdir(pattern):
         names = [name for name in files.list_folder(pattern).names if not video.is_video_name(name)]
         root, paths = pattern, [os.path.join(pattern, name) for name in names]
+    elif storage.is_remote(pattern):
+        raise UserError(f"--input={pattern}: no such file or folder; patterns are for the local disk")
     else:
         root = _fixed_part(pattern)
         paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path) and _is_known(path)]
-    inside = os.path.realpath(output)
-    if os.path.realpath(root) == inside:
+    if _real(root) == _real(output):
         raise UserError(f"--output={output} is the folder of the input; the images there would be mixed up with their "
                         "translations: give another folder")
-    found = [(path, os.path.relpath(path, root)) for path in sorted(paths)
-             if os.path.commonpath([inside, os.path.realpath(path)]) != inside]
+    inside = os.path.join(_real(output), "")
+    found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _real(path).startswith(inside)]
     if not found:
         raise UserError(f"--input={pattern}: no such file or folder, or no images in it")
     return found
+
+
+def _real(path):
+    return path.rstrip("/") if storage.is_remote(path) else os.path.realpath(path)
 
 
 def _fixed_part(pattern):
@@ -84,7 +89,7 @@ def plan(found, output, channels, overwrite=False):
       UserError: a result is there already, two have the same name, or `output` is a file of a kind that cannot be
         written.
     """
-    if len(found) == 1 and _is_known(output) and not os.path.isdir(output):
+    if len(found) == 1 and _is_known(output) and not storage.isdir(output):
         source = found[0][0]
         if _result_name(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
@@ -93,10 +98,12 @@ def plan(found, output, channels, overwrite=False):
         jobs = [Job(path, os.path.join(output, _result_name(name, channels))) for path, name in found]
     taken = {}
     for job in jobs:
+        if job.is_video and (storage.is_remote(job.source) or storage.is_remote(job.target)):
+            raise UserError(f"{job.source}: videos are read and written on the local disk only; copy it there")
         other = taken.setdefault(job.target, job)
         if other is not job:
             raise UserError(f"{other.source} and {job.source} would both become {job.target}; rename one of them")
-    there = [job.target for job in jobs if os.path.exists(job.target)]
+    there = [job.target for job in jobs if storage.exists(job.target)]
     if there and not overwrite:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UserError(f"{there[0]} exists already{more}: give another --output, or --overwrite")
@@ -168,7 +175,8 @@ def _run_batch(model, batch, tile, bad, update):
         if tile and max(pictures[0].shape[:2]) > tile:
             # The maps of a large image need the room that its result is given.
             folder = os.path.dirname(batch[0][0].target) or "."
-            os.makedirs(folder, exist_ok=True)
+            folder = None if storage.is_remote(folder) else folder
+            os.makedirs(folder or ".", exist_ok=True)
             results = [model.translate(pixels, tile, folder, progress) for pixels in pictures]
         else:
             results = model.translate(np.stack(pictures))

@@ -21,7 +21,8 @@ def test_help_and_list_are_quick_and_name_everything():
     start = time.monotonic()
     text, listed = run("--help").stdout, run("list").stdout
     seconds = time.monotonic() - start
-    commands = ("list", "prepare NAME", "inspect PATH", "preview", "prepare-cityscapes", "--left_img", "--data_dir")
+    commands = ("list", "prepare NAME", "inspect PATH", "preview", "prepare-cityscapes", "shard SOURCE OUTPUT",
+                "--left_img", "--data_dir")
     for command in commands:
         assert command in text
     for name in ("demo", "cityscapes", *config_lib.TFDS_NAMES):

@@ -4,7 +4,7 @@ import os
 
 from tqdm import tqdm
 
-from cyclegan_tf import atomic, images
+from cyclegan_tf import atomic, images, storage
 from cyclegan_tf.data.files import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 
@@ -30,6 +30,7 @@ def prepare(left_img, gt_fine, output):
     Raises:
       UserError: an archive is missing or damaged, or the two do not hold the same scenes.
     """
+    storage.require_local("output", output)
     counts = {}
     sources = {"A": _open(left_img, "leftImg8bit"), "B": _open(gt_fine, "gtFine")}
     for split, phase in (("train", "train"), ("test", "val")):

@@ -5,7 +5,7 @@ import stat
 import zipfile
 from pathlib import PurePosixPath
 
-from cyclegan_tf import images
+from cyclegan_tf import images, storage
 from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.errors import UserError
 
@@ -44,6 +44,8 @@ def list_folder(folder):
       UserError: it is a file, it or a folder in it cannot be read, or a link leads back to a folder above it.
     """
     folder = str(folder)
+    if storage.is_remote(folder):
+        return _list_remote(folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; give the folder that holds the images")
     names = []
@@ -86,6 +88,42 @@ def _collect(root, inside, above, names):
         raise UserError(f"cannot list {error.filename or root}: {error.strerror}") from error
 
 
+def _list_remote(folder):
+    if not storage.isdir(folder):
+        if storage.exists(folder):
+            raise UserError(f"{folder} is not a folder; give the folder that holds the images")
+        return ImageList(folder, [], None)
+    folder, names = folder.rstrip("/"), []
+    try:
+        _collect_remote(folder, "", names)
+    except OSError as error:
+        raise UserError(f"cannot list {error.filename or folder}: {error.strerror}") from error
+    names.sort()
+    return ImageList(folder, names, lambda index: storage.read_bytes(f"{folder}/{names[index]}"))
+
+
+def _collect_remote(root, inside, names):
+    """As `_collect`; each question is a request, so that none is asked about names that end as images' do."""
+    for name in storage.listdir(f"{root}/{inside}"):
+        path, is_folder = f"{root}/{inside}{name}", name.endswith("/")
+        if _is_hidden(name):
+            continue
+        if _has_suffix(name):
+            names.append(inside + name)
+        elif is_folder or (not name.lower().endswith(_FOREIGN) and storage.isdir(path)):
+            _collect_remote(root, f"{inside}{name.rstrip('/')}/", names)
+        elif _is_image(name, lambda path=path: _remote_head(path)):
+            names.append(inside + name)
+
+
+def _remote_head(path):
+    try:
+        with storage.reading(path, "rb") as file:
+            return file.read(12)
+    except OSError:
+        return b""
+
+
 def _head(entry):
     if not entry.is_file():
         return b""
@@ -103,7 +141,7 @@ def open_archive(path):
       UserError: it is none, is encrypted, names files outside itself, or has members too large to be images.
     """
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(storage.reading(path, "rb") if storage.is_remote(path) else path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error})") from error
     for info in archive.infolist():

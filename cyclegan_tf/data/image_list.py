@@ -2,11 +2,10 @@
 
 import dataclasses
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 
-from cyclegan_tf import images
+from cyclegan_tf import images, storage
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -45,9 +44,9 @@ class BadImages:
 
     def keep_in(self, path):
         """Also writes them to a file from now on, a line "PATH<tab>REASON" each, after those that it holds already."""
-        if os.path.exists(path):
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                self._written.update(line.split("\t")[0] for line in file)
+        if storage.exists(path):
+            lines = storage.read_bytes(path).decode(errors="surrogateescape").split("\n")
+            self._written.update(line.split("\t")[0] for line in lines)
         self._file = path
         for bad, reason in self.reasons.items():
             self._write(bad, reason)
@@ -56,8 +55,7 @@ class BadImages:
         if self._file and path not in self._written:
             self._written.add(path)
             # Names on disk need not be valid text.
-            with open(self._file, "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{path}\t{reason}\n")
+            storage.append(self._file, f"{path}\t{reason}\n".encode(errors="surrogateescape"))
 
 
 @dataclasses.dataclass(frozen=True)

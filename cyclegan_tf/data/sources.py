@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from cyclegan_tf import config as config_lib
-from cyclegan_tf import images
+from cyclegan_tf import images, storage
+from cyclegan_tf.data import shards
 from cyclegan_tf.data.files import list_archive, list_folder, open_archive
 from cyclegan_tf.data.image_list import BadImages, ImageList
 from cyclegan_tf.errors import UserError
 
-_TRAINING_PARTS = ("trainA", "trainB", "train")
+_MARKS = ("trainA", "trainB", "train", shards.INDEX)  # What is in the folder of a data set.
 DEMO_DIR = Path(__file__).resolve().parent.parent / "demo_images"
 
 
@@ -33,6 +34,13 @@ class ImageDataset:
     def bad(self):
         """The register of images that cannot be used, one for all lists of an opened data set."""
         return self.train_a.bad
+
+    @property
+    def folders(self):
+        """The lists by the names of a set's folders: trainA ..., or train and test of images side by side."""
+        if self.train_a.half:
+            return {"train": self.train_a, "test": self.test_a}
+        return dict(zip(("trainA", "trainB", "testA", "testB"), vars(self).values(), strict=True))
 
     def require_training_pairs(self):
         """Raises a UserError unless the training images are pairs, too."""
@@ -64,14 +72,17 @@ def open_dataset(config):
 
 
 def open_source(name, data_dir=""):
-    """The data set `name` as it is: demo, demo_pairs, a folder, a .zip, or a TFDS name; raises as `open_dataset`."""
+    """The data set `name` as it is: demo, demo_pairs, a folder of images or shards, a .zip, or a TFDS name.
+
+    Raises as `open_dataset`.
+    """
     if name == "demo":
         return open_folder(DEMO_DIR)
     if name == "demo_pairs":
         return _demo_pairs()
-    if os.path.isdir(name):
-        return open_folder(Path(name))
-    if os.path.isfile(name):
+    if storage.isdir(name):
+        return _open_shards(name) if shards.is_here(name) else open_folder(name)
+    if storage.isfile(name):
         archive = open_archive(name)
         return _assemble(name, lambda split: list_archive(archive, split))
     if name in config_lib.TFDS_NAMES:
@@ -104,7 +115,7 @@ def open_parts(name, data_dir=""):
       UserError: as `open_dataset`; or there are no images at all.
     """
     bad = BadImages()
-    if os.path.isdir(name) and not any(os.path.lexists(os.path.join(name, part)) for part in _TRAINING_PARTS):
+    if storage.isdir(name) and not any(_is_there(os.path.join(name, part)) for part in _MARKS):
         parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
         if not any(parts.values()):
             raise UserError(f"no images in {name}: no file ends in {', '.join(images.SUFFIXES)} or begins as an image")
@@ -114,12 +125,21 @@ def open_parts(name, data_dir=""):
     return {part: dataclasses.replace(found, bad=bad) for part, found in parts.items() if found}, bad
 
 
+def _is_there(path):
+    return os.path.lexists(path) or storage.exists(path)
+
+
 def open_folder(root):
     """The data set in folder `root`: trainA and trainB below it, testA and testB if it has held-out images.
 
     Or, as the pix2pix sets have it, train (and test or val) with images that show A on the left and B on the right.
     """
     return _assemble(str(root), lambda split: list_folder(os.path.join(root, split)))
+
+
+def _open_shards(folder):
+    parts = shards.open_parts(folder)
+    return _assemble(folder, lambda split: parts.get(split) or ImageList(os.path.join(folder, split), [], None))
 
 
 def _assemble(where, list_split):

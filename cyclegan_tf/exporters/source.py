@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import images, inference, run_directory
+from cyclegan_tf import images, inference, run_directory, storage
 from cyclegan_tf.config import TFDS_NAMES, Config
 from cyclegan_tf.data import pipeline, sources, tfds_source
 from cyclegan_tf.errors import UserError
@@ -113,7 +113,7 @@ def load(workdir, direction="a2b", size=None):
     Raises:
       UserError: there is no such run or direction, or the network does not take images of that size.
     """
-    workdir = os.path.normpath(workdir)
+    workdir = workdir if storage.is_remote(workdir) else os.path.normpath(workdir)
     translator = inference.load_run(workdir, direction)
     source = Source(workdir, Config.load(run_directory.located(workdir)), direction, translator, size)
     if size and any(side % source.multiple or side < source.minimum for side in size):

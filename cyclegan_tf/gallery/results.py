@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
 
 import numpy as np
 
-from cyclegan_tf import atomic, images
+from cyclegan_tf import atomic, images, storage
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.gallery.page import RESULTS
 
@@ -23,8 +22,8 @@ def write(workdir, config, translators, dataset, step):
     """
     folder = os.path.join(workdir, RESULTS)
     temporary = f"{folder}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
-    os.makedirs(temporary)
+    storage.remove_tree(temporary)  # Of a run that was killed.
+    storage.makedirs(temporary)
     lists = {"a": dataset.test_a or dataset.train_a, "b": dataset.test_b or dataset.train_b}
     rows = []
     for direction, translator in translators.items():
@@ -43,7 +42,7 @@ def write(workdir, config, translators, dataset, step):
                 row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
                 _save(picture, os.path.join(temporary, os.path.basename(row[kind])))
             rows.append(row)
-    with open(os.path.join(temporary, "results.json"), "w", encoding="utf-8") as file:
+    with atomic.writing(os.path.join(temporary, "results.json")) as file:
         json.dump({"step": step, "rows": rows}, file)
     atomic.replace_folder(folder, temporary)
 
@@ -53,5 +52,5 @@ def _batch(image):
 
 
 def _save(image, path):
-    with open(path, "wb") as file:
+    with atomic.writing(path, "wb") as file:
         images.write(images.to_rgb(np.asarray(image)), file, format="WEBP", lossless=True)
