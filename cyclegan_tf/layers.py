@@ -9,8 +9,9 @@ import warnings
 
 import tensorflow as tf
 
-keras = tf.keras
+from cyclegan_tf import convolutions
 
+keras = tf.keras
 _TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")  # The last TensorFlow that tensorflow-addons imports with.
 
 INIT_STDDEV = 0.02  # Paper section 7: weights from N(0, 0.02).
@@ -213,12 +214,11 @@ def same(kernel, stride=1):
 def conv(x, name, filters, kernel, stride=1, padding=0, padding_mode="zero", bias=True):
     """Convolution with `padding` pixels on both sides, as PyTorch pads, or with zeros (before, after).
 
-    TensorFlow's "same" would pad a stride-2 convolution of even size at the end only, which is another network; `same`
-    gives its numbers.
+    TensorFlow's "same" would pad one of stride 2 at the end only, which is another network; `same` gives its numbers.
     """
     if padding:
         x = pad(x, name, padding, padding_mode)
-    return keras.layers.Conv2D(
+    return convolutions.Conv2D(
         filters, kernel, stride, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
     )(x)
 
@@ -230,7 +230,7 @@ def transposed_conv(x, name, filters, kernel, bias=True, first=1):
     1 that is PyTorch's ConvTranspose2d of padding 1, and output_padding 1 if `kernel` is 3, 0 if it is 4; with
     `same(kernel, 2)[0]` it is TensorFlow's padding "same".
     """
-    x = keras.layers.Conv2DTranspose(
+    x = convolutions.Conv2DTranspose(
         filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
     )(x)
     last = kernel - 2 - first

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import layers
+from cyclegan_tf import convolutions, layers
 from cyclegan_tf.errors import UserError
 
 keras = layers.keras
@@ -226,8 +226,8 @@ _PADDING = {
 # The layers that read more than one pixel for one: function of (layer, axis, begin, end, size of the input) to _Reach.
 _REACH = {
     **dict.fromkeys(_PADDING, _pad),
-    keras.layers.Conv2D: _conv,
-    keras.layers.Conv2DTranspose: _transposed_conv,
+    convolutions.Conv2D: _conv,
+    convolutions.Conv2DTranspose: _transposed_conv,
     keras.layers.Cropping2D: _crop,
     keras.layers.UpSampling2D: _upsample,
 }

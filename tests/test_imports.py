@@ -15,7 +15,7 @@ LAYERS = [
     {"storage"},
     {"atomic"},
     {"options", "combinations"},
-    {"config"},
+    {"config", "convolutions"},
     {"config_flags", "run_directory", "interruption", "images", "layers", "losses", "image_pool", "optimizers",
      "schedules", "pytorch_weights", "torch_files", "pickled_arrays"},
     {"data/__init__", "data/image_list", "data/files", "data/shards", "data/sources", "data/tfds_source",

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import layers
+from cyclegan_tf import convolutions, layers
 
 keras = tf.keras
 
@@ -51,7 +51,7 @@ def _twin(layer):
         )
     if layer.name.endswith("_leaky_relu"):
         return keras.layers.LeakyReLU(0.2, name=layer.name)
-    return type(layer).from_config(layer.get_config())
+    return convolutions.LIBRARY.get(type(layer), type(layer)).from_config(layer.get_config())
 
 
 def _pad(images, padding, mode):

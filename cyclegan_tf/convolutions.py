@@ -1,0 +1,129 @@
+"""Keras's 2-D convolutions, on the CPU by those of TensorFlow's kernels that are fast there.
+
+The numbers are the library's but for rounding. What is chosen, and the times behind it: experiments/benchmarks.
+"""
+
+import tensorflow as tf
+
+keras = tf.keras
+
+# Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
+_LARGE = 1e9
+_FEW = 32  # Channels below which they gain nothing either.
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class Conv2D(keras.layers.Conv2D):
+    """Keras's layer with `convolve`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
+
+    def convolution_op(self, inputs, kernel):
+        return convolve(inputs, tf.convert_to_tensor(kernel), self.strides[0])
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """Keras's layer with `convolve_transposed`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
+
+    def call(self, inputs):
+        outputs = convolve_transposed(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
+        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+
+
+# Class of ours -> the library's, which has the same weights and config.
+LIBRARY = {Conv2D: keras.layers.Conv2D, Conv2DTranspose: keras.layers.Conv2DTranspose}
+
+
+def convolve(x, kernel, stride):
+    """`tf.nn.conv2d` without padding: (N, H, W, C), (k, k, C, C') -> (N, (H - k) // stride + 1, ..., C').
+
+    Differentiable any number of times.
+    """
+    if not _chooses(x):
+        return tf.nn.conv2d(x, kernel, stride, "VALID")
+
+    @tf.custom_gradient
+    def function(x, kernel):
+        def gradient(dy):
+            return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(x, dy, kernel.shape[0], stride)
+
+        return _forward(x, kernel, stride), gradient
+
+    return function(x, kernel)
+
+
+def convolve_transposed(x, kernel, stride):
+    """`tf.nn.conv2d_transpose` without padding: (N, H, W, C), (k, k, C', C) -> (N, stride (H - 1) + k, ..., C').
+
+    Differentiable any number of times.
+    """
+    sizes = x.shape if x.shape.is_fully_defined() else tf.unstack(tf.shape(x))
+    size, filters = kernel.shape[0], kernel.shape[2]
+    shape = (sizes[0], *(stride * (side - 1) + size for side in sizes[1:3]), filters)
+    if _chooses(x):
+        return _adjoint(x, kernel, shape, stride)
+    y = tf.nn.conv2d_transpose(x, kernel, tf.stack(shape), stride, "VALID")
+    return tf.ensure_shape(y, (x.shape[0], *(side and stride * (side - 1) + size for side in x.shape[1:3]), filters))
+
+
+def _chooses(x):
+    """Whether there is something to choose: float32 of known size on a machine without a GPU."""
+    return x.dtype == tf.float32 and x.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
+
+
+def _forward(x, kernel, stride):
+    if x.shape[0] > 1:
+        return tf.nn.conv2d(x, kernel, stride, "VALID")
+    # TensorFlow 2.21 has oneDNN convolve one image with the kernel as it lies in memory, which takes three times as
+    # long without AVX-512, up to fifty times with few filters; but not in a convolution of three dimensions.
+    y = tf.nn.conv3d(tf.expand_dims(x, 1), tf.expand_dims(kernel, 0), (1, 1, stride, stride, 1), "VALID")
+    return tf.squeeze(y, 1)
+
+
+def _adjoint(y, kernel, shape, stride):
+    """The gradient of `_forward` at its input of `shape`; the library's, but for its own derivatives."""
+
+    @tf.custom_gradient
+    def function(y, kernel):
+        def gradient(dx):
+            return convolve(dx, kernel, stride), _kernel_gradient(dx, y, kernel.shape[0], stride)
+
+        return tf.nn.conv2d_transpose(y, kernel, shape, stride, "VALID"), gradient
+
+    return function(y, kernel)
+
+
+def _kernel_gradient(x, dy, size, stride):
+    """The gradient of `_forward` at its kernel: (size, size, C, C')."""
+    shape = (size, size, x.shape[-1], dy.shape[-1])
+    work = 2 * shape[0] * shape[1] * shape[2] * tf.TensorShape(dy.shape).num_elements()
+    if work < _LARGE or size > 4 or stride > 2 or min(shape[2:]) < _FEW:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=x, filter_sizes=shape, out_backprop=dy, strides=(1, stride, stride, 1), padding="VALID"
+        )
+    return _by_products(x, dy, size, stride)
+
+
+def _by_products(x, dy, size, stride):
+    """That gradient as matrix products of the gradient and the input shifted to each element of the kernel.
+
+    For stride 1: x as a matrix of one row a pixel, (N H W, C), dy padded with zeros to the same pixels. Then a shift by
+    i rows and j columns is a piece of x from row i W + j on, which is no copy; what belongs to another row or image
+    meets a zero. For stride 2, even and odd rows are two such inputs, and a pair of columns is a pixel of 2 C channels.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = -(-height // stride), -(-width // stride)
+    if height % stride or width % stride:
+        x = tf.pad(x, [[0, 0], [0, rows * stride - height], [0, columns * stride - width], [0, 0]])
+    phases = tf.unstack(tf.reshape(x, (batch, rows, stride, -1)), axis=2) if stride > 1 else [x]
+    phases = [tf.reshape(phase, (-1, stride * channels)) for phase in phases]
+    dy = tf.pad(dy, [[0, 0], [0, rows - dy.shape[1]], [0, columns - dy.shape[2]], [0, 0]])
+    last = (size - 1) // stride  # The largest shift, in phases' rows and columns.
+    count = batch * rows * columns - last * (columns + 1)
+    dy = tf.reshape(dy, (-1, dy.shape[-1]))[:count]
+
+    def row(i):
+        starts = [i // stride * columns + j for j in range(last + 1)]
+        products = [tf.matmul(phases[i % stride][start : start + count], dy, transpose_a=True) for start in starts]
+        return tf.reshape(tf.concat(products, 0), (-1, channels, dy.shape[-1]))[:size]
+
+    return tf.stack([row(i) for i in range(size)])

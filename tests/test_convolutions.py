@@ -1,0 +1,124 @@
+"""Convolutions against those of TensorFlow in float64: outputs, gradients, second derivatives."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclegan_tf import convolutions
+
+keras = tf.keras
+
+
+def _library(x, kernel, stride):
+    return tf.nn.conv2d(x, kernel, stride, "VALID")
+
+
+def _library_transposed(x, kernel, stride):
+    sides = [stride * (side - 1) + kernel.shape[0] for side in x.shape[1:3]]
+    return tf.nn.conv2d_transpose(x, kernel, (x.shape[0], *sides, kernel.shape[2]), stride, "VALID")
+
+
+PAIRS = [(convolutions.convolve, _library), (convolutions.convolve_transposed, _library_transposed)]
+
+
+def _numbers(*shape):
+    return np.random.default_rng(sum(shape)).normal(size=shape)
+
+
+def _results(function, x, kernel, stride):
+    """The output, its gradients, and those of the gradients' squares, as a gradient penalty takes them."""
+    with tf.GradientTape() as outer:
+        outer.watch((x, kernel))
+        with tf.GradientTape() as inner:
+            inner.watch((x, kernel))
+            y = function(x, kernel, stride)
+            loss = tf.reduce_mean(tf.square(y))
+        first = inner.gradient(loss, (x, kernel))
+        penalty = sum(tf.reduce_sum(tf.square(gradient)) for gradient in first)
+    return y, *first, *outer.gradient(penalty, (x, kernel))
+
+
+def _assert_equal_to_the_library(x, kernel, stride, ours, library):
+    found = _results(ours, tf.constant(x, tf.float32), tf.constant(kernel, tf.float32), stride)
+    expected = _results(library, tf.constant(x), tf.constant(kernel), stride)
+    for value, theirs in zip(found, expected, strict=True):
+        assert value.shape == theirs.shape
+        np.testing.assert_allclose(value, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+@given(
+    st.integers(1, 3), st.integers(0, 5), st.integers(0, 5), st.sampled_from([(1, 1), (2, 1), (3, 2), (4, 3)]),
+    st.sampled_from([1, 2, 3, 4, 7]), st.sampled_from([1, 2, 3]), st.sampled_from(PAIRS),
+)
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_values_gradients_and_second_derivatives(batch, taller, wider, channels, size, stride, functions):
+    # As if every convolution were a large one.
+    with mock.patch.multiple(convolutions, _LARGE=0, _FEW=0):
+        x = _numbers(batch, size + taller, size + wider, channels[0])
+        _assert_equal_to_the_library(
+            x, _numbers(size, size, *(channels if functions[0] is convolutions.convolve else channels[::-1])), stride,
+            *functions,
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 34, 34, 3), (2, 34, 17, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_librarys_own_kernels_for_small_ones(shape, stride):
+    _assert_equal_to_the_library(_numbers(*shape), _numbers(4, 4, 3, 8), stride, *PAIRS[0])
+
+
+def _operations(shape, filters, size, stride, dtype=tf.float32):
+    """Types of the operations in a graph of a convolution and its gradients."""
+    def function(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch((x, kernel))
+            y = convolutions.convolve(x, kernel, stride)
+        return tape.gradient(y, (x, kernel))
+
+    specs = tf.TensorSpec(shape, dtype), tf.TensorSpec((size, size, shape[-1], filters), dtype)
+    graph = tf.function(function).get_concrete_function(*specs).graph
+    return [operation.type for operation in graph.get_operations()]
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
+def test_what_is_chosen():
+    block = _operations((1, 66, 66, 256), 256, 3, 1)
+    assert {"Conv3D", "Conv2DBackpropInput"} < set(block) and block.count("MatMul") == 9
+    assert not {"Conv2D", "Conv2DBackpropFilter"} & set(block)
+    down = _operations((2, 258, 258, 64), 128, 3, 2)
+    assert {"Conv2D", "Conv2DBackpropInput"} < set(down) and down.count("MatMul") == 6
+    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 18, 18, 128), 128, 3, 1):
+        operations = _operations(*small)
+        assert {"Conv3D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
+        assert "MatMul" not in operations
+
+
+@pytest.mark.parametrize("shape, dtype", [((None, 66, 66, 256), tf.float32), ((1, 66, 66, 256), tf.bfloat16)])
+def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype):
+    operations = _operations(shape, 256, 3, 1, dtype)
+    assert not {"Conv3D", "MatMul"} & set(operations)
+    assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
+
+
+@pytest.mark.parametrize("ours", convolutions.LIBRARY)
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_have_the_weights_and_shapes_of_the_librarys(ours, bias):
+    made = [kind(5, 4, 2, use_bias=bias, name="t") for kind in (ours, convolutions.LIBRARY[ours])]
+    models = []
+    for layer in made:
+        inputs = keras.Input((None, None, 3))
+        models.append(keras.Model(inputs, layer(inputs)))
+    names = [[weight.name.split(":")[0].split("/")[-1] for weight in layer.weights] for layer in made]
+    assert names[0] == names[1] == ["kernel", "bias"][: 1 + bias]
+    assert models[0].output_shape == models[1].output_shape
+    weights = [_numbers(*weight.shape) for weight in made[0].weights]
+    for model in models:
+        model.set_weights(weights)
+    for shape in (1, 9, 8, 3), (2, 7, 10, 3):
+        x = tf.constant(_numbers(*shape), tf.float32)
+        np.testing.assert_allclose(models[0](x), models[1](x), rtol=0, atol=2e-5)
+    assert type(ours.from_config(made[0].get_config())) is ours
