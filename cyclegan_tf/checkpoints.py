@@ -3,8 +3,8 @@
 A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
 order), scaling/NAME (float16's loss scale), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped, best,
 stale. Pools are kept in float32, as they are in memory: half precision would save a tenth of a file and change what a
-resumed run computes. NumPy alone reads it, and network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a
-damaged file is noticed when it is read.
+resumed run computes. NumPy alone reads it, and network weights go from either stack to the other. Each array has a
+checksum (the zip's CRC-32), so a damaged file is noticed when it is read.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ _BLOCK_END = re.compile(r"block\d+_(add|join)")
 
 
 def training_calls(config, networks):
-    """{name: function of images} for a training step: `networks` in training mode, as --recompute and --jit_compile ask.
+    """{name: function of images} for a training step: networks in training mode, as the config says.
 
     Only the generators are recomputed: of a discriminator each map is a quarter of the one before.
     """
@@ -39,9 +39,9 @@ def _trained(network):
 def _parts(network):
     """`network` as models that follow each other and share its layers, cut behind each residual block.
 
-    All that goes from one to the next is one map; a network without such blocks is one part.
+    One map is all that goes from one to the next; a network without such blocks is one part. The first part ends with
+    the first block, the last begins behind the last.
     """
     ends = [layer.output for layer in network.layers if _BLOCK_END.fullmatch(layer.name)]
     starts = [network.inputs[0], *ends]
-    # The part in front of the first block has it too.
     return [keras.Model(start, end) for start, end in zip(starts, [*ends, network.outputs[0]], strict=True)]

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 
 def normalized(x, epsilon):
-    """(x - mean) / sqrt(var + epsilon), with its derivative in closed form; Ioffe and Szegedy 2015, section 3, per image.
+    """(x - mean) / sqrt(var + epsilon), with its derivative in closed form.
 
-    In half precision the map is all that is kept for the derivative, and only sums over it are in float32.
+    Ioffe and Szegedy 2015, section 3, per image. In half precision the map itself is all that is kept for the
+    derivative; only sums over it are in float32.
     """
 
     @tf.custom_gradient
