@@ -1,10 +1,10 @@
 """Checkpoints: everything the next step depends on, in one .npz file that is written beside and renamed.
 
 A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
-order), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped, best, stale. Pools are kept in float32, as
-they are in memory: half precision would save a tenth of a file and change what a resumed run computes. NumPy alone
-reads it, and network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a
-damaged file is noticed when it is read.
+order), scaling/NAME (float16's loss scale), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped, best,
+stale. Pools are kept in float32, as they are in memory: half precision would save a tenth of a file and change what a
+resumed run computes. NumPy alone reads it, and network weights go from either stack to the other. Each array has a
+checksum (the zip's CRC-32), so a damaged file is noticed when it is read.
 """
 
 import dataclasses
@@ -59,6 +59,7 @@ def state(model, progress):
     for name, optimizer in model.optimizers.items():
         for index, variable in enumerate(optimizer.variables):
             arrays[f"optimizer/{name}/{index}"] = np.array(variable)
+    arrays |= {f"scaling/{name}": np.array(variable) for name, variable in model.scaling.variables.items()}
     for name, pool in model.pools.items():
         arrays |= {f"pool/{name}/{key}": value for key, value in pool.state().items()}
     return arrays
@@ -76,7 +77,9 @@ def restore(model, arrays, where):
             variables |= {f"{kind}/{name}/{key}": v for key, v in models.named_weights(network).items()}
     for name, optimizer in model.optimizers.items():
         variables |= {f"optimizer/{name}/{index}": v for index, v in enumerate(optimizer.variables)}
-    assign(variables, {k: v for k, v in arrays.items() if k.startswith(("network/", "average/", "optimizer/"))}, where)
+    variables |= {f"scaling/{name}": variable for name, variable in model.scaling.variables.items()}
+    kinds = ("network/", "average/", "optimizer/", "scaling/")
+    assign(variables, {name: array for name, array in arrays.items() if name.startswith(kinds)}, where)
     for name, pool in model.pools.items():
         pool.set_state({key: arrays[f"pool/{name}/{key}"] for key in ("images", "random")})
     sums = {key.removeprefix("epoch/"): float(value) for key, value in arrays.items() if key.startswith("epoch/")}

@@ -28,6 +28,12 @@ def _of_networks(config):
          "--gan_mode=wgangp penalizes the gradient of each image, --norm=batch mixes them: use another norm"),
         (config.norm_affine and config.norm != "instance",
          f"--norm_affine is for --norm=instance; --norm={config.norm} is the same without it"),
+        (config.gan_mode == "wgangp" and config.mixed_precision == "float16",
+         "--gan_mode=wgangp has a gradient in its loss, which --mixed_precision=float16 does not scale: use bfloat16"),
+        (config.recompute and (config.dropout or config.norm == "batch"),
+         "--recompute runs layers twice: --dropout would draw, and --norm=batch count, another time; use neither"),
+        (config.jit_compile == "on" and not config.crops,
+         f"--jit_compile=on compiles anew for each size of image, and --preprocess={config.preprocess} has many"),
         (config.ema_decay >= 1, f"--ema_decay={config.ema_decay} must be below 1"),
     ]
 

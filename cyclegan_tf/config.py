@@ -156,6 +156,18 @@ class Config:
         "stop", "when a loss is NaN or infinite: stop, or rollback: return to the newest checkpoint and go on with the "
         "data that come next", choices=("stop", "rollback"), may_differ=True,
     )
+    mixed_precision: str = option(
+        "none", "what the networks compute in while they train: bfloat16, float16 (with a loss scale), or none: "
+        "float32; weights, losses, checkpoints and exports are float32", choices=("none", "bfloat16", "float16"),
+    )
+    recompute: bool = option(
+        False, "keep only what goes from one residual block of a generator to the next, and compute the rest again for "
+        "the gradients: less memory, a third more time, the same numbers", may_differ=True,
+    )
+    jit_compile: str = option(
+        "auto", "compile the networks and their gradients with XLA: on or off; auto is off, since on CPUs it is slower "
+        "and on GPUs not measured yet", choices=("auto", "on", "off"), may_differ=True,
+    )
     deterministic: bool = option(
         False, "only operations whose results do not depend on timing: a CPU's never do; slower on a GPU"
     )

@@ -9,9 +9,10 @@ import warnings
 
 import tensorflow as tf
 
-from cyclegan_tf import convolutions
+from cyclegan_tf import convolutions, instance_norm
 
 keras = tf.keras
+
 _TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")  # The last TensorFlow that tensorflow-addons imports with.
 
 INIT_STDDEV = 0.02  # Paper section 7: weights from N(0, 0.02).
@@ -71,7 +72,7 @@ class DifferentiableInstanceNormalization(keras.layers.Layer):
             self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, inputs):
-        return _scaled(inputs, *_moments(inputs, self.epsilon), self.gamma, self.beta)
+        return instance_norm.scaled(inputs, *instance_norm.moments(inputs, self.epsilon), self.gamma, self.beta)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -93,11 +94,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None):
         if not training:
             return super().call(inputs, training=False)
-        mean, variance = tf.nn.moments(inputs, axes=(0, 1, 2))
-        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)
+        x = tf.cast(inputs, tf.float32)
+        mean, variance = tf.nn.moments(x, axes=(0, 1, 2))
+        count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
         self._follow(self.moving_mean, mean)
         self._follow(self.moving_variance, variance * count / tf.maximum(count - 1, 1))
-        return tf.nn.batch_normalization(inputs, mean, variance, self.beta, self.gamma, self.epsilon)
+        beta, gamma = (tf.cast(weight, tf.float32) for weight in (self.beta, self.gamma))
+        return tf.cast(tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
 
     def _follow(self, running, value):
         running.assign(running * self.momentum + value * (1 - self.momentum))
@@ -135,46 +138,13 @@ def _instance_normalization():
     @keras.utils.register_keras_serializable("cyclegan_tf")
     class InstanceNormalization(library):
         def call(self, inputs, training=False):
-            x = tf.cast(inputs, tf.float32)
-            if training:
-                y = _normalized(x, self.epsilon)
-                y = y if self.gamma is None else y * self.gamma
-                y = y if self.beta is None else y + self.beta
-            else:
-                y = _scaled(x, *_moments(x, self.epsilon), self.gamma, self.beta)
-            return tf.cast(y, inputs.dtype)
+            if not training:
+                return instance_norm.scaled(inputs, *instance_norm.moments(inputs, self.epsilon), self.gamma, self.beta)
+            y = instance_norm.normalized(inputs, self.epsilon)
+            y = y if self.gamma is None else y * tf.cast(self.gamma, y.dtype)
+            return y if self.beta is None else y + tf.cast(self.beta, y.dtype)
 
     return InstanceNormalization
-
-
-def _normalized(x, epsilon):
-    """Instance normalization with its derivative in closed form; Ioffe and Szegedy 2015, section 3, per image."""
-
-    @tf.custom_gradient
-    def function(x):
-        mean, scale = _moments(x, epsilon)
-        y = _scaled(x, mean, scale)
-
-        def gradient(dy):
-            along_y = tf.reduce_mean(dy * y, axis=(1, 2), keepdims=True)
-            return scale * (dy - tf.reduce_mean(dy, axis=(1, 2), keepdims=True) - y * along_y)
-
-        return y, gradient
-
-    return function(x)
-
-
-def _moments(x, epsilon):
-    """(mean, 1 / sqrt(var + epsilon)) over H and W of each image and channel."""
-    mean = tf.reduce_mean(x, axis=(1, 2), keepdims=True)
-    return mean, tf.math.rsqrt(tf.reduce_mean(tf.square(x - mean), axis=(1, 2), keepdims=True) + epsilon)
-
-
-def _scaled(x, mean, scale, gamma=None, beta=None):
-    """(x - mean) scale gamma + beta, multiplied out as the libraries do, so that it rounds as theirs."""
-    scale = scale if gamma is None else scale * gamma
-    shift = -mean * scale
-    return x * scale + (shift if beta is None else shift + beta)
 
 
 def normalize(x, name, norm, second_derivative=False, affine=False):

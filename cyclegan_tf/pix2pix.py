@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import losses, models
+from cyclegan_tf import execution, losses, models, precision
 from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 
@@ -12,26 +12,38 @@ class Pix2Pix:
     Attributes:
       networks: gen_ab, and disc_b, which sees the channels of A and B.
       optimizers: one Adam for each.
+      scaling: how gradients are taken and applied in the precision of the networks.
       pools, averages: empty; the authors' pix2pix has no pool.
     """
 
     def __init__(self, config):
         self.config = config
-        self.networks = {
-            "gen_ab": models.build_generator(config, "gen_ab"),
-            "disc_b": models.build_discriminator(config, "disc_b"),
-        }
+        with precision.policy(config.mixed_precision):
+            self.networks = {
+                "gen_ab": models.build_generator(config, "gen_ab"),
+                "disc_b": models.build_discriminator(config, "disc_b"),
+            }
+        self.scaling = precision.scaling(config.mixed_precision)
+        self._calls = execution.training_calls(config, self.networks)
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
         self.set_learning_rate(config.learning_rate)
         self.pools = {}
         self.averages = {}
+        self._copies = {}
+        if config.mixed_precision != "none":
+            self._copies = {"gen_ab": models.build_generator(config, "gen_ab")}
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
 
     @property
     def generators(self):
-        return {"gen_ab": self.networks["gen_ab"]}
+        return self._copies or {"gen_ab": self.networks["gen_ab"]}
+
+    def refresh(self):
+        """As of `training.CycleGAN`."""
+        for name, copy in self._copies.items():
+            copy.set_weights(self.networks[name].get_weights())
 
     def set_learning_rate(self, value):
         assign_learning_rates(self.config, self.optimizers, value)
@@ -41,20 +53,20 @@ class Pix2Pix:
 
         The discriminator is updated first, and the generator learns from the updated one, as in the authors' code.
         """
-        config, generator, discriminator = self.config, self.networks["gen_ab"], self.networks["disc_b"]
+        config, generator, discriminator = self.config, self._calls["gen_ab"], self._calls["disc_b"]
         with tf.GradientTape() as generator_tape:
-            fake_b = generator(real_a, training=True)  # (N, H, W, C)
+            fake_b = generator(real_a)  # (N, H, W, C)
 
             with generator_tape.stop_recording(), tf.GradientTape() as discriminator_tape:
-                on_fake = discriminator(tf.concat([real_a, fake_b], axis=-1), training=True)
-                on_real = discriminator(tf.concat([real_a, real_b], axis=-1), training=True)
+                on_fake = discriminator(tf.concat([real_a, fake_b], axis=-1))
+                on_real = discriminator(tf.concat([real_a, real_b], axis=-1))
                 loss = 0.5 * (
                     losses.discriminator_fake_loss(config.gan_mode, on_fake)
                     + losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
                 )
             scalars = {"loss/disc_b": loss, **self._update("disc_b", discriminator_tape, loss)}
 
-            on_updated = discriminator(tf.concat([real_a, fake_b], axis=-1), training=True)
+            on_updated = discriminator(tf.concat([real_a, fake_b], axis=-1))
             scalars["loss/gen_ab"] = losses.generator_loss(config.gan_mode, on_updated)
             scalars["loss/l1"] = config.lambda_l1 * losses.l1_loss(fake_b, real_b)
             total = scalars["loss/generators"] = scalars["loss/gen_ab"] + scalars["loss/l1"]
@@ -64,6 +76,8 @@ class Pix2Pix:
 
     def _update(self, name, tape, loss):
         variables = self.networks[name].trainable_variables
-        gradient = tape.gradient(loss, variables)
-        self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True))
-        return {f"grad_norm/{name}": tf.linalg.global_norm(gradient)}
+        gradient = self.scaling.gradient(tape, loss, variables)
+        return self.scaling.update(
+            {name: gradient},
+            apply=lambda: self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True)),
+        )

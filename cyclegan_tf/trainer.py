@@ -92,7 +92,7 @@ class _Run:
     def __init__(self, config, workdir, model, dataset, evaluator, progress):
         self.config, self.workdir, self.model, self.dataset, self.evaluator = config, workdir, model, dataset, evaluator
         self._take_up(progress)
-        self.translators = inference.translators(config, model.generators)
+        self._translators = inference.translators(config, model.generators)
         self.images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
         self.n_steps = config.max_steps or self._steps(config.n_epochs + config.n_epochs_decay)
         if 0 < config.patience <= self.stale:
@@ -105,6 +105,12 @@ class _Run:
     def close(self):
         with contextlib.closing(self.writer), contextlib.closing(self.reporter):
             pass
+
+    @property
+    def translators(self):
+        """Of the generators as they are now."""
+        self.model.refresh()
+        return self._translators
 
     def _take_up(self, progress):
         self.step, self.skipped, self.means = progress.step, progress.skipped, RunningMeans(progress.epoch_sums)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import losses, models
+from cyclegan_tf import execution, losses, models, precision
 from cyclegan_tf.image_pool import ImagePool
 from cyclegan_tf.optimizers import adam, assign_learning_rates
 
@@ -26,12 +26,16 @@ class CycleGAN:
       optimizers: one Adam for each network, by the same names.
       pools: `ImagePool` of fake_a and fake_b.
       averages: moving averages of the generators, by their names; empty without `ema_decay`.
+      scaling: how gradients are taken and applied in the precision of the networks.
     """
 
     def __init__(self, config):
         self.config = config
-        self.networks = {name: models.build_generator(config, name) for name in GENERATORS}
-        self.networks |= {name: models.build_discriminator(config, name) for name in DISCRIMINATORS}
+        with precision.policy(config.mixed_precision):
+            self.networks = {name: models.build_generator(config, name) for name in GENERATORS}
+            self.networks |= {name: models.build_discriminator(config, name) for name in DISCRIMINATORS}
+        self.scaling = precision.scaling(config.mixed_precision)
+        self._calls = execution.training_calls(config, self.networks)
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
@@ -44,14 +48,22 @@ class CycleGAN:
             self.averages = {name: models.build_generator(config, name) for name in GENERATORS}
             for name, average in self.averages.items():
                 average.set_weights(self.networks[name].get_weights())
+        self._copies = {}
+        if config.mixed_precision != "none" and not self.averages:
+            self._copies = {name: models.build_generator(config, name) for name in GENERATORS}
         # A batch norm's statistics are of the whole batch, and images that keep their sizes make no batch.
         self._join_calls = config.norm != "batch" and config.crops
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
 
     @property
     def generators(self):
-        """The generators to use: the averaged ones where there are such."""
-        return self.averages or {name: self.networks[name] for name in GENERATORS}
+        """The generators to use, in float32: the averaged ones where there are such; see `refresh`."""
+        return self.averages or self._copies or {name: self.networks[name] for name in GENERATORS}
+
+    def refresh(self):
+        """Brings `generators` up to date: those of networks in half precision are copies in float32."""
+        for name, copy in self._copies.items():
+            copy.set_weights(self.networks[name].get_weights())
 
     def set_learning_rate(self, value):
         assign_learning_rates(self.config, self.optimizers, value)
@@ -62,15 +74,15 @@ class CycleGAN:
         The four updates are simultaneous. That equals the authors' generators-first order: the discriminators learn
         from fakes made before the update, and the generators' loss never sees the updated discriminators.
         """
-        config, nets, cycle_loss = self.config, self.networks, losses.CYCLE_LOSSES[self.config.cycle_loss]
+        config, nets, cycle_loss = self.config, self._calls, losses.CYCLE_LOSSES[self.config.cycle_loss]
         with tf.GradientTape(persistent=True) as tape:
             fake_b, same_b = self._translate(nets["gen_ab"], real_a, real_b)  # (N, H, W, C) each
             fake_a, same_a = self._translate(nets["gen_ba"], real_b, real_a)
-            cycled_a = nets["gen_ba"](fake_b, training=True)
-            cycled_b = nets["gen_ab"](fake_a, training=True)
+            cycled_a = nets["gen_ba"](fake_b)
+            cycled_b = nets["gen_ab"](fake_a)
             scalars = {
-                "loss/gen_ab": losses.generator_loss(config.gan_mode, nets["disc_b"](fake_b, training=True)),
-                "loss/gen_ba": losses.generator_loss(config.gan_mode, nets["disc_a"](fake_a, training=True)),
+                "loss/gen_ab": losses.generator_loss(config.gan_mode, nets["disc_b"](fake_b)),
+                "loss/gen_ba": losses.generator_loss(config.gan_mode, nets["disc_a"](fake_a)),
                 "loss/cycle_a": config.lambda_a * cycle_loss(cycled_a, real_a),
                 "loss/cycle_b": config.lambda_b * cycle_loss(cycled_b, real_b),
             }
@@ -97,12 +109,12 @@ class CycleGAN:
         to be. Without an identity loss it is None.
         """
         if not self.config.lambda_identity:
-            return generator(source, training=True), None
+            return generator(source), None
         if self.config.identity_mode == "cross":
-            return (generator(source, training=True),) * 2
+            return (generator(source),) * 2
         if not self._join_calls:
-            return generator(source, training=True), generator(target, training=True)
-        return tf.split(generator(tf.concat([source, target], axis=0), training=True), 2)
+            return generator(source), generator(target)
+        return tf.split(generator(tf.concat([source, target], axis=0)), 2)
 
     def _generators_objectives(self, terms):
         """What each generator minimizes: the sum of all terms, or with --generator_loss=separate that of its own."""
@@ -120,11 +132,11 @@ class CycleGAN:
 
     def _discriminator_loss(self, domain, real, fake):
         """1/2 (loss on real + loss on fake), plus the gradient penalty of wgangp; and the mean scores of both."""
-        config, discriminator = self.config, self.networks[f"disc_{domain}"]
+        config, discriminator = self.config, self._calls[f"disc_{domain}"]
         if self._join_calls:
-            on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0), training=True), 2)
+            on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0)), 2)
         else:
-            on_real, on_fake = discriminator(real, training=True), discriminator(fake, training=True)
+            on_real, on_fake = discriminator(real), discriminator(fake)
         loss = 0.5 * (
             losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
             + losses.discriminator_fake_loss(config.gan_mode, on_fake)
@@ -133,7 +145,7 @@ class CycleGAN:
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
             alpha = tf.random.stateless_uniform(tf.shape(real)[:1], seed)
-            loss += losses.gradient_penalty(lambda x: discriminator(x, training=True), real, fake, alpha)
+            loss += losses.gradient_penalty(discriminator, real, fake, alpha)
         return {
             f"loss/disc_{domain}": loss,
             f"score/real_{domain}": tf.reduce_mean(on_real),
@@ -148,11 +160,14 @@ class CycleGAN:
         for loss in {id(loss): loss for loss in objectives.values()}.values():
             # Networks that share an objective share its backward pass.
             names = [name for name, own in objectives.items() if own is loss]
-            found = tape.gradient(loss, [variables[name] for name in names])
+            found = self.scaling.gradient(tape, loss, [variables[name] for name in names])
             gradients |= zip(names, found, strict=True)
-        for name, gradient in gradients.items():
-            self.optimizers[name].apply_gradients(zip(gradient, variables[name], strict=True))
-        return {f"grad_norm/{name}": tf.linalg.global_norm(gradient) for name, gradient in gradients.items()}
+
+        def apply():
+            for name, gradient in gradients.items():
+                self.optimizers[name].apply_gradients(zip(gradient, variables[name], strict=True))
+
+        return self.scaling.update(gradients, apply)
 
     def _follow_averages(self):
         """average <- d average + (1 - d) weight, where d rises to `ema_decay` as (1 + t) / (10 + t)."""

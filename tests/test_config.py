@@ -62,6 +62,10 @@ def test_an_older_config_json_takes_defaults_and_an_unknown_option_is_an_error()
         ({"n_epochs": 0, "n_epochs_decay": 0}, "nothing to train"),
         ({"ema_decay": 1.0}, "must be below 1"),
         ({"preprocess": "none", "pool_size": 0, "crop": "center"}, "--crop=center: --preprocess=none does not crop"),
+        ({"gan_mode": "wgangp", "mixed_precision": "float16"}, "--mixed_precision=float16 does not scale"),
+        ({"recompute": True, "dropout": True}, "--recompute runs layers twice"),
+        ({"recompute": True, "norm": "batch"}, "--recompute runs layers twice"),
+        ({"preprocess": "none", "pool_size": 0, "jit_compile": "on"}, "--jit_compile=on compiles anew"),
         ({"norm": "batch", "norm_affine": True}, "--norm_affine is for --norm=instance"),
         ({"label_smoothing": 0.1, "gan_mode": "hinge"}, "--gan_mode=hinge has no labels to smooth"),
         ({"label_smoothing": 1.0}, "--label_smoothing=1.0 must be below 1"),
@@ -96,7 +100,7 @@ def test_a_resumed_run_may_change_what_does_not_decide_its_numbers():
     assert may_differ == {
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
-        "eval_every", "eval_metrics", "patience",
+        "eval_every", "eval_metrics", "patience", "recompute", "jit_compile",
     }
 
 

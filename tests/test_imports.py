@@ -14,7 +14,7 @@ LAYERS = [
     {"errors"},
     {"storage"},
     {"atomic"},
-    {"options", "combinations"},
+    {"options", "combinations", "instance_norm", "precision", "execution"},
     {"config", "convolutions"},
     {"config_flags", "run_directory", "interruption", "images", "layers", "losses", "image_pool", "optimizers",
      "schedules", "pytorch_weights", "torch_files", "pickled_arrays"},

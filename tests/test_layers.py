@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import layers
+from cyclegan_tf import instance_norm, layers
 
 keras = tf.keras
 
@@ -110,8 +110,8 @@ def test_instance_norm_is_the_librarys():
 
 def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
     used = []
-    normalized = layers._normalized
-    monkeypatch.setattr(layers, "_normalized", lambda *arguments: [used.append(1), normalized(*arguments)][1])
+    normalized = instance_norm.normalized
+    monkeypatch.setattr(instance_norm, "normalized", lambda *arguments: [used.append(1), normalized(*arguments)][1])
     layer, x = layers.instance_normalization("t", affine=True), tf.random.stateless_normal((2, 7, 5, 3), (1, 2))
     library = type(layer).__mro__[1].from_config(layer.get_config())
     gradients, weight = [], tf.random.stateless_normal((2, 7, 5, 3), (3, 4))

@@ -45,7 +45,7 @@ def patch_discriminator(
             x = layers.leaky_relu(normalize(x, f"layer{i}"), f"layer{i}")
     x = layers.conv(x, "head", 1, 4, padding=head_padding or sides[1])  # (N, H/2^n_layers - 2, W/2^n_layers - 2, 1)
     if averaged:
-        x = keras.layers.GlobalAveragePooling2D(name="mean")(x)  # (N, 1)
+        x = keras.layers.GlobalAveragePooling2D(name="mean", dtype="float32")(x)  # (N, 1)
     return keras.Model(inputs, _float32(x), name=name)
 
 

@@ -20,12 +20,18 @@ import sys
 import time
 
 TITLES = {
-    "ours": "cyclegan_tf", "eager": "PyTorch", "compiled": "PyTorch, torch.compile", "eager_bf16": "PyTorch, bfloat16",
-    "compiled_bf16": "PyTorch, torch.compile, bfloat16",
+    "ours": "cyclegan_tf", "ours_bf16": "cyclegan_tf, bfloat16", "ours_recompute": "cyclegan_tf, --recompute",
+    "ours_jit": "cyclegan_tf, --jit_compile=on", "eager": "PyTorch", "compiled": "PyTorch, torch.compile",
+    "eager_bf16": "PyTorch, bfloat16", "compiled_bf16": "PyTorch, torch.compile, bfloat16",
+}
+# Options of this package's sides.
+OURS = {
+    "ours": {}, "ours_bf16": {"mixed_precision": "bfloat16"}, "ours_recompute": {"recompute": True},
+    "ours_jit": {"jit_compile": "on"},
 }
 
 
-def our_step(pixels, n_blocks, filters, batch):
+def our_step(side, pixels, n_blocks, filters, batch):
     """A function that does one step of this package, and its images."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command lines do.
@@ -35,7 +41,7 @@ def our_step(pixels, n_blocks, filters, batch):
     from cyclegan_tf.training import CycleGAN
 
     model = CycleGAN(Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels,
-                            load_size=pixels))
+                            load_size=pixels, **OURS[side]))
     images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]
 
     def step():
@@ -58,8 +64,7 @@ def torch_step(side, pixels, n_blocks, filters, batch):
 
 def work(side, size):
     """A side's process: for each number that comes does so many steps and answers with seconds and peak MiB."""
-    make = our_step if side == "ours" else lambda *size: torch_step(side, *size)
-    step = make(*size)
+    step = (our_step if side in OURS else torch_step)(side, *size)
     for line in sys.stdin:
         start = time.perf_counter()
         for _ in range(int(line)):

@@ -1,0 +1,47 @@
+"""How the training step runs a network: as it is, part by part with less memory, or compiled by XLA."""
+
+import re
+
+import tensorflow as tf
+
+keras = tf.keras
+
+# What joins a residual block's input and output: all that the rest of the network reads.
+_BLOCK_END = re.compile(r"block\d+_(add|join)")
+
+
+def training_calls(config, networks):
+    """{name: function of images} for a training step: networks in training mode, as the config says.
+
+    Only the generators are recomputed: of a discriminator each map is a quarter of the one before.
+    """
+    return {
+        name: _call(network, config.recompute and name.startswith("gen_"), config.jit_compile == "on")
+        for name, network in networks.items()
+    }
+
+
+def _call(network, recompute, compiled):
+    parts = [tf.recompute_grad(_trained(part)) for part in _parts(network)] if recompute else [_trained(network)]
+
+    def call(images):
+        for part in parts:
+            images = part(images)
+        return images
+
+    return tf.function(call, jit_compile=True, autograph=False) if compiled else call
+
+
+def _trained(network):
+    return lambda images: network(images, training=True)
+
+
+def _parts(network):
+    """`network` as models that follow each other and share its layers, cut behind each residual block.
+
+    One map is all that goes from one to the next; a network without such blocks is one part. The first part ends with
+    the first block, the last begins behind the last.
+    """
+    ends = [layer.output for layer in network.layers if _BLOCK_END.fullmatch(layer.name)]
+    starts = [network.inputs[0], *ends]
+    return [keras.Model(start, end) for start, end in zip(starts, [*ends, network.outputs[0]], strict=True)]

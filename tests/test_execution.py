@@ -1,0 +1,110 @@
+"""Recomputed and compiled networks against the plain ones."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import execution, models
+from cyclegan_tf.config import Config
+from cyclegan_tf.training import CycleGAN
+
+keras = tf.keras
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+TARGET = np.random.default_rng(1).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+
+
+class Network:
+    """A generator, and the gradients of a loss of it by compiled functions."""
+
+    def __init__(self, **options):
+        keras.utils.set_random_seed(0)
+        self.options = {"crop_size": 16, "load_size": 16, "ngf": 2, **options}
+        self.model = models.build_generator(Config.preset("tiny", **self.options), "gen_ab")
+
+    def function(self, **options):
+        """tf.function of images: (output, gradients of the images and of every weight)."""
+        config = Config.preset("tiny", **self.options, **options)
+        call = execution.training_calls(config, {"gen_ab": self.model})["gen_ab"]
+
+        @tf.function(autograph=False)
+        def gradients(images):
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                output = call(images)
+                # Of the image that comes back, so that the network is run twice.
+                loss = tf.reduce_mean(tf.abs(call(output) - TARGET)) + tf.reduce_mean(tf.abs(output - TARGET))
+            return output, tape.gradient(loss, [images, *self.model.trainable_variables])
+
+        return gradients.get_concrete_function(tf.TensorSpec(IMAGES.shape))
+
+    def assert_equal(self, expected, found):
+        """Equal but for the order of sums."""
+        np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-5)
+        names = ["images", *models.named_weights(self.model)]
+        for name, one, other in zip(names, expected[1], found[1], strict=True):
+            # A norm cancels the bias in front of it: rounding is all that its gradient has.
+            scale = 1 if name.endswith("bias") else np.abs(one).max()
+            np.testing.assert_allclose(other, one, rtol=0, atol=2e-5 * scale, err_msg=name)
+            # At 16 pixels the book's innermost map has one, which its norm makes 0.
+            assert scale > 0 or name in ("down4_conv/kernel", "up4_conv/kernel"), name
+
+
+def operations(function, kind):
+    graphs = [function.graph, *(f.graph for f in function.graph._functions.values() if hasattr(f, "graph"))]
+    return sum(operation.type == kind for graph in graphs for operation in graph.get_operations())
+
+
+@pytest.mark.parametrize(("options", "parts"), [
+    ({"n_blocks": 2}, 3), ({"generator": "unet_book"}, 1),
+], ids=str)
+def test_a_recomputed_network_has_the_gradients_of_the_plain_one(options, parts):
+    network = Network(**options)
+    names = [layer.name for layer in network.model.layers]
+    plain, recomputed = network.function(), network.function(recompute=True)
+    assert len(execution._parts(network.model)) == parts
+    network.assert_equal(plain(tf.constant(IMAGES)), recomputed(tf.constant(IMAGES)))
+    # Every convolution is there once more in each of the two backward passes.
+    convolutions = sum(type(layer) is keras.layers.Conv2D for layer in network.model.layers)
+    assert operations(recomputed, "Conv2D") - operations(plain, "Conv2D") == 2 * convolutions
+    # Names, and so checkpoints, stay; and tools that look at the graph of layers find one.
+    assert [layer.name for layer in network.model.layers] == names
+    assert all(layer.output is not None for layer in network.model.layers)
+
+
+def test_a_compiled_network_has_the_gradients_of_the_plain_one():
+    network = Network(n_blocks=1, ngf=1)
+    plain, compiled = network.function(), network.function(jit_compile="on")
+    network.assert_equal(plain(tf.constant(IMAGES)), compiled(tf.constant(IMAGES)))
+    calls = [o for o in compiled.graph.get_operations() if "Call" in o.type]
+    assert len(calls) == 4, "two forward, two backward"
+    assert all(call.get_attr("_XlaMustCompile") for call in calls)
+
+
+def test_a_network_is_cut_behind_each_block_that_concatenates_too():
+    parts = execution._parts(Network(generator="tf_blog", n_blocks=2).model)
+    assert [part.output.shape[-1] for part in parts] == [2 * 8, 3 * 8, 3]  # Each block adds 4 ngf channels.
+
+
+def test_a_recomputed_step_comes_to_the_same_weights():
+    results = []
+    for extra in ({}, {"recompute": True}):
+        keras.utils.set_random_seed(0)
+        model = CycleGAN(Config.preset("tiny", crop_size=16, load_size=16, pool_size=0, **extra))
+        model._train_step(IMAGES[:1], TARGET[:1])
+        results.append({
+            f"{name}/{key}": weight.numpy()
+            for name, network in model.networks.items()
+            for key, weight in models.named_weights(network).items()
+            if "bias" not in key
+        })
+    for name, weight in results[0].items():
+        # Adam's first step is the learning rate, 2e-4, in the direction of the gradient.
+        np.testing.assert_allclose(results[1][name], weight, rtol=0, atol=2e-6, err_msg=name)
+
+
+def test_discriminators_are_not_recomputed():
+    config = Config.preset("tiny", recompute=True)
+    model = models.build_discriminator(config, "disc_a")
+    with tf.GradientTape() as tape:
+        score = tf.reduce_sum(execution.training_calls(config, {"disc_a": model})["disc_a"](IMAGES))
+    assert len(tape.gradient(score, model.trainable_variables)) == len(model.trainable_variables)

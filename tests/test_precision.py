@@ -1,0 +1,230 @@
+"""Training in half precision: what is rounded and what is not, and the loss scale against hand-made gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import checkpoints, layers, precision
+from cyclegan_tf.checkpoints import Progress
+from cyclegan_tf.config import Config
+from cyclegan_tf.pix2pix import Pix2Pix
+from cyclegan_tf.trainer import _Run
+from cyclegan_tf.training import CycleGAN
+
+keras = tf.keras
+# A graph that is traced sooner.
+SMALL = {"crop_size": 16, "load_size": 16, "discriminator": "pixel", "lambda_identity": 0.0, "pool_size": 2}
+# Largest relative error of one rounding: bfloat16 has 8 significant bits, float16 has 11.
+ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+HALVES = sorted(ROUNDING)
+# On CPUs TensorFlow adds up in float32 what is bfloat16, and in float16 what is float16: a sum over the 256 pixels then
+# has a rounding for each, on average of half of the sum (root mean square 1 / sqrt(3)).
+SUM = {"bfloat16": 1.0, "float16": np.sqrt(256 / 3)}
+
+
+def built(name, kind=CycleGAN, **options):
+    keras.utils.set_random_seed(0)
+    return kind(Config.preset("tiny", mixed_precision=name, **{**SMALL, **options}))
+
+
+def batch(seed):
+    return np.random.default_rng(seed).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+
+
+def gradients(model):
+    """(losses, {network: its gradient as one vector}) of a step that updates nothing."""
+    found = {}
+    model.scaling.update = lambda new, apply: found.update(new) or {}
+    scalars = model._train_step(batch(1), batch(2))
+    vectors = {name: np.concatenate([np.ravel(tensor) for tensor in tensors]) for name, tensors in found.items()}
+    return {name: float(value) for name, value in scalars.items() if name.startswith("loss/")}, vectors
+
+
+def without_norms(name, kind):
+    """Networks whose gradients are well conditioned: a norm divides by a deviation that may be far below the mean.
+
+    With He's standard deviations, since there are no norms to keep the maps from fading.
+    """
+    model = built(name, kind, model=kind.__name__.lower(), norm="none")
+    if name == "float16":
+        model.scaling = precision.LossScale(2.0**8)  # The first scale of a run is one that overflows.
+    for network in model.networks.values():
+        for weight in network.weights:
+            if len(weight.shape) == 4:
+                weight.assign(weight * np.sqrt(2 / np.prod(weight.shape[:3])) / layers.INIT_STDDEV)
+    return model
+
+
+@pytest.fixture(scope="module")
+def single():
+    return {kind: gradients(without_norms("none", kind)) for kind in (CycleGAN, Pix2Pix)}
+
+
+@pytest.mark.parametrize("kind", [CycleGAN, Pix2Pix])
+@pytest.mark.parametrize("name", HALVES)
+def test_losses_and_gradients_are_those_of_single_precision(name, kind, single):
+    # A generator rounds three times for each of its 8 convolutions (weights, sum, what follows), an image that comes
+    # back passes two of them, and a gradient the same way once more: 96 roundings. They are independent, so that their
+    # errors add up to sqrt(96) of one; three standard deviations.
+    bound = 3 * np.sqrt(96) * SUM[name] * ROUNDING[name]
+    losses, vectors = gradients(without_norms(name, kind))
+    for loss, expected in single[kind][0].items():
+        assert losses[loss] == pytest.approx(expected, rel=bound), loss
+    for network, expected in single[kind][1].items():
+        error = np.linalg.norm(vectors[network] - expected) / np.linalg.norm(expected)
+        assert ROUNDING[name] / 100 < error < bound, network
+
+
+@pytest.fixture(scope="module", params=HALVES)
+def trained(request):
+    """(model, its scalars) after 200 steps."""
+    model = built(request.param)
+    scalars = [{k: float(v) for k, v in model.train_step(batch(i), batch(1000 + i)).items()} for i in range(200)]
+    return model, scalars
+
+
+def test_200_steps_stay_finite_and_learn(trained):
+    model, scalars = trained
+    assert all(np.isfinite(value) for step in scalars for value in step.values())
+    for name, network in model.networks.items():
+        assert all(np.all(np.isfinite(weight)) for weight in network.get_weights()), name
+    first, last = (np.mean([step["loss/generators"] for step in part]) for part in (scalars[:20], scalars[-20:]))
+    assert last < first
+
+
+def test_weights_images_and_scores_are_single_and_the_rest_half(trained):
+    model, _ = trained
+    name = model.config.mixed_precision
+    for network in model.networks.values():
+        assert {tf.as_dtype(weight.dtype) for weight in network.weights} == {tf.float32}
+        *inner, last = (layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer))
+        assert {layer.compute_dtype for layer in inner} == {name}
+        assert last.compute_dtype == "float32"
+        assert network(np.zeros((1, 16, 16, 3), np.float32)).dtype == tf.float32
+    for optimizer in model.optimizers.values():
+        assert {tf.as_dtype(v.dtype) for v in optimizer.variables if tf.as_dtype(v.dtype).is_floating} == {tf.float32}
+    assert {image.dtype for pool in model.pools.values() for image in pool.images} == {np.dtype(np.float32)}
+    assert {v.dtype for k, v in checkpoints.state(model, Progress()).items() if k.startswith("network/")} == {
+        np.dtype(np.float32)
+    }
+    assert keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_what_is_used_is_a_single_precision_copy_of_the_newest_weights(trained):
+    model, _ = trained
+    run = object.__new__(_Run)
+    run.model, run._translators = model, {}
+    assert run.translators == {}  # Asking for them brings the copies up to date.
+    for name, generator in model.generators.items():
+        assert {layer.compute_dtype for layer in generator.layers} == {"float32"}
+        for weight, trained_weight in zip(generator.get_weights(), model.networks[name].get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, trained_weight)
+
+
+def test_a_restored_run_goes_on_with_the_same_bits(trained):
+    model, _ = trained
+    stored = checkpoints.state(model, Progress(200))
+
+    def after_two_steps():
+        for seed in (1, 2):
+            model.train_step(batch(seed), batch(seed + 10))
+        return checkpoints.state(model, Progress(202))
+
+    wanted = after_two_steps()
+    for variable in model.scaling.variables.values():
+        variable.assign(tf.cast(7, variable.dtype))
+    checkpoints.restore(model, stored, "stored")
+    found = after_two_steps()
+    assert ("scaling/scale" in found) == (model.config.mixed_precision == "float16")
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_an_overflow_halves_the_scale_and_updates_nothing(trained):
+    model, scalars = trained
+    if model.config.mixed_precision != "float16":
+        assert "precision/loss_scale" not in scalars[0]
+        return
+    huge = 2.0**60
+    model.scaling.scale.assign(huge)
+    model.scaling.good_steps.assign(5)
+    before = checkpoints.state(model, Progress())
+    step = {name: float(value) for name, value in model.train_step(batch(3), batch(4)).items()}
+    after = checkpoints.state(model, Progress())
+    assert step["precision/loss_scale"] == huge / 2
+    assert (after["scaling/scale"], after["scaling/good_steps"]) == (huge / 2, 0)
+    for name, array in before.items():
+        if name.startswith(("network/", "optimizer/")):
+            np.testing.assert_array_equal(after[name], array, err_msg=name)
+    # The run goes on: what stops it is a value that is not finite.
+    assert np.all(np.isfinite(list(step.values())))
+    assert {name: value for name, value in step.items() if name.startswith("grad_norm/")} == {
+        f"grad_norm/{name}": 0 for name in model.networks
+    }
+
+
+def scale_after(scaling, *gradients_):
+    """The scale after updates by these gradients, and how many of them were made."""
+    made = []
+    for gradient in gradients_:
+        scalars = scaling.update({"net": [tf.constant([1.0, gradient])]}, lambda: made.append(1))
+    return float(scaling.scale), len(made), float(scalars["grad_norm/net"])
+
+
+def test_the_scale_doubles_after_good_steps_and_halves_after_a_bad_one():
+    inf, nan = np.inf, np.nan
+    scale = precision.LossScale(8.0, growth_steps=3)
+    assert scale_after(scale, 1, 1) == (8, 2, pytest.approx(2**0.5))
+    assert scale_after(scale, 1)[0] == 16
+    assert scale_after(scale, 1, 1, inf) == (8, 2, 0)  # The good ones before are forgotten:
+    assert scale_after(scale, 1, 1)[0] == 8
+    assert scale_after(scale, 1)[0] == 16
+    assert scale_after(scale, nan, -inf, nan, nan)[:2] == (1, 0)
+    # At 1 the scale is no excuse, and the norm says so.
+    assert scale_after(scale, inf) == (1, 0, inf)
+
+
+def test_scaled_gradients_are_the_gradients_where_float16_would_lose_them():
+    x = tf.Variable(3.0)
+    with tf.GradientTape(persistent=True) as tape:
+        loss = tf.cast(tf.cast(x, tf.float16) * 1e-4, tf.float32) * 1e-4  # 1e-8 is 0 in float16.
+    assert float(tape.gradient(loss, [x])[0]) != pytest.approx(1e-8, rel=0.01)
+    found, = precision.LossScale().gradient(tape, loss, [x])
+    assert float(found) == pytest.approx(1e-8, rel=2 * 2**-11)
+
+
+def test_the_policy_is_put_back_after_an_error():
+    with pytest.raises(ZeroDivisionError), precision.policy("bfloat16"):
+        assert keras.layers.Activation("relu").compute_dtype == "bfloat16"
+        raise ZeroDivisionError
+    assert keras.layers.Activation("relu").compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("second_derivative", [False, True])
+@pytest.mark.parametrize("name", HALVES)
+def test_instance_norm_rounds_its_result_only(name, second_derivative):
+    # Of mean 20 and deviation 1: statistics in half precision would be off by 20 roundings.
+    x = tf.cast(tf.random.stateless_normal((1, 16, 16, 3), (1, 2), mean=20.0), name)
+    dy = tf.cast(tf.random.stateless_normal((1, 16, 16, 3), (3, 4)), name)
+    with precision.policy(name):
+        layer = layers.instance_normalization("t", second_derivative)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        # The layers of Keras would not pass `training` on to one that does not take it.
+        y = layer(x) if second_derivative else layer(x, training=True)
+    dx = tape.gradient(y, x, output_gradients=dy)
+    assert y.dtype == dx.dtype == tf.as_dtype(name)
+    x, y, dx, dy = (tensor.numpy().astype(np.float64) for tensor in (x, y, dx, dy))
+
+    def mean(map_):
+        return map_.mean((1, 2), keepdims=True)
+
+    scale = 1 / np.sqrt(mean(x**2) - mean(x) ** 2 + 1e-5)
+    wanted = (x - mean(x)) * scale
+    rounding = ROUNDING[name]
+    assert np.all(np.abs(y - wanted) <= rounding * np.abs(wanted) + 1e-5)
+    # In the derivative y, the scale, both sums, two products and two differences are rounded.
+    terms = dy, mean(dy), wanted * mean(dy * wanted)
+    largest = sum(np.abs(term) for term in terms)
+    assert np.all(np.abs(dx - scale * (terms[0] - terms[1] - terms[2])) <= 8 * rounding * scale * largest + 1e-5)
