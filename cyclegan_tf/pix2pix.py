@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import losses, models
+from cyclegan_tf import distribution, losses, models
 from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 
@@ -12,10 +12,10 @@ class Pix2Pix:
     Attributes:
       networks: gen_ab, and disc_b, which sees the channels of A and B.
       optimizers: one Adam for each.
-      pools, averages: empty; the authors' pix2pix has no pool.
+      replica_pools, pools, averages: empty; the authors' pix2pix has no pool.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, replicas=range(1)):
         self.config = config
         self.networks = {
             "gen_ab": models.build_generator(config, "gen_ab"),
@@ -25,7 +25,8 @@ class Pix2Pix:
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
         self.set_learning_rate(config.learning_rate)
-        self.pools = {}
+        self.replica_pools = [{} for _ in replicas]
+        self.pools = self.replica_pools[0]
         self.averages = {}
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
 
@@ -64,6 +65,6 @@ class Pix2Pix:
 
     def _update(self, name, tape, loss):
         variables = self.networks[name].trainable_variables
-        gradient = tape.gradient(loss, variables)
+        gradient = distribution.mean(tape.gradient(loss, variables))
         self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True))
         return {f"grad_norm/{name}": tf.linalg.global_norm(gradient)}
