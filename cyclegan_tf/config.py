@@ -162,8 +162,8 @@ class Config:
         "data that come next", choices=("stop", "rollback"), may_differ=True,
     )
     strategy: str = option(
-        "auto", "mirrored: a replica on each GPU; multi_worker: on those of each worker that TF_CONFIG names; auto: what "
-        "is there", choices=("auto", "one_device", "mirrored", "multi_worker"), may_differ=True,
+        "auto", "mirrored: a replica on each GPU; multi_worker: on those of all workers in TF_CONFIG; auto: what is there",
+        choices=("auto", "one_device", "mirrored", "multi_worker"), may_differ=True,
     )
     worker_timeout: int = option(
         60, "of several workers: seconds without a step after which a worker gives up; 0: never", minimum=0,

@@ -11,6 +11,7 @@ With one replica neither is used, and nothing of this changes what is computed.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 
@@ -49,6 +50,7 @@ def open_replicas(config):
     Raises:
       UserError: there is but one device to mirror to, or TF_CONFIG names no other worker.
     """
+    tf.get_logger().setLevel(logging.WARNING)  # It tells of every all-reduce that it traces.
     task, n_workers = _cluster()
     chosen, gpus = config.strategy, len(tf.config.list_physical_devices("GPU"))
     if chosen == "auto":
