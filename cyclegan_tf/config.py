@@ -162,7 +162,7 @@ class Config:
         "data that come next", choices=("stop", "rollback"), may_differ=True,
     )
     strategy: str = option(
-        "auto", "mirrored: a replica on each GPU; multi_worker: on those of all workers in TF_CONFIG; auto: what is there",
+        "auto", "mirrored: a replica on each GPU; multi_worker: on those of TF_CONFIG's workers; auto: what is there",
         choices=("auto", "one_device", "mirrored", "multi_worker"), may_differ=True,
     )
     worker_timeout: int = option(

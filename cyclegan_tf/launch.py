@@ -71,7 +71,7 @@ def launch(n_workers, arguments):
 def _wait(workers):
     """Waits for all; once one has failed only for a while."""
     failed, until = 0, float("inf")
-    while any(worker.poll() is None for worker in workers) and time.monotonic() < until:
+    while None in [worker.poll() for worker in workers] and time.monotonic() < until:
         failing = [worker.returncode for worker in workers if worker.returncode]
         if failing and not failed:
             failed, until = failing[0], time.monotonic() + _PATIENCE

@@ -3,30 +3,33 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from conftest import ROOT, run_python
+from conftest import ROOT
 
 from cyclegan_tf import launch
 
 
 @pytest.fixture
-def train_as(tmp_path):
-    """Function that runs the launcher with a package cyclegan_tf whose train module is the given code."""
+def launched(monkeypatch):
+    """Function that launches workers that run the given code in place of cyclegan_tf.train; returns the exit status."""
+    popen = subprocess.Popen
 
     def run(code, *arguments, n_workers=2):
-        package = tmp_path / "cyclegan_tf"
-        package.mkdir(exist_ok=True)
-        for path in (ROOT / "cyclegan_tf").glob("*.py"):
-            (package / path.name).write_bytes(path.read_bytes())
-        (package / "train.py").write_text("import json, os, signal, sys, time\n"
-                                          "me = json.loads(os.environ['TF_CONFIG'])['task']['index']\n" + code)
-        return run_python("-m", "cyclegan_tf.launch", f"--workers={n_workers}", "--", *arguments,
-                          PYTHONPATH=str(tmp_path), cwd=tmp_path, timeout=60)
+        code = f"import json, os, signal, sys, time; me = json.loads(os.environ['TF_CONFIG'])['task']['index']\n{code}"
+
+        def start(command, **options):
+            assert command[:3] == [sys.executable, "-m", "cyclegan_tf.train"]
+            return popen([sys.executable, "-c", code, *command[3:]], **options)
+
+        monkeypatch.setattr(subprocess, "Popen", start)
+        monkeypatch.setattr(launch, "_PATIENCE", 1.0)
+        return launch.launch(n_workers, arguments)
 
     return run
 
@@ -39,46 +42,34 @@ def test_workers_know_each_other_by_free_ports():
     assert len(ports) == 2
 
 
-def test_lines_have_their_workers_number_and_options_arrive(train_as):
-    child = train_as("print('got', *sys.argv[1:])\nprint('hm', file=sys.stderr)", "--ngf=3", "--noflip", n_workers=3)
-    assert child.returncode == 0, child.stderr
-    lines = child.stdout.splitlines()
+def test_lines_have_their_workers_number_and_options_arrive(launched, capfd):
+    code = "print('got', *sys.argv[1:])\nprint('hm', file=sys.stderr)"
+    assert launched(code, "--ngf=3", "--noflip", n_workers=3) == 0
+    lines = capfd.readouterr().out.splitlines()
     assert sorted(line for line in lines if "got" in line) == [f"[{index}] got --ngf=3 --noflip" for index in range(3)]
     assert sorted(line for line in lines if "hm" in line) == [f"[{index}] hm" for index in range(3)]
 
 
-def test_one_failure_ends_all_and_is_the_status(train_as, monkeypatch):
-    source = (ROOT / "cyclegan_tf" / "launch.py").read_text()
-    assert "_PATIENCE = 20.0" in source
+def test_one_failure_ends_all_and_is_the_status(launched):
     start = time.monotonic()
-    child = train_as("if me == 1: sys.exit(7)\nos.environ.pop('TF_CONFIG')\ntime.sleep(50)", "--ngf=3")
-    assert child.returncode == 7
-    assert time.monotonic() - start < 45
-    # A worker that is killed counts as with shells, and the others may end on their own.
-    child = train_as("if me == 0: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(1)\nsys.exit(75)", "--ngf=3")
-    assert child.returncode == 137
+    assert launched("if me == 1: sys.exit(7)\ntime.sleep(60)") == 7
+    assert time.monotonic() - start < 30
+    # A worker that is killed counts as with shells; the others may end by themselves.
+    assert launched("if me == 0: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.5)\nsys.exit(75)") == 137
 
 
-def test_signals_are_passed_on(monkeypatch, capfd):
-    code = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(143)); print('up', flush=True); "
-    popen, started = subprocess.Popen, []
-
-    def start(command, **options):
-        started.append(popen([sys.executable, "-c", code + "time.sleep(60)"], **options))
-        return started[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-
+def test_signals_are_passed_on(launched, capfd):
     def ask():
         time.sleep(3)
-        os.kill(os.getpid(), 15)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert launch.launch(2, []) == 143
+    code = "signal.signal(signal.SIGTERM, lambda *a: [print('saved', flush=True), sys.exit(143)])\ntime.sleep(60)"
+    assert launched(code) == 143
     thread.join()
-    assert [process.returncode for process in started] == [143, 143]
-    assert capfd.readouterr().out.count("up") == 2
+    assert sorted(capfd.readouterr().out.splitlines()) == ["[0] saved", "[1] saved"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_options_must_follow(run_command):
@@ -109,8 +100,8 @@ def described(line):
 def test_the_slurm_script_names_the_machines_and_goes_on_after_preemption(stubs):
     def run(**environment):
         return subprocess.run(
-            [ROOT / "experiments" / "cluster" / "slurm.sh", "--dataset=x y"], capture_output=True, text=True, check=False,
-            env={**stubs, "SLURM_JOB_NODELIST": "n[1,7]", "SLURM_JOB_ID": "5", **environment},
+            [ROOT / "experiments" / "cluster" / "slurm.sh", "--dataset=x y"], capture_output=True, text=True,
+            check=False, env={**stubs, "SLURM_JOB_NODELIST": "n[1,7]", "SLURM_JOB_ID": "5", **environment},
         )
 
     child = run()
