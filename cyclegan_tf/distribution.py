@@ -21,6 +21,8 @@ import tensorflow as tf
 from cyclegan_tf import faults, schedules
 from cyclegan_tf.errors import UserError
 
+log = logging.getLogger("cyclegan_tf")
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SUM, _MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 
@@ -59,7 +61,8 @@ def open_replicas(config):
         if n_workers < 2:
             raise UserError("--strategy=multi_worker needs TF_CONFIG with more than one worker in the environment; "
                             "python -m cyclegan_tf.launch and the scripts in experiments/cluster set it")
-        return Replicas(_multi_worker_strategy(config), config, n_workers, task)
+        log.info("worker %d waits for all %d workers", task, n_workers)
+        return Replicas(_multi_worker_strategy(), config, n_workers, task)
     if chosen == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         if len(devices) < 2:
@@ -82,7 +85,7 @@ def _cluster():
         raise UserError(f"TF_CONFIG={text} is not what TensorFlow documents ({error})") from error
 
 
-def _multi_worker_strategy(config):
+def _multi_worker_strategy():
     communication = tf.distribute.experimental.CommunicationImplementation
     gpus = tf.config.list_physical_devices("GPU")
     options = tf.distribute.experimental.CommunicationOptions(
@@ -158,8 +161,11 @@ class Replicas(OneReplica):
         self._watchdog = faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
         self._sum = tf.function(self._summed, autograph=False, reduce_retracing=True)
 
+    @contextlib.contextmanager
     def scope(self):
-        return self._strategy.scope()
+        # Each variable takes the chief's initial value.
+        with faults.reported(), self._strategy.scope():
+            yield
 
     def described(self, config):
         return (f"; {self.count} replicas (in {self._n_workers} worker{'s' * (self._n_workers > 1)}) x batch "
