@@ -1,10 +1,11 @@
 """Checkpoints: everything the next step depends on, in one .npz file that is written beside and renamed.
 
 A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
-order), scaling/NAME (float16's loss scale), pool/fake_a/images, pool/fake_a/random, epoch/NAME, step, skipped, best,
-stale. Pools are kept in float32, as they are in memory: half precision would save a tenth of a file and change what a
-resumed run computes. NumPy alone reads it, and network weights go from either stack to the other. Each array has a
-checksum (the zip's CRC-32), so a damaged file is noticed when it is read.
+order), scaling/NAME (float16's loss scale), pool/fake_a/images, pool/fake_a/random (of replica N from 1 on
+pool/fake_a@N/...; then also their number, replicas), epoch/NAME, step, skipped, best, stale. Pools are kept in float32,
+as they are in memory: half precision would save a tenth of a file and change what a resumed run computes. NumPy alone
+reads it, and network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a
+damaged file is noticed when it is read.
 """
 
 import dataclasses
@@ -46,8 +47,25 @@ class Progress:
     stale: int = 0
 
 
-def state(model, progress):
-    """Copies of everything that a checkpoint of `model` holds: arrays by name."""
+def pool_states(model):
+    """Copies of the pools of each replica of this process: a list of {(pool, part): array}."""
+    return [
+        {(name, key): value for name, pool in pools.items() for key, value in pool.state().items()}
+        for pools in model.replica_pools
+    ]
+
+
+def _pool_path(name, key, replica):
+    return f"pool/{name}@{replica}/{key}" if replica else f"pool/{name}/{key}"
+
+
+def state(model, progress, pools=None):
+    """Copies of everything that a checkpoint of `model` holds: arrays by name.
+
+    Args:
+      pools: the `pool_states` of all replicas, where they are not all the model's.
+    """
+    pools = pool_states(model) if pools is None else pools
     arrays = {"step": np.int64(progress.step), "skipped": np.int64(progress.skipped)}
     if progress.best is not None:
         arrays |= {"best": np.float64(progress.best), "stale": np.int64(progress.stale)}
@@ -60,17 +78,23 @@ def state(model, progress):
         for index, variable in enumerate(optimizer.variables):
             arrays[f"optimizer/{name}/{index}"] = np.array(variable)
     arrays |= {f"scaling/{name}": np.array(variable) for name, variable in model.scaling.variables.items()}
-    for name, pool in model.pools.items():
-        arrays |= {f"pool/{name}/{key}": value for key, value in pool.state().items()}
+    if len(pools) > 1:
+        arrays["replicas"] = np.int64(len(pools))
+    for number, of_replica in enumerate(pools):
+        arrays |= {_pool_path(name, key, number): value for (name, key), value in of_replica.items()}
     return arrays
 
 
-def restore(model, arrays, where):
-    """Puts the arrays of `state` back into `model`; returns the `Progress`.
+def restore(model, arrays, where, local=range(1), n_replicas=1):
+    """Puts the arrays of `state` back into `model`, whose replicas are `local`; returns the `Progress`.
 
     Raises:
-      UserError: the networks differ from the stored ones; names the first differences.
+      UserError: the networks differ from the stored ones; names the first differences. Or the checkpoint is of another
+        number of replicas, each of which has its pools and its part of the data.
     """
+    if (count := int(arrays.get("replicas", 1))) != n_replicas:
+        raise UserError(f"{where} is of a run with {count} replica{'s' * (count > 1)}, and here are {n_replicas}: go "
+                        f"on with {count}, or start a new run from its networks with --init_from and another --workdir")
     variables = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
@@ -80,8 +104,9 @@ def restore(model, arrays, where):
     variables |= {f"scaling/{name}": variable for name, variable in model.scaling.variables.items()}
     kinds = ("network/", "average/", "optimizer/", "scaling/")
     assign(variables, {name: array for name, array in arrays.items() if name.startswith(kinds)}, where)
-    for name, pool in model.pools.items():
-        pool.set_state({key: arrays[f"pool/{name}/{key}"] for key in ("images", "random")})
+    for number, pools in zip(local, model.replica_pools, strict=True):
+        for name, pool in pools.items():
+            pool.set_state({key: arrays[_pool_path(name, key, number)] for key in ("images", "random")})
     sums = {key.removeprefix("epoch/"): float(value) for key, value in arrays.items() if key.startswith("epoch/")}
     best = float(arrays["best"]) if "best" in arrays else None
     # Checkpoints from before there was a way back have skipped nothing.
@@ -125,10 +150,11 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 
-    def save(self, model, progress, file_name=None):
-        """Takes a copy of the state now and writes it soon, after the one before; under `file_name` as `write` does."""
+    def save(self, model, progress, file_name=None, pools=None):
+        """Takes a copy of the `state` now and writes it soon, after those before; under `file_name` as `write` does."""
         self.wait()
-        self._writing = self._thread.submit(write, self._folder, state(model, progress), self._keep, file_name)
+        arrays = state(model, progress, pools)
+        self._writing = self._thread.submit(write, self._folder, arrays, self._keep, file_name)
 
     def check(self):
         """Raises the OSError of a checkpoint that could not be written, as soon as that is known."""

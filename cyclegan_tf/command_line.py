@@ -61,6 +61,11 @@ def translate():
     _run_as_main("cyclegan_tf.translate")
 
 
+def launch():
+    """The console script cyclegan-launch."""
+    _run_as_main("cyclegan_tf.launch")
+
+
 def evaluate():
     """The console script cyclegan-evaluate."""
     _run_as_main("cyclegan_tf.evaluate")

@@ -3,22 +3,15 @@
 import dataclasses
 import json
 import os
+import zlib
 
 from cyclegan_tf import atomic, combinations, storage
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.options import check, option
 
 TFDS_NAMES = (
-    "apple2orange",
-    "facades",
-    "horse2zebra",
-    "iphone2dslr_flower",
-    "maps",
-    "monet2photo",
-    "summer2winter_yosemite",
-    "cezanne2photo",
-    "ukiyoe2photo",
-    "vangogh2photo",
+    "apple2orange", "facades", "horse2zebra", "iphone2dslr_flower", "maps", "monet2photo", "summer2winter_yosemite",
+    "cezanne2photo", "ukiyoe2photo", "vangogh2photo",
 )
 # Of `metrics.measures` those that need no options of their own.
 EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
@@ -122,7 +115,7 @@ class Config:
     pool_size: int = option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
 
     # The optimization.
-    batch_size: int = option(1, "images of each domain in a step", minimum=1)
+    batch_size: int = option(1, "images of each domain in a step, on each replica (GPU)", minimum=1)
     n_epochs: int = option(
         100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0, may_differ=True
     )
@@ -142,6 +135,10 @@ class Config:
         "lr_decay_every epochs), cosine, constant", choices=("linear", "step", "cosine", "constant"),
     )
     lr_decay_every: int = option(50, "epochs (steps with max_steps) between the drops of --lr_policy=step", minimum=1)
+    scale_learning_rate: str = option(
+        "none", "learning rates times the number of replicas, which is that of batches in a step, or its square root",
+        choices=("none", "linear", "sqrt"),
+    )
     beta_1: float = option(0.5, "Adam's decay of the mean gradient", minimum=0)
     beta_2: float = option(0.999, "Adam's decay of the mean squared gradient", minimum=0)
     ema_decay: float = option(
@@ -167,6 +164,14 @@ class Config:
     jit_compile: str = option(
         "auto", "compile the networks and their gradients with XLA: on or off; auto is off, since on CPUs it is slower "
         "and on GPUs not measured yet", choices=("auto", "on", "off"), may_differ=True,
+    )
+    strategy: str = option(
+        "auto", "mirrored: a replica on each GPU; multi_worker: on those of TF_CONFIG's workers; auto: what is there",
+        choices=("auto", "one_device", "mirrored", "multi_worker"), may_differ=True,
+    )
+    worker_timeout: int = option(
+        60, "of several workers: seconds without a step after which a worker gives up; 0: never", minimum=0,
+        may_differ=True,
     )
     deterministic: bool = option(
         False, "only operations whose results do not depend on timing: a CPU's never do; slower on a GPU"
@@ -228,6 +233,11 @@ class Config:
     def paired(self):
         """Whether a step's images of A and B must be pairs."""
         return self.model == "pix2pix" or self.identity_mode == "cross"
+
+    def fingerprint(self):
+        """A number that is the same for configs with the same values of all options that decide a run's numbers."""
+        deciding = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata["may_differ"]}
+        return zlib.crc32(json.dumps(deciding).encode())
 
     def to_json(self):
         """The options as an indented JSON object, in the order of their definition."""

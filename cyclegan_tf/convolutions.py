@@ -3,9 +3,13 @@
 The numbers are the library's but for rounding. What is chosen, and the times behind it: experiments/benchmarks.
 """
 
+import contextlib
+
 import tensorflow as tf
 
 keras = tf.keras
+
+_portable = False
 
 # Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
 _LARGE = 1e9
@@ -65,9 +69,20 @@ def convolve_transposed(x, kernel, stride):
     return tf.ensure_shape(y, (x.shape[0], *(side and stride * (side - 1) + size for side in x.shape[1:3]), filters))
 
 
+@contextlib.contextmanager
+def portable():
+    """Context in which graphs are traced with the library's convolutions alone: for what runs in other runtimes."""
+    global _portable  # noqa: PLW0603 -- what is traced cannot be told it otherwise.
+    before, _portable = _portable, True
+    try:
+        yield
+    finally:
+        _portable = before
+
+
 def _chooses(x):
     """Whether there is something to choose: float32 of known size on a machine without a GPU."""
-    return x.dtype == tf.float32 and x.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
+    return not _portable and x.dtype == tf.float32 and x.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
 
 
 def _forward(x, kernel, stride):

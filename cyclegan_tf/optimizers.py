@@ -33,7 +33,13 @@ class Adam(keras.optimizers.Adam):
             "beta1": beta_1, "beta2": beta_2, "beta1_power": power_1, "beta2_power": power_2,
             "lr": tf.convert_to_tensor(self.learning_rate), "epsilon": self.epsilon * tf.sqrt(1.0 - power_2),
         }
-        return super().apply_gradients(grads_and_vars, *args, **kwargs)
+        if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+            return super().apply_gradients(grads_and_vars, *args, **kwargs)
+        # Keras would add up the gradients of all replicas; these are the mean already, and each replica has its copies.
+        for gradient, variable in grads_and_vars:
+            self.update_step(gradient, variable)
+        tf.raw_ops.AssignAddVariableOp(resource=_handle(self.iterations), value=tf.constant(1, tf.int64))
+        return None
 
     def update_step(self, gradient, variable, learning_rate=None):
         """Updates one weight; the rate is the optimizer's own (Keras 3 names it, Keras 2 does not)."""
@@ -56,6 +62,11 @@ def assign_learning_rates(config, optimizers, value):
     share = config.disc_learning_rate / config.learning_rate if config.disc_learning_rate else 1.0
     for name, optimizer in optimizers.items():
         optimizer.learning_rate.assign(value * share if name.startswith("disc_") else value)
+
+
+def assign(variable, value):
+    """Assigns to a weight inside of a step: to the copy of this replica, where there are several."""
+    tf.raw_ops.AssignVariableOp(resource=_handle(variable), value=value)
 
 
 def _handle(variable):

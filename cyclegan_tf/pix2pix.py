@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import execution, losses, models, precision
+from cyclegan_tf import distribution, execution, losses, models, precision
 from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 
@@ -13,10 +13,10 @@ class Pix2Pix:
       networks: gen_ab, and disc_b, which sees the channels of A and B.
       optimizers: one Adam for each.
       scaling: how gradients are taken and applied in the precision of the networks.
-      pools, averages: empty; the authors' pix2pix has no pool.
+      replica_pools, pools, averages: empty; the authors' pix2pix has no pool.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, replicas=range(1)):
         self.config = config
         with precision.policy(config.mixed_precision):
             self.networks = {
@@ -29,7 +29,8 @@ class Pix2Pix:
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
         self.set_learning_rate(config.learning_rate)
-        self.pools = {}
+        self.replica_pools = [{} for _ in replicas]
+        self.pools = self.replica_pools[0]
         self.averages = {}
         self._copies = {}
         if config.mixed_precision != "none":
@@ -76,7 +77,7 @@ class Pix2Pix:
 
     def _update(self, name, tape, loss):
         variables = self.networks[name].trainable_variables
-        gradient = self.scaling.gradient(tape, loss, variables)
+        gradient = distribution.mean(self.scaling.gradient(tape, loss, variables))
         return self.scaling.update(
             {name: gradient},
             apply=lambda: self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True)),

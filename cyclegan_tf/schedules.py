@@ -43,3 +43,8 @@ def factor(policy, done, constant, decay, every):
         "cosine": lambda: cosine_decay(done, constant + decay),
         "constant": lambda: 1.0,
     }[policy]()
+
+
+def scale(rule, n_replicas):
+    """Factor of the learning rate for `n_replicas` times the batch: none (1), linear or sqrt (of their number)."""
+    return {"none": 1.0, "linear": float(n_replicas), "sqrt": math.sqrt(n_replicas)}[rule]

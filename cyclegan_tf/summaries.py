@@ -78,6 +78,13 @@ class Reporter:
         self._board.close()
 
 
+class Silent:
+    """Stands for a `Reporter` or a checkpoint writer on workers that write nothing: every method does nothing."""
+
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+
 def _keep_records(path, wanted):
     """Rewrites a .jsonl file with the records that are `wanted`; a line that a crash left unfinished is dropped."""
     if not storage.exists(path):

@@ -7,13 +7,12 @@ import math
 import os
 from collections import Counter
 
-import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf import (
-    atomic,
     checkpoints,
     console,
+    distribution,
     evaluation,
     inference,
     initialization,
@@ -27,25 +26,15 @@ from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.gallery import page, results
 from cyclegan_tf.metrics import measures
+from cyclegan_tf.nonfinite import NotFinite, require_finite
 from cyclegan_tf.pix2pix import Pix2Pix
-from cyclegan_tf.summaries import Reporter, RunningMeans
+from cyclegan_tf.summaries import Reporter, RunningMeans, Silent
 from cyclegan_tf.training import CycleGAN
 
 log = logging.getLogger("cyclegan_tf")
 
 MODELS = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix}
 _MOST_ROLLBACKS = 5  # To one checkpoint; then the data are not what is wrong.
-
-
-class NotFinite(UserError):
-    """A value of training step `step` is NaN or infinite."""
-
-    def __init__(self, step, names, batch_path):
-        super().__init__(
-            f"step {step}: {', '.join(names)} not finite; the batch is in {batch_path}; lower --learning_rate, look at "
-            "the images, or go on past them with --on_nonfinite=rollback"
-        )
-        self.step = step
 
 
 def train(config, workdir):
@@ -58,27 +47,37 @@ def train(config, workdir):
       UserError: bad data, a run directory with other options, in use or not writable, or a loss that is not finite.
       interruption.Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    # 1. The data first: without it nothing is written.
+    # 1. All workers there, and the data: without them nothing is written.
+    replicas = distribution.open_replicas(config)
+    if not replicas.is_chief:
+        log.setLevel(logging.WARNING)
     dataset = sources.open_dataset(config)
     if config.paired:
         dataset.require_training_pairs()
     evaluator = evaluation.Evaluator(config, dataset)
-    with run_directory.opened(config, workdir):
-        dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
+    with run_directory.opened(config, workdir) if replicas.is_chief else contextlib.nullcontext():
+        if replicas.is_chief:
+            dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        model = MODELS[config.model](config)
+        with replicas.scope():
+            model = MODELS[config.model](config, replicas.local)
+        replicas.require_no_state(model.networks)
         # 3. The run directory's own checkpoint, else the networks of --init_from, else from scratch.
         progress = Progress()
         found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
         if found:
-            progress = checkpoints.restore(model, found[1], found[0])
+            progress = checkpoints.restore(model, found[1], found[0], replicas.local, replicas.count)
             log.info("going on from %s", found[0])
         elif config.init_from:
             initialization.initialize(model, config.init_from)
-        run = _Run(config, workdir, model, dataset, evaluator, progress)
+        replicas.require_equal(
+            options=config.fingerprint(), images_of_A=len(dataset.train_a), images_of_B=len(dataset.train_b),
+            the_step_of_the_newest_checkpoint=progress.step,
+        )
+        run = _Run(config, workdir, model, dataset, evaluator, progress, replicas)
         # 4. The steps that are left, then measures and exports.
         with contextlib.closing(run):
             with interruption.requests() as asked_to_stop:
@@ -89,8 +88,9 @@ def train(config, workdir):
 class _Run:
     """The state of a run in progress, and what its loop does at each cadence."""
 
-    def __init__(self, config, workdir, model, dataset, evaluator, progress):
+    def __init__(self, config, workdir, model, dataset, evaluator, progress, replicas):
         self.config, self.workdir, self.model, self.dataset, self.evaluator = config, workdir, model, dataset, evaluator
+        self.replicas, self.step_size = replicas, config.batch_size * replicas.count  # In images.
         self._take_up(progress)
         self._translators = inference.translators(config, model.generators)
         self.images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
@@ -99,8 +99,10 @@ class _Run:
             self.n_steps = self.step
         self._rollbacks = Counter()
         self._checkpoints = os.path.join(workdir, "checkpoints")
-        self.writer = checkpoints.Writer(self._checkpoints, config.keep_checkpoints)
-        self.reporter = Reporter(workdir, config, self.step)
+        self.writer = self.reporter = Silent()
+        if replicas.is_chief:
+            self.writer = checkpoints.Writer(self._checkpoints, config.keep_checkpoints)
+            self.reporter = Reporter(workdir, config, self.step)
 
     def close(self):
         with contextlib.closing(self.writer), contextlib.closing(self.reporter):
@@ -121,11 +123,11 @@ class _Run:
         return Progress(self.step, self.skipped, self.means.sums, self.best, self.stale)
 
     def _steps(self, epochs):
-        return pipeline.steps_of_epochs(epochs, self.images_per_epoch, self.config.batch_size)
+        return pipeline.steps_of_epochs(epochs, self.images_per_epoch, self.step_size)
 
     def epoch(self, step):
         """Number, from 0, of the epoch that the image at the beginning of `step` (from 0) belongs to."""
-        return step * self.config.batch_size // self.images_per_epoch
+        return step * self.step_size // self.images_per_epoch
 
     def learning_rate(self, step):
         """Adam's rate in `step` (from 0): by epochs, or by steps where the run's length is given in steps."""
@@ -136,7 +138,7 @@ class _Run:
             constant = round(config.max_steps * share)
             done, decay = step, config.max_steps - constant
         factor = schedules.factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
-        return config.learning_rate * factor
+        return config.learning_rate * factor * schedules.scale(config.scale_learning_rate, self.replicas.count)
 
     def train(self, asked_to_stop):
         """Does the steps that are left; where a loss is not finite and the config says so, goes back and on."""
@@ -152,18 +154,19 @@ class _Run:
         self.writer.wait()
 
     def _loop(self, asked_to_stop):
-        first, size = self.step, self.config.batch_size
+        first, size, replicas = self.step, self.step_size, self.replicas
         stream, loaders = pipeline.batches(
-            self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped
+            self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped, replicas.local, replicas.count
         )
-        log.info("training steps %d to %d, %d images an epoch", first + 1, self.n_steps, self.images_per_epoch)
+        log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps, self.images_per_epoch,
+                 replicas.described(self.config))
         batches, speedometer = iter(stream), console.Speedometer(first * size)
         with console.progress_bar(self.n_steps * size, first * size) as bar:
             for step in range(first + 1, self.n_steps + 1):
-                batch = _next(batches, loaders)
+                batch = [pipeline.take(batches, loaders) for _ in replicas.local]
                 self.model.set_learning_rate(self.learning_rate(step - 1))
-                values = {name: float(value) for name, value in self.model.train_step(*batch).items()}
-                self._require_finite(step, values, batch)
+                values = replicas.train_step(self.model, batch, asked_to_stop)
+                require_finite(step, values, batch, self.workdir, replicas)
                 self.step = step
                 self.means.add(values)
                 if self.config.eval_every and self._due(step, self.config.eval_every):
@@ -176,7 +179,7 @@ class _Run:
                     self.summarize_epoch(step)
                 if self._due(step, self.config.sample_every, self.config.sample_epochs):
                     self.sample(step)
-                stopping = asked_to_stop()
+                stopping = replicas.stopping(asked_to_stop)
                 if stopping or self._due(step, self.config.checkpoint_every, self.config.checkpoint_epochs):
                     self.checkpoint()
                 self.writer.check()
@@ -189,10 +192,11 @@ class _Run:
     def _roll_back(self, error):
         """Returns to the newest checkpoint; the data go on behind those of the step that failed."""
         self.writer.wait()
+        self.replicas.wait()
         found = checkpoints.newest(self._checkpoints)
         if found is None:
             raise UserError(f"{error}; there is no checkpoint yet to go back to") from error
-        progress = checkpoints.restore(self.model, found[1], found[0])
+        progress = checkpoints.restore(self.model, found[1], found[0], self.replicas.local, self.replicas.count)
         self._rollbacks[progress.step] += 1
         if self._rollbacks[progress.step] > _MOST_ROLLBACKS:
             raise UserError(f"{error}; went back to step {progress.step} {_MOST_ROLLBACKS} times already") from error
@@ -213,14 +217,6 @@ class _Run:
         # A large batch may end more than one.
         return epochs > 0 and self.epoch(step) // epochs > self.epoch(step - 1) // epochs
 
-    def _require_finite(self, step, values, batch):
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            path = os.path.join(self.workdir, f"not-finite-step-{step:06d}.npz")
-            with atomic.writing(path, "wb") as file:
-                np.savez(file, a=batch[0], b=batch[1])
-            raise NotFinite(step, bad, path)
-
     def log(self, step, values, speed, quiet):
         self.reporter.record(step, "train", {"learning_rate": self.learning_rate(step - 1), **values})
         self.reporter.scalars(step, {"images_per_second": speed})
@@ -236,29 +232,36 @@ class _Run:
         ))
 
     def sample(self, step):
+        self.replicas.patient()
+        if not self.replicas.is_chief:
+            return
         self.reporter.sample(step, evaluation.sample_grid(self.config, self.translators, self.dataset))
         page.write(self.workdir)
 
-    def checkpoint(self):
+    def checkpoint(self, file_name=None):
         self.reporter.sync()
-        self.writer.save(self.model, self._progress())
+        self.replicas.patient()
+        pools = self.replicas.collect(checkpoints.pool_states(self.model))
+        self.writer.save(self.model, self._progress(), file_name, pools)
 
     def measures(self, step):
         """Measures of the held-out images after `step`, which is the newest; made once."""
         if step not in self._measures:
-            self._measures = {step: self.evaluator(self.translators)}
+            self._measures = {step: self.evaluator(self.translators) if self.replicas.is_chief else {}}
         return self._measures[step]
 
     def evaluate(self, step):
         """Measures, keeps the best checkpoint, and ends the run with `step` when nothing has got better for long."""
+        self.replicas.patient()
         values, name = self.measures(step), self.config.keep_best
         self.reporter.record(step, "eval", values)
         log.info("step %d, held-out images: %s", step, _numbers(values))
         if not name:
             return
-        if measures.is_better(name, values.get(name, math.nan), self.best):
-            self.best, self.stale = values[name], 0
-            self.writer.save(self.model, self._progress(), checkpoints.BEST)
+        value = self.replicas.from_chief(values.get(name, math.nan))
+        if measures.is_better(name, value, self.best):
+            self.best, self.stale = value, 0
+            self.checkpoint(checkpoints.BEST)
             return
         if self.best is None:  # Not one could be measured yet.
             return
@@ -269,7 +272,12 @@ class _Run:
             self.n_steps = step
 
     def finish(self):
-        """Exports both generators and measures the held-out images; safe to repeat."""
+        """Exports both generators and measures the held-out images; safe to repeat. The chief does; the others wait."""
+        values = self._finish() if self.replicas.is_chief else {}
+        self.replicas.wait()
+        return values
+
+    def _finish(self):
         paths = saved_model.export(self.translators, os.path.join(self.workdir, "export"))
         values = self.measures(self.n_steps)
         self.reporter.record(self.n_steps, "test", values)
@@ -288,13 +296,3 @@ def _losses(values):
 
 def _numbers(values):
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _next(batches, loaders):
-    try:
-        return next(batches)
-    except tf.errors.OpError as error:
-        for loader in loaders:
-            if loader.error:
-                raise loader.error from error
-        raise

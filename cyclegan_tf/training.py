@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import execution, losses, models, precision
+from cyclegan_tf import distribution, execution, losses, models, precision
 from cyclegan_tf.image_pool import ImagePool
-from cyclegan_tf.optimizers import adam, assign_learning_rates
+from cyclegan_tf.optimizers import adam, assign, assign_learning_rates
 
 GENERATORS = ("gen_ab", "gen_ba")
 DISCRIMINATORS = ("disc_a", "disc_b")
@@ -24,13 +24,14 @@ class CycleGAN:
     Attributes:
       networks: gen_ab (A -> B), gen_ba, disc_a (is it a real A?), disc_b: Keras models by name.
       optimizers: one Adam for each network, by the same names.
-      pools: `ImagePool` of fake_a and fake_b.
+      replica_pools: for each replica of this process the `ImagePool`s of fake_a and fake_b.
+      pools: those of the first one.
       averages: moving averages of the generators, by their names; empty without `ema_decay`.
       scaling: how gradients are taken and applied in the precision of the networks.
     """
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, config, replicas=range(1)):
+        self.config, self._first_replica = config, replicas.start
         with precision.policy(config.mixed_precision):
             self.networks = {name: models.build_generator(config, name) for name in GENERATORS}
             self.networks |= {name: models.build_discriminator(config, name) for name in DISCRIMINATORS}
@@ -40,9 +41,14 @@ class CycleGAN:
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
         self.set_learning_rate(config.learning_rate)
-        self.pools = {
-            name: ImagePool(config.pool_size, seed=2 * config.seed + i) for i, name in enumerate(("fake_a", "fake_b"))
-        }
+        self.replica_pools = [
+            {
+                name: ImagePool(config.pool_size, seed=2 * config.seed + i + (number << 32))
+                for i, name in enumerate(("fake_a", "fake_b"))
+            }
+            for number in replicas
+        ]
+        self.pools = self.replica_pools[0]
         self.averages = {}
         if config.ema_decay:
             self.averages = {name: models.build_generator(config, name) for name in GENERATORS}
@@ -124,9 +130,10 @@ class CycleGAN:
 
     def _pooled(self, name, fake):
         """What the pool gives back for `fake`; through NumPy, so no gradient flows to the generators."""
-        if self.pools[name].size == 0:
+        pool = self.replica_pools[distribution.replica()[0] - self._first_replica][name]
+        if pool.size == 0:
             return tf.stop_gradient(fake)
-        pooled = tf.numpy_function(self.pools[name].query, [fake], fake.dtype)
+        pooled = tf.numpy_function(pool.query, [fake], fake.dtype)
         pooled.set_shape(fake.shape)
         return pooled
 
@@ -144,7 +151,9 @@ class CycleGAN:
         if config.gan_mode == "wgangp":
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
-            alpha = tf.random.stateless_uniform(tf.shape(real)[:1], seed)
+            number, count = distribution.replica()
+            # Drawn for the images of all replicas, of which these are a part.
+            alpha = tf.split(tf.random.stateless_uniform(count * tf.shape(real)[:1], seed), count)[number]
             loss += losses.gradient_penalty(discriminator, real, fake, alpha)
         return {
             f"loss/disc_{domain}": loss,
@@ -162,6 +171,8 @@ class CycleGAN:
             names = [name for name, own in objectives.items() if own is loss]
             found = self.scaling.gradient(tape, loss, [variables[name] for name in names])
             gradients |= zip(names, found, strict=True)
+        means = iter(distribution.mean([tensor for gradient in gradients.values() for tensor in gradient]))
+        gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
 
         def apply():
             for name, gradient in gradients.items():
@@ -175,4 +186,4 @@ class CycleGAN:
         decay = tf.minimum(self.config.ema_decay, (1.0 + step) / (10.0 + step))
         for name, average in self.averages.items():
             for mean, weight in zip(average.weights, self.networks[name].weights, strict=True):
-                mean.assign(decay * mean + (1.0 - decay) * weight)
+                assign(mean, decay * mean + (1.0 - decay) * weight)

@@ -201,6 +201,25 @@ def test_every_architecture_converts(options, tmp_path):
         assert difference(translate(tmp_path / artifact.name, image), expected) <= 1e-4
 
 
+def test_files_of_a_fixed_size_hold_convolutions_of_two_dimensions(tmp_path):
+    # In place of the three that this package computes one image of a known size with.
+    generator = dataclasses.replace(generator_source({}), size=(16, 24))
+    onnx_name, tflite_name = (
+        artifact.name
+        for artifact in (*onnx_file.write(generator, str(tmp_path)),
+                         *tflite_file.write(generator, str(tmp_path), ["float32"]))
+    )
+    model = onnx.load(tmp_path / onnx_name)
+    kernels = [len(a.ints) for n in model.graph.node if n.op_type == "Conv" for a in n.attribute if a.name == "kernel_shape"]
+    assert kernels
+    assert set(kernels) == {2}
+    interpreter = Interpreter(str(tmp_path / tflite_name))
+    interpreter.allocate_tensors()
+    names = {op["op_name"] for op in interpreter._get_ops_details()}
+    assert "CONV_2D" in names
+    assert "CONV_3D" not in names
+
+
 def test_the_command(tiny_run, tmp_path, run_command):
     command = ("cyclegan_tf.export", f"--output={tmp_path}")
     child = run_python("-m", *command, f"--model={tiny_run}", "--format=onnx", "--direction=b2a", "--size=64")

@@ -16,8 +16,9 @@ LAYERS = [
     {"atomic"},
     {"options", "combinations", "instance_norm", "precision", "execution"},
     {"config", "convolutions"},
+    {"faults", "schedules"},
     {"config_flags", "run_directory", "interruption", "images", "layers", "losses", "image_pool", "optimizers",
-     "schedules", "pytorch_weights", "torch_files", "pickled_arrays"},
+     "distribution", "nonfinite", "pytorch_weights", "torch_files", "pickled_arrays"},
     {"data/__init__", "data/image_list", "data/files", "data/shards", "data/sources", "data/tfds_source",
      "data/pipeline", "data/catalog", "data/download", "data/cityscapes", "data/preview",
      "metrics/__init__", "metrics/paired", "metrics/frechet", "metrics/kernel", "metrics/weights", "metrics/inception",
@@ -38,9 +39,9 @@ LAYERS = [
     {"trainer"},
     {"command_line"},
     # What the package itself offers, it imports when it is called.
-    {"train", "convert", "datasets", "translate", "evaluate", "export", "gallery/__main__", "__init__"},
+    {"train", "launch", "convert", "datasets", "translate", "evaluate", "export", "gallery/__main__", "__init__"},
 ]
-SAME_LAYER_ALLOWED = {6}
+SAME_LAYER_ALLOWED = {7}
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
 

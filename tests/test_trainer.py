@@ -74,7 +74,7 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
 
 def test_cadences_by_hand():
     run = object.__new__(trainer._Run)
-    run.config, run.images_per_epoch, run.n_steps = Config(batch_size=4), 10, 12
+    run.step_size, run.images_per_epoch, run.n_steps = 4, 10, 12
 
     def due(every, epochs):
         return [step for step in range(1, 13) if run._due(step, every, epochs)]

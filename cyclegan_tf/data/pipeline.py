@@ -4,6 +4,9 @@ Position p = step * batch_size + j counts the images that a run has drawn from a
 number `index_shuffle(p mod n)` of the permutation that belongs to pass p // n over the domain, its crop and flip are
 drawn from (seed, p). Nothing else is remembered, so a run resumed at step k sees what an uninterrupted one would have
 seen, and each domain is passed through in full, independently of the other. Of pairs B takes A's draws.
+
+Of N replicas number r has the positions (step * N + r) * batch_size + j: all together those of one batch of
+N * batch_size images, and each can be computed where it is needed.
 """
 
 import threading
@@ -123,8 +126,12 @@ def _at_least(side, height, width):
     return max(side, round(height * scale)), max(side, round(width * scale))
 
 
-def batches(dataset, config, first_step, last_step):
+def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1):
     """Training batches of steps first_step .. last_step - 1, and the loaders that read them.
+
+    Args:
+      local: the numbers of the replicas whose batches are wanted; in every step they follow each other.
+      n_replicas: how many replicas there are in all.
 
     Returns:
       tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, C) in [-1, 1], of any height and
@@ -162,11 +169,25 @@ def batches(dataset, config, first_step, last_step):
         # A batch of one needs no copy.
         return tuple(image[tf.newaxis] for image in found) if config.batch_size == 1 else tuple(found)
 
-    positions = tf.data.Dataset.range(first_step * config.batch_size, last_step * config.batch_size)
+    own, size = len(local) * config.batch_size, n_replicas * config.batch_size
+    positions = tf.data.Dataset.range(first_step * own, last_step * own)
+    if own != size:
+        positions = positions.map(lambda count: count // own * size + local.start * config.batch_size + count % own)
     stream = positions.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if config.batch_size > 1:
         stream = stream.batch(config.batch_size, drop_remainder=True)
     return stream.prefetch(2), loaders
+
+
+def take(batches, loaders):
+    """The next of an iterator over `batches`; raises the error of a loader as it was raised there."""
+    try:
+        return next(batches)
+    except tf.errors.OpError as error:
+        for loader in loaders:
+            if loader.error:
+                raise loader.error from error
+        raise
 
 
 def steps_of_epochs(epochs, images_per_epoch, batch_size):

@@ -1,0 +1,219 @@
+"""Replicas in one process and in many against one with the whole batch; workers that die, hang or are stopped."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import checkpoints, distribution, launch, models, schedules, trainer
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.summaries import read_records
+from cyclegan_tf.training import CycleGAN
+
+WORKER = Path(__file__).with_name("worker.py")
+# Losses without kinks where they are zero, so that rounding stays rounding; for five steps the pools fill and give back
+# what they get, as none would. Four images of a domain: an epoch ends within five steps.
+CONFIG = {
+    "cycle_loss": "l2", "lambda_identity": 0.0, "discriminator": "pixel", "pool_size": 5, "max_steps": 8,
+    "max_dataset_size": 4, "sample_every": 0, "checkpoint_every": 1, "keep_checkpoints": 9,
+}
+TIMEOUT = 15  # --worker_timeout of the workers here.
+
+
+def start(workdir, n_workers=2, **how):
+    """Starts worker.py in `n_workers` processes; in one, with two logical devices, if that is 1."""
+    config = {**CONFIG, "worker_timeout": TIMEOUT, **how.pop("config", {})}
+    if n_workers == 1:
+        how, config = {"cpus": 2, **how}, {**config, "strategy": "mirrored"}
+    argument = json.dumps({"config": config, "workdir": str(workdir), **how})
+    return [
+        subprocess.Popen([sys.executable, str(WORKER), argument], env=env, stderr=subprocess.PIPE, text=True)
+        for env in (launch.environments(n_workers) if n_workers > 1 else [os.environ])
+    ]
+
+
+def finish(processes, timeout=200):
+    """[(exit status, stderr)] of the processes."""
+    try:
+        texts = [process.communicate(timeout=timeout)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(processes, texts, strict=True)]
+
+
+def run(workdir, n_workers=2, **how):
+    for status, text in finish(start(workdir, n_workers, **how)):
+        assert status == 0, text
+
+
+def saved(workdir, step):
+    return checkpoints.read(dict(checkpoints.found(str(workdir / "checkpoints")))[step])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder of the same eight steps: by two workers, mirrored to two devices, and whole: by one replica."""
+    folder = tmp_path_factory.mktemp("runs")
+    processes = start(folder / "workers") + start(folder / "mirrored", 1)
+    config = Config.preset("tiny", **{**CONFIG, "batch_size": 2, "pool_size": 0})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer._Run, "finish", lambda self: None)
+        patch.setattr(trainer._Run, "sample", lambda self, step: None)
+        trainer.train(config, str(folder / "whole"))
+    for status, text in finish(processes):
+        assert status == 0, text
+    return folder
+
+
+def of_networks(arrays):
+    # A bias in front of an instance norm cancels; its gradient is rounding noise, of which Adam makes steps.
+    alone = ("head_conv/bias", "layer0_conv/bias")
+    return {
+        name: array for name, array in arrays.items()
+        if name.startswith("network/") and (name.endswith(alone) or not name.endswith("bias"))
+    }
+
+
+@pytest.mark.parametrize("kind", ["workers", "mirrored"])
+def test_two_replicas_compute_what_one_does_with_their_batches(runs, kind):
+    theirs, whole = (
+        [record for record in read_records(runs / name / "metrics.jsonl") if record["kind"] == "train"][:5]
+        for name in (kind, "whole")
+    )
+    for ours, record in zip(theirs, whole, strict=True):
+        assert ours.keys() == record.keys()
+        assert ours.pop("kind") == record.pop("kind")
+        for name, value in record.items():
+            # Norms of gradients are of another order of magnitude.
+            assert ours[name] == pytest.approx(value, abs=1e-5, rel=1e-4 if "norm" in name else 0), (name, ours["step"])
+    weights = of_networks(saved(runs / "whole", 5))
+    assert len(weights) > 20
+    for name, array in weights.items():
+        np.testing.assert_allclose(saved(runs / kind, 5)[name], array, rtol=0, atol=1e-5, err_msg=name)
+    # They have learned more than that.
+    before = of_networks(saved(runs / "whole", 1))
+    assert max(np.abs(array - before[name]).max() for name, array in weights.items()) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["workers", "mirrored"])
+def test_each_replica_has_the_fakes_of_its_own_images_in_its_pool(runs, kind):
+    config = Config.preset("tiny", **{**CONFIG, "batch_size": 2})
+    batches = [(a.numpy(), b.numpy()) for a, b in pipeline.batches(sources.open_dataset(config), config, 0, 5)[0]]
+    arrays = saved(runs / kind, 5)
+    assert arrays["replicas"] == 2
+    tf.keras.utils.set_random_seed(config.seed)
+    model = CycleGAN(config)
+    for step, (real_a, real_b) in enumerate(batches):
+        if step:
+            stored = saved(runs / kind, step)
+            for name, network in model.networks.items():
+                own = {key: stored[f"network/{name}/{key}"] for key in models.named_weights(network)}
+                checkpoints.assign(models.named_weights(network), own, name)
+        fakes = {"fake_b": model.networks["gen_ab"](real_a), "fake_a": model.networks["gen_ba"](real_b)}
+        for pool, fake in fakes.items():
+            for number, suffix in enumerate(("", "@1")):
+                ours = arrays[f"pool/{pool}{suffix}/images"]
+                assert len(ours) == 5
+                np.testing.assert_allclose(ours[step], fake[number], rtol=0, atol=1e-5)
+                assert np.abs(ours[step] - fake[1 - number]).max() > 1e-3
+    # Full now, they exchange, each with draws of its own.
+    last = saved(runs / kind, 8)
+    assert not np.array_equal(last["pool/fake_a/random"], last["pool/fake_a@1/random"])
+
+
+def test_mirrored_and_several_workers_compute_the_same(runs):
+    ours, theirs = saved(runs / "workers", 8), saved(runs / "mirrored", 8)
+    assert ours.keys() == theirs.keys()
+    for name, array in of_networks(ours).items():
+        np.testing.assert_allclose(theirs[name], array, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to_the_same_bits(runs, tmp_path):
+    # Worker 1 is killed before step 4: worker 0 says so and ends. The checkpoint of step 3 or 2 is the newest.
+    processes = start(tmp_path, config={"checkpoint_every": 2}, signal="SIGKILL", worker=1, step=4)
+    (survivor, text), (killed, _) = finish(processes)
+    assert (survivor, killed) == (75, -9), text
+    assert "error: a worker is gone" in text
+    assert text.count("error: ") == 1
+    assert "start all workers again" in text
+    newest = checkpoints.found(str(tmp_path / "checkpoints"))[0][0]
+    assert newest == 2
+    # The chief is stopped before step 6: the other one notices.
+    processes = start(tmp_path, signal="SIGSTOP", worker=0, step=6, from_step=newest)
+    try:
+        processes[1].wait(timeout=200)
+        waited = time.time() - max(path.stat().st_mtime for path in (tmp_path / "checkpoints").iterdir())
+    finally:
+        processes[0].kill()
+    (_, _), (status, text) = finish(processes)
+    assert status == 75, text
+    assert text.count("error: ") == 1
+    assert waited < TIMEOUT + 15
+    # The last checkpoint may have been half written. Worker 1 is asked to stop before step 7: both save after it.
+    newest = checkpoints.found(str(tmp_path / "checkpoints"))[0][0]
+    assert newest in (4, 5)
+    stopped = finish(start(tmp_path, signal="SIGTERM", worker=1, step=7, from_step=newest))
+    assert [status for status, _ in stopped] == [143, 143], stopped
+    assert all("stopped by SIGTERM after step 7; start again to go on" in text for _, text in stopped)
+    assert checkpoints.found(str(tmp_path / "checkpoints"))[0][0] == 7
+    run(tmp_path)
+    ours, theirs = saved(tmp_path, 8), saved(runs / "workers", 8)
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)
+    # Each step is there once.
+    steps = [record["step"] for record in read_records(tmp_path / "metrics.jsonl") if record["kind"] == "train"]
+    assert steps == list(range(1, 9))
+
+
+def test_another_number_of_replicas_is_an_error(runs):
+    model = CycleGAN(Config.preset("tiny", **CONFIG))
+    with pytest.raises(UserError, match="is of a run with 2 replicas, and here are 1: go on with 2"):
+        checkpoints.restore(model, saved(runs / "workers", 8), "it")
+
+
+def test_positions_of_replicas_are_those_of_the_whole_batch():
+    config = Config.preset("tiny", batch_size=2, max_dataset_size=5)
+    dataset = sources.open_dataset(config)
+    whole = list(pipeline.batches(dataset, Config.preset("tiny", batch_size=8, max_dataset_size=5), 3, 5)[0])
+    # Workers with two replicas of batch 2 each, in all 8 images a step.
+    for worker in range(2):
+        parts = list(pipeline.batches(dataset, config, 3, 5, range(2 * worker, 2 * worker + 2), 4)[0])
+        assert len(parts) == 4
+        for index, pair in enumerate(parts):
+            step, start_ = divmod(index, 2)
+            first = 4 * worker + 2 * start_
+            for part, batch in zip(pair, whole[step], strict=True):
+                np.testing.assert_array_equal(part, batch[first : first + 2])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "cluster", "message"),
+    [
+        ("multi_worker", "", "needs TF_CONFIG with more than one worker"),
+        ("mirrored", "", "needs more than one GPU, and there is none; use --strategy=one_device"),
+        ("auto", "{", "TF_CONFIG={ is not what TensorFlow documents"),
+    ],
+)
+def test_strategies_that_cannot_be(monkeypatch, strategy, cluster, message):
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    with pytest.raises(UserError, match=message):
+        distribution.open_replicas(Config(strategy=strategy))
+
+
+def test_auto_is_one_device_without_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert distribution.open_replicas(Config()).count == 1
+
+
+def test_the_learning_rate_is_scaled_only_when_asked():
+    assert [schedules.scale(rule, 4) for rule in ("none", "linear", "sqrt")] == [1.0, 4.0, 2.0]

@@ -1,0 +1,129 @@
+"""The launcher of local workers, and what the scripts of clusters set."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import ROOT
+
+from cyclegan_tf import launch
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Function that launches workers that run the given code in place of cyclegan_tf.train; returns the exit status."""
+    popen = subprocess.Popen
+
+    def run(code, *arguments, n_workers=2):
+        code = f"import json, os, signal, sys, time; me = json.loads(os.environ['TF_CONFIG'])['task']['index']\n{code}"
+
+        def start(command, **options):
+            assert command[:3] == [sys.executable, "-m", "cyclegan_tf.train"]
+            return popen([sys.executable, "-c", code, *command[3:]], **options)
+
+        monkeypatch.setattr(subprocess, "Popen", start)
+        monkeypatch.setattr(launch, "_PATIENCE", 1.0)
+        return launch.launch(n_workers, arguments)
+
+    return run
+
+
+def test_workers_know_each_other_by_free_ports():
+    first, second = (json.loads(env["TF_CONFIG"]) for env in launch.environments(2))
+    assert first["cluster"] == second["cluster"]
+    assert [one["task"] for one in (first, second)] == [{"type": "worker", "index": index} for index in (0, 1)]
+    ports = {re.fullmatch(r"127\.0\.0\.1:(\d+)", name)[1] for name in first["cluster"]["worker"]}
+    assert len(ports) == 2
+
+
+def test_lines_have_their_workers_number_and_options_arrive(launched, capfd):
+    code = "print('got', *sys.argv[1:])\nprint('hm', file=sys.stderr)"
+    assert launched(code, "--ngf=3", "--noflip", n_workers=3) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert sorted(line for line in lines if "got" in line) == [f"[{index}] got --ngf=3 --noflip" for index in range(3)]
+    assert sorted(line for line in lines if "hm" in line) == [f"[{index}] hm" for index in range(3)]
+
+
+def test_one_failure_ends_all_and_is_the_status(launched):
+    start = time.monotonic()
+    assert launched("if me == 1: sys.exit(7)\ntime.sleep(60)") == 7
+    assert time.monotonic() - start < 30
+    # A worker that is killed counts as with shells; the others may end by themselves.
+    assert launched("if me == 0: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.5)\nsys.exit(75)") == 137
+
+
+def test_signals_are_passed_on(launched, capfd):
+    def ask():
+        time.sleep(3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    code = "signal.signal(signal.SIGTERM, lambda *a: [print('saved', flush=True), sys.exit(143)])\ntime.sleep(60)"
+    assert launched(code) == 143
+    thread.join()
+    assert sorted(capfd.readouterr().out.splitlines()) == ["[0] saved", "[1] saved"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_options_must_follow(run_command):
+    child = run_command("cyclegan_tf.launch", "--workers=2")
+    assert child.returncode == 2
+    assert child.stderr.startswith("error: the options of cyclegan_tf.train are missing: give them after --")
+
+
+@pytest.fixture
+def stubs(tmp_path):
+    """Environment whose python, scontrol and srun only tell what they are given."""
+    programs = {
+        "python": 'echo "$TF_CONFIG $@"',
+        "scontrol": 'if [ "$1" = show ]; then echo n1; echo n7; else echo "scontrol $@"; fi',
+        "srun": 'while [[ "$1" == --* ]]; do shift; done\nSLURM_PROCID=1 "$@"\nexit ${STATUS:-0}',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+
+def described(line):
+    config, rest = json.JSONDecoder().raw_decode(line)
+    return config, line[rest:].split()
+
+
+def test_the_slurm_script_names_the_machines_and_goes_on_after_preemption(stubs):
+    def run(**environment):
+        return subprocess.run(
+            [ROOT / "experiments" / "cluster" / "slurm.sh", "--dataset=x y"], capture_output=True, text=True,
+            check=False, env={**stubs, "SLURM_JOB_NODELIST": "n[1,7]", "SLURM_JOB_ID": "5", **environment},
+        )
+
+    child = run()
+    assert child.returncode == 0, child.stderr
+    config, arguments = described(child.stdout.splitlines()[0])
+    assert config == {"cluster": {"worker": ["n1:12355", "n7:12355"]}, "task": {"type": "worker", "index": 1}}
+    assert arguments == ["-m", "cyclegan_tf.train", "--strategy=multi_worker", "--dataset=x", "y"]
+    assert "scontrol requeue" not in child.stdout
+    child = run(STATUS="75")
+    assert child.returncode == 75
+    assert child.stdout.endswith("scontrol requeue 5\n")
+    assert "requeue" not in run(STATUS="2").stdout
+    assert "requeue" not in run(STATUS="75", SLURM_RESTART_COUNT="20").stdout
+
+
+def test_the_kubernetes_manifest_names_the_pods(stubs):
+    text = (ROOT / "experiments" / "cluster" / "kubernetes.yaml").read_text()
+    # The block of the first argument, less its indentation; no YAML library is among the requirements.
+    block = re.search(r"- \|\n((?: {14}.*\n)+)", text)[1].replace(" " * 14, "")
+    child = subprocess.run(["bash", "-c", block, "cyclegan", "--a=1"], capture_output=True, text=True, check=True,
+                           env={**stubs, "WORKERS": "3", "JOB_COMPLETION_INDEX": "2"})
+    config, arguments = described(child.stdout)
+    names = [f"cyclegan-{index}.cyclegan:12355" for index in range(3)]
+    assert config == {"cluster": {"worker": names}, "task": {"type": "worker", "index": 2}}
+    assert arguments == ["-m", "cyclegan_tf.train", "--strategy=multi_worker", "--a=1"]

@@ -1,0 +1,45 @@
+"""A process of test_distribution.py: trains what its argument, a JSON object, says, without samples, measures, exports.
+
+Keys: config (overrides of the tiny preset), workdir, and optionally cpus (logical devices), and signal, worker, step:
+that worker sends itself the signal before that step.
+"""
+
+import json
+import os
+import signal
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from cyclegan_tf import distribution, evaluation, interruption, saved_model, trainer
+from cyclegan_tf.config import Config
+from cyclegan_tf.gallery import page, results
+
+given = json.loads(sys.argv[1])
+if "cpus" in given:
+    devices = [tf.config.LogicalDeviceConfiguration()] * given["cpus"]
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+evaluation.Evaluator.__call__ = lambda self, translators: {}
+evaluation.sample_grid = lambda *arguments: np.zeros((8, 8, 3), np.uint8)
+saved_model.export = lambda *arguments: []
+page.write = results.write = lambda *arguments: None
+
+if "signal" in given:
+    step_of_all, steps = distribution.Replicas.train_step, []
+
+    def train_step(self, model, batches, asked_to_stop):
+        steps.append(1)
+        newest = given.get("from_step", 0) + len(steps)
+        if newest == given["step"] and self.local.start == given["worker"]:
+            os.kill(os.getpid(), getattr(signal, given["signal"]))
+        return step_of_all(self, model, batches, asked_to_stop)
+
+    distribution.Replicas.train_step = train_step
+try:
+    trainer.train(Config.preset("tiny", **given["config"]), given["workdir"])
+except interruption.Stopped as stopped:
+    print(stopped, file=sys.stderr)
+    sys.exit(stopped.status)
