@@ -82,7 +82,9 @@ def portable():
 
 def _chooses(x):
     """Whether there is something to choose: float32 of known size on a machine without a GPU."""
-    return not _portable and x.dtype == tf.float32 and x.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
+    if _portable or x.dtype != tf.float32 or not x.shape.is_fully_defined():
+        return False
+    return not tf.config.list_logical_devices("GPU")
 
 
 def _forward(x, kernel, stride):
