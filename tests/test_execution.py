@@ -1,7 +1,6 @@
 """Recomputed and compiled networks against the plain ones."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from cyclegan_tf import execution, models
