@@ -7,6 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import contextlib
 import fcntl
+import gc
 import io
 import logging
 import runpy
@@ -20,6 +21,9 @@ import numpy as np
 import pytest
 from absl import app, flags
 from PIL import Image
+
+# A full collection goes through TensorFlow and every graph that a test has traced: seconds, and by default often.
+gc.set_threshold(100_000, 20, 100)
 
 app.define_help_flags()
 ABSL_FLAGS = set(flags.FLAGS)
