@@ -10,9 +10,8 @@ BIN := $(VENV)/bin
 train: $(VENV)/.installed
 	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo.flags
 
-# Three processes also on two cores: some tests wait for processes of their own.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -258,8 +258,8 @@ def two_steps(config):
     return scalars, moved
 
 
-# Those of the ablation differ from each other by one option, which has tests of its own.
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if not name.startswith("ablation/")])
+# Those of the ablation and of the packaged model differ from others by one option, which has tests of its own.
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if not name.startswith(("ablation/", "demo_model"))])
 def test_it_trains_two_steps(name):
     scalars, moved = two_steps(reduced(parsed(name)))
     assert len(scalars) == 2

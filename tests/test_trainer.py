@@ -109,6 +109,13 @@ def poisoned(monkeypatch):
     monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {})
     monkeypatch.setattr(evaluation, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
+    build = CycleGAN.__init__
+
+    def untraced(self, *arguments):
+        build(self, *arguments)
+        self.train_step = self._train_step
+
+    monkeypatch.setattr(CycleGAN, "__init__", untraced)
 
     def poison(bad):
         seen, step = [], CycleGAN._train_step
