@@ -20,8 +20,9 @@ _FEW = 32  # Channels below which they gain nothing either.
 class Conv2D(keras.layers.Conv2D):
     """Keras's layer with `convolve`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
 
-    def convolution_op(self, inputs, kernel):
-        return convolve(inputs, tf.convert_to_tensor(kernel), self.strides[0])
+    def call(self, inputs):
+        outputs = convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
+        return _biased(outputs, self.bias) if self.use_bias else outputs
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
@@ -30,7 +31,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
     def call(self, inputs):
         outputs = convolve_transposed(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
-        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+        return _biased(outputs, self.bias) if self.use_bias else outputs
 
 
 # Class of ours -> the library's, which has the same weights and config.
@@ -67,6 +68,23 @@ def convolve_transposed(x, kernel, stride):
         return _adjoint(x, kernel, shape, stride)
     y = tf.nn.conv2d_transpose(x, kernel, tf.stack(shape), stride, "VALID")
     return tf.ensure_shape(y, (x.shape[0], *(side and stride * (side - 1) + size for side in x.shape[1:3]), filters))
+
+
+def _biased(x, bias):
+    """x + bias, (N, H, W, C) and (C,); differentiable any number of times."""
+    bias = tf.convert_to_tensor(bias)
+    if x.dtype == tf.float32:
+        return tf.nn.bias_add(x, bias)
+
+    @tf.custom_gradient
+    def function(x, bias):
+        def gradient(dy):
+            # On a CPU the library adds up bfloat16 in bfloat16, where 256 + 1 is 256: of 64 x 64 ones it makes 256.
+            return dy, tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
+
+        return x + bias, gradient
+
+    return function(x, bias)
 
 
 @contextlib.contextmanager

@@ -122,3 +122,15 @@ def test_layers_have_the_weights_and_shapes_of_the_librarys(ours, bias):
         x = tf.constant(_numbers(*shape), tf.float32)
         np.testing.assert_allclose(models[0](x), models[1](x), rtol=0, atol=2e-5)
     assert type(ours.from_config(made[0].get_config())) is ours
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("ours", convolutions.LIBRARY)
+def test_a_bias_has_the_gradient_of_all_pixels_in_half_precision_too(ours, dtype):
+    layer = ours(2, 1, dtype=f"mixed_{dtype}")
+    with tf.GradientTape() as tape:
+        y = layer(np.zeros((2, 64, 32, 3), np.float32))
+        assert y.dtype == dtype
+        loss = tf.reduce_sum(tf.cast(y, tf.float32))
+    # A derivative of 1 at each of 2 x 64 x 32 pixels.
+    np.testing.assert_array_equal(tape.gradient(loss, layer.bias), [4096.0, 4096.0])
