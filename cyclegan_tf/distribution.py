@@ -161,12 +161,14 @@ class Replicas(OneReplica):
         self._model = self._signals = None
         self._patient = True  # The first step is traced.
         self._watchdog = faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
+        # In one process an operation that fails is a fault of its own.
+        self._reported = faults.reported if n_workers > 1 else contextlib.nullcontext
         self._sum = tf.function(self._summed, autograph=False, reduce_retracing=True)
 
     @contextlib.contextmanager
     def scope(self):
         # Each variable takes the chief's initial value.
-        with faults.reported(), self._strategy.scope():
+        with self._reported(), self._strategy.scope():
             yield
 
     def described(self, config):
@@ -188,7 +190,7 @@ class Replicas(OneReplica):
         flags = self._values(lambda index: np.array([float(asked == one) for one in _SIGNALS], np.float32))
         pair = [self._values(lambda index, of=of: batches[index][of]) for of in range(2)]
         watching = contextlib.nullcontext() if self._patient else self._watchdog.watching()
-        with watching, faults.reported():
+        with watching, self._reported():
             scalars, flags = self._step(flags, *pair)
             scalars = {name: float(self._local(value)) for name, value in scalars.items()}
             self._signals = self._local(flags).numpy()
@@ -247,9 +249,11 @@ class Replicas(OneReplica):
 
     def _total(self, data, own):
         """Sum over workers of `data`, bytes, as int64 (exact for any bits); those that are not `own` count as zeros."""
+        if not data:  # Nothing to sum, as the pools of pix2pix, crashes TensorFlow's ring.
+            return np.zeros(0, np.int64)
         words = np.frombuffer(data + bytes(-len(data) % 8), np.int64)
         zeros = np.zeros_like(words)
-        with faults.reported():
+        with self._reported():
             total = self._sum(self._values(lambda index: words if own and index == 0 else zeros))
             return self._local(total).numpy()
 
