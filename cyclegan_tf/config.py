@@ -159,11 +159,11 @@ class Config:
     )
     recompute: bool = option(
         False, "keep only what goes from one residual block of a generator to the next, and compute the rest again for "
-        "the gradients: less memory, a third more time, the same numbers", may_differ=True,
+        "the gradients: less memory, one more forward pass, the same numbers but for rounding",
     )
     jit_compile: str = option(
         "auto", "compile the networks and their gradients with XLA: on or off; auto is off, since on CPUs it is slower "
-        "and on GPUs not measured yet", choices=("auto", "on", "off"), may_differ=True,
+        "and on GPUs not measured yet", choices=("auto", "on", "off"),
     )
     strategy: str = option(
         "auto", "mirrored: a replica on each GPU; multi_worker: on those of TF_CONFIG's workers; auto: what is there",

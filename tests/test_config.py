@@ -100,7 +100,7 @@ def test_a_resumed_run_may_change_what_does_not_decide_its_numbers():
     assert may_differ == {
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
-        "eval_every", "eval_metrics", "patience", "recompute", "jit_compile", "strategy", "worker_timeout",
+        "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout",
     }
 
 
