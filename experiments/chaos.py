@@ -64,7 +64,7 @@ AIMS = {
     "export": (os, "rename", None),
 }
 # What the one round of --tour meets: (aim, call).
-TOUR = (("rename", 2), ("checkpoint", 40), ("line", 5), ("export", 2))
+TOUR = (("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 5), ("export", 1), ("export", 2))
 
 
 def aim(name, call):
