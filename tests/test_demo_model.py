@@ -34,6 +34,19 @@ def test_its_maps_of_held_out_tiles_are_nearer_to_the_true_ones_than_those_of_th
     assert np.mean(similarity) > 0.43
 
 
+def test_seas_are_paler_than_land_and_where_they_belong():
+    # A picture of one color, which has the figures above too, knows no coast.
+    satellite, maps = pictures("A"), pictures("B")
+    right = []
+    for true, made in zip(maps, loading.load("demo").translate(np.stack(satellite)), strict=True):
+        red, green, blue = np.moveaxis(true.astype(int), -1, 0)
+        sea = (blue > red + 12) & (blue > green + 5)  # Waters are pale blue, lands bluish green, brown or white.
+        if 0.1 < sea.mean() < 0.9:
+            right.append(made[sea].mean() > made[~sea].mean() + 5)
+    assert len(right) >= 10
+    assert np.mean(right) > 0.75
+
+
 def test_both_directions_and_the_public_function():
     image = pictures("A")[0][:40, :64]
     models = loading.load_directions("demo")

@@ -58,15 +58,18 @@ def test_one_failure_ends_all_and_is_the_status(launched):
     assert launched("if me == 0: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.5)\nsys.exit(75)") == 137
 
 
-def test_signals_are_passed_on(launched, capfd):
+def test_signals_are_passed_on(launched, capfd, tmp_path):
     def ask():
-        time.sleep(3)
+        until = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    code = "signal.signal(signal.SIGTERM, lambda *a: [print('saved', flush=True), sys.exit(143)])\ntime.sleep(60)"
-    assert launched(code) == 143
+    code = "signal.signal(signal.SIGTERM, lambda *a: [print('saved', flush=True), sys.exit(143)])\n"
+    # Each says by a file that it can be asked.
+    assert launched(f"{code}open({str(tmp_path)!r} + f'/{{me}}', 'w').close()\ntime.sleep(60)") == 143
     thread.join()
     assert sorted(capfd.readouterr().out.splitlines()) == ["[0] saved", "[1] saved"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
