@@ -7,12 +7,18 @@ import contextlib
 
 import tensorflow as tf
 
+from cyclegan_tf import rematerialization, winograd
+
 keras = tf.keras
 
 _portable = False
 
 # Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
 _LARGE = 1e9
+# Pixels times both numbers of channels from which Winograd's algorithm is faster: 32 x 32 with 128 and 128 are, as long
+# as the channels are many.
+_WORTH = 1.5e7
+_MANY = 64
 _FEW = 32  # Channels below which they gain nothing either.
 
 
@@ -45,13 +51,17 @@ def convolve(x, kernel, stride):
     """
     if not _chooses(x):
         return tf.nn.conv2d(x, kernel, stride, "VALID")
+    saves = _is_for_winograd(x.shape, kernel.shape, stride)
 
     @tf.custom_gradient
     def function(x, kernel):
         def gradient(dy):
-            return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(x, dy, kernel.shape[0], stride)
+            again = rematerialization.again(x, dy)
+            if saves:
+                return winograd.gradients(again, kernel, dy)
+            return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(again, dy, kernel.shape[0], stride)
 
-        return _forward(x, kernel, stride), gradient
+        return winograd.convolve(x, kernel) if saves else _forward(x, kernel, stride), gradient
 
     return function(x, kernel)
 
@@ -103,6 +113,15 @@ def _chooses(x):
     if _portable or x.dtype != tf.float32 or not x.shape.is_fully_defined():
         return False
     return not tf.config.list_logical_devices("GPU")
+
+
+def _is_for_winograd(shape, kernel_shape, stride):
+    """Whether `winograd` takes the convolution, and is faster."""
+    batch, height, width, channels = shape
+    if kernel_shape[:2] != (3, 3) or stride > 1 or height % 2 or width % 2 or min(height, width) < 4:
+        return False
+    filters = kernel_shape[3]
+    return min(channels, filters) >= _MANY and batch * height * width * channels * filters >= _WORTH
 
 
 def _forward(x, kernel, stride):

@@ -9,7 +9,7 @@ import warnings
 
 import tensorflow as tf
 
-from cyclegan_tf import convolutions, instance_norm
+from cyclegan_tf import convolutions, instance_norm, rematerialization
 
 keras = tf.keras
 
@@ -217,7 +217,7 @@ def resize_conv(x, name, filters, kernel=3, padding=1, padding_mode="reflect", b
 
 
 def relu(x, name):
-    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+    return keras.layers.Activation(_relu, name=f"{name}_relu")(x)
 
 
 def leaky_relu(x, name):
@@ -245,6 +245,11 @@ def residual_block(x, name, filters, normalize_, padding_mode, dropout=False, bi
 
 def _initializer():
     return keras.initializers.RandomNormal(stddev=INIT_STDDEV)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+def _relu(x):
+    return rematerialization.relu(x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")

@@ -57,12 +57,32 @@ def _assert_equal_to_the_library(x, kernel, stride, ours, library):
 @settings(max_examples=30, deadline=None, derandomize=True)
 def test_values_gradients_and_second_derivatives(batch, taller, wider, channels, size, stride, functions):
     # As if every convolution were a large one.
-    with mock.patch.multiple(convolutions, _LARGE=0, _FEW=0):
+    with mock.patch.multiple(convolutions, _LARGE=0, _FEW=0, _WORTH=np.inf):
         x = _numbers(batch, size + taller, size + wider, channels[0])
         _assert_equal_to_the_library(
             x, _numbers(size, size, *(channels if functions[0] is convolutions.convolve else channels[::-1])), stride,
             *functions,
         )
+
+
+# The smallest, and one with other numbers of everything.
+@pytest.mark.parametrize(("shape", "filters"), [((1, 4, 4, 1), 1), ((2, 6, 10, 3), 4)])
+def test_winograd(shape, filters):
+    with mock.patch.multiple(convolutions, _WORTH=0, _MANY=0, _forward=None):
+        _assert_equal_to_the_library(_numbers(*shape), _numbers(3, 3, shape[-1], filters), 1, *PAIRS[0])
+
+
+def test_winograd_rounds_no_more_than_the_library():
+    x, kernel = _numbers(1, 18, 18, 64), _numbers(3, 3, 64, 64)
+    expected = _results(_library, tf.constant(x), tf.constant(kernel), 1)
+    errors = []
+    for function in convolutions.convolve, _library:
+        with mock.patch.multiple(convolutions, _WORTH=0):
+            found = _results(function, tf.constant(x, tf.float32), tf.constant(kernel, tf.float32), 1)
+        pairs = zip(found[:3], expected[:3], strict=True)
+        errors.append([np.abs(np.array(one) - other).mean() for one, other in pairs])
+    for ours, theirs in zip(*errors, strict=True):
+        assert 0 < ours < 1.5 * theirs
 
 
 @pytest.mark.parametrize("shape", [(1, 34, 34, 3), (2, 34, 17, 3)])
@@ -86,9 +106,13 @@ def _operations(shape, filters, size, stride, dtype=tf.float32):
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
 def test_what_is_chosen():
-    block = _operations((1, 66, 66, 256), 256, 3, 1)
-    assert {"Conv3D", "Conv2DBackpropInput"} < set(block) and block.count("MatMul") == 9
-    assert not {"Conv2D", "Conv2DBackpropFilter"} & set(block)
+    for blocks in ((1, 66, 66, 256), 256), ((1, 34, 34, 128), 128):
+        block = _operations(*blocks, 3, 1)
+        assert block.count("PartitionedCall") == 2
+        assert not {"Conv2D", "Conv3D", "Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(block)
+    odd = _operations((1, 65, 66, 256), 256, 3, 1)
+    assert {"Conv3D", "Conv2DBackpropInput"} < set(odd) and odd.count("MatMul") == 9
+    assert not {"Conv2D", "Conv2DBackpropFilter"} & set(odd)
     down = _operations((2, 258, 258, 64), 128, 3, 2)
     assert {"Conv2D", "Conv2DBackpropInput"} < set(down) and down.count("MatMul") == 6
     for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 18, 18, 128), 128, 3, 1):

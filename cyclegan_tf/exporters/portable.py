@@ -51,6 +51,8 @@ def _twin(layer):
         )
     if layer.name.endswith("_leaky_relu"):
         return keras.layers.LeakyReLU(0.2, name=layer.name)
+    if layer.name.endswith("_relu"):
+        return keras.layers.Activation("relu", name=layer.name)
     return convolutions.LIBRARY.get(type(layer), type(layer)).from_config(layer.get_config())
 
 

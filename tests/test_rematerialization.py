@@ -1,0 +1,50 @@
+"""What a gradient needs and is cheap is computed again for it."""
+
+import collections
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf import convolutions, rematerialization
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 10, 9, 3)).astype(np.float32)
+KERNEL = np.random.default_rng(1).normal(size=(3, 3, 3, 4)).astype(np.float32)
+PADDINGS = [[0, 0], [1, 1], [1, 1], [0, 0]]
+
+
+def chain(images, kernel, relu=rematerialization.relu, convolve=convolutions.convolve):
+    return convolve(tf.pad(tf.pad(relu(images), PADDINGS, "REFLECT"), PADDINGS), kernel, 1)
+
+
+def gradients(images, kernel, **functions):
+    """Of the sum of squares, and of a penalty of its gradient at the images."""
+    with tf.GradientTape() as outer:
+        outer.watch((images, kernel))
+        with tf.GradientTape() as tape:
+            tape.watch((images, kernel))
+            loss = tf.reduce_sum(tf.square(chain(images, kernel, **functions)))
+        first = tape.gradient(loss, (images, kernel))
+        penalty = tf.reduce_sum(tf.square(first[0]))
+    return *first, *outer.gradient(penalty, (images, kernel))
+
+
+@pytest.mark.parametrize("wrapped", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_gradients_are_the_librarys(wrapped):
+    found = wrapped(gradients)(tf.constant(IMAGES), tf.constant(KERNEL))
+    library = {"relu": tf.nn.relu, "convolve": lambda x, kernel, stride: tf.nn.conv2d(x, kernel, stride, "VALID")}
+    expected = gradients(tf.constant(IMAGES, tf.float64), tf.constant(KERNEL, tf.float64), **library)
+    for value, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_the_optimized_graph_computes_it_twice():
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images, kernel = tf.compat.v1.placeholder(tf.float32, IMAGES.shape), tf.constant(KERNEL)
+        # Not constant, or it would be computed in advance.
+        kernel = kernel * tf.reduce_max(images)
+        of_kernel = tf.gradients(tf.square(chain(images, kernel)), [kernel])[0]
+        metadata, options = tf.compat.v1.RunMetadata(), tf.compat.v1.RunOptions(output_partition_graphs=True)
+        session.run(of_kernel, {images: IMAGES}, options=options, run_metadata=metadata)
+    kinds = collections.Counter(node.op for graph in metadata.partition_graphs for node in graph.node)
+    assert (kinds["Relu"], kinds["MirrorPad"], kinds["Pad"]) == (2, 2, 2)
