@@ -44,6 +44,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 LIBRARY = {Conv2D: keras.layers.Conv2D, Conv2DTranspose: keras.layers.Conv2DTranspose}
 
 
+@tf.autograph.experimental.do_not_convert
 def convolve(x, kernel, stride):
     """`tf.nn.conv2d` without padding: (N, H, W, C), (k, k, C, C') -> (N, (H - k) // stride + 1, ..., C').
 
@@ -66,6 +67,7 @@ def convolve(x, kernel, stride):
     return function(x, kernel)
 
 
+@tf.autograph.experimental.do_not_convert
 def convolve_transposed(x, kernel, stride):
     """`tf.nn.conv2d_transpose` without padding: (N, H, W, C), (k, k, C', C) -> (N, stride (H - 1) + k, ..., C').
 
@@ -80,6 +82,7 @@ def convolve_transposed(x, kernel, stride):
     return tf.ensure_shape(y, (x.shape[0], *(side and stride * (side - 1) + size for side in x.shape[1:3]), filters))
 
 
+@tf.autograph.experimental.do_not_convert
 def _biased(x, bias):
     """x + bias, (N, H, W, C) and (C,); differentiable any number of times."""
     bias = tf.convert_to_tensor(bias)

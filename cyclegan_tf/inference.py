@@ -32,16 +32,19 @@ class Translator(tf.Module):
         self._minimum = minimum
         channels = generator.input_shape[-1]
         self.float_images = tf.function(
-            self._float_images, input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32, name="images")]
+            self._float_images, autograph=False,
+            input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32, name="images")],
         )
         self.uint8_images = tf.function(
-            self._uint8_images, input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")]
+            self._uint8_images, autograph=False,
+            input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")],
         )
         # Files hold gray or color images only.
         self.encoded_images = None
         if {channels, generator.output_shape[-1]} <= {1, 3}:
             self.encoded_images = tf.function(
-                self._encoded_images, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]
+                self._encoded_images, autograph=False,
+                input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")],
             )
 
     @property

@@ -6,6 +6,7 @@ Maps are (N, H, W, C), float32, bfloat16 or float16; so are the results, of the 
 import tensorflow as tf
 
 
+@tf.autograph.experimental.do_not_convert
 def normalized(x, epsilon):
     """(x - mean) / sqrt(var + epsilon), with its derivative in closed form.
 
@@ -27,12 +28,14 @@ def normalized(x, epsilon):
     return function(x)
 
 
+@tf.autograph.experimental.do_not_convert
 def moments(x, epsilon):
     """(mean, 1 / sqrt(var + epsilon)) over H and W of each image and channel, float32 (N, 1, 1, C)."""
     mean = _mean(x)
     return mean, tf.math.rsqrt(_mean(tf.square(_single(x) - mean)) + epsilon)
 
 
+@tf.autograph.experimental.do_not_convert
 def scaled(x, mean, scale, gamma=None, beta=None):
     """(x - mean) scale gamma + beta, multiplied out as the libraries do, so that it rounds as theirs."""
     scale = scale if gamma is None else scale * _single(gamma)

@@ -160,6 +160,7 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
             for image in loader(index)
         ]
 
+    @tf.autograph.experimental.do_not_convert
     def sample(position):
         drawn = [part for of, *streams in domains for part in _draw(position, len(of[0]), config.seed, *streams)]
         found = tf.numpy_function(load, drawn, [tf.float32] * 2, stateful=False)

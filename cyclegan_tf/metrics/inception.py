@@ -46,7 +46,8 @@ class Inception:
                 self._layers[prefix.removeprefix("net.layers.")] = tuple(
                     tf.constant(values, tf.float32) for values in (kernel, bias)
                 )
-        self._features = tf.function(self._of_resized, input_signature=[tf.TensorSpec((None, SIDE, SIDE, 3))])
+        signature = [tf.TensorSpec((None, SIDE, SIDE, 3))]
+        self._features = tf.function(self._of_resized, autograph=False, input_signature=signature)
 
     def __call__(self, images):
         return self._features(resized(images)).numpy()

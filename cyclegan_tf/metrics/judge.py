@@ -40,7 +40,7 @@ class EfficientNetLite0:
 
     def __init__(self, folder=None):
         self._arrays = weights.load("efficientnet_lite0", folder)
-        self.logits = tf.function(self._logits, input_signature=[tf.TensorSpec((None, 224, 224, 3))])
+        self.logits = tf.function(self._logits, autograph=False, input_signature=[tf.TensorSpec((None, 224, 224, 3))])
 
     def __call__(self, image):
         return self.logits(images.to_float(_center(image, 224))[np.newaxis])[0].numpy()

@@ -37,7 +37,7 @@ class LPIPS:
         self._heads = [tf.constant(arrays[f"NetLinLayer_{index}.Conv_0.kernel"][0, 0, :, 0]) for index in range(5)]
         self._features = {"alexnet": self._alexnet, "vgg16": self._vgg16}[net]
         spec = tf.TensorSpec((None, None, None, 3))
-        self._distance = tf.function(self._compare, input_signature=[spec, spec])
+        self._distance = tf.function(self._compare, autograph=False, input_signature=[spec, spec])
 
     def __call__(self, images, others):
         return self._distance(images, others).numpy()
