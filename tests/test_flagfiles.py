@@ -148,7 +148,7 @@ SYSTEMS = {
     "ablation/transpose": (64, unet(64, 12, 5), patch(64, 32)),
 } | {
     f"ablation/{name}": (64, unet(64, 12, 5, side=3), patch(64, 32))
-    for name in ("base", "no_ema", "no_identity", "no_pool")
+    for name in ("base", "no_ema", "bfloat16", "no_identity", "no_pool")
 }
 
 
