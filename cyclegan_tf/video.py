@@ -34,7 +34,8 @@ def translate(model, source, target, batch_size=1, tile=0, progress=None):
       source, target: paths.
       batch_size: frames that are translated at once.
       tile: as in `loading.Model.translate`, for large frames.
-      progress: function called with the share that is done, in (0, 1], after each batch; an estimate.
+      progress: function called with the share that is done, in (0, 1], after each batch; an estimate by the file's
+        duration, which sound may have longer than the picture, and 1 at the end.
 
     Raises:
       ValueError: the video cannot be decoded or the result not be encoded; with the reason. A file that ends early
@@ -71,6 +72,8 @@ def translate(model, source, target, batch_size=1, tile=0, progress=None):
         if written != done or not done:
             raise ValueError(f"{written} of {done} frames were encoded")
         os.replace(temporary, target)
+        if progress:
+            progress(1.0)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"ffmpeg: {_last_line(error)}") from error
     finally:
