@@ -15,11 +15,10 @@ _portable = False
 
 # Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
 _LARGE = 1e9
-# Pixels times both numbers of channels from which Winograd's algorithm is faster: 32 x 32 with 128 and 128 are, as long
-# as the channels are many.
+_FEW = 32  # Channels below which they gain nothing either.
+# Pixels times both numbers of channels from which Winograd's algorithm is faster; and each of these numbers.
 _WORTH = 1.5e7
 _MANY = 64
-_FEW = 32  # Channels below which they gain nothing either.
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
@@ -44,6 +43,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 LIBRARY = {Conv2D: keras.layers.Conv2D, Conv2DTranspose: keras.layers.Conv2DTranspose}
 
 
+# Keras 2 would convert what layers call to graph code, a second at the start of each process, where nothing needs it.
 @tf.autograph.experimental.do_not_convert
 def convolve(x, kernel, stride):
     """`tf.nn.conv2d` without padding: (N, H, W, C), (k, k, C, C') -> (N, (H - k) // stride + 1, ..., C').
@@ -142,7 +142,8 @@ def _adjoint(y, kernel, shape, stride):
     @tf.custom_gradient
     def function(y, kernel):
         def gradient(dx):
-            return convolve(dx, kernel, stride), _kernel_gradient(dx, y, kernel.shape[0], stride)
+            again = rematerialization.again(y, dx)
+            return convolve(dx, kernel, stride), _kernel_gradient(dx, again, kernel.shape[0], stride)
 
         return tf.nn.conv2d_transpose(y, kernel, shape, stride, "VALID"), gradient
 

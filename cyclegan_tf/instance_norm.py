@@ -6,6 +6,7 @@ Maps are (N, H, W, C), float32, bfloat16 or float16; so are the results, of the 
 import tensorflow as tf
 
 
+# As in `convolutions`.
 @tf.autograph.experimental.do_not_convert
 def normalized(x, epsilon):
     """(x - mean) / sqrt(var + epsilon), with its derivative in closed form.

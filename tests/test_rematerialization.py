@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import convolutions, rematerialization
+from cyclegan_tf import convolutions, layers, models, rematerialization
+from cyclegan_tf.config import Config
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 10, 9, 3)).astype(np.float32)
 KERNEL = np.random.default_rng(1).normal(size=(3, 3, 3, 4)).astype(np.float32)
@@ -48,3 +49,22 @@ def test_the_optimized_graph_computes_it_twice():
         session.run(of_kernel, {images: IMAGES}, options=options, run_metadata=metadata)
     kinds = collections.Counter(node.op for graph in metadata.partition_graphs for node in graph.node)
     assert (kinds["Relu"], kinds["MirrorPad"], kinds["Pad"]) == (2, 2, 2)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="for the CPU's convolutions")
+def test_every_relu_and_padding_of_a_generator():
+    network = models.build_generator(Config.preset("tiny"), "gen_ab")
+
+    @tf.function(autograph=False)
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(network(images, training=True))
+        return tape.gradient(loss, network.trainable_variables)
+
+    graph = gradients.get_concrete_function(tf.TensorSpec((1, 32, 32, 3))).graph
+    kinds = collections.Counter(operation.type for operation in graph.get_operations())
+    mirrored = [layer for layer in network.layers if isinstance(layer, layers.ReflectionPadding2D)]
+    relus = [layer for layer in network.layers if layer.name.endswith("_relu")]
+    # Each once forward, once backward.
+    assert kinds["Relu"] == 2 * len(relus) == 12
+    assert kinds["MirrorPad"] == 2 * len(mirrored)
