@@ -159,8 +159,7 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
     processes = start(tmp_path, config={"checkpoint_every": 2}, signal="SIGKILL", worker=1, step=4)
     (survivor, text), (killed, _) = finish(processes)
     assert (survivor, killed) == (75, -9), text
-    assert "error: a worker is gone" in text
-    assert text.count("error: ") == 1
+    assert text.count("error: a worker is gone") == 1
     assert "start all workers again" in text
     newest = checkpoints.found(str(tmp_path / "checkpoints"))[0][0]
     assert newest == 2
@@ -173,9 +172,9 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
         processes[0].kill()
     (_, _), (status, text) = finish(processes)
     assert status == 75, text
-    assert text.count("error: ") == 1
-    # By the heartbeats or by the watchdog, whichever is first.
-    assert "error: a worker is gone" in text or f"error: no step has ended in {TIMEOUT} s" in text
+    # By the heartbeats or by the watchdog, whichever is first; TensorFlow's own lines may have errors too.
+    reports = ["error: a worker is gone", f"error: no step has ended in {TIMEOUT} s"]
+    assert sum(text.count(report) for report in reports) == 1, text
     assert waited < TIMEOUT + 15
     # The last checkpoint may have been half written. Worker 1 is asked to stop before step 7: both save after it.
     newest = checkpoints.found(str(tmp_path / "checkpoints"))[0][0]
