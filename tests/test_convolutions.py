@@ -72,7 +72,7 @@ def test_winograd(shape, filters):
         _assert_equal_to_the_library(_numbers(*shape), _numbers(3, 3, shape[-1], filters), 1, *PAIRS[0])
 
 
-def test_winograd_rounds_no_more_than_the_library():
+def test_winograd_rounds_about_as_much_as_the_library():
     x, kernel = _numbers(1, 18, 18, 64), _numbers(3, 3, 64, 64)
     expected = _results(_library, tf.constant(x), tf.constant(kernel), 1)
     errors = []

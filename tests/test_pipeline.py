@@ -145,6 +145,12 @@ def test_preprocess_none_keeps_each_images_size(tmp_path, make_images):
     assert (a.shape, b.shape) == ((1, 20, 36, 3), (1, 28, 24, 3))
 
 
+def test_nobody_waits_for_an_iterator_to_end():
+    # By chance only: TensorFlow's tuning thread may miss the request, then wakes after a time as long as it has run.
+    config = Config.preset("tiny")
+    assert pipeline.batches(sources.open_dataset(config), config, 0, 1)[0].options().autotune.enabled is False
+
+
 def test_a_bad_image_is_named_and_the_next_one_takes_its_place(tmp_path, make_images):
     make_images(tmp_path / "trainA", 4)
     make_images(tmp_path / "trainB", 2)

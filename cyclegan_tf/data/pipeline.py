@@ -9,6 +9,7 @@ Of N replicas number r has the positions (step * N + r) * batch_size + j: all to
 N * batch_size images, and each can be computed where it is needed.
 """
 
+import os
 import threading
 
 import numpy as np
@@ -174,10 +175,13 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
     positions = tf.data.Dataset.range(first_step * own, last_step * own)
     if own != size:
         positions = positions.map(lambda count: count // own * size + local.start * config.batch_size + count % own)
-    stream = positions.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    stream = positions.map(sample, num_parallel_calls=os.cpu_count(), deterministic=True)
     if config.batch_size > 1:
         stream = stream.batch(config.batch_size, drop_remainder=True)
-    return stream.prefetch(2), loaders
+    # The thread that tunes sleeps for up to a minute, and an iterator is not gone before it wakes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return stream.prefetch(2).with_options(options), loaders
 
 
 def take(batches, loaders):
