@@ -17,7 +17,7 @@ _portable = False
 _LARGE = 1e9
 _FEW = 32  # Channels below which they gain nothing either.
 # Pixels times both numbers of channels from which Winograd's algorithm is faster; and each of these numbers.
-_WORTH = 1.5e7
+_WORTH = 4e6
 _MANY = 64
 
 
@@ -62,7 +62,10 @@ def convolve(x, kernel, stride):
                 return winograd.gradients(again, kernel, dy)
             return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(again, dy, kernel.shape[0], stride)
 
-        return winograd.convolve(x, kernel) if saves else _forward(x, kernel, stride), gradient
+        if saves:
+            # A tape need not look inside: it would trace a backward pass of it that nobody takes.
+            return winograd.convolve(tf.stop_gradient(x), tf.stop_gradient(kernel)), gradient
+        return _forward(x, kernel, stride), gradient
 
     return function(x, kernel)
 

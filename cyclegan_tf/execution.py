@@ -1,5 +1,6 @@
-"""How the training step runs a network: as it is, part by part with less memory, or compiled by XLA."""
+"""How the training step runs: in how many threads, and a network as it is, part by part, or compiled by XLA."""
 
+import os
 import re
 
 import tensorflow as tf
@@ -8,6 +9,17 @@ keras = tf.keras
 
 # What joins a residual block's input and output: all that the rest of the network reads.
 _BLOCK_END = re.compile(r"block\d+_(add|join)")
+
+
+def set_threads(config):
+    """Gives each operation one thread where there are two cores; to be called before TensorFlow's first operation.
+
+    Half of a step is of A to B, half of B to A, so that two cores always have something to do, and operations on small
+    maps in two threads mostly wait for each other (experiments/benchmarks). pix2pix has one such half.
+    TF_NUM_INTRAOP_THREADS in the environment is stronger.
+    """
+    if os.cpu_count() == 2 and config.model == "cyclegan":
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def training_calls(config, networks):

@@ -26,9 +26,10 @@ def main(argv):
     name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
     workdir = _WORKDIR.value or os.path.join("runs", name)
 
-    from cyclegan_tf import trainer  # Imports TensorFlow, which --help can do without.
+    from cyclegan_tf import execution, trainer  # Import TensorFlow, which --help can do without.
     from cyclegan_tf.interruption import Stopped
 
+    execution.set_threads(config)
     try:
         trainer.train(config, workdir)
     except Stopped as stopped:

@@ -4,6 +4,8 @@ import os
 
 # Before any test imports TensorFlow: the tests read errors, not notes on the machine.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# As training does on two cores, so that bits of both can be compared; pytest-xdist has a process on each core.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import contextlib
 import fcntl

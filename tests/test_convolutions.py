@@ -91,22 +91,26 @@ def test_the_librarys_own_kernels_for_small_ones(shape, stride):
     _assert_equal_to_the_library(_numbers(*shape), _numbers(4, 4, 3, 8), stride, *PAIRS[0])
 
 
-def _operations(shape, filters, size, stride, dtype=tf.float32):
-    """Types of the operations in a graph of a convolution and its gradients."""
+def _graph(shape, filters, size, stride, dtype=tf.float32):
+    """The graph of a convolution and its gradients."""
     def function(x, kernel):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch((x, kernel))
             y = convolutions.convolve(x, kernel, stride)
         return tape.gradient(y, (x, kernel))
 
     specs = tf.TensorSpec(shape, dtype), tf.TensorSpec((size, size, shape[-1], filters), dtype)
-    graph = tf.function(function).get_concrete_function(*specs).graph
-    return [operation.type for operation in graph.get_operations()]
+    return tf.function(function).get_concrete_function(*specs).graph
+
+
+def _operations(*arguments, **options):
+    """Types of the operations in that graph."""
+    return [operation.type for operation in _graph(*arguments, **options).get_operations()]
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
 def test_what_is_chosen():
-    for blocks in ((1, 66, 66, 256), 256), ((1, 34, 34, 128), 128):
+    for blocks in ((1, 66, 66, 256), 256), ((1, 34, 34, 128), 128), ((1, 18, 18, 128), 128):
         block = _operations(*blocks, 3, 1)
         assert block.count("PartitionedCall") == 2
         assert not {"Conv2D", "Conv3D", "Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(block)
@@ -115,10 +119,18 @@ def test_what_is_chosen():
     assert not {"Conv2D", "Conv2DBackpropFilter"} & set(odd)
     down = _operations((2, 258, 258, 64), 128, 3, 2)
     assert {"Conv2D", "Conv2DBackpropInput"} < set(down) and down.count("MatMul") == 6
-    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 18, 18, 128), 128, 3, 1):
+    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 10, 10, 128), 128, 3, 1):
         operations = _operations(*small)
         assert {"Conv3D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
         assert "MatMul" not in operations
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
+def test_winograd_is_two_functions_of_the_graph():
+    # A tape that looked inside would make a third and a fourth: a forward pass that keeps everything, and its gradient.
+    functions = _graph((1, 18, 18, 128), 128, 3, 1).as_graph_def().library.function
+    names = sorted(function.signature.name.rsplit("_", 1)[0] for function in functions)
+    assert names == ["__inference_convolve", "__inference_gradients"]
 
 
 @pytest.mark.parametrize("shape, dtype", [((None, 66, 66, 256), tf.float32), ((1, 66, 66, 256), tf.bfloat16)])

@@ -1,6 +1,9 @@
-"""Recomputed and compiled networks against the plain ones."""
+"""Recomputed and compiled networks against the plain ones; threads."""
+
+import os
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from cyclegan_tf import execution, models
@@ -106,3 +109,14 @@ def test_generators_are_recomputed_and_discriminators_are_not(monkeypatch):
     assert recomputed == []
     execution.training_calls(config, {"gen_ab": models.build_generator(config, "gen_ab")})
     assert len(recomputed) == 2  # Up to the end of its one block, and behind it.
+
+
+@pytest.mark.parametrize(
+    ("cores", "model", "own", "expected"),
+    [(2, "cyclegan", None, "1"), (2, "cyclegan", "2", "2"), (2, "pix2pix", None, None), (8, "cyclegan", None, None)],
+)
+def test_two_cores_share_the_halves_of_a_step(monkeypatch, cores, model, own, expected):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "environ", {"TF_NUM_INTRAOP_THREADS": own} if own else {})
+    execution.set_threads(Config.preset("tiny", model=model))
+    assert os.environ.get("TF_NUM_INTRAOP_THREADS") == expected

@@ -1,11 +1,12 @@
 """One process on one core against two and more on a core each: seconds of a step, and where the rest of them goes.
 
-  python experiments/benchmarks/replicas.py [--size 128,6,32] [--steps=8] [--workers 2]
+  python experiments/benchmarks/replicas.py [--size 128,6,32] [--steps=8] [--workers=2] [--rounds=3]
 
-A size is pixels, residual blocks, filters; the batch is 1 a process. Printed are medians of the steps after the first
-two: of one process alone; of as many as there are workers that know nothing of each other, which share memory and
-caches; of workers that average their gradients; and of an all-reduce of as many numbers, by itself. Efficiency is the
-first over the third. A worker runs on the core of its number, modulo the number of cores.
+A size is pixels, residual blocks, filters; the batch is 1 a process. In each round, in turns: one process alone, on one
+core after the other; as many as there are workers that know nothing of each other, which share memory and caches; and
+workers that average their gradients. Printed are medians over rounds of medians of the steps after the first two, with
+the processor time of a step: what is more of it than alone is slower work, what is missing of the whole is waiting.
+Efficiency is the time alone over that of workers. A worker runs on the core of its number, modulo the number of cores.
 """
 
 import argparse
@@ -34,27 +35,28 @@ def work(pixels, n_blocks, filters, n_steps):
     batch = [tuple(rng.uniform(-1, 1, (1, pixels, pixels, 3)).astype(np.float32) for _ in range(2))]
     data = bytes(4 * sum(int(np.prod(w.shape)) for net in model.networks.values() for w in net.trainable_variables))
     steps = timed(lambda: replicas.train_step(model, batch, lambda: None), n_steps + 2)[2:]
-    sums = timed(lambda: replicas._total(data, own=True), 7)[2:] if replicas.count > 1 else [0.0]
-    print(f"RESULT {statistics.median(steps)} {statistics.median(sums)} {len(data)}", flush=True)
+    sums = timed(lambda: replicas._total(data, own=True), 7)[2:] if replicas.count > 1 else [(0.0, 0.0)]
+    medians = [statistics.median(column) for column in (*zip(*steps, strict=True), *zip(*sums, strict=True))]
+    print("RESULT", *medians, len(data), flush=True)
     replicas.wait()
 
 
 def timed(function, count):
-    """Seconds of each of `count` calls."""
-    seconds = []
+    """(seconds, seconds of the processor) of each of `count` calls."""
+    rows = []
     for _ in range(count):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         function()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+        rows.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return rows
 
 
-def measure(environments, size, n_steps):
+def measure(environments, size, n_steps, first_core=0):
     """Runs a process with each environment; returns the means of their results."""
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, __file__, f"--size={size}", f"--steps={n_steps}", "--work"]
     processes = [
-        subprocess.Popen(["taskset", "-c", str(cores[index % len(cores)]), *command], env=env, text=True,
+        subprocess.Popen(["taskset", "-c", str(cores[(first_core + index) % len(cores)]), *command], env=env, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for index, env in enumerate(environments)
     ]
@@ -68,7 +70,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="128,6,32")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--workers", type=int, nargs="+", default=[2])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -78,13 +81,20 @@ def main():
         work(*(int(part) for part in given.size.split(",")), given.steps)
         return
     os.environ.pop("TF_CONFIG", None)
-    alone = measure([os.environ], given.size, given.steps)[0]
-    print(f"one process: {alone:.3f} s a step")
-    for n in given.workers:
-        apart = measure([os.environ] * n, given.size, given.steps)[0]
-        together, reduce, n_bytes = measure(launch.environments(n), given.size, given.steps)
-        print(f"{n} processes: {apart:.3f} s apart, {together:.3f} s together: efficiency {alone / together:.3f}; "
-              f"an all-reduce of {n_bytes / 1e6:.1f} MB by itself {reduce:.3f} s", flush=True)
+    kinds = {"alone": [], "apart": [], "together": []}
+    for turn in range(given.rounds):
+        kinds["alone"].append(measure([os.environ], given.size, given.steps, first_core=turn))
+        kinds["apart"].append(measure([os.environ] * given.workers, given.size, given.steps))
+        kinds["together"].append(measure(launch.environments(given.workers), given.size, given.steps))
+        print(*(f"{kind} {rows[-1][0]:.3f}" for kind, rows in kinds.items()), file=sys.stderr, flush=True)
+    medians = {kind: [statistics.median(column) for column in zip(*rows, strict=True)] for kind, rows in kinds.items()}
+    print("| processes | s a step | of them the processor's | efficiency |")
+    print("|---|---|---|---|")
+    for kind, (seconds, busy, *_) in medians.items():
+        print(f"| {1 if kind == 'alone' else given.workers}, {kind} | {seconds:.3f} | {busy:.3f} | "
+              f"{medians['alone'][0] / seconds:.2f} |")
+    _, _, seconds, busy, n_bytes = medians["together"]
+    print(f"\nAn all-reduce of {n_bytes / 1e6:.1f} MB by itself: {seconds:.3f} s, {busy:.3f} of the processor's.")
 
 
 if __name__ == "__main__":
