@@ -37,11 +37,14 @@ def our_step(side, pixels, n_blocks, filters, batch):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command lines do.
     import tensorflow as tf
 
+    from cyclegan_tf import execution
     from cyclegan_tf.config import Config
     from cyclegan_tf.training import CycleGAN
 
-    model = CycleGAN(Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels,
-                            load_size=pixels, **OURS[side]))
+    config = Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels,
+                    load_size=pixels, **OURS[side])
+    execution.set_threads(config)
+    model = CycleGAN(config)
     images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]
 
     def step():
