@@ -117,7 +117,7 @@ def test_a_read_only_run_directory_is_an_error_that_changes_nothing(tiny_run, tm
 
 def test_a_run_directory_that_disappears_stops_the_run(tmp_path):
     child = start(tmp_path / "run")
-    wait_for(child, "step 2/")
+    wait_for(child, "step 3/")  # The first checkpoint is written: the second waited for it.
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     line = error_of(child)
     assert line.startswith(f"error: run directory {tmp_path / 'run'} is gone")

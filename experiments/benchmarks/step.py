@@ -66,8 +66,9 @@ def torch_step(side, pixels, n_blocks, filters, batch):
 
 
 def work(side, size):
-    """A side's process: for each number that comes does so many steps and answers with seconds and peak MiB."""
+    """A side's process: says when it is ready; does the steps it is told to, and answers with seconds and peak MiB."""
     step = (our_step if side in OURS else torch_step)(side, *size)
+    print("ready", flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
         for _ in range(int(line)):
@@ -84,6 +85,7 @@ class Side:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
+        self._process.stdout.readline()  # Nobody's start is measured beside another's.
         self.peak = 0.0
 
     def steps(self, count):
