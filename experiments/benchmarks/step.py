@@ -21,7 +21,8 @@ import time
 
 TITLES = {
     "ours": "cyclegan_tf", "ours_bf16": "cyclegan_tf, bfloat16", "ours_recompute": "cyclegan_tf, --recompute",
-    "ours_bf16_recompute": "cyclegan_tf, bfloat16, --recompute", "ours_jit": "cyclegan_tf, --jit_compile=on", "eager": "PyTorch", "compiled": "PyTorch, torch.compile",
+    "ours_bf16_recompute": "cyclegan_tf, bfloat16, --recompute", "ours_jit": "cyclegan_tf, --jit_compile=on",
+    "eager": "PyTorch", "compiled": "PyTorch, torch.compile",
     "eager_bf16": "PyTorch, bfloat16", "compiled_bf16": "PyTorch, torch.compile, bfloat16",
 }
 # Options of this package's sides.
