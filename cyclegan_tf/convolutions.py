@@ -15,7 +15,8 @@ _portable = False
 
 # Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
 _LARGE = 1e9
-_FEW = 32  # Channels below which they gain nothing either.
+_FEW = 32  # Channels below which they gain nothing either; filters below which others do.
+_SMALL = 1e8  # Multiplications and additions below which it gains nothing there.
 # Pixels times both numbers of channels from which Winograd's algorithm is faster; and each of these numbers.
 _WORTH = 4e6
 _MANY = 64
@@ -88,19 +89,17 @@ def convolve_transposed(x, kernel, stride):
 @tf.autograph.experimental.do_not_convert
 def _biased(x, bias):
     """x + bias, (N, H, W, C) and (C,); differentiable any number of times."""
-    bias = tf.convert_to_tensor(bias)
-    if x.dtype == tf.float32:
-        return tf.nn.bias_add(x, bias)
-
     @tf.custom_gradient
     def function(x, bias):
         def gradient(dy):
-            # On a CPU the library adds up bfloat16 in bfloat16, where 256 + 1 is 256: of 64 x 64 ones it makes 256.
-            return dy, tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
+            # BiasAddGrad adds up bfloat16 in bfloat16 on a CPU, where 256 + 1 is 256: of 64 x 64 ones it makes 256. And
+            # oneDNN would join it to the kernel's gradient, which is of what follows.
+            of_bias = tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
+            return rematerialization.following(dy, of_bias), of_bias
 
-        return x + bias, gradient
+        return tf.nn.bias_add(x, bias), gradient
 
-    return function(x, bias)
+    return function(x, tf.convert_to_tensor(bias))
 
 
 @contextlib.contextmanager
@@ -148,14 +147,31 @@ def _adjoint(y, kernel, shape, stride):
             again = rematerialization.again(y, dx)
             return convolve(dx, kernel, stride), _kernel_gradient(dx, again, kernel.shape[0], stride)
 
+        if _is_of_few_filters(shape, y.shape, kernel.shape[0], stride):
+            around = [kernel.shape[0] - 1] * 2
+            padded = tf.pad(y, [[0, 0], around, around, [0, 0]])
+            return _forward(padded, tf.transpose(tf.reverse(kernel, [0, 1]), (0, 1, 3, 2)), 1), gradient
         return tf.nn.conv2d_transpose(y, kernel, shape, stride, "VALID"), gradient
 
     return function(y, kernel)
 
 
+def _is_of_few_filters(shape, y_shape, size, stride):
+    """Whether the gradients of a convolution from maps of `shape` to maps of `y_shape` are taken as of few filters.
+
+    The library may write out a matrix of size^2 C numbers for each pixel here, which for the head of the paper's
+    generator at 256 pixels has 784 MiB.
+    """
+    channels, filters = shape[-1], y_shape[-1]
+    work = 2 * size * size * channels * tf.TensorShape(y_shape).num_elements()
+    return stride == 1 and filters < min(channels, _FEW) and work >= _SMALL
+
+
 def _kernel_gradient(x, dy, size, stride):
     """The gradient of `_forward` at its kernel: (size, size, C, C')."""
     shape = (size, size, x.shape[-1], dy.shape[-1])
+    if _is_of_few_filters(x.shape, dy.shape, size, stride):
+        return _by_rows(x, dy, size)
     work = 2 * shape[0] * shape[1] * shape[2] * tf.TensorShape(dy.shape).num_elements()
     if work < _LARGE or size > 4 or stride > 2 or min(shape[2:]) < _FEW:
         return tf.raw_ops.Conv2DBackpropFilter(
@@ -164,6 +180,7 @@ def _kernel_gradient(x, dy, size, stride):
     return _by_products(x, dy, size, stride)
 
 
+@winograd.operation
 def _by_products(x, dy, size, stride):
     """That gradient as matrix products of the gradient and the input shifted to each element of the kernel.
 
@@ -188,3 +205,22 @@ def _by_products(x, dy, size, stride):
         return tf.reshape(tf.concat(products, 0), (-1, channels, dy.shape[-1]))[:size]
 
     return tf.stack([row(i) for i in range(size)])
+
+
+@winograd.operation
+def _by_rows(x, dy, size):
+    """That gradient for stride 1 and few filters, as a product for each row of the kernel.
+
+    As above, but it is dy that is shifted, which is the smaller one: first to each column, all side by side, a matrix
+    of size C' numbers for each pixel; a shift by rows is a piece of that.
+    """
+    _, height, width, channels = x.shape
+    last, filters = size - 1, dy.shape[-1]
+    dy = tf.pad(dy, [[0, 0], [0, height - dy.shape[1]], [0, width - dy.shape[2]], [0, 0]])
+    dy, x = tf.reshape(dy, (-1, filters)), tf.reshape(x, (-1, channels))
+    pixels, rows = x.shape[0], last * width
+    dy = tf.pad(dy, [[rows + last, 0], [0, 0]])  # Nothing but zeros are left out below, at the end.
+    columns = tf.concat([dy[last - j : last - j + rows + pixels] for j in range(size)], 1)
+    starts = [rows - i * width for i in range(size)]
+    products = [tf.matmul(x, columns[start : start + pixels], transpose_a=True) for start in starts]
+    return tf.transpose(tf.reshape(tf.stack(products), (size, channels, size, filters)), (0, 2, 1, 3))

@@ -1,6 +1,6 @@
-"""Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then.
+"""What a gradient needs is not kept longer than it must be.
 
-Of norm, ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolutions` asks for
+Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then. Of norm, ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolutions` asks for
 it where it chooses the kernels: in float32, on a CPU.
 """
 
@@ -23,6 +23,16 @@ def again(x, after):
     # Without this dependency the graph's optimizer would find that it is the same, and keep it.
     with tf.control_dependencies([after]):
         return _again(x)
+
+
+def following(x, gradient):
+    """`x`, once a weight's `gradient` is there.
+
+    On the way to the first layer nothing waits for the gradients of weights: TensorFlow would take them at the end, and
+    keep what they are made of until then.
+    """
+    with tf.control_dependencies([gradient]):
+        return tf.identity(x)
 
 
 def _again(x):

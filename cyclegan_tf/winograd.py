@@ -15,18 +15,18 @@ import tensorflow as tf
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 _KERNEL = np.kron(_G, _G)  # (16, 9): G g G' as a product with the kernel's nine elements.
 
-# One operation of the graph that calls it, traced once for each shape: a step has hundreds.
-_operation = tf.function(autograph=False, experimental_attributes={"_noinline": True})
+# Makes a function one operation of the graph that calls it, traced once for each shape: a step has hundreds.
+operation = tf.function(autograph=False, experimental_attributes={"_noinline": True})
 
 
-@_operation
+@operation
 def convolve(x, kernel):
     """The convolution without padding: (N, H + 2, W + 2, C), (3, 3, C, C') -> (N, H, W, C')."""
     tiles, transformed = _input_tiles(x), _kernel(kernel)
     return _outputs([tf.matmul(v, u) for v, u in zip(tiles, transformed, strict=True)], *_counts(x))
 
 
-@_operation
+@operation
 def gradients(x, kernel, dy):
     """The gradients of `convolve` at x and kernel for that at its output, dy (N, H, W, C')."""
     of_products = _output_gradient_tiles(dy)

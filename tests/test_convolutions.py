@@ -52,12 +52,12 @@ def _assert_equal_to_the_library(x, kernel, stride, ours, library):
 
 @given(
     st.integers(1, 3), st.integers(0, 5), st.integers(0, 5), st.sampled_from([(1, 1), (2, 1), (3, 2), (4, 3)]),
-    st.sampled_from([1, 2, 3, 4, 7]), st.sampled_from([1, 2, 3]), st.sampled_from(PAIRS),
+    st.sampled_from([1, 2, 3, 4, 7]), st.sampled_from([1, 2, 3]), st.sampled_from(PAIRS), st.booleans(),
 )
-@settings(max_examples=30, deadline=None, derandomize=True)
-def test_values_gradients_and_second_derivatives(batch, taller, wider, channels, size, stride, functions):
-    # As if every convolution were a large one.
-    with mock.patch.multiple(convolutions, _LARGE=0, _FEW=0, _WORTH=np.inf):
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_values_gradients_and_second_derivatives(batch, taller, wider, channels, size, stride, functions, few):
+    # As if every convolution were a large one, of many filters or of few.
+    with mock.patch.multiple(convolutions, _LARGE=0, _SMALL=0, _FEW=9 if few else 0, _WORTH=np.inf):
         x = _numbers(batch, size + taller, size + wider, channels[0])
         _assert_equal_to_the_library(
             x, _numbers(size, size, *(channels if functions[0] is convolutions.convolve else channels[::-1])), stride,
@@ -104,8 +104,10 @@ def _graph(shape, filters, size, stride, dtype=tf.float32):
 
 
 def _operations(*arguments, **options):
-    """Types of the operations in that graph."""
-    return [operation.type for operation in _graph(*arguments, **options).get_operations()]
+    """Types of the operations in that graph, and in the functions that it calls."""
+    definition = _graph(*arguments, **options).as_graph_def()
+    functions = definition.library.function
+    return [node.op for nodes in (definition.node, *(function.node_def for function in functions)) for node in nodes]
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
@@ -119,6 +121,9 @@ def test_what_is_chosen():
     assert not {"Conv2D", "Conv2DBackpropFilter"} & set(odd)
     down = _operations((2, 258, 258, 64), 128, 3, 2)
     assert {"Conv2D", "Conv2DBackpropInput"} < set(down) and down.count("MatMul") == 6
+    head = _operations((1, 134, 134, 32), 3, 7, 1)
+    assert (head.count("Conv3D"), head.count("MatMul")) == (2, 7)
+    assert not {"Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(head)
     for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 10, 10, 128), 128, 3, 1):
         operations = _operations(*small)
         assert {"Conv3D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)

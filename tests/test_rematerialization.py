@@ -68,3 +68,28 @@ def test_every_relu_and_padding_of_a_generator():
     # Each once forward, once backward.
     assert kinds["Relu"] == 2 * len(relus) == 12
     assert kinds["MirrorPad"] == 2 * len(mirrored)
+
+
+def test_nothing_is_kept_for_the_gradient_of_a_bias():
+    layer = convolutions.Conv2D(4, 3)
+    layer.build((None, None, None, 3))
+
+    @tf.function(autograph=False)
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(layer(images))
+        return tape.gradient(loss, [images, layer.bias])
+
+    graph = gradient.get_concrete_function(tf.TensorSpec(IMAGES.shape)).graph
+    [of_images] = (operation for operation in graph.get_operations() if operation.type == "Conv2DBackpropInput")
+    # What the images' gradient is made of waits for the bias's.
+    before, found = [of_images], set()
+    while before:
+        operation = before.pop()
+        before += operation.control_inputs + [tensor.op for tensor in operation.inputs]
+        found.add(operation.name)
+    of_bias = graph.structured_outputs[1].op
+    while of_bias.type == "Identity":
+        of_bias = of_bias.inputs[0].op
+    assert of_bias.type == "Sum" and of_bias.name in found
