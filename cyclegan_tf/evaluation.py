@@ -1,6 +1,5 @@
 """Held-out images through a run's generators: the measures of a run and its sample grid."""
 
-import functools
 import logging
 
 import numpy as np
@@ -11,14 +10,6 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
 
 log = logging.getLogger("cyclegan_tf")
-
-
-def _translate(translator, image):
-    """An image (H, W, C) of any kind of `images` -> (H, W, C') of the same kind."""
-    if image.dtype == np.uint8:
-        return translator.uint8_images(image[np.newaxis])["images"][0].numpy()
-    translated = translator.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
-    return images.from_float(translated, image.dtype)
 
 
 class Evaluator:
@@ -50,7 +41,7 @@ class Evaluator:
         Args:
           translators: `inference.Translator`s by the directions a2b and b2a; pix2pix has only the first.
         """
-        translate = {way: functools.partial(_translate, translator) for way, translator in translators.items()}
+        translate = {way: translator.translated for way, translator in translators.items()}
         records, notes = measuring.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )
@@ -75,8 +66,8 @@ def sample_grid(config, translators, dataset):
         row = []
         for direction, translator in translators.items():
             source, other, back = (a, b, "b2a") if direction == "a2b" else (b, a, "a2b")
-            fake = _translate(translator, source)
-            row += [source, fake] + ([_translate(translators[back], fake)] if there_and_back else [])
+            fake = translator.translated(source)
+            row += [source, fake] + ([translators[back].translated(fake)] if there_and_back else [])
             row += [other] if dataset.has_pairs else []
         rows.append(row)
     if not rows:

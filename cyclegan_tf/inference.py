@@ -79,6 +79,13 @@ class Translator(tf.Module):
         """Channels of the translations."""
         return self._generator.output_shape[-1]
 
+    def translated(self, image):
+        """(H, W, C) array of any kind of image -> the same kind, (H, W, C')."""
+        if image.dtype == np.uint8:
+            return self.uint8_images(image[np.newaxis])["images"][0].numpy()
+        floats = self.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
+        return images.from_float(floats, image.dtype)
+
     def tiled(self, image, tile, folder=None, progress=None):
         """(H, W, C) array of any kind of image -> the same kind, translated by tiles; see `tiling.translate`.
 

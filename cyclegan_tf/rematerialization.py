@@ -1,7 +1,8 @@
 """What a gradient needs is not kept longer than it must be.
 
-Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then. Of norm, ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolutions` asks for
-it where it chooses the kernels: in float32, on a CPU.
+Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then. Of norm,
+ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolutions` asks for it where it
+chooses the kernels: in float32, on a CPU.
 """
 
 import tensorflow as tf

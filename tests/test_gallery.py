@@ -52,12 +52,15 @@ def test_training_leaves_a_page_with_samples_results_and_curves(tiny_run):
 
 
 def test_results_are_the_saved_models_translations(tiny_run):
-    loaded = tf.saved_model.load(str(tiny_run / "export" / "b2a"))
-    row = next(row for row in data_of(tiny_run)["results"]["rows"] if row["direction"] == "b2a")
-    before, after = (np.asarray(Image.open(tiny_run / row[kind])) for kind in ("before", "after"))
-    expected = loaded.signatures["translate"](images=tf.constant(before[None]))["images"][0].numpy()
-    assert expected.std() > 1
-    assert (after == expected).all()
+    rows = data_of(tiny_run)["results"]["rows"]
+    for direction in ("a2b", "b2a"):
+        loaded = tf.saved_model.load(str(tiny_run / "export" / direction))
+        for row in (row for row in rows if row["direction"] == direction):
+            before, after = (np.asarray(Image.open(tiny_run / row[kind])) for kind in ("before", "after"))
+            expected = loaded.signatures["translate"](images=tf.constant(before[None]))["images"][0].numpy()
+            assert expected.std() > 1
+            assert (after == expected).all()
+    row = next(row for row in rows if row["direction"] == "b2a")
     # Pictures and truths are the held-out pairs, resized to the crop's 32 pixels as any preparation would.
     for kind, part in (("before", "testB"), ("truth", "testA")):
         (path,) = DEMO_DIR.glob(f"{part}/{row['name']}")

@@ -3,8 +3,6 @@
 import json
 import os
 
-import numpy as np
-
 from cyclegan_tf import atomic, images, storage
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.gallery.page import RESULTS
@@ -33,8 +31,7 @@ def write(workdir, config, translators, dataset, step):
         for name, image, truth in zip(lists[source].names, found, truths, strict=False):
             if image is None:
                 continue
-            translation = translator.float_images(_batch(image))["images"][0]
-            shown = {"before": image, "after": np.asarray(images.to_uint8(translation))}
+            shown = {"before": image, "after": translator.translated(image)}
             if truth is not None:
                 shown["truth"] = truth
             row = {"direction": direction, "name": name}
@@ -47,10 +44,6 @@ def write(workdir, config, translators, dataset, step):
     atomic.replace_folder(folder, temporary)
 
 
-def _batch(image):
-    return np.asarray(images.to_float(image))[np.newaxis]
-
-
 def _save(image, path):
     with atomic.writing(path, "wb") as file:
-        images.write(images.to_rgb(np.asarray(image)), file, format="WEBP", lossless=True)
+        images.write(images.to_rgb(image), file, format="WEBP", lossless=True)
