@@ -3,15 +3,11 @@
 The numbers are the library's but for rounding. What is chosen, and the times behind it: experiments/benchmarks.
 """
 
-import contextlib
-
 import tensorflow as tf
 
-from cyclegan_tf import rematerialization, winograd
+from cyclegan_tf import processor, rematerialization, winograd
 
 keras = tf.keras
-
-_portable = False
 
 # Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
 _LARGE = 1e9
@@ -54,6 +50,8 @@ def convolve(x, kernel, stride):
     if not _chooses(x):
         return tf.nn.conv2d(x, kernel, stride, "VALID")
     saves = _is_for_winograd(x.shape, kernel.shape, stride)
+    # Products of bfloat16 are so fast that the forward pass alone would gain nothing for four times the rounding.
+    saves_forward = saves and x.dtype == tf.float32
 
     @tf.custom_gradient
     def function(x, kernel):
@@ -63,7 +61,7 @@ def convolve(x, kernel, stride):
                 return winograd.gradients(again, kernel, dy)
             return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(again, dy, kernel.shape[0], stride)
 
-        if saves:
+        if saves_forward:
             # A tape need not look inside: it would trace a backward pass of it that nobody takes.
             return winograd.convolve(tf.stop_gradient(x), tf.stop_gradient(kernel)), gradient
         return _forward(x, kernel, stride), gradient
@@ -102,22 +100,10 @@ def _biased(x, bias):
     return function(x, tf.convert_to_tensor(bias))
 
 
-@contextlib.contextmanager
-def portable():
-    """Context in which graphs are traced with the library's convolutions alone: for what runs in other runtimes."""
-    global _portable  # noqa: PLW0603 -- what is traced cannot be told it otherwise.
-    before, _portable = _portable, True
-    try:
-        yield
-    finally:
-        _portable = before
-
-
 def _chooses(x):
-    """Whether there is something to choose: float32 of known size on a machine without a GPU."""
-    if _portable or x.dtype != tf.float32 or not x.shape.is_fully_defined():
-        return False
-    return not tf.config.list_logical_devices("GPU")
+    """Whether there is something to choose, for a type that the CPU multiplies."""
+    multiplied = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and processor.multiplies_bfloat16())
+    return multiplied and processor.chooses(x)
 
 
 def _is_for_winograd(shape, kernel_shape, stride):

@@ -9,46 +9,13 @@ import warnings
 
 import tensorflow as tf
 
-from cyclegan_tf import convolutions, instance_norm, rematerialization
+from cyclegan_tf import borders, convolutions, instance_norm, rematerialization
 
 keras = tf.keras
 
 _TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")  # The last TensorFlow that tensorflow-addons imports with.
 
 INIT_STDDEV = 0.02  # Paper section 7: weights from N(0, 0.02).
-
-
-@keras.utils.register_keras_serializable("cyclegan_tf")
-class ReflectionPadding2D(keras.layers.Layer):
-    """Pads height and width by `padding` pixels on each side, mirrored at the edge pixel, which is not repeated.
-
-    (N, H, W, C) -> (N, H + 2 padding, W + 2 padding, C); H and W must be larger than `padding`.
-    """
-
-    def __init__(self, padding, **kwargs):
-        super().__init__(**kwargs)
-        self.padding = padding
-
-    def call(self, inputs):
-        return tf.pad(inputs, _both_sides(self.padding), mode="REFLECT")
-
-    def compute_output_shape(self, input_shape):
-        return _padded_shape(input_shape, self.padding)
-
-    def get_config(self):
-        return {**super().get_config(), "padding": self.padding}
-
-
-@keras.utils.register_keras_serializable("cyclegan_tf")
-class ReplicationPadding2D(keras.layers.Layer):
-    """Pads height and width by one pixel on each side, a copy of the edge pixel: (N, H, W, C) -> (N, H+2, W+2, C)."""
-
-    def call(self, inputs):
-        # One pixel of SYMMETRIC padding is the edge pixel itself.
-        return tf.pad(inputs, _both_sides(1), mode="SYMMETRIC")
-
-    def compute_output_shape(self, input_shape):
-        return _padded_shape(input_shape, 1)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
@@ -167,9 +134,9 @@ def pad(x, name, padding, mode):
     Zeros may also be (pixels before, pixels after).
     """
     if mode == "reflect":
-        return ReflectionPadding2D(padding, name=f"{name}_pad")(x)
+        return borders.ReflectionPadding2D(padding, name=f"{name}_pad")(x)
     if mode == "replicate":
-        return ReplicationPadding2D(name=f"{name}_pad")(x)
+        return borders.ReplicationPadding2D(name=f"{name}_pad")(x)
     return keras.layers.ZeroPadding2D((padding, padding), name=f"{name}_pad")(x)
 
 
@@ -204,7 +171,7 @@ def transposed_conv(x, name, filters, kernel, bias=True, first=1):
         filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
     )(x)
     last = kernel - 2 - first
-    return keras.layers.Cropping2D(((first, last), (first, last)), name=f"{name}_crop")(x)
+    return borders.Cropping2D(((first, last), (first, last)), name=f"{name}_crop")(x)
 
 
 def resize_conv(x, name, filters, kernel=3, padding=1, padding_mode="reflect", bias=True):
@@ -256,15 +223,6 @@ def _relu(x):
 def _leaky_relu(x):
     # Not tf.nn.leaky_relu: with oneDNN, TensorFlow 2.21's graph optimizer fails to fuse its gradient and gives up.
     return tf.maximum(x, 0.2 * x)
-
-
-def _both_sides(padding):
-    return [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-
-
-def _padded_shape(shape, padding):
-    batch, height, width, channels = shape
-    return (batch, height and height + 2 * padding, width and width + 2 * padding, channels)
 
 
 def _import_addons():

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 # Operations of the graph that cost next to nothing beside a convolution -> the same for another input.
 _CHEAP = {
+    "GatherV2": lambda operation, x: tf.gather(x, operation.inputs[1], axis=operation.inputs[2]),
     "MirrorPad": lambda operation, x: tf.raw_ops.MirrorPad(
         input=x, paddings=operation.inputs[1], mode=operation.get_attr("mode")
     ),

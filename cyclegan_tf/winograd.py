@@ -32,7 +32,8 @@ def gradients(x, kernel, dy):
     of_products = _output_gradient_tiles(dy)
     of_tiles = [tf.matmul(dm, u, transpose_b=True) for dm, u in zip(of_products, _kernel(kernel), strict=True)]
     of_kernel = [tf.matmul(v, dm, transpose_a=True) for v, dm in zip(_input_tiles(x), of_products, strict=True)]
-    of_kernel = tf.matmul(_KERNEL, tf.reshape(tf.stack(of_kernel), (16, -1)), transpose_a=True)
+    of_kernel = tf.cast(tf.reshape(tf.stack(of_kernel), (16, -1)), tf.float32)
+    of_kernel = tf.cast(tf.matmul(_KERNEL, of_kernel, transpose_a=True), kernel.dtype)
     return _input_gradient(of_tiles, *_counts(x)), tf.reshape(of_kernel, kernel.shape)
 
 
@@ -43,7 +44,8 @@ def _counts(x):
 
 def _kernel(kernel):
     """U: 16 matrices (C, C')."""
-    return tf.unstack(tf.reshape(tf.matmul(_KERNEL, tf.reshape(kernel, (9, -1))), (16, *kernel.shape[2:])))
+    transformed = tf.matmul(_KERNEL, tf.cast(tf.reshape(kernel, (9, -1)), tf.float32))
+    return tf.unstack(tf.cast(tf.reshape(transformed, (16, *kernel.shape[2:])), kernel.dtype))
 
 
 def _input_tiles(x):

@@ -5,8 +5,10 @@
 
 A record holds the flags, and for each stack (Keras 2, Keras 3, whose random numbers differ) every loss of the first
 three steps and a digest of the weights after them. The steps are those of `cyclegan_tf.train`, from the seed in the
-flags, but run operation by operation. The losses must agree to one part in a thousand, for another kind of CPU rounds
-otherwise; whether the bits agree too is told. Exit status 1 if a record is not reproduced.
+flags, but run operation by operation. Another kind of CPU rounds otherwise, which is next to nothing in the losses of
+the first step; but Adam's first update is as large where a gradient is rounding as anywhere. Between CPUs with and
+without AVX-512 the losses of these systems differed by 3e-5, 0.002 and 0.02 at most; they must agree to 1e-4, 0.005 and
+0.03. Whether the bits agree too is told. Exit status 1 if a record is not reproduced.
 """
 
 import argparse
@@ -23,8 +25,8 @@ import tensorflow as tf
 from cyclegan_tf import config_flags, models, trainer
 from cyclegan_tf.data import pipeline, sources
 
-STEPS = 3
-TOLERANCE = 1e-3
+TOLERANCES = 1e-4, 5e-3, 3e-2  # Relative, of the losses of each step.
+STEPS = len(TOLERANCES)
 STACK = "Keras 3" if hasattr(tf.keras, "ops") else "Keras 2"
 
 
@@ -52,8 +54,8 @@ def differences(recorded, found):
     """Lines that name each loss that is missing, new, or off by more than the tolerance."""
     lines = [f"{name}: only in one" for name in sorted(recorded.keys() ^ found.keys())]
     for name in sorted(recorded.keys() & found.keys()):
-        pairs = list(zip(recorded[name], found[name], strict=True))
-        if not all(math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=1e-6) for old, new in pairs):
+        steps = zip(recorded[name], found[name], TOLERANCES, strict=True)
+        if not all(math.isclose(old, new, rel_tol=tolerance, abs_tol=1e-6) for old, new, tolerance in steps):
             lines.append(f"{name}: {recorded[name]} recorded, {found[name]} now")
     return lines
 
@@ -78,7 +80,7 @@ def check(path):
         recorded = json.load(file)
     wanted, found = recorded["stacks"][STACK], first_steps(recorded["arguments"])
     lines = differences(wanted["losses"], found["losses"])
-    same = "the same bits" if found["weights"] == wanted["weights"] else f"losses within {TOLERANCE:g}"
+    same = "the same bits" if found["weights"] == wanted["weights"] else "other bits, but the same losses"
     print(f"{path}: " + ("; ".join(lines) or same))
     return not lines
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclegan_tf import convolutions
+from cyclegan_tf import convolutions, processor
 
 keras = tf.keras
 
@@ -138,11 +138,62 @@ def test_winograd_is_two_functions_of_the_graph():
     assert names == ["__inference_convolve", "__inference_gradients"]
 
 
-@pytest.mark.parametrize("shape, dtype", [((None, 66, 66, 256), tf.float32), ((1, 66, 66, 256), tf.bfloat16)])
-def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype):
+@pytest.mark.parametrize(("shape", "dtype"), [
+    ((None, 66, 66, 256), tf.float32), ((1, 66, 66, 256), tf.float16), ((1, 66, 66, 256), tf.bfloat16),
+])
+def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype, monkeypatch):
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
     operations = _operations(shape, 256, 3, 1, dtype)
     assert not {"Conv3D", "MatMul"} & set(operations)
     assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
+def test_of_bfloat16_the_gradients_are_chosen(monkeypatch):
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
+    block = _operations((2, 34, 34, 128), 128, 3, 1, tf.bfloat16)
+    assert (block.count("Conv2D"), block.count("PartitionedCall")) == (1, 1)
+    assert not {"Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(block)
+    assert _operations((2, 258, 258, 64), 128, 3, 2, tf.bfloat16).count("MatMul") == 6
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
+@pytest.mark.parametrize(("shape", "filters", "stride"), [
+    ((1, 18, 18, 128), 128, 1), ((2, 17, 18, 64), 64, 1), ((1, 33, 33, 32), 64, 2), ((2, 18, 18, 32), 3, 1),
+])
+def test_bfloat16_is_rounded_as_often_as_it_must_be(shape, filters, stride, monkeypatch):
+    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(convolutions, "_LARGE", 0)
+    monkeypatch.setattr(convolutions, "_SMALL", 0)
+    x, kernel = (tf.cast(_numbers(*numbers), tf.bfloat16) for numbers in (shape, (3, 3, shape[-1], filters)))
+    found, exact = [], []
+    for function, dtype, results in (convolutions.convolve, x.dtype, found), (_library, tf.float64, exact):
+        given = tf.cast(x, dtype), tf.cast(kernel, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = function(*given, stride)
+        dy = tf.cast(tf.cast(_numbers(*y.shape), tf.bfloat16), dtype)
+        results += [y, *tape.gradient(y, given, dy)]
+    errors = []
+    for value, expected in zip(found, exact, strict=True):
+        assert value.dtype == tf.bfloat16
+        errors.append(np.linalg.norm(tf.cast(value, tf.float64) - expected) / np.linalg.norm(expected))
+    # A rounding of a number is off by 2^-9 of the next lower power of 2 at most, 0.0017 of the number in the mean.
+    once, winograd_ = 0.0018, convolutions._is_for_winograd(shape, kernel.shape, stride)
+    # Winograd's algorithm rounds tiles twice, kernels, products, and sums of products twice, some of which cancel out.
+    assert errors[0] < once and max(errors[1:]) < (5 * once if winograd_ else once)
+
+
+@pytest.mark.parametrize(("features", "expected"), [
+    ("flags\t\t: fpu avx512f avx512_bf16 amd_lbr", True), ("flags\t\t: avx512_bf16 amx_bf16 amx_tile", False),
+    ("flags\t\t: fpu avx2", False), ("Features\t: fp asimd bf16", False), (None, False),
+])
+def test_which_processors_multiply_bfloat16(features, expected):
+    files = mock.mock_open(read_data=f"processor\t: 0\n{features}\nbugs\t: none\n")
+    if features is None:
+        files.side_effect = FileNotFoundError
+    with mock.patch("builtins.open", files):
+        assert processor.multiplies_bfloat16.__wrapped__() is expected
 
 
 @pytest.mark.parametrize("ours", convolutions.LIBRARY)

@@ -293,8 +293,10 @@ def test_a_recorded_run_is_reproduced(reproduce, name, capsys):
 
 
 def test_a_run_that_differs_is_told(reproduce):
-    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.001]}) == []
-    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.01]}) == [
-        "loss/l1: [1.0, 2.0] recorded, [1.0, 2.01] now"
-    ]
+    def differences(*found):
+        return reproduce.differences({"loss/l1": [1.0, 2.0, 3.0]}, {"loss/l1": list(found)})
+
+    assert differences(1.00009, 2.009, 3.08) == []
+    for found in (1.00011, 2.0, 3.0), (1.0, 2.011, 3.0), (1.0, 2.0, 3.1):
+        assert differences(*found) == [f"loss/l1: [1.0, 2.0, 3.0] recorded, {list(found)} now"]
     assert reproduce.differences({"loss/l1": [1.0]}, {}) == ["loss/l1: only in one"]

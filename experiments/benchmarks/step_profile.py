@@ -1,6 +1,7 @@
 """Where a training step's time and memory go: tracing, the first run, memory by stages, time by operations.
 
-  python experiments/benchmarks/step_profile.py [--size 256,9,64,1] [--recompute] [--rows=14]
+  python experiments/benchmarks/step_profile.py [--size 256,9,64,1] [--mixed_precision=none] [--recompute]
+      [--rows=14]
 
 A size is that of step.py. Times of operations are by TensorFlow's profiler, without what an operation calls, added up
 over threads, as shares of all; operations inside of calls are counted as themselves.
@@ -57,13 +58,14 @@ def main():
     """Prints what its description says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="256,9,64,1")
+    parser.add_argument("--mixed_precision", default="none")
     parser.add_argument("--recompute", action="store_true")
     parser.add_argument("--rows", type=int, default=14)
     given = parser.parse_args()
     pixels, n_blocks, filters, batch = map(int, given.size.split(","))
     stages = [("TensorFlow", peak())]
     config = Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels, load_size=pixels,
-                    recompute=given.recompute)
+                    recompute=given.recompute, mixed_precision=given.mixed_precision)
     execution.set_threads(config)
     model = CycleGAN(config)
     stages.append(("networks, optimizers", peak()))
