@@ -1,6 +1,7 @@
 """Milliseconds of one convolution and its gradients by each way that `cyclegan_tf/convolutions.py` chooses from.
 
   python experiments/benchmarks/convolution.py [--shapes 66,256,256,3,1 ...] [--batches 1 2] [--repeats=12]
+      [--type=float32]
 
 A shape is the side of the padded input, its channels, filters, the side of the kernel, and the stride. Printed are
 medians with GFLOP/s of the direct convolution's work, and the largest error against float64, of the largest value.
@@ -34,12 +35,14 @@ def library_kernel(x, kernel, dy, stride):
     )
 
 
-def ways(size, stride):
+def ways(size, stride, filters):
     """(what, way, function of x, kernel, dy) of all that can be compared."""
     yield "forward", "Conv2D", lambda x, kernel, dy: library(x, kernel, stride)
     yield "forward", "Conv3D for one image", lambda x, kernel, dy: convolutions._forward(x, kernel, stride)
     yield "input's gradient", "library", lambda x, kernel, dy: library_input(x, kernel, dy, stride)
     yield "kernel's gradient", "library", lambda x, kernel, dy: library_kernel(x, kernel, dy, stride)
+    if filters < 32 and stride == 1:
+        yield "kernel's gradient", "rows", lambda x, kernel, dy: convolutions._by_rows(x, dy, size)
     if size <= 4:
         yield "kernel's gradient", "products", lambda x, kernel, dy: convolutions._by_products(x, dy, size, stride)
     if (size, stride) == (3, 1):
@@ -56,19 +59,20 @@ def exact(what, x, kernel, dy, stride):
     return {"input's gradient": both[:1], "kernel's gradient": both[1:]}.get(what, both)
 
 
-def measure(shape, batch, repeats):
+def measure(shape, batch, repeats, dtype):
     """Prints the rows of a Markdown table."""
     side, channels, filters, size, stride = shape
     output = (side - size) // stride + 1
     draw = [((batch, side, side, channels), 1), ((size, size, channels, filters), 0.02),
             ((batch, output, output, filters), 1)]
     values = [tf.random.stateless_normal(shape, (1, index), stddev=sd) for index, (shape, sd) in enumerate(draw)]
+    values = [tf.cast(value, dtype) for value in values]
     work = 2 * size * size * channels * filters * batch * output * output
-    for what, way, function in ways(size, stride):
+    for what, way, function in ways(size, stride, filters):
         compiled = tf.function(function, autograph=False)
         found = tf.nest.flatten(compiled(*values))
         errors = [
-            np.abs(one - other).max() / np.abs(other).max()
+            np.abs(tf.cast(one, tf.float64) - other).max() / np.abs(other).max()
             for one, other in zip(found, (value.numpy() for value in exact(what, *values, stride)), strict=True)
         ]
         times = []
@@ -90,13 +94,15 @@ def main():
     ])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--type", default="float32")
     given = parser.parse_args()
-    print(f"TensorFlow {tf.__version__}, {len(os.sched_getaffinity(0))} cores, medians of {given.repeats}\n")
+    cores = len(os.sched_getaffinity(0))
+    print(f"TensorFlow {tf.__version__}, {cores} cores, {given.type}, medians of {given.repeats}\n")
     print("| shape | batch | | | ms (GFLOP/s) | largest error |")
     print("|---|---|---|---|---|---|")
     for shape in given.shapes:
         for batch in given.batches:
-            measure(tuple(map(int, shape.split(","))), batch, given.repeats)
+            measure(tuple(map(int, shape.split(","))), batch, given.repeats, given.type)
 
 
 if __name__ == "__main__":
