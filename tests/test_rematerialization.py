@@ -16,7 +16,7 @@ PADDINGS = [[0, 0], [1, 1], [1, 1], [0, 0]]
 
 def chain(images, kernel, relu=rematerialization.relu, convolve=convolutions.convolve):
     images = tf.pad(tf.pad(relu(images), PADDINGS, "REFLECT"), PADDINGS)
-    return convolve(tf.gather(images, [3, 1, 2, 0, 4, 5], axis=1), kernel, 1)
+    return convolve(tf.gather(images, [3, 1, 2, 0, 4, 5], axis=2), kernel, 1)
 
 
 def gradients(images, kernel, **functions):
