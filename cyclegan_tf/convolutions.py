@@ -50,7 +50,7 @@ def convolve(x, kernel, stride):
     if not _chooses(x):
         return tf.nn.conv2d(x, kernel, stride, "VALID")
     saves = _is_for_winograd(x.shape, kernel.shape, stride)
-    # Products of bfloat16 are so fast that the forward pass alone would gain nothing for four times the rounding.
+    # In bfloat16 a step's forward passes would gain next to nothing, for four times the rounding.
     saves_forward = saves and x.dtype == tf.float32
 
     @tf.custom_gradient

@@ -2,7 +2,7 @@
 
 Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then. Of norm,
 ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolutions` asks for it where it
-chooses the kernels: in float32, on a CPU.
+chooses the kernels: on a CPU, of numbers that it multiplies.
 """
 
 import tensorflow as tf
