@@ -6,7 +6,7 @@ matrix: V = B' d B of the input (tiles, C), U = G g G' of the kernel (C, C'), an
 outputs are A' M A. Gradients are the transposed of that. B and A only add and subtract: what rounds is less than in
 adding up nine products for each output and channel, and the results are nearer to the exact ones.
 
-Maps are (N, H, W, C), of known sizes; H and W of outputs even. They are float32, or bfloat16, in which the sums of tiles
+Maps are (N, H, W, C), of known sizes; H and W of outputs even. They are float32, or bfloat16, in which sums of tiles
 and products are rounded too: four times as much as in the convolution itself. Everything is differentiable.
 """
 
