@@ -46,7 +46,11 @@ def test_lpips_of_the_original_package(net, key):
     side = lpips.SMALLEST[net]
     small = images[:2, :side, :side]
     assert np.isfinite(measure(small[:1], small[1:])).all()
-    assert not np.isfinite(measure(small[:1, 1:], small[1:, 1:])).all()
+    try:
+        distance = measure(small[:1, 1:], small[1:, 1:])
+    except tf.errors.AbortedError:  # By oneDNN, which TensorFlow 2.15 asks to pool no pixels; otherwise that gives NaN.
+        distance = np.nan
+    assert not np.isfinite(distance).all()
 
 
 def test_the_resize_samples_as_the_graph_of_2015():
