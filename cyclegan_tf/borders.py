@@ -20,7 +20,8 @@ class ReflectionPadding2D(keras.layers.Layer):
         self.padding = padding
 
     def call(self, inputs):
-        if processor.chooses(inputs):
+        # What is too small TensorFlow refuses, where NumPy would reflect once more.
+        if processor.chooses(inputs) and min(inputs.shape[1:3]) > self.padding:
             return _reflected(inputs, self.padding)
         return tf.pad(inputs, _both_sides(self.padding), mode="REFLECT")
 

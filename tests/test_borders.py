@@ -37,6 +37,12 @@ def test_values_and_gradients_are_the_librarys(kind, sizes):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 9, 3), (1, 9, 2, 3)])
+def test_maps_that_are_too_small_to_reflect_are_refused(shape):
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+        PAIRS["reflection"][0](tf.zeros(shape))
+
+
 @pytest.mark.parametrize("shape", [(None, None, None, 3), (1, None, 8, 3), (1, 9, 8, 3)])
 def test_cropping_says_what_is_known_of_its_shape(shape):
     ours, library = PAIRS["cropping"]
