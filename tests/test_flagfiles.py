@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, run_python
 
 from cyclegan_tf import config_flags, models, trainer
 from cyclegan_tf.config import Config
@@ -288,15 +288,15 @@ def test_records_are_of_every_system(reproduce):
 
 
 @pytest.mark.parametrize("name", ["pix2pix_demo"])
-def test_a_recorded_run_is_reproduced(reproduce, name, capsys):
-    assert reproduce.check(f"experiments/recorded/{name}.json"), capsys.readouterr().out
+def test_a_recorded_run_is_reproduced(name):
+    # In a process of its own, for the instructions that it takes are chosen when TensorFlow starts.
+    child = run_python("experiments/reproduce.py", f"experiments/recorded/{name}.json", cwd=ROOT)
+    assert child.returncode == 0, child.stdout + child.stderr
 
 
 def test_a_run_that_differs_is_told(reproduce):
-    def differences(*found):
-        return reproduce.differences({"loss/l1": [1.0, 2.0, 3.0]}, {"loss/l1": list(found)})
-
-    assert differences(1.00009, 2.009, 3.08) == []
-    for found in (1.00011, 2.0, 3.0), (1.0, 2.011, 3.0), (1.0, 2.0, 3.1):
-        assert differences(*found) == [f"loss/l1: [1.0, 2.0, 3.0] recorded, {list(found)} now"]
+    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.001]}) == []
+    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.01]}) == [
+        "loss/l1: [1.0, 2.0] recorded, [1.0, 2.01] now"
+    ]
     assert reproduce.differences({"loss/l1": [1.0]}, {}) == ["loss/l1: only in one"]
