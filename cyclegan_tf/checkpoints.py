@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cyclegan_tf import atomic, models, storage
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -72,7 +73,7 @@ def state(model, progress, pools=None):
     arrays |= {f"epoch/{name}": np.float64(value) for name, value in progress.epoch_sums.items()}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
-            for key, variable in models.named_weights(network).items():
+            for key, variable in named_weights(network).items():
                 arrays[f"{kind}/{name}/{key}"] = np.array(variable)
     for name, optimizer in model.optimizers.items():
         for index, variable in enumerate(optimizer.variables):
@@ -98,7 +99,7 @@ def restore(model, arrays, where, local=range(1), n_replicas=1):
     variables = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
-            variables |= {f"{kind}/{name}/{key}": v for key, v in models.named_weights(network).items()}
+            variables |= {f"{kind}/{name}/{key}": v for key, v in named_weights(network).items()}
     for name, optimizer in model.optimizers.items():
         variables |= {f"optimizer/{name}/{index}": v for index, v in enumerate(optimizer.variables)}
     variables |= {f"scaling/{name}": variable for name, variable in model.scaling.variables.items()}
@@ -143,10 +144,10 @@ class Writer:
 
     def __init__(self, folder, keep):
         self._folder, self._keep = folder, keep
-        storage.makedirs(folder)
-        for name in storage.listdir(folder):
+        filesystem.makedirs(folder)
+        for name in filesystem.listdir(folder):
             if name.endswith(".npz.tmp"):
-                storage.remove(os.path.join(folder, name))
+                filesystem.remove(os.path.join(folder, name))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = None
 
@@ -177,7 +178,7 @@ class Writer:
 
 def save(folder, model, progress, keep):
     """Writes a checkpoint of `model` now, in this thread; returns its path."""
-    storage.makedirs(folder)
+    filesystem.makedirs(folder)
     return write(folder, state(model, progress), keep)
 
 
@@ -193,13 +194,13 @@ def write(folder, arrays, keep, file_name=None):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
     for _, old in found(folder)[keep:]:
-        storage.remove(old)
+        filesystem.remove(old)
     return path
 
 
 def found(folder):
     """(step, path) of the checkpoints in a folder, newest first."""
-    names = storage.listdir(folder) if storage.isdir(folder) else []
+    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
     steps = [(int(match[1]), os.path.join(folder, name)) for name in names if (match := _NAME.fullmatch(name))]
     return sorted(steps, reverse=True)
 
@@ -235,7 +236,7 @@ def read_named(path):
 
 def read(path):
     """All arrays of a checkpoint file, by name; their checksums are verified."""
-    with storage.reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
+    with filesystem.reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
         arrays = {name: entries[name] for name in entries.files}
     if "step" not in arrays:
         raise ValueError("it holds no step")

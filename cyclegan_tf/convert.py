@@ -16,9 +16,12 @@ import os
 
 from absl import flags
 
-from cyclegan_tf import command_line, pytorch_weights, storage, torch_files
+from cyclegan_tf import cli
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.pytorch import files as torch_files
+from cyclegan_tf.pytorch import weights as pytorch_weights
+from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -76,21 +79,21 @@ def to_pytorch(workdir, output):
         networks = _PIX2PIX_NETWORKS
     files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items()}
     for path in files:
-        if storage.exists(path):
+        if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
     # All are converted before the first is written.
     state_dicts = {
         path: _located(found[0], pytorch_weights.to_pytorch, _arrays(found[1], name), _description(config, name))
         for path, name in files.items()
     }
-    storage.makedirs(output)
+    filesystem.makedirs(output)
     for path, state_dict in state_dicts.items():
         torch_files.write(path, state_dict)
     log.info("wrote %s", ", ".join(files))
 
 
 def _require_unused(output):
-    if storage.exists(os.path.join(output, "config.json")) or storage.isdir(os.path.join(output, "checkpoints")):
+    if filesystem.exists(os.path.join(output, "config.json")) or filesystem.isdir(os.path.join(output, "checkpoints")):
         raise UserError(f"--output={output} holds a run, or a part of one; give another folder")
 
 
@@ -122,11 +125,11 @@ def _require_kind(path, name, options):
 
 
 def _description(config, name):
-    """Network `name` of a run, as `pytorch_weights` describes networks."""
-    from cyclegan_tf import models
+    """Network `name` of a run, as `pytorch.weights` describes networks."""
+    from cyclegan_tf.config import architectures
 
     kind = "generator" if name.startswith("gen") else "discriminator"
-    inputs, outputs = models.channels(config, name)
+    inputs, outputs = architectures.channels(config, name)
     return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
 
 
@@ -152,13 +155,14 @@ def _write_run(config, arrays, output):
     """Writes a checkpoint of step 0, the SavedModels of the converted generators, and config.json last."""
     import tensorflow as tf
 
-    from cyclegan_tf import checkpoints, inference, models, saved_model
+    from cyclegan_tf import checkpoints, inference, saved_model
+    from cyclegan_tf.networks.weights import named_weights
     from cyclegan_tf.training import CycleGAN
 
     tf.keras.utils.set_random_seed(config.seed)
     model = CycleGAN(config)
     for name, weights in arrays.items():
-        checkpoints.assign(models.named_weights(model.networks[name]), weights, name)
+        checkpoints.assign(named_weights(model.networks[name]), weights, name)
     checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
     translators = inference.translators(config, {n: g for n, g in model.generators.items() if n in arrays})
     saved_model.export(translators, os.path.join(output, "export"))
@@ -199,4 +203,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main)
+    cli.run(main)

@@ -26,9 +26,11 @@ import os
 
 from absl import flags
 
-from cyclegan_tf import atomic, command_line, config_flags
-from cyclegan_tf.config import TFDS_NAMES
+from cyclegan_tf import cli
+from cyclegan_tf.config import flags as config_flags
+from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic
 
 
 def _list(given):
@@ -65,10 +67,10 @@ def _inspect(given, path):
 
 
 def _write_grid(grid, path):
-    from cyclegan_tf import images
+    from cyclegan_tf.images import codec
 
     with atomic.writing(path, "wb") as file:
-        file.write(images.encode_png(grid))
+        file.write(codec.encode_png(grid))
     print(f"preview: {path}")
 
 
@@ -143,4 +145,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main, operands=True)
+    cli.run(main, operands=True)

@@ -26,9 +26,10 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import command_line, run_directory, storage
+from cyclegan_tf import cli, run_directory
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import filesystem
 
 
 def main(argv):
@@ -40,13 +41,14 @@ def main(argv):
     if not given.model:
         raise UserError("--model is missing; see --help")
     folder = os.path.dirname(given.output or "") or "."
-    if not storage.is_remote(folder) and not os.path.isdir(folder):
+    if not filesystem.is_remote(folder) and not os.path.isdir(folder):
         raise UserError(f"--output={given.output}: there is no such folder")
 
     # Import TensorFlow, which --help can do without.
-    from cyclegan_tf import atomic, loading, measuring
+    from cyclegan_tf import loading, measuring
     from cyclegan_tf.data import sources
     from cyclegan_tf.metrics import measures
+    from cyclegan_tf.storage import atomic
 
     names = _known(given.metrics, measures.NAMES)
     config = _config(given)
@@ -148,4 +150,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main)
+    cli.run(main)

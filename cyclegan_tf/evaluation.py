@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 
-from cyclegan_tf import images, measuring
+from cyclegan_tf import measuring
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import grid
 from cyclegan_tf.metrics import measures
 
 log = logging.getLogger("cyclegan_tf")
@@ -74,4 +75,4 @@ def sample_grid(config, translators, dataset):
         return np.full((22, 22, 3), 255, np.uint8)
     widest = max(image.shape[1] for row in rows for image in row)
     columns = [title for direction in translators for title in titles[direction][: 2 + there_and_back] + truth]
-    return images.grid(rows, columns, scale=max(1, 128 // widest))
+    return grid.draw(rows, columns, scale=max(1, 128 // widest))

@@ -13,7 +13,7 @@ import re
 
 from absl import flags
 
-from cyclegan_tf import command_line
+from cyclegan_tf import cli
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
 
@@ -64,4 +64,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main)
+    cli.run(main)

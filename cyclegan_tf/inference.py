@@ -5,9 +5,12 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, images, models, run_directory, tiling
-from cyclegan_tf.config import Config
+from cyclegan_tf import checkpoints, run_directory, tiling
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.weights import named_weights
 
 DIRECTIONS = {"a2b": "gen_ab", "b2a": "gen_ba"}
 
@@ -83,8 +86,8 @@ class Translator(tf.Module):
         """(H, W, C) array of any kind of image -> the same kind, (H, W, C')."""
         if image.dtype == np.uint8:
             return self.uint8_images(image[np.newaxis])["images"][0].numpy()
-        floats = self.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
-        return images.from_float(floats, image.dtype)
+        floats = self.float_images(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
+        return ranges.from_float(floats, image.dtype)
 
     def tiled(self, image, tile, folder=None, progress=None):
         """(H, W, C) array of any kind of image -> the same kind, translated by tiles; see `tiling.translate`.
@@ -97,12 +100,12 @@ class Translator(tf.Module):
 
         def read(window):
             (top, bottom), (left, right) = window
-            return images.to_float(image[rows[top:bottom, np.newaxis], columns[left:right]])
+            return ranges.to_float(image[rows[top:bottom, np.newaxis], columns[left:right]])
 
         def write(window, pixels):
             (top, bottom), (left, right) = window
             # What is beyond the image is cropped.
-            result[top:bottom, left:right] = images.from_float(
+            result[top:bottom, left:right] = ranges.from_float(
                 pixels[: max(height - top, 0), : max(width - left, 0)], image.dtype
             )
 
@@ -118,7 +121,7 @@ class Translator(tf.Module):
 
     def _uint8_images(self, images_):
         """uint8 (N, H, W, C) -> uint8 (N, H, W, C)."""
-        return {"images": images.to_uint8(self.float_images(images.to_float(images_))["images"])}
+        return {"images": ranges.to_uint8(self.float_images(ranges.to_float(images_))["images"])}
 
     def _encoded_images(self, image_bytes):
         """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
@@ -141,7 +144,7 @@ def translators(config, generators):
 
 def translator(config, generator):
     """The `Translator` of a generator that was built from `config`."""
-    multiple = models.size_multiple(config)
+    multiple = architectures.size_multiple(config)
     # Reflection by 3 pixels in the stem needs 4, by 1 pixel in the blocks at a quarter of the size needs 8.
     return Translator(generator, multiple, minimum=max(multiple, 8))
 
@@ -177,9 +180,9 @@ def load_translators(workdir, directions=tuple(DIRECTIONS)):
         if config.model == "pix2pix" and direction != "a2b":
             continue
         name = DIRECTIONS[direction]
-        generator = models.build_generator(config, name)
+        generator = registry.build_generator(config, name)
         prefix = f"{'average' if config.ema_decay else 'network'}/{name}/"
         weights = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-        checkpoints.assign(models.named_weights(generator), weights, path)
+        checkpoints.assign(named_weights(generator), weights, path)
         loaded[direction] = translator(config, generator)
     return int(arrays["step"]), loaded

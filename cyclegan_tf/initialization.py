@@ -5,8 +5,12 @@ import os
 
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, models, pytorch_weights, storage, torch_files
+from cyclegan_tf import checkpoints
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.pytorch import files as torch_files
+from cyclegan_tf.pytorch import weights as pytorch_weights
+from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -30,7 +34,7 @@ def initialize(model, source):
                         "or a .pth file")
     for name, (weights, where) in found.items():
         if name in model.networks:
-            checkpoints.assign(models.named_weights(model.networks[name]), weights, where)
+            checkpoints.assign(named_weights(model.networks[name]), weights, where)
     for name, average in model.averages.items():
         average.set_weights(model.networks[name].get_weights())
     fresh = sorted(set(model.networks) - set(found))
@@ -52,12 +56,12 @@ def _from_run(source):
 def _from_saved_models(source):
     """The same of a SavedModel, or of the two in a folder."""
     folders = [os.path.join(source, direction) for direction in _EXPORTS]
-    if storage.exists(os.path.join(source, "saved_model.pb")):
-        folders = [source.rstrip("/") if storage.is_remote(source) else os.path.normpath(source)]
+    if filesystem.exists(os.path.join(source, "saved_model.pb")):
+        folders = [source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)]
         if os.path.basename(folders[0]) not in _EXPORTS:
             raise UserError(f"--init_from={source}: which direction is it? Name the folder a2b or b2a")
     found = {}
-    for folder in filter(storage.isdir, folders):
+    for folder in filter(filesystem.isdir, folders):
         try:
             loaded = tf.saved_model.load(folder)  # Whose functions do not keep the variables alive.
             variables = loaded.signatures["serving_default"].variables
@@ -79,12 +83,12 @@ def _from_pytorch(source):
 
 
 def _holds_pytorch(source):
-    names = storage.listdir(source) if storage.isdir(source) else []
+    names = filesystem.listdir(source) if filesystem.isdir(source) else []
     return any(name.startswith("latest_net_") and name.endswith(".pth") for name in names)
 
 
 def read_pytorch(path):
-    """The architecture of the network in a .pth file, as `pytorch_weights` describes it, and its weights by name.
+    """The architecture of the network in a .pth file, as `pytorch.weights` describes it, and its weights by name.
 
     Raises:
       UserError: the file cannot be read, or holds no network that is known here.

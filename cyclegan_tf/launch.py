@@ -19,7 +19,7 @@ import time
 
 from absl import flags
 
-from cyclegan_tf import command_line
+from cyclegan_tf import cli
 from cyclegan_tf.errors import UserError
 
 _WORKERS = flags.DEFINE_integer("workers", 2, "processes to start", lower_bound=1)
@@ -100,4 +100,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    command_line.run(main, operands=True)
+    cli.run(main, operands=True)

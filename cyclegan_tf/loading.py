@@ -6,19 +6,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import (
-    checkpoints,
-    image_files,
-    images,
-    inference,
-    initialization,
-    models,
-    run_directory,
-    storage,
-    tflite,
-)
+from cyclegan_tf import checkpoints, inference, initialization, run_directory, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import files as image_files
+from cyclegan_tf.images import ranges
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.storage import filesystem
 
 
 class Model:
@@ -73,7 +68,7 @@ class Model:
         if tile and not self.takes_tiles:
             raise UserError("tiles need the generator's layers: give the run directory or the .pth file as the model")
         if image.ndim == 4 and not (tile and max(image.shape[1:3]) > tile):
-            return images.from_float(np.asarray(self._forward(images.to_float(image))), image.dtype)
+            return ranges.from_float(np.asarray(self._forward(ranges.to_float(image))), image.dtype)
         if image.ndim == 4:
             return np.stack([self._translator.tiled(one, tile, folder, progress) for one in image])
         return self.translate(image[np.newaxis], tile, folder, progress)[0]
@@ -93,18 +88,18 @@ def load(path, direction=None):
     """
     path = os.fspath(path)
     is_run = run_directory.is_run(path)
-    if direction and not is_run and storage.exists(path):
+    if direction and not is_run and filesystem.exists(path):
         raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
     if is_run:
         return _of_translator(inference.load_run(path, direction or "a2b"))
-    if storage.exists(os.path.join(path, "saved_model.pb")):
+    if filesystem.exists(os.path.join(path, "saved_model.pb")):
         return _load_saved_model(path)
     if path.endswith(".pth"):
         return _of_translator(_load_pytorch(path))
     if path.endswith(".tflite"):
         interpreter = tflite.Interpreter(path)
         return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
-    what = "is none of them" if storage.exists(path) else "does not exist"
+    what = "is none of them" if filesystem.exists(path) else "does not exist"
     raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or "
                     "a .tflite file, or demo")
 
@@ -163,6 +158,6 @@ def _load_pytorch(path):
         raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
     known = {field.name for field in dataclasses.fields(Config)}
     config = Config(**{name: value for name, value in options.items() if name in known})
-    generator = models.build_generator(config, "gen_ab")
-    checkpoints.assign(models.named_weights(generator), weights, path)
+    generator = registry.build_generator(config, "gen_ab")
+    checkpoints.assign(named_weights(generator), weights, path)
     return inference.translator(config, generator)

@@ -11,7 +11,7 @@ def measure(translate, dataset, config, protocol, names=measures.DEFAULT, networ
     """Measures translations of the held-out images; of the training images where none are held out.
 
     Args:
-      translate: direction (a2b, b2a) -> function of an image (H, W, C) of any kind of `images` to the same kind.
+      translate: direction (a2b, b2a) -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
       dataset: the `ImageDataset`.
       config: how its images are resized: the Config of the run that is measured.
       protocol: the `measures.Protocol`.

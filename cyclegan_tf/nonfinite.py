@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import atomic
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic
 
 
 class NotFinite(UserError):

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import distribution, execution, losses, models, precision
+from cyclegan_tf import distribution, execution, losses, precision
+from cyclegan_tf.networks import registry
 from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 
@@ -20,8 +21,8 @@ class Pix2Pix:
         self.config = config
         with precision.policy(config.mixed_precision):
             self.networks = {
-                "gen_ab": models.build_generator(config, "gen_ab"),
-                "disc_b": models.build_discriminator(config, "disc_b"),
+                "gen_ab": registry.build_generator(config, "gen_ab"),
+                "disc_b": registry.build_discriminator(config, "disc_b"),
             }
         self.scaling = precision.scaling(config.mixed_precision)
         self._calls = execution.training_calls(config, self.networks)
@@ -34,7 +35,7 @@ class Pix2Pix:
         self.averages = {}
         self._copies = {}
         if config.mixed_precision != "none":
-            self._copies = {"gen_ab": models.build_generator(config, "gen_ab")}
+            self._copies = {"gen_ab": registry.build_generator(config, "gen_ab")}
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
 
     @property

@@ -6,9 +6,9 @@ import fcntl
 import logging
 import os
 
-from cyclegan_tf import config as config_lib
-from cyclegan_tf import storage
+from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -22,12 +22,12 @@ def located(path):
         return _DEMO
     if not path.endswith(".npz"):
         return path
-    return os.path.dirname(os.path.dirname(path if storage.is_remote(path) else os.path.abspath(path)))
+    return os.path.dirname(os.path.dirname(path if filesystem.is_remote(path) else os.path.abspath(path)))
 
 
 def is_run(path):
     """Whether `path` means a run directory, as `located` has it."""
-    return storage.exists(os.path.join(located(path), "config.json"))
+    return filesystem.exists(os.path.join(located(path), "config.json"))
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def opened(config, workdir):
         (a full disk, a read-only or vanished folder).
     """
     try:
-        storage.makedirs(workdir)
+        filesystem.makedirs(workdir)
         with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")):
             _claim(config, workdir)
             yield
@@ -50,7 +50,7 @@ def opened(config, workdir):
 
 
 def _explanation(error, workdir):
-    if not storage.is_remote(workdir) and not os.path.isdir(workdir):
+    if not filesystem.is_remote(workdir) and not os.path.isdir(workdir):
         return f"run directory {workdir} is gone or cannot be made: {error.strerror or error}"
     what = {
         errno.ENOSPC: "no space is left there: free some",
@@ -66,7 +66,7 @@ def _explanation(error, workdir):
 @contextlib.contextmanager
 def _locked(workdir):
     """Holds the run directory; the lock ends with the process, however it ends. Remote file systems have none."""
-    if storage.is_remote(workdir):
+    if filesystem.is_remote(workdir):
         yield
         return
     with open(os.path.join(workdir, ".lock"), "w") as file:
@@ -79,7 +79,7 @@ def _locked(workdir):
 
 @contextlib.contextmanager
 def _logging_to(path):
-    stream = storage.appending(path)
+    stream = filesystem.appending(path)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # A log line that cannot be written is no reason to stop; files that matter raise their own errors.
@@ -99,7 +99,7 @@ def _logging_to(path):
 def _claim(config, workdir):
     """Writes config.json, after making sure that it may replace the one that is there."""
     path = os.path.join(workdir, "config.json")
-    if storage.exists(path):
+    if filesystem.exists(path):
         differences = config_lib.difference(config_lib.Config.load(workdir), config)
         if differences:
             raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "

@@ -6,8 +6,8 @@ import os
 import tensorflow as tf
 from absl import logging
 
-from cyclegan_tf import atomic, storage
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic, filesystem
 
 
 def export(translators, folder):
@@ -26,7 +26,7 @@ def export(translators, folder):
     for direction, translator in translators.items():
         path = os.path.join(folder, direction)
         temporary = f"{path}.tmp"
-        storage.remove_tree(temporary)  # Of a run that was killed.
+        filesystem.remove_tree(temporary)  # Of a run that was killed.
         signatures = {
             "serving_default": translator.float_images,
             "translate": translator.uint8_images,

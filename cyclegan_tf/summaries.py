@@ -7,7 +7,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import atomic, images, storage
+from cyclegan_tf.images import codec
+from cyclegan_tf.storage import atomic, filesystem
 
 
 class Reporter:
@@ -27,7 +28,7 @@ class Reporter:
         self._file = None
         self.rewind(step)
         self._samples = os.path.join(workdir, "samples")
-        storage.makedirs(self._samples)
+        filesystem.makedirs(self._samples)
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
@@ -38,7 +39,7 @@ class Reporter:
         if self._file:
             self._file.close()
         _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
-        self._file = storage.appending(self._path)
+        self._file = filesystem.appending(self._path)
 
     def record(self, step, kind, values):
         """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
@@ -64,14 +65,14 @@ class Reporter:
         """Writes samples/step-NNNNNN.png and shows it in TensorBoard; `grid` is uint8 (H, W, 3)."""
         path = os.path.join(self._samples, f"step-{step:06d}.png")
         with atomic.writing(path, "wb") as file:
-            file.write(images.encode_png(grid))
+            file.write(codec.encode_png(grid))
         self.sync()  # As the last record: for the page that shows the sample.
         with self._board.as_default(step):
             tf.summary.image("samples", grid[np.newaxis])
 
     def sync(self):
         """Makes the records durable: a checkpoint must not survive a crash that they do not."""
-        storage.sync(self._file)
+        filesystem.sync(self._file)
 
     def close(self):
         self._file.close()
@@ -87,10 +88,10 @@ class Silent:
 
 def _keep_records(path, wanted):
     """Rewrites a .jsonl file with the records that are `wanted`; a line that a crash left unfinished is dropped."""
-    if not storage.exists(path):
+    if not filesystem.exists(path):
         return
     kept = []
-    with storage.reading(path) as file:
+    with filesystem.reading(path) as file:
         for line in file:
             try:
                 record = json.loads(line)
@@ -104,7 +105,7 @@ def _keep_records(path, wanted):
 
 def read_records(path):
     """The records of a metrics.jsonl, a list of dicts."""
-    with storage.reading(path) as file:
+    with filesystem.reading(path) as file:
         return [json.loads(line) for line in file]
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cyclegan_tf import storage
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import filesystem
 
 
 class Interpreter:
@@ -25,7 +25,7 @@ class Interpreter:
         except ImportError as error:
             raise UserError("reading .tflite files needs LiteRT: pip install 'cyclegan_tf[export]'") from error
         try:
-            content = {"model_content": storage.read_bytes(path)} if storage.is_remote(path) else {}
+            content = {"model_content": filesystem.read_bytes(path)} if filesystem.is_remote(path) else {}
             self._interpreter = interpreter.Interpreter(**(content or {"model_path": str(path)}))
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} is damaged or no .tflite file ({_first_line(error)})") from error

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import borders, convolutions, layers
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import layers
 
 keras = layers.keras
 
@@ -50,7 +50,7 @@ def translate(generator, size, read, write, tile, folder=None, progress=None):
     """Runs `generator` over an image that is read and written window by window.
 
     Args:
-      generator: Keras functional model, as `models` builds them.
+      generator: Keras functional model, as `networks` builds them.
       size: (height, width) of the image, multiples of what the generator halves.
       read: function of ((top, bottom), (left, right)) to these pixels, float32 (bottom - top, right - left, C) in
         [-1, 1].
@@ -177,7 +177,7 @@ class _Network:
         pixels = self.window(inputs[0], tuple((axis.begin, axis.end) for axis in axes))
         if type(layer) in _PADDING:
             pixels = tf.pad(pixels, [(0, 0), *(axis.padding for axis in axes), (0, 0)], mode=_PADDING[type(layer)][0])
-        elif not isinstance(layer, borders.Cropping2D):
+        elif not isinstance(layer, layers.Cropping2D):
             pixels = layer(pixels)
         top, left = (axis.offset for axis in axes)
         (top_, bottom), (left_, right) = window
@@ -219,16 +219,16 @@ def _upsample(layer, axis, begin, end, size):
 
 # The mode of `tf.pad`, and the pixels that are added before the first one along an axis.
 _PADDING = {
-    borders.ReflectionPadding2D: ("REFLECT", lambda layer, axis: layer.padding),
-    borders.ReplicationPadding2D: ("SYMMETRIC", lambda layer, axis: 1),
+    layers.ReflectionPadding2D: ("REFLECT", lambda layer, axis: layer.padding),
+    layers.ReplicationPadding2D: ("SYMMETRIC", lambda layer, axis: 1),
     keras.layers.ZeroPadding2D: ("CONSTANT", lambda layer, axis: layer.padding[axis][0]),
 }
 # The layers that read more than one pixel for one: function of (layer, axis, begin, end, size of the input) to _Reach.
 _REACH = {
     **dict.fromkeys(_PADDING, _pad),
-    convolutions.Conv2D: _conv,
-    convolutions.Conv2DTranspose: _transposed_conv,
-    borders.Cropping2D: _crop,
+    layers.Conv2D: _conv,
+    layers.Conv2DTranspose: _transposed_conv,
+    layers.Cropping2D: _crop,
     keras.layers.UpSampling2D: _upsample,
 }
 

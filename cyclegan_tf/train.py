@@ -12,7 +12,8 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import command_line, config_flags
+from cyclegan_tf import cli
+from cyclegan_tf.config import flags as config_flags
 
 config_flags.define_flags()
 flags.adopt_module_key_flags(config_flags)
@@ -39,4 +40,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    cli.run(main)

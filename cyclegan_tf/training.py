@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import distribution, execution, losses, models, precision
+from cyclegan_tf import distribution, execution, losses, precision
 from cyclegan_tf.image_pool import ImagePool
+from cyclegan_tf.networks import registry
 from cyclegan_tf.optimizers import adam, assign, assign_learning_rates
 
 GENERATORS = ("gen_ab", "gen_ba")
@@ -33,8 +34,8 @@ class CycleGAN:
     def __init__(self, config, replicas=range(1)):
         self.config, self._first_replica = config, replicas.start
         with precision.policy(config.mixed_precision):
-            self.networks = {name: models.build_generator(config, name) for name in GENERATORS}
-            self.networks |= {name: models.build_discriminator(config, name) for name in DISCRIMINATORS}
+            self.networks = {name: registry.build_generator(config, name) for name in GENERATORS}
+            self.networks |= {name: registry.build_discriminator(config, name) for name in DISCRIMINATORS}
         self.scaling = precision.scaling(config.mixed_precision)
         self._calls = execution.training_calls(config, self.networks)
         self.optimizers = {name: adam(config) for name in self.networks}
@@ -51,12 +52,12 @@ class CycleGAN:
         self.pools = self.replica_pools[0]
         self.averages = {}
         if config.ema_decay:
-            self.averages = {name: models.build_generator(config, name) for name in GENERATORS}
+            self.averages = {name: registry.build_generator(config, name) for name in GENERATORS}
             for name, average in self.averages.items():
                 average.set_weights(self.networks[name].get_weights())
         self._copies = {}
         if config.mixed_precision != "none" and not self.averages:
-            self._copies = {name: models.build_generator(config, name) for name in GENERATORS}
+            self._copies = {name: registry.build_generator(config, name) for name in GENERATORS}
         # A batch norm's statistics are of the whole batch, and images that keep their sizes make no batch.
         self._join_calls = config.norm != "batch" and config.crops
         self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)

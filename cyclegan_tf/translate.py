@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import command_line
+from cyclegan_tf import cli
 from cyclegan_tf.errors import UserError
 
 
@@ -68,4 +68,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main)
+    cli.run(main)

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import image_files, images, storage, video
+from cyclegan_tf import video
 from cyclegan_tf.data import files
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
+from cyclegan_tf.images import files as image_files
+from cyclegan_tf.storage import filesystem
 
 _BATCH_PIXELS = 2**20  # Of a batch, which takes about 0.7 GB with the paper's generator; a larger image goes alone.
 _WAITING_BATCHES = 4  # Images wait in memory for others of their size, up to this many batches in all.
@@ -42,12 +45,12 @@ def find(pattern, output):
     Raises:
       UserError: there are none, or the output folder is the input folder.
     """
-    if storage.isfile(pattern):
+    if filesystem.isfile(pattern):
         root, paths = os.path.dirname(pattern) or ".", [pattern]
-    elif storage.isdir(pattern):
+    elif filesystem.isdir(pattern):
         names = [name for name in files.list_folder(pattern).names if not video.is_video_name(name)]
         root, paths = pattern, [os.path.join(pattern, name) for name in names]
-    elif storage.is_remote(pattern):
+    elif filesystem.is_remote(pattern):
         raise UserError(f"--input={pattern}: no such file or folder; patterns are for the local disk")
     else:
         root = _fixed_part(pattern)
@@ -63,7 +66,7 @@ def find(pattern, output):
 
 
 def _real(path):
-    return path.rstrip("/") if storage.is_remote(path) else os.path.realpath(path)
+    return path.rstrip("/") if filesystem.is_remote(path) else os.path.realpath(path)
 
 
 def _fixed_part(pattern):
@@ -73,7 +76,7 @@ def _fixed_part(pattern):
 
 
 def _is_known(path):
-    return Path(path).suffix.lower() in images.SUFFIXES or video.is_video_name(path)
+    return Path(path).suffix.lower() in codec.SUFFIXES or video.is_video_name(path)
 
 
 def plan(found, output, channels, overwrite=False):
@@ -89,7 +92,7 @@ def plan(found, output, channels, overwrite=False):
       UserError: a result is there already, two have the same name, or `output` is a file of a kind that cannot be
         written.
     """
-    if len(found) == 1 and _is_known(output) and not storage.isdir(output):
+    if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
         if _result_name(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
@@ -98,12 +101,12 @@ def plan(found, output, channels, overwrite=False):
         jobs = [Job(path, os.path.join(output, _result_name(name, channels))) for path, name in found]
     taken = {}
     for job in jobs:
-        if job.is_video and (storage.is_remote(job.source) or storage.is_remote(job.target)):
+        if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
             raise UserError(f"{job.source}: videos are read and written on the local disk only; copy it there")
         other = taken.setdefault(job.target, job)
         if other is not job:
             raise UserError(f"{other.source} and {job.source} would both become {job.target}; rename one of them")
-    there = [job.target for job in jobs if storage.exists(job.target)]
+    there = [job.target for job in jobs if filesystem.exists(job.target)]
     if there and not overwrite:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UserError(f"{there[0]} exists already{more}: give another --output, or --overwrite")
@@ -175,7 +178,7 @@ def _run_batch(model, batch, tile, bad, update):
         if tile and max(pictures[0].shape[:2]) > tile:
             # The maps of a large image need the room that its result is given.
             folder = os.path.dirname(batch[0][0].target) or "."
-            folder = None if storage.is_remote(folder) else folder
+            folder = None if filesystem.is_remote(folder) else folder
             os.makedirs(folder or ".", exist_ok=True)
             results = [model.translate(pixels, tile, folder, progress) for pixels in pictures]
         else:

@@ -24,8 +24,10 @@ if __name__ == "__main__":  # TensorFlow reads these when it is imported.
 
 import tensorflow as tf
 
-from cyclegan_tf import config_flags, models, trainer
+from cyclegan_tf import trainer
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.networks.weights import named_weights
 
 STEPS = 3
 TOLERANCE = 1e-3
@@ -47,7 +49,7 @@ def first_steps(arguments):
     losses = {name: [float(step[name]) for step in steps] for name in steps[0] if name.startswith("loss/")}
     digest = hashlib.sha256()
     for network in model.networks.values():
-        for weight in models.named_weights(network).values():
+        for weight in named_weights(network).values():
             digest.update(weight.numpy().tobytes())
     return {"losses": losses, "weights": digest.hexdigest()}
 

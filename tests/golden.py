@@ -12,8 +12,9 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import models, pytorch_weights
-from cyclegan_tf.models import discriminators, generators
+from cyclegan_tf.networks import discriminators, generators
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.pytorch import weights as pytorch_weights
 
 ROOT = os.environ.get("CYCLEGAN_TF_GOLDEN") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 
@@ -74,7 +75,7 @@ def nchw(array):
 
 
 def options(config):
-    """A network's configuration in the manifest, as the options that `pytorch_weights` describes networks by."""
+    """A network's configuration in the manifest, as the options that `pytorch.weights` describes networks by."""
     common = {"norm": config["norm"], "input_channels": config.get("input_nc", 3)}
     if config["kind"] == "nlayer":
         common |= {"kind": "discriminator", "discriminator": "patch", "n_layers": config["n_layers"]}
@@ -122,7 +123,7 @@ def build(network, **more):
 def build_with(network, state_dict, **more):
     """The network that the options `network` describe, with the weights of a PyTorch state_dict."""
     model = build(network, **more)
-    weights = models.named_weights(model)
+    weights = named_weights(model)
     arrays = pytorch_weights.to_keras(state_dict, network)
     assert set(weights) == set(arrays)
     for name, array in arrays.items():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import borders, layers
+from cyclegan_tf.networks import blocks, layers
 
 keras = tf.keras
 PAIRS = {
-    "reflection": (borders.ReflectionPadding2D(2), lambda x: tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]], "REFLECT")),
-    "cropping": (borders.Cropping2D(((1, 0), (2, 1))), keras.layers.Cropping2D(((1, 0), (2, 1)), dtype="float64")),
+    "reflection": (layers.ReflectionPadding2D(2), lambda x: tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]], "REFLECT")),
+    "cropping": (layers.Cropping2D(((1, 0), (2, 1))), keras.layers.Cropping2D(((1, 0), (2, 1)), dtype="float64")),
 }
 
 
@@ -53,7 +53,7 @@ def test_cropping_says_what_is_known_of_its_shape(shape):
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
 def test_the_slow_operations_are_not_there():
     inputs = keras.Input((8, 8, 3))
-    network = keras.Model(inputs, layers.transposed_conv(layers.pad(inputs, "a", 1, "reflect"), "b", 2, 3))
+    network = keras.Model(inputs, blocks.transposed_conv(blocks.pad(inputs, "a", 1, "reflect"), "b", 2, 3))
 
     @tf.function(autograph=False)
     def gradient(x):

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, models
+from cyclegan_tf import checkpoints
 from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.training import CycleGAN
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)
@@ -103,8 +105,8 @@ def test_another_architecture_is_an_error_that_prints_what_differs(model):
 
 def test_weights_have_the_same_names_in_another_instance():
     # Keras numbers repeated names; checkpoints rely on ours staying as they are.
-    one, other = (models.build_generator(CONFIG, "gen_ab") for _ in range(2))
-    assert list(models.named_weights(one)) == list(models.named_weights(other))
+    one, other = (registry.build_generator(CONFIG, "gen_ab") for _ in range(2))
+    assert list(named_weights(one)) == list(named_weights(other))
 
 
 def test_a_writer_goes_on_while_it_writes_and_takes_the_state_of_the_call(tmp_path):

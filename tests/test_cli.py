@@ -7,7 +7,7 @@ from cyclegan_tf.config import Config
 
 
 def test_the_console_script_gives_the_same_help():
-    script = run_python("-c", "from cyclegan_tf import command_line; command_line.train()", "--help")
+    script = run_python("-c", "from cyclegan_tf import cli; cli.train()", "--help")
     assert [line for line in script.stdout.splitlines() if line.startswith("  --")] == [
         line for line in run_train("--help").stdout.splitlines() if line.startswith("  --")
     ]

@@ -4,9 +4,9 @@ import json
 import pytest
 from absl import flags
 
-from cyclegan_tf import config as config_lib
-from cyclegan_tf import config_flags
 from cyclegan_tf.config import Config
+from cyclegan_tf.config import config as config_lib
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.errors import UserError
 
 

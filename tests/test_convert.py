@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from cyclegan_tf import (
-    checkpoints,
-    convert,
-    inference,
-    initialization,
-    models,
-    pytorch_weights,
-    saved_model,
-    torch_files,
-)
+from cyclegan_tf import checkpoints, convert, inference, initialization, saved_model
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pix2pix import Pix2Pix
+from cyclegan_tf.pytorch import files as torch_files
+from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.training import CycleGAN
 
 EXPERIMENT = ("G_A", "G_B", "D_A")
@@ -90,8 +85,8 @@ def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
     assert_translates(workdir, "a2b", case, "G_A/")
     assert_translates(workdir, "b2a", case, "G_B/")
     # The authors' D_A judges B.
-    discriminator = models.build_discriminator(Config.load(str(workdir)), "disc_b")
-    checkpoints.assign(models.named_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
+    discriminator = registry.build_discriminator(Config.load(str(workdir)), "disc_b")
+    checkpoints.assign(named_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
     case.assert_close(golden.nchw(discriminator(case.images("D_A/x0")).numpy()), "D_A/y0")
 
 
@@ -185,7 +180,7 @@ def test_training_goes_on_from_a_converted_run(torch, no_export, tmp_path):
     initialization.initialize(other, str(workdir))
     for model in (resumed, other):
         for name, network in model.networks.items():
-            arrays = {key: weight.numpy() for key, weight in models.named_weights(network).items()}
+            arrays = {key: weight.numpy() for key, weight in named_weights(network).items()}
             assert_same(arrays, weights(newest(workdir), name))
 
 

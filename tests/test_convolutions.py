@@ -9,7 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclegan_tf import convolutions, processor
+from cyclegan_tf.networks import layers
+from cyclegan_tf.ops import convolution, hardware
 
 keras = tf.keras
 
@@ -23,7 +24,7 @@ def _library_transposed(x, kernel, stride):
     return tf.nn.conv2d_transpose(x, kernel, (x.shape[0], *sides, kernel.shape[2]), stride, "VALID")
 
 
-PAIRS = [(convolutions.convolve, _library), (convolutions.convolve_transposed, _library_transposed)]
+PAIRS = [(convolution.convolve, _library), (convolution.convolve_transposed, _library_transposed)]
 
 
 def _numbers(*shape):
@@ -58,10 +59,10 @@ def _assert_equal_to_the_library(x, kernel, stride, ours, library):
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_values_gradients_and_second_derivatives(batch, taller, wider, channels, size, stride, functions, few):
     # As if every convolution were a large one, of many filters or of few.
-    with mock.patch.multiple(convolutions, _LARGE=0, _SMALL=0, _FEW=9 if few else 0, _WORTH=np.inf):
+    with mock.patch.multiple(convolution, _LARGE=0, _SMALL=0, _FEW=9 if few else 0, _WORTH=np.inf):
         x = _numbers(batch, size + taller, size + wider, channels[0])
         _assert_equal_to_the_library(
-            x, _numbers(size, size, *(channels if functions[0] is convolutions.convolve else channels[::-1])), stride,
+            x, _numbers(size, size, *(channels if functions[0] is convolution.convolve else channels[::-1])), stride,
             *functions,
         )
 
@@ -69,7 +70,7 @@ def test_values_gradients_and_second_derivatives(batch, taller, wider, channels,
 # The smallest, and one with other numbers of everything.
 @pytest.mark.parametrize(("shape", "filters"), [((1, 4, 4, 1), 1), ((2, 6, 10, 3), 4)])
 def test_winograd(shape, filters):
-    with mock.patch.multiple(convolutions, _WORTH=0, _MANY=0, _forward=None):
+    with mock.patch.multiple(convolution, _WORTH=0, _MANY=0, _forward=None):
         _assert_equal_to_the_library(_numbers(*shape), _numbers(3, 3, shape[-1], filters), 1, *PAIRS[0])
 
 
@@ -77,8 +78,8 @@ def test_winograd_rounds_about_as_much_as_the_library():
     x, kernel = _numbers(1, 18, 18, 64), _numbers(3, 3, 64, 64)
     expected = _results(_library, tf.constant(x), tf.constant(kernel), 1)
     errors = []
-    for function in convolutions.convolve, _library:
-        with mock.patch.multiple(convolutions, _WORTH=0):
+    for function in convolution.convolve, _library:
+        with mock.patch.multiple(convolution, _WORTH=0):
             found = _results(function, tf.constant(x, tf.float32), tf.constant(kernel, tf.float32), 1)
         pairs = zip(found[:3], expected[:3], strict=True)
         errors.append([np.abs(np.array(one) - other).mean() for one, other in pairs])
@@ -97,7 +98,7 @@ def _graph(shape, filters, size, stride, dtype=tf.float32):
     def function(x, kernel):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch((x, kernel))
-            y = convolutions.convolve(x, kernel, stride)
+            y = convolution.convolve(x, kernel, stride)
         return tape.gradient(y, (x, kernel))
 
     specs = tf.TensorSpec(shape, dtype), tf.TensorSpec((size, size, shape[-1], filters), dtype)
@@ -143,7 +144,7 @@ def test_winograd_is_two_functions_of_the_graph():
     ((None, 66, 66, 256), tf.float32), ((1, 66, 66, 256), tf.float16), ((1, 66, 66, 256), tf.bfloat16),
 ])
 def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype, monkeypatch):
-    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: False)
     operations = _operations(shape, 256, 3, 1, dtype)
     assert not {"Conv3D", "MatMul"} & set(operations)
     assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
@@ -151,7 +152,7 @@ def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype, monkeypatc
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
 def test_of_bfloat16_the_gradients_are_chosen(monkeypatch):
-    monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: True)
     block = _operations((2, 34, 34, 128), 128, 3, 1, tf.bfloat16)
     assert (block.count("Conv2D"), block.count("PartitionedCall")) == (1, 1)
     assert not {"Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(block)
@@ -159,7 +160,7 @@ def test_of_bfloat16_the_gradients_are_chosen(monkeypatch):
 
 
 @pytest.mark.skipif(
-    bool(tf.config.list_physical_devices("GPU")) or not processor.multiplies_bfloat16()
+    bool(tf.config.list_physical_devices("GPU")) or not hardware.multiplies_bfloat16()
     or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0",
     reason="other CPUs, which do not choose, add bfloat16 up in bfloat16",
 )
@@ -167,11 +168,11 @@ def test_of_bfloat16_the_gradients_are_chosen(monkeypatch):
     ((1, 18, 18, 128), 128, 1), ((2, 17, 18, 64), 64, 1), ((1, 33, 33, 32), 64, 2), ((2, 18, 18, 32), 3, 1),
 ])
 def test_bfloat16_is_rounded_as_often_as_it_must_be(shape, filters, stride, monkeypatch):
-    monkeypatch.setattr(convolutions, "_LARGE", 0)
-    monkeypatch.setattr(convolutions, "_SMALL", 0)
+    monkeypatch.setattr(convolution, "_LARGE", 0)
+    monkeypatch.setattr(convolution, "_SMALL", 0)
     x, kernel = (tf.cast(_numbers(*numbers), tf.bfloat16) for numbers in (shape, (3, 3, shape[-1], filters)))
     found, exact = [], []
-    for function, dtype, results in (convolutions.convolve, x.dtype, found), (_library, tf.float64, exact):
+    for function, dtype, results in (convolution.convolve, x.dtype, found), (_library, tf.float64, exact):
         given = tf.cast(x, dtype), tf.cast(kernel, dtype)
         with tf.GradientTape() as tape:
             tape.watch(given)
@@ -183,7 +184,7 @@ def test_bfloat16_is_rounded_as_often_as_it_must_be(shape, filters, stride, monk
         assert value.dtype == tf.bfloat16
         errors.append(np.linalg.norm(tf.cast(value, tf.float64) - expected) / np.linalg.norm(expected))
     # A rounding of a number is off by 2^-9 of the next lower power of 2 at most, 0.0017 of the number in the mean.
-    once, winograd_ = 0.0018, convolutions._is_for_winograd(shape, kernel.shape, stride)
+    once, winograd_ = 0.0018, convolution._is_for_winograd(shape, kernel.shape, stride)
     # Winograd's algorithm rounds tiles twice, kernels, products, and sums of products twice, some of which cancel out.
     assert errors[0] < once and max(errors[1:]) < (5 * once if winograd_ else once)
 
@@ -197,13 +198,13 @@ def test_which_processors_multiply_bfloat16(features, expected):
     if features is None:
         files.side_effect = FileNotFoundError
     with mock.patch("builtins.open", files):
-        assert processor.multiplies_bfloat16.__wrapped__() is expected
+        assert hardware.multiplies_bfloat16.__wrapped__() is expected
 
 
-@pytest.mark.parametrize("ours", convolutions.LIBRARY)
+@pytest.mark.parametrize("ours", layers.LIBRARY)
 @pytest.mark.parametrize("bias", [True, False])
 def test_layers_have_the_weights_and_shapes_of_the_librarys(ours, bias):
-    made = [kind(5, 4, 2, use_bias=bias, name="t") for kind in (ours, convolutions.LIBRARY[ours])]
+    made = [kind(5, 4, 2, use_bias=bias, name="t") for kind in (ours, layers.LIBRARY[ours])]
     models = []
     for layer in made:
         inputs = keras.Input((None, None, 3))
@@ -221,7 +222,7 @@ def test_layers_have_the_weights_and_shapes_of_the_librarys(ours, bias):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("ours", convolutions.LIBRARY)
+@pytest.mark.parametrize("ours", layers.LIBRARY)
 def test_a_bias_has_the_gradient_of_all_pixels_in_half_precision_too(ours, dtype):
     layer = ours(2, 1, dtype=f"mixed_{dtype}")
     with tf.GradientTape() as tape:

@@ -8,7 +8,7 @@ import pytest
 from conftest import run_python
 from PIL import Image, JpegImagePlugin
 
-from cyclegan_tf import config as config_lib
+from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.data import catalog, cityscapes, preview, sources
 from cyclegan_tf.errors import UserError
 

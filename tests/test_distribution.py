@@ -13,10 +13,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import checkpoints, distribution, launch, models, schedules, trainer
+from cyclegan_tf import checkpoints, distribution, launch, schedules, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.summaries import read_records
 from cyclegan_tf.training import CycleGAN
 
@@ -133,8 +134,8 @@ def test_each_replica_has_the_fakes_of_its_own_images_in_its_pool(runs, kind):
         if step:
             stored = saved(runs / kind, step)
             for name, network in model.networks.items():
-                own = {key: stored[f"network/{name}/{key}"] for key in models.named_weights(network)}
-                checkpoints.assign(models.named_weights(network), own, name)
+                own = {key: stored[f"network/{name}/{key}"] for key in named_weights(network)}
+                checkpoints.assign(named_weights(network), own, name)
         fakes = {"fake_b": model.networks["gen_ab"](real_a), "fake_a": model.networks["gen_ba"](real_b)}
         for pool, fake in fakes.items():
             for number, suffix in enumerate(("", "@1")):

@@ -102,8 +102,8 @@ infos = dict(tfds.builder("cycle_gan/horse2zebra").url_infos)
 known = next(known for known in infos if known.endswith("/horse2zebra.zip"))
 info = checksums.UrlInfo(size=size, checksum=digest, filename="horse2zebra.zip")
 tfds.builder_cls("cycle_gan").url_infos = {url: info, known: info}
-from cyclegan_tf import command_line
-command_line.datasets()
+from cyclegan_tf import cli
+cli.datasets()
 """
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import execution, models
+from cyclegan_tf import execution
 from cyclegan_tf.config import Config
-from cyclegan_tf.convolutions import Conv2D
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.layers import Conv2D
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.training import CycleGAN
 
 keras = tf.keras
@@ -22,7 +24,7 @@ class Network:
     def __init__(self, **options):
         keras.utils.set_random_seed(0)
         self.options = {"crop_size": 16, "load_size": 16, "ngf": 2, **options}
-        self.model = models.build_generator(Config.preset("tiny", **self.options), "gen_ab")
+        self.model = registry.build_generator(Config.preset("tiny", **self.options), "gen_ab")
 
     def function(self, **options):
         """tf.function of images: (output, gradients of the images and of every weight)."""
@@ -43,7 +45,7 @@ class Network:
     def assert_equal(self, expected, found):
         """Equal but for the order of sums."""
         np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-5)
-        names = ["images", *models.named_weights(self.model)]
+        names = ["images", *named_weights(self.model)]
         for name, one, other in zip(names, expected[1], found[1], strict=True):
             # A norm cancels the bias in front of it: rounding is all that its gradient has.
             scale = 1 if name.endswith("bias") else np.abs(one).max()
@@ -94,7 +96,7 @@ def test_a_recomputed_step_comes_to_the_same_weights():
         results.append({
             f"{name}/{key}": weight.numpy()
             for name, network in model.networks.items()
-            for key, weight in models.named_weights(network).items()
+            for key, weight in named_weights(network).items()
             if "bias" not in key
         })
     for name, weight in results[0].items():
@@ -105,9 +107,9 @@ def test_a_recomputed_step_comes_to_the_same_weights():
 def test_generators_are_recomputed_and_discriminators_are_not(monkeypatch):
     config, recomputed = Config.preset("tiny", recompute=True), []
     monkeypatch.setattr(tf, "recompute_grad", lambda part: recomputed.append(part) or part)
-    execution.training_calls(config, {"disc_a": models.build_discriminator(config, "disc_a")})
+    execution.training_calls(config, {"disc_a": registry.build_discriminator(config, "disc_a")})
     assert recomputed == []
-    execution.training_calls(config, {"gen_ab": models.build_generator(config, "gen_ab")})
+    execution.training_calls(config, {"gen_ab": registry.build_generator(config, "gen_ab")})
     assert len(recomputed) == 2  # Up to the end of its one block, and behind it.
 
 

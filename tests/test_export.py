@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 from conftest import run_python
 
-from cyclegan_tf import inference, models
+from cyclegan_tf import inference
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import check, formats, onnx_file, portable, source, tflite_file
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.weights import named_weights
 
 # Not square, and not the size of the check.
 IMAGE = np.random.default_rng(0).uniform(-1, 1, (1, 36, 44, 3)).astype(np.float32)
@@ -170,9 +172,9 @@ ARCHITECTURES = [
 def generator_source(options):
     """A `Source` of a generator with weights of a size at which every layer matters."""
     config = Config.preset("tiny", **options)
-    network = models.build_generator(config, "gen_ab")
+    network = registry.build_generator(config, "gen_ab")
     random = np.random.default_rng(1)
-    for name, weight in models.named_weights(network).items():
+    for name, weight in named_weights(network).items():
         positive = name.endswith(("gamma", "moving_variance"))
         weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.1, weight.shape))
     return source.Source("run", config, "a2b", inference.translator(config, network))

@@ -11,9 +11,11 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, run_python
 
-from cyclegan_tf import config_flags, models, trainer
+from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.networks import registry
 
 keras = tf.keras
 
@@ -197,7 +199,7 @@ def network(config, name):
     generator = name.startswith("gen")
     for field in ("discriminator", "ndf", "n_layers") if generator else ("generator", "ngf", "n_blocks", "n_downs"):
         del used[field]
-    return built(models.build_generator if generator else models.build_discriminator, Config(**used), name)
+    return built(registry.build_generator if generator else registry.build_discriminator, Config(**used), name)
 
 
 @functools.cache

@@ -8,7 +8,8 @@ import tensorflow as tf
 import tifffile
 from PIL import Image, ImageCms
 
-from cyclegan_tf import image_files, images
+from cyclegan_tf.images import codec
+from cyclegan_tf.images import files as image_files
 
 RANDOM = np.random.default_rng(0)
 COLORS = RANDOM.integers(0, 256, (11, 17, 3), np.uint8)
@@ -124,7 +125,7 @@ def test_exif_without_orientation_and_profile_stay(tmp_path, name):
     else:
         Image.fromarray(COLORS).save(tmp_path / name, exif=exif, icc_profile=SRGB)
         result = copied(tmp_path, name)
-        assert images.decode(result.read_bytes()).shape == (17, 11, 3), "upright: turned by 90 degrees"
+        assert codec.decode(result.read_bytes()).shape == (17, 11, 3), "upright: turned by 90 degrees"
     with Image.open(result) as image:
         image.load()
         kept = image.getexif()

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import images
+from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.images import grid as grid_lib
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -17,10 +18,10 @@ def encoded(image, kind="PNG", **options):
 
 
 def test_the_two_value_ranges():
-    floats = images.to_float(LEVELS)
+    floats = ranges.to_float(LEVELS)
     assert (floats[0], floats[255]) == (-1.0, 1.0)
     np.testing.assert_allclose(floats, LEVELS / 127.5 - 1, atol=1e-7)
-    assert (images.to_uint8(floats).numpy() == LEVELS).all()
+    assert (ranges.to_uint8(floats).numpy() == LEVELS).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -28,43 +29,43 @@ def test_every_level_of_an_integer_kind_comes_back_from_floats(dtype):
     white = np.iinfo(dtype).max
     levels = np.arange(white + 1).astype(dtype)
     for given in (levels, tf.constant(levels)):
-        floats = images.to_float(given)
+        floats = ranges.to_float(given)
         assert floats.dtype == np.float32
         np.testing.assert_allclose(floats, 2 * (levels / white) - 1, atol=1.3e-7)
-        assert (np.asarray(images.from_float(floats, dtype)) == levels).all()
-    assert images.from_float(np.float32([-9, 9]), dtype).tolist() == [0, white]
+        assert (np.asarray(ranges.from_float(floats, dtype)) == levels).all()
+    assert ranges.from_float(np.float32([-9, 9]), dtype).tolist() == [0, white]
 
 
 def test_floats_stay_as_they_are():
     values = np.float32([-1, 0.25, 1, np.nan])
-    assert images.to_float(values) is values
-    np.testing.assert_array_equal(images.from_float(values, np.float32), values)
+    assert ranges.to_float(values) is values
+    np.testing.assert_array_equal(ranges.from_float(values, np.float32), values)
 
 
 def test_to_uint8_rounds_and_clips():
     # 0.0 is 127.5, which rounds to even: 128.
     values = np.array([-3.0, -1.0, 0.0, 0.999, 7.0], np.float32)
-    assert images.to_uint8(values).numpy().tolist() == [0, 0, 128, 255, 255]
+    assert ranges.to_uint8(values).numpy().tolist() == [0, 0, 128, 255, 255]
 
 
 def test_decode_gives_rgb_of_gray_and_palette():
     gray = Image.fromarray(LEVELS.reshape(16, 16))
     expected = np.repeat(LEVELS.reshape(16, 16, 1), 3, axis=2)
-    assert (images.decode(encoded(gray)) == expected).all()
-    assert (images.decode(encoded(gray.convert("P"))) == expected).all()
+    assert (codec.decode(encoded(gray)) == expected).all()
+    assert (codec.decode(encoded(gray.convert("P"))) == expected).all()
 
 
 def test_decode_puts_transparency_on_white():
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, 0] = (10, 20, 30, 255)
-    decoded = images.decode(encoded(Image.fromarray(pixels)))
+    decoded = codec.decode(encoded(Image.fromarray(pixels)))
     assert decoded[0, 0].tolist() == [10, 20, 30]
     assert (decoded[1] == 255).all()
 
 
 def test_decode_keeps_16_bits():
     values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
-    decoded = images.decode(encoded(Image.fromarray(values)))
+    decoded = codec.decode(encoded(Image.fromarray(values)))
     assert (decoded.dtype, decoded.shape) == (np.uint16, (1, 5, 3))
     assert (decoded == values[..., None]).all()
 
@@ -73,37 +74,37 @@ def test_decode_applies_the_exif_orientation():
     exif = Image.Exif()
     exif[0x0112] = 6  # To be shown turned right by 90 degrees.
     image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
-    decoded = images.decode(encoded(image, exif=exif))
+    decoded = codec.decode(encoded(image, exif=exif))
     assert decoded[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n"])
 def test_decode_says_why_bytes_are_no_image(data):
     with pytest.raises(ValueError, match="cannot identify image file"):
-        images.decode(data)
+        codec.decode(data)
 
 
 def test_decode_refuses_a_truncated_image():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     with pytest.raises(ValueError, match="truncated"):
-        images.decode(encoded(Image.fromarray(noise), "JPEG")[:2000])
+        codec.decode(encoded(Image.fromarray(noise), "JPEG")[:2000])
 
 
 def test_resize_is_pillows_bicubic():
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
     expected = np.asarray(Image.fromarray(image).resize((13, 7), Image.Resampling.BICUBIC))
-    assert (images.resize(image, 7, 13) == expected).all()
+    assert (codec.resize(image, 7, 13) == expected).all()
 
 
 def test_png_round_trip():
     image = np.random.default_rng(2).integers(0, 256, (5, 4, 3), np.uint8)
-    assert (images.decode(images.encode_png(image)) == image).all()
+    assert (codec.decode(codec.encode_png(image)) == image).all()
 
 
 def test_grid_shows_every_pixel_under_its_title():
     rng = np.random.default_rng(3)
     rows = [[rng.integers(0, 256, (8, 12, 3), np.uint8) for _ in range(2)] for _ in range(3)]
-    grid = images.grid(rows, ["left", "right"], scale=2)
+    grid = grid_lib.draw(rows, ["left", "right"], scale=2)
     assert grid.shape == (22 + 3 * (16 + 4), 2 * (24 + 4), 3)
     for line, row in enumerate(rows):
         for column, image in enumerate(row):

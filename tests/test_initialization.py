@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, initialization, torch_files
+from cyclegan_tf import checkpoints, initialization
 from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.training import CycleGAN
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import borders, instance_norm, layers
+from cyclegan_tf.networks import blocks, layers
+from cyclegan_tf.ops import instance_norm
 
 keras = tf.keras
 
@@ -15,23 +16,23 @@ LAYERS = golden.Golden("layers/layers.npz")
 
 # Golden case -> the layer of ours, as a function of a symbolic tensor; called "t".
 CASES = {
-    "conv_k7_reflect3": lambda x: layers.conv(x, "t", 3, 7, padding=3, padding_mode="reflect"),
-    "conv_k3_s2_p1_even": lambda x: layers.conv(x, "t", 3, 3, stride=2, padding=1),
-    "conv_k3_s2_p1_odd": lambda x: layers.conv(x, "t", 3, 3, stride=2, padding=1),
-    "conv_k4_s2_p1_even": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
-    "conv_k4_s2_p1_odd": lambda x: layers.conv(x, "t", 3, 4, stride=2, padding=1),
-    "conv_k4_s1_p1": lambda x: layers.conv(x, "t", 3, 4, padding=1),
-    "convT_k3_s2_p1_op1": lambda x: layers.transposed_conv(x, "t", 2, 3),
-    "convT_k4_s2_p1": lambda x: layers.transposed_conv(x, "t", 2, 4),
-    "reflect_pad1": lambda x: layers.pad(x, "t", 1, "reflect"),
-    "replicate_pad1": lambda x: layers.pad(x, "t", 1, "replicate"),
-    "instance_norm": lambda x: layers.normalize(x, "t", "instance"),
-    "instance_norm_small": lambda x: layers.normalize(x, "t", "instance"),
-    "instance_norm second": lambda x: layers.normalize(x, "t", "instance", second_derivative=True),
-    "instance_norm_small second": lambda x: layers.normalize(x, "t", "instance", second_derivative=True),
-    "batch_norm_train": lambda x: layers.normalize(x, "t", "batch"),
-    "batch_norm_eval": lambda x: layers.normalize(x, "t", "batch"),
-    "leaky_relu": lambda x: layers.leaky_relu(x, "t"),
+    "conv_k7_reflect3": lambda x: blocks.conv(x, "t", 3, 7, padding=3, padding_mode="reflect"),
+    "conv_k3_s2_p1_even": lambda x: blocks.conv(x, "t", 3, 3, stride=2, padding=1),
+    "conv_k3_s2_p1_odd": lambda x: blocks.conv(x, "t", 3, 3, stride=2, padding=1),
+    "conv_k4_s2_p1_even": lambda x: blocks.conv(x, "t", 3, 4, stride=2, padding=1),
+    "conv_k4_s2_p1_odd": lambda x: blocks.conv(x, "t", 3, 4, stride=2, padding=1),
+    "conv_k4_s1_p1": lambda x: blocks.conv(x, "t", 3, 4, padding=1),
+    "convT_k3_s2_p1_op1": lambda x: blocks.transposed_conv(x, "t", 2, 3),
+    "convT_k4_s2_p1": lambda x: blocks.transposed_conv(x, "t", 2, 4),
+    "reflect_pad1": lambda x: blocks.pad(x, "t", 1, "reflect"),
+    "replicate_pad1": lambda x: blocks.pad(x, "t", 1, "replicate"),
+    "instance_norm": lambda x: blocks.normalize(x, "t", "instance"),
+    "instance_norm_small": lambda x: blocks.normalize(x, "t", "instance"),
+    "instance_norm second": lambda x: blocks.normalize(x, "t", "instance", second_derivative=True),
+    "instance_norm_small second": lambda x: blocks.normalize(x, "t", "instance", second_derivative=True),
+    "batch_norm_train": lambda x: blocks.normalize(x, "t", "batch"),
+    "batch_norm_eval": lambda x: blocks.normalize(x, "t", "batch"),
+    "leaky_relu": lambda x: blocks.leaky_relu(x, "t"),
 }
 
 
@@ -190,7 +191,7 @@ def test_instance_norm_of_half_precision_has_statistics_in_single():
 def test_padding_is_numpys(mode, numpy_mode, padding):
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, layers.pad(inputs, "t", padding, mode))
+    model = keras.Model(inputs, blocks.pad(inputs, "t", padding, mode))
     sides = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     np.testing.assert_array_equal(model(x), np.pad(x, sides, mode=numpy_mode))
     assert tuple(model.compute_output_shape((2, 5, 4, 3))) == (2, 5 + 2 * padding, 4 + 2 * padding, 3)
@@ -199,7 +200,7 @@ def test_padding_is_numpys(mode, numpy_mode, padding):
 def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
     x = np.random.default_rng(0).normal(size=(1, 3, 2, 1)).astype(np.float32)
     inputs = keras.Input((None, None, 1))
-    model = keras.Model(inputs, layers.resize_conv(inputs, "t", 1))
+    model = keras.Model(inputs, blocks.resize_conv(inputs, "t", 1))
     # A kernel that is 1 at its left neighbor shifts the image to the right by one.
     kernel = np.zeros((3, 3, 1, 1), np.float32)
     kernel[1, 0] = 1.0
@@ -213,7 +214,7 @@ def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
 def test_same_is_tensorflows_padding(kernel, stride):
     x = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, layers.conv(inputs, "t", 2, kernel, stride, padding=layers.same(kernel, stride)))
+    model = keras.Model(inputs, blocks.conv(inputs, "t", 2, kernel, stride, padding=blocks.same(kernel, stride)))
     library = keras.layers.Conv2D(2, kernel, stride, padding="same")
     library.build((None, None, None, 3))
     library.set_weights(model.get_weights())
@@ -225,7 +226,7 @@ def test_same_is_tensorflows_padding(kernel, stride):
 def test_same_is_tensorflows_padding_of_transposed_convolutions(kernel):
     x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, layers.transposed_conv(inputs, "t", 2, kernel, first=layers.same(kernel, 2)[0]))
+    model = keras.Model(inputs, blocks.transposed_conv(inputs, "t", 2, kernel, first=blocks.same(kernel, 2)[0]))
     library = keras.layers.Conv2DTranspose(2, kernel, 2, padding="same")
     library.build((None, None, None, 3))
     library.set_weights(model.get_weights())
@@ -236,7 +237,7 @@ def test_same_is_tensorflows_padding_of_transposed_convolutions(kernel):
 def test_an_affine_instance_norm_scales_and_offsets_each_channel(second_derivative):
     x = np.random.default_rng(0).normal(3, 2, (2, 6, 5, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, layers.normalize(inputs, "t", "instance", second_derivative, affine=True))
+    model = keras.Model(inputs, blocks.normalize(inputs, "t", "instance", second_derivative, affine=True))
     assert [weight.name.split(":")[0].split("/")[-1] for weight in model.weights] == ["gamma", "beta"]
     plain = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
     np.testing.assert_allclose(model(x), plain, rtol=0, atol=1e-5)  # From gamma 1 and beta 0 on.
@@ -247,7 +248,7 @@ def test_an_affine_instance_norm_scales_and_offsets_each_channel(second_derivati
 
 def test_a_concatenating_block_puts_the_new_channels_first():
     inputs = keras.Input((None, None, 2))
-    block = layers.residual_block(inputs, "t", 3, lambda x, name: x, "zero", merge="concat")
+    block = blocks.residual_block(inputs, "t", 3, lambda x, name: x, "zero", merge="concat")
     model = keras.Model(inputs, block)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     x = np.full((1, 4, 4, 2), -3.0, np.float32)
@@ -256,15 +257,15 @@ def test_a_concatenating_block_puts_the_new_channels_first():
 
 def test_residual_block_has_no_activation_after_the_sum():
     inputs = keras.Input((None, None, 2))
-    model = keras.Model(inputs, layers.residual_block(inputs, "t", 2, lambda x, name: x, "reflect"))
+    model = keras.Model(inputs, blocks.residual_block(inputs, "t", 2, lambda x, name: x, "reflect"))
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     x = np.full((1, 4, 4, 2), -3.0, np.float32)
     np.testing.assert_array_equal(model(x), x)
 
 
 @pytest.mark.parametrize("layer", [
-    borders.ReflectionPadding2D(3, name="t"),
-    borders.ReplicationPadding2D(name="t"),
+    layers.ReflectionPadding2D(3, name="t"),
+    layers.ReplicationPadding2D(name="t"),
     layers.DifferentiableInstanceNormalization(epsilon=0.5, center=True, scale=True, name="t"),
     layers.BatchNormalization(momentum=0.5, epsilon=0.25, name="t"),
 ], ids=lambda layer: type(layer).__name__)

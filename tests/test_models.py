@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import inference, layers, models, pytorch_weights
-from cyclegan_tf.config import Config
-from cyclegan_tf.models import discriminators, generators
+from cyclegan_tf import inference
+from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.networks import discriminators, generators, layers, registry
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.pytorch import weights as pytorch_weights
 
 keras = tf.keras
 
@@ -61,7 +63,7 @@ def test_running_statistics_are_the_authors(name):
     model(case.images("x0"), training=True)
     after = pytorch_weights.to_keras(case.group("w") | case.group("after0"), golden.options(case.info["config"]))
     checked = 0
-    for weight_name, weight in models.named_weights(model).items():
+    for weight_name, weight in named_weights(model).items():
         if "moving" in weight_name:
             np.testing.assert_allclose(weight.numpy(), after[weight_name], rtol=1e-5, err_msg=weight_name)
             checked += 1
@@ -97,7 +99,7 @@ def test_parameter_counts_of_other_sizes():
     encoder, decoder = 3 * 2 + 2 * 4 + 4 * 8 + 8 * 16 + 16 * 16, 16 * 16 + 32 * 8 + 16 * 4 + 8 * 2 + 4 * 3
     for upsample, side in (("transpose", 4), ("resize_conv", 3)):
         config = Config(generator="unet", ngf=2, n_downs=5, norm="none", upsample=upsample)
-        assert _trainable(models.build_generator(config, "gen_ab")) == 16 * encoder + side**2 * decoder + 3
+        assert _trainable(registry.build_generator(config, "gen_ab")) == 16 * encoder + side**2 * decoder + 3
 
 
 @pytest.mark.parametrize(("build", "size", "expected"), [
@@ -137,7 +139,7 @@ def test_initial_weights():
         discriminators.patch_discriminator(ndf=16),
     ):
         values = {"kernel": [], "gamma": []}
-        for name, weight in models.named_weights(model).items():
+        for name, weight in named_weights(model).items():
             kind = name.split("/")[1]
             if kind in values:
                 values[kind].append(weight.numpy().ravel())
@@ -179,21 +181,22 @@ def test_configured_networks():
         ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv", ndf=3, n_layers=2
     )
     _assert_same_network(
-        models.build_generator(config, "gen_ab"),
+        registry.build_generator(config, "gen_ab"),
         generators.resnet_generator(
             ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv"
         ),
     )
     _assert_same_network(
-        models.build_discriminator(config, "disc_b"),
+        registry.build_discriminator(config, "disc_b"),
         discriminators.patch_discriminator(input_channels=3, ndf=3, n_layers=2, norm="batch"),
     )
     config = Config(generator="unet", discriminator="pixel", ngf=2, n_downs=6, norm="none", dropout=True, ndf=3)
     _assert_same_network(
-        models.build_generator(config, "gen_ab"), generators.unet_generator(ngf=2, n_downs=6, norm="none", dropout=True)
+        registry.build_generator(config, "gen_ab"),
+        generators.unet_generator(ngf=2, n_downs=6, norm="none", dropout=True),
     )
     pixel = discriminators.pixel_discriminator(ndf=3, norm="none")
-    _assert_same_network(models.build_discriminator(config, "disc_a"), pixel)
+    _assert_same_network(registry.build_discriminator(config, "disc_a"), pixel)
 
 
 def _assert_same_network(model, expected):
@@ -210,32 +213,33 @@ def test_each_network_has_the_channels_of_its_domains():
         return model.input_shape[-1], model.output_shape[-1]
 
     config = Config(input_channels=2, output_channels=5, lambda_identity=0.0, ngf=1, ndf=1, n_blocks=1)
-    assert seen(config, models.build_generator, "gen_ab") == (2, 5)
-    assert seen(config, models.build_generator, "gen_ba") == (5, 2)
-    assert seen(config, models.build_discriminator, "disc_a") == (2, 1)
-    assert seen(config, models.build_discriminator, "disc_b") == (5, 1)
+    assert seen(config, registry.build_generator, "gen_ab") == (2, 5)
+    assert seen(config, registry.build_generator, "gen_ba") == (5, 2)
+    assert seen(config, registry.build_discriminator, "disc_a") == (2, 1)
+    assert seen(config, registry.build_discriminator, "disc_b") == (5, 1)
     pairs = Config(model="pix2pix", input_channels=2, output_channels=5, ndf=1)
-    assert seen(pairs, models.build_discriminator, "disc_b") == (7, 1)
+    assert seen(pairs, registry.build_discriminator, "disc_b") == (7, 1)
 
 
 def test_gradient_penalty_gets_a_norm_with_a_second_derivative():
     for gan_mode, differentiable in (("wgangp", True), ("lsgan", False)):
-        model = models.build_discriminator(Config(gan_mode=gan_mode, ndf=1), "disc_a")
+        model = registry.build_discriminator(Config(gan_mode=gan_mode, ndf=1), "disc_a")
         found = [isinstance(layer, layers.DifferentiableInstanceNormalization) for layer in model.layers]
         assert sum(found) == (3 if differentiable else 0)
 
 
 def test_size_multiple():
-    assert models.size_multiple(Config()) == 4
-    assert models.size_multiple(Config(generator="unet")) == 256
-    assert models.size_multiple(Config(generator="unet", n_downs=5)) == 32
-    assert [models.size_multiple(Config(generator=name)) for name in ("torchgan", "tf_blog", "unet_book")] == [4, 4, 16]
+    assert architectures.size_multiple(Config()) == 4
+    assert architectures.size_multiple(Config(generator="unet")) == 256
+    assert architectures.size_multiple(Config(generator="unet", n_downs=5)) == 32
+    for name, multiple in ("torchgan", 4), ("tf_blog", 4), ("unet_book", 16):
+        assert architectures.size_multiple(Config(generator=name)) == multiple
 
 
-@pytest.mark.parametrize("name", sorted(models.GENERATORS))
+@pytest.mark.parametrize("name", sorted(registry.GENERATORS))
 def test_each_generator_takes_the_smallest_size_that_is_promised(name):
     config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
-    generator = models.build_generator(config, "gen_ab")
+    generator = registry.build_generator(config, "gen_ab")
     side = inference.translator(config, generator).minimum
     image = np.random.default_rng(0).uniform(-1, 1, (1, side, 2 * side, 3)).astype(np.float32)
     assert tuple(generator(image).shape) == image.shape
@@ -243,8 +247,8 @@ def test_each_generator_takes_the_smallest_size_that_is_promised(name):
 
 def test_the_averaged_discriminator_gives_the_mean_of_the_map():
     config = Config(ndf=2)
-    patch = models.build_discriminator(config, "disc_a")
-    averaged = models.build_discriminator(dataclasses.replace(config, discriminator="patch_mean"), "disc_a")
+    patch = registry.build_discriminator(config, "disc_a")
+    averaged = registry.build_discriminator(dataclasses.replace(config, discriminator="patch_mean"), "disc_a")
     averaged.set_weights(patch.get_weights())
     images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
     np.testing.assert_allclose(averaged(images), np.mean(patch(images), axis=(1, 2)), rtol=0, atol=1e-6)
@@ -255,7 +259,8 @@ def test_the_books_networks_normalize_after_the_activation():
         return [layer.name for layer in model.layers if layer.name.startswith(f"{stage}_")]
 
     config = Config(generator="unet_book", discriminator="unet_book", ngf=1, ndf=1)
-    generator, discriminator = models.build_generator(config, "gen_ab"), models.build_discriminator(config, "disc_a")
+    generator = registry.build_generator(config, "gen_ab")
+    discriminator = registry.build_discriminator(config, "disc_a")
     assert order(generator, "down2") == ["down2_pad", "down2_conv", "down2_leaky_relu", "down2_norm"]
     assert order(generator, "up3") == ["up3_resize", "up3_pad", "up3_conv", "up3_relu", "up3_norm", "up3_join"]
     assert order(discriminator, "layer0") == ["layer0_pad", "layer0_conv", "layer0_leaky_relu"]
@@ -263,14 +268,14 @@ def test_the_books_networks_normalize_after_the_activation():
 
 
 def test_torchgans_head_has_two_zeros_at_the_top_and_left_and_one_elsewhere():
-    model = models.build_discriminator(Config(discriminator="torchgan", ndf=1), "disc_a")
+    model = registry.build_discriminator(Config(discriminator="torchgan", ndf=1), "disc_a")
     assert model.get_layer("head_pad").padding == ((2, 1), (2, 1))
     assert "layer4_conv" not in [layer.name for layer in model.layers]
 
 
 def test_named_weights_are_in_layer_order():
     model = discriminators.patch_discriminator(ndf=1, n_layers=1, norm="batch")
-    assert list(models.named_weights(model)) == [
+    assert list(named_weights(model)) == [
         "layer0_conv/kernel", "layer0_conv/bias", "layer1_conv/kernel", "layer1_norm/gamma", "layer1_norm/beta",
         "layer1_norm/moving_mean", "layer1_norm/moving_variance", "head_conv/kernel", "head_conv/bias",
     ]

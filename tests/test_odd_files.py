@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from cyclegan_tf import images
+from cyclegan_tf.images import codec
 
 RNG = np.random.default_rng(5)
 HEIGHT, WIDTH = 6, 9
@@ -151,7 +151,7 @@ GOOD = {
 @pytest.mark.parametrize("name", GOOD)
 def test_file_is_decoded_right(name):
     data, expected = GOOD[name]
-    pixels = images.decode(data)
+    pixels = codec.decode(data)
     assert pixels.shape == expected.shape
     kind = {"f": np.float32}.get(expected.dtype.kind, np.uint16 if expected.max() > 255 else np.uint8)
     assert pixels.dtype == kind
@@ -183,7 +183,7 @@ def test_exif_orientation_is_applied(kind, orientation):
             half.getexif()[0x0112] = orientation
         high, low = (np.asarray(ImageOps.exif_transpose(half)).astype(np.uint16) for half in halves)
         expected = high << 8 | low
-    np.testing.assert_array_equal(images.decode(data), expected)
+    np.testing.assert_array_equal(codec.decode(data), expected)
 
 
 def truncated(data, share=0.5):
@@ -246,7 +246,7 @@ def test_bad_file_is_named_with_its_reason(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of some before it fails.
         with pytest.raises(ValueError, match=f"(?i){reason}") as caught:
-            images.decode(data)
+            codec.decode(data)
     # One line of bad_images.txt, with nothing of this process in it.
     assert str(caught.value)
     assert "\n" not in str(caught.value)
@@ -256,7 +256,7 @@ def test_bad_file_is_named_with_its_reason(name):
 def test_108_megapixels_are_decoded():
     rows = np.arange(9000) % 251
     image = Image.fromarray(np.broadcast_to(rows.astype(np.uint8)[:, np.newaxis], (9000, 12000)))
-    small = images.decode(saved(image, "PNG", compress_level=1), channels=1, target_size=lambda h, w: (h, 8))
+    small = codec.decode(saved(image, "PNG", compress_level=1), channels=1, target_size=lambda h, w: (h, 8))
     assert (small == rows[:, np.newaxis, np.newaxis]).all()
 
 
@@ -265,25 +265,25 @@ def test_108_megapixels_are_decoded():
 def test_one_channel_is_pillows_luminance(name):
     data, expected = GOOD[name]
     luminance = np.asarray(Image.fromarray(np.ascontiguousarray(expected.astype(np.uint8))).convert("L"))
-    np.testing.assert_allclose(images.decode(data, 1)[..., 0].astype(int), luminance, atol=1 if "rgba" in name else 0)
+    np.testing.assert_allclose(codec.decode(data, 1)[..., 0].astype(int), luminance, atol=1 if "rgba" in name else 0)
 
 
 def test_one_channel_of_16_bit_colors():
     # ITU-R 601: 0.299 R + 0.587 G + 0.114 B.
     expected = DEEP @ np.array([0.299, 0.587, 0.114])
     for name in ("png 16-bit rgb", "tiff 16-bit rgb"):
-        decoded = images.decode(GOOD[name][0], 1)
+        decoded = codec.decode(GOOD[name][0], 1)
         assert decoded.dtype == np.uint16
         np.testing.assert_allclose(decoded[..., 0], expected, atol=2)
 
 
 def test_any_number_of_channels_from_npy_only():
-    assert (images.decode(npy(FLOATS), 5) == FLOATS).all()
-    assert images.decode(npy(GRAY), 1).shape == (HEIGHT, WIDTH, 1)
+    assert (codec.decode(npy(FLOATS), 5) == FLOATS).all()
+    assert codec.decode(npy(GRAY), 1).shape == (HEIGHT, WIDTH, 1)
     with pytest.raises(ValueError, match=r"images of 5 channels are read from \.npy files only"):
-        images.decode(JPEG, 5)
+        codec.decode(JPEG, 5)
 
 
 def test_nan_passes():
     # What becomes of it is the training's to decide.
-    assert np.isnan(images.decode(npy(np.full((2, 2, 3), np.nan, np.float32)))).all()
+    assert np.isnan(codec.decode(npy(np.full((2, 2, 3), np.nan, np.float32)))).all()

@@ -9,18 +9,18 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclegan_tf import images
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import files, pipeline, sources
 from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec, ranges
 
 
 def constant_images(count, offset=0):
     """A domain whose image i is 4 x 4 pixels of value `offset` + i."""
 
     def read(index):
-        return images.encode_png(np.full((4, 4, 3), offset + index, np.uint8))
+        return codec.encode_png(np.full((4, 4, 3), offset + index, np.uint8))
 
     return ImageList("memory", [f"{i:03d}" for i in range(count)], read)
 
@@ -73,14 +73,14 @@ def test_a_and_b_are_drawn_independently():
 
 def test_passes_differ_in_order_and_in_augmentation():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    one = ImageList("memory", ["0"], lambda index: images.encode_png(noise))
+    one = ImageList("memory", ["0"], lambda index: codec.encode_png(noise))
     empty = constant_images(0)
     dataset = sources.ImageDataset(one, one, empty, empty)
     stream, _ = pipeline.batches(dataset, Config(preprocess="crop", crop_size=16), 0, 40)
     crops = [a[0] for a, _ in stream.as_numpy_iterator()]
     assert len({crop.tobytes() for crop in crops}) > 35
     # Each crop lies in the image, as it is or mirrored.
-    pixels = images.to_float(noise)
+    pixels = ranges.to_float(noise)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (16, 16), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
     found = [any((windows == view).all((2, 3, 4)).any() for view in (crop, crop[:, ::-1])) for crop in crops[:8]]
     assert all(found)
@@ -92,7 +92,7 @@ def test_passes_differ_in_order_and_in_augmentation():
 
 def test_batches_are_the_same_bytes_on_every_stack():
     noise = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), np.uint8)
-    domain = ImageList("memory", list(range(12)), lambda index: images.encode_png(noise[index]))
+    domain = ImageList("memory", list(range(12)), lambda index: codec.encode_png(noise[index]))
     dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=32, batch_size=2, seed=3)
     digest = hashlib.sha256()
@@ -107,10 +107,10 @@ def test_batches_are_the_same_bytes_on_every_stack():
 def test_resize_and_crop_resizes_to_load_size_first():
     gradient = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], (50, 100, 3))
     loader = pipeline.Loader(
-        [ImageList("memory", ["0"], lambda index: images.encode_png(gradient))],
+        [ImageList("memory", ["0"], lambda index: codec.encode_png(gradient))],
         pipeline.train_size(Config(load_size=40, crop_size=32)),
     )
-    assert (loader(0)[0] == images.resize(gradient, 40, 40)).all()
+    assert (loader(0)[0] == codec.resize(gradient, 40, 40)).all()
 
 
 def test_images_smaller_than_the_crop_are_enlarged_to_it():
@@ -226,7 +226,7 @@ def test_size_multiples_are_the_generators():
 
 def test_an_image_too_flat_to_enlarge_is_bad_and_takes_no_memory():
     pixels = [np.zeros((height, 9000, 3), np.uint8) for height in (1, 90)]
-    flat = ImageList("memory", ["flat", "good"], lambda index: images.encode_png(pixels[index]))
+    flat = ImageList("memory", ["flat", "good"], lambda index: codec.encode_png(pixels[index]))
     loader = pipeline.Loader([flat], pipeline.train_size(Config(preprocess="crop")))
     assert loader(0)[0].shape == (256, 25600, 3)
     assert flat.bad.reasons == {"memory/flat": "9000 x 1 pixels would have to become 2304000 x 256"}
@@ -236,7 +236,7 @@ def test_an_image_too_flat_to_enlarge_is_bad_and_takes_no_memory():
 def test_depth_survives_the_pipeline(dtype):
     values = np.random.default_rng(0).uniform(-1, 1, (6, 6, 2)).astype(np.float32)
     buffer = io.BytesIO()
-    np.save(buffer, images.from_float(values, dtype))
+    np.save(buffer, ranges.from_float(values, dtype))
     domain = ImageList("memory", ["0"], lambda index: buffer.getvalue(), channels=2)
     dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=4, flip=False, input_channels=2, output_channels=2)

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclegan_tf import checkpoints, models, pytorch_weights, trainer
+from cyclegan_tf import checkpoints, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pix2pix import Pix2Pix
+from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.summaries import read_records
 
 CASE = "train/pix2pix_vanilla.npz"
@@ -47,7 +49,7 @@ def run(case):
     model = Pix2Pix(CONFIG)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(case.info["config"], net))
-        checkpoints.assign(models.named_weights(model.networks[name]), arrays, net)
+        checkpoints.assign(named_weights(model.networks[name]), arrays, net)
     model.optimizers = {name: RecordingOptimizer(optimizer) for name, optimizer in model.optimizers.items()}
     scalars, gradients = [], None
     for step in range(2):
@@ -64,7 +66,7 @@ def run(case):
 
 def trainable_names(network):
     """The names of the trainable weights in the order of `trainable_variables`."""
-    names = {id(variable): name for name, variable in models.named_weights(network).items()}
+    names = {id(variable): name for name, variable in named_weights(network).items()}
     return [names[id(variable)] for variable in network.trainable_variables]
 
 
@@ -98,7 +100,7 @@ def test_the_weights_after_both_steps(case, run, net):
     wanted, network = expected(case, "step2", net), run[0].networks[NETS[net]]
     trainable = set(trainable_names(network))
     off = []
-    for name, weight in models.named_weights(network).items():
+    for name, weight in named_weights(network).items():
         difference = np.abs(np.asarray(weight) - wanted[name])
         if name in trainable:
             off.append(difference.ravel())

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, layers, precision
+from cyclegan_tf import checkpoints, precision
 from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
+from cyclegan_tf.networks import blocks, layers
 from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.trainer import _Run
 from cyclegan_tf.training import CycleGAN
@@ -48,7 +49,7 @@ def smooth(name, kind):
     """
     with pytest.MonkeyPatch.context() as patch:
         for activation in ("relu", "leaky_relu"):
-            patch.setattr(layers, activation, lambda x, name: keras.layers.Activation("elu", name=f"{name}_elu")(x))
+            patch.setattr(blocks, activation, lambda x, name: keras.layers.Activation("elu", name=f"{name}_elu")(x))
         options = {"cycle_loss": "l2"} if kind is CycleGAN else {}
         model = built(name, kind, model=kind.__name__.lower(), norm="none", **options)
     if name == "float16":
@@ -56,7 +57,7 @@ def smooth(name, kind):
     for network in model.networks.values():
         for weight in network.weights:
             if len(weight.shape) == 4:
-                weight.assign(weight * np.sqrt(2 / np.prod(weight.shape[:3])) / layers.INIT_STDDEV)
+                weight.assign(weight * np.sqrt(2 / np.prod(weight.shape[:3])) / blocks.INIT_STDDEV)
     return model
 
 

@@ -7,9 +7,11 @@ import golden
 import numpy as np
 import pytest
 
-from cyclegan_tf import models, pytorch_weights
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import registry
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.pytorch import weights as pytorch_weights
 
 NETWORKS = golden.names("generators") + golden.names("discriminators")
 RUNS = golden.names("train")
@@ -94,12 +96,12 @@ NORMS = ("instance", "batch", "none")
 def test_names_and_shapes_are_our_networks(kind, options):
     config = Config(model="pix2pix", ngf=2, ndf=2, input_channels=2, output_channels=5, **options)
     build, name = {
-        "generator": (models.build_generator, "gen_ab"), "discriminator": (models.build_discriminator, "disc_b"),
+        "generator": (registry.build_generator, "gen_ab"), "discriminator": (registry.build_discriminator, "disc_b"),
     }[kind]
     model = build(config, name)
     inputs, outputs = (2, 5) if kind == "generator" else (7, 1)
     described = {**vars(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
-    arrays = {name: weight.numpy() for name, weight in models.named_weights(model).items()}
+    arrays = {name: weight.numpy() for name, weight in named_weights(model).items()}
     state_dict = pytorch_weights.to_pytorch(arrays, described)
     inferred = pytorch_weights.infer_architecture(state_dict)
     assert inferred == {name: described[name] for name in inferred}
@@ -240,7 +242,7 @@ def test_networks_that_the_authors_do_not_have_are_refused(network, named):
 
 def test_module_needs_numpy_alone():
     code = (
-        "import sys; import cyclegan_tf.pytorch_weights; "
+        "import sys; import cyclegan_tf.pytorch.weights; "
         "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules), 'heavy import'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

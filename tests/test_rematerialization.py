@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import borders, convolutions, models, rematerialization
 from cyclegan_tf.config import Config
+from cyclegan_tf.networks import layers, registry
+from cyclegan_tf.ops import convolution, recompute
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 10, 9, 3)).astype(np.float32)
 KERNEL = np.random.default_rng(1).normal(size=(3, 3, 3, 4)).astype(np.float32)
 PADDINGS = [[0, 0], [1, 1], [1, 1], [0, 0]]
 
 
-def chain(images, kernel, relu=rematerialization.relu, convolve=convolutions.convolve):
+def chain(images, kernel, relu=recompute.relu, convolve=convolution.convolve):
     images = tf.pad(tf.pad(relu(images), PADDINGS, "REFLECT"), PADDINGS)
     return convolve(tf.gather(images, [3, 1, 2, 0, 4, 5], axis=2), kernel, 1)
 
@@ -54,7 +55,7 @@ def test_the_optimized_graph_computes_it_twice():
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="for the CPU's convolutions")
 def test_every_relu_and_padding_of_a_generator():
-    network = models.build_generator(Config.preset("tiny"), "gen_ab")
+    network = registry.build_generator(Config.preset("tiny"), "gen_ab")
 
     @tf.function(autograph=False)
     def gradients(images):
@@ -64,7 +65,7 @@ def test_every_relu_and_padding_of_a_generator():
 
     graph = gradients.get_concrete_function(tf.TensorSpec((1, 32, 32, 3))).graph
     kinds = collections.Counter(operation.type for operation in graph.get_operations())
-    mirrored = [layer for layer in network.layers if isinstance(layer, borders.ReflectionPadding2D)]
+    mirrored = [layer for layer in network.layers if isinstance(layer, layers.ReflectionPadding2D)]
     relus = [layer for layer in network.layers if layer.name.endswith("_relu")]
     # Each once forward, once backward.
     assert kinds["Relu"] == 2 * len(relus) == 12
@@ -72,7 +73,7 @@ def test_every_relu_and_padding_of_a_generator():
 
 
 def test_nothing_is_kept_for_the_gradient_of_a_bias():
-    layer = convolutions.Conv2D(4, 3)
+    layer = layers.Conv2D(4, 3)
     layer.build((None, None, None, 3))
 
     @tf.function(autograph=False)

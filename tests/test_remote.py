@@ -11,20 +11,12 @@ import tensorflow as tf
 from PIL import Image
 
 import cyclegan_tf
-from cyclegan_tf import (
-    atomic,
-    checkpoints,
-    image_files,
-    initialization,
-    loading,
-    run_directory,
-    storage,
-    trainer,
-    translation,
-)
+from cyclegan_tf import checkpoints, initialization, loading, run_directory, trainer, translation
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import files as image_files
+from cyclegan_tf.storage import atomic, filesystem
 from cyclegan_tf.summaries import read_records
 from cyclegan_tf.training import CycleGAN
 
@@ -46,7 +38,7 @@ def content(path):
 def store(path, data):
     """Writes a file; ram:// lists only folders that were made."""
     tf.io.gfile.makedirs(os.path.dirname(path))
-    storage.put(path, io.BytesIO(data))
+    filesystem.put(path, io.BytesIO(data))
 
 
 class Killed(BaseException):
@@ -235,7 +227,7 @@ def test_a_remote_file_is_written_whole_or_not_at_all(tmp_path):
             return super().read(1)
 
     with pytest.raises(Killed):
-        storage.put(path, Failing(b"other"))
+        filesystem.put(path, Failing(b"other"))
     assert content(path) == "é\n".encode()
     assert tf.io.gfile.listdir(f"ram://{tmp_path.name}") == ["file"]
 
@@ -252,7 +244,7 @@ def test_a_remote_folder_takes_the_place_of_another(tmp_path):
 
 def test_folders_without_files_and_empty_files(tmp_path):
     # Where there are objects only, a folder that was made may not be there, nor can an empty object be renamed.
-    assert storage.listdir(f"ram://{tmp_path.name}/none") == []
+    assert filesystem.listdir(f"ram://{tmp_path.name}/none") == []
     with atomic.writing(f"ram://{tmp_path.name}/empty"):
         pass
     assert content(f"ram://{tmp_path.name}/empty") == b""
@@ -260,15 +252,15 @@ def test_folders_without_files_and_empty_files(tmp_path):
 
 def test_a_growing_file_keeps_what_it_had_and_is_written_now_and_then(tmp_path, monkeypatch):
     path = f"ram://{tmp_path.name}/log.txt"
-    with storage.appending(path) as file:
+    with filesystem.appending(path) as file:
         file.write("one\n")
-    with storage.appending(path) as file:
+    with filesystem.appending(path) as file:
         file.write("two\n")
         file.flush()
         assert content(path) == b"one\n", "half a minute has not passed"
-        storage.sync(file)
+        filesystem.sync(file)
         assert content(path) == b"one\ntwo\n"
-        monkeypatch.setattr(storage, "_SECONDS", 0)
+        monkeypatch.setattr(filesystem, "_SECONDS", 0)
         file.write("three \udce9\n")
         file.flush()
         assert content(path) == b"one\ntwo\nthree \\udce9\n"
@@ -278,15 +270,15 @@ def test_a_remote_file_is_read_as_a_local_one(tmp_path):
     data = np.random.default_rng(0).bytes(300_000)
     path = f"ram://{tmp_path.name}/data"
     store(path, data)
-    with storage.reading(path, "rb") as file:
+    with filesystem.reading(path, "rb") as file:
         for offset, whence, expected in ((250_000, 0, 250_000), (-10, 1, 249_997), (-5, 2, 299_995), (7, 0, 7)):
             assert file.seek(offset, whence) == expected
             assert file.read(7) == data[expected : expected + 7]
         assert file.seek(0) == 0
         assert file.read() == data
-    assert storage.read_bytes(path, 299_000, 500) == data[299_000:299_500]
-    assert storage.read_bytes(path, 299_999, 500) == data[299_999:]
-    for read in (lambda: storage.reading(f"{path}.none"), lambda: storage.read_bytes(f"{path}.none")):
+    assert filesystem.read_bytes(path, 299_000, 500) == data[299_000:299_500]
+    assert filesystem.read_bytes(path, 299_999, 500) == data[299_999:]
+    for read in (lambda: filesystem.reading(f"{path}.none"), lambda: filesystem.read_bytes(f"{path}.none")):
         with pytest.raises(FileNotFoundError) as caught:
             read()
         assert caught.value.filename == f"{path}.none"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from cyclegan_tf import checkpoints, inference, models
+from cyclegan_tf import checkpoints, inference
 from cyclegan_tf.config import Config
-from cyclegan_tf.images import decode, encode_png
+from cyclegan_tf.images.codec import decode, encode_png
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.training import CycleGAN
 
 CHILD = """
@@ -67,7 +68,7 @@ def test_odd_sizes_are_continued_by_reflection(tiny_run):
 def test_averaged_weights_are_what_is_loaded(tmp_path):
     config = Config.preset("tiny", ema_decay=0.5)
     model = CycleGAN(config)
-    for variable in models.named_weights(model.averages["gen_ab"]).values():
+    for variable in named_weights(model.averages["gen_ab"]).values():
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
     checkpoints.save(str(tmp_path / "checkpoints"), model, checkpoints.Progress(1), keep=1)

@@ -11,7 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from cyclegan_tf.images import decode
+from cyclegan_tf.images.codec import decode
 from cyclegan_tf.summaries import read_records
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from cyclegan_tf import loading, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.layers import keras
-from cyclegan_tf.models import build_generator
+from cyclegan_tf.networks.layers import keras
+from cyclegan_tf.networks.registry import build_generator
 
 pytest.importorskip("ai_edge_litert", reason="runs .tflite files: pip install ai-edge-litert")
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import images, inference, tiling
+from cyclegan_tf import inference, tiling
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.models import build_generator, generators
+from cyclegan_tf.images import ranges
+from cyclegan_tf.networks import generators
+from cyclegan_tf.networks.registry import build_generator
 
 
 def randomized(generator, seed=0):
@@ -91,11 +93,11 @@ def test_moments_of_parts_are_those_of_the_whole():
 def test_a_translator_tiles_any_size_and_kind(dtype):
     generator = randomized(build_generator(Config.preset("tiny"), "gen_ab"))
     translator = inference.translator(Config.preset("tiny"), generator)
-    image = images.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
-    whole = translator.float_images(images.to_float(image)[np.newaxis])["images"][0].numpy()
+    image = ranges.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
+    whole = translator.float_images(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
     result = translator.tiled(image, 16)
     assert (result.dtype, result.shape) == (dtype, image.shape)
-    np.testing.assert_allclose(images.to_float(result), np.clip(whole, -1, 1), atol={1: 1, 2: 0.005, 4: 0.005}[
+    np.testing.assert_allclose(ranges.to_float(result), np.clip(whole, -1, 1), atol={1: 1, 2: 0.005, 4: 0.005}[
         np.dtype(dtype).itemsize] / 127.5)
 
 

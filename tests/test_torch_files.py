@@ -6,8 +6,9 @@ import pickle
 import golden
 import pytest
 
-from cyclegan_tf import convert, torch_files
+from cyclegan_tf import convert
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.pytorch import files as torch_files
 
 torch = pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, losses, models
+from cyclegan_tf import checkpoints, losses
 from cyclegan_tf.config import Config
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.training import CycleGAN
 
 
@@ -17,7 +18,7 @@ def batch(seed):
 
 def snapshot(networks):
     return {
-        name: {key: weight.numpy() for key, weight in models.named_weights(network).items()}
+        name: {key: weight.numpy() for key, weight in named_weights(network).items()}
         for name, network in networks.items()
     }
 
@@ -59,7 +60,7 @@ class Trained:
 
     def output(self, network, step, images):
         """The output of a network with its weights from before a step."""
-        checkpoints.assign(models.named_weights(self._other[network]), self.steps[step]["weights"][network], network)
+        checkpoints.assign(named_weights(self._other[network]), self.steps[step]["weights"][network], network)
         return self._other[network](images).numpy()
 
 
@@ -168,7 +169,7 @@ def test_other_objectives_and_networks_train_on_the_sums_done_by_hand(options):
     before = snapshot(model.networks)
     expected = losses_by_hand(config, model.networks, real_a, real_b)
     for name, network in model.networks.items():  # Running statistics have followed meanwhile.
-        checkpoints.assign(models.named_weights(network), before[name], name)
+        checkpoints.assign(named_weights(network), before[name], name)
     # Not through tf.function: nothing here is called twice.
     scalars = {name: float(value) for name, value in model._train_step(real_a, real_b).items()}
     assert {name for name in scalars if name.startswith("loss/")} == set(expected)
@@ -176,7 +177,7 @@ def test_other_objectives_and_networks_train_on_the_sums_done_by_hand(options):
         np.testing.assert_allclose(scalars[name], value, rtol=1e-4, err_msg=name)
     assert np.all(np.isfinite(list(scalars.values())))
     for name, network in model.networks.items():
-        for key, weight in models.named_weights(network).items():
+        for key, weight in named_weights(network).items():
             assert np.all(np.isfinite(weight.numpy())), key
             if config.gan_mode == "wgangp" and name.startswith("disc") and key == "head_conv/bias":
                 continue  # It adds the same to the scores of real and fake.

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, convolutions, models, pytorch_weights
+from cyclegan_tf import checkpoints
 from cyclegan_tf.config import Config
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.ops import convolution
 from cyclegan_tf.optimizers import adam
+from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.training import CycleGAN
 
 RUNS = [name for name in golden.names("train") if name.startswith("train/cyclegan_")]
@@ -71,7 +74,7 @@ class Rerun:
         self.weights = {net: self._as_pytorch(net, self._named(net).values()) for net in NETS}
 
     def _named(self, net):
-        return models.named_weights(self.model.networks[NETS[net]])
+        return named_weights(self.model.networks[NETS[net]])
 
     def _gradients(self, net):
         # Instance norm has no weights of its own, so all weights are trainable.
@@ -101,14 +104,14 @@ def start(case):
     model = CycleGAN(config)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(theirs, net))
-        checkpoints.assign(models.named_weights(model.networks[name]), arrays, net)
+        checkpoints.assign(named_weights(model.networks[name]), arrays, net)
     return model
 
 
 @functools.cache
 def rerun_of(name):
     if name == WINOGRAD:
-        with mock.patch.multiple(convolutions, _WORTH=0, _MANY=0):
+        with mock.patch.multiple(convolution, _WORTH=0, _MANY=0):
             return Rerun(UNEQUAL)
     return Rerun(name)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cyclegan_tf import loading, translation
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import decode
+from cyclegan_tf.images.codec import decode
 
 
 class Negative(loading.Model):

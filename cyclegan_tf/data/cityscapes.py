@@ -4,9 +4,10 @@ import os
 
 from tqdm import tqdm
 
-from cyclegan_tf import atomic, images, storage
 from cyclegan_tf.data.files import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
+from cyclegan_tf.storage import atomic, filesystem
 
 _SIDE = 256
 # Domain -> the end of its file names in the archives.
@@ -30,7 +31,7 @@ def prepare(left_img, gt_fine, output):
     Raises:
       UserError: an archive is missing or damaged, or the two do not hold the same scenes.
     """
-    storage.require_local("output", output)
+    filesystem.require_local("output", output)
     counts = {}
     sources = {"A": _open(left_img, "leftImg8bit"), "B": _open(gt_fine, "gtFine")}
     for split, phase in (("train", "train"), ("test", "val")):
@@ -78,4 +79,4 @@ def _write(image_list, index, path):
     except (ValueError, OSError) as error:
         raise UserError(f"{image_list.path(index)}: {error}; get the archive again") from error
     with atomic.writing(path, "wb") as file:
-        images.write(images.resize(image, _SIDE, _SIDE), file, format="JPEG", quality=100, subsampling=0)
+        codec.write(codec.resize(image, _SIDE, _SIDE), file, format="JPEG", quality=100, subsampling=0)

@@ -5,9 +5,10 @@ import stat
 import zipfile
 from pathlib import PurePosixPath
 
-from cyclegan_tf import images, storage
 from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
+from cyclegan_tf.storage import filesystem
 
 # What lies beside images and is none: not worth opening a file for.
 _FOREIGN = (".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py")
@@ -26,7 +27,7 @@ def _is_hidden(name):
 
 
 def _has_suffix(name):
-    return name.lower().endswith(images.SUFFIXES)
+    return name.lower().endswith(codec.SUFFIXES)
 
 
 def _is_image(name, read_head):
@@ -44,7 +45,7 @@ def list_folder(folder):
       UserError: it is a file, it or a folder in it cannot be read, or a link leads back to a folder above it.
     """
     folder = str(folder)
-    if storage.is_remote(folder):
+    if filesystem.is_remote(folder):
         return _list_remote(folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; give the folder that holds the images")
@@ -89,8 +90,8 @@ def _collect(root, inside, above, names):
 
 
 def _list_remote(folder):
-    if not storage.isdir(folder):
-        if storage.exists(folder):
+    if not filesystem.isdir(folder):
+        if filesystem.exists(folder):
             raise UserError(f"{folder} is not a folder; give the folder that holds the images")
         return ImageList(folder, [], None)
     folder, names = folder.rstrip("/"), []
@@ -99,18 +100,18 @@ def _list_remote(folder):
     except OSError as error:
         raise UserError(f"cannot list {error.filename or folder}: {error.strerror}") from error
     names.sort()
-    return ImageList(folder, names, lambda index: storage.read_bytes(f"{folder}/{names[index]}"))
+    return ImageList(folder, names, lambda index: filesystem.read_bytes(f"{folder}/{names[index]}"))
 
 
 def _collect_remote(root, inside, names):
     """As `_collect`; each question is a request, so that none is asked about names that end as images' do."""
-    for name in storage.listdir(f"{root}/{inside}"):
+    for name in filesystem.listdir(f"{root}/{inside}"):
         path, is_folder = f"{root}/{inside}{name}", name.endswith("/")
         if _is_hidden(name):
             continue
         if _has_suffix(name):
             names.append(inside + name)
-        elif is_folder or (not name.lower().endswith(_FOREIGN) and storage.isdir(path)):
+        elif is_folder or (not name.lower().endswith(_FOREIGN) and filesystem.isdir(path)):
             _collect_remote(root, f"{inside}{name.rstrip('/')}/", names)
         elif _is_image(name, lambda path=path: _remote_head(path)):
             names.append(inside + name)
@@ -118,7 +119,7 @@ def _collect_remote(root, inside, names):
 
 def _remote_head(path):
     try:
-        with storage.reading(path, "rb") as file:
+        with filesystem.reading(path, "rb") as file:
             return file.read(12)
     except OSError:
         return b""
@@ -141,7 +142,7 @@ def open_archive(path):
       UserError: it is none, is encrypted, names files outside itself, or has members too large to be images.
     """
     try:
-        archive = zipfile.ZipFile(storage.reading(path, "rb") if storage.is_remote(path) else path)
+        archive = zipfile.ZipFile(filesystem.reading(path, "rb") if filesystem.is_remote(path) else path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error})") from error
     for info in archive.infolist():

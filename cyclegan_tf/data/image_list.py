@@ -5,8 +5,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from cyclegan_tf import images, storage
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
+from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -44,8 +45,8 @@ class BadImages:
 
     def keep_in(self, path):
         """Also writes them to a file from now on, a line "PATH<tab>REASON" each, after those that it holds already."""
-        if storage.exists(path):
-            lines = storage.read_bytes(path).decode(errors="surrogateescape").split("\n")
+        if filesystem.exists(path):
+            lines = filesystem.read_bytes(path).decode(errors="surrogateescape").split("\n")
             self._written.update(line.split("\t")[0] for line in lines)
         self._file = path
         for bad, reason in self.reasons.items():
@@ -55,7 +56,7 @@ class BadImages:
         if self._file and path not in self._written:
             self._written.add(path)
             # Names on disk need not be valid text.
-            storage.append(self._file, f"{path}\t{reason}\n".encode(errors="surrogateescape"))
+            filesystem.append(self._file, f"{path}\t{reason}\n".encode(errors="surrogateescape"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ImageList:
         return f"{self.where}/{self.names[index]}"
 
     def decode(self, index, target_size=None):
-        """Image `index` as an array (H, W, channels) of one of the kinds of `images`.
+        """Image `index` as an array (H, W, channels) of one of the kinds of `images.ranges`.
 
         Args:
           target_size: function of (height, width) to the (height, width) that the image is resized to, if given.
@@ -100,13 +101,13 @@ class ImageList:
           ValueError, OSError: it cannot be decoded or read; with the reason.
         """
         if not self.half:
-            return images.decode(self.read(index), self.channels, target_size)
-        both = images.decode(self.read(index), self.channels)
+            return codec.decode(self.read(index), self.channels, target_size)
+        both = codec.decode(self.read(index), self.channels)
         middle = both.shape[1] // 2
         if not middle:
             raise ValueError("too narrow to hold two images side by side")
         image = both[:, :middle] if self.half == "left" else both[:, middle : 2 * middle]
-        return images.resize(image, *target_size(*image.shape[:2])) if target_size else image
+        return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
     def load(self, index, target_size=None):
         """As `decode`, but None for an image that cannot be used, which is entered into `bad`.

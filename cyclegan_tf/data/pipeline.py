@@ -15,8 +15,9 @@ import threading
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import images, models
+from cyclegan_tf.config import architectures
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
 
 _CACHE_BYTES = 2 * 2**30
 # Streams of random numbers; each has its own seed, derived from the run's.
@@ -106,7 +107,7 @@ def train_size(config):
 
     if config.crops:
         return scaled
-    multiple = models.size_multiple(config)
+    multiple = architectures.size_multiple(config)
     # A ResNet's innermost reflection by one pixel needs two.
     fewest = max(1, -(-8 // multiple))
     return lambda height, width: tuple(
@@ -141,7 +142,7 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
     Raises:
       UserError: crop_size does not suit the generator.
     """
-    multiple = models.size_multiple(config)
+    multiple = architectures.size_multiple(config)
     if config.crops and config.crop_size % multiple:
         raise UserError(
             f"--crop_size={config.crop_size} must be a multiple of {multiple} for this generator; "
@@ -156,7 +157,7 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
     def load(*drawn):
         # Of all domains in one call, for a call costs a tenth of a millisecond.
         return [
-            images.to_float(_augment(image, config, *shares))
+            ranges.to_float(_augment(image, config, *shares))
             for loader, index, shares in zip(loaders, drawn[::2], drawn[1::2], strict=True)
             for image in loader(index)
         ]

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cyclegan_tf import images
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.images import codec, grid, ranges
 
 _CELL = 128  # Pixels of the longer side of an image in the preview.
 
@@ -60,7 +60,7 @@ def _inspect_part(name, image_list, n_shown):
         image = dataclasses.replace(image_list, channels=channels).load(index)
         if image is None:
             return None, None, None
-        small = _small(images.to_rgb(image)) if index in wanted else None
+        small = _small(ranges.to_rgb(image)) if index in wanted else None
         return kind, (image.shape[1], image.shape[0]), small
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -79,7 +79,7 @@ def _inspect_part(name, image_list, n_shown):
 
 def _small(image):
     scale = min(1.0, _CELL / max(image.shape[:2]))
-    return images.resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+    return codec.resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
 
 
 def report(summaries, bad):
@@ -110,7 +110,7 @@ def preview(summaries):
     height = max(map(len, columns.values()))
     blank = np.full((_CELL, _CELL, 3), 255, np.uint8)
     rows = [[shown[i] if i < len(shown) else blank for shown in columns.values()] for i in range(height)]
-    return images.grid(rows, list(columns))
+    return grid.draw(rows, list(columns))
 
 
 def training_images(dataset, config, n_shown=6):
@@ -123,4 +123,4 @@ def training_images(dataset, config, n_shown=6):
     stream, _ = pipeline.batches(dataset, config, 0, -(-n_shown // config.batch_size))
     rows = [[a, b] for batch in stream.as_numpy_iterator() for a, b in zip(*batch, strict=True)]
     widest = max(image.shape[1] for row in rows for image in row)
-    return images.grid(rows[:n_shown], ["A", "B"], scale=max(1, _CELL // widest))
+    return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, _CELL // widest))

@@ -15,9 +15,9 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import atomic, storage
 from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -41,11 +41,11 @@ def write(parts, folder, shard_bytes):
     Raises:
       UserError: the folder is not empty, or cannot be written.
     """
-    if storage.isdir(folder) and storage.listdir(folder):
+    if filesystem.isdir(folder) and filesystem.listdir(folder):
         raise UserError(f"{folder} is not empty; give a new folder for the shards")
     index, n_unreadable = {"version": _VERSION, "parts": {}}, 0
     try:
-        storage.makedirs(folder)
+        filesystem.makedirs(folder)
         for part, image_list in parts.items():
             index["parts"][part], failed = _write_part(part, image_list, folder, shard_bytes)
             n_unreadable += failed
@@ -65,7 +65,7 @@ def _write_part(part, image_list, folder, shard_bytes):
         if first is None:
             return entry, n_unreadable
         path, start, filled = _path(folder, part, number), len(entry["lengths"]), 0
-        with storage.os_errors(path), tf.io.TFRecordWriter(path) as writer:
+        with filesystem.os_errors(path), tf.io.TFRecordWriter(path) as writer:
             for index in itertools.chain([first], indices):
                 try:
                     data = image_list.read(index)
@@ -87,7 +87,7 @@ def _path(folder, part, number):
 
 def is_here(folder):
     """Whether `folder` holds shards."""
-    return storage.exists(os.path.join(folder, INDEX))
+    return filesystem.exists(os.path.join(folder, INDEX))
 
 
 def open_parts(folder):
@@ -98,7 +98,7 @@ def open_parts(folder):
     """
     path = os.path.join(folder, INDEX)
     try:
-        with storage.reading(path) as file:
+        with filesystem.reading(path) as file:
             index = json.load(file)
         if index["version"] != _VERSION:
             raise UserError(f"{path} is of version {index['version']}, which this version of the package does not know")
@@ -124,7 +124,7 @@ def _open_part(folder, part, names, lengths, crc32, shards):
         path, length = paths[shard], int(lengths[index])
         # Opened anew: no number of shards is too large, and threads share nothing.
         try:
-            data = storage.read_bytes(path, int(ends[index] - begins[shard]) - _TAIL - length, length)
+            data = filesystem.read_bytes(path, int(ends[index] - begins[shard]) - _TAIL - length, length)
         except OSError as error:
             raise OSError(f"cannot be read from {path}: {error.strerror or error}") from error
         if zlib.crc32(data) != crc32[index]:
@@ -135,8 +135,8 @@ def _open_part(folder, part, names, lengths, crc32, shards):
 
 
 def _require_size(path, expected):
-    if not storage.exists(path):
+    if not filesystem.exists(path):
         raise UserError(f"{path} is missing; copy it there again, or pack the shards again")
-    size = storage.size(path)
+    size = filesystem.size(path)
     if size != expected:
         raise UserError(f"{path} is damaged: it has {size} bytes in place of {expected}; copy or pack the shards again")

@@ -5,12 +5,13 @@ import itertools
 import os
 from pathlib import Path
 
-from cyclegan_tf import config as config_lib
-from cyclegan_tf import images, storage
+from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.data import shards
 from cyclegan_tf.data.files import list_archive, list_folder, open_archive
 from cyclegan_tf.data.image_list import BadImages, ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
+from cyclegan_tf.storage import filesystem
 
 _MARKS = ("trainA", "trainB", "train", shards.INDEX)  # What is in the folder of a data set.
 DEMO_DIR = Path(__file__).resolve().parent.parent / "demo_images"
@@ -80,9 +81,9 @@ def open_source(name, data_dir=""):
         return open_folder(DEMO_DIR)
     if name == "demo_pairs":
         return _demo_pairs()
-    if storage.isdir(name):
+    if filesystem.isdir(name):
         return _open_shards(name) if shards.is_here(name) else open_folder(name)
-    if storage.isfile(name):
+    if filesystem.isfile(name):
         archive = open_archive(name)
         return _assemble(name, lambda split: list_archive(archive, split))
     if name in config_lib.TFDS_NAMES:
@@ -115,10 +116,10 @@ def open_parts(name, data_dir=""):
       UserError: as `open_dataset`; or there are no images at all.
     """
     bad = BadImages()
-    if storage.isdir(name) and not any(_is_there(os.path.join(name, part)) for part in _MARKS):
+    if filesystem.isdir(name) and not any(_is_there(os.path.join(name, part)) for part in _MARKS):
         parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
         if not any(parts.values()):
-            raise UserError(f"no images in {name}: no file ends in {', '.join(images.SUFFIXES)} or begins as an image")
+            raise UserError(f"no images in {name}: no file ends in {', '.join(codec.SUFFIXES)} or begins as an image")
     else:
         dataset = open_source(name, data_dir)
         parts = dict(zip(("trainA", "trainB", "testA", "testB"), vars(dataset).values(), strict=True))
@@ -126,7 +127,7 @@ def open_parts(name, data_dir=""):
 
 
 def _is_there(path):
-    return os.path.lexists(path) or storage.exists(path)
+    return os.path.lexists(path) or filesystem.exists(path)
 
 
 def open_folder(root):
@@ -153,6 +154,6 @@ def _assemble(where, list_split):
         if not found:
             raise UserError(
                 f"no images in {where}/{split}: a data set has folders trainA and trainB (and testA, testB for "
-                f"held-out images) with files ending in {', '.join(images.SUFFIXES)}"
+                f"held-out images) with files ending in {', '.join(codec.SUFFIXES)}"
             )
     return ImageDataset(train_a, train_b, list_split("testA"), list_split("testB"))

@@ -6,11 +6,11 @@ import threading
 import urllib.error
 import urllib.request
 
-from cyclegan_tf import storage
 from cyclegan_tf.data.download import download
 from cyclegan_tf.data.image_list import ImageList
 from cyclegan_tf.data.sources import ImageDataset
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import filesystem
 
 _PROBE_SECONDS = 6
 
@@ -48,7 +48,7 @@ def is_prepared(name, data_dir=""):
 def _builder(name, data_dir):
     import tensorflow_datasets as tfds
 
-    storage.require_local("data_dir", data_dir)  # array_record, its reader, knows no other files.
+    filesystem.require_local("data_dir", data_dir)  # array_record, its reader, knows no other files.
     # The one file format with random access.
     return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
 

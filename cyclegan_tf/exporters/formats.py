@@ -7,9 +7,10 @@ import os
 import shutil
 import tempfile
 
-from cyclegan_tf import atomic, run_directory, storage
+from cyclegan_tf import run_directory
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -41,7 +42,7 @@ def export(
     Raises:
       UserError: there is no such run, something is missing, or the exported thing does not give the same images.
     """
-    storage.require_local("output", output)
+    filesystem.require_local("output", output)
     Config.load(run_directory.located(workdir))  # A mistake is told before the long imports.
     _require_modules(format_)
     _require_room(output, _names(format_, direction, precisions), overwrite)

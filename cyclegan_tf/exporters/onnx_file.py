@@ -4,10 +4,10 @@ import os
 
 import tensorflow as tf
 
-from cyclegan_tf import processor
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters.check import Artifact
 from cyclegan_tf.exporters.quiet import quiet
+from cyclegan_tf.ops import hardware
 
 _OPSET = 17
 
@@ -25,7 +25,7 @@ def write(source, folder, name=None):
     import tf2onnx
 
     try:
-        with quiet(), processor.portable():
+        with quiet(), hardware.portable():
             model, _ = tf2onnx.convert.from_function(translations, input_signature=signature, opset=_OPSET)
     except Exception as error:  # tf2onnx raises many kinds.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import borders, convolutions, layers
+from cyclegan_tf.networks import layers
 
 keras = tf.keras
 
@@ -29,9 +29,9 @@ def rebuild(network):
 
 def _apply(layer, given):
     """The output of `layer`, or of what stands for it, of symbolic tensors."""
-    if isinstance(layer, borders.ReflectionPadding2D):
+    if isinstance(layer, layers.ReflectionPadding2D):
         return _pad(given, layer.padding, "REFLECT")
-    if isinstance(layer, borders.ReplicationPadding2D):
+    if isinstance(layer, layers.ReplicationPadding2D):
         # One pixel of SYMMETRIC padding is the edge pixel itself.
         return _pad(given, 1, "SYMMETRIC")
     twin = _twin(layer)
@@ -53,7 +53,7 @@ def _twin(layer):
         return keras.layers.LeakyReLU(0.2, name=layer.name)
     if layer.name.endswith("_relu"):
         return keras.layers.Activation("relu", name=layer.name)
-    library = {**convolutions.LIBRARY, borders.Cropping2D: keras.layers.Cropping2D}
+    library = {**layers.LIBRARY, layers.Cropping2D: keras.layers.Cropping2D}
     return library.get(type(layer), type(layer)).from_config(layer.get_config())
 
 

@@ -8,10 +8,13 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import images, inference, run_directory, storage
-from cyclegan_tf.config import TFDS_NAMES, Config
+from cyclegan_tf import inference, run_directory
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.data import pipeline, sources, tfds_source
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -113,7 +116,7 @@ def load(workdir, direction="a2b", size=None):
     Raises:
       UserError: there is no such run or direction, or the network does not take images of that size.
     """
-    workdir = workdir if storage.is_remote(workdir) else os.path.normpath(workdir)
+    workdir = workdir if filesystem.is_remote(workdir) else os.path.normpath(workdir)
     translator = inference.load_run(workdir, direction)
     source = Source(workdir, Config.load(run_directory.located(workdir)), direction, translator, size)
     if size and any(side % source.multiple or side < source.minimum for side in size):
@@ -127,4 +130,4 @@ def _rounded(side, multiple):
 
 
 def _fitted(image, height, width):
-    return np.asarray(images.to_float(images.resize(image, height, width)), np.float32)[np.newaxis]
+    return np.asarray(ranges.to_float(codec.resize(image, height, width)), np.float32)[np.newaxis]

@@ -4,10 +4,10 @@ import os
 
 import tensorflow as tf
 
-from cyclegan_tf import processor
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters.check import Artifact
 from cyclegan_tf.exporters.quiet import quiet
+from cyclegan_tf.ops import hardware
 
 keras = tf.keras
 
@@ -43,7 +43,7 @@ def _convert(source, precision, representative):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image] for image in representative)
     try:
-        with quiet(), processor.portable():
+        with quiet(), hardware.portable():
             return converter.convert()
     except Exception as error:  # The converter raises whatever its C++ side says.
         ways_on = "" if source.size else "--size=256x256, which is easier, "
@@ -63,7 +63,7 @@ def _converter(source):
         lambda images: source.network(images, training=False),
         input_signature=[tf.TensorSpec(shape, tf.float32, name="images")],
     )
-    with processor.portable():
+    with hardware.portable():
         traced = function.get_concrete_function()
     return tf.lite.TFLiteConverter.from_concrete_functions([traced], source.network)
 

@@ -11,9 +11,10 @@ import subprocess
 import tarfile
 import tempfile
 
-from cyclegan_tf import atomic, images
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import onnx_file
+from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.storage import atomic
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -52,7 +53,7 @@ def write(source, folder, max_side, runtime_dir=None):
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(description, file, indent=2)
     with open(os.path.join(folder, "sample.png"), "wb") as file:
-        file.write(images.encode_png(images.to_rgb(source.check_pairs[0][0][0])))
+        file.write(codec.encode_png(ranges.to_rgb(source.check_pairs[0][0][0])))
     return onnx_file.write(source, folder, name="model.onnx")
 
 

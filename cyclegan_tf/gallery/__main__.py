@@ -10,7 +10,7 @@ import logging
 
 from absl import flags
 
-from cyclegan_tf import command_line
+from cyclegan_tf import cli
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
@@ -49,4 +49,4 @@ def write(workdir):
 
 if __name__ == "__main__":
     flags.DEFINE_string("model", None, "run directory")
-    command_line.run(main)
+    cli.run(main)

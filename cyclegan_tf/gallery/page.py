@@ -9,8 +9,8 @@ import os
 import re
 from importlib import resources
 
-from cyclegan_tf import atomic, storage
 from cyclegan_tf.config import Config
+from cyclegan_tf.storage import atomic, filesystem
 
 RESULTS = "gallery"  # Folder of the held-out images, with results.json.
 _SAMPLE = re.compile(r"step-(\d+)\.png")
@@ -66,8 +66,8 @@ def _fill(template, **values):
 def _records(path):
     """The records of metrics.jsonl; a line that is being written, or was left unfinished, ends them."""
     found = []
-    if storage.exists(path):
-        with storage.reading(path) as file:
+    if filesystem.exists(path):
+        with filesystem.reading(path) as file:
             for line in file:
                 try:
                     found.append(json.loads(line))
@@ -77,15 +77,15 @@ def _records(path):
 
 
 def _samples(folder):
-    names = sorted(storage.listdir(folder)) if storage.isdir(folder) else []
+    names = sorted(filesystem.listdir(folder)) if filesystem.isdir(folder) else []
     return [{"step": int(match[1]), "path": f"samples/{name}"} for name in names if (match := _SAMPLE.fullmatch(name))]
 
 
 def _results(workdir):
     path = os.path.join(workdir, RESULTS, "results.json")
-    if not storage.exists(path):
+    if not filesystem.exists(path):
         return {"step": 0, "rows": []}
-    with storage.reading(path) as file:
+    with filesystem.reading(path) as file:
         return json.load(file)
 
 

@@ -3,9 +3,10 @@
 import json
 import os
 
-from cyclegan_tf import atomic, images, storage
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.gallery.page import RESULTS
+from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.storage import atomic, filesystem
 
 _LIMIT = 8  # Images of each direction.
 
@@ -20,8 +21,8 @@ def write(workdir, config, translators, dataset, step):
     """
     folder = os.path.join(workdir, RESULTS)
     temporary = f"{folder}.tmp"
-    storage.remove_tree(temporary)  # Of a run that was killed.
-    storage.makedirs(temporary)
+    filesystem.remove_tree(temporary)  # Of a run that was killed.
+    filesystem.makedirs(temporary)
     lists = {"a": dataset.test_a or dataset.train_a, "b": dataset.test_b or dataset.train_b}
     rows = []
     for direction, translator in translators.items():
@@ -46,4 +47,4 @@ def write(workdir, config, translators, dataset, step):
 
 def _save(image, path):
     with atomic.writing(path, "wb") as file:
-        images.write(images.to_rgb(image), file, format="WEBP", lossless=True)
+        codec.write(ranges.to_rgb(image), file, format="WEBP", lossless=True)

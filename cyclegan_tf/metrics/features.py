@@ -5,9 +5,10 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import atomic, images
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import weights
+from cyclegan_tf.storage import atomic
 
 _BATCH = 16
 
@@ -24,8 +25,8 @@ class Collector:
         self._waiting, self._found = [], []
 
     def add(self, image):
-        """Adds an image (H, W, C) of any kind; gray and other channels become color as `images.to_rgb` makes them."""
-        image = images.to_rgb(image)
+        """Adds an image (H, W, C) of any kind; gray and other channels become color as `ranges.to_rgb` makes them."""
+        image = ranges.to_rgb(image)
         if self._waiting and (len(self._waiting) == _BATCH or self._waiting[0].shape != image.shape):
             self._flush()
         self._waiting.append(image)

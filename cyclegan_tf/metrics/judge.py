@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import images
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.metrics import weights
 
 _EPSILON = 1e-3
@@ -43,7 +43,7 @@ class EfficientNetLite0:
         self.logits = tf.function(self._logits, autograph=False, input_signature=[tf.TensorSpec((None, 224, 224, 3))])
 
     def __call__(self, image):
-        return self.logits(images.to_float(_center(image, 224))[np.newaxis])[0].numpy()
+        return self.logits(ranges.to_float(_center(image, 224))[np.newaxis])[0].numpy()
 
     def _logits(self, x):
         """float32 (N, 224, 224, 3) in [-1, 1] -> (N, 1000)."""
@@ -107,4 +107,4 @@ def _center(image, side):
     """The middle of a uint8 image (H, W, 3), resized to (side, side, 3)."""
     length = max(1, round(min(image.shape[:2]) * _CENTER))
     top, left = ((size - length) // 2 for size in image.shape[:2])
-    return images.resize(np.ascontiguousarray(image[top : top + length, left : left + length]), side, side)
+    return codec.resize(np.ascontiguousarray(image[top : top + length, left : left + length]), side, side)

@@ -5,9 +5,9 @@ import itertools
 
 import numpy as np
 
-from cyclegan_tf import images
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import features, frechet, inception, judge, kernel, lpips, paired, segmentation, weights
 
 _FUNCTIONS = {"psnr": paired.psnr, "ssim": paired.ssim, "ms_ssim": paired.ms_ssim, "l1": paired.l1}
@@ -82,7 +82,7 @@ class Task:
 
     Args:
       direction: a2b or b2a.
-      translate: direction -> function of an image (H, W, C) of any kind of `images` to the same kind.
+      translate: direction -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
     """
 
     def __init__(self, direction, translate, dataset, config, protocol, networks):
@@ -146,14 +146,14 @@ class _Paired(_Measure):
     def _lpips(self, image, truth):
         if min(image.shape[:2]) < self._smallest:
             raise UserError(f"{self._name} needs images of at least {self._smallest} x {self._smallest} pixels")
-        one, other = (images.to_float(images.to_rgb(each))[np.newaxis] for each in (image, truth))
+        one, other = (ranges.to_float(ranges.to_rgb(each))[np.newaxis] for each in (image, truth))
         return float(self._network(one, other)[0])
 
     def add(self, source, result, truth):
         del source
         if truth is not None:
             # At the depth of the truth, which may differ from the source's.
-            self._values.append(self._function(images.from_float(images.to_float(result), truth.dtype), truth))
+            self._values.append(self._function(ranges.from_float(ranges.to_float(result), truth.dtype), truth))
 
     def records(self):
         yield {"metric": self._name, **_moments(self._values), **self._extra}
@@ -237,13 +237,13 @@ class _Judge(_Measure):
 
     def add(self, source, result, truth):
         del source, truth
-        self._scores.append(self._network(images.to_rgb(result)))
+        self._scores.append(self._network(ranges.to_rgb(result)))
 
     def records(self):
         real = {}
         for kind, image_list in (("source", self._task.sources), ("target", self._task.targets)):
             found = (image for image in self._task.load(image_list) if image is not None)
-            real[kind] = judge.rates([self._network(images.to_rgb(image)) for image in found], self._classes)
+            real[kind] = judge.rates([self._network(ranges.to_rgb(image)) for image in found], self._classes)
         for index, (k, value) in enumerate(zip((1, 5), judge.rates(self._scores, self._classes), strict=True)):
             yield {"metric": f"judge_top{k}", "value": value, "real_source": real["source"][index],
                    "real_target": real["target"][index], "n": len(self._scores), "classes": list(self._classes),
@@ -265,8 +265,8 @@ class _Segmentation(_Measure):
     def add(self, source, result, truth):
         if self._to_labels and truth is None:
             return
-        labels = segmentation.class_ids(images.to_rgb(truth if self._to_labels else source))
-        result = images.to_rgb(result)
+        labels = segmentation.class_ids(ranges.to_rgb(truth if self._to_labels else source))
+        result = ranges.to_rgb(result)
         ids = segmentation.class_ids(result) if self._to_labels else self._network(result)
         self._counts, self._n = self._counts + segmentation.confusion(ids, labels), self._n + 1
 

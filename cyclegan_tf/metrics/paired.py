@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import images
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
 
 MS_SSIM_SMALLEST = 161  # Halved four times, rounded up: 11.
 
@@ -40,7 +40,7 @@ def ms_ssim(image, truth):
 
 def l1(image, truth):
     """Mean absolute difference of images (H, W, C), in units of the range [-1, 1]; kinds of images as of `psnr`."""
-    return float(np.mean(np.abs(images.to_float(image) - images.to_float(truth)), dtype=np.float64))
+    return float(np.mean(np.abs(ranges.to_float(image) - ranges.to_float(truth)), dtype=np.float64))
 
 
 def _positive(image, truth):

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import images
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
 
 # The 19 classes that are evaluated, in the order of their training ids, by their colors in gtFine_color images.
 CLASSES = {
@@ -84,7 +84,7 @@ class Segmenter:
 
     def __call__(self, image):
         height, width = image.shape[:2]
-        found = self._signature(**{self._input: tf.constant(images.to_float(image)[np.newaxis])})[self._output].numpy()
+        found = self._signature(**{self._input: tf.constant(ranges.to_float(image)[np.newaxis])})[self._output].numpy()
         if found.ndim != 4 or found.shape[-1] != VOID:
             raise UserError(f"--segmenter={self._path} gives {found.shape}, not scores (1, h, w, {VOID})")
         ids = found[0].argmax(axis=-1)

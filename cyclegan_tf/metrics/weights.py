@@ -17,8 +17,9 @@ import zipfile
 
 import numpy as np
 
-from cyclegan_tf import atomic, pickled_arrays
+from cyclegan_tf import pickled_arrays
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command 
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import convolutions, winograd
+from cyclegan_tf.ops import convolution, winograd
 
 
 def library(x, kernel, stride):
@@ -38,13 +38,13 @@ def library_kernel(x, kernel, dy, stride):
 def ways(size, stride, filters):
     """(what, way, function of x, kernel, dy) of all that can be compared."""
     yield "forward", "Conv2D", lambda x, kernel, dy: library(x, kernel, stride)
-    yield "forward", "Conv3D for one image", lambda x, kernel, dy: convolutions._forward(x, kernel, stride)
+    yield "forward", "Conv3D for one image", lambda x, kernel, dy: convolution._forward(x, kernel, stride)
     yield "input's gradient", "library", lambda x, kernel, dy: library_input(x, kernel, dy, stride)
     yield "kernel's gradient", "library", lambda x, kernel, dy: library_kernel(x, kernel, dy, stride)
     if filters < 32 and stride == 1:
-        yield "kernel's gradient", "rows", lambda x, kernel, dy: convolutions._by_rows(x, dy, size)
+        yield "kernel's gradient", "rows", lambda x, kernel, dy: convolution._by_rows(x, dy, size)
     if size <= 4:
-        yield "kernel's gradient", "products", lambda x, kernel, dy: convolutions._by_products(x, dy, size, stride)
+        yield "kernel's gradient", "products", lambda x, kernel, dy: convolution._by_products(x, dy, size, stride)
     if (size, stride) == (3, 1):
         yield "forward", "Winograd", lambda x, kernel, dy: winograd.convolve(x, kernel)
         yield "both gradients", "Winograd", winograd.gradients

@@ -23,8 +23,9 @@ import torch
 import torch_twin
 from PIL import Image
 
-from cyclegan_tf import inference, loading, models, translation
+from cyclegan_tf import inference, loading, translation
 from cyclegan_tf.config import Config
+from cyclegan_tf.networks import registry
 
 
 def torch_pass(network, paths, output):
@@ -54,7 +55,7 @@ def main():
             os.makedirs(f"{folder}/in", exist_ok=True)
             os.makedirs(f"{folder}/torch", exist_ok=True)
             Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC).save(paths[-1])
-        translator = inference.translator(Config(), models.build_generator(Config(), "gen_ab"))
+        translator = inference.translator(Config(), registry.build_generator(Config(), "gen_ab"))
         model = loading.Model(lambda batch: translator.float_images(batch)["images"], 3, 3, translator)
         network = torch_twin.generator().eval()
         jobs = [translation.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]

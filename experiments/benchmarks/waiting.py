@@ -23,7 +23,7 @@ def main():
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--flags", default=SMALL)
     given = parser.parse_args()
-    from cyclegan_tf.config_flags import from_arguments
+    from cyclegan_tf.config.flags import from_arguments
     from cyclegan_tf.data import pipeline, sources
     from cyclegan_tf.training import CycleGAN
 

@@ -5,9 +5,9 @@ All map images (N, H, W, in) in [-1, 1] to a map of raw scores, one for each ove
 
 from functools import partial
 
-from cyclegan_tf import layers
+from cyclegan_tf.networks import blocks
 
-keras = layers.keras
+keras = blocks.keras
 
 
 def patch_discriminator(
@@ -32,18 +32,18 @@ def patch_discriminator(
       averaged: the mean of the scores, one value an image (N, 1).
     """
     bias = norm == "instance" or activation_first
-    normalize = partial(layers.normalize, norm=norm, second_derivative=second_derivative, affine=norm_affine)
-    sides = {stride: 1 if padding == "zero" else layers.same(4, stride) for stride in (1, 2)}
+    normalize = partial(blocks.normalize, norm=norm, second_derivative=second_derivative, affine=norm_affine)
+    sides = {stride: 1 if padding == "zero" else blocks.same(4, stride) for stride in (1, 2)}
     inputs = keras.Input((None, None, input_channels))
-    x = layers.conv(inputs, "layer0", ndf, 4, stride=2, padding=sides[2])  # (N, H/2, W/2, ndf)
-    x = layers.leaky_relu(x, "layer0")
+    x = blocks.conv(inputs, "layer0", ndf, 4, stride=2, padding=sides[2])  # (N, H/2, W/2, ndf)
+    x = blocks.leaky_relu(x, "layer0")
     for i, stride in enumerate([2] * (n_layers - 1) + [1] * stride_1_layer, 1):  # (N, H/2^(i+1), W/2^(i+1), 2^i ndf)
-        x = layers.conv(x, f"layer{i}", ndf * min(2**i, 8), 4, stride, padding=sides[stride], bias=bias)
+        x = blocks.conv(x, f"layer{i}", ndf * min(2**i, 8), 4, stride, padding=sides[stride], bias=bias)
         if activation_first:
-            x = normalize(layers.leaky_relu(x, f"layer{i}"), f"layer{i}")
+            x = normalize(blocks.leaky_relu(x, f"layer{i}"), f"layer{i}")
         else:
-            x = layers.leaky_relu(normalize(x, f"layer{i}"), f"layer{i}")
-    x = layers.conv(x, "head", 1, 4, padding=head_padding or sides[1])  # (N, H/2^n_layers - 2, W/2^n_layers - 2, 1)
+            x = blocks.leaky_relu(normalize(x, f"layer{i}"), f"layer{i}")
+    x = blocks.conv(x, "head", 1, 4, padding=head_padding or sides[1])  # (N, H/2^n_layers - 2, W/2^n_layers - 2, 1)
     if averaged:
         x = keras.layers.GlobalAveragePooling2D(name="mean", dtype="float32")(x)  # (N, 1)
     return keras.Model(inputs, _float32(x), name=name)
@@ -58,10 +58,10 @@ def pixel_discriminator(
     """
     bias = norm == "instance"
     inputs = keras.Input((None, None, input_channels))
-    x = layers.leaky_relu(layers.conv(inputs, "layer0", ndf, 1), "layer0")
-    x = layers.conv(x, "layer1", 2 * ndf, 1, bias=bias)
-    x = layers.normalize(x, "layer1", norm, second_derivative, norm_affine)
-    x = layers.conv(layers.leaky_relu(x, "layer1"), "head", 1, 1, bias=bias)
+    x = blocks.leaky_relu(blocks.conv(inputs, "layer0", ndf, 1), "layer0")
+    x = blocks.conv(x, "layer1", 2 * ndf, 1, bias=bias)
+    x = blocks.normalize(x, "layer1", norm, second_derivative, norm_affine)
+    x = blocks.conv(blocks.leaky_relu(x, "layer1"), "head", 1, 1, bias=bias)
     return keras.Model(inputs, _float32(x), name=name)
 
 

@@ -7,7 +7,8 @@ import dataclasses
 
 from absl import flags
 
-from cyclegan_tf.config import PRESETS, Config
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.presets import PRESETS
 
 
 def define_flags():

@@ -9,7 +9,7 @@ import tensorflow as tf
 _portable = False
 
 
-# As in `convolutions`.
+# As in `convolution`.
 @tf.autograph.experimental.do_not_convert
 def chooses(x):
     """Whether the operations on a map like `x` are chosen for the CPU: its sizes are known, and there is no GPU."""

@@ -6,9 +6,9 @@ network's `size_multiple`; otherwise the ResNet's output is rounded up to the ne
 
 from functools import partial
 
-from cyclegan_tf import layers
+from cyclegan_tf.networks import blocks
 
-keras = layers.keras
+keras = blocks.keras
 
 
 def resnet_generator(
@@ -27,31 +27,31 @@ def resnet_generator(
       upsample: transpose (the authors') or resize_conv.
       norm_affine: instance norms with learned scale and offset.
       kernel: side of the down- and up-sampling convolutions, 3 or 4; resize_conv has 3.
-      merge: how a block joins its input: add or concat, see `layers.residual_block`.
+      merge: how a block joins its input: add or concat, see `blocks.residual_block`.
       norm_before_tanh: one more normalization, of the head.
     """
-    normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
+    normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     bias, same = norm == "instance", padding == "same"
     edges = "zero" if same else "reflect"
     inputs = keras.Input((None, None, input_channels))
-    x = layers.conv(inputs, "stem", ngf, 7, padding=3, padding_mode=edges, bias=bias)  # (N, H, W, ngf)
-    x = layers.relu(normalize(x, "stem"), "stem")
+    x = blocks.conv(inputs, "stem", ngf, 7, padding=3, padding_mode=edges, bias=bias)  # (N, H, W, ngf)
+    x = blocks.relu(normalize(x, "stem"), "stem")
     for i, filters in enumerate((2 * ngf, 4 * ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H/4, W/4, 4 ngf)
-        sides = layers.same(kernel, 2) if same else 1
-        x = layers.conv(x, f"down{i}", filters, kernel, stride=2, padding=sides, bias=bias)
-        x = layers.relu(normalize(x, f"down{i}"), f"down{i}")
+        sides = blocks.same(kernel, 2) if same else 1
+        x = blocks.conv(x, f"down{i}", filters, kernel, stride=2, padding=sides, bias=bias)
+        x = blocks.relu(normalize(x, f"down{i}"), f"down{i}")
     for i in range(1, n_blocks + 1):  # (N, H/4, W/4, 4 ngf), with concat (N, H/4, W/4, (i + 1) 4 ngf)
-        x = layers.residual_block(
+        x = blocks.residual_block(
             x, f"block{i}", 4 * ngf, normalize, "zero" if same else padding, dropout, bias, merge
         )
     for i, filters in enumerate((2 * ngf, ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H, W, ngf)
         if upsample == "resize_conv":
-            x = layers.resize_conv(x, f"up{i}", filters, padding_mode=edges, bias=bias)
+            x = blocks.resize_conv(x, f"up{i}", filters, padding_mode=edges, bias=bias)
         else:
-            first = layers.same(kernel, 2)[0] if same else 1
-            x = layers.transposed_conv(x, f"up{i}", filters, kernel, bias, first)
-        x = layers.relu(normalize(x, f"up{i}"), f"up{i}")
-    x = layers.conv(x, "head", output_channels, 7, padding=3, padding_mode=edges)
+            first = blocks.same(kernel, 2)[0] if same else 1
+            x = blocks.transposed_conv(x, f"up{i}", filters, kernel, bias, first)
+        x = blocks.relu(normalize(x, f"up{i}"), f"up{i}")
+    x = blocks.conv(x, "head", output_channels, 7, padding=3, padding_mode=edges)
     x = normalize(x, "head") if norm_before_tanh else x
     return keras.Model(inputs, _tanh(x), name=name)
 
@@ -72,26 +72,26 @@ def unet_generator(
       upsample: transpose (the authors'), or resize_conv, whose convolutions are 3x3.
       norm_affine: instance norms with learned scale and offset.
     """
-    normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
+    normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     bias = norm == "instance"
-    enlarge = layers.resize_conv if upsample == "resize_conv" else partial(layers.transposed_conv, kernel=4)
+    enlarge = blocks.resize_conv if upsample == "resize_conv" else partial(blocks.transposed_conv, kernel=4)
     filters = [ngf * min(2**i, 8) for i in range(n_downs)]
     inputs = keras.Input((None, None, input_channels))
-    x = layers.conv(inputs, "down1", filters[0], 4, stride=2, padding=1, bias=bias)  # (N, H/2, W/2, ngf)
+    x = blocks.conv(inputs, "down1", filters[0], 4, stride=2, padding=1, bias=bias)  # (N, H/2, W/2, ngf)
     skips = [x]
     for i in range(1, n_downs):  # (N, H/2^(i+1), W/2^(i+1), filters[i])
-        x = layers.leaky_relu(x, f"down{i + 1}")
-        x = layers.conv(x, f"down{i + 1}", filters[i], 4, stride=2, padding=1, bias=bias)
+        x = blocks.leaky_relu(x, f"down{i + 1}")
+        x = blocks.conv(x, f"down{i + 1}", filters[i], 4, stride=2, padding=1, bias=bias)
         if i < n_downs - 1:
             x = normalize(x, f"down{i + 1}")
             skips.append(x)
     for i in range(n_downs - 1, 0, -1):  # (N, H/2^i, W/2^i, filters[i-1]) joined to the skip of that size
-        x = enlarge(layers.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], bias=bias)
+        x = enlarge(blocks.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], bias=bias)
         x = normalize(x, f"up{i + 1}")
         if dropout and 4 <= i < n_downs - 1:
             x = keras.layers.Dropout(0.5, name=f"up{i + 1}_dropout")(x)
         x = keras.layers.Concatenate(name=f"up{i + 1}_join")([skips[i - 1], x])
-    x = enlarge(layers.relu(x, "up1"), "up1", output_channels)
+    x = enlarge(blocks.relu(x, "up1"), "up1", output_channels)
     return keras.Model(inputs, _tanh(x), name=name)
 
 
@@ -112,19 +112,19 @@ def resize_unet_generator(
       dropout: dropout 0.5 after the decoder's ReLUs.
       norm_affine: instance norms with learned scale and offset.
     """
-    normalize = partial(layers.normalize, norm=norm, affine=norm_affine)
+    normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     inputs = x = keras.Input((None, None, input_channels))
     filters, skips = [ngf * min(2**i, 8) for i in range(n_downs)], []
     for i, width in enumerate(filters, 1):  # (N, H/2^i, W/2^i, width)
-        x = layers.leaky_relu(layers.conv(x, f"down{i}", width, 4, stride=2, padding=layers.same(4, 2)), f"down{i}")
+        x = blocks.leaky_relu(blocks.conv(x, f"down{i}", width, 4, stride=2, padding=blocks.same(4, 2)), f"down{i}")
         x = normalize(x, f"down{i}")
         skips.append(x)
     for i in range(n_downs, 1, -1):  # (N, H/2^(i-1), W/2^(i-1), filters[i-2]) joined to the skip of that size
-        x = layers.resize_conv(x, f"up{i}", filters[i - 2], 4, layers.same(4), "zero")
-        x = layers.relu(x, f"up{i}")
+        x = blocks.resize_conv(x, f"up{i}", filters[i - 2], 4, blocks.same(4), "zero")
+        x = blocks.relu(x, f"up{i}")
         x = keras.layers.Dropout(0.5, name=f"up{i}_dropout")(x) if dropout else x
         x = keras.layers.Concatenate(name=f"up{i}_join")([normalize(x, f"up{i}"), skips[i - 2]])
-    x = layers.resize_conv(x, "up1", output_channels, 4, layers.same(4), "zero")
+    x = blocks.resize_conv(x, "up1", output_channels, 4, blocks.same(4), "zero")
     return keras.Model(inputs, _tanh(x), name=name)
 
 

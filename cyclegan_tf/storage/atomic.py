@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 
-from cyclegan_tf import storage
+from cyclegan_tf.storage import filesystem
 
 
 @contextlib.contextmanager
@@ -18,18 +18,18 @@ def writing(path, mode="w", durable=False):
       durable: whether it is on the disk before it takes the place of what was there.
     """
     encoding = None if "b" in mode else "utf-8"
-    if storage.is_remote(path):
+    if filesystem.is_remote(path):
         with tempfile.TemporaryFile("w+b" if "b" in mode else "w+", encoding=encoding) as file:
             yield file
             file.seek(0)
-            storage.put(path, file if "b" in mode else file.buffer)
+            filesystem.put(path, file if "b" in mode else file.buffer)
         return
     temporary = f"{path}.tmp"
     try:
         with open(temporary, mode, encoding=encoding) as file:
             yield file
             if durable:
-                storage.sync(file)
+                filesystem.sync(file)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -42,9 +42,9 @@ def replace_folder(path, new):
 
     A remote one does not come back: its files are removed, then those of `new` are moved one by one.
     """
-    if storage.is_remote(path):
-        storage.remove_tree(path)
-        storage.move_tree(new, path)
+    if filesystem.is_remote(path):
+        filesystem.remove_tree(path)
+        filesystem.move_tree(new, path)
         return
     old = f"{path}.old"
     shutil.rmtree(old, ignore_errors=True)

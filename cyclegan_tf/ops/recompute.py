@@ -1,7 +1,7 @@
 """What a gradient needs is not kept longer than it must be.
 
 Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then. Of norm,
-ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolutions` asks for it where it
+ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolution` asks for it where it
 chooses the kernels: on a CPU, of numbers that it multiplies.
 """
 

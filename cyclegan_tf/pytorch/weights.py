@@ -1,7 +1,7 @@
 """Weights of the authors' PyTorch networks, key by key, to this package's and back; NumPy alone, no PyTorch.
 
 Their state_dicts know a weight by its place in the modules ("model.10.conv_block.1.weight"), ours by layer
-("block1a_conv/kernel", see `models.named_weights`). Kernels are (out, in, H, W) there, (in, out, H, W) for transposed
+("block1a_conv/kernel", see `named_weights`). Kernels are (out, in, H, W) there, (in, out, H, W) for transposed
 convolutions, and (H, W, in, out) and (H, W, out, in) here: the same transposition for both.
 
 A network is described by a dict with the names of Config's options (one made from a whole Config will do), and:
@@ -184,7 +184,7 @@ def _listed(names):
 
 
 def to_keras(state_dict, options):
-    """A PyTorch state_dict as {"stem_conv/kernel": array}, the names of `models.named_weights`.
+    """A PyTorch state_dict as {"stem_conv/kernel": array}, the names of `networks.weights.named_weights`.
 
     Args:
       state_dict: {key: array}, each as PyTorch shapes it.

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from cyclegan_tf.models.discriminators import patch_discriminator, pixel_discriminator
-from cyclegan_tf.models.generators import resize_unet_generator, resnet_generator, unet_generator
+from cyclegan_tf.config import architectures
+from cyclegan_tf.networks.discriminators import patch_discriminator, pixel_discriminator
+from cyclegan_tf.networks.generators import resize_unet_generator, resnet_generator, unet_generator
 
 
 def _resnet(config, **options):
@@ -55,17 +56,10 @@ DISCRIMINATORS = {
 }
 
 
-def channels(config, name):
-    """(input, output) channels of the network `name`: gen_ba is the way back, a pix2pix discriminator sees A and B."""
-    a, b = config.input_channels, config.output_channels
-    seen_by_disc_b = a + b if config.model == "pix2pix" else b
-    return {"gen_ab": (a, b), "gen_ba": (b, a), "disc_a": (a, 1), "disc_b": (seen_by_disc_b, 1)}[name]
-
-
 def build_generator(config, name):
     """The generator gen_ab or gen_ba that `config` describes, with fresh weights."""
     build = GENERATORS[config.generator]
-    inputs, outputs = channels(config, name)
+    inputs, outputs = architectures.channels(config, name)
     return build(
         config, input_channels=inputs, output_channels=outputs, ngf=config.ngf, norm=config.norm,
         norm_affine=config.norm_affine, dropout=config.dropout, name=name,
@@ -76,20 +70,6 @@ def build_discriminator(config, name):
     """The discriminator disc_a or disc_b that `config` describes, with fresh weights."""
     build = DISCRIMINATORS[config.discriminator]
     return build(
-        config, input_channels=channels(config, name)[0], ndf=config.ndf, norm=config.norm,
+        config, input_channels=architectures.channels(config, name)[0], ndf=config.ndf, norm=config.norm,
         norm_affine=config.norm_affine, second_derivative=config.gan_mode == "wgangp", name=name,
     )
-
-
-def size_multiple(config):
-    """Images whose height and width are multiples of this come out of the generator at their own size."""
-    return 2 ** {"unet": config.n_downs, "unet_book": 4}.get(config.generator, 2)
-
-
-def named_weights(model):
-    """The model's variables by "LAYER/WEIGHT" ("stem_conv/kernel"), in layer order; the same on both stacks."""
-    return {
-        f"{layer.name}/{weight.name.split(':')[0].split('/')[-1]}": weight
-        for layer in model.layers
-        for weight in layer.weights
-    }

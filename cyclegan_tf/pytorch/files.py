@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cyclegan_tf import atomic, storage
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import atomic, filesystem
 
 _PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
 NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
@@ -28,9 +28,9 @@ def of_networks(paths, network=None):
     Raises:
       UserError: a name that says nothing, or two files of one network.
     """
-    if len(paths) == 1 and storage.isdir(paths[0]):
+    if len(paths) == 1 and filesystem.isdir(paths[0]):
         names = [f"latest_net_{net}.pth" for net in NETWORKS]
-        found = [path for name in names if storage.exists(path := os.path.join(paths[0], name))]
+        found = [path for name in names if filesystem.exists(path := os.path.join(paths[0], name))]
         if not found:
             raise UserError(f"{paths[0]} holds none of {', '.join(names)}")
         paths = found
@@ -61,7 +61,7 @@ def read(path):
     """
     torch = _import_torch()
     try:
-        with storage.reading(path, "rb") as file:
+        with filesystem.reading(path, "rb") as file:
             tensors = _load(torch, file, path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -5,13 +5,13 @@ Maps are (N, H, W, C), float32, bfloat16 or float16; so are the results, of the 
 
 import tensorflow as tf
 
-from cyclegan_tf import processor
+from cyclegan_tf.ops import hardware
 
 # Images of a batch up to which each has an operation of its own.
 _FEW = 8
 
 
-# As in `convolutions`.
+# As in `convolution`.
 @tf.autograph.experimental.do_not_convert
 def normalized(x, epsilon):
     """(x - mean) / sqrt(var + epsilon), with its derivative in closed form.
@@ -19,7 +19,7 @@ def normalized(x, epsilon):
     Ioffe and Szegedy 2015, section 3, per image. In half precision the map itself is all that is kept for the
     derivative; only sums over it are in float32.
     """
-    fused = processor.chooses(x) and x.shape[0] <= _FEW
+    fused = hardware.chooses(x) and x.shape[0] <= _FEW
 
     @tf.custom_gradient
     def function(x):

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from cyclegan_tf import atomic, images, storage
+from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.storage import atomic, filesystem
 
 _ORIENTATION = 0x0112
 # Of a TIFF file, EXIF holds these, too: how its pixels are laid out, which the new file knows better, and the profile.
@@ -52,13 +53,13 @@ class Extras:
 
 
 def read(path, channels):
-    """The image in a file as `images.decode` gives it, (H, W, channels), and its `Extras`.
+    """The image in a file as `codec.decode` gives it, (H, W, channels), and its `Extras`.
 
     Raises:
       ValueError, OSError: it cannot be decoded or read; with the reason.
     """
-    data = storage.read_bytes(path)
-    pixels = images.decode(data, channels)
+    data = filesystem.read_bytes(path)
+    pixels = codec.decode(data, channels)
     if data.startswith(_NPY):
         return pixels, Extras()
     with Image.open(io.BytesIO(data)) as image:
@@ -86,7 +87,7 @@ def _alpha(image, data, dtype):
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     else:
         alpha = _tiff_alpha(data)
-    return images.upright(alpha, orientation)
+    return codec.upright(alpha, orientation)
 
 
 def _tiff_alpha(data):
@@ -116,7 +117,7 @@ def write(path, pixels, extras):
     """
     suffix = os.path.splitext(path)[1].lower()
     suffix = _ALIASES.get(suffix, suffix)
-    storage.makedirs(os.path.dirname(path) or ".")
+    filesystem.makedirs(os.path.dirname(path) or ".")
     with atomic.writing(path, "w+b") as file:
         if suffix == ".npy":
             np.save(file, pixels)
@@ -126,14 +127,14 @@ def write(path, pixels, extras):
 
 def _save(file, suffix, pixels, extras):
     if pixels.shape[-1] == 3 and extras.gray:
-        luminance = pixels @ np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as in `images.decode`.
+        luminance = pixels @ np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as in `codec.decode`.
         pixels = (luminance if pixels.dtype == np.float32 else np.rint(luminance)).astype(pixels.dtype)[..., np.newaxis]
     if pixels.dtype == np.float32 and suffix == ".tif" and pixels.shape[-1] == 1:
         Image.fromarray(pixels[..., 0]).save(file, **_OPTIONS[suffix])
         return
     deep = pixels.dtype == np.uint16 and suffix in (".png", ".tif")
     if not deep and pixels.dtype != np.uint8:
-        pixels = images.from_float(images.to_float(pixels), np.uint8)
+        pixels = ranges.from_float(ranges.to_float(pixels), np.uint8)
     icc = _fitting_profile(extras.icc, pixels.shape[-1])
     if deep and (pixels.shape[-1] == 3 or extras.alpha is not None):
         # Pillow has no 16-bit colors.

@@ -5,9 +5,11 @@ import json
 import os
 import zlib
 
-from cyclegan_tf import atomic, combinations, storage
+from cyclegan_tf.config import conflicts
+from cyclegan_tf.config.options import check, option
+from cyclegan_tf.config.presets import PRESETS
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.options import check, option
+from cyclegan_tf.storage import atomic, filesystem
 
 TFDS_NAMES = (
     "apple2orange", "facades", "horse2zebra", "iphone2dslr_flower", "maps", "monet2photo", "summer2winter_yosemite",
@@ -210,7 +212,7 @@ class Config:
             check(field, getattr(self, field.name))
         if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
             raise UserError(f"--eval_metrics={self.eval_metrics}: {unknown[0]} is none of {', '.join(EVAL_METRICS)}")
-        for wrong, message in combinations.conflicts(self):
+        for wrong, message in conflicts.conflicts(self):
             if wrong:
                 raise UserError(message)
 
@@ -266,25 +268,15 @@ class Config:
     def load(cls, workdir):
         """Reads WORKDIR/config.json."""
         path = os.path.join(workdir, "config.json")
-        if not storage.exists(path):
+        if not filesystem.exists(path):
             raise UserError(f"{workdir} is not a run directory: it has no config.json")
-        with storage.reading(path) as file:
+        with filesystem.reading(path) as file:
             return cls.from_json(file.read(), where=path)
 
     @classmethod
     def preset(cls, name, **overrides):
         """The named preset with `overrides` on top."""
         return cls(**{**PRESETS[name], **overrides})
-
-
-PRESETS = {
-    "default": {},
-    # Runs end to end in seconds on a CPU; for tests, not for pictures.
-    "tiny": {
-        "load_size": 40, "crop_size": 32, "ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 2, "pool_size": 4,
-        "max_steps": 4, "log_every": 1, "sample_every": 2, "checkpoint_every": 2, "n_samples": 2,
-    },
-}
 
 
 def difference(old, new):

@@ -5,9 +5,7 @@ The numbers are the library's but for rounding. What is chosen, and the times be
 
 import tensorflow as tf
 
-from cyclegan_tf import processor, rematerialization, winograd
-
-keras = tf.keras
+from cyclegan_tf.ops import hardware, recompute, winograd
 
 # Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
 _LARGE = 1e9
@@ -16,28 +14,6 @@ _SMALL = 1e8  # Multiplications and additions below which it gains nothing there
 # Pixels times both numbers of channels from which Winograd's algorithm is faster; and each of these numbers.
 _WORTH = 4e6
 _MANY = 64
-
-
-@keras.utils.register_keras_serializable("cyclegan_tf")
-class Conv2D(keras.layers.Conv2D):
-    """Keras's layer with `convolve`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
-
-    def call(self, inputs):
-        outputs = convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
-        return _biased(outputs, self.bias) if self.use_bias else outputs
-
-
-@keras.utils.register_keras_serializable("cyclegan_tf")
-class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """Keras's layer with `convolve_transposed`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
-
-    def call(self, inputs):
-        outputs = convolve_transposed(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
-        return _biased(outputs, self.bias) if self.use_bias else outputs
-
-
-# Class of ours -> the library's, which has the same weights and config.
-LIBRARY = {Conv2D: keras.layers.Conv2D, Conv2DTranspose: keras.layers.Conv2DTranspose}
 
 
 # Keras 2 would convert what layers call to graph code, a second at the start of each process, where nothing needs it.
@@ -56,7 +32,7 @@ def convolve(x, kernel, stride):
     @tf.custom_gradient
     def function(x, kernel):
         def gradient(dy):
-            again = rematerialization.again(x, dy)
+            again = recompute.again(x, dy)
             if saves:
                 return winograd.gradients(again, kernel, dy)
             return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(again, dy, kernel.shape[0], stride)
@@ -85,7 +61,7 @@ def convolve_transposed(x, kernel, stride):
 
 
 @tf.autograph.experimental.do_not_convert
-def _biased(x, bias):
+def biased(x, bias):
     """x + bias, (N, H, W, C) and (C,); differentiable any number of times."""
     @tf.custom_gradient
     def function(x, bias):
@@ -93,7 +69,7 @@ def _biased(x, bias):
             # BiasAddGrad adds up bfloat16 in bfloat16 on a CPU, where 256 + 1 is 256: of 64 x 64 ones it makes 256. And
             # oneDNN would join it to the kernel's gradient, which is of what follows.
             of_bias = tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
-            return rematerialization.following(dy, of_bias), of_bias
+            return recompute.following(dy, of_bias), of_bias
 
         return tf.nn.bias_add(x, bias), gradient
 
@@ -102,8 +78,8 @@ def _biased(x, bias):
 
 def _chooses(x):
     """Whether there is something to choose, for a type that the CPU multiplies."""
-    multiplied = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and processor.multiplies_bfloat16())
-    return multiplied and processor.chooses(x)
+    multiplied = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and hardware.multiplies_bfloat16())
+    return multiplied and hardware.chooses(x)
 
 
 def _is_for_winograd(shape, kernel_shape, stride):
@@ -130,7 +106,7 @@ def _adjoint(y, kernel, shape, stride):
     @tf.custom_gradient
     def function(y, kernel):
         def gradient(dx):
-            again = rematerialization.again(y, dx)
+            again = recompute.again(y, dx)
             return convolve(dx, kernel, stride), _kernel_gradient(dx, again, kernel.shape[0], stride)
 
         if _is_of_few_filters(shape, y.shape, kernel.shape[0], stride):

@@ -1,11 +1,4 @@
-"""Images: decoding, resizing and showing them, and their value ranges.
-
-An image is an array (H, W, C) of one of three kinds, and in the networks a float in [-1, 1]:
-
-  uint8    0 .. 255, black to white: most files
-  uint16   0 .. 65535: 16-bit PNG and TIFF files, .npy files
-  float32  -1 .. 1: .npy and TIFF files of floats
-"""
+"""Images: decoding, turning, resizing and encoding them."""
 
 import io
 import warnings
@@ -18,47 +11,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit, twice its MAX_IMAGE_PIXELS.
-_WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 # TIFF and EXIF tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 258, 262, 274, 338
 
 # Pillow refuses images of more than 179 million pixels, as a file of a few bytes may claim to hold them. From half of
 # that on it warns, which the user of a large image can do nothing about.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-
-def to_float(image):
-    """Any kind of image, array or tensor, -> the same in float32 -1 .. 1: k / 127.5 - 1 or k / 32767.5 - 1."""
-    if image.dtype in (np.float32, tf.float32):
-        return image
-    half = np.float32(_WHITE[np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)] / 2)
-    if not isinstance(image, np.ndarray):
-        return tf.cast(image, tf.float32) / half - 1.0
-    # In place, and in the order of the pixels in the result: the data pipeline spends its time here.
-    floats = image.astype(np.float32, order="C")
-    floats /= half
-    floats -= np.float32(1)
-    return floats
-
-
-def from_float(image, dtype):
-    """Floats -1 .. 1, array or tensor, -> the kind of image that `dtype` names, rounded and clipped to its range."""
-    dtype = tf.as_dtype(dtype).as_numpy_dtype
-    if isinstance(image, np.ndarray):
-        if dtype == np.float32:
-            return np.clip(image, -1, 1).astype(np.float32)
-        white = np.float32(_WHITE[np.dtype(dtype)])
-        return np.rint(np.clip((image.astype(np.float32) + 1) * (white / 2), 0, white)).astype(dtype)
-    image = tf.cast(image, tf.float32)
-    if dtype == np.float32:
-        return tf.clip_by_value(image, -1.0, 1.0)
-    white = float(_WHITE[np.dtype(dtype)])
-    return tf.cast(tf.round(tf.clip_by_value((image + 1.0) * (white / 2), 0.0, white)), dtype)
-
-
-def to_uint8(image):
-    """Float -1 .. 1 -> uint8 0 .. 255, a tensor; rounded, values outside are clipped."""
-    return from_float(tf.convert_to_tensor(image), tf.uint8)
 
 
 def decode(data, channels=3, target_size=None):
@@ -225,18 +183,6 @@ def _resize_pillow(image, height, width):
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def to_rgb(image):
-    """Any kind of image (H, W, C) as uint8 (H, W, 3) to look at.
-
-    One channel is shown gray, two as the gray of their mean, more than three by the first three.
-    """
-    if image.shape[-1] == 2:
-        image = from_float(to_float(image).mean(-1, keepdims=True), image.dtype)
-    if image.dtype != np.uint8:
-        image = from_float(np.nan_to_num(to_float(image)), np.uint8)
-    return np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[-1] == 1 else image[..., :3]
-
-
 def encode_png(image):
     """uint8 (H, W, 3) -> the bytes of a PNG file."""
     buffer = io.BytesIO()
@@ -247,35 +193,3 @@ def encode_png(image):
 def write(image, file, **options):
     """Writes uint8 (H, W, 3) to a file object with the options of Pillow's `save`: format, quality ..."""
     Image.fromarray(np.asarray(image)).save(file, **options)
-
-
-def grid(rows, titles, scale=1):
-    """Rows of equally many images under column titles, drawn by matplotlib pixel for pixel.
-
-    Args:
-      rows: list of rows, each a list of images of any kind, shown as `to_rgb` says; the largest sets the cell.
-      titles: one for each column.
-      scale: integer magnification of every pixel.
-
-    Returns:
-      uint8 (H', W', 3).
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    dpi, gap, header = 100, 4, 22
-    rows = [[to_rgb(image) for image in row] for row in rows]
-    cell_h = scale * max(image.shape[0] for row in rows for image in row) + gap
-    cell_w = scale * max(image.shape[1] for row in rows for image in row) + gap
-    height, width = header + cell_h * len(rows), cell_w * len(titles)
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    for column, title in enumerate(titles):
-        left = column * cell_w + gap / 2
-        font = min(9.0, cell_w / (0.85 * len(title)))
-        figure.text(left / width, 1 - 15 / height, title, fontsize=font)
-        for line, row in enumerate(rows):
-            image = np.kron(row[column], np.ones((scale, scale, 1), np.uint8))
-            figure.figimage(image, left, height - header - line * cell_h - image.shape[0], origin="upper")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

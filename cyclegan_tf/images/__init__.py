@@ -1,0 +1,1 @@
+"""Images: decoding and writing files, value ranges, grids."""

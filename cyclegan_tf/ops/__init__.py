@@ -1,0 +1,1 @@
+"""Functions of tensors that compute what TensorFlow's do, only faster."""

@@ -1,0 +1,1 @@
+"""The authors' PyTorch weights and their files."""

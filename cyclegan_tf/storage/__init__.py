@@ -1,0 +1,1 @@
+"""Files: local and remote ones, and writing beside and renaming."""
