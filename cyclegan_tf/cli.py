@@ -76,6 +76,11 @@ def datasets():
     _run_as_main("cyclegan_tf.datasets")
 
 
+def gallery():
+    """The console script cyclegan-gallery."""
+    _run_as_main("cyclegan_tf.gallery")
+
+
 def _run_as_main(module):
     # As `python -m` does: absl takes the text and the flags of --help from __main__.
     runpy.run_module(module, run_name="__main__", alter_sys=True)

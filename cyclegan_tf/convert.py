@@ -68,7 +68,7 @@ def to_pytorch(workdir, output):
       UserError: there is no such run, PyTorch has no such network, or `output` holds one of the files already.
     """
     torch_files.require()
-    from cyclegan_tf import checkpoints
+    from cyclegan_tf.runs import checkpoints
 
     config = Config.load(workdir)
     found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
@@ -155,9 +155,10 @@ def _write_run(config, arrays, output):
     """Writes a checkpoint of step 0, the SavedModels of the converted generators, and config.json last."""
     import tensorflow as tf
 
-    from cyclegan_tf import checkpoints, inference, saved_model
+    from cyclegan_tf import inference, saved_model
+    from cyclegan_tf.models.cyclegan import CycleGAN
     from cyclegan_tf.networks.weights import named_weights
-    from cyclegan_tf.training import CycleGAN
+    from cyclegan_tf.runs import checkpoints
 
     tf.keras.utils.set_random_seed(config.seed)
     model = CycleGAN(config)

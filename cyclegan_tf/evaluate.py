@@ -26,9 +26,10 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import cli, run_directory
+from cyclegan_tf import cli
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
 
 
@@ -45,9 +46,9 @@ def main(argv):
         raise UserError(f"--output={given.output}: there is no such folder")
 
     # Import TensorFlow, which --help can do without.
-    from cyclegan_tf import loading, measuring
+    from cyclegan_tf import loading
     from cyclegan_tf.data import sources
-    from cyclegan_tf.metrics import measures
+    from cyclegan_tf.metrics import evaluation, measures
     from cyclegan_tf.storage import atomic
 
     names = _known(given.metrics, measures.NAMES)
@@ -65,7 +66,7 @@ def main(argv):
         given.segmenter or "",
     )
     translate = {direction: model.translate for direction, model in models.items()}
-    records, notes = measuring.measure(
+    records, notes = evaluation.measure(
         translate, dataset, config, protocol, names or measures.DEFAULT, strict=bool(names)
     )
     records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
@@ -73,10 +74,10 @@ def main(argv):
         print(note, file=sys.stderr)
     if given.output:
         with atomic.writing(given.output) as file:
-            file.write(measuring.lines(records))
+            file.write(evaluation.lines(records))
     else:
-        sys.stdout.write(measuring.lines(records))
-    print(measuring.table(records), file=sys.stderr)
+        sys.stdout.write(evaluation.lines(records))
+    print(evaluation.table(records), file=sys.stderr)
     return 0
 
 

@@ -4,11 +4,10 @@ import logging
 
 import numpy as np
 
-from cyclegan_tf import measuring
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import grid
-from cyclegan_tf.metrics import measures
+from cyclegan_tf.metrics import evaluation, measures
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -31,24 +30,24 @@ class Evaluator:
             task = measures.Task(direction, translate, dataset, config, self._protocol, self._networks)
             for name in self._names:
                 measures.KINDS[name](name, task)  # Raises before the run has begun.
-                keys.add(measuring.key(name, direction))
+                keys.add(evaluation.key(name, direction))
         if config.keep_best and config.keep_best not in keys:
             raise UserError(f"--keep_best={config.keep_best} is none of what this run measures: "
                             f"{', '.join(sorted(keys))}; --eval_metrics adds others")
 
     def __call__(self, translators):
-        """The measures as floats by name, as `measuring.key` gives it; what cannot be measured is told in the log.
+        """The measures as floats by name, as `evaluation.key` gives it; what cannot be measured is told in the log.
 
         Args:
           translators: `inference.Translator`s by the directions a2b and b2a; pix2pix has only the first.
         """
         translate = {way: translator.translated for way, translator in translators.items()}
-        records, notes = measuring.measure(
+        records, notes = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )
         for note in notes:
             log.warning(note)
-        return measuring.by_name(records)
+        return evaluation.by_name(records)
 
 
 def sample_grid(config, translators, dataset):

@@ -5,12 +5,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, run_directory, tiling
+from cyclegan_tf import tiling
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import directory as run_directory
 
 DIRECTIONS = {"a2b": "gen_ab", "b2a": "gen_ba"}
 

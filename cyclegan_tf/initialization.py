@@ -5,11 +5,11 @@ import os
 
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
+from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")

@@ -6,13 +6,15 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, inference, initialization, run_directory, tflite
+from cyclegan_tf import inference, initialization, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
 
 

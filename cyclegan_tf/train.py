@@ -27,10 +27,11 @@ def main(argv):
     name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
     workdir = _WORKDIR.value or os.path.join("runs", name)
 
-    from cyclegan_tf import execution, trainer  # Import TensorFlow, which --help can do without.
+    from cyclegan_tf import trainer  # Import TensorFlow, which --help can do without.
     from cyclegan_tf.interruption import Stopped
+    from cyclegan_tf.models import compilation
 
-    execution.set_threads(config)
+    compilation.set_threads(config)
     try:
         trainer.train(config, workdir)
     except Stopped as stopped:

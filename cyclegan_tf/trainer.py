@@ -9,27 +9,18 @@ from collections import Counter
 
 import tensorflow as tf
 
-from cyclegan_tf import (
-    checkpoints,
-    console,
-    distribution,
-    evaluation,
-    inference,
-    initialization,
-    interruption,
-    run_directory,
-    saved_model,
-    schedules,
-)
-from cyclegan_tf.checkpoints import Progress
+from cyclegan_tf import console, evaluation, inference, initialization, interruption, saved_model
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.gallery import page, results
 from cyclegan_tf.metrics import measures
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.nonfinite import NotFinite, require_finite
-from cyclegan_tf.pix2pix import Pix2Pix
-from cyclegan_tf.summaries import Reporter, RunningMeans, Silent
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints, page, page_images
+from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs.reporter import Reporter, RunningMeans, Silent
+from cyclegan_tf.training import distribution, schedules
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -281,7 +272,7 @@ class _Run:
         paths = saved_model.export(self.translators, os.path.join(self.workdir, "export"))
         values = self.measures(self.n_steps)
         self.reporter.record(self.n_steps, "test", values)
-        results.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
+        page_images.write(self.workdir, self.config, self.translators, self.dataset, self.n_steps)
         page.write(self.workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self.dataset.bad:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf import video
-from cyclegan_tf.data import files
+from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
@@ -48,7 +48,7 @@ def find(pattern, output):
     if filesystem.isfile(pattern):
         root, paths = os.path.dirname(pattern) or ".", [pattern]
     elif filesystem.isdir(pattern):
-        names = [name for name in files.list_folder(pattern).names if not video.is_video_name(name)]
+        names = [name for name in folders.list_folder(pattern).names if not video.is_video_name(name)]
         root, paths = pattern, [os.path.join(pattern, name) for name in names]
     elif filesystem.is_remote(pattern):
         raise UserError(f"--input={pattern}: no such file or folder; patterns are for the local disk")

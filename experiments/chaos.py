@@ -29,9 +29,10 @@ import numpy as np
 from PIL import Image
 
 # TensorFlow is loaded here once. It starts no threads before its first operation, so lives can be forked off.
-from cyclegan_tf import checkpoints, trainer
+from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
-from cyclegan_tf.summaries import Reporter
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.reporter import Reporter
 
 # Everything that a checkpoint holds is in it, and epochs that end between checkpoints; a small graph starts sooner.
 CONFIG = Config.preset(

@@ -1,7 +1,7 @@
-"""Makes the model that the package contains of a run: cyclegan_tf/demo_model, the generators' weights in float16.
+"""Makes the model that the package contains of a run: cyclegan_tf/runs/demo_model, the generators' weights in float16.
 
   python -m cyclegan_tf.train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
-  python experiments/pack_demo_model.py runs/demo_model cyclegan_tf/demo_model
+  python experiments/pack_demo_model.py runs/demo_model cyclegan_tf/runs/demo_model
 
 The output is a run directory: a config.json, and one checkpoint with the moving averages as the networks. It holds no
 discriminators, optimizers and pools, so a run cannot go on from it, but --init_from takes it.
@@ -13,8 +13,8 @@ import sys
 
 import numpy as np
 
-from cyclegan_tf import checkpoints
 from cyclegan_tf.config import Config
+from cyclegan_tf.runs import checkpoints
 
 
 def main(run, output):

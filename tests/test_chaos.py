@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_python
 
-from cyclegan_tf import checkpoints
+from cyclegan_tf.runs import checkpoints
 
 SCRIPT = ROOT / "experiments" / "chaos.py"
 

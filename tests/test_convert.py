@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from cyclegan_tf import checkpoints, convert, inference, initialization, saved_model
+from cyclegan_tf import convert, inference, initialization, saved_model
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints
 
 EXPERIMENT = ("G_A", "G_B", "D_A")
 NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import frechet, kernel
+from cyclegan_tf.metrics import fid, kid
 
 RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "distances.npz")
 CASES = ("many", "few", "two")
@@ -14,7 +14,7 @@ CASES = ("many", "few", "two")
 
 @pytest.mark.parametrize("case", CASES)
 def test_frechet_distance_is_the_other_librarys(case):
-    found = frechet.distance(RECORDED[f"{case}/x"], RECORDED[f"{case}/y"])
+    found = fid.distance(RECORDED[f"{case}/x"], RECORDED[f"{case}/y"])
     assert found == pytest.approx(float(RECORDED[f"{case}/frechet"]), abs=1e-6)
 
 
@@ -22,7 +22,7 @@ def test_frechet_distance_is_the_other_librarys(case):
 def test_squared_mmd_is_the_other_librarys(case):
     x, y = (RECORDED[f"{case}/{name}"].astype(np.float64) for name in "xy")
     size = min(len(x), len(y))
-    assert kernel.squared_mmd(x[:size], y[:size]) == pytest.approx(float(RECORDED[f"{case}/squared_mmd"]), rel=1e-12)
+    assert kid.squared_mmd(x[:size], y[:size]) == pytest.approx(float(RECORDED[f"{case}/squared_mmd"]), rel=1e-12)
 
 
 def with_moments(mean, covariance, count, seed):
@@ -39,8 +39,8 @@ def test_frechet_distance_of_gaussians_in_closed_form():
     first, second = np.array([1.0, 4, 9, 0.25]), np.array([4.0, 1, 9, 6.25])
     x = with_moments(np.zeros(4), turn * first @ turn.T, 30, seed=1)
     y = with_moments(np.array([1.0, 2, 0, 0]), turn * second @ turn.T, 40, seed=2)
-    assert frechet.distance(x, y) == pytest.approx(1 + 4 + 1 + 1 + 0 + 4, abs=1e-9)
-    assert frechet.distance(y, x) == pytest.approx(11, abs=1e-9)
+    assert fid.distance(x, y) == pytest.approx(1 + 4 + 1 + 1 + 0 + 4, abs=1e-9)
+    assert fid.distance(y, x) == pytest.approx(11, abs=1e-9)
 
 
 def test_fewer_images_than_dimensions():
@@ -48,22 +48,22 @@ def test_fewer_images_than_dimensions():
     x, y = np.zeros((2, 2048), np.float32), np.zeros((2, 2048), np.float32)
     x[:, 7] = 3, 5
     y[:, 2000] = -2, 2
-    assert frechet.distance(x, y) == pytest.approx(2 + 8 + 16, abs=1e-9)
+    assert fid.distance(x, y) == pytest.approx(2 + 8 + 16, abs=1e-9)
     # Along one line: (sqrt(2) - sqrt(8))^2.
-    assert frechet.distance(np.roll(x, 1993, axis=1), y) == pytest.approx(2 + 16, abs=1e-9)
+    assert fid.distance(np.roll(x, 1993, axis=1), y) == pytest.approx(2 + 16, abs=1e-9)
 
 
 def test_a_set_and_itself():
     x = np.random.default_rng(3).uniform(size=(20, 50))
-    assert frechet.distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert fid.distance(x, x) == pytest.approx(0, abs=1e-9)
     # Of one image many times everything is 0.
     same = np.ones((6, 50))
-    assert kernel.distance(same, same)[:2] == pytest.approx((0, 0), abs=1e-12)
+    assert kid.distance(same, same)[:2] == pytest.approx((0, 0), abs=1e-12)
     # Else the unbiased estimate compares an image with itself only between the sets, which lowers it.
-    assert kernel.squared_mmd(x, x) < 0
+    assert kid.squared_mmd(x, x) < 0
 
 
-@pytest.mark.parametrize("distance", [frechet.distance, kernel.distance])
+@pytest.mark.parametrize("distance", [fid.distance, kid.distance])
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_image_is_an_error(distance, count):
     with pytest.raises(UserError, match=rf"needs at least 2 images on each side, and there are {count}; give more"):
@@ -73,20 +73,20 @@ def test_one_image_is_an_error(distance, count):
 def test_kernel_distance_by_hand():
     # k = (xy + 1)^3 in one dimension; x = 0, 1: k(0, 1) = 1; y = 1, 2: k(1, 2) = 27; between: 1, 1, 8, 27.
     x, y = np.array([[0.0], [1]]), np.array([[1.0], [2]])
-    assert kernel.squared_mmd(x, y) == pytest.approx(1 + 27 - 2 * 37 / 4)
+    assert kid.squared_mmd(x, y) == pytest.approx(1 + 27 - 2 * 37 / 4)
 
 
 def test_kernel_distance_over_subsets():
     random = np.random.default_rng(4)
     x, y = random.normal(size=(300, 8)), random.normal(size=(260, 8))
-    mean, deviation, size = kernel.distance(x, y)
+    mean, deviation, size = kid.distance(x, y)
     assert size == 100
     # Two samples of one distribution: around 0, within a few deviations of the mean of the subsets.
     assert abs(mean) < 2 * deviation
-    assert kernel.distance(x, y) == (mean, deviation, size)
-    assert kernel.distance(x, y, seed=1)[0] != mean
-    shifted = kernel.distance(x, y + 1)
+    assert kid.distance(x, y) == (mean, deviation, size)
+    assert kid.distance(x, y, seed=1)[0] != mean
+    shifted = kid.distance(x, y + 1)
     assert shifted[0] > 20 * shifted[1] / 10 > 0
     # A smaller set is halved, so that subsets differ.
-    assert kernel.distance(x[:9], y)[2] == 4
-    assert kernel.distance(x[:3], y)[2] == 2
+    assert kid.distance(x[:9], y)[2] == 4
+    assert kid.distance(x[:3], y)[2] == 2

@@ -13,13 +13,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import checkpoints, distribution, launch, schedules, trainer
+from cyclegan_tf import launch, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.summaries import read_records
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.training import distribution, schedules
 
 WORKER = Path(__file__).with_name("worker.py")
 # Losses without kinks where they are zero, so that rounding stays rounding; for five steps the pools fill and give back

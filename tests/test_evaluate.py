@@ -7,12 +7,13 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from cyclegan_tf import checkpoints, evaluation, inference, loading, measuring, saved_model, summaries, trainer
+from cyclegan_tf import evaluation as evaluator
+from cyclegan_tf import inference, loading, saved_model, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.gallery import results
-from cyclegan_tf.metrics import measures, paired
+from cyclegan_tf.metrics import evaluation, measures, paired
+from cyclegan_tf.runs import checkpoints, page_images, reporter
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +23,13 @@ def measured(tiny_run):
     models = loading.load_directions(str(tiny_run))
     translate = {direction: model.translate for direction, model in models.items()}
     nowhere = measures.Protocol(weights_dir=str(tiny_run / "no weights"))
-    return measuring.measure(translate, sources.open_dataset(config), config, nowhere)
+    return evaluation.measure(translate, sources.open_dataset(config), config, nowhere)
 
 
 def test_values_are_those_that_the_run_measured(measured, tiny_run):
     records, notes = measured
-    by_name = measuring.by_name(records)
-    test = summaries.read_records(tiny_run / "metrics.jsonl")[-1]
+    by_name = evaluation.by_name(records)
+    test = reporter.read_records(tiny_run / "metrics.jsonl")[-1]
     for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
         assert by_name[name] == pytest.approx(test[name], rel=1e-4)
     assert set(by_name) == {f"{name}_{way}" for name in ("psnr", "ssim", "l1") for way in ("ab", "ba")} | {
@@ -98,7 +99,7 @@ def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = measures.Protocol(reference=reference, weights_dir=constant.dataset)
     arguments = sources.open_dataset(constant), constant, protocol, names, MeanColor()
-    values = measuring.by_name(measuring.measure({**TRANSLATE}, *arguments)[0])
+    values = evaluation.by_name(evaluation.measure({**TRANSLATE}, *arguments)[0])
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
     assert values["identity_a"] == pytest.approx(20 / 127.5)
@@ -158,20 +159,20 @@ def train(workdir, **options):
     small = {"discriminator": "pixel", "lambda_identity": 0.0}
     config = Config.preset("tiny", max_dataset_size=4, sample_every=0, **small, **options)
     trainer.train(config, str(workdir))
-    return [record for record in summaries.read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
+    return [record for record in reporter.read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
 
 
 @pytest.fixture
 def no_results(monkeypatch):
     # They take longer than the training.
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
-    monkeypatch.setattr(results, "write", lambda *arguments: None)
-    monkeypatch.setattr(evaluation, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(page_images, "write", lambda *arguments: None)
+    monkeypatch.setattr(evaluator, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
 
 
 def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkeypatch, no_results):
     values = iter([5.0, 9.0, 8.0])
-    monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     run, options = tmp_path / "run", {"eval_every": 1, "keep_best": "psnr_ab", "patience": 3}
     train(run, max_steps=3, **options)
     found = checkpoints.newest(str(run / "checkpoints"))[1]
@@ -179,7 +180,7 @@ def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkey
     # 9 again is not better.
     values = iter([8.5, 9.0])
     assert [record["step"] for record in train(run, max_steps=9, **options)] == [1, 2, 3, 4, 5]
-    assert summaries.read_records(run / "metrics.jsonl")[-1] == {"step": 5, "kind": "test", "psnr_ab": 9.0}
+    assert reporter.read_records(run / "metrics.jsonl")[-1] == {"step": 5, "kind": "test", "psnr_ab": 9.0}
     assert checkpoints.newest(str(run / "checkpoints"))[1]["stale"] == 3
     best = str(run / "checkpoints" / "best.npz")
     assert checkpoints.read(best)["step"] == 2

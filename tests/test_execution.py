@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import execution
 from cyclegan_tf.config import Config
+from cyclegan_tf.models import compilation
+from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.layers import Conv2D
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.training import CycleGAN
 
 keras = tf.keras
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
@@ -29,7 +29,7 @@ class Network:
     def function(self, **options):
         """tf.function of images: (output, gradients of the images and of every weight)."""
         config = Config.preset("tiny", **self.options, **options)
-        call = execution.training_calls(config, {"gen_ab": self.model})["gen_ab"]
+        call = compilation.training_calls(config, {"gen_ab": self.model})["gen_ab"]
 
         @tf.function(autograph=False)
         def gradients(images):
@@ -62,7 +62,7 @@ def test_a_recomputed_network_has_the_gradients_of_the_plain_one():
     network = Network(n_blocks=2)
     names = [layer.name for layer in network.model.layers]
     plain, recomputed = network.function(), network.function(recompute=True)
-    assert len(execution._parts(network.model)) == 3
+    assert len(compilation._parts(network.model)) == 3
     network.assert_equal(plain(tf.constant(IMAGES)), recomputed(tf.constant(IMAGES)))
     # Every convolution is there once more in each of the two backward passes.
     convolutions = sum(isinstance(layer, Conv2D) for layer in network.model.layers)
@@ -82,9 +82,9 @@ def test_a_compiled_network_has_the_gradients_of_the_plain_one():
 
 
 def test_a_network_is_cut_behind_each_block_that_concatenates_too_and_a_u_net_is_not():
-    parts = execution._parts(Network(generator="tf_blog", n_blocks=2).model)
+    parts = compilation._parts(Network(generator="tf_blog", n_blocks=2).model)
     assert [part.output.shape[-1] for part in parts] == [2 * 8, 3 * 8, 3]  # Each block adds 4 ngf channels.
-    assert len(execution._parts(Network(generator="unet_book").model)) == 1
+    assert len(compilation._parts(Network(generator="unet_book").model)) == 1
 
 
 def test_a_recomputed_step_comes_to_the_same_weights():
@@ -107,9 +107,9 @@ def test_a_recomputed_step_comes_to_the_same_weights():
 def test_generators_are_recomputed_and_discriminators_are_not(monkeypatch):
     config, recomputed = Config.preset("tiny", recompute=True), []
     monkeypatch.setattr(tf, "recompute_grad", lambda part: recomputed.append(part) or part)
-    execution.training_calls(config, {"disc_a": registry.build_discriminator(config, "disc_a")})
+    compilation.training_calls(config, {"disc_a": registry.build_discriminator(config, "disc_a")})
     assert recomputed == []
-    execution.training_calls(config, {"gen_ab": registry.build_generator(config, "gen_ab")})
+    compilation.training_calls(config, {"gen_ab": registry.build_generator(config, "gen_ab")})
     assert len(recomputed) == 2  # Up to the end of its one block, and behind it.
 
 
@@ -120,5 +120,5 @@ def test_generators_are_recomputed_and_discriminators_are_not(monkeypatch):
 def test_two_cores_share_the_halves_of_a_step(monkeypatch, cores, model, own, expected):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "environ", {"TF_NUM_INTRAOP_THREADS": own} if own else {})
-    execution.set_threads(Config.preset("tiny", model=model))
+    compilation.set_threads(Config.preset("tiny", model=model))
     assert os.environ.get("TF_NUM_INTRAOP_THREADS") == expected

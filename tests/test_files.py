@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclegan_tf.data import files
+from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_content_decides_where_the_suffix_says_nothing(tmp_path):
                     "__MACOSX/a.png", "labels.csv", "empty"):
         (tmp_path / foreign).parent.mkdir(exist_ok=True)
         (tmp_path / foreign).write_bytes(b"" if foreign == "empty" else b"foreign bytes")
-    found = files.list_folder(tmp_path)
+    found = folders.list_folder(tmp_path)
     assert found.names == sorted([
         "photo", "scan.dat", "page.PnG", "deep/er/é ü 図.jpeg", "x.orig", "old.1", "b", "array.npy",
         "page.jpg", "iphone",
@@ -45,7 +45,7 @@ def test_files_that_are_known_by_suffix_are_not_opened(tmp_path):
     # Listing a million of them would take minutes otherwise; a pipe would even wait for ever.
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
-    found = files.list_folder(tmp_path)
+    found = folders.list_folder(tmp_path)
     assert found.names == ["pipe.png"]
     assert found.load(0) is None
     assert found.bad.reasons == {f"{tmp_path}/pipe.png": "not a regular file"}
@@ -58,7 +58,7 @@ def test_links_are_followed_and_broken_ones_are_bad(tmp_path):
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "b.png").symlink_to(tmp_path / "elsewhere" / "a.png")
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    found = files.list_folder(folder)
+    found = folders.list_folder(folder)
     assert found.names == ["b.png", "gone.png", "linked/a.png"]
     assert [found.load(index) is not None for index in range(3)] == [True, False, True]
     assert found.bad.reasons == {f"{folder}/gone.png": "No such file or directory"}
@@ -69,19 +69,19 @@ def test_a_link_back_is_an_error(tmp_path, target):
     write(tmp_path / "set" / "inner" / "a.png")
     (tmp_path / "set" / "inner" / "loop").symlink_to(target)
     with pytest.raises(UserError, match=r"inner.*/loop is a link that leads back to a folder above it; remove it"):
-        files.list_folder(tmp_path / "set")
+        folders.list_folder(tmp_path / "set")
 
 
 def test_a_link_to_itself_is_an_error(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match=r"cannot list .*loop: Too many levels of symbolic links"):
-        files.list_folder(tmp_path)
+        folders.list_folder(tmp_path)
 
 
 def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
     write(tmp_path / "trainA")
     with pytest.raises(UserError, match=r"trainA is not a folder"):
-        files.list_folder(tmp_path / "trainA")
+        folders.list_folder(tmp_path / "trainA")
 
 
 @pytest.fixture
@@ -101,13 +101,13 @@ def archive(tmp_path):
 def test_an_archive_with_a_path_out_of_it_is_refused(archive, name):
     path = archive(("trainA/a.png", b""), (name, b""))
     with pytest.raises(UserError, match="a path that leads out of it; do not trust this archive"):
-        files.open_archive(path)
+        folders.open_archive(path)
 
 
 def test_an_archive_that_unpacks_to_far_more_is_refused(archive):
     path = archive(("trainA/a.png", bytes(2**27)))
     with pytest.raises(UserError, match=r"'trainA/a.png', 134217728 bytes packed into \d+, too large for an image"):
-        files.open_archive(path)
+        folders.open_archive(path)
 
 
 def test_an_archive_that_declares_less_than_it_holds_is_not_believed(archive):
@@ -115,7 +115,7 @@ def test_an_archive_that_declares_less_than_it_holds_is_not_believed(archive):
     data = path.read_bytes()
     # The size, in both places where it is declared.
     path.write_bytes(data.replace((2**27).to_bytes(4, "little"), (4096).to_bytes(4, "little")))
-    found = files.list_archive(files.open_archive(path), "trainA")
+    found = folders.list_archive(folders.open_archive(path), "trainA")
     assert found.load(0) is None
     assert "damaged in the archive: Bad CRC-32" in next(iter(found.bad.reasons.values()))
 
@@ -127,7 +127,7 @@ def test_an_encrypted_archive_is_refused(archive):
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"set\.zip is encrypted \(trainA/a\.png\); unpack it and give the folder"):
-        files.open_archive(path)
+        folders.open_archive(path)
 
 
 def test_damaged_members_are_bad_and_the_others_good(tmp_path, archive):
@@ -137,7 +137,7 @@ def test_damaged_members_are_bad_and_the_others_good(tmp_path, archive):
     data = bytearray(path.read_bytes())
     data[data.index(b"b.png") + 300] ^= 255
     path.write_bytes(data)
-    found = files.list_archive(files.open_archive(path), "trainA")
+    found = folders.list_archive(folders.open_archive(path), "trainA")
     assert found.names == ["a.png", "b.png", "no suffix", "windows.png"]
     assert [found.load(index) is not None for index in range(4)] == [True, False, True, True]
     assert "damaged in the archive" in found.bad.reasons[f"{path}/trainA/b.png"]
@@ -150,7 +150,7 @@ def test_bad_images_are_kept_in_a_file_once(tmp_path):
         (tmp_path / "set" / bad).write_bytes(b"")
     record = tmp_path / "bad_images.txt"
     for _ in range(2):
-        found = files.list_folder(tmp_path / "set")
+        found = folders.list_folder(tmp_path / "set")
         found.load(0)
         found.bad.keep_in(record)
         assert found.load(0) is found.load(1) is None

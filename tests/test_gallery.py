@@ -12,12 +12,12 @@ from browser import chromium, complaints, look, wait
 from conftest import run_python
 from PIL import Image
 
+from cyclegan_tf import gallery
 from cyclegan_tf.config import Config
 from cyclegan_tf.data.sources import DEMO_DIR
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.gallery import __main__ as command
-from cyclegan_tf.gallery import page
-from cyclegan_tf.summaries import read_records
+from cyclegan_tf.runs import page
+from cyclegan_tf.runs.reporter import read_records
 
 
 def data_of(workdir):
@@ -102,11 +102,11 @@ def test_long_runs_are_thinned_out(run):
 
 def test_the_command_makes_it_anew_even_without_the_images(run, caplog):
     shutil.rmtree(run / "gallery")
-    command.write(str(run))
+    gallery.write(str(run))
     assert len(data_of(run)["results"]["rows"]) == 16
     config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/folder")
     (run / "config.json").write_text(config.to_json())
-    command.write(str(run))
+    gallery.write(str(run))
     assert "no new results of held-out images: --dataset=/no/such/folder" in caplog.text
     assert len(data_of(run)["results"]["rows"]) == 16
     child = run_python("-m", "cyclegan_tf.gallery")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclegan_tf.image_pool import ImagePool
+from cyclegan_tf.models.image_pool import ImagePool
 
 SEQUENCES = golden.read_json("pool/image_pool.json")
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, initialization
-from cyclegan_tf.checkpoints import Progress
+from cyclegan_tf import initialization
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.pytorch import files as torch_files
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.checkpoints import Progress
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, inference, initialization
+from cyclegan_tf import inference, initialization
 from cyclegan_tf.config import Config
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.runs import checkpoints
 
 STACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "stacks")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import losses
+from cyclegan_tf.models import losses
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 

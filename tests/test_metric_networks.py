@@ -8,7 +8,7 @@ import tensorflow as tf
 from metric_images import metric_images
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import features, inception, judge, lpips, weights
+from cyclegan_tf.metrics import classifier, feature_cache, inception, lpips, weights
 
 RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "networks.npz")
 
@@ -28,7 +28,7 @@ def test_inception_features():
 
 @needs("efficientnet_lite0")
 def test_efficientnet_scores():
-    network = judge.EfficientNetLite0()
+    network = classifier.EfficientNetLite0()
     images = metric_images()
     # 240 x 240: the middle 210 of it are enlarged, and 224 x 224 are as they are.
     found = network.logits(images[:, 8:232, 8:232].astype(np.float32) / 127.5 - 1)
@@ -91,20 +91,20 @@ def test_kerass_network_cannot_be_had(monkeypatch):
 def test_a_keras_classifier_as_judge(tmp_path):
     pixels = tf.keras.Input((10, 10, 3))
     tf.keras.Model(pixels, tf.keras.layers.GlobalAveragePooling2D()(pixels)).save(tmp_path / "judge.keras")
-    network = judge.KerasClassifier(str(tmp_path / "judge.keras"))
+    network = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
     image = np.zeros((16, 32, 3), np.uint8)
     image[:, 8:24] = 10, 20, 250
     # It sees the middle 14 pixels, in 0 .. 255.
     np.testing.assert_allclose(network(image), [10, 20, 250], atol=1)
     with pytest.raises(UserError, match=r"--judge=.*no\.keras is no Keras model"):
-        judge.KerasClassifier(str(tmp_path / "no.keras"))
+        classifier.KerasClassifier(str(tmp_path / "no.keras"))
 
 
 def test_rates():
     scores = np.array([[0, 9, 8, 7, 6, 5, 4.0], [9, 0, 1, 2, 3, 4, 5.0], [1, 2, 3, 4, 5, 6, 7.0]])
-    assert judge.rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
-    assert judge.rates(scores, [6, 0]) == pytest.approx((2 / 3, 2 / 3))
-    assert judge.rates(scores, [2]) == pytest.approx((0, 2 / 3))
+    assert classifier.rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
+    assert classifier.rates(scores, [6, 0]) == pytest.approx((2 / 3, 2 / 3))
+    assert classifier.rates(scores, [2]) == pytest.approx((0, 2 / 3))
 
 
 def test_features_are_collected_in_order_and_by_size():
@@ -114,7 +114,7 @@ def test_features_are_collected_in_order_and_by_size():
         sizes.append(batch.shape[:3])
         return batch[:, 0, 0, :2].astype(np.float32)
 
-    collector = features.Collector(network)
+    collector = feature_cache.Collector(network)
     for index in range(20):
         side = 4 if index != 17 else 5
         collector.add(np.full((side, 4, 1), index, np.uint8))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import losses
 from cyclegan_tf.config import Config
-from cyclegan_tf.pix2pix import Pix2Pix
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.models import losses
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.pix2pix import Pix2Pix
 
 TINY = Config.preset("tiny", pool_size=0, lambda_a=7.0, lambda_b=11.0, discriminator="pixel")
 

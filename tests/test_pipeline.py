@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import files, pipeline, sources
-from cyclegan_tf.data.image_list import ImageList
+from cyclegan_tf.data import folders, pipeline, sources
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 
@@ -27,7 +27,7 @@ def constant_images(count, offset=0):
 
 def dataset_of(count_a, count_b):
     empty = constant_images(0)
-    return sources.ImageDataset(constant_images(count_a), constant_images(count_b, 100), empty, empty)
+    return ImageDataset(constant_images(count_a), constant_images(count_b, 100), empty, empty)
 
 
 def drawn(dataset, config, first, last):
@@ -75,7 +75,7 @@ def test_passes_differ_in_order_and_in_augmentation():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     one = ImageList("memory", ["0"], lambda index: codec.encode_png(noise))
     empty = constant_images(0)
-    dataset = sources.ImageDataset(one, one, empty, empty)
+    dataset = ImageDataset(one, one, empty, empty)
     stream, _ = pipeline.batches(dataset, Config(preprocess="crop", crop_size=16), 0, 40)
     crops = [a[0] for a, _ in stream.as_numpy_iterator()]
     assert len({crop.tobytes() for crop in crops}) > 35
@@ -93,7 +93,7 @@ def test_passes_differ_in_order_and_in_augmentation():
 def test_batches_are_the_same_bytes_on_every_stack():
     noise = np.random.default_rng(0).integers(0, 256, (12, 40, 40, 3), np.uint8)
     domain = ImageList("memory", list(range(12)), lambda index: codec.encode_png(noise[index]))
-    dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
+    dataset = ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=32, batch_size=2, seed=3)
     digest = hashlib.sha256()
     for pair in pipeline.batches(dataset, config, 7, 17)[0].as_numpy_iterator():
@@ -181,7 +181,7 @@ def test_a_domain_without_a_good_image_is_an_error(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     for file in (tmp_path / "trainA").iterdir():
         file.write_bytes(b"")
-    loader = pipeline.Loader([files.list_folder(tmp_path / "trainA")], pipeline.train_size(Config()))
+    loader = pipeline.Loader([folders.list_folder(tmp_path / "trainA")], pipeline.train_size(Config()))
     with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: .*trainA/000\.png"):
         loader(0)
 
@@ -238,7 +238,7 @@ def test_depth_survives_the_pipeline(dtype):
     buffer = io.BytesIO()
     np.save(buffer, ranges.from_float(values, dtype))
     domain = ImageList("memory", ["0"], lambda index: buffer.getvalue(), channels=2)
-    dataset = sources.ImageDataset(domain, domain, constant_images(0), constant_images(0))
+    dataset = ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=4, flip=False, input_channels=2, output_channels=2)
     (a, _), *_ = pipeline.batches(dataset, config, 0, 1)[0].as_numpy_iterator()
     windows = np.lib.stride_tricks.sliding_window_view(values, (4, 4), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
@@ -262,7 +262,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, make_images):
     for index in range(5000):
         (tmp_path / "many" / f"{index:07d}.png").symlink_to(tmp_path / "one" / "000.png")
     tracemalloc.start()
-    found = files.list_folder(tmp_path / "many")
+    found = folders.list_folder(tmp_path / "many")
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found) == 5000

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclegan_tf import checkpoints, trainer
+from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.pix2pix import Pix2Pix
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.summaries import read_records
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.reporter import read_records
 
 CASE = "train/pix2pix_vanilla.npz"
 NETS = {"G": "gen_ab", "D": "disc_b"}

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, precision
-from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
+from cyclegan_tf.models import precision
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import blocks, layers
-from cyclegan_tf.pix2pix import Pix2Pix
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.trainer import _Run
-from cyclegan_tf.training import CycleGAN
 
 keras = tf.keras
 # A graph that is traced sooner.

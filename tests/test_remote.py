@@ -11,14 +11,16 @@ import tensorflow as tf
 from PIL import Image
 
 import cyclegan_tf
-from cyclegan_tf import checkpoints, initialization, loading, run_directory, trainer, translation
+from cyclegan_tf import initialization, loading, trainer, translation
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import files as image_files
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.runs.reporter import read_records
 from cyclegan_tf.storage import atomic, filesystem
-from cyclegan_tf.summaries import read_records
-from cyclegan_tf.training import CycleGAN
 
 
 def upload(folder, remote):

@@ -12,10 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from cyclegan_tf import checkpoints, interruption, run_directory, trainer
+from cyclegan_tf import interruption, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.summaries import read_records
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.runs.reporter import read_records
 
 # A small graph starts sooner.
 ARGUMENTS = [

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from cyclegan_tf import checkpoints, inference
+from cyclegan_tf import inference
 from cyclegan_tf.config import Config
 from cyclegan_tf.images.codec import decode, encode_png
+from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints
 
 CHILD = """
 import sys

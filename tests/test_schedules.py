@@ -3,7 +3,7 @@
 import golden
 import pytest
 
-from cyclegan_tf.schedules import linear_decay
+from cyclegan_tf.training.schedules import linear_decay
 
 CASES = golden.read_json("schedule/linear_lr.json")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cyclegan_tf.images.codec import decode
-from cyclegan_tf.summaries import read_records
+from cyclegan_tf.runs.reporter import read_records
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from conftest import run_python, run_train
 
-from cyclegan_tf.data import tfds_source
+from cyclegan_tf.data import tfds
 from cyclegan_tf.data.sources import DEMO_DIR
 
 # What a user runs, with the known checksum of the genuine archive replaced by that of ours; all else is TFDS's own.
@@ -48,8 +48,8 @@ def test_an_archive_in_data_dir_trains_through_to_the_saved_models(archive, tmp_
     assert "held-out images: cycle_a" in child.stderr
     # Prepared now: it is opened without the archive.
     moved = archive.rename(tmp_path / "elsewhere.zip")
-    assert tfds_source.is_prepared("horse2zebra", str(archive.parent))
-    again = tfds_source.open_tfds("horse2zebra", str(archive.parent))
+    assert tfds.is_prepared("horse2zebra", str(archive.parent))
+    again = tfds.open_tfds("horse2zebra", str(archive.parent))
     moved.rename(archive)
     assert (len(again.train_a), len(again.train_b)) == (6, 5)
 

@@ -6,12 +6,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import checkpoints, evaluation, saved_model, trainer
+from cyclegan_tf import evaluation, saved_model, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.summaries import read_records
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.reporter import read_records
 
 # A graph that is traced sooner.
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "separate"}
@@ -209,7 +210,7 @@ def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
 
 
 def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
-    from cyclegan_tf.summaries import Reporter
+    from cyclegan_tf.runs.reporter import Reporter
 
     lines = [json.dumps({"step": step, "kind": "train"}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))

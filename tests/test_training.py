@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints, losses
 from cyclegan_tf.config import Config
+from cyclegan_tf.models import losses
+from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints
 
 
 def batch(seed):

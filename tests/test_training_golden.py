@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints
 from cyclegan_tf.config import Config
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.optimizers import adam
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.ops import convolution
-from cyclegan_tf.optimizers import adam
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.runs import checkpoints
 
 RUNS = [name for name in golden.names("train") if name.startswith("train/cyclegan_")]
 UNEQUAL = "train/cyclegan_nlayers2_unequal_lambdas.npz"

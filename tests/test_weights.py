@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclegan_tf import pickled_arrays
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import weights
+from cyclegan_tf.metrics import pickled_arrays, weights
 
 
 class Malice:

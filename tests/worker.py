@@ -14,9 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import distribution, evaluation, interruption, saved_model, trainer
+from cyclegan_tf import evaluation, interruption, saved_model, trainer
 from cyclegan_tf.config import Config
-from cyclegan_tf.gallery import page, results
+from cyclegan_tf.runs import page, page_images
+from cyclegan_tf.training import distribution
 
 given = json.loads(sys.argv[1])
 if "cpus" in given:
@@ -25,7 +26,7 @@ if "cpus" in given:
 evaluation.Evaluator.__call__ = lambda self, translators: {}
 evaluation.sample_grid = lambda *arguments: np.zeros((8, 8, 3), np.uint8)
 saved_model.export = lambda *arguments: []
-page.write = results.write = lambda *arguments: None
+page.write = page_images.write = lambda *arguments: None
 
 if "signal" in given:
     step_of_all, steps = distribution.Replicas.train_step, []

@@ -1,1 +1,1 @@
-"""Images of two domains: where they come from (`sources`, `tfds_source`) and how they become batches (`pipeline`)."""
+"""Images of two domains: where they come from (`sources`, `tfds`) and how they become batches (`pipeline`)."""

@@ -4,7 +4,7 @@ import os
 
 from tqdm import tqdm
 
-from cyclegan_tf.data.files import list_archive, list_folder, open_archive
+from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic, filesystem

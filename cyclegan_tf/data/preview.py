@@ -117,7 +117,7 @@ def training_images(dataset, config, n_shown=6):
     """uint8 (H, W, 3): rows of the first images A and B that training sees, in the batches' order, augmented.
 
     Args:
-      dataset: `sources.ImageDataset`.
+      dataset: `dataset.ImageDataset`.
       n_shown: rows; fewer where the first batches hold fewer.
     """
     stream, _ = pipeline.batches(dataset, config, 0, -(-n_shown // config.batch_size))

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.data.image_list import ImageList
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 

@@ -7,51 +7,14 @@ from pathlib import Path
 
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.data import shards
-from cyclegan_tf.data.files import list_archive, list_folder, open_archive
-from cyclegan_tf.data.image_list import BadImages, ImageList
+from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
+from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import filesystem
 
 _MARKS = ("trainA", "trainB", "train", shards.INDEX)  # What is in the folder of a data set.
-DEMO_DIR = Path(__file__).resolve().parent.parent / "demo_images"
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageDataset:
-    """A data set: two training domains and the held-out images of each (empty lists where it has none)."""
-
-    train_a: ImageList
-    train_b: ImageList
-    test_a: ImageList
-    test_b: ImageList
-
-    @property
-    def has_pairs(self):
-        """Whether the held-out images are pairs: both domains have the same names."""
-        return len(self.test_a) > 0 and list(self.test_a.names) == list(self.test_b.names)
-
-    @property
-    def bad(self):
-        """The register of images that cannot be used, one for all lists of an opened data set."""
-        return self.train_a.bad
-
-    @property
-    def folders(self):
-        """The lists by the names of a set's folders: trainA ..., or train and test of images side by side."""
-        if self.train_a.half:
-            return {"train": self.train_a, "test": self.test_a}
-        return dict(zip(("trainA", "trainB", "testA", "testB"), vars(self).values(), strict=True))
-
-    def require_training_pairs(self):
-        """Raises a UserError unless the training images are pairs, too."""
-        for name_a, name_b in itertools.zip_longest(self.train_a.names, self.train_b.names):
-            if name_a != name_b:
-                raise UserError(
-                    f"--model=pix2pix or --identity_mode=cross needs pairs: {name_a or name_b} is only in "
-                    f"{(self.train_a if name_a else self.train_b).where}, not in the other domain; give both images of "
-                    "a pair one name, or put them side by side into files of a folder train"
-                )
+DEMO_DIR = Path(__file__).resolve().parent / "demo_images"
 
 
 def open_dataset(config):
@@ -87,9 +50,9 @@ def open_source(name, data_dir=""):
         archive = open_archive(name)
         return _assemble(name, lambda split: list_archive(archive, split))
     if name in config_lib.TFDS_NAMES:
-        from cyclegan_tf.data import tfds_source
+        from cyclegan_tf.data import tfds
 
-        return tfds_source.open_tfds(name, data_dir)
+        return tfds.open_tfds(name, data_dir)
     raise UserError(
         f"--dataset={name}: no such folder or .zip, and not one of demo, demo_pairs, "
         f"{', '.join(config_lib.TFDS_NAMES)}"

@@ -7,9 +7,9 @@ import os
 import shutil
 import tempfile
 
-from cyclegan_tf import run_directory
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")

@@ -8,12 +8,13 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import inference, run_directory
+from cyclegan_tf import inference
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
-from cyclegan_tf.data import pipeline, sources, tfds_source
+from cyclegan_tf.data import pipeline, sources, tfds
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -88,7 +89,7 @@ class Source:
     def _dataset(self):
         name = self.config.dataset
         # A check is no reason for a large download.
-        if name in TFDS_NAMES and not os.path.exists(name) and not tfds_source.is_prepared(name, self.config.data_dir):
+        if name in TFDS_NAMES and not os.path.exists(name) and not tfds.is_prepared(name, self.config.data_dir):
             log.warning("%s is not prepared here: the check and the sample take images of the demo set", name)
         else:
             try:

@@ -8,7 +8,7 @@ import numpy as np
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
-from cyclegan_tf.metrics import features, frechet, inception, judge, kernel, lpips, paired, segmentation, weights
+from cyclegan_tf.metrics import classifier, feature_cache, fid, inception, kid, lpips, paired, segmentation, weights
 
 _FUNCTIONS = {"psnr": paired.psnr, "ssim": paired.ssim, "ms_ssim": paired.ms_ssim, "l1": paired.l1}
 _LPIPS = {"lpips": "alexnet", "lpips_vgg": "vgg16"}
@@ -67,8 +67,8 @@ class Networks:
             ),
             "keras": inception.KerasInception,
             "judge": lambda: (
-                judge.EfficientNetLite0(folder) if protocol.judge == "efficientnet_lite0"
-                else judge.KerasClassifier(protocol.judge)
+                classifier.EfficientNetLite0(folder) if protocol.judge == "efficientnet_lite0"
+                else classifier.KerasClassifier(protocol.judge)
             ),
             "segmenter": lambda: segmentation.Segmenter(protocol.segmenter),
         }
@@ -170,7 +170,7 @@ class _Distribution(_Measure):
         self._network = task.networks.get(network)
         # FID and KID share the features; the first of them collects.
         self._collects = network not in task.collectors
-        self._collector = task.collectors.setdefault(network, features.Collector(self._network))
+        self._collector = task.collectors.setdefault(network, feature_cache.Collector(self._network))
 
     def add(self, source, result, truth):
         del source, truth
@@ -180,14 +180,14 @@ class _Distribution(_Measure):
     def records(self):
         task = self._task
         found = self._collector.features()
-        real = features.of_list(self._network, task.references, task.config, task.protocol.weights_dir)
+        real = feature_cache.of_list(self._network, task.references, task.config, task.protocol.weights_dir)
         record = {"metric": self._name, "n": len(found), "reference": task.protocol.reference, "n_reference": len(real),
                   "weights": self._network.name}
         if self._name == "kid":
-            value, deviation, size = kernel.distance(found, real)
-            yield record | {"value": value, "std": deviation, "subset_size": size, "subsets": kernel.SUBSETS}
+            value, deviation, size = kid.distance(found, real)
+            yield record | {"value": value, "std": deviation, "subset_size": size, "subsets": kid.SUBSETS}
         else:
-            yield record | {"value": frechet.distance(found, real)}
+            yield record | {"value": fid.distance(found, real)}
 
 
 class _Cycle(_Measure):
@@ -243,8 +243,8 @@ class _Judge(_Measure):
         real = {}
         for kind, image_list in (("source", self._task.sources), ("target", self._task.targets)):
             found = (image for image in self._task.load(image_list) if image is not None)
-            real[kind] = judge.rates([self._network(ranges.to_rgb(image)) for image in found], self._classes)
-        for index, (k, value) in enumerate(zip((1, 5), judge.rates(self._scores, self._classes), strict=True)):
+            real[kind] = classifier.rates([self._network(ranges.to_rgb(image)) for image in found], self._classes)
+        for index, (k, value) in enumerate(zip((1, 5), classifier.rates(self._scores, self._classes), strict=True)):
             yield {"metric": f"judge_top{k}", "value": value, "real_source": real["source"][index],
                    "real_target": real["target"][index], "n": len(self._scores), "classes": list(self._classes),
                    "weights": self._network.name}

@@ -17,8 +17,8 @@ import zipfile
 
 import numpy as np
 
-from cyclegan_tf import pickled_arrays
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import pickled_arrays
 from cyclegan_tf.storage import atomic
 
 

@@ -17,10 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import checkpoints
-from cyclegan_tf.checkpoints import Progress
 from cyclegan_tf.config import Config
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.checkpoints import Progress
 
 
 def main():

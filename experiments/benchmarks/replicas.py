@@ -23,9 +23,9 @@ def work(pixels, n_blocks, filters, n_steps):
     """A process: prints the median seconds of its steps, and of an all-reduce of its gradients' size."""
     import numpy as np
 
-    from cyclegan_tf import distribution
     from cyclegan_tf.config import Config
-    from cyclegan_tf.training import CycleGAN
+    from cyclegan_tf.models.cyclegan import CycleGAN
+    from cyclegan_tf.training import distribution
 
     config = Config(crop_size=pixels, load_size=pixels, n_blocks=n_blocks, ngf=filters, ndf=filters)
     replicas = distribution.open_replicas(config)

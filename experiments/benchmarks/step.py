@@ -38,13 +38,13 @@ def our_step(side, pixels, n_blocks, filters, batch):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command lines do.
     import tensorflow as tf
 
-    from cyclegan_tf import execution
     from cyclegan_tf.config import Config
-    from cyclegan_tf.training import CycleGAN
+    from cyclegan_tf.models import compilation
+    from cyclegan_tf.models.cyclegan import CycleGAN
 
     config = Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels,
                     load_size=pixels, **OURS[side])
-    execution.set_threads(config)
+    compilation.set_threads(config)
     model = CycleGAN(config)
     images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]
 

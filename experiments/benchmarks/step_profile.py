@@ -20,9 +20,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command 
 
 import tensorflow as tf
 
-from cyclegan_tf import execution
 from cyclegan_tf.config import Config
-from cyclegan_tf.training import CycleGAN
+from cyclegan_tf.models import compilation
+from cyclegan_tf.models.cyclegan import CycleGAN
 
 
 def peak():
@@ -66,7 +66,7 @@ def main():
     stages = [("TensorFlow", peak())]
     config = Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels, load_size=pixels,
                     recompute=given.recompute, mixed_precision=given.mixed_precision)
-    execution.set_threads(config)
+    compilation.set_threads(config)
     model = CycleGAN(config)
     stages.append(("networks, optimizers", peak()))
     images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]

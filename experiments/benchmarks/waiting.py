@@ -25,7 +25,7 @@ def main():
     given = parser.parse_args()
     from cyclegan_tf.config.flags import from_arguments
     from cyclegan_tf.data import pipeline, sources
-    from cyclegan_tf.training import CycleGAN
+    from cyclegan_tf.models.cyclegan import CycleGAN
 
     config = from_arguments(given.flags.split())
     batches = iter(pipeline.batches(sources.open_dataset(config), config, 0, given.steps + WARM_UP)[0])

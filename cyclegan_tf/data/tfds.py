@@ -6,9 +6,8 @@ import threading
 import urllib.error
 import urllib.request
 
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.data.download import download
-from cyclegan_tf.data.image_list import ImageList
-from cyclegan_tf.data.sources import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import filesystem
 

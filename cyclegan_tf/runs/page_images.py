@@ -4,8 +4,8 @@ import json
 import os
 
 from cyclegan_tf.data import pipeline
-from cyclegan_tf.gallery.page import RESULTS
 from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.runs.page import RESULTS
 from cyclegan_tf.storage import atomic, filesystem
 
 _LIMIT = 8  # Images of each direction.

@@ -18,30 +18,14 @@ import signal
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import faults, schedules
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models import replicas
+from cyclegan_tf.training import schedules, worker_faults
 
 log = logging.getLogger("cyclegan_tf")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SUM, _MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
-
-
-def mean(tensors):
-    """Means over the replicas of a list of float tensors, inside of a step; one all-reduce for all of them."""
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return tensors
-    flat = context.all_reduce(_MEAN, tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0))
-    parts = tf.split(flat, [tensor.shape.num_elements() for tensor in tensors])
-    return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-
-
-def replica():
-    """(number of the replica whose step is being traced, how many there are): Python integers."""
-    context = tf.distribute.get_replica_context()
-    count = context.num_replicas_in_sync
-    return (0 if count == 1 else int(tf.get_static_value(context.replica_id_in_sync_group))), count
+_SUM = tf.distribute.ReduceOp.SUM
 
 
 def open_replicas(config):
@@ -91,7 +75,7 @@ def _multi_worker_strategy():
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=communication.NCCL if gpus else communication.RING
     )
-    with faults.reported():
+    with worker_faults.reported():
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
@@ -160,9 +144,9 @@ class Replicas(OneReplica):
         self.is_chief = worker == 0
         self._model = self._signals = None
         self._patient = True  # The first step is traced.
-        self._watchdog = faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
+        self._watchdog = worker_faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
         # In one process an operation that fails is a fault of its own.
-        self._reported = faults.reported if n_workers > 1 else contextlib.nullcontext
+        self._reported = worker_faults.reported if n_workers > 1 else contextlib.nullcontext
         self._sum = tf.function(self._summed, autograph=False, reduce_retracing=True)
 
     @contextlib.contextmanager
@@ -236,7 +220,7 @@ class Replicas(OneReplica):
         def replica_step(flags, *batch):
             scalars = step(*batch)
             # One all-reduce for the lot. A mean of flags above 0 is a request of some worker.
-            *values, flags = mean([*scalars.values(), tf.identity(flags)])
+            *values, flags = replicas.mean([*scalars.values(), tf.identity(flags)])
             return dict(zip(scalars, values, strict=True)), flags
 
         return lambda *arguments: self._strategy.run(replica_step, args=arguments)

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import distribution, execution, losses, precision
-from cyclegan_tf.image_pool import ImagePool
+from cyclegan_tf.models import compilation, losses, precision, replicas
+from cyclegan_tf.models.image_pool import ImagePool
+from cyclegan_tf.models.optimizers import adam, assign, assign_learning_rates
 from cyclegan_tf.networks import registry
-from cyclegan_tf.optimizers import adam, assign, assign_learning_rates
 
 GENERATORS = ("gen_ab", "gen_ba")
 DISCRIMINATORS = ("disc_a", "disc_b")
@@ -37,7 +37,7 @@ class CycleGAN:
             self.networks = {name: registry.build_generator(config, name) for name in GENERATORS}
             self.networks |= {name: registry.build_discriminator(config, name) for name in DISCRIMINATORS}
         self.scaling = precision.scaling(config.mixed_precision)
-        self._calls = execution.training_calls(config, self.networks)
+        self._calls = compilation.training_calls(config, self.networks)
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
@@ -131,7 +131,7 @@ class CycleGAN:
 
     def _pooled(self, name, fake):
         """What the pool gives back for `fake`; through NumPy, so no gradient flows to the generators."""
-        pool = self.replica_pools[distribution.replica()[0] - self._first_replica][name]
+        pool = self.replica_pools[replicas.replica()[0] - self._first_replica][name]
         if pool.size == 0:
             return tf.stop_gradient(fake)
         pooled = tf.numpy_function(pool.query, [fake], fake.dtype)
@@ -152,7 +152,7 @@ class CycleGAN:
         if config.gan_mode == "wgangp":
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
-            number, count = distribution.replica()
+            number, count = replicas.replica()
             # Drawn for the images of all replicas, of which these are a part.
             alpha = tf.split(tf.random.stateless_uniform(count * tf.shape(real)[:1], seed), count)[number]
             loss += losses.gradient_penalty(discriminator, real, fake, alpha)
@@ -172,7 +172,7 @@ class CycleGAN:
             names = [name for name, own in objectives.items() if own is loss]
             found = self.scaling.gradient(tape, loss, [variables[name] for name in names])
             gradients |= zip(names, found, strict=True)
-        means = iter(distribution.mean([tensor for gradient in gradients.values() for tensor in gradient]))
+        means = iter(replicas.mean([tensor for gradient in gradients.values() for tensor in gradient]))
         gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
 
         def apply():

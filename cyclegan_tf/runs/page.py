@@ -44,7 +44,7 @@ def write(workdir):
     steps = max([record["step"] for record in records] + [sample["step"] for sample in data["samples"]], default=0)
     name = os.path.basename(os.path.abspath(workdir))
     text = _fill(
-        resources.files("cyclegan_tf.gallery").joinpath("page.html").read_text(encoding="utf-8"),
+        resources.files("cyclegan_tf.runs").joinpath("page.html").read_text(encoding="utf-8"),
         title=html.escape(name),
         summary=html.escape(f"{config.model} on {config.dataset}, {steps} steps"),
         measures=_table(_measures(records)),

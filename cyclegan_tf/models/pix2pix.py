@@ -2,13 +2,13 @@
 
 import tensorflow as tf
 
-from cyclegan_tf import distribution, execution, losses, precision
+from cyclegan_tf.models import compilation, losses, precision, replicas
+from cyclegan_tf.models.optimizers import adam, assign_learning_rates
 from cyclegan_tf.networks import registry
-from cyclegan_tf.optimizers import adam, assign_learning_rates
 
 
 class Pix2Pix:
-    """A generator A -> B and a discriminator of pairs (A, B), with the attributes of `training.CycleGAN`.
+    """A generator A -> B and a discriminator of pairs (A, B), with the attributes of `cyclegan.CycleGAN`.
 
     Attributes:
       networks: gen_ab, and disc_b, which sees the channels of A and B.
@@ -25,7 +25,7 @@ class Pix2Pix:
                 "disc_b": registry.build_discriminator(config, "disc_b"),
             }
         self.scaling = precision.scaling(config.mixed_precision)
-        self._calls = execution.training_calls(config, self.networks)
+        self._calls = compilation.training_calls(config, self.networks)
         self.optimizers = {name: adam(config) for name in self.networks}
         for name, optimizer in self.optimizers.items():
             optimizer.build(self.networks[name].trainable_variables)
@@ -43,7 +43,7 @@ class Pix2Pix:
         return self._copies or {"gen_ab": self.networks["gen_ab"]}
 
     def refresh(self):
-        """As of `training.CycleGAN`."""
+        """As of `cyclegan.CycleGAN`."""
         for name, copy in self._copies.items():
             copy.set_weights(self.networks[name].get_weights())
 
@@ -78,7 +78,7 @@ class Pix2Pix:
 
     def _update(self, name, tape, loss):
         variables = self.networks[name].trainable_variables
-        gradient = distribution.mean(self.scaling.gradient(tape, loss, variables))
+        gradient = replicas.mean(self.scaling.gradient(tape, loss, variables))
         return self.scaling.update(
             {name: gradient},
             apply=lambda: self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True)),

@@ -34,7 +34,7 @@ def write(workdir):
     from cyclegan_tf import inference  # Imports TensorFlow, which --help can do without.
     from cyclegan_tf.config import Config
     from cyclegan_tf.data import sources
-    from cyclegan_tf.gallery import page, results
+    from cyclegan_tf.runs import page, page_images
 
     config = Config.load(workdir)
     try:
@@ -43,7 +43,7 @@ def write(workdir):
         log.warning("no new results of held-out images: %s", error)
     else:
         step, translators = inference.load_translators(workdir)
-        results.write(workdir, config, translators, dataset, step)
+        page_images.write(workdir, config, translators, dataset, step)
     log.info("wrote %s", page.write(workdir))
 
 

@@ -5,7 +5,7 @@ import stat
 import zipfile
 from pathlib import PurePosixPath
 
-from cyclegan_tf.data.image_list import ImageList
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import filesystem

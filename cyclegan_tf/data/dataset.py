@@ -1,6 +1,7 @@
 """The images of a domain as a random-access list, and the register of those that cannot be used."""
 
 import dataclasses
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -124,3 +125,40 @@ class ImageList:
             # Of an OSError the name of the error is enough: the path is said already.
             self.bad.add(path, getattr(error, "strerror", None) or str(error) or type(error).__name__)
             return None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDataset:
+    """A data set: two training domains and the held-out images of each (empty lists where it has none)."""
+
+    train_a: ImageList
+    train_b: ImageList
+    test_a: ImageList
+    test_b: ImageList
+
+    @property
+    def has_pairs(self):
+        """Whether the held-out images are pairs: both domains have the same names."""
+        return len(self.test_a) > 0 and list(self.test_a.names) == list(self.test_b.names)
+
+    @property
+    def bad(self):
+        """The register of images that cannot be used, one for all lists of an opened data set."""
+        return self.train_a.bad
+
+    @property
+    def folders(self):
+        """The lists by the names of a set's folders: trainA ..., or train and test of images side by side."""
+        if self.train_a.half:
+            return {"train": self.train_a, "test": self.test_a}
+        return dict(zip(("trainA", "trainB", "testA", "testB"), vars(self).values(), strict=True))
+
+    def require_training_pairs(self):
+        """Raises a UserError unless the training images are pairs, too."""
+        for name_a, name_b in itertools.zip_longest(self.train_a.names, self.train_b.names):
+            if name_a != name_b:
+                raise UserError(
+                    f"--model=pix2pix or --identity_mode=cross needs pairs: {name_a or name_b} is only in "
+                    f"{(self.train_a if name_a else self.train_b).where}, not in the other domain; give both images of "
+                    "a pair one name, or put them side by side into files of a folder train"
+                )

@@ -1,0 +1,1 @@
+"""What trains: networks, losses, optimizers and the compiled step of each model."""

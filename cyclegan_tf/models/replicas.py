@@ -1,0 +1,22 @@
+"""What a training step asks of the replicas it runs on."""
+
+import tensorflow as tf
+
+_MEAN = tf.distribute.ReduceOp.MEAN
+
+
+def mean(tensors):
+    """Means over the replicas of a list of float tensors, inside of a step; one all-reduce for all of them."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return tensors
+    flat = context.all_reduce(_MEAN, tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0))
+    parts = tf.split(flat, [tensor.shape.num_elements() for tensor in tensors])
+    return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def replica():
+    """(number of the replica whose step is being traced, how many there are): Python integers."""
+    context = tf.distribute.get_replica_context()
+    count = context.num_replicas_in_sync
+    return (0 if count == 1 else int(tf.get_static_value(context.replica_id_in_sync_group))), count

@@ -1,0 +1,1 @@
+"""A run directory: its files, checkpoints, reports, and the page that shows it."""
