@@ -11,6 +11,6 @@ def load(path, direction=None):
 
     cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array.
     """
-    from cyclegan_tf import loading
+    from cyclegan_tf.inference import loading
 
     return loading.load(path, direction)

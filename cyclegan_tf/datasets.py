@@ -22,101 +22,26 @@ shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord f
   Exit status 1 if there are images that cannot be read; they stay, empty, and are named.
 """
 
-import os
-
 from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
-from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.storage import atomic
 
-
-def _list(given):
-    from cyclegan_tf.data import catalog
-
-    del given
-    print(catalog.table())
-    return 0
-
-
-def _prepare(given, name):
-    if name not in TFDS_NAMES:
-        raise UserError(f"prepare {name}: not one of {', '.join(TFDS_NAMES)}")
-    from cyclegan_tf.data import sources  # Imports TensorFlow, which --help can do without.
-
-    dataset = sources.open_source(name, given.data_dir)
-    counts = ", ".join(f"{len(part)} in {part.where.split()[-1]}" for part in vars(dataset).values())
-    print(f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
-          + (f" --data_dir={given.data_dir}" if given.data_dir else ""))
-    return 0
-
-
-def _inspect(given, path):
-    from cyclegan_tf.data import preview, sources
-
-    parts, bad = sources.open_parts(path, given.data_dir)
-    summaries = preview.inspect(parts)
-    print(preview.report(summaries, bad.reasons))
-    grid = preview.preview(summaries)
-    if grid is not None:
-        name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
-        _write_grid(grid, given.output or f"{name}-preview.png")
-    return 1 if bad else 0
-
-
-def _write_grid(grid, path):
-    from cyclegan_tf.images import codec
-
-    with atomic.writing(path, "wb") as file:
-        file.write(codec.encode_png(grid))
-    print(f"preview: {path}")
-
-
-def _preview(given):
-    config = config_flags.from_flags(given)
-
-    from cyclegan_tf.data import preview, sources
-
-    dataset = sources.open_dataset(config)
-    if config.paired:
-        dataset.require_training_pairs()
-    _write_grid(preview.training_images(dataset, config), given.output or "training-preview.png")
-    return 0
-
-
-def _prepare_cityscapes(given):
-    for name in ("left_img", "gt_fine", "output"):
-        if not given[name].value:
-            raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
-    from cyclegan_tf.data import cityscapes
-
-    counts = cityscapes.prepare(given.left_img, given.gt_fine, given.output)
-    print(f"{counts['train']} training and {counts['test']} test pairs. Train with: python -m cyclegan_tf.train "
-          f"--dataset={given.output}")
-    return 0
-
-
-def _shard(given, source, output):
-    from cyclegan_tf.data import shards, sources
-
-    folders = sources.open_source(source, given.data_dir).folders
-    counts, n_unreadable = shards.write(folders, output, given.shard_mb * 2**20)
-    print(f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
-          + (f", {n_unreadable} of them unreadable" if n_unreadable else "")
-          + f". Train with: python -m cyclegan_tf.train --dataset={output}")
-    return 1 if n_unreadable else 0
-
-
-# Name -> (function of the flags and the operands, what the operands are).
+# Name -> (function of `data.commands`, the flags and the operands; what the operands are). The module imports
+# TensorFlow, which --help can do without.
 COMMANDS = {
-    "list": (_list, ()),
-    "prepare": (_prepare, ("NAME",)),
-    "inspect": (_inspect, ("PATH",)),
-    "preview": (_preview, ()),
-    "prepare-cityscapes": (_prepare_cityscapes, ()),
-    "shard": (_shard, ("SOURCE", "OUTPUT")),
+    "list": (lambda commands, given: commands.list_known(), ()),
+    "prepare": (lambda commands, given, name: commands.prepare(name, given.data_dir), ("NAME",)),
+    "inspect": (lambda commands, given, path: commands.inspect(path, given.data_dir, given.output), ("PATH",)),
+    "preview": (lambda commands, given: commands.preview_training(config_flags.from_flags(given), given.output), ()),
+    "prepare-cityscapes": (
+        lambda commands, given: commands.prepare_cityscapes(given.left_img, given.gt_fine, given.output), (),
+    ),
+    "shard": (
+        lambda commands, given, source, output: commands.shard(source, output, given.data_dir, given.shard_mb),
+        ("SOURCE", "OUTPUT"),
+    ),
 }
 
 
@@ -128,7 +53,9 @@ def main(argv):
     function, operands = COMMANDS[argv[1]]
     if len(argv) - 2 != len(operands):
         raise UserError(f"usage: {' '.join((argv[1], *operands))}; options start with -- (see --help)")
-    return function(flags.FLAGS, *argv[2:])
+    from cyclegan_tf.data import commands
+
+    return function(commands, flags.FLAGS, *argv[2:])
 
 
 def _define_flags():

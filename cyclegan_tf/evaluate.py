@@ -27,10 +27,9 @@ import sys
 from absl import flags
 
 from cyclegan_tf import cli
-from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import atomic, filesystem
 
 
 def main(argv):
@@ -46,13 +45,12 @@ def main(argv):
         raise UserError(f"--output={given.output}: there is no such folder")
 
     # Import TensorFlow, which --help can do without.
-    from cyclegan_tf import loading
     from cyclegan_tf.data import sources
+    from cyclegan_tf.inference import loading
     from cyclegan_tf.metrics import evaluation, measures
-    from cyclegan_tf.storage import atomic
 
-    names = _known(given.metrics, measures.NAMES)
-    config = _config(given)
+    evaluation.require_known(given.metrics)
+    config = evaluation.data_config(given.model, given.dataset, given.data_dir, given.size)
     models = loading.load_directions(given.model, given.direction)
     if not run_directory.is_run(given.model):
         (direction, model), = models.items()
@@ -67,7 +65,7 @@ def main(argv):
     )
     translate = {direction: model.translate for direction, model in models.items()}
     records, notes = evaluation.measure(
-        translate, dataset, config, protocol, names or measures.DEFAULT, strict=bool(names)
+        translate, dataset, config, protocol, given.metrics or measures.DEFAULT, strict=bool(given.metrics)
     )
     records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
     for note in notes:
@@ -90,36 +88,11 @@ def _fetch(folder):
     return 0
 
 
-def _known(names, known):
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UserError(f"--metrics={','.join(names)}: {', '.join(unknown)} is none of {', '.join(known)}")
-    return names
-
-
 def _numbers(texts):
     try:
         return [int(text) for text in texts]
     except ValueError as error:
         raise UserError(f"--judge_classes: {', '.join(texts)} are not numbers of classes, as in 948,950") from error
-
-
-def _config(given):
-    """The options of the data: those of the run that is measured, else of whole images, with the flags on top."""
-    values = {}
-    if run_directory.is_run(given.model):
-        config = Config.load(run_directory.located(given.model))
-    elif given.dataset:
-        config = Config(preprocess="none", pool_size=0)
-    else:
-        raise UserError(f"--dataset is missing: {given.model} is no run, which would know its own")
-    if given.dataset:
-        values |= {"dataset": given.dataset, "max_dataset_size": 0}
-    if given.data_dir:
-        values["data_dir"] = given.data_dir
-    if given.size:
-        values |= {"preprocess": "resize_and_crop", "load_size": given.size, "crop_size": given.size}
-    return dataclasses.replace(config, **values)
 
 
 def _define_flags():

@@ -31,9 +31,9 @@ def write(workdir):
     Raises:
       UserError: it is no run directory, or has no checkpoint yet.
     """
-    from cyclegan_tf import inference  # Imports TensorFlow, which --help can do without.
     from cyclegan_tf.config import Config
     from cyclegan_tf.data import sources
+    from cyclegan_tf.inference import translator  # Imports TensorFlow, which --help can do without.
     from cyclegan_tf.runs import page, page_images
 
     config = Config.load(workdir)
@@ -42,7 +42,7 @@ def write(workdir):
     except UserError as error:
         log.warning("no new results of held-out images: %s", error)
     else:
-        step, translators = inference.load_translators(workdir)
+        step, translators = translator.load_translators(workdir)
         page_images.write(workdir, config, translators, dataset, step)
     log.info("wrote %s", page.write(workdir))
 

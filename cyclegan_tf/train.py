@@ -27,9 +27,9 @@ def main(argv):
     name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
     workdir = _WORKDIR.value or os.path.join("runs", name)
 
-    from cyclegan_tf import trainer  # Import TensorFlow, which --help can do without.
-    from cyclegan_tf.interruption import Stopped
     from cyclegan_tf.models import compilation
+    from cyclegan_tf.training import trainer  # Import TensorFlow, which --help can do without.
+    from cyclegan_tf.training.signals import Stopped
 
     compilation.set_threads(config)
     try:

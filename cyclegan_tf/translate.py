@@ -34,14 +34,14 @@ def main(argv):
     # Import TensorFlow, which --help can do without.
     from tqdm import tqdm
 
-    from cyclegan_tf import loading, translation
+    from cyclegan_tf.inference import batch, loading
 
-    found = translation.find(given.input, given.output)
+    found = batch.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
-    jobs = translation.plan(found, given.output, model.output_channels, given.overwrite)
+    jobs = batch.plan(found, given.output, model.output_channels, given.overwrite)
     bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
     with tqdm(total=len(jobs), bar_format=bar_format, disable=not sys.stderr.isatty()) as bar:
-        bad = translation.run(model, jobs, given.batch_size, given.tile, bar.update)
+        bad = batch.run(model, jobs, given.batch_size, given.tile, bar.update)
     for path, reason in bad.items():
         print(f"left out {path}: {reason}", file=sys.stderr)
     print(f"translated {len(jobs) - len(bad)} of {len(jobs)} files into {given.output}", file=sys.stderr)

@@ -28,11 +28,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import numpy as np
 from PIL import Image
 
-# TensorFlow is loaded here once. It starts no threads before its first operation, so lives can be forked off.
-from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.reporter import Reporter
+
+# TensorFlow is loaded here once. It starts no threads before its first operation, so lives can be forked off.
+from cyclegan_tf.training import trainer
 
 # Everything that a checkpoint holds is in it, and epochs that end between checkpoints; a small graph starts sooner.
 CONFIG = Config.preset(

@@ -24,10 +24,10 @@ if __name__ == "__main__":  # TensorFlow reads these when it is imported.
 
 import tensorflow as tf
 
-from cyclegan_tf import trainer
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.training import trainer
 
 STEPS = 3
 TOLERANCE = 1e-3

@@ -104,8 +104,8 @@ def tiny_run(tmp_path_factory):
 
     The processes of pytest-xdist share it: the first that asks trains it.
     """
-    from cyclegan_tf import trainer
     from cyclegan_tf.config import Config
+    from cyclegan_tf.training import trainer
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -8,8 +8,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import cyclegan_tf
-from cyclegan_tf import loading
 from cyclegan_tf.data import sources
+from cyclegan_tf.inference import loading
 from cyclegan_tf.runs import directory as run_directory
 
 

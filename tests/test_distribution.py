@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import launch, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
@@ -21,7 +20,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.reporter import read_records
-from cyclegan_tf.training import distribution, schedules
+from cyclegan_tf.training import distribution, local_workers, schedules, trainer
 
 WORKER = Path(__file__).with_name("worker.py")
 # Losses without kinks where they are zero, so that rounding stays rounding; for five steps the pools fill and give back
@@ -56,7 +55,7 @@ def start(workdir, n_workers=2, **how):
     argument = json.dumps({"config": config, "workdir": str(workdir), **how})
     return [
         subprocess.Popen([sys.executable, str(WORKER), argument], env=env, stderr=subprocess.PIPE, text=True)
-        for env in (launch.environments(n_workers) if n_workers > 1 else [os.environ])
+        for env in (local_workers.environments(n_workers) if n_workers > 1 else [os.environ])
     ]
 
 

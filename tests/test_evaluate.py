@@ -7,13 +7,14 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from cyclegan_tf import evaluation as evaluator
-from cyclegan_tf import inference, loading, saved_model, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import saved_model
+from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.metrics import evaluation, measures, paired
 from cyclegan_tf.runs import checkpoints, page_images, reporter
+from cyclegan_tf.training import evaluator, samples, trainer
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def no_results(monkeypatch):
     # They take longer than the training.
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
     monkeypatch.setattr(page_images, "write", lambda *arguments: None)
-    monkeypatch.setattr(evaluator, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(samples, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
 
 
 def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkeypatch, no_results):
@@ -187,7 +188,7 @@ def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkey
     # Started again it has nothing left to do but to measure, and best.npz is a model.
     values = iter([9.0])
     assert len(train(run, max_steps=9, **options)) == 5
-    assert inference.load_translators(best)[0] == 2
+    assert translator.load_translators(best)[0] == 2
     assert set(loading.load_directions(best)) == {"a2b", "b2a"}
     assert loading.load(best, "b2a").translate(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)
 

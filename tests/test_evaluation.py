@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
+from cyclegan_tf.training import trainer
 
 
 def write_scans(folder, channels, rng):

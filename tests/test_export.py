@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from conftest import run_python
 
-from cyclegan_tf import inference
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import check, formats, onnx_file, portable, source, tflite_file
+from cyclegan_tf.exporters import formats, portable, source, tflite, verify
+from cyclegan_tf.exporters import onnx as onnx_lib
+from cyclegan_tf.inference import translator
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
 
@@ -102,11 +103,11 @@ def test_a_fixed_size_is_the_only_one(tiny_run, tmp_path, expected):
 
 
 def test_what_gives_other_images_is_an_error_and_not_left(tiny_run, tmp_path, monkeypatch):
-    onnx_file.write(source.load(str(tiny_run), "b2a"), str(tmp_path))
-    artifact = check.Artifact("b2a.onnx", "onnx", largest=1e-4)
+    onnx_lib.write(source.load(str(tiny_run), "b2a"), str(tmp_path))
+    artifact = verify.Artifact("b2a.onnx", "onnx", largest=1e-4)
     with pytest.raises(UserError, match=r"b2a\.onnx gives other images in its own runtime: largest difference"):
-        check.check(artifact, str(tmp_path), source.load(str(tiny_run), "a2b"))
-    monkeypatch.setitem(tflite_file.BOUNDS, "float16", (0.0, 0.0))
+        verify.check(artifact, str(tmp_path), source.load(str(tiny_run), "a2b"))
+    monkeypatch.setitem(tflite.BOUNDS, "float16", (0.0, 0.0))
     with pytest.raises(UserError, match="gives other images"):
         formats.export(str(tiny_run), "tflite", str(tmp_path / "out"), precisions=["float16"])
     assert not (tmp_path / "out").exists()
@@ -115,15 +116,15 @@ def test_what_gives_other_images_is_an_error_and_not_left(tiny_run, tmp_path, mo
 def test_images_of_another_shape_or_of_one_color_are_an_error(tiny_run, monkeypatch):
     generator = source.load(str(tiny_run))
     images = [translation for _, translation in generator.check_pairs]
-    artifact = check.Artifact("x", "onnx", largest=2.0)
+    artifact = verify.Artifact("x", "onnx", largest=2.0)
     for wrong, message in (
         ([image[..., :1] for image in images], r"x gives images of shape \(1, 32, 32, 1\), not \(1, 32, 32, 3\)"),
         ([np.full_like(image, np.median(image)) for image in images], "x gives other images"),
     ):
         outputs = {f"image{i}": image for i, image in enumerate(wrong)}
-        monkeypatch.setattr(check, "run", lambda *arguments, outputs=outputs: outputs)
+        monkeypatch.setattr(verify, "run", lambda *arguments, outputs=outputs: outputs)
         with pytest.raises(UserError, match=message):
-            check.check(artifact, "/", generator)
+            verify.check(artifact, "/", generator)
 
 
 def test_an_unprepared_set_is_not_downloaded_for_a_check(tiny_run, tmp_path, caplog):
@@ -136,7 +137,7 @@ def test_an_unprepared_set_is_not_downloaded_for_a_check(tiny_run, tmp_path, cap
 def test_a_file_that_is_no_model_is_named_with_its_runtimes_reason(tmp_path):
     (tmp_path / "a2b.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"a2b\.onnx does not run in its own runtime \(onnx\): .*(?i:protobuf)"):
-        check.run("onnx", str(tmp_path / "a2b.onnx"), [IMAGE])
+        verify.run("onnx", str(tmp_path / "a2b.onnx"), [IMAGE])
 
 
 def test_nothing_is_replaced_unless_told(tiny_run, tmp_path):
@@ -177,7 +178,7 @@ def generator_source(options):
     for name, weight in named_weights(network).items():
         positive = name.endswith(("gamma", "moving_variance"))
         weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.1, weight.shape))
-    return source.Source("run", config, "a2b", inference.translator(config, network))
+    return source.Source("run", config, "a2b", translator.translator(config, network))
 
 
 @pytest.mark.parametrize("options", ARCHITECTURES, ids=str)
@@ -195,7 +196,7 @@ def test_every_architecture_is_rebuilt_of_the_librarys_layers(options):
 @pytest.mark.parametrize("options", ARCHITECTURES[:2], ids=str)
 def test_every_architecture_converts(options, tmp_path):
     generator = generator_source(options)
-    artifacts = onnx_file.write(generator, str(tmp_path)) + tflite_file.write(generator, str(tmp_path), ["float32"])
+    artifacts = onnx_lib.write(generator, str(tmp_path)) + tflite.write(generator, str(tmp_path), ["float32"])
     image = np.random.default_rng(3).uniform(-1, 1, (1, 64, 96, 3)).astype(np.float32)
     expected = np.asarray(generator.network(image))
     assert expected.std() > 0.05, "a constant image would equal anything"
@@ -206,7 +207,7 @@ def test_every_architecture_converts(options, tmp_path):
 def test_files_of_a_fixed_size_hold_convolutions_of_two_dimensions(tmp_path):
     # In place of the three that this package computes one image of a known size with.
     generator, onnx = dataclasses.replace(generator_source({}), size=(16, 24)), pytest.importorskip("onnx")
-    (in_onnx,), (in_tflite,) = onnx_file.write(generator, str(tmp_path)), tflite_file.write(
+    (in_onnx,), (in_tflite,) = onnx_lib.write(generator, str(tmp_path)), tflite.write(
         generator, str(tmp_path), ["float32"]
     )
     nodes = [node for node in onnx.load(tmp_path / in_onnx.name).graph.node if node.op_type == "Conv"]

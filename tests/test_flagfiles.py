@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, run_python
 
-from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.networks import registry
+from cyclegan_tf.training import trainer
 
 keras = tf.keras
 

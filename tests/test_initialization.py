@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import initialization
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.training import warm_start
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)
 
@@ -29,7 +29,7 @@ def test_a_new_run_starts_from_the_networks_of_another(tmp_path):
     for average in model.averages.values():
         average.set_weights([array + 1 for array in average.get_weights()])
     checkpoints.save(str(tmp_path / "checkpoints"), model, Progress(6), keep=1)
-    initialization.initialize(other, str(tmp_path))
+    warm_start.initialize(other, str(tmp_path))
     assert all(equal(network, other.networks[name]) for name, network in model.networks.items())
     assert all(equal(model.networks[name], average) for name, average in other.averages.items())
     assert other.optimizers["gen_ab"].iterations.numpy() == 0
@@ -42,7 +42,7 @@ def test_a_new_run_starts_from_saved_models(tiny_run, folder, names, caplog):
     checkpoints.restore(trained, checkpoints.newest(str(tiny_run / "checkpoints"))[1], "tiny")
     before = {name: network.get_weights() for name, network in model.networks.items()}
     with caplog.at_level(logging.INFO, logger="cyclegan_tf"):
-        initialization.initialize(model, str(tiny_run / folder))
+        warm_start.initialize(model, str(tiny_run / folder))
     for name, network in model.networks.items():
         if name in names:
             assert equal(network, trained.networks[name]), name
@@ -59,7 +59,7 @@ def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
         torch_files.write(tmp_path / f"latest_net_{net}.pth", golden.state_dict(case))
     model = CycleGAN(Config(ngf=8, n_blocks=2, ndf=8, n_layers=2))
     fresh = {name: network.get_weights() for name, network in model.networks.items()}
-    initialization.initialize(model, str(tmp_path / given))
+    warm_start.initialize(model, str(tmp_path / given))
     # The authors' D_A judges what G_A makes: images of B.
     for name, case in (("gen_ab", cases["G_A"]), ("disc_b", cases["D_A"])):
         if name in names:
@@ -72,14 +72,14 @@ def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
 def test_what_cannot_be_started_from_is_named(tiny_run, tmp_path):
     model = CycleGAN(CONFIG)
     with pytest.raises(UserError, match="none holds no networks: give a run directory"):
-        initialization.initialize(model, str(tmp_path / "none"))
+        warm_start.initialize(model, str(tmp_path / "none"))
     (tmp_path / "a2b").mkdir()
     (tmp_path / "a2b" / "saved_model.pb").write_bytes(b"")
     with pytest.raises(UserError, match=r"a2b is no SavedModel of this package's"):
-        initialization.initialize(model, str(tmp_path))
+        warm_start.initialize(model, str(tmp_path))
     (tmp_path / "a2b").rename(tmp_path / "zebra")
     with pytest.raises(UserError, match="which direction is it"):
-        initialization.initialize(model, str(tmp_path / "zebra"))
+        warm_start.initialize(model, str(tmp_path / "zebra"))
     wider = CycleGAN(Config.preset("tiny", ngf=5))
     with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
-        initialization.initialize(wider, str(tiny_run))
+        warm_start.initialize(wider, str(tiny_run))

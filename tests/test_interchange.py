@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import inference, initialization
 from cyclegan_tf.config import Config
+from cyclegan_tf.inference import translator
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.training import warm_start
 
 STACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "stacks")
 
@@ -30,7 +31,7 @@ def run(request, tmp_path):
 def test_a_checkpoint_of_either_stack_translates_alike(run):
     expected = np.load(run / "expected.npy")
     assert expected.std() > 1e-3, "a constant image would equal anything"
-    result = inference.load_run(str(run)).float_images(image())["images"]
+    result = translator.load_run(str(run)).float_images(image())["images"]
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
@@ -43,7 +44,7 @@ def test_a_saved_model_of_either_stack_translates_alike(run):
 def test_training_starts_from_the_networks_of_either_stack(run):
     config = Config.load(str(run))
     model = CycleGAN(config)
-    initialization.initialize(model, str(run))
+    warm_start.initialize(model, str(run))
     arrays = checkpoints.newest(str(run / "checkpoints"))[1]
     ours = checkpoints.state(model, checkpoints.Progress())
     networks = [name for name in arrays if name.startswith("network/")]

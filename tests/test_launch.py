@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import ROOT
 
-from cyclegan_tf import launch
+from cyclegan_tf.training import local_workers
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def launched(monkeypatch):
             return popen([sys.executable, "-c", code, *command[3:]], **options)
 
         monkeypatch.setattr(subprocess, "Popen", start)
-        monkeypatch.setattr(launch, "_PATIENCE", 1.0)
-        return launch.launch(n_workers, arguments)
+        monkeypatch.setattr(local_workers, "_PATIENCE", 1.0)
+        return local_workers.launch(n_workers, arguments)
 
     return run
 
 
 def test_workers_know_each_other_by_free_ports():
-    first, second = (json.loads(env["TF_CONFIG"]) for env in launch.environments(2))
+    first, second = (json.loads(env["TF_CONFIG"]) for env in local_workers.environments(2))
     assert first["cluster"] == second["cluster"]
     assert [one["task"] for one in (first, second)] == [{"type": "worker", "index": index} for index in (0, 1)]
     ports = {re.fullmatch(r"127\.0\.0\.1:(\d+)", name)[1] for name in first["cluster"]["worker"]}

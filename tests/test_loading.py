@@ -8,8 +8,8 @@ from conftest import run_python
 from PIL import Image
 
 import cyclegan_tf
-from cyclegan_tf import inference, loading
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.inference import loading, translator
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
 
@@ -26,7 +26,7 @@ def test_the_two_lines_of_the_readme_need_no_tensorflow_before_they_run(tiny_run
 
 def test_a_run_and_its_savedmodel_translate_alike(tiny_run):
     for direction in ("a2b", "b2a"):
-        expected = inference.load_run(str(tiny_run), direction).uint8_images(IMAGE[np.newaxis])["images"].numpy()
+        expected = translator.load_run(str(tiny_run), direction).uint8_images(IMAGE[np.newaxis])["images"].numpy()
         assert expected.std() > 1, "a constant image would equal anything"
         for model in (cyclegan_tf.load(tiny_run, direction), loading.load(tiny_run / "export" / direction)):
             np.testing.assert_allclose(model.translate(IMAGE).astype(int), expected[0], atol=1)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import inference
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.inference import translator
 from cyclegan_tf.networks import discriminators, generators, layers, registry
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
@@ -240,7 +240,7 @@ def test_size_multiple():
 def test_each_generator_takes_the_smallest_size_that_is_promised(name):
     config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
     generator = registry.build_generator(config, "gen_ab")
-    side = inference.translator(config, generator).minimum
+    side = translator.translator(config, generator).minimum
     image = np.random.default_rng(0).uniform(-1, 1, (1, side, 2 * side, 3)).astype(np.float32)
     assert tuple(generator(image).shape) == image.shape
 

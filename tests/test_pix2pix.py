@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclegan_tf import trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
@@ -14,6 +13,7 @@ from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.training import trainer
 
 CASE = "train/pix2pix_vanilla.npz"
 NETS = {"G": "gen_ab", "D": "disc_b"}

@@ -11,7 +11,7 @@ from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import blocks, layers
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
-from cyclegan_tf.trainer import _Run
+from cyclegan_tf.training.trainer import _Run
 
 keras = tf.keras
 # A graph that is traced sooner.

@@ -11,16 +11,18 @@ import tensorflow as tf
 from PIL import Image
 
 import cyclegan_tf
-from cyclegan_tf import initialization, loading, trainer, translation
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import files as image_files
+from cyclegan_tf.inference import batch as batch_lib
+from cyclegan_tf.inference import loading
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.reporter import read_records
 from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.training import trainer, warm_start
 
 
 def upload(folder, remote):
@@ -103,7 +105,7 @@ def test_a_remote_run_and_its_savedmodel_translate_as_the_local_one(remote_run, 
     assert set(loading.load_directions(f"{remote_run}/export/a2b/")) == {"a2b"}
     for source in (remote_run, f"{remote_run}/export/b2a/"):
         fresh = CycleGAN(Config.preset("tiny", seed=1))
-        initialization.initialize(fresh, source)
+        warm_start.initialize(fresh, source)
         kernel = checkpoints.read(f"{tiny_run}/checkpoints/step-00000004.npz")["network/gen_ba/stem_conv/kernel"]
         np.testing.assert_array_equal(fresh.networks["gen_ba"].get_layer("stem_conv").get_weights()[0], kernel)
 
@@ -197,20 +199,20 @@ def test_translations_are_read_from_and_written_to_a_remote_folder(tmp_path):
     for name in ("a.png", "in/b.tif", "out/c.png"):
         image_files.write(f"{remote}/{name}", pixels, image_files.Extras())
     model = loading.Model(lambda batch: -batch, 3, 3)
-    found = translation.find(remote, f"{remote}/out/")
+    found = batch_lib.find(remote, f"{remote}/out/")
     assert found == [(f"{remote}/a.png", "a.png"), (f"{remote}/in/b.tif", "in/b.tif")]
-    jobs = translation.plan(found, f"{remote}/out", 3)
-    assert translation.run(model, jobs) == {}
+    jobs = batch_lib.plan(found, f"{remote}/out", 3)
+    assert batch_lib.run(model, jobs) == {}
     for name in ("a.png", "in/b.tif"):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content(f"{remote}/out/{name}")))), 255 - pixels)
     with pytest.raises(UserError, match=r"out/a\.png exists already \(and 1 more\)"):
-        translation.plan(found, f"{remote}/out", 3)
+        batch_lib.plan(found, f"{remote}/out", 3)
     with pytest.raises(UserError, match="is the folder of the input"):
-        translation.find(f"{remote}/", remote)
+        batch_lib.find(f"{remote}/", remote)
     with pytest.raises(UserError, match="patterns are for the local disk"):
-        translation.find(f"{remote}/*.png", str(tmp_path))
+        batch_lib.find(f"{remote}/*.png", str(tmp_path))
     with pytest.raises(UserError, match=r"clip\.mp4: videos are read and written on the local disk only"):
-        translation.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)
+        batch_lib.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)
 
 
 def test_a_remote_file_is_written_whole_or_not_at_all(tmp_path):

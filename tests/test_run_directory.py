@@ -12,12 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from cyclegan_tf import interruption, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.training import signals, trainer
 
 # A small graph starts sooner.
 ARGUMENTS = [
@@ -145,14 +145,14 @@ def test_other_options_in_a_used_run_directory_are_an_error(tmp_path):
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_either_signal_is_noted_and_the_next_one_is_the_systems(signum, status, capfd):
     before = [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)]
-    with interruption.requests() as asked_to_stop:
+    with signals.requests() as asked_to_stop:
         assert asked_to_stop() is None
         os.kill(os.getpid(), signum)
         assert asked_to_stop() == signum
         assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == [signal.SIG_DFL] * 2
     assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == before
     assert "a second signal stops at once" in capfd.readouterr().err
-    assert interruption.Stopped(signum, 3).status == status
+    assert signals.Stopped(signum, 3).status == status
 
 
 def test_a_signal_saves_and_ends_with_its_status(tmp_path):

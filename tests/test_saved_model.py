@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from cyclegan_tf import inference
 from cyclegan_tf.config import Config
 from cyclegan_tf.images.codec import decode, encode_png
+from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
@@ -41,7 +41,7 @@ def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_
     child = run_python("-c", CHILD, tiny_run / "export" / direction, tmp_path, cwd=tmp_path)
     assert child.returncode == 0, child.stderr
     outputs = np.load(tmp_path / "outputs.npz")
-    translator = inference.load_run(str(tiny_run), direction)
+    translator = translator_lib.load_run(str(tiny_run), direction)
     expected = translator.uint8_images(image[None])["images"][0].numpy()
     assert expected.shape == image.shape
     assert expected.std() > 1, "a constant image would equal anything"
@@ -53,13 +53,13 @@ def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (30, 41), (64, 64)])
 def test_any_size_comes_back_at_its_size(tiny_run, size):
-    translator = inference.load_run(str(tiny_run))
+    translator = translator_lib.load_run(str(tiny_run))
     image = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
     assert translator.uint8_images(image)["images"].shape == image.shape
 
 
 def test_odd_sizes_are_continued_by_reflection(tiny_run):
-    translator = inference.load_run(str(tiny_run))
+    translator = translator_lib.load_run(str(tiny_run))
     image = np.random.default_rng(2).integers(0, 256, (1, 30, 41, 3), np.uint8)
     continued = np.pad(image, ((0, 0), (0, 2), (0, 3), (0, 0)), mode="reflect")
     expected = translator.uint8_images(continued)["images"][:, :30, :41]
@@ -73,7 +73,7 @@ def test_averaged_weights_are_what_is_loaded(tmp_path):
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
     checkpoints.save(str(tmp_path / "checkpoints"), model, checkpoints.Progress(1), keep=1)
-    loaded = inference.load_run(str(tmp_path))._generator.get_weights()
+    loaded = translator_lib.load_run(str(tmp_path))._generator.get_weights()
     for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
         assert np.array_equal(weight, average)
     assert not np.array_equal(loaded[0], model.networks["gen_ab"].get_weights()[0])
@@ -109,7 +109,7 @@ def test_translate_bytes_answers_the_rest_request_of_the_readme(tiny_run, tmp_pa
     child = run_python("-c", SERVER, tiny_run / "export" / "a2b", tmp_path / "request.json", tmp_path / "answer.json")
     assert child.returncode == 0, child.stderr
     answer = json.loads((tmp_path / "answer.json").read_text())
-    translator = inference.load_run(str(tiny_run))
+    translator = translator_lib.load_run(str(tiny_run))
     assert len(answer["predictions"]) == 2
     for image, prediction in zip(pictures, answer["predictions"], strict=True):
         expected = translator.uint8_images(image[np.newaxis])["images"][0].numpy()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import loading, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.inference import loading, tflite_model
 from cyclegan_tf.networks.layers import keras
 from cyclegan_tf.networks.registry import build_generator
 
@@ -66,4 +66,4 @@ def test_quantized_images_in_and_out(generator, tmp_path):
 def test_a_damaged_file_is_said(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"no model")
     with pytest.raises(UserError, match=r"a\.tflite is damaged or no \.tflite file"):
-        tflite.Interpreter(tmp_path / "a.tflite")
+        tflite_model.Interpreter(tmp_path / "a.tflite")

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf import inference, tiling
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
+from cyclegan_tf.inference import tiling
+from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import generators
 from cyclegan_tf.networks.registry import build_generator
 
@@ -92,7 +93,7 @@ def test_moments_of_parts_are_those_of_the_whole():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_translator_tiles_any_size_and_kind(dtype):
     generator = randomized(build_generator(Config.preset("tiny"), "gen_ab"))
-    translator = inference.translator(Config.preset("tiny"), generator)
+    translator = translator_lib.translator(Config.preset("tiny"), generator)
     image = ranges.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
     whole = translator.float_images(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
     result = translator.tiled(image, 16)

@@ -6,8 +6,8 @@ import pickle
 import golden
 import pytest
 
-from cyclegan_tf import convert
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import pytorch_run
 from cyclegan_tf.pytorch import files as torch_files
 
 torch = pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
@@ -32,7 +32,7 @@ def test_a_file_that_would_run_something_is_refused(tmp_path, form):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(UserError, match=r"G_A\.pth holds more than tensors \(\w+\.mkdir\) and was not executed"):
-        convert.from_pytorch([str(path)], str(tmp_path / "run"))
+        pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
     assert os.listdir(tmp_path) == ["latest_net_G_A.pth"]
     # It would have.
     if form == "pickle":
@@ -81,7 +81,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path, make, message):
     path = tmp_path / "latest_net_G_A.pth"
     make(path)
     with pytest.raises(UserError, match=message) as caught:
-        convert.from_pytorch([str(path)], str(tmp_path / "run"))
+        pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -6,13 +6,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf import evaluation, saved_model, trainer
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.training import evaluator, trainer
+from cyclegan_tf.training import samples as samples_lib
 
 # A graph that is traced sooner.
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "separate"}
@@ -107,8 +109,8 @@ def poisoned(monkeypatch):
     """poisoned(calls): the loss is NaN in these calls of the step, from 1 on; returns a list that gets every batch."""
 
     # These take longer than the steps.
-    monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {})
-    monkeypatch.setattr(evaluation, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {})
+    monkeypatch.setattr(samples_lib, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
     build = CycleGAN.__init__
 
@@ -176,7 +178,7 @@ def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
 def test_rollback_measures_anew_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
     # Step 4 fails once: steps 1, 2, 3, then again 3 and 4.
     values = iter([1.0, 2.0, 9.0, 5.0, 6.0])
-    monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     poisoned({4})
     trainer.train(Config.preset(
         "tiny", max_steps=4, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, eval_every=1,

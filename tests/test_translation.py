@@ -8,9 +8,9 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from cyclegan_tf import loading, translation
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.codec import decode
+from cyclegan_tf.inference import batch, loading
 
 
 class Negative(loading.Model):
@@ -32,8 +32,8 @@ def names(folder):
 def translate(pattern, output, model=None, **options):
     model = model or Negative()
     overwrite = options.pop("overwrite", False)
-    jobs = translation.plan(translation.find(str(pattern), str(output)), str(output), 3, overwrite)
-    return translation.run(model, jobs, **options)
+    jobs = batch.plan(batch.find(str(pattern), str(output)), str(output), 3, overwrite)
+    return batch.run(model, jobs, **options)
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_few_images_wait_for_others_of_their_size(tmp_path, make_images, monkeyp
     for height in range(8, 28):
         make_images(tmp_path / "photos" / str(height), 1, size=(height, 8))
     model, most = Negative(), []
-    read = translation.image_files.read
-    monkeypatch.setattr(translation.image_files, "read", lambda *arguments: (
+    read = batch.image_files.read
+    monkeypatch.setattr(batch.image_files, "read", lambda *arguments: (
         most.append(len(most) - sum(shape[0] for shape in model.batches)) or read(*arguments)
     ))
     translate(tmp_path / "photos", tmp_path / "out", model, batch_size=2)
@@ -95,12 +95,12 @@ def test_one_file_to_a_file(photos, tmp_path):
 
 @pytest.mark.parametrize("output", ["a.gif", "a.mp4"])
 def test_a_file_of_a_kind_that_cannot_be_written_is_refused(photos, tmp_path, output):
-    (path, *_), *_ = translation.find(str(photos), str(tmp_path / "out"))
+    (path, *_), *_ = batch.find(str(photos), str(tmp_path / "out"))
     found = [(path, os.path.basename(path))]
     with pytest.raises(UserError, match=rf"--output=.*{output}: .* cannot be written as such a file; give a folder"):
-        translation.plan(found, str(tmp_path / output), 3)
+        batch.plan(found, str(tmp_path / output), 3)
     with pytest.raises(UserError, match="cannot be written as such a file"):
-        translation.plan(found, str(tmp_path / "a.png"), 5)
+        batch.plan(found, str(tmp_path / "a.png"), 5)
 
 
 def test_what_is_there_is_not_overwritten_unless_told(photos, tmp_path):

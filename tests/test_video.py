@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cyclegan_tf import loading, video
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.inference import loading, video
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra video: pip install imageio-ffmpeg")
 

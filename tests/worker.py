@@ -14,17 +14,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import evaluation, interruption, saved_model, trainer
 from cyclegan_tf.config import Config
+from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.runs import page, page_images
-from cyclegan_tf.training import distribution
+from cyclegan_tf.training import distribution, evaluator, samples, signals, trainer
 
 given = json.loads(sys.argv[1])
 if "cpus" in given:
     devices = [tf.config.LogicalDeviceConfiguration()] * given["cpus"]
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
-evaluation.Evaluator.__call__ = lambda self, translators: {}
-evaluation.sample_grid = lambda *arguments: np.zeros((8, 8, 3), np.uint8)
+evaluator.Evaluator.__call__ = lambda self, translators: {}
+samples.sample_grid = lambda *arguments: np.zeros((8, 8, 3), np.uint8)
 saved_model.export = lambda *arguments: []
 page.write = page_images.write = lambda *arguments: None
 
@@ -41,6 +41,6 @@ if "signal" in given:
     distribution.Replicas.train_step = train_step
 try:
     trainer.train(Config.preset("tiny", **given["config"]), given["workdir"])
-except interruption.Stopped as stopped:
+except signals.Stopped as stopped:
     print(stopped, file=sys.stderr)
     sys.exit(stopped.status)

@@ -47,13 +47,13 @@ def export(
     _require_modules(format_)
     _require_room(output, _names(format_, direction, precisions), overwrite)
 
-    from cyclegan_tf.exporters import check, source  # These import TensorFlow.
+    from cyclegan_tf.exporters import source, verify  # These import TensorFlow.
 
     generator = source.load(workdir, direction, size)
     os.makedirs(output, exist_ok=True)
     with _staging(output) as folder:
         artifacts = _write(format_, generator, folder, precisions, max_side, runtime_dir)
-        results = [check.check(artifact, folder, generator) for artifact in artifacts]
+        results = [verify.check(artifact, folder, generator) for artifact in artifacts]
         for name in sorted(os.listdir(folder)):
             _move(os.path.join(folder, name), os.path.join(output, name))
     if format_ == "web":
@@ -64,18 +64,18 @@ def export(
 def _write(format_, generator, folder, precisions, max_side, runtime_dir):
     """The artifacts that the format's module wrote into `folder`."""
     if format_ in ("saved_model", "keras"):
-        from cyclegan_tf.exporters import tensorflow_files
+        from cyclegan_tf.exporters import keras_file, saved_model
 
-        write = {"saved_model": tensorflow_files.write_saved_model, "keras": tensorflow_files.write_keras}[format_]
+        write = {"saved_model": saved_model.write, "keras": keras_file.write}[format_]
         return write(generator, folder)
     if format_ == "tflite":
-        from cyclegan_tf.exporters import tflite_file
+        from cyclegan_tf.exporters import tflite
 
-        return tflite_file.write(generator, folder, precisions)
+        return tflite.write(generator, folder, precisions)
     if format_ == "onnx":
-        from cyclegan_tf.exporters import onnx_file
+        from cyclegan_tf.exporters import onnx
 
-        return onnx_file.write(generator, folder)
+        return onnx.write(generator, folder)
     from cyclegan_tf.exporters import web_page
 
     return web_page.write(generator, folder, max_side, runtime_dir)

@@ -11,6 +11,10 @@ import os
 import sys
 import time
 
+# Files beside this one are called as packages are, onnx and tflite; Python 3.10 knows no PYTHONSAFEPATH.
+if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+    sys.path.pop(0)
+
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

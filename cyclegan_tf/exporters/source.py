@@ -8,12 +8,12 @@ import os
 
 import numpy as np
 
-from cyclegan_tf import inference
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.data import pipeline, sources, tfds
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
 
@@ -30,14 +30,14 @@ class Source:
       workdir: the run directory.
       config: the run's Config.
       direction: a2b or b2a.
-      translator: the `inference.Translator`, averaged weights where the run has them.
+      translator: the `translator.Translator`, averaged weights where the run has them.
       size: (height, width) that the export shall take, or None for any.
     """
 
     workdir: str
     config: Config
     direction: str
-    translator: inference.Translator
+    translator: translator_lib.Translator
     size: tuple | None = None
 
     @property
@@ -118,7 +118,7 @@ def load(workdir, direction="a2b", size=None):
       UserError: there is no such run or direction, or the network does not take images of that size.
     """
     workdir = workdir if filesystem.is_remote(workdir) else os.path.normpath(workdir)
-    translator = inference.load_run(workdir, direction)
+    translator = translator_lib.load_run(workdir, direction)
     source = Source(workdir, Config.load(run_directory.located(workdir)), direction, translator, size)
     if size and any(side % source.multiple or side < source.minimum for side in size):
         raise UserError(f"--size={size[0]}x{size[1]}: height and width must be multiples of {source.multiple} and at "

@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import onnx_file
+from cyclegan_tf.exporters import onnx
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.storage import atomic
 
@@ -54,7 +54,7 @@ def write(source, folder, max_side, runtime_dir=None):
         json.dump(description, file, indent=2)
     with open(os.path.join(folder, "sample.png"), "wb") as file:
         file.write(codec.encode_png(ranges.to_rgb(source.check_pairs[0][0][0])))
-    return onnx_file.write(source, folder, name="model.onnx")
+    return onnx.write(source, folder, name="model.onnx")
 
 
 def _runtime_folder(runtime_dir):

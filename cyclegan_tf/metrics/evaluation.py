@@ -1,10 +1,13 @@
 """Measures of a model on a data set: one pass over the images of each direction for all of them."""
 
 import contextlib
+import dataclasses
 import json
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
+from cyclegan_tf.runs import directory as run_directory
 
 
 def measure(translate, dataset, config, protocol, names=measures.DEFAULT, networks=None, strict=False):
@@ -106,3 +109,28 @@ def table(records):
 def lines(records):
     """The records as JSON, one a line."""
     return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def require_known(names):
+    """Raises a UserError unless all names, those of --metrics, are of `measures.NAMES`."""
+    unknown = [name for name in names if name not in measures.NAMES]
+    if unknown:
+        raise UserError(f"--metrics={','.join(names)}: {', '.join(unknown)} is none of {', '.join(measures.NAMES)}")
+
+
+def data_config(model, dataset=None, data_dir=None, size=None):
+    """The options of the data: those of the run that is measured, else of whole images, with the flags on top."""
+    values = {}
+    if run_directory.is_run(model):
+        config = Config.load(run_directory.located(model))
+    elif dataset:
+        config = Config(preprocess="none", pool_size=0)
+    else:
+        raise UserError(f"--dataset is missing: {model} is no run, which would know its own")
+    if dataset:
+        values |= {"dataset": dataset, "max_dataset_size": 0}
+    if data_dir:
+        values["data_dir"] = data_dir
+    if size:
+        values |= {"preprocess": "resize_and_crop", "load_size": size, "crop_size": size}
+    return dataclasses.replace(config, **values)

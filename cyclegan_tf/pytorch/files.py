@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.pytorch import weights
 from cyclegan_tf.storage import atomic, filesystem
 
 _PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
@@ -111,3 +112,17 @@ def _import_torch():
     except ImportError as error:
         raise UserError("reading .pth files needs PyTorch: pip install torch") from error
     return torch
+
+
+def read_pytorch(path):
+    """The architecture of the network in a .pth file, as `pytorch.weights` describes it, and its weights by name.
+
+    Raises:
+      UserError: the file cannot be read, or holds no network that is known here.
+    """
+    state_dict = read(path)
+    try:
+        options = weights.infer_architecture(state_dict)
+        return options, weights.to_keras(state_dict, options)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -15,7 +15,7 @@ def write(workdir, config, translators, dataset, step):
     """Writes WORKDIR/gallery/: up to 8 held-out (else training) images a direction, translated, and results.json.
 
     Args:
-      translators: `inference.Translator`s by the directions a2b and b2a, or one of them.
+      translators: `translator.Translator`s by the directions a2b and b2a, or one of them.
       dataset: the run's `ImageDataset`.
       step: the step that the generators are of.
     """

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from cyclegan_tf import launch
+from cyclegan_tf.training import local_workers
 
 
 def work(pixels, n_blocks, filters, n_steps):
@@ -85,7 +85,7 @@ def main():
     for turn in range(given.rounds):
         kinds["alone"].append(measure([os.environ], given.size, given.steps, first_core=turn))
         kinds["apart"].append(measure([os.environ] * given.workers, given.size, given.steps))
-        kinds["together"].append(measure(launch.environments(given.workers), given.size, given.steps))
+        kinds["together"].append(measure(local_workers.environments(given.workers), given.size, given.steps))
         print(*(f"{kind} {rows[-1][0]:.3f}" for kind, rows in kinds.items()), file=sys.stderr, flush=True)
     medians = {kind: [statistics.median(column) for column in zip(*rows, strict=True)] for kind, rows in kinds.items()}
     print("| processes | s a step | of them the processor's | efficiency |")

@@ -24,13 +24,13 @@ def translate(width, height, tile, output, kind):
     """Translates one image; writes it as .npy and prints seconds and peak MiB."""
     import tensorflow as tf
 
-    from cyclegan_tf import inference
     from cyclegan_tf.config import Config
     from cyclegan_tf.images import ranges
+    from cyclegan_tf.inference import translator as translator_lib
     from cyclegan_tf.networks import registry
 
     tf.keras.utils.set_random_seed(0)
-    translator = inference.translator(Config(), registry.build_generator(Config(), "gen_ab"))
+    translator = translator_lib.translator(Config(), registry.build_generator(Config(), "gen_ab"))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     image = image if kind == "uint8" else ranges.to_float(image)
     start = time.perf_counter()

@@ -23,8 +23,10 @@ import torch
 import torch_twin
 from PIL import Image
 
-from cyclegan_tf import inference, loading, translation
 from cyclegan_tf.config import Config
+from cyclegan_tf.inference import batch as batch_lib
+from cyclegan_tf.inference import loading
+from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import registry
 
 
@@ -55,13 +57,13 @@ def main():
             os.makedirs(f"{folder}/in", exist_ok=True)
             os.makedirs(f"{folder}/torch", exist_ok=True)
             Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC).save(paths[-1])
-        translator = inference.translator(Config(), registry.build_generator(Config(), "gen_ab"))
+        translator = translator_lib.translator(Config(), registry.build_generator(Config(), "gen_ab"))
         model = loading.Model(lambda batch: translator.float_images(batch)["images"], 3, 3, translator)
         network = torch_twin.generator().eval()
-        jobs = [translation.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
+        jobs = [batch_lib.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
         sides = {"PyTorch, test loop": lambda: torch_pass(network, paths, f"{folder}/torch")}
         for size in given.batch_sizes:
-            sides[f"translate, batch {size}"] = lambda size=size: translation.run(model, jobs, size)
+            sides[f"translate, batch {size}"] = lambda size=size: batch_lib.run(model, jobs, size)
         seconds = {name: [] for name in sides}
         for repeat in range(given.repeats + 1):
             for name, side in sides.items():

@@ -9,18 +9,21 @@ from collections import Counter
 
 import tensorflow as tf
 
-from cyclegan_tf import console, evaluation, inference, initialization, interruption, saved_model
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import saved_model
+from cyclegan_tf.inference import translator
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
-from cyclegan_tf.nonfinite import NotFinite, require_finite
 from cyclegan_tf.runs import checkpoints, page, page_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import Reporter, RunningMeans, Silent
-from cyclegan_tf.training import distribution, schedules
+from cyclegan_tf.training import distribution, samples, schedules, signals, warm_start
+from cyclegan_tf.training.evaluator import Evaluator
+from cyclegan_tf.training.nonfinite import NotFinite, require_finite
+from cyclegan_tf.training.progress import Speedometer, progress_bar
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -36,7 +39,7 @@ def train(config, workdir):
 
     Raises:
       UserError: bad data, a run directory with other options, in use or not writable, or a loss that is not finite.
-      interruption.Stopped: SIGTERM or SIGINT came; the state is saved.
+      signals.Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     # 1. All workers there, and the data: without them nothing is written.
     replicas = distribution.open_replicas(config)
@@ -45,7 +48,7 @@ def train(config, workdir):
     dataset = sources.open_dataset(config)
     if config.paired:
         dataset.require_training_pairs()
-    evaluator = evaluation.Evaluator(config, dataset)
+    evaluator = Evaluator(config, dataset)
     with run_directory.opened(config, workdir) if replicas.is_chief else contextlib.nullcontext():
         if replicas.is_chief:
             dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
@@ -63,7 +66,7 @@ def train(config, workdir):
             progress = checkpoints.restore(model, found[1], found[0], replicas.local, replicas.count)
             log.info("going on from %s", found[0])
         elif config.init_from:
-            initialization.initialize(model, config.init_from)
+            warm_start.initialize(model, config.init_from)
         replicas.require_equal(
             options=config.fingerprint(), images_of_A=len(dataset.train_a), images_of_B=len(dataset.train_b),
             the_step_of_the_newest_checkpoint=progress.step,
@@ -71,7 +74,7 @@ def train(config, workdir):
         run = _Run(config, workdir, model, dataset, evaluator, progress, replicas)
         # 4. The steps that are left, then measures and exports.
         with contextlib.closing(run):
-            with interruption.requests() as asked_to_stop:
+            with signals.requests() as asked_to_stop:
                 run.train(asked_to_stop)
             return run.finish()
 
@@ -83,7 +86,7 @@ class _Run:
         self.config, self.workdir, self.model, self.dataset, self.evaluator = config, workdir, model, dataset, evaluator
         self.replicas, self.step_size = replicas, config.batch_size * replicas.count  # In images.
         self._take_up(progress)
-        self._translators = inference.translators(config, model.generators)
+        self._translators = translator.translators(config, model.generators)
         self.images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
         self.n_steps = config.max_steps or self._steps(config.n_epochs + config.n_epochs_decay)
         if 0 < config.patience <= self.stale:
@@ -151,8 +154,8 @@ class _Run:
         )
         log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps, self.images_per_epoch,
                  replicas.described(self.config))
-        batches, speedometer = iter(stream), console.Speedometer(first * size)
-        with console.progress_bar(self.n_steps * size, first * size) as bar:
+        batches, speedometer = iter(stream), Speedometer(first * size)
+        with progress_bar(self.n_steps * size, first * size) as bar:
             for step in range(first + 1, self.n_steps + 1):
                 batch = [pipeline.take(batches, loaders) for _ in replicas.local]
                 self.model.set_learning_rate(self.learning_rate(step - 1))
@@ -176,7 +179,7 @@ class _Run:
                 self.writer.check()
                 if stopping:
                     self.writer.wait()
-                    raise interruption.Stopped(stopping, step)
+                    raise signals.Stopped(stopping, step)
                 if step == self.n_steps:
                     break
 
@@ -226,7 +229,7 @@ class _Run:
         self.replicas.patient()
         if not self.replicas.is_chief:
             return
-        self.reporter.sample(step, evaluation.sample_grid(self.config, self.translators, self.dataset))
+        self.reporter.sample(step, samples.sample_grid(self.config, self.translators, self.dataset))
         page.write(self.workdir)
 
     def checkpoint(self, file_name=None):

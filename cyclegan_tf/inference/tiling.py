@@ -5,7 +5,7 @@ other statistics each, and show seams. Here the network is run map by map instea
 computed in tiles, each with the few pixels around it that its convolutions reach; its statistics are accumulated over
 the tiles, and the norm is then a function of each pixel. Maps are kept in a temporary file between stages, except those
 of the image's own size: these are the largest and the cheapest to compute again (the ResNet's first convolution and its
-last up-sampling, 3 % of its work). The layers of any functional model made of those in `layers.py` are handled.
+last up-sampling, 3 % of its work). The layers of any functional model made of those in `networks` are handled.
 """
 
 import itertools

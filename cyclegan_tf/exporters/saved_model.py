@@ -7,6 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.storage import atomic, filesystem
 
 
@@ -20,7 +21,7 @@ def export(translators, folder):
         where images have 1 or 3 channels.
 
     Args:
-      translators: `inference.Translator`s by the directions a2b and b2a, or one of them.
+      translators: `translator.Translator`s by the directions a2b and b2a, or one of them.
     """
     paths = []
     for direction, translator in translators.items():
@@ -41,6 +42,12 @@ def export(translators, folder):
         atomic.replace_folder(path, temporary)
         paths.append(path)
     return paths
+
+
+def write(source, folder):
+    """FOLDER/DIRECTION, with the signatures of `export`; any size."""
+    export({source.direction: source.translator}, folder)
+    return [Artifact(source.direction, "saved_model", largest=1e-4)]
 
 
 def _weights_only(generator):

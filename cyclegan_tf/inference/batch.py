@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import video
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
+from cyclegan_tf.inference import video
 from cyclegan_tf.storage import filesystem
 
 _BATCH_PIXELS = 2**20  # Of a batch, which takes about 0.7 GB with the paper's generator; a larger image goes alone.

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import tiling
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
+from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints

@@ -5,8 +5,8 @@ import os
 import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters.check import Artifact
 from cyclegan_tf.exporters.quiet import quiet
+from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.ops import hardware
 
 _OPSET = 17

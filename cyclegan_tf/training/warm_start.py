@@ -8,7 +8,6 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
-from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.storage import filesystem
 
@@ -78,24 +77,10 @@ def _from_pytorch(source):
         return {}
     found = {}
     for name, path in torch_files.of_networks([source]).items():
-        found[name] = read_pytorch(path)[1], path
+        found[name] = torch_files.read_pytorch(path)[1], path
     return found
 
 
 def _holds_pytorch(source):
     names = filesystem.listdir(source) if filesystem.isdir(source) else []
     return any(name.startswith("latest_net_") and name.endswith(".pth") for name in names)
-
-
-def read_pytorch(path):
-    """The architecture of the network in a .pth file, as `pytorch.weights` describes it, and its weights by name.
-
-    Raises:
-      UserError: the file cannot be read, or holds no network that is known here.
-    """
-    state_dict = torch_files.read(path)
-    try:
-        options = pytorch_weights.infer_architecture(state_dict)
-        return options, pytorch_weights.to_keras(state_dict, options)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error

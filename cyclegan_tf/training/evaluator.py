@@ -1,12 +1,8 @@
-"""Held-out images through a run's generators: the measures of a run and its sample grid."""
+"""The measures of a run: held-out images through its generators."""
 
 import logging
 
-import numpy as np
-
-from cyclegan_tf.data import pipeline
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import grid
 from cyclegan_tf.metrics import evaluation, measures
 
 log = logging.getLogger("cyclegan_tf")
@@ -39,7 +35,7 @@ class Evaluator:
         """The measures as floats by name, as `evaluation.key` gives it; what cannot be measured is told in the log.
 
         Args:
-          translators: `inference.Translator`s by the directions a2b and b2a; pix2pix has only the first.
+          translators: `translator.Translator`s by the directions a2b and b2a; pix2pix has only the first.
         """
         translate = {way: translator.translated for way, translator in translators.items()}
         records, notes = evaluation.measure(
@@ -48,30 +44,3 @@ class Evaluator:
         for note in notes:
             log.warning(note)
         return evaluation.by_name(records)
-
-
-def sample_grid(config, translators, dataset):
-    """Rows of the first held-out images (else training images): real, translated, there and back, for each direction.
-
-    With pairs the true translation stands beside them. `translators` as of `Evaluator`; returns uint8 (H, W, 3).
-    """
-    lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
-    truth = ["truth"] if dataset.has_pairs else []
-    titles = {"a2b": ["A", "A to B", "A to B to A"], "b2a": ["B", "B to A", "B to A to B"]}
-    there_and_back = len(translators) == 2
-    rows = []
-    for a, b in zip(*(pipeline.test_images(found, config, config.n_samples) for found in lists), strict=False):
-        if a is None or b is None:
-            continue
-        row = []
-        for direction, translator in translators.items():
-            source, other, back = (a, b, "b2a") if direction == "a2b" else (b, a, "a2b")
-            fake = translator.translated(source)
-            row += [source, fake] + ([translators[back].translated(fake)] if there_and_back else [])
-            row += [other] if dataset.has_pairs else []
-        rows.append(row)
-    if not rows:
-        return np.full((22, 22, 3), 255, np.uint8)
-    widest = max(image.shape[1] for row in rows for image in row)
-    columns = [title for direction in translators for title in titles[direction][: 2 + there_and_back] + truth]
-    return grid.draw(rows, columns, scale=max(1, 128 // widest))

@@ -6,13 +6,15 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf import inference, initialization, tflite
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges
+from cyclegan_tf.inference import tflite_model
+from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
@@ -24,7 +26,7 @@ class Model:
     Args:
       forward: function of float32 (N, H, W, C) in [-1, 1] to the same with C' channels, of images of any size.
       input_channels, output_channels: C and C'.
-      translator: the `inference.Translator` if there is one, which is what tiles need.
+      translator: the `translator.Translator` if there is one, which is what tiles need.
 
     Attributes:
       input_channels, output_channels
@@ -93,13 +95,13 @@ def load(path, direction=None):
     if direction and not is_run and filesystem.exists(path):
         raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
     if is_run:
-        return _of_translator(inference.load_run(path, direction or "a2b"))
+        return _of_translator(translator_lib.load_run(path, direction or "a2b"))
     if filesystem.exists(os.path.join(path, "saved_model.pb")):
         return _load_saved_model(path)
     if path.endswith(".pth"):
         return _of_translator(_load_pytorch(path))
     if path.endswith(".tflite"):
-        interpreter = tflite.Interpreter(path)
+        interpreter = tflite_model.Interpreter(path)
         return Model(interpreter, interpreter.input_channels, interpreter.output_channels)
     what = "is none of them" if filesystem.exists(path) else "does not exist"
     raise UserError(f"{path} {what}: a model is a run directory or a checkpoint in it, a SavedModel folder, a .pth or "
@@ -116,12 +118,12 @@ def load_directions(path, direction=None):
     if not run_directory.is_run(path):
         # What holds one direction does not say which but by its name, as training and exports give it.
         last = os.path.basename(path.rstrip("/"))
-        named = next((name for name in inference.DIRECTIONS if last.startswith(name)), None)
+        named = next((name for name in translator_lib.DIRECTIONS if last.startswith(name)), None)
         if direction is None and named is None:
             raise UserError(f"{path} does not say its direction: give --direction=a2b or --direction=b2a")
         return {direction or named: load(path)}
-    wanted = [direction] if direction else list(inference.DIRECTIONS)
-    found = inference.load_translators(path, wanted)[1]
+    wanted = [direction] if direction else list(translator_lib.DIRECTIONS)
+    found = translator_lib.load_translators(path, wanted)[1]
     if not found:
         raise UserError(f"{path} holds a pix2pix model, which translates a2b only")
     return {name: _of_translator(translator) for name, translator in found.items()}
@@ -155,11 +157,11 @@ def _load_saved_model(path):
 
 
 def _load_pytorch(path):
-    options, weights = initialization.read_pytorch(path)
+    options, weights = torch_files.read_pytorch(path)
     if options["kind"] != "generator":
         raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
     known = {field.name for field in dataclasses.fields(Config)}
     config = Config(**{name: value for name, value in options.items() if name in known})
     generator = registry.build_generator(config, "gen_ab")
     checkpoints.assign(named_weights(generator), weights, path)
-    return inference.translator(config, generator)
+    return translator_lib.translator(config, generator)

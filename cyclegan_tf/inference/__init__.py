@@ -1,0 +1,1 @@
+"""Translating with a trained generator: images, files, videos, any size."""
