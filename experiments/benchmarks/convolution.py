@@ -1,4 +1,4 @@
-"""Milliseconds of one convolution and its gradients by each way that `cyclegan_tf/convolutions.py` chooses from.
+"""Milliseconds of one convolution and its gradients by each way that `cyclegan_tf/ops/convolution.py` chooses from.
 
   python experiments/benchmarks/convolution.py [--shapes 66,256,256,3,1 ...] [--batches 1 2] [--repeats=12]
       [--type=float32]
