@@ -44,8 +44,8 @@ def first_steps(arguments):
     tf.keras.utils.set_random_seed(config.seed)
     model = trainer.MODELS[config.model](config)
     stream, _ = pipeline.batches(dataset, config, 0, STEPS)
-    # Not through tf.function: tracing takes longer than three steps.
-    steps = [model._train_step(*batch) for batch in stream]
+    model.compiled_step = model.step  # Tracing takes longer than three steps.
+    steps = [model.train_step(*batch) for batch in stream]
     losses = {name: [float(step[name]) for step in steps] for name in steps[0] if name.startswith("loss/")}
     digest = hashlib.sha256()
     for network in model.networks.values():

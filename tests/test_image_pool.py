@@ -3,10 +3,11 @@
 import golden
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclegan_tf.models.image_pool import ImagePool
+from cyclegan_tf.models.image_pool import ImagePool, exchange
 
 SEQUENCES = golden.read_json("pool/image_pool.json")
 
@@ -25,18 +26,27 @@ def _numbers(images):
 
 
 def _stored(pool):
-    return [int(image[0, 0, 0]) for image in pool.images]
+    return [int(image[0, 0, 0, 0]) for image in pool.images]
+
+
+def query(pool, batch):
+    """What a training step and the pool do with a batch of fakes."""
+    past, sources = pool.lend(batch.shape)
+    given_back = exchange(tf.constant(batch), past, sources)
+    pool.keep(tf.split(batch, len(batch)))
+    return given_back.numpy()
 
 
 def test_the_golden_set_is_there():
     assert [(case["pool_size"], case["batch"]) for case in SEQUENCES] == [(3, 1), (3, 2), (0, 1), (1, 1)]
 
 
+@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("case", SEQUENCES, ids=lambda case: f"size{case['pool_size']}_batch{case['batch']}")
-def test_sequence_is_the_authors(case):
-    pool = ImagePool(case["pool_size"], seed=case["python_random_seed"])
+def test_sequence_is_the_authors(case, on_device):
+    pool = ImagePool(case["pool_size"], seed=case["python_random_seed"], on_device=on_device)
     batches = [range(i, i + case["batch"]) for i in range(0, case["images"], case["batch"])]
-    assert [_numbers(pool.query(_images(list(batch)))) for batch in batches] == case["returned"]
+    assert [_numbers(query(pool, _images(list(batch)))) for batch in batches] == case["returned"]
     assert _stored(pool) == case["pool_content_at_end"]
 
 
@@ -50,7 +60,7 @@ def test_no_image_is_lost_or_made_up(size, seed, batches):
     for n in batches:
         batch = list(range(number, number + n))
         number += n
-        returned = _numbers(pool.query(_images(batch)))
+        returned = _numbers(query(pool, _images(batch)))
         assert len(returned) == n
         for image, answer in zip(batch, returned, strict=True):
             # Either this image, which was perhaps stored as well while the pool filled, or an older one in exchange.
@@ -70,38 +80,46 @@ def test_no_image_is_lost_or_made_up(size, seed, batches):
 def test_a_restored_pool_goes_on_identically(size, seed, before, other):
     pool = ImagePool(size, seed)
     for i in range(before):
-        pool.query(_images([i]))
+        query(pool, _images([i]))
     state = {name: np.array(array) for name, array in pool.state().items()}
     again = ImagePool(size, other)
-    again.query(_images([1000, 1001, 1002]))
+    query(again, _images([1000, 1001, 1002]))
     again.set_state(state)
     for i in range(before, before + 12):
-        np.testing.assert_array_equal(pool.query(_images([i])), again.query(_images([i])))
+        np.testing.assert_array_equal(query(pool, _images([i])), query(again, _images([i])))
     assert _stored(pool) == _stored(again)
 
 
 def test_state_does_not_change_with_the_pool():
     pool = ImagePool(2, seed=0)
-    pool.query(_images([0, 1]))
+    query(pool, _images([0, 1]))
     state = pool.state()
-    pool.query(_images(range(2, 12)))
+    query(pool, _images(range(2, 12)))
     assert _numbers(state["images"]) == [0, 1]
     assert _stored(pool) != [0, 1]
 
 
-def test_pool_keeps_copies():
-    pool = ImagePool(2, seed=0)
-    batch = _images([0, 1])
-    returned = pool.query(batch)
-    batch[...] = -1
-    returned[...] = -2
-    assert _stored(pool) == [0, 1]
+def test_images_are_arrays_or_stay_on_the_device():
+    for on_device, kind in ((False, np.ndarray), (True, tf.Tensor)):
+        pool = ImagePool(2, seed=0, on_device=on_device)
+        query(pool, _images([0, 1]))
+        assert all(isinstance(image, kind) for image in pool.images)
+        assert pool.state()["images"].shape == (2, 1, 2, 3)
+
+
+def test_no_gradient_flows_through_the_pool():
+    pool = ImagePool(1, seed=0)
+    fakes = tf.Variable(_images([1, 2]))
+    past, sources = pool.lend(fakes.shape)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(exchange(fakes, past, sources))
+    assert tape.gradient(total, fakes) is None
 
 
 def test_half_of_the_images_are_exchanged():
     pool = ImagePool(50, seed=1)
-    pool.query(_images(range(50)))
-    returned = _numbers(pool.query(_images(range(50, 2050))))
+    query(pool, _images(range(50)))
+    returned = _numbers(query(pool, _images(range(50, 2050))))
     exchanged = sum(number != image for number, image in zip(returned, range(50, 2050), strict=True))
     # Five standard deviations of 2000 fair coins.
     assert abs(exchanged - 1000) < 5 * np.sqrt(2000 / 4)
@@ -109,6 +127,5 @@ def test_half_of_the_images_are_exchanged():
 
 def test_pool_of_size_0_gives_back_the_batch():
     pool = ImagePool(0)
-    batch = _images([1, 2])
-    assert pool.query(batch) is batch
+    assert _numbers(query(pool, _images([1, 2]))) == [1, 2]
     assert pool.images == []

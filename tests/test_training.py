@@ -9,6 +9,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models import losses
 from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.image_pool import exchange
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 
@@ -39,7 +40,7 @@ class Trained:
         self.model = model = CycleGAN(self.config)
         pooled = {}
         for name, pool in model.pools.items():
-            pool.query = self._recording(pool.query, pooled, name)
+            pool.lend, pool.keep = self._recording(pool, pooled, name)
         self.steps = []
         for step in range(6):
             before = {"weights": snapshot(model.networks), "averages": snapshot(model.averages)}
@@ -51,13 +52,19 @@ class Trained:
         self._other = CycleGAN(self.config).networks
 
     @staticmethod
-    def _recording(query, pooled, name):
-        def recording_query(fake):
-            given_back = query(fake)
-            pooled[name] = (np.array(fake), np.array(given_back))
-            return given_back
+    def _recording(pool, pooled, name):
+        lend, keep, lent = pool.lend, pool.keep, []
 
-        return recording_query
+        def recording_lend(shape):
+            lent[:] = lend(shape)
+            return tuple(lent)
+
+        def recording_keep(fakes):
+            fake = np.concatenate(fakes)
+            pooled[name] = (fake, exchange(fake, *lent).numpy())
+            keep(fakes)
+
+        return recording_lend, recording_keep
 
     def output(self, network, step, images):
         """The output of a network with its weights from before a step."""
@@ -79,7 +86,7 @@ def test_the_pool_takes_fakes_made_before_the_update(trained):
             assert np.abs(fake - trained.output(generator, index + 1, step[real])).max() > 1e-3
             # The pool fills.
             np.testing.assert_array_equal(fake, given_back)
-        pool, fakes = trained.model.pools[name], [step[name][0][0] for step in trained.steps]
+        pool, fakes = trained.model.pools[name], [step[name][0] for step in trained.steps]
         assert len(pool.images) == 2
         assert all(any(np.array_equal(image, fake) for fake in fakes) for image in pool.images)
 
@@ -104,7 +111,7 @@ def test_the_discriminators_see_what_the_pool_gives_back(trained, domain, genera
 
 def test_the_step_is_traced_once(trained):
     assert len(trained.steps) == 6
-    assert trained.model.train_step.experimental_get_tracing_count() == 1
+    assert trained.model.compiled_step.experimental_get_tracing_count() == 1
 
 
 def test_averages_follow_the_weights(trained):
@@ -172,7 +179,7 @@ def test_other_objectives_and_networks_train_on_the_sums_done_by_hand(options):
     for name, network in model.networks.items():  # Running statistics have followed meanwhile.
         checkpoints.assign(named_weights(network), before[name], name)
     # Not through tf.function: nothing here is called twice.
-    scalars = {name: float(value) for name, value in model._train_step(real_a, real_b).items()}
+    scalars = {name: float(value) for name, value in model.train_step(real_a, real_b).items()}
     assert {name for name in scalars if name.startswith("loss/")} == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(scalars[name], value, rtol=1e-4, err_msg=name)
@@ -191,5 +198,6 @@ def test_images_that_keep_their_sizes_train():
     real_a, real_b = (rng.uniform(-1, 1, (1, *size, 3)).astype(np.float32) for size in ((24, 36), (32, 28)))
     # Sizes of every later step are unknown to the trace, too.
     spec = tf.TensorSpec((1, None, None, 3), tf.float32)
-    scalars = model.train_step.get_concrete_function(spec, spec)(tf.constant(real_a), tf.constant(real_b))
+    step = model.compiled_step.get_concrete_function(spec, spec, {})
+    scalars, _ = step(tf.constant(real_a), tf.constant(real_b))
     assert np.isfinite(float(scalars["loss/generators"]))

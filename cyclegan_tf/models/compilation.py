@@ -1,9 +1,12 @@
 """How the training step runs: in how many threads, and a network as it is, part by part, or compiled by XLA."""
 
+import functools
 import os
 import re
 
 import tensorflow as tf
+
+from cyclegan_tf.ops import hardware
 
 keras = tf.keras
 
@@ -22,18 +25,35 @@ def set_threads(config):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
+def compile_part(config, function):
+    """`function`, a part of a training step, as one XLA program where `config.jit_compile` asks for it.
+
+    Call it while the step is traced: each replica compiles a program on its own variables. "auto" compiles on one GPU,
+    where images have one size (experiments/benchmarks has the times).
+    """
+    auto = hardware.has_gpu() and config.crops and tf.distribute.get_replica_context().num_replicas_in_sync == 1
+    if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):
+        return function
+
+    @functools.wraps(function)
+    def trace(*arguments):
+        with hardware.portable():
+            return function(*arguments)
+
+    return tf.function(trace, jit_compile=True, autograph=False)
+
+
 def training_calls(config, networks):
     """{name: function of images} for a training step: networks in training mode, as the config says.
 
     Only the generators are recomputed: of a discriminator each map is a quarter of the one before.
     """
     return {
-        name: _call(network, config.recompute and name.startswith("gen_"), config.jit_compile == "on")
-        for name, network in networks.items()
+        name: _call(network, config.recompute and name.startswith("gen_")) for name, network in networks.items()
     }
 
 
-def _call(network, recompute, compiled):
+def _call(network, recompute):
     parts = [tf.recompute_grad(_trained(part)) for part in _parts(network)] if recompute else [_trained(network)]
 
     def call(images):
@@ -41,7 +61,7 @@ def _call(network, recompute, compiled):
             images = part(images)
         return images
 
-    return tf.function(call, jit_compile=True, autograph=False) if compiled else call
+    return call
 
 
 def _trained(network):

@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
-from cyclegan_tf.models import compilation, losses, precision, replicas
+from cyclegan_tf.models import compilation, image_pool, losses, precision, replicas
 from cyclegan_tf.models.image_pool import ImagePool
 from cyclegan_tf.models.optimizers import adam, assign, assign_learning_rates
 from cyclegan_tf.networks import registry
+from cyclegan_tf.ops import hardware
 
 GENERATORS = ("gen_ab", "gen_ba")
 DISCRIMINATORS = ("disc_a", "disc_b")
@@ -32,7 +33,7 @@ class CycleGAN:
     """
 
     def __init__(self, config, replicas=range(1)):
-        self.config, self._first_replica = config, replicas.start
+        self.config = config
         with precision.policy(config.mixed_precision):
             self.networks = {name: registry.build_generator(config, name) for name in GENERATORS}
             self.networks |= {name: registry.build_discriminator(config, name) for name in DISCRIMINATORS}
@@ -44,7 +45,7 @@ class CycleGAN:
         self.set_learning_rate(config.learning_rate)
         self.replica_pools = [
             {
-                name: ImagePool(config.pool_size, seed=2 * config.seed + i + (number << 32))
+                name: ImagePool(config.pool_size, 2 * config.seed + i + (number << 32), on_device=hardware.has_gpu())
                 for i, name in enumerate(("fake_a", "fake_b"))
             }
             for number in replicas
@@ -60,7 +61,7 @@ class CycleGAN:
             self._copies = {name: registry.build_generator(config, name) for name in GENERATORS}
         # A batch norm's statistics are of the whole batch, and images that keep their sizes make no batch.
         self._join_calls = config.norm != "batch" and config.crops
-        self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
+        self.compiled_step = tf.function(self.step, reduce_retracing=True, autograph=False)
 
     @property
     def generators(self):
@@ -75,12 +76,49 @@ class CycleGAN:
     def set_learning_rate(self, value):
         assign_learning_rates(self.config, self.optimizers, value)
 
-    def _train_step(self, real_a, real_b):
-        """One update of all four networks on batches (N, H, W, C) in [-1, 1]; returns float32 scalars by name.
+    def train_step(self, real_a, real_b):
+        """One update of all four networks on batches (N, H, W, C) in [-1, 1]; returns float32 scalars by name."""
+        scalars, fakes = self.compiled_step(real_a, real_b, *self.lend_past(real_a.shape, real_b.shape))
+        self.keep_fakes([fakes])
+        return scalars
+
+    def lend_past(self, shape_a, shape_b):
+        """For each replica of this process what its `step` needs of the pools, for batches of these shapes.
+
+        NumPy alone decides it, before the step begins; `keep_fakes` must follow.
+        """
+        if not self.config.pool_size:
+            return [{} for _ in self.replica_pools]
+        # A fake has the size of its source and the channels of its own domain.
+        shapes = {"fake_a": (*shape_b[:3], shape_a[3]), "fake_b": (*shape_a[:3], shape_b[3])}
+        return [{name: pool.lend(shapes[name]) for name, pool in pools.items()} for pools in self.replica_pools]
+
+    def keep_fakes(self, fakes):
+        """Stores in the pools what `step` has returned for each replica of this process."""
+        for pools, of_replica in zip(self.replica_pools, fakes, strict=True):
+            for name, images in of_replica.items():
+                pools[name].keep(images)
+
+    def step(self, real_a, real_b, past):
+        """The update as a pure function of tensors and the variables, to be traced: `train_step` for one replica.
 
         The four updates are simultaneous. That equals the authors' generators-first order: the discriminators learn
         from fakes made before the update, and the generators' loss never sees the updated discriminators.
+
+        Args:
+          past: what `lend_past` returned.
+
+        Returns:
+          Float32 scalars by name, and for each pool the list of fakes (1, H, W, C) that `keep_fakes` wants.
         """
+        scalars, gradients, fakes = compilation.compile_part(self.config, self._differentiate)(real_a, real_b, past)
+        means = iter(replicas.mean([tensor for gradient in gradients.values() for tensor in gradient]))
+        gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
+        scalars |= compilation.compile_part(self.config, self._update)(gradients)
+        return scalars, fakes
+
+    def _differentiate(self, real_a, real_b, past):
+        """Returns the scalars, the gradient of each network's objective, and the fakes for the pools."""
         config, nets, cycle_loss = self.config, self._calls, losses.CYCLE_LOSSES[self.config.cycle_loss]
         with tf.GradientTape(persistent=True) as tape:
             fake_b, same_b = self._translate(nets["gen_ab"], real_a, real_b)  # (N, H, W, C) each
@@ -100,14 +138,18 @@ class CycleGAN:
                 scalars["loss/identity_b"] = weight_b * losses.l1_loss(same_b, real_b)
             objectives = self._generators_objectives(scalars)
             scalars["loss/generators"] = tf.add_n(list(scalars.values()))
-            scalars |= self._discriminator_loss("a", real_a, self._pooled("fake_a", fake_a))
-            scalars |= self._discriminator_loss("b", real_b, self._pooled("fake_b", fake_b))
+            fakes = {"fake_a": fake_a, "fake_b": fake_b}
+            seen = {
+                name: image_pool.exchange(fake, *past[name]) if past else tf.stop_gradient(fake)
+                for name, fake in fakes.items()
+            }
+            scalars |= self._discriminator_loss("a", real_a, seen["fake_a"])
+            scalars |= self._discriminator_loss("b", real_b, seen["fake_b"])
 
         objectives |= {name: scalars[f"loss/{name}"] for name in DISCRIMINATORS}
-        scalars |= self._update(tape, objectives)
-        if self.averages:
-            self._follow_averages()
-        return scalars
+        # All gradients before any update: an update must not change what another gradient is taken of.
+        gradients = self._gradients(tape, objectives)
+        return scalars, gradients, {name: tf.split(fakes[name], len(past[name][0])) for name in past}
 
     def _translate(self, generator, source, target):
         """The translation of `source`, and what the identity loss compares with `target`, a real image like it.
@@ -128,15 +170,6 @@ class CycleGAN:
         if self.config.generator_loss == "joint":
             return dict.fromkeys(GENERATORS, tf.add_n(list(terms.values())))
         return {name: tf.add_n([terms[term] for term in own if term in terms]) for name, own in OWN_TERMS.items()}
-
-    def _pooled(self, name, fake):
-        """What the pool gives back for `fake`; through NumPy, so no gradient flows to the generators."""
-        pool = self.replica_pools[replicas.replica()[0] - self._first_replica][name]
-        if pool.size == 0:
-            return tf.stop_gradient(fake)
-        pooled = tf.numpy_function(pool.query, [fake], fake.dtype)
-        pooled.set_shape(fake.shape)
-        return pooled
 
     def _discriminator_loss(self, domain, real, fake):
         """1/2 (loss on real + loss on fake), plus the gradient penalty of wgangp; and the mean scores of both."""
@@ -162,9 +195,8 @@ class CycleGAN:
             f"score/fake_{domain}": tf.reduce_mean(on_fake),
         }
 
-    def _update(self, tape, objectives):
-        """Applies to each network the gradient of its objective; returns the gradients' norms."""
-        # All gradients first: an update must not change what another gradient is taken of.
+    def _gradients(self, tape, objectives):
+        """The gradient of each network's objective: lists of tensors by network."""
         variables = {name: self.networks[name].trainable_variables for name in objectives}
         gradients = {}
         for loss in {id(loss): loss for loss in objectives.values()}.values():
@@ -172,14 +204,19 @@ class CycleGAN:
             names = [name for name, own in objectives.items() if own is loss]
             found = self.scaling.gradient(tape, loss, [variables[name] for name in names])
             gradients |= zip(names, found, strict=True)
-        means = iter(replicas.mean([tensor for gradient in gradients.values() for tensor in gradient]))
-        gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
+        return gradients
 
+    def _update(self, gradients):
+        """Applies to each network its gradient; returns the gradients' norms."""
         def apply():
             for name, gradient in gradients.items():
-                self.optimizers[name].apply_gradients(zip(gradient, variables[name], strict=True))
+                variables = self.networks[name].trainable_variables
+                self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True))
 
-        return self.scaling.update(gradients, apply)
+        norms = self.scaling.update(gradients, apply)
+        if self.averages:
+            self._follow_averages()
+        return norms
 
     def _follow_averages(self):
         """average <- d average + (1 - d) weight, where d rises to `ema_decay` as (1 + t) / (10 + t)."""

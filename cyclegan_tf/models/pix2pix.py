@@ -36,7 +36,7 @@ class Pix2Pix:
         self._copies = {}
         if config.mixed_precision != "none":
             self._copies = {"gen_ab": registry.build_generator(config, "gen_ab")}
-        self.train_step = tf.function(self._train_step, reduce_retracing=True, autograph=False)
+        self.compiled_step = tf.function(self.step, reduce_retracing=True, autograph=False)
 
     @property
     def generators(self):
@@ -50,11 +50,27 @@ class Pix2Pix:
     def set_learning_rate(self, value):
         assign_learning_rates(self.config, self.optimizers, value)
 
-    def _train_step(self, real_a, real_b):
-        """One update of each network on pairs (N, H, W, C) in [-1, 1]; returns float32 scalars by name.
+    def train_step(self, real_a, real_b):
+        """One update of each network on pairs (N, H, W, C) in [-1, 1]; returns float32 scalars by name."""
+        scalars, _ = self.compiled_step(real_a, real_b, {})
+        return scalars
+
+    def lend_past(self, shape_a, shape_b):
+        """As of `training.CycleGAN`: there are no pools."""
+        del shape_a, shape_b
+        return [{} for _ in self.replica_pools]
+
+    def keep_fakes(self, fakes):
+        """As of `training.CycleGAN`: there are no pools."""
+
+    def step(self, real_a, real_b, past):
+        """The update as a pure function of tensors and the variables, to be traced.
 
         The discriminator is updated first, and the generator learns from the updated one, as in the authors' code.
         """
+        return compilation.compile_part(self.config, self._step)(real_a, real_b), past
+
+    def _step(self, real_a, real_b):
         config, generator, discriminator = self.config, self._calls["gen_ab"], self._calls["disc_b"]
         with tf.GradientTape() as generator_tape:
             fake_b = generator(real_a)  # (N, H, W, C)

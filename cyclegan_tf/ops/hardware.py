@@ -13,7 +13,17 @@ _portable = False
 @tf.autograph.experimental.do_not_convert
 def chooses(x):
     """Whether the operations on a map like `x` are chosen for the CPU: its sizes are known, and there is no GPU."""
-    return not _portable and x.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
+    return not _portable and x.shape.is_fully_defined() and not has_gpu()
+
+
+def is_portable():
+    """True inside of `portable`."""
+    return _portable
+
+
+def has_gpu():
+    """True if TensorFlow computes on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 @functools.cache
@@ -29,7 +39,7 @@ def multiplies_bfloat16():
 
 @contextlib.contextmanager
 def portable():
-    """Context in which nothing is chosen: for graphs that run in other runtimes."""
+    """Context in which nothing is chosen: for graphs that XLA compiles or that run in other runtimes."""
     global _portable  # noqa: PLW0603 -- what is traced cannot be told it otherwise.
     before, _portable = _portable, True
     try:

@@ -19,6 +19,8 @@ def normalized(x, epsilon):
     Ioffe and Szegedy 2015, section 3, per image. In half precision the map itself is all that is kept for the
     derivative; only sums over it are in float32.
     """
+    if hardware.has_gpu() and not hardware.is_portable() and x.shape[0] is not None and x.shape[0] <= _FEW:
+        return _batch_norms(x, epsilon)
     fused = hardware.chooses(x) and x.shape[0] <= _FEW
 
     @tf.custom_gradient
@@ -53,6 +55,17 @@ def scaled(x, mean, scale, gamma=None, beta=None):
     scale = scale if gamma is None else scale * _single(gamma)
     shift = -mean * scale
     return tf.cast(_single(x) * scale + (shift if beta is None else shift + _single(beta)), x.dtype)
+
+
+def _batch_norms(x, epsilon):
+    """`normalized` as a batch norm of each image, with the library's derivative: on a GPU two kernels, not ten."""
+    ones, zeros = tf.ones(x.shape[-1]), tf.zeros(x.shape[-1])
+    return tf.concat([
+        tf.raw_ops.FusedBatchNormV3(
+            x=image, scale=ones, offset=zeros, mean=[], variance=[], epsilon=epsilon, is_training=True
+        ).y
+        for image in tf.split(x, x.shape[0])
+    ], 0)
 
 
 def _fused(x, epsilon):

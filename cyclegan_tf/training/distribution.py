@@ -103,12 +103,19 @@ class OneReplica:
         """Raises a UserError where networks have weights that are not trained, which replicas would not have alike."""
 
     def train_step(self, model, batches, asked_to_stop):
-        """One step: `batches` has the pair of batches of each local replica; returns floats by name."""
+        """Queues one step: `batches` has the pair of batches of each local replica.
+
+        Returns:
+          A function that waits for the step and returns its floats by name. A GPU has something to do all the time
+          where the next step is queued before this function is called.
+        """
         del asked_to_stop
-        return {name: float(value) for name, value in model.train_step(*batches[0]).items()}
+        scalars = model.train_step(*batches[0])
+        values = tf.stack(list(scalars.values()))  # One copy from the GPU.
+        return lambda: dict(zip(scalars, values.numpy().tolist(), strict=True))
 
     def stopping(self, asked_to_stop):
-        """The signal that ends the run after this step, or None: alike on all workers."""
+        """The signal that ends the run, or None; alike on all workers, once they have read the same step's floats."""
         return asked_to_stop()
 
     def patient(self):
@@ -169,17 +176,36 @@ class Replicas(OneReplica):
     def train_step(self, model, batches, asked_to_stop):
         if model is not self._model:
             self._model = model
-            self._step = tf.function(self._traced(model.train_step.python_function), autograph=False)
+            self._step = tf.function(self._traced(model.step), autograph=False)
         asked = asked_to_stop()
         flags = self._values(lambda index: np.array([float(asked == one) for one in _SIGNALS], np.float32))
         pair = [self._values(lambda index, of=of: batches[index][of]) for of in range(2)]
-        watching = contextlib.nullcontext() if self._patient else self._watchdog.watching()
-        with watching, self._reported():
-            scalars, flags = self._step(flags, *pair)
-            scalars = {name: float(self._local(value)) for name, value in scalars.items()}
-            self._signals = self._local(flags).numpy()
-        self._patient = False
-        return scalars
+        past = model.lend_past(*(image.shape for image in batches[0]))
+        past = tf.nest.map_structure(lambda *own: self._values(lambda index: own[index]), *past)
+        with self._watching(), self._reported():
+            scalars, flags, fakes = self._step(flags, *pair, past)
+            model.keep_fakes(self._of_each(fakes))
+            values = tf.stack([self._local(value) for value in scalars.values()])
+
+        def read():
+            with self._watching(), self._reported():
+                self._signals = self._local(flags).numpy()
+                floats = values.numpy().tolist()
+            self._patient = False
+            return dict(zip(scalars, floats, strict=True))
+
+        return read
+
+    def _watching(self):
+        return contextlib.nullcontext() if self._patient else self._watchdog.watching()
+
+    def _of_each(self, values):
+        """The nested per-replica `values` as a list with those of each local replica."""
+        local = self._strategy.experimental_local_results
+        return [
+            tf.nest.map_structure(lambda value, index=index: local(value)[index], values)
+            for index in range(len(self.local))
+        ]
 
     def stopping(self, asked_to_stop):
         # What comes after the step began is for the next one: all workers must see it in the same step.
@@ -218,10 +244,10 @@ class Replicas(OneReplica):
 
     def _traced(self, step):
         def replica_step(flags, *batch):
-            scalars = step(*batch)
+            scalars, fakes = step(*batch)
             # One all-reduce for the lot. A mean of flags above 0 is a request of some worker.
             *values, flags = replicas.mean([*scalars.values(), tf.identity(flags)])
-            return dict(zip(scalars, values, strict=True)), flags
+            return dict(zip(scalars, values, strict=True)), flags, fakes
 
         return lambda *arguments: self._strategy.run(replica_step, args=arguments)
 

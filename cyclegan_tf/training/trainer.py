@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections import Counter
+from collections import Counter, deque
 
 import tensorflow as tf
 
@@ -112,6 +112,7 @@ class _Run:
         self.step, self.skipped, self.means = progress.step, progress.skipped, RunningMeans(progress.epoch_sums)
         self.best, self.stale = progress.best, progress.stale
         self._measures = {}  # Of one step.
+        self._rate = None  # The learning rate that the optimizers have.
 
     def _progress(self):
         return Progress(self.step, self.skipped, self.means.sums, self.best, self.stale)
@@ -155,33 +156,58 @@ class _Run:
         log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps, self.images_per_epoch,
                  replicas.described(self.config))
         batches, speedometer = iter(stream), Speedometer(first * size)
+        queued, stopping = deque(), None
         with progress_bar(self.n_steps * size, first * size) as bar:
-            for step in range(first + 1, self.n_steps + 1):
+            while self.step < self.n_steps:
+                step = self.step + len(queued) + 1
                 batch = [pipeline.take(batches, loaders) for _ in replicas.local]
-                self.model.set_learning_rate(self.learning_rate(step - 1))
-                values = replicas.train_step(self.model, batch, asked_to_stop)
-                require_finite(step, values, batch, self.workdir, replicas)
-                self.step = step
-                self.means.add(values)
-                if self.config.eval_every and self._due(step, self.config.eval_every):
-                    self.evaluate(step)  # May make this step the last one.
-                bar.set_postfix_str(_losses(values), refresh=False)
-                bar.update(size)
-                if self._due(step, self.config.log_every):
-                    self.log(step, values, speedometer(step * size), quiet=not bar.disable)
-                if self.epoch(step) > self.epoch(step - 1):
-                    self.summarize_epoch(step)
-                if self._due(step, self.config.sample_every, self.config.sample_epochs):
-                    self.sample(step)
-                stopping = replicas.stopping(asked_to_stop)
-                if stopping or self._due(step, self.config.checkpoint_every, self.config.checkpoint_epochs):
-                    self.checkpoint()
-                self.writer.check()
-                if stopping:
-                    self.writer.wait()
-                    raise signals.Stopped(stopping, step)
-                if step == self.n_steps:
-                    break
+                self._set_learning_rate(step - 1)
+                queued.append((step, batch, replicas.train_step(self.model, batch, asked_to_stop)))
+                # A step is read when the next one is queued, so that a GPU never waits for the host; unless something
+                # needs the weights as they are after this step.
+                while queued and (len(queued) > 1 or stopping or self._uses_weights(step)):
+                    done, batch, read = queued.popleft()
+                    values = read()
+                    require_finite(done, values, batch, self.workdir, replicas)
+                    self._complete(done, values, bar, speedometer)
+                    stopping = stopping or replicas.stopping(asked_to_stop)
+                    if stopping and not queued:
+                        self.checkpoint()
+                        self.writer.wait()
+                        raise signals.Stopped(stopping, done)
+
+    def _complete(self, step, values, bar, speedometer):
+        """Does what is due after `step`."""
+        self.step = step
+        self.means.add(values)
+        if self.config.eval_every and self._due(step, self.config.eval_every):
+            self.evaluate(step)  # May make this step the last one.
+        bar.set_postfix_str(_losses(values), refresh=False)
+        bar.update(self.step_size)
+        if self._due(step, self.config.log_every):
+            self.log(step, values, speedometer(step * self.step_size), quiet=not bar.disable)
+        if self.epoch(step) > self.epoch(step - 1):
+            self.summarize_epoch(step)
+        if self._due(step, self.config.sample_every, self.config.sample_epochs):
+            self.sample(step)
+        if self._due(step, self.config.checkpoint_every, self.config.checkpoint_epochs):
+            self.checkpoint()
+        self.writer.check()
+
+    def _uses_weights(self, step):
+        """Whether something is due after `step` that needs the weights as they are then."""
+        config = self.config
+        return (
+            self._due(step, config.sample_every, config.sample_epochs)
+            or self._due(step, config.checkpoint_every, config.checkpoint_epochs)
+            or bool(config.eval_every and self._due(step, config.eval_every))
+        )
+
+    def _set_learning_rate(self, step):
+        rate = self.learning_rate(step)
+        if rate != self._rate:
+            self.model.set_learning_rate(rate)
+            self._rate = rate
 
     def _roll_back(self, error):
         """Returns to the newest checkpoint; the data go on behind those of the step that failed."""

@@ -31,8 +31,8 @@ def main():
     given = parser.parse_args()
     model = CycleGAN(Config())
     for pool in model.pools.values():
-        for _ in range(pool.size):
-            pool.query(np.zeros((1, 256, 256, 3), np.float32))
+        pool.lend((pool.size, 256, 256, 3))
+        pool.keep([np.zeros((1, 256, 256, 3), np.float32)] * pool.size)
     stalls, writes = [], []
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         writer = checkpoints.Writer(folder, keep=1)
