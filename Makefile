@@ -15,6 +15,7 @@ test: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # The stamp is written last, so that an interrupted installation is made anew.
 $(VENV)/.installed: setup.cfg setup.py
