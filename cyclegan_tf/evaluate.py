@@ -71,7 +71,7 @@ def main(argv):
     for note in notes:
         print(note, file=sys.stderr)
     if given.output:
-        with atomic.writing(given.output) as file:
+        with atomic.open_for_writing(given.output) as file:
             file.write(evaluation.lines(records))
     else:
         sys.stdout.write(evaluation.lines(records))

@@ -24,7 +24,7 @@ def _library_transposed(x, kernel, stride):
     return tf.nn.conv2d_transpose(x, kernel, (x.shape[0], *sides, kernel.shape[2]), stride, "VALID")
 
 
-PAIRS = [(convolution.convolve, _library), (convolution.convolve_transposed, _library_transposed)]
+PAIRS = [(convolution.convolve, _library), (convolution.convolve_transpose, _library_transposed)]
 
 
 def _numbers(*shape):
@@ -144,7 +144,7 @@ def test_winograd_is_two_functions_of_the_graph():
     ((None, 66, 66, 256), tf.float32), ((1, 66, 66, 256), tf.float16), ((1, 66, 66, 256), tf.bfloat16),
 ])
 def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype, monkeypatch):
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(hardware, "use_bfloat16_kernels", lambda: False)
     operations = _operations(shape, 256, 3, 1, dtype)
     assert not {"Conv3D", "MatMul"} & set(operations)
     assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
@@ -152,7 +152,7 @@ def test_unknown_sizes_and_other_types_are_the_librarys(shape, dtype, monkeypatc
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
 def test_of_bfloat16_the_gradients_are_chosen(monkeypatch):
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(hardware, "use_bfloat16_kernels", lambda: True)
     block = _operations((2, 34, 34, 128), 128, 3, 1, tf.bfloat16)
     assert (block.count("Conv2D"), block.count("PartitionedCall")) == (1, 1)
     assert not {"Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(block)
@@ -160,7 +160,7 @@ def test_of_bfloat16_the_gradients_are_chosen(monkeypatch):
 
 
 @pytest.mark.skipif(
-    bool(tf.config.list_physical_devices("GPU")) or not hardware.multiplies_bfloat16()
+    bool(tf.config.list_physical_devices("GPU")) or not hardware.use_bfloat16_kernels()
     or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0",
     reason="other CPUs, which do not choose, add bfloat16 up in bfloat16",
 )
@@ -198,7 +198,7 @@ def test_which_processors_multiply_bfloat16(features, expected):
     if features is None:
         files.side_effect = FileNotFoundError
     with mock.patch("builtins.open", files):
-        assert hardware.multiplies_bfloat16.__wrapped__() is expected
+        assert hardware.use_bfloat16_kernels.__wrapped__() is expected
 
 
 @pytest.mark.parametrize("ours", layers.LIBRARY)

@@ -113,8 +113,8 @@ def test_instance_norm_is_the_librarys():
 
 def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
     used = []
-    normalized = instance_norm.normalized
-    monkeypatch.setattr(instance_norm, "normalized", lambda *arguments: [used.append(1), normalized(*arguments)][1])
+    normalized = instance_norm.normalize
+    monkeypatch.setattr(instance_norm, "normalize", lambda *arguments: [used.append(1), normalized(*arguments)][1])
     layer, x = layers.instance_normalization("t", affine=True), tf.random.stateless_normal((2, 7, 5, 3), (1, 2))
     library = type(layer).__mro__[1].from_config(layer.get_config())
     gradients, weight = [], tf.random.stateless_normal((2, 7, 5, 3), (3, 4))
@@ -144,7 +144,7 @@ def test_instance_norm_in_training_is_the_closed_form(shape, dtype, rounding, wr
     def both(x, dy):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = instance_norm.normalized(x, 1e-5)
+            y = instance_norm.normalize(x, 1e-5)
         return y, tape.gradient(y, x, dy)
 
     found = wrapped(both)(x, dy)
@@ -164,7 +164,7 @@ def test_instance_norm_in_training_is_the_closed_form(shape, dtype, rounding, wr
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
 def test_an_instance_norm_is_an_operation_for_each_of_a_few_images():
     def operations(shape, dtype):
-        function = tf.function(lambda x: tf.gradients(instance_norm.normalized(x, 1e-5), x), autograph=False)
+        function = tf.function(lambda x: tf.gradients(instance_norm.normalize(x, 1e-5), x), autograph=False)
         graph = function.get_concrete_function(tf.TensorSpec(shape, dtype)).graph
         kinds = [operation.type for operation in graph.get_operations()]
         return kinds.count("FusedBatchNormV3"), kinds.count("FusedBatchNormGradV3")

@@ -217,9 +217,9 @@ def test_translations_are_read_from_and_written_to_a_remote_folder(tmp_path):
 
 def test_a_remote_file_is_written_whole_or_not_at_all(tmp_path):
     path = f"ram://{tmp_path.name}/file"
-    with atomic.writing(path) as file:
+    with atomic.open_for_writing(path) as file:
         file.write("é\n")
-    with pytest.raises(Killed), atomic.writing(path) as file:
+    with pytest.raises(Killed), atomic.open_for_writing(path) as file:
         file.write("half")
         raise Killed
     assert content(path) == "é\n".encode()
@@ -249,16 +249,16 @@ def test_a_remote_folder_takes_the_place_of_another(tmp_path):
 def test_folders_without_files_and_empty_files(tmp_path):
     # Where there are objects only, a folder that was made may not be there, nor can an empty object be renamed.
     assert filesystem.listdir(f"ram://{tmp_path.name}/none") == []
-    with atomic.writing(f"ram://{tmp_path.name}/empty"):
+    with atomic.open_for_writing(f"ram://{tmp_path.name}/empty"):
         pass
     assert content(f"ram://{tmp_path.name}/empty") == b""
 
 
 def test_a_growing_file_keeps_what_it_had_and_is_written_now_and_then(tmp_path, monkeypatch):
     path = f"ram://{tmp_path.name}/log.txt"
-    with filesystem.appending(path) as file:
+    with filesystem.open_for_appending(path) as file:
         file.write("one\n")
-    with filesystem.appending(path) as file:
+    with filesystem.open_for_appending(path) as file:
         file.write("two\n")
         file.flush()
         assert content(path) == b"one\n", "half a minute has not passed"
@@ -274,7 +274,7 @@ def test_a_remote_file_is_read_as_a_local_one(tmp_path):
     data = np.random.default_rng(0).bytes(300_000)
     path = f"ram://{tmp_path.name}/data"
     store(path, data)
-    with filesystem.reading(path, "rb") as file:
+    with filesystem.open_for_reading(path, "rb") as file:
         for offset, whence, expected in ((250_000, 0, 250_000), (-10, 1, 249_997), (-5, 2, 299_995), (7, 0, 7)):
             assert file.seek(offset, whence) == expected
             assert file.read(7) == data[expected : expected + 7]
@@ -282,7 +282,7 @@ def test_a_remote_file_is_read_as_a_local_one(tmp_path):
         assert file.read() == data
     assert filesystem.read_bytes(path, 299_000, 500) == data[299_000:299_500]
     assert filesystem.read_bytes(path, 299_999, 500) == data[299_999:]
-    for read in (lambda: filesystem.reading(f"{path}.none"), lambda: filesystem.read_bytes(f"{path}.none")):
+    for read in (lambda: filesystem.open_for_reading(f"{path}.none"), lambda: filesystem.read_bytes(f"{path}.none")):
         with pytest.raises(FileNotFoundError) as caught:
             read()
         assert caught.value.filename == f"{path}.none"

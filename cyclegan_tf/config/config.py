@@ -261,7 +261,7 @@ class Config:
 
     def save(self, workdir):
         """Writes WORKDIR/config.json."""
-        with atomic.writing(os.path.join(workdir, "config.json")) as file:
+        with atomic.open_for_writing(os.path.join(workdir, "config.json")) as file:
             file.write(self.to_json())
 
     @classmethod
@@ -270,7 +270,7 @@ class Config:
         path = os.path.join(workdir, "config.json")
         if not filesystem.exists(path):
             raise UserError(f"{workdir} is not a run directory: it has no config.json")
-        with filesystem.reading(path) as file:
+        with filesystem.open_for_reading(path) as file:
             return cls.from_json(file.read(), where=path)
 
     @classmethod

@@ -78,5 +78,5 @@ def _write(image_list, index, path):
         image = image_list.decode(index)
     except (ValueError, OSError) as error:
         raise UserError(f"{image_list.path(index)}: {error}; get the archive again") from error
-    with atomic.writing(path, "wb") as file:
+    with atomic.open_for_writing(path, "wb") as file:
         codec.write(codec.resize(image, _SIDE, _SIDE), file, format="JPEG", quality=100, subsampling=0)

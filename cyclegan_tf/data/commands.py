@@ -36,7 +36,7 @@ def inspect(path, data_dir, output):
 
 
 def _write_grid(grid, path):
-    with atomic.writing(path, "wb") as file:
+    with atomic.open_for_writing(path, "wb") as file:
         file.write(codec.encode_png(grid))
     print(f"preview: {path}")
 

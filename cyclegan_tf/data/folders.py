@@ -119,7 +119,7 @@ def _collect_remote(root, inside, names):
 
 def _remote_head(path):
     try:
-        with filesystem.reading(path, "rb") as file:
+        with filesystem.open_for_reading(path, "rb") as file:
             return file.read(12)
     except OSError:
         return b""
@@ -142,7 +142,7 @@ def open_archive(path):
       UserError: it is none, is encrypted, names files outside itself, or has members too large to be images.
     """
     try:
-        archive = zipfile.ZipFile(filesystem.reading(path, "rb") if filesystem.is_remote(path) else path)
+        archive = zipfile.ZipFile(filesystem.open_for_reading(path, "rb") if filesystem.is_remote(path) else path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error})") from error
     for info in archive.infolist():

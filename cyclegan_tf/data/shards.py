@@ -49,7 +49,7 @@ def write(parts, folder, shard_bytes):
         for part, image_list in parts.items():
             index["parts"][part], failed = _write_part(part, image_list, folder, shard_bytes)
             n_unreadable += failed
-        with atomic.writing(os.path.join(folder, INDEX)) as file:
+        with atomic.open_for_writing(os.path.join(folder, INDEX)) as file:
             json.dump(index, file)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from error
@@ -65,7 +65,7 @@ def _write_part(part, image_list, folder, shard_bytes):
         if first is None:
             return entry, n_unreadable
         path, start, filled = _path(folder, part, number), len(entry["lengths"]), 0
-        with filesystem.os_errors(path), tf.io.TFRecordWriter(path) as writer:
+        with filesystem.translate_errors(path), tf.io.TFRecordWriter(path) as writer:
             for index in itertools.chain([first], indices):
                 try:
                     data = image_list.read(index)
@@ -98,7 +98,7 @@ def open_parts(folder):
     """
     path = os.path.join(folder, INDEX)
     try:
-        with filesystem.reading(path) as file:
+        with filesystem.open_for_reading(path) as file:
             index = json.load(file)
         if index["version"] != _VERSION:
             raise UserError(f"{path} is of version {index['version']}, which this version of the package does not know")

@@ -25,7 +25,7 @@ def write(source, folder, name=None):
     import tf2onnx
 
     try:
-        with quiet(), hardware.portable():
+        with quiet(), hardware.force_portable_ops():
             model, _ = tf2onnx.convert.from_function(translations, input_signature=signature, opset=_OPSET)
     except Exception as error:  # tf2onnx raises many kinds.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

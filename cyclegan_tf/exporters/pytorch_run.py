@@ -30,7 +30,7 @@ def from_pytorch(paths, output, network=None, **overrides):
     Raises:
       UserError: a file that cannot be used, files that belong to different runs, or an `output` that is in use.
     """
-    files = torch_files.of_networks(paths, network)
+    files = torch_files.match_networks(paths, network)
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
     config = _config(files, state_dicts, overrides)
@@ -52,7 +52,7 @@ def to_pytorch(workdir, output):
     Raises:
       UserError: there is no such run, PyTorch has no such network, or `output` holds one of the files already.
     """
-    torch_files.require()
+    torch_files.require_torch()
     from cyclegan_tf.runs import checkpoints
 
     config = Config.load(workdir)

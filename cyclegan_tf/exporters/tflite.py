@@ -43,7 +43,7 @@ def _convert(source, precision, representative):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image] for image in representative)
     try:
-        with quiet(), hardware.portable():
+        with quiet(), hardware.force_portable_ops():
             return converter.convert()
     except Exception as error:  # The converter raises whatever its C++ side says.
         ways_on = "" if source.size else "--size=256x256, which is easier, "
@@ -63,7 +63,7 @@ def _converter(source):
         lambda images: source.network(images, training=False),
         input_signature=[tf.TensorSpec(shape, tf.float32, name="images")],
     )
-    with hardware.portable():
+    with hardware.force_portable_ops():
         traced = function.get_concrete_function()
     return tf.lite.TFLiteConverter.from_concrete_functions([traced], source.network)
 

@@ -71,7 +71,7 @@ def _checked_float(array):
 def _decode_pillow(image, data, channels, target_size):
     colors = image.mode in ("RGB", "RGBA")
     if image.format == "TIFF" and colors and 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
-        return upright(_with_channels(_read_tiff(image, data), channels), image.tag_v2.get(_ORIENTATION))
+        return apply_orientation(_with_channels(_read_tiff(image, data), channels), image.tag_v2.get(_ORIENTATION))
     image.load()
     # A PNG may have it behind its pixels. What Pillow reads of a TIFF file it has turned already.
     orientation = image.getexif().get(_ORIENTATION)
@@ -88,7 +88,7 @@ def _decode_pillow(image, data, channels, target_size):
             # Here it costs no copies to NumPy and back.
             image = _resize_pillow(image, *target_size(image.height, image.width))
         pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    return upright(pixels, orientation)
+    return apply_orientation(pixels, orientation)
 
 
 def _read_tiff(image, data):
@@ -143,7 +143,7 @@ def _with_channels(pixels, channels):
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint16)[..., np.newaxis]
 
 
-def upright(pixels, orientation):
+def apply_orientation(pixels, orientation):
     """Undoes the EXIF orientation: 1 to 8; anything else, as 1, is upright."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -87,7 +87,7 @@ def _alpha(image, data, dtype):
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     else:
         alpha = _tiff_alpha(data)
-    return codec.upright(alpha, orientation)
+    return codec.apply_orientation(alpha, orientation)
 
 
 def _tiff_alpha(data):
@@ -118,7 +118,7 @@ def write(path, pixels, extras):
     suffix = os.path.splitext(path)[1].lower()
     suffix = _ALIASES.get(suffix, suffix)
     filesystem.makedirs(os.path.dirname(path) or ".")
-    with atomic.writing(path, "w+b") as file:
+    with atomic.open_for_writing(path, "w+b") as file:
         if suffix == ".npy":
             np.save(file, pixels)
         else:

@@ -157,7 +157,7 @@ def _load_saved_model(path):
 
 
 def _load_pytorch(path):
-    options, weights = torch_files.read_pytorch(path)
+    options, weights = torch_files.read_network(path)
     if options["kind"] != "generator":
         raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
     known = {field.name for field in dataclasses.fields(Config)}

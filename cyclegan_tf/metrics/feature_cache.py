@@ -70,7 +70,7 @@ def of_list(network, image_list, config, folder=None):
     features = collector.features()
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with atomic.writing(path, "wb") as file:
+        with atomic.open_for_writing(path, "wb") as file:
             np.save(file, features)
     except OSError:
         pass  # Where nothing can be kept they are computed every time.

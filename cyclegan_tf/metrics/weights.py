@@ -185,7 +185,7 @@ def _convert(source, data, path):
     arrays = pickled_arrays.read(data)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with atomic.writing(path, "wb") as file:
+        with atomic.open_for_writing(path, "wb") as file:
             np.savez(file, **arrays, **{_ORIGIN: source.sha256})
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another folder with --weights_dir") from error

@@ -37,7 +37,7 @@ def compile_part(config, function):
 
     @functools.wraps(function)
     def trace(*arguments):
-        with hardware.portable():
+        with hardware.force_portable_ops():
             return function(*arguments)
 
     return tf.function(trace, jit_compile=True, autograph=False)

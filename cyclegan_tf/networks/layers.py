@@ -49,7 +49,7 @@ class Cropping2D(keras.layers.Cropping2D):
     """Keras's layer, where sizes are known by an operation whose gradient is not ten times as slow on a CPU."""
 
     def call(self, inputs):
-        if not hardware.chooses(inputs):
+        if not hardware.use_cpu_kernels(inputs):
             return super().call(inputs)
         (top, bottom), (left, right) = self.cropping
         batch, height, width, channels = inputs.shape
@@ -62,16 +62,16 @@ class Conv2D(keras.layers.Conv2D):
 
     def call(self, inputs):
         outputs = convolution.convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
-        return convolution.biased(outputs, self.bias) if self.use_bias else outputs
+        return convolution.add_bias(outputs, self.bias) if self.use_bias else outputs
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """Keras's layer with `convolve_transposed`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
+    """Keras's layer with `convolve_transpose`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
 
     def call(self, inputs):
-        outputs = convolution.convolve_transposed(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
-        return convolution.biased(outputs, self.bias) if self.use_bias else outputs
+        outputs = convolution.convolve_transpose(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
+        return convolution.add_bias(outputs, self.bias) if self.use_bias else outputs
 
 
 # Class of ours -> the library's, which has the same weights and config.
@@ -99,7 +99,7 @@ class DifferentiableInstanceNormalization(keras.layers.Layer):
             self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, inputs):
-        return instance_norm.scaled(inputs, *instance_norm.moments(inputs, self.epsilon), self.gamma, self.beta)
+        return instance_norm.normalize_by_formula(inputs, self.epsilon, self.gamma, self.beta)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -166,8 +166,8 @@ def _instance_normalization():
     class InstanceNormalization(library):
         def call(self, inputs, training=False):
             if not training:
-                return instance_norm.scaled(inputs, *instance_norm.moments(inputs, self.epsilon), self.gamma, self.beta)
-            y = instance_norm.normalized(inputs, self.epsilon)
+                return instance_norm.normalize_by_formula(inputs, self.epsilon, self.gamma, self.beta)
+            y = instance_norm.normalize(inputs, self.epsilon)
             y = y if self.gamma is None else y * tf.cast(self.gamma, y.dtype)
             return y if self.beta is None else y + tf.cast(self.beta, y.dtype)
 

@@ -32,7 +32,7 @@ def convolve(x, kernel, stride):
     @tf.custom_gradient
     def function(x, kernel):
         def gradient(dy):
-            again = recompute.again(x, dy)
+            again = recompute.recompute(x, dy)
             if saves:
                 return winograd.gradients(again, kernel, dy)
             return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(again, dy, kernel.shape[0], stride)
@@ -46,7 +46,7 @@ def convolve(x, kernel, stride):
 
 
 @tf.autograph.experimental.do_not_convert
-def convolve_transposed(x, kernel, stride):
+def convolve_transpose(x, kernel, stride):
     """`tf.nn.conv2d_transpose` without padding: (N, H, W, C), (k, k, C', C) -> (N, stride (H - 1) + k, ..., C').
 
     Differentiable any number of times.
@@ -61,9 +61,9 @@ def convolve_transposed(x, kernel, stride):
 
 
 @tf.autograph.experimental.do_not_convert
-def biased(x, bias):
+def add_bias(x, bias):
     """x + bias, (N, H, W, C) and (C,); differentiable any number of times."""
-    if hardware.is_portable() or hardware.has_gpu():
+    if hardware.portable_ops_forced() or hardware.has_gpu():
         return tf.nn.bias_add(x, bias)
 
     @tf.custom_gradient
@@ -72,7 +72,7 @@ def biased(x, bias):
             # BiasAddGrad adds up bfloat16 in bfloat16 on a CPU, where 256 + 1 is 256: of 64 x 64 ones it makes 256. And
             # oneDNN would join it to the kernel's gradient, which is of what follows.
             of_bias = tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
-            return recompute.following(dy, of_bias), of_bias
+            return recompute.wait_for(dy, of_bias), of_bias
 
         return tf.nn.bias_add(x, bias), gradient
 
@@ -81,8 +81,8 @@ def biased(x, bias):
 
 def _chooses(x):
     """Whether there is something to choose, for a type that the CPU multiplies."""
-    multiplied = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and hardware.multiplies_bfloat16())
-    return multiplied and hardware.chooses(x)
+    multiplied = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and hardware.use_bfloat16_kernels())
+    return multiplied and hardware.use_cpu_kernels(x)
 
 
 def _is_for_winograd(shape, kernel_shape, stride):
@@ -109,7 +109,7 @@ def _adjoint(y, kernel, shape, stride):
     @tf.custom_gradient
     def function(y, kernel):
         def gradient(dx):
-            again = recompute.again(y, dx)
+            again = recompute.recompute(y, dx)
             return convolve(dx, kernel, stride), _kernel_gradient(dx, again, kernel.shape[0], stride)
 
         if _is_of_few_filters(shape, y.shape, kernel.shape[0], stride):

@@ -11,12 +11,12 @@ _portable = False
 
 # As in `convolution`.
 @tf.autograph.experimental.do_not_convert
-def chooses(x):
+def use_cpu_kernels(x):
     """Whether the operations on a map like `x` are chosen for the CPU: its sizes are known, and there is no GPU."""
     return not _portable and x.shape.is_fully_defined() and not has_gpu()
 
 
-def is_portable():
+def portable_ops_forced():
     """True inside of `portable`."""
     return _portable
 
@@ -27,7 +27,7 @@ def has_gpu():
 
 
 @functools.cache
-def multiplies_bfloat16():
+def use_bfloat16_kernels():
     """Whether the CPU has products of bfloat16 vectors but not of matrices, beside which all else would be slow."""
     try:
         with open("/proc/cpuinfo") as file:
@@ -38,7 +38,7 @@ def multiplies_bfloat16():
 
 
 @contextlib.contextmanager
-def portable():
+def force_portable_ops():
     """Context in which nothing is chosen: for graphs that XLA compiles or that run in other runtimes."""
     global _portable  # noqa: PLW0603 -- what is traced cannot be told it otherwise.
     before, _portable = _portable, True

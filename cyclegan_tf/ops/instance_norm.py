@@ -13,23 +13,23 @@ _FEW = 8
 
 # As in `convolution`.
 @tf.autograph.experimental.do_not_convert
-def normalized(x, epsilon):
+def normalize(x, epsilon):
     """(x - mean) / sqrt(var + epsilon), with its derivative in closed form.
 
     Ioffe and Szegedy 2015, section 3, per image. In half precision the map itself is all that is kept for the
     derivative; only sums over it are in float32.
     """
-    if hardware.has_gpu() and not hardware.is_portable() and x.shape[0] is not None and x.shape[0] <= _FEW:
+    if hardware.has_gpu() and not hardware.portable_ops_forced() and x.shape[0] is not None and x.shape[0] <= _FEW:
         return _batch_norms(x, epsilon)
-    fused = hardware.chooses(x) and x.shape[0] <= _FEW
+    fused = hardware.use_cpu_kernels(x) and x.shape[0] <= _FEW
 
     @tf.custom_gradient
     def function(x):
         if fused and x.dtype == tf.bfloat16:
             y, scale = _fused(x, epsilon)
         else:
-            mean, scale = moments(x, epsilon)
-            y = scaled(x, mean, scale)
+            mean, scale = _moments(x, epsilon)
+            y = _scale(x, mean, scale)
 
         def gradient(dy):
             if fused and x.dtype != tf.float16:
@@ -43,14 +43,18 @@ def normalized(x, epsilon):
 
 
 @tf.autograph.experimental.do_not_convert
-def moments(x, epsilon):
+def normalize_by_formula(x, epsilon, gamma=None, beta=None):
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta, differentiable any number of times."""
+    return _scale(x, *_moments(x, epsilon), gamma, beta)
+
+
+def _moments(x, epsilon):
     """(mean, 1 / sqrt(var + epsilon)) over H and W of each image and channel, float32 (N, 1, 1, C)."""
     mean = _mean(x)
     return mean, tf.math.rsqrt(_mean(tf.square(_single(x) - mean)) + epsilon)
 
 
-@tf.autograph.experimental.do_not_convert
-def scaled(x, mean, scale, gamma=None, beta=None):
+def _scale(x, mean, scale, gamma=None, beta=None):
     """(x - mean) scale gamma + beta, multiplied out as the libraries do, so that it rounds as theirs."""
     scale = scale if gamma is None else scale * _single(gamma)
     shift = -mean * scale
@@ -58,7 +62,7 @@ def scaled(x, mean, scale, gamma=None, beta=None):
 
 
 def _batch_norms(x, epsilon):
-    """`normalized` as a batch norm of each image, with the library's derivative: on a GPU two kernels, not ten."""
+    """`normalize` as a batch norm of each image, with the library's derivative: on a GPU two kernels, not ten."""
     ones, zeros = tf.ones(x.shape[-1]), tf.zeros(x.shape[-1])
     return tf.concat([
         tf.raw_ops.FusedBatchNormV3(
@@ -69,9 +73,9 @@ def _batch_norms(x, epsilon):
 
 
 def _fused(x, epsilon):
-    """(`normalized`, 1 / sqrt(var + epsilon)): a batch norm of each image, which is one operation.
+    """(`normalize`, 1 / sqrt(var + epsilon)): a batch norm of each image, which is one operation.
 
-    Not in float32, where the sums of that operation are less exact than `moments`.
+    Not in float32, where the sums of that operation are less exact than `_moments`.
     """
     ones, zeros = tf.ones(x.shape[-1]), tf.zeros(x.shape[-1])
     maps, variances = [], []

@@ -9,7 +9,7 @@ from cyclegan_tf.ops import hardware
 def reflect(x, padding):
     """Pads height and width of (N, H, W, C) by `padding` pixels on each side, mirrored at the edge pixel."""
     # What is too small TensorFlow refuses, where NumPy would reflect once more.
-    if hardware.chooses(x) and min(x.shape[1:3]) > padding:
+    if hardware.use_cpu_kernels(x) and min(x.shape[1:3]) > padding:
         return _reflected(x, padding)
     return tf.pad(x, _both_sides(padding), mode="REFLECT")
 

@@ -18,7 +18,7 @@ _CHEAP = {
 }
 
 
-def again(x, after):
+def recompute(x, after):
     """`x`, computed once more when `after` is there, so that nobody need keep it until then; eagerly it is kept."""
     if tf.executing_eagerly() or x.graph is not tf.compat.v1.get_default_graph():
         return x
@@ -27,7 +27,7 @@ def again(x, after):
         return _again(x)
 
 
-def following(x, gradient):
+def wait_for(x, gradient):
     """`x`, once a weight's `gradient` is there.
 
     On the way to the first layer nothing waits for the gradients of weights: TensorFlow would take them at the end, and

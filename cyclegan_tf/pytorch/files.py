@@ -19,7 +19,7 @@ _PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
 NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
 
 
-def of_networks(paths, network=None):
+def match_networks(paths, network=None):
     """Which network is in which file, by the names that the authors' code gives: {gen_ab, disc_b ...: path}.
 
     Args:
@@ -62,7 +62,7 @@ def read(path):
     """
     torch = _import_torch()
     try:
-        with filesystem.reading(path, "rb") as file:
+        with filesystem.open_for_reading(path, "rb") as file:
             tensors = _load(torch, file, path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -79,11 +79,11 @@ def write(path, state_dict):
     """Writes {key: NumPy array} as the OrderedDict of tensors that the authors' code loads; beside, then renamed."""
     torch = _import_torch()
     tensors = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in state_dict.items())
-    with atomic.writing(path, "wb") as file:
+    with atomic.open_for_writing(path, "wb") as file:
         torch.save(tensors, file)
 
 
-def require():
+def require_torch():
     """Raises UserError where PyTorch is not installed: before a long conversion, not after it."""
     _import_torch()
 
@@ -114,7 +114,7 @@ def _import_torch():
     return torch
 
 
-def read_pytorch(path):
+def read_network(path):
     """The architecture of the network in a .pth file, as `pytorch.weights` describes it, and its weights by name.
 
     Raises:

@@ -189,7 +189,7 @@ def write(folder, arrays, keep, file_name=None):
     """
     path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
     # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
-    with atomic.writing(path, "wb", durable=True) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic.open_for_writing(path, "wb", durable=True) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
@@ -236,7 +236,7 @@ def read_named(path):
 
 def read(path):
     """All arrays of a checkpoint file, by name; their checksums are verified."""
-    with filesystem.reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
+    with filesystem.open_for_reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
         arrays = {name: entries[name] for name in entries.files}
     if "step" not in arrays:
         raise ValueError("it holds no step")

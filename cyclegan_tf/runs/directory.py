@@ -79,7 +79,7 @@ def _locked(workdir):
 
 @contextlib.contextmanager
 def _logging_to(path):
-    stream = filesystem.appending(path)
+    stream = filesystem.open_for_appending(path)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # A log line that cannot be written is no reason to stop; files that matter raise their own errors.

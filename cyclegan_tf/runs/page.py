@@ -53,7 +53,7 @@ def write(workdir):
         data=json.dumps(data).replace("<", "\\u003c"),
     )
     path = os.path.join(workdir, "index.html")
-    with atomic.writing(path) as file:
+    with atomic.open_for_writing(path) as file:
         file.write(text)
     return path
 
@@ -67,7 +67,7 @@ def _records(path):
     """The records of metrics.jsonl; a line that is being written, or was left unfinished, ends them."""
     found = []
     if filesystem.exists(path):
-        with filesystem.reading(path) as file:
+        with filesystem.open_for_reading(path) as file:
             for line in file:
                 try:
                     found.append(json.loads(line))
@@ -85,7 +85,7 @@ def _results(workdir):
     path = os.path.join(workdir, RESULTS, "results.json")
     if not filesystem.exists(path):
         return {"step": 0, "rows": []}
-    with filesystem.reading(path) as file:
+    with filesystem.open_for_reading(path) as file:
         return json.load(file)
 
 

@@ -40,11 +40,11 @@ def write(workdir, config, translators, dataset, step):
                 row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
                 _save(picture, os.path.join(temporary, os.path.basename(row[kind])))
             rows.append(row)
-    with atomic.writing(os.path.join(temporary, "results.json")) as file:
+    with atomic.open_for_writing(os.path.join(temporary, "results.json")) as file:
         json.dump({"step": step, "rows": rows}, file)
     atomic.replace_folder(folder, temporary)
 
 
 def _save(image, path):
-    with atomic.writing(path, "wb") as file:
+    with atomic.open_for_writing(path, "wb") as file:
         codec.write(ranges.to_rgb(image), file, format="WEBP", lossless=True)

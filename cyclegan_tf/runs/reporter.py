@@ -39,7 +39,7 @@ class Reporter:
         if self._file:
             self._file.close()
         _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
-        self._file = filesystem.appending(self._path)
+        self._file = filesystem.open_for_appending(self._path)
 
     def record(self, step, kind, values):
         """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
@@ -64,7 +64,7 @@ class Reporter:
     def sample(self, step, grid):
         """Writes samples/step-NNNNNN.png and shows it in TensorBoard; `grid` is uint8 (H, W, 3)."""
         path = os.path.join(self._samples, f"step-{step:06d}.png")
-        with atomic.writing(path, "wb") as file:
+        with atomic.open_for_writing(path, "wb") as file:
             file.write(codec.encode_png(grid))
         self.sync()  # As the last record: for the page that shows the sample.
         with self._board.as_default(step):
@@ -91,7 +91,7 @@ def _keep_records(path, wanted):
     if not filesystem.exists(path):
         return
     kept = []
-    with filesystem.reading(path) as file:
+    with filesystem.open_for_reading(path) as file:
         for line in file:
             try:
                 record = json.loads(line)
@@ -99,13 +99,13 @@ def _keep_records(path, wanted):
                 break
             if wanted(record):
                 kept.append(line)
-    with atomic.writing(path) as file:
+    with atomic.open_for_writing(path) as file:
         file.writelines(kept)
 
 
 def read_records(path):
     """The records of a metrics.jsonl, a list of dicts."""
-    with filesystem.reading(path) as file:
+    with filesystem.open_for_reading(path) as file:
         return [json.loads(line) for line in file]
 
 

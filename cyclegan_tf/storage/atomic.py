@@ -9,7 +9,7 @@ from cyclegan_tf.storage import filesystem
 
 
 @contextlib.contextmanager
-def writing(path, mode="w", durable=False):
+def open_for_writing(path, mode="w", durable=False):
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
 
     Args:

@@ -39,7 +39,7 @@ def _gfile(path):
 
 
 @contextlib.contextmanager
-def os_errors(path):
+def translate_errors(path):
     """Makes an error of TensorFlow's in the body an OSError about `path`."""
     import tensorflow as tf
 
@@ -72,14 +72,14 @@ def size(path):
     """Bytes of a file; raises OSError."""
     if not is_remote(path):
         return os.path.getsize(path)
-    with os_errors(path):
+    with translate_errors(path):
         return _gfile(path).stat(path).length
 
 
 def _status(path):
     """The gfile.stat of a remote path, None where nothing is."""
     try:
-        with os_errors(path):
+        with translate_errors(path):
             return _gfile(path).stat(path)
     except FileNotFoundError:
         return None
@@ -95,7 +95,7 @@ def listdir(path):
     """
     if not is_remote(path):
         return os.listdir(path)
-    with contextlib.suppress(FileNotFoundError), os_errors(path):
+    with contextlib.suppress(FileNotFoundError), translate_errors(path):
         # A folder that was made by hand may contain itself, as an empty name.
         return [name for name in _gfile(path).listdir(path) if name]
     return []
@@ -106,7 +106,7 @@ def makedirs(path):
     if not is_remote(path):
         os.makedirs(path, exist_ok=True)
         return
-    with os_errors(path):
+    with translate_errors(path):
         _gfile(path).makedirs(path)
 
 
@@ -115,7 +115,7 @@ def remove(path):
     if not is_remote(path):
         os.remove(path)
         return
-    with os_errors(path):
+    with translate_errors(path):
         _gfile(path).remove(path)
 
 
@@ -124,13 +124,13 @@ def remove_tree(path):
     if not is_remote(path):
         shutil.rmtree(path, ignore_errors=True)
         return
-    with contextlib.suppress(OSError), os_errors(path):
+    with contextlib.suppress(OSError), translate_errors(path):
         _gfile(path).rmtree(path)
 
 
 def move_tree(path, target):
     """Moves the files of remote folder `path` to `target`, the innermost first; not all systems can rename a folder."""
-    with os_errors(target):
+    with translate_errors(target):
         gfile = _gfile(path)
         for folder, _, names in gfile.walk(path, topdown=False):
             inside = folder[len(path) :].strip("/")
@@ -140,7 +140,7 @@ def move_tree(path, target):
     remove_tree(path)
 
 
-def reading(path, mode="r"):
+def open_for_reading(path, mode="r"):
     """Opens a file for reading, "r" for text in UTF-8, "rb" for bytes."""
     if not is_remote(path):
         return open(path, mode, encoding=None if "b" in mode else "utf-8")
@@ -154,7 +154,7 @@ def read_bytes(path, offset=0, length=-1):
         with open(path, "rb") as file:
             file.seek(offset)
             return file.read(length)
-    with os_errors(path), _gfile(path).GFile(path, "rb") as file:
+    with translate_errors(path), _gfile(path).GFile(path, "rb") as file:
         if offset:
             file.seek(offset)
         return file.read(length)
@@ -175,14 +175,14 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer):
-        with os_errors(self.name):
+        with translate_errors(self.name):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset, whence=io.SEEK_SET):
         position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
-        with os_errors(self.name):
+        with translate_errors(self.name):
             self._file.seek(position)
         return position
 
@@ -197,7 +197,7 @@ def put(path, content):
     """
     temporary, data = f"{path}.tmp", content.read(_CHUNK)
     try:
-        with os_errors(path):
+        with translate_errors(path):
             if not data:  # It cannot be there in part, and S3 renames no empty file.
                 temporary = path
             with _gfile(path).GFile(temporary, "wb") as file:
@@ -221,7 +221,7 @@ def append(path, data):
     put(path, io.BytesIO((read_bytes(path) if exists(path) else b"") + data))
 
 
-def appending(path):
+def open_for_appending(path):
     """Opens a text file in UTF-8, made if it is missing, to add lines to it; `sync` makes them durable.
 
     Not every remote system can append. There the whole text is written anew, by `sync` and `close` always, and by
@@ -257,7 +257,7 @@ class _Growing(io.StringIO):
 
 
 def sync(file):
-    """Makes what was written to a file of `appending`, or to a local one, durable."""
+    """Makes what was written to a file of `open_for_appending`, or to a local one, durable."""
     if isinstance(file, _Growing):
         file.sync()
     else:

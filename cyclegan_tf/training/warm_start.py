@@ -76,8 +76,8 @@ def _from_pytorch(source):
     if not source.endswith(".pth") and not _holds_pytorch(source):
         return {}
     found = {}
-    for name, path in torch_files.of_networks([source]).items():
-        found[name] = torch_files.read_pytorch(path)[1], path
+    for name, path in torch_files.match_networks([source]).items():
+        found[name] = torch_files.read_network(path)[1], path
     return found
 
 
