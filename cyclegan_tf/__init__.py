@@ -11,6 +11,9 @@ def load(path, direction=None):
 
     cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array.
     """
+    from cyclegan_tf.ops import cuda_libraries
+
+    cuda_libraries.load()  # Before TensorFlow is imported.
     from cyclegan_tf.inference import loading
 
     return loading.load(path, direction)

@@ -6,6 +6,7 @@ import runpy
 import sys
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import cuda_libraries
 
 
 def run(main, operands=False):
@@ -20,9 +21,9 @@ def run(main, operands=False):
     # convolutions are faster on every x86 CPU, and TensorFlow by itself turns them on only for the newest.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # On a GPU: memory as it is needed, which leaves the rest to other processes. Products in TF32, and the order of
-    # channels that its convolutions want, are TensorFlow's own defaults.
+    # On a GPU, allocate memory as needed and leave the rest to other processes.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    cuda_libraries.load()
 
     def guarded(argv):
         logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)

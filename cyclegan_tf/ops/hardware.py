@@ -26,6 +26,20 @@ def has_gpu():
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def describe_gpus() -> str:
+    """One line that names the GPUs that TensorFlow uses and how they multiply float32; "" without a GPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return ""
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    names = ", ".join(each.get("device_name", "unknown GPU") for each in details)
+    # Tensor cores multiply in TF32 from compute capability 8.0 on.
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled() and all(
+        each.get("compute_capability", (0, 0)) >= (8, 0) for each in details
+    )
+    return f"training on {names}; float32 products {'use TF32' if tf32 else 'are exact to float32'}"
+
+
 @functools.cache
 def use_bfloat16_kernels():
     """Whether the CPU has products of bfloat16 vectors but not of matrices, beside which all else would be slow."""

@@ -16,6 +16,7 @@ from cyclegan_tf.inference import translator
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
+from cyclegan_tf.ops import cuda_libraries, hardware
 from cyclegan_tf.runs import checkpoints, page, page_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
@@ -41,10 +42,13 @@ def train(config, workdir):
       UserError: bad data, a run directory with other options, in use or not writable, or a loss that is not finite.
       signals.Stopped: SIGTERM or SIGINT came; the state is saved.
     """
+    cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     # 1. All workers there, and the data: without them nothing is written.
     replicas = distribution.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
+    if gpus := hardware.describe_gpus():
+        log.info(gpus)
     dataset = sources.open_dataset(config)
     if config.paired:
         dataset.require_training_pairs()
