@@ -20,7 +20,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.reporter import read_records
-from cyclegan_tf.training import distribution, local_workers, schedules, trainer
+from cyclegan_tf.training import distribution, local_workers, trainer
 
 WORKER = Path(__file__).with_name("worker.py")
 # Losses without kinks where they are zero, so that rounding stays rounding; for five steps the pools fill and give back
@@ -259,15 +259,3 @@ def test_in_one_process_an_error_is_no_lost_worker():
 def test_auto_is_one_device_without_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert distribution.open_replicas(Config()).count == 1
-
-
-@pytest.mark.parametrize(("rule", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])
-def test_a_run_of_four_replicas_takes_the_scaled_learning_rate(rule, factor):
-    run = object.__new__(trainer._Run)
-    run.config, run.replicas = Config(learning_rate=0.5, scale_learning_rate=rule), SimpleNamespace(count=4)
-    run.step_size, run.images_per_epoch = 4, 8
-    assert run.learning_rate(0) == 0.5 * factor
-
-
-def test_the_learning_rate_is_scaled_only_when_asked():
-    assert [schedules.scale(rule, 4) for rule in ("none", "linear", "sqrt")] == [1.0, 4.0, 2.0]

@@ -75,24 +75,6 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
         np.testing.assert_allclose(record["grad_norm/disc_b"], np.mean([r["grad_norm/disc_b"] for r in of_epoch]))
 
 
-def test_cadences_by_hand():
-    run = object.__new__(trainer._Run)
-    run.step_size, run.images_per_epoch, run.n_steps = 4, 10, 12
-
-    def due(every, epochs):
-        return [step for step in range(1, 13) if run._due(step, every, epochs)]
-
-    # Epochs of 10 images end within steps 3, 5 (with its last image), 8, 10 of 4 images each.
-    assert due(0, 1) == [3, 5, 8, 10, 12]
-    assert due(0, 2) == [5, 10, 12]
-    assert due(0, 3) == [8, 12]
-    assert due(4, 0) == [4, 8, 12]
-    assert due(4, 2) == [4, 5, 8, 10, 12]
-    assert due(0, 0) == [12]
-    run.images_per_epoch = 3  # Fewer than a batch: a step may end two epochs, here 3 and 4, 6 and 7, 9 and 10 ...
-    assert due(0, 4) == [3, 6, 9, 12]
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
     config = Config.preset("tiny", learning_rate=1e30, max_steps=50, checkpoint_every=1, **SMALL)
     message = r"step \d+: .*loss/generators.* not finite; the batch is in .*on_nonfinite=rollback"

@@ -165,7 +165,7 @@ class Replicas(OneReplica):
     def described(self, config):
         return (f"; {self.count} replicas (in {self._n_workers} worker{'s' * (self._n_workers > 1)}) x batch "
                 f"{config.batch_size} = {self.count * config.batch_size} images of each domain in a step, learning "
-                f"rates scaled by {schedules.scale(config.scale_learning_rate, self.count):g}")
+                f"rates scaled by {schedules.replica_factor(config.scale_learning_rate, self.count):g}")
 
     def require_no_state(self, networks):
         for name, network in networks.items():

@@ -1,50 +1,73 @@
-"""Learning-rate factors over a run: pure functions of how far it has come."""
+"""The learning rate of each step, as pure functions of the training that is done."""
 
 import math
 
+from cyclegan_tf.config import Config
 
-def linear_decay(done, constant, decay):
-    """Factor of the learning rate after `done` whole units: 1, then a straight line to almost zero.
+
+def linear_decay(done: int, constant: int, decay: int) -> float:
+    """Factor 1 for `constant` units, then a straight line that would reach 0 one unit after the last.
 
     1 - max(0, done + 1 - constant) / (decay + 1), the authors' `lambda_rule` with epoch_count 1.
 
-    Their training loop has called the scheduler at two places. Since July 2020 it does so at the beginning of an
-    epoch, so that the first epoch is trained with the second factor and the last one with a learning rate of zero, for
-    nothing. Here the older convention holds: the first unit (`done` = 0) has the first factor, and the last one still
-    learns, with 1 / (decay + 1) of the rate.
+    The authors' training loop has called the scheduler at two places. Since July 2020 the loop calls the scheduler at
+    the beginning of an epoch, so the first epoch trains with the second factor and the last epoch trains with a
+    learning rate of zero, to no effect. This function keeps the older convention: the first unit (`done` = 0) has the
+    first factor, and the last unit still learns, with 1 / (decay + 1) of the rate.
 
     Args:
       done: whole epochs (or steps) already trained, from 0.
       constant: units at the full rate.
-      decay: units over which it falls.
+      decay: units over which the rate falls.
     """
     return 1.0 - max(0, done + 1 - constant) / (decay + 1)
 
 
-def step_decay(done, every):
-    """0.1 to the number of times that `every` units are done: the authors' policy "step", gamma 0.1."""
+def step_decay(done: int, every: int) -> float:
+    """A tenth of the factor after every `every` units: the authors' policy "step", gamma 0.1."""
     return 0.1 ** (done // every)
 
 
-def cosine_decay(done, total):
-    """(1 + cos(pi done / total)) / 2: from 1 to almost 0 in one half wave over the run of `total` units.
+def cosine_decay(done: int, total: int) -> float:
+    """Half a cosine wave from 1 to almost 0 over a run of `total` units: (1 + cos(pi done / total)) / 2.
 
-    Loshchilov and Hutter 2017 without restarts. The authors' "cosine" has its minimum at n_epochs and, if training goes
-    on, rises again; here the half wave spans the whole run.
+    Loshchilov and Hutter 2017, equation 5, without restarts. The authors' "cosine" has its minimum at n_epochs and
+    rises again if training continues; here the half wave spans the whole run.
     """
     return 0.5 * (1.0 + math.cos(math.pi * done / total))
 
 
-def factor(policy, done, constant, decay, every):
-    """The factor of the policy called linear, step, cosine or constant; the arguments as above, in one unit."""
-    return {
-        "linear": lambda: linear_decay(done, constant, decay),
-        "step": lambda: step_decay(done, every),
-        "cosine": lambda: cosine_decay(done, constant + decay),
-        "constant": lambda: 1.0,
-    }[policy]()
+def decay_factor(policy: str, done: int, constant: int, decay: int, every: int) -> float:
+    """Factor of the learning rate under `policy`: linear, step, cosine or constant.
+
+    `done`, `constant`, `decay` and `every` are counted in one unit, epochs or steps; see the functions above.
+    """
+    if policy == "linear":
+        return linear_decay(done, constant, decay)
+    if policy == "step":
+        return step_decay(done, every)
+    if policy == "cosine":
+        return cosine_decay(done, constant + decay)
+    if policy == "constant":
+        return 1.0
+    raise ValueError(f"unknown learning-rate policy {policy!r}")
 
 
-def scale(rule, n_replicas):
-    """Factor of the learning rate for `n_replicas` times the batch: none (1), linear or sqrt (of their number)."""
+def replica_factor(rule: str, n_replicas: int) -> float:
+    """Factor of the learning rate for `n_replicas` times the batch: none (1), linear (N) or sqrt (its square root)."""
     return {"none": 1.0, "linear": float(n_replicas), "sqrt": math.sqrt(n_replicas)}[rule]
+
+
+def learning_rate(config: Config, steps_done: int, epochs_done: int, n_replicas: int = 1) -> float:
+    """Adam's learning rate in the step that follows `steps_done` steps and `epochs_done` whole epochs.
+
+    The schedule counts epochs. It counts steps if --max_steps sets the length of the run; then the constant part keeps
+    its share of the run, n_epochs / (n_epochs + n_epochs_decay), and lr_decay_every is a number of steps.
+    """
+    done, constant, decay = epochs_done, config.n_epochs, config.n_epochs_decay
+    if config.max_steps:
+        share = constant / max(constant + decay, 1)
+        constant = round(config.max_steps * share)
+        done, decay = steps_done, config.max_steps - constant
+    factor = decay_factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
+    return config.learning_rate * factor * replica_factor(config.scale_learning_rate, n_replicas)

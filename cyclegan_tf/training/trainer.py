@@ -21,7 +21,7 @@ from cyclegan_tf.runs import checkpoints, page, page_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import Reporter, RunningMeans, Silent
-from cyclegan_tf.training import distribution, samples, schedules, signals, warm_start
+from cyclegan_tf.training import cadence, distribution, samples, schedules, signals, warm_start
 from cyclegan_tf.training.evaluator import Evaluator
 from cyclegan_tf.training.nonfinite import NotFinite, require_finite
 from cyclegan_tf.training.progress import Speedometer, progress_bar
@@ -88,13 +88,12 @@ class _Run:
 
     def __init__(self, config, workdir, model, dataset, evaluator, progress, replicas):
         self.config, self.workdir, self.model, self.dataset, self.evaluator = config, workdir, model, dataset, evaluator
-        self.replicas, self.step_size = replicas, config.batch_size * replicas.count  # In images.
+        self.replicas = replicas
         self._take_up(progress)
         self._translators = translator.translators(config, model.generators)
-        self.images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
-        self.n_steps = config.max_steps or self._steps(config.n_epochs + config.n_epochs_decay)
+        self.cadence = cadence.plan_run(config, max(len(dataset.train_a), len(dataset.train_b)), replicas.count)
         if 0 < config.patience <= self.stale:
-            self.n_steps = self.step
+            self._end_with(self.step)
         self._rollbacks = Counter()
         self._checkpoints = os.path.join(workdir, "checkpoints")
         self.writer = self.reporter = Silent()
@@ -121,23 +120,18 @@ class _Run:
     def _progress(self):
         return Progress(self.step, self.skipped, self.means.sums, self.best, self.stale)
 
-    def _steps(self, epochs):
-        return pipeline.steps_of_epochs(epochs, self.images_per_epoch, self.step_size)
+    @property
+    def n_steps(self):
+        return self.cadence.n_steps
 
-    def epoch(self, step):
-        """Number, from 0, of the epoch that the image at the beginning of `step` (from 0) belongs to."""
-        return step * self.step_size // self.images_per_epoch
+    def _end_with(self, step):
+        self.cadence = dataclasses.replace(self.cadence, n_steps=step)
 
     def learning_rate(self, step):
-        """Adam's rate in `step` (from 0): by epochs, or by steps where the run's length is given in steps."""
-        config = self.config
-        done, constant, decay = self.epoch(step), config.n_epochs, config.n_epochs_decay
-        if config.max_steps:
-            share = constant / max(constant + decay, 1)
-            constant = round(config.max_steps * share)
-            done, decay = step, config.max_steps - constant
-        factor = schedules.factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
-        return config.learning_rate * factor * schedules.scale(config.scale_learning_rate, self.replicas.count)
+        """Adam's learning rate in `step`, from 1."""
+        return schedules.learning_rate(
+            self.config, step - 1, self.cadence.count_epochs(step - 1), self.replicas.count
+        )
 
     def train(self, asked_to_stop):
         """Does the steps that are left; where a loss is not finite and the config says so, goes back and on."""
@@ -153,23 +147,23 @@ class _Run:
         self.writer.wait()
 
     def _loop(self, asked_to_stop):
-        first, size, replicas = self.step, self.step_size, self.replicas
+        first, size, replicas = self.step, self.cadence.images_per_step, self.replicas
         stream, loaders = pipeline.batches(
             self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped, replicas.local, replicas.count
         )
-        log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps, self.images_per_epoch,
-                 replicas.described(self.config))
+        log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps,
+                 self.cadence.images_per_epoch, replicas.described(self.config))
         batches, speedometer = iter(stream), Speedometer(first * size)
         queued, stopping = deque(), None
         with progress_bar(self.n_steps * size, first * size) as bar:
             while self.step < self.n_steps:
                 step = self.step + len(queued) + 1
                 batch = [pipeline.take(batches, loaders) for _ in replicas.local]
-                self._set_learning_rate(step - 1)
+                self._set_learning_rate(step)
                 queued.append((step, batch, replicas.train_step(self.model, batch, asked_to_stop)))
                 # A step is read when the next one is queued, so that a GPU never waits for the host; unless something
                 # needs the weights as they are after this step.
-                while queued and (len(queued) > 1 or stopping or self._uses_weights(step)):
+                while queued and (len(queued) > 1 or stopping or self.cadence.list_due(step).need_weights):
                     done, batch, read = queued.popleft()
                     values = read()
                     require_finite(done, values, batch, self.workdir, replicas)
@@ -184,28 +178,20 @@ class _Run:
         """Does what is due after `step`."""
         self.step = step
         self.means.add(values)
-        if self.config.eval_every and self._due(step, self.config.eval_every):
-            self.evaluate(step)  # May make this step the last one.
+        if self.cadence.list_due(step).evaluate:
+            self.evaluate(step)
+        due = self.cadence.list_due(step)  # The measurement may have made this step the last one.
         bar.set_postfix_str(_losses(values), refresh=False)
-        bar.update(self.step_size)
-        if self._due(step, self.config.log_every):
-            self.log(step, values, speedometer(step * self.step_size), quiet=not bar.disable)
-        if self.epoch(step) > self.epoch(step - 1):
+        bar.update(self.cadence.images_per_step)
+        if due.log:
+            self.log(step, values, speedometer(step * self.cadence.images_per_step), quiet=not bar.disable)
+        if due.end_epoch:
             self.summarize_epoch(step)
-        if self._due(step, self.config.sample_every, self.config.sample_epochs):
+        if due.sample:
             self.sample(step)
-        if self._due(step, self.config.checkpoint_every, self.config.checkpoint_epochs):
+        if due.checkpoint:
             self.checkpoint()
         self.writer.check()
-
-    def _uses_weights(self, step):
-        """Whether something is due after `step` that needs the weights as they are then."""
-        config = self.config
-        return (
-            self._due(step, config.sample_every, config.sample_epochs)
-            or self._due(step, config.checkpoint_every, config.checkpoint_epochs)
-            or bool(config.eval_every and self._due(step, config.eval_every))
-        )
 
     def _set_learning_rate(self, step):
         rate = self.learning_rate(step)
@@ -234,15 +220,8 @@ class _Run:
         # The way on is part of the state: started again, the run does not go through this a second time.
         self.checkpoint()
 
-    def _due(self, step, every, epochs=0):
-        """The one cadence rule: every so many steps, whenever so many epochs are done, and after the last step."""
-        if step == self.n_steps or (every > 0 and step % every == 0):
-            return True
-        # A large batch may end more than one.
-        return epochs > 0 and self.epoch(step) // epochs > self.epoch(step - 1) // epochs
-
     def log(self, step, values, speed, quiet):
-        self.reporter.record(step, "train", {"learning_rate": self.learning_rate(step - 1), **values})
+        self.reporter.record(step, "train", {"learning_rate": self.learning_rate(step), **values})
         self.reporter.scalars(step, {"images_per_second": speed})
         if not quiet:
             log.info("step %d/%d: %s, %.1f images/s", step, self.n_steps, _losses(values), speed)
@@ -250,8 +229,8 @@ class _Run:
     def summarize_epoch(self, step):
         """Means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
         means = self.means.take()
-        self.reporter.record(step, "epoch", {"epoch": self.epoch(step), **means})
-        log.info("epoch %d done: %s", self.epoch(step), ", ".join(
+        self.reporter.record(step, "epoch", {"epoch": self.cadence.count_epochs(step), **means})
+        log.info("epoch %d done: %s", self.cadence.count_epochs(step), ", ".join(
             f"{name} {value:.3f}" for name, value in means.items() if name.startswith(("loss/", "grad_norm/"))
         ))
 
@@ -293,7 +272,7 @@ class _Run:
         if 0 < self.config.patience <= self.stale:
             log.info("ending after step %d: %s has not got better than %.4g in %d measurements", step, name, self.best,
                      self.stale)
-            self.n_steps = step
+            self._end_with(step)
 
     def finish(self):
         """Exports both generators and measures the held-out images; safe to repeat. The chief does; the others wait."""
