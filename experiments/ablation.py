@@ -8,27 +8,19 @@ as they are, interrupted ones go on. Prints a Markdown table of what metrics.jso
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 
+from cyclegan_tf.runs.metrics_log import read_records
+
 MEASURES = ("psnr_ab", "ssim_ab", "lpips_ab", "psnr_ba", "ssim_ba", "lpips_ba")
-
-
-def records(run):
-    """The lines of a run's metrics.jsonl, none where there is no such file."""
-    path = os.path.join(run, "metrics.jsonl")
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def train(flagfile, seed, run):
     """Trains one run to its end, unless it is there already."""
-    if any(record["kind"] == "test" for record in records(run)):
+    if any(record["kind"] == "test" for record in read_records(run)):
         return
     command = [sys.executable, "-m", "cyclegan_tf.train", f"--flagfile={flagfile}", f"--seed={seed}",
                f"--workdir={run}"]
@@ -37,7 +29,7 @@ def train(flagfile, seed, run):
 
 def measures(run, steps):
     """The measures of a run after `steps` steps, 0 for its last."""
-    found = {record["step"]: record for record in records(run) if record["kind"] in ("eval", "test")}
+    found = {record["step"]: record for record in read_records(run) if record["kind"] in ("eval", "test")}
     step = steps or max(found, default=0)
     if step not in found:
         raise SystemExit(f"{run} was not measured after {step} steps, but after {sorted(found)}")

@@ -21,10 +21,10 @@ def main(run, output):
     """Packs the newest checkpoint of `run` into `output`."""
     config = Config.load(run)
     _, arrays = checkpoints.newest(os.path.join(run, "checkpoints"))
-    kind = "average/" if config.ema_decay else "network/gen_"
     weights = {
-        name.replace("average/", "network/"): array.astype(np.float16)
-        for name, array in arrays.items() if name.startswith(kind)
+        f"network/{network}/{name}": array.astype(np.float16)
+        for network, arrays_of_network in checkpoints.network_weights(arrays).items() if network.startswith("gen_")
+        for name, array in arrays_of_network.items()
     }
     folder = os.path.join(output, "checkpoints")
     os.makedirs(folder, exist_ok=True)

@@ -55,6 +55,22 @@ def test_a_checkpoint_names_weights_by_layer(model):
     assert len(slots) - 2 * len(model.networks["disc_a"].trainable_variables) in (1, 2)
 
 
+def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
+    arrays = {
+        "step": np.int64(3), "optimizer/gen_ab/0": np.float32(7),
+        "network/gen_ab/stem_conv/kernel": np.float32(1), "network/gen_ab/stem_conv/bias": np.float32(2),
+        "network/disc_b/head/bias": np.float32(3), "average/gen_ab/stem_conv/kernel": np.float32(4),
+        "average/gen_ab/stem_conv/bias": np.float32(5),
+    }
+    discriminator = {"head/bias": 3}
+    assert checkpoints.network_weights(arrays) == {
+        "gen_ab": {"stem_conv/kernel": 4, "stem_conv/bias": 5}, "disc_b": discriminator,
+    }
+    assert checkpoints.network_weights(arrays, averaged=False) == {
+        "gen_ab": {"stem_conv/kernel": 1, "stem_conv/bias": 2}, "disc_b": discriminator,
+    }
+
+
 def test_only_the_newest_are_kept_and_found(model, tmp_path):
     for step in (1, 2, 10):
         checkpoints.save(str(tmp_path), model, Progress(step), keep=2)

@@ -19,7 +19,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import distribution, local_workers, trainer
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -105,7 +105,7 @@ def of_networks(arrays):
 @pytest.mark.parametrize("kind", ["workers", "mirrored"])
 def test_two_replicas_compute_what_one_does_with_their_batches(runs, kind):
     theirs, whole = (
-        [record for record in read_records(runs / name / "metrics.jsonl") if record["kind"] == "train"][:5]
+        [record for record in read_records(runs / name) if record["kind"] == "train"][:5]
         for name in (kind, "whole")
     )
     for ours, record in zip(theirs, whole, strict=True):
@@ -199,7 +199,7 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
     for name, array in theirs.items():
         np.testing.assert_array_equal(ours[name], array, err_msg=name)
     # Each step is there once.
-    steps = [record["step"] for record in read_records(tmp_path / "metrics.jsonl") if record["kind"] == "train"]
+    steps = [record["step"] for record in read_records(tmp_path) if record["kind"] == "train"]
     assert steps == list(range(1, 9))
 
 

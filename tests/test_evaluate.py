@@ -13,7 +13,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.metrics import evaluation, measures, paired
-from cyclegan_tf.runs import checkpoints, page_images, reporter
+from cyclegan_tf.runs import checkpoints, metrics_log, page_images
 from cyclegan_tf.training import evaluator, samples, trainer
 
 
@@ -30,7 +30,7 @@ def measured(tiny_run):
 def test_values_are_those_that_the_run_measured(measured, tiny_run):
     records, notes = measured
     by_name = evaluation.by_name(records)
-    test = reporter.read_records(tiny_run / "metrics.jsonl")[-1]
+    test = metrics_log.read_records(tiny_run)[-1]
     for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
         assert by_name[name] == pytest.approx(test[name], rel=1e-4)
     assert set(by_name) == {f"{name}_{way}" for name in ("psnr", "ssim", "l1") for way in ("ab", "ba")} | {
@@ -160,7 +160,7 @@ def train(workdir, **options):
     small = {"discriminator": "pixel", "lambda_identity": 0.0}
     config = Config.preset("tiny", max_dataset_size=4, sample_every=0, **small, **options)
     trainer.train(config, str(workdir))
-    return [record for record in reporter.read_records(workdir / "metrics.jsonl") if record["kind"] == "eval"]
+    return [record for record in metrics_log.read_records(workdir) if record["kind"] == "eval"]
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkey
     # 9 again is not better.
     values = iter([8.5, 9.0])
     assert [record["step"] for record in train(run, max_steps=9, **options)] == [1, 2, 3, 4, 5]
-    assert reporter.read_records(run / "metrics.jsonl")[-1] == {"step": 5, "kind": "test", "psnr_ab": 9.0}
+    assert metrics_log.read_records(run)[-1] == {"step": 5, "kind": "test", "psnr_ab": 9.0}
     assert checkpoints.newest(str(run / "checkpoints"))[1]["stale"] == 3
     best = str(run / "checkpoints" / "best.npz")
     assert checkpoints.read(best)["step"] == 2

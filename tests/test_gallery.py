@@ -17,7 +17,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data.sources import DEMO_DIR
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import page
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 
 
 def data_of(workdir):
@@ -41,7 +41,7 @@ def test_training_leaves_a_page_with_samples_results_and_curves(tiny_run):
     files = [sample["path"] for sample in data["samples"]]
     files += [row[kind] for row in rows for kind in ("before", "after", "truth")]
     assert all((tiny_run / path).is_file() for path in files)
-    records = read_records(tiny_run / "metrics.jsonl")
+    records = read_records(tiny_run)
     losses = next(chart for chart in data["charts"] if chart["title"] == "Adversarial losses")
     assert [line["name"] for line in losses["lines"]] == ["gen_ab", "gen_ba", "disc_a", "disc_b"]
     assert losses["lines"][0]["points"] == [[step, records[step - 1]["loss/gen_ab"]] for step in (1, 2, 3, 4)]
@@ -131,7 +131,7 @@ def test_the_page_works_from_the_disk(tiny_run, tmp_path):
         assert len(chart.find_elements("css selector", "path")) == 6
         chart.find_element("css selector", "svg").send_keys("\ue014")  # Right: the first step's values.
         tip = chart.find_element("css selector", ".tip").text
-        value = read_records(tiny_run / "metrics.jsonl")[0]["loss/disc_b"]
+        value = read_records(tiny_run)[0]["loss/disc_b"]
         assert "step 1" in tip
         assert f"({value:.3g})" in tip
         assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)"

@@ -16,7 +16,7 @@ from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks import registry
 from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import trainer, warm_start
 
 STACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "stacks")
@@ -89,7 +89,7 @@ def test_a_run_begun_before_the_rooms_goes_on_as_it_would_have(old_run):
     config = Config.load(str(old_run))
     trainer.train(dataclasses.replace(config, max_steps=5), str(old_run))
     recorded = read_records(old_run / "resumed.jsonl")
-    for expected, record in zip(recorded, read_records(old_run / "metrics.jsonl"), strict=True):
+    for expected, record in zip(recorded, read_records(old_run), strict=True):
         assert record.pop("kind") == expected.pop("kind")
         # The last digits are the processor's.
         assert record == pytest.approx(expected, rel=1e-3)

@@ -12,7 +12,7 @@ from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import trainer
 
 CASE = "train/pix2pix_vanilla.npz"
@@ -133,7 +133,7 @@ def test_images_side_by_side_train_to_an_export(tmp_path):
     config = Config.preset("tiny", model="pix2pix", dataset=str(tmp_path / "set"), preprocess="crop", max_steps=2)
     measures = trainer.train(config, str(tmp_path / "run"))
     assert set(measures) == {"psnr_ab", "ssim_ab"}
-    assert {"loss/l1", "loss/gen_ab", "loss/disc_b"} <= read_records(tmp_path / "run" / "metrics.jsonl")[0].keys()
+    assert {"loss/l1", "loss/gen_ab", "loss/disc_b"} <= read_records(tmp_path / "run")[0].keys()
     assert [path.name for path in (tmp_path / "run" / "export").iterdir()] == ["a2b"]
 
 

@@ -20,7 +20,7 @@ from cyclegan_tf.inference import loading
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.storage import atomic, filesystem
 from cyclegan_tf.training import trainer, warm_start
 
@@ -115,7 +115,7 @@ def test_a_remote_run_is_measured(remote_run, tiny_run, run_command):
     child = run_command("cyclegan_tf.evaluate", *arguments)
     assert child.returncode == 0, child.stderr
     (record,) = map(json.loads, content(f"{remote_run}/measures.jsonl").splitlines())
-    expected = next(r for r in read_records(tiny_run / "metrics.jsonl") if r["kind"] == "test")["psnr_ab"]
+    expected = next(r for r in read_records(tiny_run) if r["kind"] == "test")["psnr_ab"]
     np.testing.assert_allclose(record["value"], expected, rtol=1e-5)
     tf.io.gfile.remove(f"{remote_run}/measures.jsonl")
 

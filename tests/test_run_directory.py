@@ -16,7 +16,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import signals, trainer
 
 # A small graph starts sooner.
@@ -164,7 +164,7 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path):
     assert child.wait() == 143
     step = int(checkpoints.newest(str(tmp_path / "checkpoints"), report=pytest.fail)[1]["step"])
     assert f"stopped by SIGTERM after step {step}; start again to go on" in rest
-    assert read_records(tmp_path / "metrics.jsonl")[-1]["step"] == step
+    assert read_records(tmp_path)[-1]["step"] == step
 
 
 def test_a_second_signal_stops_at_once(tmp_path):

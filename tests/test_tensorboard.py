@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cyclegan_tf.images.codec import decode
-from cyclegan_tf.runs.reporter import read_records
+from cyclegan_tf.runs.metrics_log import read_records
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def board(tiny_run):
 
 
 def test_tensorboard_serves_scalars_images_and_the_config(board, tiny_run):
-    records = [record for record in read_records(tiny_run / "metrics.jsonl") if record["kind"] == "train"]
+    records = [record for record in read_records(tiny_run) if record["kind"] == "train"]
     tags = json.loads(board("plugin/scalars/tags"))
     (run,) = tags
     for name in records[0].keys() - {"step", "kind"} | {"images_per_second", "test/psnr_ab"}:

@@ -66,9 +66,10 @@ def to_pytorch(workdir, output):
     for path in files:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
+    weights = checkpoints.network_weights(found[1])
     # All are converted before the first is written.
     state_dicts = {
-        path: _located(found[0], pytorch_weights.to_pytorch, _arrays(found[1], name), _description(config, name))
+        path: _located(found[0], pytorch_weights.to_pytorch, weights[name], _description(config, name))
         for path, name in files.items()
     }
     filesystem.makedirs(output)
@@ -124,16 +125,6 @@ def _located(path, function, *arguments):
         return function(*arguments)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def _arrays(arrays, name):
-    """The weights of a network by "LAYER/WEIGHT" from a checkpoint's arrays, averaged ones where there are such."""
-    for kind in ("average", "network"):
-        prefix = f"{kind}/{name}/"
-        found = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
-        if found:
-            return found
-    return {}
 
 
 def _write_run(config, arrays, output):

@@ -177,14 +177,12 @@ def load_translators(workdir, directions=tuple(DIRECTIONS)):
         if found is None:
             raise UserError(f"{workdir} has no checkpoint yet")
         path, arrays = found
-    loaded = {}
+    weights, loaded = checkpoints.network_weights(arrays), {}
     for direction in directions:
         if config.model == "pix2pix" and direction != "a2b":
             continue
         name = DIRECTIONS[direction]
         generator = registry.build_generator(config, name)
-        prefix = f"{'average' if config.ema_decay else 'network'}/{name}/"
-        weights = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-        checkpoints.assign(named_weights(generator), weights, path)
+        checkpoints.assign(named_weights(generator), weights.get(name, {}), path)
         loaded[direction] = translator(config, generator)
     return int(arrays["step"]), loaded

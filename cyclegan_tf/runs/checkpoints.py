@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -112,6 +113,26 @@ def restore(model, arrays, where, local=range(1), n_replicas=1):
     best = float(arrays["best"]) if "best" in arrays else None
     # Checkpoints from before there was a way back have skipped nothing.
     return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)))
+
+
+def network_weights(arrays: Mapping[str, np.ndarray], averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
+    """The weights of each network in a checkpoint: {"gen_ab": {"stem_conv/kernel": array, ...}, ...}.
+
+    Args:
+      arrays: the arrays of a checkpoint, as `read` returns them.
+      averaged: take the moving averages instead of the trained weights for the generators that have averages.
+    """
+    weights: dict[str, dict[str, np.ndarray]] = {}
+    # Averages come second, so that they replace the trained weights.
+    for wanted in ("network", "average") if averaged else ("network",):
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for path, array in arrays.items():
+            kind, _, rest = path.partition("/")
+            if kind == wanted:
+                network, _, weight = rest.partition("/")
+                found.setdefault(network, {})[weight] = array
+        weights |= found
+    return weights
 
 
 def assign(variables, arrays, where):

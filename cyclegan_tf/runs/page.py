@@ -10,6 +10,7 @@ import re
 from importlib import resources
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.runs import metrics_log
 from cyclegan_tf.storage import atomic, filesystem
 
 RESULTS = "gallery"  # Folder of the held-out images, with results.json.
@@ -35,7 +36,7 @@ def write(workdir):
       UserError: it is no run directory.
     """
     config = Config.load(workdir)
-    records = _records(os.path.join(workdir, "metrics.jsonl"))
+    records = metrics_log.read_records(workdir)
     data = {
         "samples": _samples(os.path.join(workdir, "samples")),
         "results": _results(workdir),
@@ -61,19 +62,6 @@ def write(workdir):
 def _fill(template, **values):
     # In one pass, so that a value is never taken for a place.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
-
-
-def _records(path):
-    """The records of metrics.jsonl; a line that is being written, or was left unfinished, ends them."""
-    found = []
-    if filesystem.exists(path):
-        with filesystem.open_for_reading(path) as file:
-            for line in file:
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    break
-    return found
 
 
 def _samples(folder):

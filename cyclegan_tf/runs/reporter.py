@@ -1,13 +1,13 @@
 """What a run reports: TensorBoard events, metrics.jsonl, and sample grids."""
 
 import dataclasses
-import json
 import os
 
 import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.images import codec
+from cyclegan_tf.runs import metrics_log
 from cyclegan_tf.storage import atomic, filesystem
 
 
@@ -24,7 +24,7 @@ class Reporter:
     """
 
     def __init__(self, workdir, config, step):
-        self._path = os.path.join(workdir, "metrics.jsonl")
+        self._workdir = workdir
         self._file = None
         self.rewind(step)
         self._samples = os.path.join(workdir, "samples")
@@ -38,8 +38,9 @@ class Reporter:
         """Forgets the records of later steps, and the final measures."""
         if self._file:
             self._file.close()
-        _keep_records(self._path, lambda record: record["step"] <= step and record["kind"] != "test")
-        self._file = filesystem.open_for_appending(self._path)
+        self._file = metrics_log.open_log(
+            self._workdir, lambda record: record["step"] <= step and record["kind"] != "test"
+        )
 
     def record(self, step, kind, values):
         """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
@@ -48,7 +49,7 @@ class Reporter:
           kind: "train", "epoch", "eval" or "test".
           values: floats by name.
         """
-        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self._file.write(metrics_log.format_record({"step": step, "kind": kind, **values}))
         if kind == "test":
             self.sync()  # The run's last page, which comes next, reads the file.
         else:
@@ -84,29 +85,6 @@ class Silent:
 
     def __getattr__(self, name):
         return lambda *arguments: None
-
-
-def _keep_records(path, wanted):
-    """Rewrites a .jsonl file with the records that are `wanted`; a line that a crash left unfinished is dropped."""
-    if not filesystem.exists(path):
-        return
-    kept = []
-    with filesystem.open_for_reading(path) as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if wanted(record):
-                kept.append(line)
-    with atomic.open_for_writing(path) as file:
-        file.writelines(kept)
-
-
-def read_records(path):
-    """The records of a metrics.jsonl, a list of dicts."""
-    with filesystem.open_for_reading(path) as file:
-        return [json.loads(line) for line in file]
 
 
 class RunningMeans:

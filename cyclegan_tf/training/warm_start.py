@@ -43,13 +43,10 @@ def initialize(model, source):
 def _from_run(source):
     """{network: (weights by name, file)} of a run directory's newest checkpoint, empty if it is none."""
     newest = checkpoints.newest(os.path.join(source, "checkpoints"))
-    found = {}
-    for key, array in (newest[1] if newest else {}).items():
-        kind, _, rest = key.partition("/")
-        if kind == "network":
-            name, _, weight = rest.partition("/")
-            found.setdefault(name, ({}, newest[0]))[0][weight] = array
-    return found
+    if newest is None:
+        return {}
+    path, arrays = newest
+    return {name: (weights, path) for name, weights in checkpoints.network_weights(arrays, averaged=False).items()}
 
 
 def _from_saved_models(source):
