@@ -15,7 +15,7 @@ import dataclasses
 from absl import flags
 
 from cyclegan_tf import cli
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, options
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run
 from cyclegan_tf.pytorch import files as torch_files
@@ -49,8 +49,9 @@ def _define_flags():
     flags.DEFINE_string("output", None, "run directory that --from_pytorch writes")
     networks = sorted(set(torch_files.NETWORKS.values()))
     flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell")
-    padding = fields["padding"].metadata
-    flags.DEFINE_enum("padding", None, padding["choices"], f"{padding['help']}: replicate looks like reflect in a file")
+    padding = fields["padding"]
+    flags.DEFINE_enum("padding", None, options.get_choices(padding),
+                      f"{padding.metadata['help']}: replicate looks like reflect in a file")
     flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}: a U-Net's file does not tell")
     flags.DEFINE_string("to_pytorch", None, "folder that gets the .pth files of a run")
     flags.DEFINE_string("model", None, "run directory that --to_pytorch converts")

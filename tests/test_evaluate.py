@@ -205,7 +205,7 @@ def test_measures_while_training(tmp_path, no_results):
 @pytest.mark.parametrize(("options", "message"), [
     ({"keep_best": "psnr_ab"}, "--keep_best=psnr_ab needs --eval_every"),
     ({"patience": 2}, "--patience=2 needs --keep_best"),
-    ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: beauty is none of ms_ssim"),
+    ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: unknown measure beauty; expected any of ms_ssim"),
     ({"eval_every": 1, "keep_best": "kid_ab"}, "--keep_best=kid_ab is none of what this run measures: psnr_ab, "),
     ({"eval_every": 1, "eval_metrics": "kid"}, "no weights of inception in "),
 ])

@@ -1,4 +1,4 @@
-"""Every option of a run; imports no TensorFlow."""
+"""The options of a run. This package imports no TensorFlow."""
 
 from cyclegan_tf.config.config import Config
 

@@ -1,12 +1,13 @@
-"""Every option of a run in one frozen dataclass, and its way to config.json. Imports no TensorFlow."""
+"""`Config`: every option of a run in one frozen dataclass, and its reader and writer of config.json."""
 
 import dataclasses
 import json
 import os
 import zlib
+from typing import Any, Literal
 
-from cyclegan_tf.config import conflicts
-from cyclegan_tf.config.options import check, option
+from cyclegan_tf.config.conflicts import find_conflicts
+from cyclegan_tf.config.options import option, validate
 from cyclegan_tf.config.presets import PRESETS
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
@@ -15,258 +16,305 @@ TFDS_NAMES = (
     "apple2orange", "facades", "horse2zebra", "iphone2dslr_flower", "maps", "monet2photo", "summer2winter_yosemite",
     "cezanne2photo", "ukiyoe2photo", "vangogh2photo",
 )
-# Of `metrics.measures` those that need no options of their own.
+# The measures of `metrics.measures` that need no further options.
 EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Options of a training run; the defaults are those of the CycleGAN authors' code (Zhu et al. 2017, section 7).
+    """Options of a training run. The defaults are those of the CycleGAN authors' code (Zhu et al. 2017, section 7).
 
-    Sizes are in pixels, cadences in steps. `max_steps` and `seed` aside, a value of 0 for a cadence means "only at the
-    end". Fields marked `may_differ` may change when a run is resumed; all others decide the numbers and must match.
+    Sizes are in pixels. Cadences (`*_every`) are in steps; a cadence of 0 means "only at the end". A resumed run may
+    change the fields marked `may_differ`. All other fields affect the run's numbers and must stay the same.
 
     Raises:
-      UserError: a value outside its range, or a combination that cannot work; the message names the flags.
+      UserError: a value is invalid, or two options contradict each other; the message names the flags.
     """
 
-    # What to train, and on what.
-    model: str = option(
-        "cyclegan", "cyclegan, or pix2pix: its supervised counterpart A -> B on pairs, with an L1 loss",
-        choices=("cyclegan", "pix2pix"),
+    # What to train, and on which images.
+    model: Literal["cyclegan", "pix2pix"] = option(
+        "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
+        "counterpart, which translates A to B and needs pairs",
     )
     dataset: str = option(
-        "demo", "demo, demo_pairs (its held-out pairs as a set), a folder or .zip with trainA and trainB, one with "
-        "train (images A and B side by side, as the pix2pix sets have), a folder of shards, or one of: "
-        + ", ".join(TFDS_NAMES),
+        "demo", "training images: demo (part of the package), demo_pairs (the demo's held-out pairs as a data set of "
+        "their own), a folder or .zip file with subfolders trainA and trainB (and testA and testB for held-out "
+        "images), a folder or .zip file with a subfolder train of files that show A and B side by side (as the pix2pix "
+        "sets do), a folder of shards, or one of: " + ", ".join(TFDS_NAMES),
     )
     data_dir: str = option(
-        "", "folder of downloaded archives (NAME.zip) and prepared TFDS sets; default ~/tensorflow_datasets",
+        "", "folder of downloaded archives (NAME.zip) and prepared TFDS data sets; if empty, ~/tensorflow_datasets",
         may_differ=True,
     )
-    direction: str = option(
-        "a2b", "b2a swaps the domains: A is then trainB, or the right half", choices=("a2b", "b2a"),
+    direction: Literal["a2b", "b2a"] = option(
+        "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
     )
-    max_dataset_size: int = option(0, "images of each domain that are used, the first by name; 0: all", minimum=0)
-    input_channels: int = option(3, "channels of domain A: 1 gray, 3 color, others from .npy files", minimum=1)
-    output_channels: int = option(3, "the same of domain B", minimum=1)
-    on_bad_image: str = option(
-        "skip", "skip leaves out images that cannot be read and names them in bad_images.txt, error stops at the first",
-        choices=("skip", "error"), may_differ=True,
+    max_dataset_size: int = option(0, "use only this many images of each domain, the first by name; 0: all", minimum=0)
+    input_channels: int = option(
+        3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy files", minimum=1
     )
-    preprocess: str = option(
-        "resize_and_crop", "how images become what the networks see: resize to load_size squares; scale the width or "
-        "the shorter side to load_size; a random crop of crop_size, with one of these or alone. Without crop (none: as "
-        "they are) sizes are rounded to what the network takes",
-        choices=("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
-                 "scale_shortside_and_crop", "none"),
+    output_channels: int = option(
+        3, "channels of the images of domain B: 1 for gray, 3 for color, other numbers for .npy files", minimum=1
     )
-    load_size: int = option(286, "side that images are resized to before the random crop", minimum=4)
-    crop_size: int = option(256, "side of the square crops that the networks see", minimum=4)
-    crop: str = option("random", "where crops are cut: random or center", choices=("random", "center"))
-    flip: bool = option(True, "mirror images at random, left to right")
-    cache: str = option(
-        "auto", "keep decoded, resized images in memory: auto does with a domain that takes less than 2 GiB",
-        choices=("auto", "memory", "off"), may_differ=True,
+    on_bad_image: Literal["skip", "error"] = option(
+        "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
+        "bad_images.txt; error stops the run", may_differ=True,
+    )
+    preprocess: Literal[
+        "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "scale_shortside_and_crop",
+        "none",
+    ] = option(
+        "resize_and_crop", "how images become inputs of the networks: resize makes a square of load_size; scale_width "
+        "and scale_shortside scale the width or the shorter side to load_size and keep the aspect ratio; crop cuts out "
+        "a square of crop_size; none keeps the size. Modes without a crop round sizes to what the generator accepts",
+    )
+    load_size: int = option(286, "side that --preprocess resizes or scales images to, in pixels", minimum=4)
+    crop_size: int = option(256, "side of the square crops that the networks are trained on, in pixels", minimum=4)
+    crop: Literal["random", "center"] = option("random", "where training crops are cut out")
+    flip: bool = option(True, "mirror half of the training images left to right, chosen at random")
+    cache: Literal["auto", "memory", "off"] = option(
+        "auto", "where decoded and resized training images are kept: memory keeps all of them; auto keeps them if the "
+        "domain takes at most 2 GiB; off decodes them every time", may_differ=True,
     )
 
     # The networks.
-    generator: str = option(
-        "resnet", "generator architecture: the authors' resnet and unet; the others are those of experiments/README.md",
-        choices=("resnet", "unet", "torchgan", "tf_blog", "unet_book"),
+    generator: Literal["resnet", "unet", "torchgan", "tf_blog", "unet_book"] = option(
+        "resnet", "architecture of the generators: resnet and unet are the authors'; experiments/README.md describes "
+        "the others",
     )
-    discriminator: str = option(
-        "patch", "discriminator architecture: the authors' patch and pixel; the others as for the generator",
-        choices=("patch", "pixel", "torchgan", "tf_blog", "patch_mean", "unet_book"),
+    discriminator: Literal["patch", "pixel", "torchgan", "tf_blog", "patch_mean", "unet_book"] = option(
+        "patch", "architecture of the discriminators: patch (PatchGAN) and pixel are the authors'; "
+        "experiments/README.md describes the others",
     )
-    ngf: int = option(64, "filters in the generator's first layer", minimum=1)
-    ndf: int = option(64, "filters in the discriminator's first layer", minimum=1)
-    n_blocks: int = option(9, "residual blocks of the ResNet generator (paper: 9 at 256 px, 6 at 128 px)", minimum=1)
-    n_downs: int = option(8, "levels of the U-Net generator: 7 is unet_128, 8 is unet_256", minimum=5)
-    n_layers: int = option(3, "stride-2 layers of the patch discriminator; 3 sees 70x70 px patches", minimum=1)
-    norm: str = option("instance", "normalization layers", choices=("instance", "batch", "none"))
-    norm_affine: bool = option(False, "learned scale and offset in the instance norms; batch norms always have them")
-    padding: str = option("reflect", "padding in residual blocks", choices=("reflect", "replicate", "zero"))
-    dropout: bool = option(False, "dropout 0.5 in the generator")
-    upsample: str = option(
-        "transpose", "generator's up-sampling: the authors' transposed convolution, or nearest-neighbour resize and "
-        "convolution, which leaves no checkerboard", choices=("transpose", "resize_conv"),
+    ngf: int = option(64, "filters in the first layer of the generators", minimum=1)
+    ndf: int = option(64, "filters in the first layer of the discriminators", minimum=1)
+    n_blocks: int = option(
+        9, "residual blocks of a ResNet generator; the paper uses 9 at 256 px and 6 at 128 px", minimum=1
+    )
+    n_downs: int = option(
+        8, "downsampling levels of a U-Net generator; 7 makes the authors' unet_128, 8 their unet_256", minimum=5
+    )
+    n_layers: int = option(
+        3, "stride-2 layers of the patch discriminator; 3 makes a receptive field of 70x70 px", minimum=1
+    )
+    norm: Literal["instance", "batch", "none"] = option("instance", "normalization layers of the networks")
+    norm_affine: bool = option(
+        False, "learn a scale and an offset in each instance norm; batch norms always learn them"
+    )
+    padding: Literal["reflect", "replicate", "zero"] = option("reflect", "padding in the residual blocks")
+    dropout: bool = option(False, "apply dropout with rate 0.5 in the generators")
+    upsample: Literal["transpose", "resize_conv"] = option(
+        "transpose", "upsampling in the generators: the authors' transposed convolution, or nearest-neighbor resize "
+        "and convolution, which avoids checkerboard artifacts",
     )
 
     # The objective.
-    gan_mode: str = option(
-        "lsgan", "adversarial loss; wgangp includes its gradient penalty",
-        choices=("lsgan", "vanilla", "wgangp", "hinge"),
+    gan_mode: Literal["lsgan", "vanilla", "wgangp", "hinge"] = option(
+        "lsgan", "adversarial loss: lsgan is least squares; vanilla is cross-entropy; wgangp is Wasserstein with a "
+        "gradient penalty",
     )
     label_smoothing: float = option(
-        0.0, "the discriminators' target for real images is 1 minus this; with --gan_mode lsgan or vanilla", minimum=0,
+        0.0, "subtract this from 1, the discriminators' target for real images; for --gan_mode=lsgan and vanilla",
+        minimum=0,
     )
-    generator_loss: str = option(
-        "joint", "joint: one sum for both generators, the paper's; separate: each learns from the adversarial, cycle "
-        "and identity terms of its output domain alone", choices=("joint", "separate"),
+    generator_loss: Literal["joint", "separate"] = option(
+        "joint", "joint: both generators minimize the sum of all their losses, as in the paper; separate: each "
+        "generator minimizes only the adversarial, cycle and identity losses of its output domain",
     )
-    cycle_loss: str = option("l1", "distance in the cycle losses: l1, or l2, DiscoGAN's", choices=("l1", "l2"))
+    cycle_loss: Literal["l1", "l2"] = option("l1", "distance in the cycle losses; DiscoGAN uses l2")
     lambda_a: float = option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
     lambda_b: float = option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
-    lambda_identity: float = option(0.5, "identity loss, as a share of lambda_a and lambda_b; 0: none", minimum=0)
-    identity_mode: str = option(
-        "same", "same: a generator shall keep images of its output domain; cross: its translation shall be the other "
-        "image of the pair, which needs trainA and trainB with equal names", choices=("same", "cross"),
+    lambda_identity: float = option(
+        0.5, "weight of the identity losses relative to lambda_a and lambda_b; 0: no identity loss", minimum=0
     )
-    lambda_l1: float = option(100.0, "weight of pix2pix's L1 loss", minimum=0)
-    pool_size: int = option(50, "images in each pool of past fakes; 0 feeds the discriminators fresh ones", minimum=0)
+    identity_mode: Literal["same", "cross"] = option(
+        "same", "identity loss: same requires a generator to keep images of its output domain; cross compares a "
+        "translation with the other image of the pair, and needs files of equal names in trainA and trainB",
+    )
+    lambda_l1: float = option(100.0, "weight of the L1 loss of pix2pix", minimum=0)
+    pool_size: int = option(
+        50, "size of each image pool; the discriminators learn from current fakes and, half of the time, from earlier "
+        "ones out of the pool; 0: only from current fakes", minimum=0,
+    )
 
     # The optimization.
-    batch_size: int = option(1, "images of each domain in a step, on each replica (GPU)", minimum=1)
+    batch_size: int = option(1, "images of each domain per step and replica (GPU)", minimum=1)
     n_epochs: int = option(
         100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0, may_differ=True
     )
     n_epochs_decay: int = option(
-        100, "epochs over which the learning rate then falls to zero", minimum=0, may_differ=True
+        100, "further epochs, over which --lr_policy=linear lowers the learning rate to zero", minimum=0,
+        may_differ=True,
     )
     max_steps: int = option(
-        0, "length of the run in steps instead of epochs; the learning rate then falls over the same share of it",
-        minimum=0, may_differ=True,
+        0, "length of the run in steps instead of epochs; n_epochs and n_epochs_decay then only set which share of the "
+        "run has the full learning rate; 0: use epochs", minimum=0, may_differ=True,
     )
-    learning_rate: float = option(2e-4, "Adam's learning rate, of all four networks", minimum=0)
+    learning_rate: float = option(2e-4, "initial learning rate of Adam, for all networks", minimum=0)
     disc_learning_rate: float = option(
-        0.0, "that of the discriminators, where it shall be another (Heusel et al. 2017); 0: the same", minimum=0
+        0.0, "initial learning rate of the discriminators, if it should differ from --learning_rate (Heusel et al. "
+        "2017); 0: the same", minimum=0,
     )
-    lr_policy: str = option(
-        "linear", "learning rate over the run: linear (constant, then falling to zero), step (a tenth every "
-        "lr_decay_every epochs), cosine, constant", choices=("linear", "step", "cosine", "constant"),
+    lr_policy: Literal["linear", "step", "cosine", "constant"] = option(
+        "linear", "learning rate over the run: linear is constant for n_epochs and then falls to zero; step multiplies "
+        "by 0.1 every lr_decay_every epochs; cosine follows half a wave down to zero",
     )
-    lr_decay_every: int = option(50, "epochs (steps with max_steps) between the drops of --lr_policy=step", minimum=1)
-    scale_learning_rate: str = option(
-        "none", "learning rates times the number of replicas, which is that of batches in a step, or its square root",
-        choices=("none", "linear", "sqrt"),
+    lr_decay_every: int = option(
+        50, "epochs (steps, if max_steps is set) between the drops of --lr_policy=step", minimum=1
     )
-    beta_1: float = option(0.5, "Adam's decay of the mean gradient", minimum=0)
-    beta_2: float = option(0.999, "Adam's decay of the mean squared gradient", minimum=0)
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = option(
+        "none", "multiply the learning rates by the number of replicas (linear) or by its square root (sqrt)",
+    )
+    beta_1: float = option(0.5, "Adam's decay rate of the mean gradient", minimum=0)
+    beta_2: float = option(0.999, "Adam's decay rate of the mean squared gradient", minimum=0)
     ema_decay: float = option(
-        0.0, "decay of a moving average of the generators' weights, used for samples, evaluation and export; 0: none",
-        minimum=0,
+        0.0, "decay rate of a moving average of the generators' weights, which samples, evaluation and exports then "
+        "use; 0: no average", minimum=0,
     )
     init_from: str = option(
-        "", "run directory, SavedModel or .pth file (or folder of them) whose networks a new run starts from; "
-        "optimizers and pools start fresh"
+        "", "where a new run takes its initial network weights from: a run directory, a SavedModel, a .pth file or a "
+        "folder of .pth files; optimizers and image pools start fresh",
     )
-    on_nonfinite: str = option(
-        "stop", "when a loss is NaN or infinite: stop, or rollback: return to the newest checkpoint and go on with the "
-        "data that come next", choices=("stop", "rollback"), may_differ=True,
+    on_nonfinite: Literal["stop", "rollback"] = option(
+        "stop", "what to do when a loss is NaN or infinite: stop ends the run; rollback restores the newest checkpoint "
+        "and resumes with the images that come next", may_differ=True,
     )
-    mixed_precision: str = option(
-        "none", "what the networks compute in while they train: bfloat16, float16 (with a loss scale), or none: "
-        "float32; weights, losses, checkpoints and exports are float32", choices=("none", "bfloat16", "float16"),
+    mixed_precision: Literal["none", "bfloat16", "float16"] = option(
+        "none", "data type inside the networks during training: none is float32; float16 uses a loss scale. Weights, "
+        "losses, checkpoints and exports are always float32",
     )
     recompute: bool = option(
-        False, "keep only what goes from one residual block of a generator to the next, and compute the rest again for "
-        "the gradients: less memory, one more forward pass, the same numbers but for rounding",
+        False, "save memory: keep only the outputs of the generators' residual blocks and recompute the rest in the "
+        "backward pass. Costs one more forward pass; results differ only by rounding",
     )
-    jit_compile: str = option(
-        "auto", "compile the training step with XLA: on, off, or auto, which compiles on one GPU; a minute before the "
-        "first step, then faster steps on a GPU and slower ones on a CPU", choices=("auto", "on", "off"),
+    jit_compile: Literal["auto", "on", "off"] = option(
+        "auto", "compile the training step with XLA: auto compiles on one GPU if all images have a fixed size (a "
+        "--preprocess mode that crops) and is off elsewhere. Compiling delays the first step by a minute or more; "
+        "later steps are faster on a GPU and slower on a CPU",
     )
-    strategy: str = option(
-        "auto", "mirrored: a replica on each GPU; multi_worker: on those of TF_CONFIG's workers; auto: what is there",
-        choices=("auto", "one_device", "mirrored", "multi_worker"), may_differ=True,
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = option(
+        "auto", "devices to train on: mirrored has a replica on each GPU of this machine; multi_worker has one on each "
+        "GPU of all workers in TF_CONFIG; auto takes multi_worker if TF_CONFIG names several workers, mirrored if "
+        "there are several GPUs, one_device otherwise", may_differ=True,
     )
     worker_timeout: int = option(
-        60, "of several workers: seconds without a step after which a worker gives up; 0: never", minimum=0,
+        60, "seconds without a step after which a worker of a multi_worker run gives up; 0: never", minimum=0,
         may_differ=True,
     )
     deterministic: bool = option(
-        False, "only operations whose results do not depend on timing: a CPU's never do; slower on a GPU"
+        False, "use only operations whose results do not depend on timing; slower on a GPU, without effect on a CPU"
     )
-    seed: int = option(0, "seed of the initial weights, the data order, the augmentation and the pools", minimum=0)
+    seed: int = option(
+        0, "seed of the initial weights, the order of the images, the augmentation and the image pools", minimum=0
+    )
 
     # What is written, and when.
     log_every: int = option(
-        50, "steps between lines of metrics.jsonl and TensorBoard scalars", minimum=0, may_differ=True
-    )
-    sample_every: int = option(1000, "steps between sample grids", minimum=0, may_differ=True)
-    checkpoint_every: int = option(1000, "steps between checkpoints", minimum=0, may_differ=True)
-    sample_epochs: int = option(
-        0, "sample grids also whenever so many epochs are done; 0: no", minimum=0, may_differ=True
-    )
-    checkpoint_epochs: int = option(0, "the same for checkpoints", minimum=0, may_differ=True)
-    eval_every: int = option(
-        0, "steps between measurements of the held-out images; 0: only at the end", minimum=0, may_differ=True
-    )
-    eval_metrics: str = option(
-        "", "measures besides PSNR and SSIM of pairs, or cycle errors, by comma: " + ", ".join(EVAL_METRICS) + "; for "
-        "lpips, fid and kid get weights first: python -m cyclegan_tf.evaluate --fetch_weights", may_differ=True,
-    )
-    keep_best: str = option(
-        "", "measure, such as psnr_ab or kid_ab, whose best checkpoint so far is kept as checkpoints/best.npz"
-    )
-    patience: int = option(
-        0, "measurements in which keep_best did not get better, after which the run ends early; 0: never", minimum=0,
+        50, "steps between lines of metrics.jsonl and TensorBoard scalars; 0: only at the end", minimum=0,
         may_differ=True,
     )
-    keep_checkpoints: int = option(3, "checkpoints kept, the newest ones", minimum=1, may_differ=True)
-    n_samples: int = option(4, "rows of a sample grid", minimum=1, may_differ=True)
+    sample_every: int = option(1000, "steps between sample grids; 0: only at the end", minimum=0, may_differ=True)
+    checkpoint_every: int = option(1000, "steps between checkpoints; 0: only at the end", minimum=0, may_differ=True)
+    sample_epochs: int = option(
+        0, "epochs between additional sample grids; 0: no additional ones", minimum=0, may_differ=True
+    )
+    checkpoint_epochs: int = option(
+        0, "epochs between additional checkpoints; 0: no additional ones", minimum=0, may_differ=True
+    )
+    eval_every: int = option(
+        0, "steps between evaluations on the held-out images; 0: only at the end", minimum=0, may_differ=True
+    )
+    eval_metrics: str = option(
+        "", "measures to evaluate in addition to the standard ones (PSNR and SSIM if the held-out images are pairs, "
+        "cycle errors otherwise), separated by commas: " + ", ".join(EVAL_METRICS) + ". lpips, fid and kid need "
+        "weights that python -m cyclegan_tf.evaluate --fetch_weights downloads", may_differ=True,
+    )
+    keep_best: str = option(
+        "", "measure, such as psnr_ab or kid_ab; the checkpoint with its best value is kept as checkpoints/best.npz"
+    )
+    patience: int = option(
+        0, "end the run after this many evaluations in a row that do not improve --keep_best; 0: never", minimum=0,
+        may_differ=True,
+    )
+    keep_checkpoints: int = option(3, "number of checkpoints to keep, the newest ones", minimum=1, may_differ=True)
+    n_samples: int = option(4, "rows in a sample grid", minimum=1, may_differ=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check(field, getattr(self, field.name))
+            validate(field, getattr(self, field.name))
         if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
-            raise UserError(f"--eval_metrics={self.eval_metrics}: {unknown[0]} is none of {', '.join(EVAL_METRICS)}")
-        for wrong, message in conflicts.conflicts(self):
-            if wrong:
-                raise UserError(message)
+            raise UserError(
+                f"--eval_metrics={self.eval_metrics}: unknown measure {unknown[0]}; expected any of "
+                f"{', '.join(EVAL_METRICS)}"
+            )
+        for message in find_conflicts(self):
+            raise UserError(message)
 
     @property
-    def extra_metrics(self):
-        """The names in eval_metrics."""
+    def extra_metrics(self) -> list[str]:
+        """The names in `eval_metrics`."""
         return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
 
     @property
-    def directions(self):
-        """The directions that the run learns: a2b, and of a CycleGAN b2a."""
+    def directions(self) -> tuple[str, ...]:
+        """The directions that the run learns: a2b and b2a, or only a2b for pix2pix."""
         return ("a2b",) if self.model == "pix2pix" else ("a2b", "b2a")
 
     @property
-    def crops(self):
-        """Whether all training images become squares of crop_size."""
+    def crops(self) -> bool:
+        """True if all training images become squares of `crop_size`."""
         return self.preprocess.endswith("crop")
 
     @property
-    def paired(self):
-        """Whether a step's images of A and B must be pairs."""
+    def paired(self) -> bool:
+        """True if the images A and B of a training step must be pairs."""
         return self.model == "pix2pix" or self.identity_mode == "cross"
 
-    def fingerprint(self):
-        """A number that is the same for configs with the same values of all options that decide a run's numbers."""
-        deciding = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata["may_differ"]}
-        return zlib.crc32(json.dumps(deciding).encode())
+    def fingerprint(self) -> int:
+        """Returns a checksum of the options that affect the run's numbers; equal for configs that agree on them."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata["may_differ"]}
+        return zlib.crc32(json.dumps(values).encode())
 
-    def to_json(self):
-        """The options as an indented JSON object, in the order of their definition."""
+    def to_json(self) -> str:
+        """Returns the options as an indented JSON object, in the order of the fields."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text, where="config.json"):
-        """Reads `to_json`'s text. Options it lacks take their defaults; options it has too many are an error."""
+    def from_json(cls, text: str, where: str = "config.json") -> "Config":
+        """Parses the text of `to_json`. Missing options take their defaults, so that old runs still load.
+
+        Args:
+          where: the name of the file, for error messages.
+
+        Raises:
+          UserError: the text is not a JSON object, has an unknown option, or a value is invalid.
+        """
         try:
             values = json.loads(text)
         except ValueError as error:
             raise UserError(f"{where} is not valid JSON ({error}); restore it or use another --workdir") from error
         if not isinstance(values, dict):
-            raise UserError(f"{where} holds no JSON object; restore it or use another --workdir")
+            raise UserError(f"{where} is not a JSON object; restore it or use another --workdir")
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise UserError(f"{where} has options this version does not know: {', '.join(unknown)}")
+            raise UserError(
+                f"{where} has unknown options: {', '.join(unknown)}; use the version of cyclegan_tf that wrote the "
+                "file, or another --workdir"
+            )
         return cls(**values)
 
-    def save(self, workdir):
+    def save(self, workdir: str) -> None:
         """Writes WORKDIR/config.json."""
         with atomic.open_for_writing(os.path.join(workdir, "config.json")) as file:
             file.write(self.to_json())
 
     @classmethod
-    def load(cls, workdir):
-        """Reads WORKDIR/config.json."""
+    def load(cls, workdir: str) -> "Config":
+        """Reads WORKDIR/config.json.
+
+        Raises:
+          UserError: the file is missing or invalid.
+        """
         path = os.path.join(workdir, "config.json")
         if not filesystem.exists(path):
             raise UserError(f"{workdir} is not a run directory: it has no config.json")
@@ -274,13 +322,13 @@ class Config:
             return cls.from_json(file.read(), where=path)
 
     @classmethod
-    def preset(cls, name, **overrides):
-        """The named preset with `overrides` on top."""
+    def preset(cls, name: str, **overrides: Any) -> "Config":
+        """Returns the named preset with `overrides` applied."""
         return cls(**{**PRESETS[name], **overrides})
 
 
-def difference(old, new):
-    """Lines "name: old -> new" for the options that decide a run's numbers and differ between two configs."""
+def list_differences(old: Config, new: Config) -> list[str]:
+    """Returns a line "name: old -> new" for each option that differs and affects the run's numbers."""
     return [
         f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
         for field in dataclasses.fields(Config)

@@ -1,74 +1,82 @@
-"""Combinations of options that cannot work, each with the line that tells the user so."""
+"""Combinations of option values that cannot work, each with an error message."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclegan_tf.config.config import Config
 
 
-def conflicts(config):
-    """[(whether `config` has the conflict, the message that names the flags)]; `config` is a `Config`."""
-    return [*_of_sizes(config), *_of_networks(config), *_of_the_objective(config), *_of_pix2pix(config),
-            *_of_measuring(config)]
+def find_conflicts(config: "Config") -> Iterator[str]:
+    """Yields a message for each conflict between options; the message names the flags and the remedy."""
+    yield from _find_size_conflicts(config)
+    yield from _find_network_conflicts(config)
+    yield from _find_objective_conflicts(config)
+    yield from _find_pix2pix_conflicts(config)
+    yield from _find_evaluation_conflicts(config)
 
 
-def _of_sizes(config):
-    sizes_differ = f"--preprocess={config.preprocess} gives images of different sizes"
-    return [
-        (config.crops and config.preprocess != "crop" and config.load_size < config.crop_size,
-         f"--load_size={config.load_size} is smaller than --crop_size={config.crop_size}: crops would not fit; "
-         "raise load_size or lower crop_size"),
-        (not config.crops and (config.batch_size > 1 or config.pool_size > 0),
-         f"{sizes_differ}, which needs --batch_size=1 --pool_size=0"),
-        (not config.crops and config.crop == "center",
-         f"--crop=center: --preprocess={config.preprocess} does not crop; use one that does"),
-        (not config.max_steps and not config.n_epochs + config.n_epochs_decay,
-         "nothing to train: --n_epochs, --n_epochs_decay and --max_steps are all 0"),
-    ]
+def _find_size_conflicts(config: "Config") -> Iterator[str]:
+    if config.crops and config.preprocess != "crop" and config.load_size < config.crop_size:
+        yield (f"--load_size={config.load_size} is smaller than --crop_size={config.crop_size}, so images are too "
+               "small to crop; raise --load_size or lower --crop_size")
+    if not config.crops and (config.batch_size > 1 or config.pool_size > 0):
+        yield (f"--preprocess={config.preprocess} makes images of different sizes, which cannot share a batch or an "
+               "image pool; use --batch_size=1 --pool_size=0")
+    if not config.crops and config.crop == "center":
+        yield (f"--crop=center has no effect because --preprocess={config.preprocess} does not crop; use "
+               "--preprocess=crop or a mode that ends in _and_crop")
+    if not config.max_steps and not config.n_epochs + config.n_epochs_decay:
+        yield "there is nothing to train: set --n_epochs, --n_epochs_decay or --max_steps to more than 0"
 
 
-def _of_networks(config):
-    return [
-        (config.gan_mode == "wgangp" and config.norm == "batch",
-         "--gan_mode=wgangp penalizes the gradient of each image, --norm=batch mixes them: use another norm"),
-        (config.norm_affine and config.norm != "instance",
-         f"--norm_affine is for --norm=instance; --norm={config.norm} is the same without it"),
-        (config.gan_mode == "wgangp" and config.mixed_precision == "float16",
-         "--gan_mode=wgangp has a gradient in its loss, which --mixed_precision=float16 does not scale: use bfloat16"),
-        (config.recompute and (config.dropout or config.norm == "batch"),
-         "--recompute runs layers twice: --dropout would draw, and --norm=batch count, another time; use neither"),
-        (config.jit_compile == "on" and not config.crops,
-         f"--jit_compile=on compiles anew for each size of image, and --preprocess={config.preprocess} has many"),
-        (config.ema_decay >= 1, f"--ema_decay={config.ema_decay} must be below 1"),
-    ]
+def _find_network_conflicts(config: "Config") -> Iterator[str]:
+    if config.gan_mode == "wgangp" and config.norm == "batch":
+        yield ("--gan_mode=wgangp penalizes the gradient of each image separately, but --norm=batch makes the images "
+               "of a batch depend on each other; use --norm=instance or --norm=none")
+    if config.norm_affine and config.norm != "instance":
+        yield f"--norm_affine has no effect on --norm={config.norm}; remove it or use --norm=instance"
+    if config.gan_mode == "wgangp" and config.mixed_precision == "float16":
+        yield ("--mixed_precision=float16 cannot scale the gradient inside the loss of --gan_mode=wgangp; use "
+               "--mixed_precision=bfloat16")
+    if config.recompute and (config.dropout or config.norm == "batch"):
+        yield ("--recompute runs layers twice, so --dropout would draw a second mask and --norm=batch would update its "
+               "running statistics twice; use --recompute without both")
+    if config.jit_compile == "on" and not config.crops:
+        yield (f"--jit_compile=on compiles again for every image size, and --preprocess={config.preprocess} makes many "
+               "sizes; use --jit_compile=off or a --preprocess mode that crops")
+    if config.ema_decay >= 1:
+        yield f"--ema_decay={config.ema_decay} must be below 1"
 
 
-def _of_the_objective(config):
-    channels = f"--input_channels={config.input_channels} and --output_channels={config.output_channels}"
-    return [
-        (config.model == "cyclegan" and config.identity_mode == "same" and config.lambda_identity
-         and config.input_channels != config.output_channels,
-         f"{channels} differ: the identity loss gives a generator images of its own output; use --lambda_identity=0"),
-        (config.identity_mode == "cross" and not config.lambda_identity,
-         "--identity_mode=cross is a kind of identity loss, which --lambda_identity=0 turns off"),
-        (config.label_smoothing and config.gan_mode not in ("lsgan", "vanilla"),
-         f"--gan_mode={config.gan_mode} has no labels to smooth: use --label_smoothing=0"),
-        (config.label_smoothing >= 1, f"--label_smoothing={config.label_smoothing} must be below 1"),
-        (config.disc_learning_rate and not config.learning_rate,
-         "--disc_learning_rate follows the schedule of --learning_rate, which must not be 0"),
-    ]
+def _find_objective_conflicts(config: "Config") -> Iterator[str]:
+    has_same_identity = config.identity_mode == "same" and config.lambda_identity > 0
+    if config.model == "cyclegan" and has_same_identity and config.input_channels != config.output_channels:
+        yield (f"--input_channels={config.input_channels} and --output_channels={config.output_channels} differ, but "
+               "the identity loss feeds a generator with images of its output domain; use --lambda_identity=0")
+    if config.identity_mode == "cross" and not config.lambda_identity:
+        yield "--lambda_identity=0 turns off the identity loss that --identity_mode=cross selects; change one of them"
+    if config.label_smoothing and config.gan_mode not in ("lsgan", "vanilla"):
+        yield f"--gan_mode={config.gan_mode} has no labels to smooth; use --label_smoothing=0"
+    if config.label_smoothing >= 1:
+        yield f"--label_smoothing={config.label_smoothing} must be below 1"
+    if config.disc_learning_rate and not config.learning_rate:
+        yield ("--disc_learning_rate is scaled by the schedule of --learning_rate, which must not be 0; set a positive "
+               "--learning_rate")
 
 
-def _of_pix2pix(config):
-    pix2pix = config.model == "pix2pix"
-    return [
-        (pix2pix and (config.gan_mode == "wgangp" or config.ema_decay),
-         "--model=pix2pix has neither --gan_mode=wgangp nor --ema_decay"),
-        (pix2pix and (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"),
-         "--model=pix2pix has one generator and no cycle: it takes none of --identity_mode, --generator_loss and "
-         "--cycle_loss"),
-    ]
+def _find_pix2pix_conflicts(config: "Config") -> Iterator[str]:
+    if config.model != "pix2pix":
+        return
+    if config.gan_mode == "wgangp" or config.ema_decay:
+        yield "--model=pix2pix supports neither --gan_mode=wgangp nor --ema_decay; remove them"
+    if (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"):
+        yield ("--model=pix2pix has one generator and no cycle; remove --identity_mode, --generator_loss and "
+               "--cycle_loss")
 
 
-def _of_measuring(config):
-    return [
-        (config.keep_best and not config.eval_every,
-         f"--keep_best={config.keep_best} needs --eval_every, the steps between measurements"),
-        (config.patience and not config.keep_best,
-         f"--patience={config.patience} needs --keep_best, the measure that should get better"),
-    ]
+def _find_evaluation_conflicts(config: "Config") -> Iterator[str]:
+    if config.keep_best and not config.eval_every:
+        yield f"--keep_best={config.keep_best} needs --eval_every, the number of steps between evaluations"
+    if config.patience and not config.keep_best:
+        yield f"--patience={config.patience} needs --keep_best, the measure that should improve"

@@ -1,56 +1,62 @@
-"""Flags of the options: each field of `Config` becomes one, and flags become a `Config`.
+"""Command-line flags of the options: one absl flag for each field of `Config`, and --preset.
 
-Flags exist only on the command line; everything below it takes a `Config`. This module imports no TensorFlow.
+Only the commands know flags; all other code takes a `Config`. This module imports no TensorFlow.
 """
 
+import copy
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config.config import Config
+from cyclegan_tf.config.options import get_choices, get_value_type
 from cyclegan_tf.config.presets import PRESETS
 
 
-def define_flags():
-    """Defines one absl flag for each option, and --preset; names already defined are left alone."""
+def define_flags() -> None:
+    """Defines a flag for each option, and --preset. Skips names that are already defined."""
+    definers: dict[type, Callable[..., Any]] = {
+        bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string,
+    }
     for field in dataclasses.fields(Config):
         if field.name in flags.FLAGS:
             continue
         text = field.metadata["help"]
-        if field.metadata["choices"]:
-            flags.DEFINE_enum(field.name, field.default, field.metadata["choices"], text)
+        if choices := get_choices(field):
+            flags.DEFINE_enum(field.name, str(field.default), choices, text)
         else:
-            define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
-                      str: flags.DEFINE_string}[type(field.default)]
-            define(field.name, field.default, text)
-    if "no_flip" not in flags.FLAGS:
-        flags.DEFINE_bool("no_flip", False, "the same as --noflip, by the name that the authors' code has for it")
+            definers[get_value_type(field)](field.name, field.default, text)
     if "preset" not in flags.FLAGS:
-        flags.DEFINE_enum("preset", "default", sorted(PRESETS), "set of options that the other flags start from")
+        flags.DEFINE_enum("preset", "default", sorted(PRESETS), "named set of option values; other flags override it")
 
 
-def from_arguments(arguments):
-    """The Config of flags as the command line has them ("--ngf=8", "--flagfile=demo.flags").
+def from_arguments(arguments: Sequence[str]) -> Config:
+    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=demo.flags"].
 
     Raises:
-      absl.flags.Error: an unknown flag, or a value that it does not take.
+      absl.flags.Error: a flag is unknown or its value is invalid.
+      UserError: the options are invalid or contradict each other.
     """
     define_flags()
     own = flags.FlagValues()
-    for name in [*(field.name for field in dataclasses.fields(Config)), "preset", "no_flip"]:
+    for name in [*(field.name for field in dataclasses.fields(Config)), "preset"]:
         own[name] = flags.FLAGS[name]
-    parsed = own.__deepcopy__({})
+    parsed = copy.deepcopy(own)  # Parsing must not change the flags of this process.
     parsed(["", *arguments])
     return from_flags(parsed)
 
 
-def from_flags(flag_values):
-    """The Config that the command line asks for: the preset, with the flags given explicitly on top."""
+def from_flags(flag_values: flags.FlagValues) -> Config:
+    """Makes a Config from parsed flags: the preset, overridden by the flags that the command line sets.
+
+    Raises:
+      UserError: the options are invalid or contradict each other.
+    """
     given = {
         field.name: flag_values[field.name].value
         for field in dataclasses.fields(Config)
         if flag_values[field.name].present
     }
-    if flag_values.no_flip:
-        given["flip"] = False
     return Config.preset(flag_values.preset, **given)

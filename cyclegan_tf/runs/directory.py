@@ -100,7 +100,7 @@ def _claim(config, workdir):
     """Writes config.json, after making sure that it may replace the one that is there."""
     path = os.path.join(workdir, "config.json")
     if filesystem.exists(path):
-        differences = config_lib.difference(config_lib.Config.load(workdir), config)
+        differences = config_lib.list_differences(config_lib.Config.load(workdir), config)
         if differences:
             raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "
                             "to go on with it, or another --workdir")
