@@ -235,8 +235,8 @@ def test_positions_of_replicas_are_those_of_the_whole_batch():
     ("strategy", "cluster", "message"),
     [
         ("multi_worker", "", "needs TF_CONFIG with more than one worker"),
-        ("mirrored", "", "needs more than one GPU, and there is none; use --strategy=one_device"),
-        ("auto", "{", "TF_CONFIG={ is not what TensorFlow documents"),
+        ("mirrored", "", "needs more than one GPU, but this machine has none; use --strategy=one_device"),
+        ("auto", "{", "TF_CONFIG={ does not have the format that TensorFlow documents"),
     ],
 )
 def test_strategies_that_cannot_be(monkeypatch, strategy, cluster, message):
@@ -246,7 +246,7 @@ def test_strategies_that_cannot_be(monkeypatch, strategy, cluster, message):
 
 
 def test_in_one_process_an_error_is_no_lost_worker():
-    replicas = distribution.Replicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config())
+    replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config())
 
     def fail(real_a, real_b, past):
         raise tf.errors.InternalError(None, None, "out of something")

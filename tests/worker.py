@@ -29,7 +29,7 @@ saved_model.export = lambda *arguments: []
 page.write = page_images.write = lambda *arguments: None
 
 if "signal" in given:
-    step_of_all, steps = distribution.Replicas.train_step, []
+    step_of_all, steps = distribution.StrategyReplicas.train_step, []
 
     def train_step(self, model, batches, asked_to_stop):
         steps.append(1)
@@ -38,7 +38,7 @@ if "signal" in given:
             os.kill(os.getpid(), getattr(signal, given["signal"]))
         return step_of_all(self, model, batches, asked_to_stop)
 
-    distribution.Replicas.train_step = train_step
+    distribution.StrategyReplicas.train_step = train_step
 try:
     trainer.train(Config.preset("tiny", **given["config"]), given["workdir"])
 except signals.Stopped as stopped:

@@ -1,285 +1,371 @@
-"""From one device to a cluster: the replicas of a run, what they share, and which part is whose.
+"""The replicas of a run, on one device or many machines: what they share, and which part of the work is whose.
 
-A replica is a copy of all networks on a device, with a batch of --batch_size images and image pools of its own. The
-losses of a step are means over a replica's batch, so the mean of the replicas' gradients is the gradient of one large
-batch: N replicas of batch b compute what one replica of batch N b does, instance norms being per image. Every replica
-applies that mean to its own copy, which stays equal to the others.
+A replica is a copy of all networks on one device, with its own batch of --batch_size images and its own image pools.
+The losses of a step are means over the batch of a replica, so the mean of the replicas' gradients is the gradient of
+one large batch: because instance norms work on single images, N replicas of batch b compute the same as one replica of
+batch N b. Every replica applies the mean gradient to its own copy of the weights, so all copies stay equal.
 
-MirroredStrategy has the replicas of one process (the GPUs of a machine), MultiWorkerMirroredStrategy those of many.
-With one replica neither is used, and nothing of this changes what is computed.
+`MirroredStrategy` runs the replicas of one process, on the GPUs of one machine. `MultiWorkerMirroredStrategy` runs the
+replicas of several processes, called workers; the chief is worker 0. A run of one replica uses neither strategy.
 """
 
+import abc
 import contextlib
 import json
 import logging
 import os
 import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import replicas
 from cyclegan_tf.training import schedules, worker_faults
 
 log = logging.getLogger("cyclegan_tf")
 
+# The batches of one replica: float32 (N, H, W, C) in [-1, 1] of domains A and B.
+Batch = tuple[tf.Tensor, tf.Tensor]
+# Returns the signal that asks this process to stop, if one has arrived.
+GetSignal = Callable[[], int | None]
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SUM = tf.distribute.ReduceOp.SUM
 
 
-def open_replicas(config):
-    """The `OneReplica` or `Replicas` that --strategy asks for; for several processes waits until all are there.
+def open_replicas(config: Config) -> "Replicas":
+    """The replicas that --strategy asks for; with several workers, waits until all of them have started.
 
-    To be called before TensorFlow has done anything else in a process that is one of many.
+    A process that is one of several workers must call this function before it does anything else with TensorFlow.
 
     Raises:
-      UserError: there is but one device to mirror to, or TF_CONFIG names no other worker.
+      UserError: --strategy=mirrored finds only one device, or TF_CONFIG is malformed or names no other worker.
     """
-    tf.get_logger().setLevel(logging.WARNING)  # It tells of every all-reduce that it traces.
-    task, n_workers = _cluster()
-    chosen, gpus = config.strategy, len(tf.config.list_physical_devices("GPU"))
-    if chosen == "auto":
-        chosen = "multi_worker" if n_workers > 1 else "mirrored" if gpus > 1 else "one_device"
-    if chosen == "multi_worker":
+    tf.get_logger().setLevel(logging.WARNING)  # TensorFlow logs every all-reduce that it traces.
+    task, n_workers = _read_cluster()
+    strategy, n_gpus = config.strategy, len(tf.config.list_physical_devices("GPU"))
+    if strategy == "auto":
+        strategy = "multi_worker" if n_workers > 1 else "mirrored" if n_gpus > 1 else "one_device"
+    if strategy == "multi_worker":
         if n_workers < 2:
             raise UserError("--strategy=multi_worker needs TF_CONFIG with more than one worker in the environment; "
-                            "python -m cyclegan_tf.launch and the scripts in experiments/cluster set it")
+                            "python -m cyclegan_tf.launch and the scripts in experiments/cluster set TF_CONFIG")
         log.info("worker %d waits for all %d workers", task, n_workers)
-        return Replicas(_multi_worker_strategy(), config, n_workers, task)
-    if chosen == "mirrored":
+        return StrategyReplicas(_open_multi_worker_strategy(), config, n_workers, task)
+    if strategy == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         if len(devices) < 2:
-            raise UserError("--strategy=mirrored needs more than one GPU, and there is "
-                            f"{'one' if gpus else 'none'}; use --strategy=one_device")
-        return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]), config)
+            raise UserError("--strategy=mirrored needs more than one GPU, but this machine has "
+                            f"{'one' if n_gpus else 'none'}; use --strategy=one_device")
+        return StrategyReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]), config)
     return OneReplica()
 
 
-def _cluster():
-    """(this worker's number, number of workers) by TF_CONFIG; a chief, where it is named, is worker 0."""
+def _read_cluster() -> tuple[int, int]:
+    """(number of this worker, number of workers) from TF_CONFIG; a "chief", if there is one, is worker 0."""
     text = os.environ.get("TF_CONFIG", "")
     try:
-        described = json.loads(text or "{}")
-        cluster, task = described.get("cluster", {}), described.get("task", {})
+        settings = json.loads(text or "{}")
+        cluster, task = settings.get("cluster", {}), settings.get("task", {})
         n_chiefs = len(cluster.get("chief", []))
         first = n_chiefs if task.get("type") == "worker" else 0
         return first + int(task.get("index", 0)), n_chiefs + len(cluster.get("worker", []))
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"TF_CONFIG={text} is not what TensorFlow documents ({error})") from error
+        raise UserError(f"TF_CONFIG={text} does not have the format that TensorFlow documents: {error}") from error
 
 
-def _multi_worker_strategy():
+def _open_multi_worker_strategy() -> tf.distribute.Strategy:
     communication = tf.distribute.experimental.CommunicationImplementation
     gpus = tf.config.list_physical_devices("GPU")
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=communication.NCCL if gpus else communication.RING
     )
-    with worker_faults.reported():
+    with worker_faults.exit_on_lost_worker():
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-class OneReplica:
-    """What `Replicas` is to several replicas, for one: no strategy at all.
+class Replicas(abc.ABC):
+    """The replicas of a run, as the training loop of one worker sees them.
 
     Attributes:
-      count: number of replicas.
-      local: range of the numbers of this process's replicas.
-      is_chief: whether this process writes the run directory.
+      count: number of replicas on all workers.
+      local: range of the numbers of this worker's replicas.
+      is_chief: whether this worker writes the run directory.
     """
+
+    count: int
+    local: range
+    is_chief: bool
+
+    @abc.abstractmethod
+    def scope(self) -> contextlib.AbstractContextManager:
+        """The context in which the model must be built."""
+
+    @abc.abstractmethod
+    def describe(self, config: Config) -> str:
+        """The replicas as the end of a log line; empty for one replica."""
+
+    @abc.abstractmethod
+    def require_stateless(self, networks: Mapping[str, tf.keras.Model]) -> None:
+        """Raises a UserError if networks have non-trainable weights, which replicas would not keep equal."""
+
+    @abc.abstractmethod
+    def train_step(
+        self, model: Any, batches: Sequence[Batch], get_signal: GetSignal
+    ) -> Callable[[], dict[str, float]]:
+        """Queues one training step and returns without waiting for its end.
+
+        Args:
+          model: CycleGAN or Pix2Pix, built in `scope`.
+          batches: the batch of each local replica.
+          get_signal: asked before the step, so that `agree_on_signal` can tell all workers.
+
+        Returns:
+          A function that waits for the end of the step and returns its scalars, floats by name. A GPU never idles if
+          the next step is queued before this function is called.
+        """
+
+    @abc.abstractmethod
+    def agree_on_signal(self, get_signal: GetSignal) -> int | None:
+        """The signal that ends the run, or None; equal on all workers that have read the scalars of the same step."""
+
+    @abc.abstractmethod
+    def pause_watchdog(self) -> None:
+        """Does not time out the next step, before which a worker does other work."""
+
+    @abc.abstractmethod
+    def barrier(self) -> None:
+        """Waits until all workers have called this method."""
+
+    @abc.abstractmethod
+    def broadcast(self, value: float) -> float:
+        """The chief's `value`, on all workers."""
+
+    @abc.abstractmethod
+    def gather(self, own: Sequence[Mapping[Any, np.ndarray]]) -> Sequence[Mapping[Any, np.ndarray]]:
+        """The arrays of all replicas on the chief, and an empty sequence on the other workers.
+
+        Args:
+          own: named arrays of each local replica, with the same names and shapes on all replicas.
+        """
+
+    @abc.abstractmethod
+    def require_equal(self, **values: int) -> None:
+        """Raises a UserError that names the first value in which the workers differ."""
+
+
+class OneReplica(Replicas):
+    """One replica, without a strategy."""
 
     count, local, is_chief = 1, range(1), True
 
-    def scope(self):
-        """Context in which the model is to be built."""
+    def scope(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
 
-    def described(self, config):
-        """What the log says of the replicas: nothing of one."""
-        del config
+    def describe(self, config: Config) -> str:
         return ""
 
-    def require_no_state(self, networks):
-        """Raises a UserError where networks have weights that are not trained, which replicas would not have alike."""
+    def require_stateless(self, networks: Mapping[str, tf.keras.Model]) -> None:
+        pass
 
-    def train_step(self, model, batches, asked_to_stop):
-        """Queues one step: `batches` has the pair of batches of each local replica.
-
-        Returns:
-          A function that waits for the step and returns its floats by name. A GPU has something to do all the time
-          where the next step is queued before this function is called.
-        """
-        del asked_to_stop
+    def train_step(
+        self, model: Any, batches: Sequence[Batch], get_signal: GetSignal
+    ) -> Callable[[], dict[str, float]]:
         scalars = model.train_step(*batches[0])
-        values = tf.stack(list(scalars.values()))  # One copy from the GPU.
+        values = tf.stack(list(scalars.values()))  # One copy from the GPU instead of one for each scalar.
         return lambda: dict(zip(scalars, values.numpy().tolist(), strict=True))
 
-    def stopping(self, asked_to_stop):
-        """The signal that ends the run, or None; alike on all workers, once they have read the same step's floats."""
-        return asked_to_stop()
+    def agree_on_signal(self, get_signal: GetSignal) -> int | None:
+        return get_signal()
 
-    def patient(self):
-        """The next step may take as long as it likes: a worker has other things to do before it."""
+    def pause_watchdog(self) -> None:
+        pass
 
-    def wait(self):
-        """Waits until all workers have come here."""
+    def barrier(self) -> None:
+        pass
 
-    def from_chief(self, value):
-        """The chief's float on all workers."""
+    def broadcast(self, value: float) -> float:
         return value
 
-    def collect(self, own):
-        """Dicts of arrays of all replicas, of each local one's in the list `own`; empty where it is not the chief.
-
-        Names and shapes are those of all replicas.
-        """
+    def gather(self, own: Sequence[Mapping[Any, np.ndarray]]) -> Sequence[Mapping[Any, np.ndarray]]:
         return own
 
-    def require_equal(self, **values):
-        """Raises a UserError unless all workers have the same integers."""
+    def require_equal(self, **values: int) -> None:
+        pass
 
 
-class Replicas(OneReplica):
-    """The replicas of a strategy: of this process, or of this and of other workers."""
+class StrategyReplicas(Replicas):
+    """The replicas of a TensorFlow strategy, on this worker and possibly on others.
 
-    def __init__(self, strategy, config, n_workers=1, worker=0):
+    Args:
+      strategy: a `MirroredStrategy` or a `MultiWorkerMirroredStrategy`.
+      worker: number of this worker, from 0.
+
+    Raises:
+      UserError: the config asks for float16.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, config: Config, n_workers: int = 1, worker: int = 0) -> None:
         if config.mixed_precision == "float16":
-            raise UserError("--mixed_precision=float16 has a loss scale, which replicas do not share: use bfloat16")
+            raise UserError("--mixed_precision=float16 does not work with several replicas, because they do not share "
+                            "the loss scale; use --mixed_precision=bfloat16")
         self._strategy, self._n_workers, self._worker = strategy, n_workers, worker
         self.count, n_local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // n_workers
         self.local = range(worker * n_local, (worker + 1) * n_local)
         self.is_chief = worker == 0
-        self._model = self._signals = None
-        self._patient = True  # The first step is traced.
+        self._model: Any = None
+        # For each of `_SIGNALS`: > 0 if at least one worker had received the signal before the step last read.
+        self._signal_flags = np.zeros(len(_SIGNALS))
+        self._watchdog_paused = True  # The first step takes long, because it is traced.
         self._watchdog = worker_faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
-        # In one process an operation that fails is a fault of its own.
-        self._reported = worker_faults.reported if n_workers > 1 else contextlib.nullcontext
-        self._sum = tf.function(self._summed, autograph=False, reduce_retracing=True)
+        # In a single process a failed operation is a fault of this process, not of another worker.
+        self._exit_on_lost_worker: Callable[[], contextlib.AbstractContextManager] = (
+            worker_faults.exit_on_lost_worker if n_workers > 1 else contextlib.nullcontext
+        )
+        self._sum_over_replicas = tf.function(self._sum, autograph=False, reduce_retracing=True)
 
     @contextlib.contextmanager
-    def scope(self):
-        # Each variable takes the chief's initial value.
-        with self._reported(), self._strategy.scope():
+    def scope(self) -> Iterator[None]:
+        # The strategy gives each variable the chief's initial value.
+        with self._exit_on_lost_worker(), self._strategy.scope():
             yield
 
-    def described(self, config):
+    def describe(self, config: Config) -> str:
         return (f"; {self.count} replicas (in {self._n_workers} worker{'s' * (self._n_workers > 1)}) x batch "
                 f"{config.batch_size} = {self.count * config.batch_size} images of each domain in a step, learning "
                 f"rates scaled by {schedules.replica_factor(config.scale_learning_rate, self.count):g}")
 
-    def require_no_state(self, networks):
+    def require_stateless(self, networks: Mapping[str, tf.keras.Model]) -> None:
         for name, network in networks.items():
             if network.non_trainable_variables:
-                raise UserError(f"{name} has statistics of batches or states of dropout, which would differ between "
-                                "replicas: with several replicas use --norm=instance and --nodropout")
+                raise UserError(f"{name} has running statistics of batch norms or random states of dropout, which "
+                                "would differ between replicas; with several replicas use --norm=instance and "
+                                "--nodropout")
 
-    def train_step(self, model, batches, asked_to_stop):
+    def train_step(
+        self, model: Any, batches: Sequence[Batch], get_signal: GetSignal
+    ) -> Callable[[], dict[str, float]]:
         if model is not self._model:
             self._model = model
-            self._step = tf.function(self._traced(model.step), autograph=False)
-        asked = asked_to_stop()
-        flags = self._values(lambda index: np.array([float(asked == one) for one in _SIGNALS], np.float32))
-        pair = [self._values(lambda index, of=of: batches[index][of]) for of in range(2)]
+            self._step = tf.function(self._wrap_step(model.step), autograph=False)
+        received = get_signal()
+        flags = self._distribute(lambda index: np.array([float(received == one) for one in _SIGNALS], np.float32))
+        real_a = self._distribute(lambda index: batches[index][0])
+        real_b = self._distribute(lambda index: batches[index][1])
         past = model.lend_past(*(image.shape for image in batches[0]))
-        past = tf.nest.map_structure(lambda *own: self._values(lambda index: own[index]), *past)
-        with self._watching(), self._reported():
-            scalars, flags, fakes = self._step(flags, *pair, past)
-            model.keep_fakes(self._of_each(fakes))
-            values = tf.stack([self._local(value) for value in scalars.values()])
+        past = tf.nest.map_structure(lambda *own: self._distribute(lambda index: own[index]), *past)
+        with self._guard():
+            scalars, flags, fakes = self._step(flags, real_a, real_b, past)
+            model.keep_fakes(self._split_by_replica(fakes))
+            values = tf.stack([self._get_local(value) for value in scalars.values()])
 
-        def read():
-            with self._watching(), self._reported():
-                self._signals = self._local(flags).numpy()
+        def read_scalars() -> dict[str, float]:
+            with self._guard():
+                self._signal_flags = self._get_local(flags).numpy()
                 floats = values.numpy().tolist()
-            self._patient = False
+            self._watchdog_paused = False
             return dict(zip(scalars, floats, strict=True))
 
-        return read
+        return read_scalars
 
-    def _watching(self):
-        return contextlib.nullcontext() if self._patient else self._watchdog.watching()
+    def agree_on_signal(self, get_signal: GetSignal) -> int | None:
+        # A signal that arrived after the step began counts for the next step: all workers must stop after the same one.
+        received = [one for one, flag in zip(_SIGNALS, self._signal_flags, strict=True) if flag > 0]
+        return received[0] if received else None
 
-    def _of_each(self, values):
-        """The nested per-replica `values` as a list with those of each local replica."""
-        local = self._strategy.experimental_local_results
-        return [
-            tf.nest.map_structure(lambda value, index=index: local(value)[index], values)
-            for index in range(len(self.local))
-        ]
+    def pause_watchdog(self) -> None:
+        self._watchdog_paused = True
 
-    def stopping(self, asked_to_stop):
-        # What comes after the step began is for the next one: all workers must see it in the same step.
-        asked = [one for one, count in zip(_SIGNALS, self._signals, strict=True) if count > 0]
-        return asked[0] if asked else None
+    def barrier(self) -> None:
+        self.broadcast(0.0)
 
-    def patient(self):
-        self._patient = True
+    def broadcast(self, value: float) -> float:
+        return float(self._sum_bytes(np.float64(value).tobytes(), own=self.is_chief).view(np.float64)[0])
 
-    def wait(self):
-        self.from_chief(0.0)
-
-    def from_chief(self, value):
-        return float(self._total(np.float64(value).tobytes(), own=self.is_chief).view(np.float64)[0])
-
-    def collect(self, own):
+    def gather(self, own: Sequence[Mapping[Any, np.ndarray]]) -> Sequence[Mapping[Any, np.ndarray]]:
         if self._n_workers == 1:
             return own
-        collected = []
-        for number in range(self.count):  # One at a time, so that the others need room for one only.
+        gathered = []
+        for number in range(self.count):  # One replica at a time, so a worker needs memory for the arrays of one only.
             arrays = own[number - self.local.start if number in self.local else 0]
             data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-            total = self._total(data, own=number in self.local)
+            total = self._sum_bytes(data, own=number in self.local)
             if self.is_chief:
-                collected.append(_split(total.tobytes(), arrays))
-        return collected
+                gathered.append(_split_bytes(total.tobytes(), arrays))
+        return gathered
 
-    def require_equal(self, **values):
+    def require_equal(self, **values: int) -> None:
         own = np.array(list(values.values()), np.int64)
         for worker in range(self._n_workers):
-            theirs = self._total(own.tobytes(), own=worker == self._worker)
+            theirs = self._sum_bytes(own.tobytes(), own=worker == self._worker)
             for name, mine, other in zip(values, own, theirs, strict=True):
                 if mine != other:
                     raise UserError(f"the workers differ in {name.replace('_', ' ')}: {mine} in worker {self._worker}, "
-                                    f"{other} in worker {worker}; give all the same options, images and run directory")
+                                    f"{other} in worker {worker}; give all workers the same options, images and run "
+                                    "directory")
 
-    def _traced(self, step):
-        def replica_step(flags, *batch):
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Ends the process if the operations of a step in the body fail or hang because of another worker."""
+        watch = contextlib.nullcontext() if self._watchdog_paused else self._watchdog.watch()
+        with watch, self._exit_on_lost_worker():
+            yield
+
+    def _wrap_step(self, step: Callable) -> Callable:
+        """`step` of a model, run on every replica; returns the mean scalars, the mean flags and the fakes."""
+        def replica_step(flags: tf.Tensor, *batch: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor, Any]:
             scalars, fakes = step(*batch)
-            # One all-reduce for the lot. A mean of flags above 0 is a request of some worker.
+            # One all-reduce for everything.
             *values, flags = replicas.mean([*scalars.values(), tf.identity(flags)])
             return dict(zip(scalars, values, strict=True)), flags, fakes
 
         return lambda *arguments: self._strategy.run(replica_step, args=arguments)
 
-    def _summed(self, words):
-        def replica_sum(words):
+    def _sum(self, words: tf.Tensor) -> tf.Tensor:
+        def replica_sum(words: tf.Tensor) -> tf.Tensor:
             return tf.distribute.get_replica_context().all_reduce(_SUM, tf.identity(words))
 
         return self._strategy.run(replica_sum, args=(words,))
 
-    def _total(self, data, own):
-        """Sum over workers of `data`, bytes, as int64 (exact for any bits); those that are not `own` count as zeros."""
-        if not data:  # Nothing to sum, as the pools of pix2pix, crashes TensorFlow's ring.
+    def _sum_bytes(self, data: bytes, own: bool) -> np.ndarray:
+        """Sum of `data` over the workers, as int64 words, padded with zero bytes.
+
+        A worker with `own` False contributes zeros. If one worker alone contributes, the sum has exactly its bits.
+        """
+        if not data:  # TensorFlow's ring crashes on empty tensors, such as the pools of pix2pix.
             return np.zeros(0, np.int64)
         words = np.frombuffer(data + bytes(-len(data) % 8), np.int64)
         zeros = np.zeros_like(words)
-        with self._reported():
-            total = self._sum(self._values(lambda index: words if own and index == 0 else zeros))
-            return self._local(total).numpy()
+        with self._exit_on_lost_worker():
+            total = self._sum_over_replicas(self._distribute(lambda index: words if own and index == 0 else zeros))
+            return self._get_local(total).numpy()
 
-    def _values(self, function):
-        """The values of function(0), function(1) ... for the local replicas."""
+    def _distribute(self, function: Callable[[int], Any]) -> Any:
+        """One per-replica value of function(0), function(1) ... for the local replicas."""
         first = self.local.start
         return self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.convert_to_tensor(function(int(context.replica_id_in_sync_group) - first))
         )
 
-    def _local(self, value):
+    def _get_local(self, value: Any) -> tf.Tensor:
+        """The tensor of the first local replica."""
         return self._strategy.experimental_local_results(value)[0]
 
+    def _split_by_replica(self, values: Any) -> list[Any]:
+        """Nested per-replica `values` as a list of nested tensors, one for each local replica."""
+        get_results = self._strategy.experimental_local_results
+        return [
+            tf.nest.map_structure(lambda value, index=index: get_results(value)[index], values)
+            for index in range(len(self.local))
+        ]
 
-def _split(data, like):
-    """The inverse of joining the bytes of `like`'s arrays."""
+
+def _split_bytes(data: bytes, like: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    """The arrays whose bytes are joined in `data`, with the names, types and shapes of `like`."""
     arrays, start = {}, 0
     for name, array in like.items():
         arrays[name] = np.frombuffer(data, array.dtype, array.size, start).reshape(array.shape).copy()

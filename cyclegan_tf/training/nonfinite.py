@@ -30,7 +30,7 @@ def require_finite(step, values, batches, workdir, replicas):
     if not bad:
         return
     path = os.path.join(workdir, f"not-finite-step-{step:06d}.npz")
-    parts = replicas.collect([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
+    parts = replicas.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
     if replicas.is_chief:
         with atomic.open_for_writing(path, "wb") as file:
             np.savez(file, **{name: np.concatenate([part[name] for part in parts]) for name in "ab"})

@@ -62,7 +62,7 @@ def train(config, workdir):
             tf.config.experimental.enable_op_determinism()
         with replicas.scope():
             model = MODELS[config.model](config, replicas.local)
-        replicas.require_no_state(model.networks)
+        replicas.require_stateless(model.networks)
         # 3. The run directory's own checkpoint, else the networks of --init_from, else from scratch.
         progress = Progress()
         found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
@@ -152,7 +152,7 @@ class _Run:
             self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped, replicas.local, replicas.count
         )
         log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps,
-                 self.cadence.images_per_epoch, replicas.described(self.config))
+                 self.cadence.images_per_epoch, replicas.describe(self.config))
         batches, speedometer = iter(stream), Speedometer(first * size)
         queued, stopping = deque(), None
         with progress_bar(self.n_steps * size, first * size) as bar:
@@ -168,7 +168,7 @@ class _Run:
                     values = read()
                     require_finite(done, values, batch, self.workdir, replicas)
                     self._complete(done, values, bar, speedometer)
-                    stopping = stopping or replicas.stopping(asked_to_stop)
+                    stopping = stopping or replicas.agree_on_signal(asked_to_stop)
                     if stopping and not queued:
                         self.checkpoint()
                         self.writer.wait()
@@ -202,7 +202,7 @@ class _Run:
     def _roll_back(self, error):
         """Returns to the newest checkpoint; the data go on behind those of the step that failed."""
         self.writer.wait()
-        self.replicas.wait()
+        self.replicas.barrier()
         found = checkpoints.newest(self._checkpoints)
         if found is None:
             raise UserError(f"{error}; there is no checkpoint yet to go back to") from error
@@ -235,7 +235,7 @@ class _Run:
         ))
 
     def sample(self, step):
-        self.replicas.patient()
+        self.replicas.pause_watchdog()
         if not self.replicas.is_chief:
             return
         self.reporter.sample(step, samples.sample_grid(self.config, self.translators, self.dataset))
@@ -243,8 +243,8 @@ class _Run:
 
     def checkpoint(self, file_name=None):
         self.reporter.sync()
-        self.replicas.patient()
-        pools = self.replicas.collect(checkpoints.pool_states(self.model))
+        self.replicas.pause_watchdog()
+        pools = self.replicas.gather(checkpoints.pool_states(self.model))
         self.writer.save(self.model, self._progress(), file_name, pools)
 
     def measures(self, step):
@@ -255,13 +255,13 @@ class _Run:
 
     def evaluate(self, step):
         """Measures, keeps the best checkpoint, and ends the run with `step` when nothing has got better for long."""
-        self.replicas.patient()
+        self.replicas.pause_watchdog()
         values, name = self.measures(step), self.config.keep_best
         self.reporter.record(step, "eval", values)
         log.info("step %d, held-out images: %s", step, _numbers(values))
         if not name:
             return
-        value = self.replicas.from_chief(values.get(name, math.nan))
+        value = self.replicas.broadcast(values.get(name, math.nan))
         if measures.is_better(name, value, self.best):
             self.best, self.stale = value, 0
             self.checkpoint(checkpoints.BEST)
@@ -277,7 +277,7 @@ class _Run:
     def finish(self):
         """Exports both generators and measures the held-out images; safe to repeat. The chief does; the others wait."""
         values = self._finish() if self.replicas.is_chief else {}
-        self.replicas.wait()
+        self.replicas.barrier()
         return values
 
     def _finish(self):

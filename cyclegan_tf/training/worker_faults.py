@@ -1,70 +1,77 @@
-"""What a worker does when another one is gone: one line on stderr, and an end without waiting for anybody.
+"""What a worker does when another worker is lost: print one line on stderr and exit without waiting for the others.
 
-TensorFlow's coordination service notices a worker that is dead or does not answer, by heartbeats, and ends the
-collective operations of the others with an error. A worker that answers but does not go on is found by a watchdog.
+The heartbeats of TensorFlow's coordination service detect a worker that is dead or does not answer; the collective
+operations of the other workers then fail with an error. A watchdog detects a worker that answers but makes no progress.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from typing import NoReturn
 
 import tensorflow as tf
 
-STATUS = 75  # EX_TEMPFAIL of sysexits.h: start again.
+EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
 
-def leave(reason):
-    """Ends this process now: at its end TensorFlow would wait for the workers that are gone.
+def exit_now(reason: str) -> NoReturn:
+    """Ends this process at once, because TensorFlow's own shutdown would wait for the lost workers.
 
-    Checkpoints are written beside and renamed, so an unfinished one is no danger.
+    An unfinished checkpoint does no harm: checkpoints are written to a temporary file and renamed.
     """
     sys.stdout.flush()
-    os.write(2, f"error: {reason}; start all workers again: they go on from the newest checkpoint\n".encode())
+    os.write(2, f"error: {reason}; start all workers again to resume from the newest checkpoint\n".encode())
     logging.shutdown()
-    os._exit(STATUS)
+    os._exit(EXIT_STATUS)
 
 
 @contextlib.contextmanager
-def reported():
-    """Ends the process with a line that says so when a collective operation in the body fails."""
+def exit_on_lost_worker() -> Iterator[None]:
+    """Ends the process with one line on stderr if a collective operation in the body fails."""
     try:
         yield
     except (
         tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
         tf.errors.InternalError,
     ) as error:
-        leave(f"a worker is gone ({' '.join(error.message.split())[:200]})")
+        exit_now(f"a worker is gone ({' '.join(error.message.split())[:200]})")
 
 
 class Watchdog:
-    """Ends the process when what it watches takes longer than `seconds`; 0: never."""
+    """Ends the process if a watched body takes longer than `seconds`; 0 disables the watchdog."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._changed, self._number, self._watched = threading.Condition(), 0, None
+        # The number of the body that is being watched, or None; bodies are numbered from 1.
+        self._changed, self._number = threading.Condition(), 0
+        self._watched: int | None = None
         if seconds:
             threading.Thread(target=self._run, daemon=True, name="watchdog").start()
 
     @contextlib.contextmanager
-    def watching(self):
-        """The body is what may take so long."""
-        self._set(self._number + 1)
+    def watch(self) -> Iterator[None]:
+        """Limits the time of the body."""
+        self._set_watched(self._number + 1)
         try:
             yield
         finally:
-            self._set(None)
+            self._set_watched(None)
 
-    def _set(self, watched):
+    def _set_watched(self, number: int | None) -> None:
         with self._changed:
-            self._number, self._watched = watched or self._number, watched
+            self._number, self._watched = number or self._number, number
             self._changed.notify()
 
-    def _run(self):
+    def _has_ended(self, number: int | None) -> bool:
+        return self._watched != number
+
+    def _run(self) -> None:
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._watched)
-                number = self._watched
-                if not self._changed.wait_for(lambda number=number: self._watched != number, self._seconds):
-                    leave(f"no step has ended in {self._seconds} s: a worker hangs, or the network")
+                if not self._changed.wait_for(functools.partial(self._has_ended, self._watched), self._seconds):
+                    exit_now(f"no step has ended in {self._seconds} s: a worker or the network hangs")

@@ -34,11 +34,16 @@ def work(pixels, n_blocks, filters, n_steps):
     rng = np.random.default_rng(replicas.local.start)
     batch = [tuple(rng.uniform(-1, 1, (1, pixels, pixels, 3)).astype(np.float32) for _ in range(2))]
     data = bytes(4 * sum(int(np.prod(w.shape)) for net in model.networks.values() for w in net.trainable_variables))
-    steps = timed(lambda: replicas.train_step(model, batch, lambda: None), n_steps + 2)[2:]
-    sums = timed(lambda: replicas._total(data, own=True), 7)[2:] if replicas.count > 1 else [(0.0, 0.0)]
+
+    def step():
+        read_scalars = replicas.train_step(model, batch, lambda: None)
+        read_scalars()
+
+    steps = timed(step, n_steps + 2)[2:]
+    sums = timed(lambda: replicas._sum_bytes(data, own=True), 7)[2:] if replicas.count > 1 else [(0.0, 0.0)]
     medians = [statistics.median(column) for column in (*zip(*steps, strict=True), *zip(*sums, strict=True))]
     print("RESULT", *medians, len(data), flush=True)
-    replicas.wait()
+    replicas.barrier()
 
 
 def timed(function, count):
