@@ -43,7 +43,7 @@ def first_steps(arguments):
     dataset = sources.open_dataset(config)
     tf.keras.utils.set_random_seed(config.seed)
     model = trainer.MODELS[config.model](config)
-    stream, _ = pipeline.batches(dataset, config, 0, STEPS)
+    stream, _ = pipeline.make_batches(dataset, config, 0, STEPS)
     model.compiled_step = model.step  # Tracing takes longer than three steps.
     steps = [model.train_step(*batch) for batch in stream]
     losses = {name: [float(step[name]) for step in steps] for name in steps[0] if name.startswith("loss/")}

@@ -33,7 +33,7 @@ def test_help_and_list_are_quick_and_name_everything():
 def test_catalog_has_every_known_name():
     assert {entry.name for entry in catalog.CATALOG} == {"demo", "demo_pairs", "cityscapes", *config_lib.TFDS_NAMES}
     for name in ("demo", "demo_pairs"):
-        parts = vars(sources.open_source(name)).values()
+        parts = vars(sources.find_dataset(name)).values()
         assert next(entry.counts for entry in catalog.CATALOG if entry.name == name) == tuple(map(len, parts))
 
 

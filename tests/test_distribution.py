@@ -126,7 +126,7 @@ def test_two_replicas_compute_what_one_does_with_their_batches(runs, kind):
 @pytest.mark.parametrize("kind", ["workers", "mirrored"])
 def test_each_replica_has_the_fakes_of_its_own_images_in_its_pool(runs, kind):
     config = Config.preset("tiny", **{**CONFIG, "batch_size": 2})
-    batches = [(a.numpy(), b.numpy()) for a, b in pipeline.batches(sources.open_dataset(config), config, 0, 5)[0]]
+    batches = [(a.numpy(), b.numpy()) for a, b in pipeline.make_batches(sources.open_dataset(config), config, 0, 5)[0]]
     arrays = saved(runs / kind, 5)
     assert arrays["replicas"] == 2
     tf.keras.utils.set_random_seed(config.seed)
@@ -219,10 +219,10 @@ def test_another_number_of_replicas_is_an_error(runs):
 def test_positions_of_replicas_are_those_of_the_whole_batch():
     config = Config.preset("tiny", batch_size=2, max_dataset_size=5)
     dataset = sources.open_dataset(config)
-    whole = list(pipeline.batches(dataset, Config.preset("tiny", batch_size=8, max_dataset_size=5), 3, 5)[0])
+    whole = list(pipeline.make_batches(dataset, Config.preset("tiny", batch_size=8, max_dataset_size=5), 3, 5)[0])
     # Workers with two replicas of batch 2 each, in all 8 images a step.
     for worker in range(2):
-        parts = list(pipeline.batches(dataset, config, 3, 5, range(2 * worker, 2 * worker + 2), 4)[0])
+        parts = list(pipeline.make_batches(dataset, config, 3, 5, range(2 * worker, 2 * worker + 2), 4)[0])
         assert len(parts) == 4
         for index, pair in enumerate(parts):
             step, start_ = divmod(index, 2)

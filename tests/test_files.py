@@ -152,7 +152,7 @@ def test_bad_images_are_kept_in_a_file_once(tmp_path):
     for _ in range(2):
         found = folders.list_folder(tmp_path / "set")
         found.load(0)
-        found.bad.keep_in(record)
+        found.bad.record_to(record)
         assert found.load(0) is found.load(1) is None
         lines = record.read_bytes().splitlines()
         assert [os.path.basename(line.split(b"\t")[0]) for line in lines] == [b"b.png", b"caf\xe9.png"]

@@ -250,7 +250,7 @@ def two_steps(config):
     """(scalars of two steps, whether each network's weights moved)."""
     model = trainer.MODELS[config.model](config)
     before = {name: network.get_weights() for name, network in model.networks.items()}
-    stream, _ = pipeline.batches(sources.open_dataset(config), config, 0, 2)
+    stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 2)
     model.compiled_step = model.step  # Tracing takes longer than two steps.
     scalars = [{name: float(value) for name, value in model.train_step(*batch).items()} for batch in stream]
     moved = {

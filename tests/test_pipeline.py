@@ -32,7 +32,7 @@ def dataset_of(count_a, count_b):
 
 def drawn(dataset, config, first, last):
     """The image numbers that steps first .. last - 1 draw from A and from B."""
-    stream, _ = pipeline.batches(dataset, config, first, last)
+    stream, _ = pipeline.make_batches(dataset, config, first, last)
     pairs = [(a[:, 0, 0, 0], b[:, 0, 0, 0]) for a, b in stream.as_numpy_iterator()]
     a, b = (np.concatenate(domain) for domain in zip(*pairs, strict=True))
     return (np.rint((a + 1) * 127.5)).astype(int).tolist(), (np.rint((b + 1) * 127.5) - 100).astype(int).tolist()
@@ -47,7 +47,7 @@ def config_with(**options):
 def test_every_pass_visits_each_image_once(count_a, count_b, batch, seed):
     config = config_with(batch_size=batch, seed=seed)
     passes = 3
-    steps = pipeline.steps_of_epochs(passes, max(count_a, count_b), batch)
+    steps = pipeline.count_steps(passes, max(count_a, count_b), batch)
     for numbers, count in zip(drawn(dataset_of(count_a, count_b), config, 0, steps), (count_a, count_b), strict=True):
         assert len(numbers) >= passes * max(count_a, count_b)
         for start in range(0, len(numbers) - count + 1, count):
@@ -76,7 +76,7 @@ def test_passes_differ_in_order_and_in_augmentation():
     one = ImageList("memory", ["0"], lambda index: codec.encode_png(noise))
     empty = constant_images(0)
     dataset = ImageDataset(one, one, empty, empty)
-    stream, _ = pipeline.batches(dataset, Config(preprocess="crop", crop_size=16), 0, 40)
+    stream, _ = pipeline.make_batches(dataset, Config(preprocess="crop", crop_size=16), 0, 40)
     crops = [a[0] for a, _ in stream.as_numpy_iterator()]
     assert len({crop.tobytes() for crop in crops}) > 35
     # Each crop lies in the image, as it is or mirrored.
@@ -96,7 +96,7 @@ def test_batches_are_the_same_bytes_on_every_stack():
     dataset = ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=32, batch_size=2, seed=3)
     digest = hashlib.sha256()
-    for pair in pipeline.batches(dataset, config, 7, 17)[0].as_numpy_iterator():
+    for pair in pipeline.make_batches(dataset, config, 7, 17)[0].as_numpy_iterator():
         for batch in pair:
             assert (batch.shape, batch.dtype) == ((2, 32, 32, 3), np.float32)
             digest.update(np.rint((batch + 1) * 127.5).astype(np.uint8).tobytes())
@@ -106,15 +106,15 @@ def test_batches_are_the_same_bytes_on_every_stack():
 
 def test_resize_and_crop_resizes_to_load_size_first():
     gradient = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], (50, 100, 3))
-    loader = pipeline.Loader(
+    loader = pipeline.ImageLoader(
         [ImageList("memory", ["0"], lambda index: codec.encode_png(gradient))],
-        pipeline.train_size(Config(load_size=40, crop_size=32)),
+        pipeline.make_training_size(Config(load_size=40, crop_size=32)),
     )
     assert (loader(0)[0] == codec.resize(gradient, 40, 40)).all()
 
 
 def test_images_smaller_than_the_crop_are_enlarged_to_it():
-    size = pipeline.train_size(Config(preprocess="crop", crop_size=64))
+    size = pipeline.make_training_size(Config(preprocess="crop", crop_size=64))
     assert size(64, 200) == (64, 200)
     assert size(32, 100) == (64, 200)
     assert size(1, 3) == (64, 192)
@@ -140,7 +140,7 @@ def test_cross_identity_draws_pairs():
 def test_preprocess_none_keeps_each_images_size(tmp_path, make_images):
     make_images(tmp_path / "trainA", 1, size=(20, 36))
     make_images(tmp_path / "trainB", 1, size=(28, 24))
-    stream, _ = pipeline.batches(sources.open_folder(tmp_path), Config(preprocess="none", pool_size=0), 0, 1)
+    stream, _ = pipeline.make_batches(sources.open_folder(tmp_path), Config(preprocess="none", pool_size=0), 0, 1)
     a, b = next(iter(stream))
     assert (a.shape, b.shape) == ((1, 20, 36, 3), (1, 28, 24, 3))
 
@@ -148,7 +148,7 @@ def test_preprocess_none_keeps_each_images_size(tmp_path, make_images):
 def test_nobody_waits_for_an_iterator_to_end():
     # By chance only: TensorFlow's tuning thread may miss the request, then wakes after a time as long as it has run.
     config = Config.preset("tiny")
-    assert pipeline.batches(sources.open_dataset(config), config, 0, 1)[0].options().autotune.enabled is False
+    assert pipeline.make_batches(sources.open_dataset(config), config, 0, 1)[0].options().autotune.enabled is False
 
 
 def test_a_bad_image_is_named_and_the_next_one_takes_its_place(tmp_path, make_images):
@@ -156,7 +156,7 @@ def test_a_bad_image_is_named_and_the_next_one_takes_its_place(tmp_path, make_im
     make_images(tmp_path / "trainB", 2)
     (tmp_path / "trainA" / "001.png").write_bytes(b"<html>")
     dataset = sources.open_folder(tmp_path)
-    stream, (loader_a, _) = pipeline.batches(dataset, config_with(), 0, 8)
+    stream, (loader_a, _) = pipeline.make_batches(dataset, config_with(), 0, 8)
     assert len(list(stream)) == 8
     path = str(tmp_path / "trainA" / "001.png")
     assert list(dataset.train_a.bad.reasons) == [path]
@@ -169,7 +169,7 @@ def test_the_first_bad_image_stops_if_asked_to(tmp_path, make_images):
         make_images(tmp_path / split, 2)
     (tmp_path / "trainA" / "001.png").write_bytes(b"")
     config = config_with(dataset=str(tmp_path), on_bad_image="error")
-    stream, (loader_a, _) = pipeline.batches(sources.open_dataset(config), config, 0, 4)
+    stream, (loader_a, _) = pipeline.make_batches(sources.open_dataset(config), config, 0, 4)
     with pytest.raises(tf.errors.OpError):
         list(stream)
     # What the trainer raises in place of TensorFlow's error.
@@ -181,7 +181,7 @@ def test_a_domain_without_a_good_image_is_an_error(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     for file in (tmp_path / "trainA").iterdir():
         file.write_bytes(b"")
-    loader = pipeline.Loader([folders.list_folder(tmp_path / "trainA")], pipeline.train_size(Config()))
+    loader = pipeline.ImageLoader([folders.list_folder(tmp_path / "trainA")], pipeline.make_training_size(Config()))
     with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: .*trainA/000\.png"):
         loader(0)
 
@@ -191,7 +191,7 @@ def test_cache_keeps_decoded_images(cache, reads):
     calls = []
     source = constant_images(1)
     counted = ImageList("memory", source.names, lambda index: calls.append(index) or source.read(index))
-    loader = pipeline.Loader([counted], pipeline.train_size(config_with()), cache)
+    loader = pipeline.ImageLoader([counted], pipeline.make_training_size(config_with()), cache)
     for _ in range(3):
         loader(0)
     assert len(calls) == reads
@@ -213,21 +213,22 @@ def test_cache_keeps_decoded_images(cache, reads):
 ])
 def test_sizes_are_the_authors(preprocess, size, expected):
     options = {} if preprocess.endswith("crop") else {"pool_size": 0}
-    assert pipeline.train_size(Config(preprocess=preprocess, load_size=40, crop_size=32, **options))(*size) == expected
+    config = Config(preprocess=preprocess, load_size=40, crop_size=32, **options)
+    assert pipeline.make_training_size(config)(*size) == expected
 
 
 def test_size_multiples_are_the_generators():
     config = Config(preprocess="none", pool_size=0, generator="unet", n_downs=5)
-    assert pipeline.train_size(config)(21, 70) == (32, 64)
+    assert pipeline.make_training_size(config)(21, 70) == (32, 64)
     dataset = dataset_of(1, 1)
     with pytest.raises(UserError, match=r"--crop_size=100 must be a multiple of 32 for this generator; 96 is the near"):
-        pipeline.batches(dataset, Config(crop_size=100, generator="unet", n_downs=5), 0, 1)
+        pipeline.make_batches(dataset, Config(crop_size=100, generator="unet", n_downs=5), 0, 1)
 
 
 def test_an_image_too_flat_to_enlarge_is_bad_and_takes_no_memory():
     pixels = [np.zeros((height, 9000, 3), np.uint8) for height in (1, 90)]
     flat = ImageList("memory", ["flat", "good"], lambda index: codec.encode_png(pixels[index]))
-    loader = pipeline.Loader([flat], pipeline.train_size(Config(preprocess="crop")))
+    loader = pipeline.ImageLoader([flat], pipeline.make_training_size(Config(preprocess="crop")))
     assert loader(0)[0].shape == (256, 25600, 3)
     assert flat.bad.reasons == {"memory/flat": "9000 x 1 pixels would have to become 2304000 x 256"}
 
@@ -240,7 +241,7 @@ def test_depth_survives_the_pipeline(dtype):
     domain = ImageList("memory", ["0"], lambda index: buffer.getvalue(), channels=2)
     dataset = ImageDataset(domain, domain, constant_images(0), constant_images(0))
     config = Config(preprocess="crop", crop_size=4, flip=False, input_channels=2, output_channels=2)
-    (a, _), *_ = pipeline.batches(dataset, config, 0, 1)[0].as_numpy_iterator()
+    (a, _), *_ = pipeline.make_batches(dataset, config, 0, 1)[0].as_numpy_iterator()
     windows = np.lib.stride_tricks.sliding_window_view(values, (4, 4), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
     # Half a level of 65536; one of 256 would be off by up to 0.004.
     assert np.abs(windows - a[0]).max((2, 3, 4)).min() < 2e-5
@@ -249,7 +250,7 @@ def test_depth_survives_the_pipeline(dtype):
 def test_auto_cache_keeps_all_or_nothing(monkeypatch):
     monkeypatch.setattr(pipeline, "_CACHE_BYTES", 3 * 48)
     for count, kept in ((3, 3), (4, 0)):
-        loader = pipeline.Loader([constant_images(count)], pipeline.train_size(config_with()), "auto")
+        loader = pipeline.ImageLoader([constant_images(count)], pipeline.make_training_size(config_with()), "auto")
         for index in range(count):
             loader(index)
         assert len(loader._cached) == kept

@@ -144,7 +144,7 @@ def test_halves_of_a_file_stay_together(tmp_path):
         left = np.random.default_rng(index).integers(0, 120, (20, 24, 3), np.uint8)
         Image.fromarray(np.concatenate([left, left + 100], axis=1)).save(folder / f"{index}.png")
     config = Config(model="pix2pix", preprocess="crop", crop_size=16)
-    stream, _ = pipeline.batches(sources.open_folder(tmp_path), config, 0, 20)
+    stream, _ = pipeline.make_batches(sources.open_folder(tmp_path), config, 0, 20)
     for a, b in stream.as_numpy_iterator():
         # The same image, crop and flip: B is A plus 100 levels everywhere.
         np.testing.assert_allclose(b - a, 100 / 127.5, atol=1e-6)
@@ -166,7 +166,7 @@ def test_a_bad_image_leaves_out_its_pair(tmp_path):
     Image.new("RGB", (16, 20)).save(tmp_path / "trainB" / "3.png")
     dataset = sources.open_folder(tmp_path)
     config = Config(model="pix2pix", preprocess="crop", crop_size=16)
-    stream, _ = pipeline.batches(dataset, config, 0, 8)
+    stream, _ = pipeline.make_batches(dataset, config, 0, 8)
     drawn = [tuple(np.rint((image[0, 0, 0, 0] + 1) * 127.5) for image in pair) for pair in stream.as_numpy_iterator()]
     assert set(drawn) == {(0, 100), (2, 102)}
     assert "1.png" in next(iter(dataset.train_a.bad.reasons))

@@ -164,7 +164,7 @@ def test_remote_folders_and_archives_list_what_local_ones_do(tmp_path, make_imag
             assert list(found.names) == wanted.names
             assert [found.read(i) for i in range(len(found))] == [wanted.read(i) for i in range(len(wanted))]
             assert found.where.startswith("ram://")
-        dataset.bad.keep_in(f"{remote}/bad_images.txt")
+        dataset.bad.record_to(f"{remote}/bad_images.txt")
         assert dataset.train_b.load(1) is None
     lines = content(f"{remote}/bad_images.txt").decode().splitlines()
     assert lines == [

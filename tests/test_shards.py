@@ -27,13 +27,13 @@ def folder(tmp_path, make_images):
 
 @pytest.fixture
 def packed(folder, tmp_path):
-    shards.write(sources.open_source(str(folder)).folders, str(tmp_path / "packed"), BYTES)
+    shards.write(sources.find_dataset(str(folder)).folders, str(tmp_path / "packed"), BYTES)
     return tmp_path / "packed"
 
 
 def batches(dataset, **options):
     config = Config.preset("tiny", dataset=str(dataset), batch_size=2, **options)
-    stream, _ = pipeline.batches(sources.open_dataset(config), config, 0, 8)  # Each domain twice.
+    stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 8)  # Each domain twice.
     return list(stream.as_numpy_iterator())
 
 
@@ -55,7 +55,7 @@ def test_shards_on_a_remote_file_system_too_whether_copied_or_written_there(fold
     tf.io.gfile.makedirs(f"{remote}/copied")
     for path in packed.iterdir():
         tf.io.gfile.copy(str(path), f"{remote}/copied/{path.name}")
-    shards.write(sources.open_source(str(folder)).folders, f"{remote}/written", BYTES)
+    shards.write(sources.find_dataset(str(folder)).folders, f"{remote}/written", BYTES)
     expected = batches(folder)
     for place in ("copied", "written"):
         assert_equal(batches(f"{remote}/{place}"), expected)
@@ -94,11 +94,11 @@ def test_images_side_by_side_stay_so(tmp_path):
     for split, name in (("train", "0.png"), ("train", "1.png"), ("val", "9.png")):
         pixels = np.random.default_rng(ord(name[0])).integers(0, 256, (32, 64, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "set" / split / name)
-    counts, unreadable = shards.write(sources.open_source(str(tmp_path / "set")).folders, str(tmp_path / "out"), BYTES)
+    counts, unreadable = shards.write(sources.find_dataset(str(tmp_path / "set")).folders, str(tmp_path / "out"), BYTES)
     assert (counts, unreadable) == ({"train": 2, "test": 1}, 0)
     options = {"model": "pix2pix", "lambda_identity": 0.0, "pool_size": 0}
     assert_equal(batches(tmp_path / "out", **options), batches(tmp_path / "set", **options))
-    assert sources.open_source(str(tmp_path / "out")).has_pairs
+    assert sources.find_dataset(str(tmp_path / "out")).has_pairs
 
 
 def test_the_command_packs_names_what_is_unreadable_and_overwrites_nothing(folder, tmp_path, run_command):
@@ -115,7 +115,7 @@ def test_the_command_packs_names_what_is_unreadable_and_overwrites_nothing(folde
         assert line in child.stdout.splitlines()
     child = run_command("cyclegan_tf.datasets", "shard", "demo_pairs", tmp_path / "pairs")
     assert child.stdout.startswith("40 in trainA, 40 in trainB, 11 in testA, 11 in testB images.")
-    sources.open_source(str(tmp_path / "pairs")).require_training_pairs()
+    sources.find_dataset(str(tmp_path / "pairs")).require_training_pairs()
 
 
 def edit(path, change):

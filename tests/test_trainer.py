@@ -119,7 +119,7 @@ def poisoned(monkeypatch):
 
 def positions(seen, config):
     """Where in the stream of data each of these batches is."""
-    stream, _ = pipeline.batches(sources.open_dataset(config), config, 0, 12)
+    stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 12)
     images = [a.numpy().tobytes() for a, _ in stream]
     assert len(set(images)) == 12
     return [images.index(batch.tobytes()) for batch in seen]

@@ -39,7 +39,7 @@ CATALOG = (
 )
 
 
-def table():
+def format_table():
     """The catalog as lines of text."""
     lines = []
     for entry in CATALOG:

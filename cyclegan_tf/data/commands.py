@@ -10,14 +10,14 @@ from cyclegan_tf.storage import atomic
 
 
 def list_known():
-    print(catalog.table())
+    print(catalog.format_table())
     return 0
 
 
 def prepare(name, data_dir):
     if name not in TFDS_NAMES:
         raise UserError(f"prepare {name}: not one of {', '.join(TFDS_NAMES)}")
-    dataset = sources.open_source(name, data_dir)
+    dataset = sources.find_dataset(name, data_dir)
     counts = ", ".join(f"{len(part)} in {part.where.split()[-1]}" for part in vars(dataset).values())
     print(f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
           + (f" --data_dir={data_dir}" if data_dir else ""))
@@ -27,8 +27,8 @@ def prepare(name, data_dir):
 def inspect(path, data_dir, output):
     parts, bad = sources.open_parts(path, data_dir)
     summaries = preview.inspect(parts)
-    print(preview.report(summaries, bad.reasons))
-    grid = preview.preview(summaries)
+    print(preview.format_report(summaries, bad.reasons))
+    grid = preview.draw_preview(summaries)
     if grid is not None:
         name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
         _write_grid(grid, output or f"{name}-preview.png")
@@ -45,7 +45,7 @@ def preview_training(config, output):
     dataset = sources.open_dataset(config)
     if config.paired:
         dataset.require_training_pairs()
-    _write_grid(preview.training_images(dataset, config), output or "training-preview.png")
+    _write_grid(preview.draw_training_images(dataset, config), output or "training-preview.png")
     return 0
 
 
@@ -60,7 +60,7 @@ def prepare_cityscapes(left_img, gt_fine, output):
 
 
 def shard(source, output, data_dir, shard_mb):
-    folders = sources.open_source(source, data_dir).folders
+    folders = sources.find_dataset(source, data_dir).folders
     counts, n_unreadable = shards.write(folders, output, shard_mb * 2**20)
     print(f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
           + (f", {n_unreadable} of them unreadable" if n_unreadable else "")

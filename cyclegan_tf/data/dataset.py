@@ -44,7 +44,7 @@ class BadImages:
         # Names on disk need not be valid text, which what takes the line may insist on.
         log.warning("left out %s: %s", path.encode(errors="backslashreplace").decode(), reason)
 
-    def keep_in(self, path):
+    def record_to(self, path):
         """Also writes them to a file from now on, a line "PATH<tab>REASON" each, after those that it holds already."""
         if filesystem.exists(path):
             lines = filesystem.read_bytes(path).decode(errors="surrogateescape").split("\n")

@@ -24,7 +24,7 @@ _CACHE_BYTES = 2 * 2**30
 _ORDER_A, _ORDER_B, _AUGMENT_A, _AUGMENT_B, _N_STREAMS = range(5)
 
 
-class Loader:
+class ImageLoader:
     """Decodes image i of a domain and gives it the size it has before the random crop; called by tf.data's threads.
 
     For pairs it has both domains, and images i of both belong together. Where an image cannot be decoded the next one,
@@ -87,7 +87,7 @@ class Loader:
                 self._cached[index] = found
 
 
-def train_size(config):
+def make_training_size(config):
     """The function of (height, width) that gives the size of a training image before its random crop.
 
     As the authors' get_transform, but that an image too small for the crop is enlarged until it holds one. Without a
@@ -115,11 +115,11 @@ def train_size(config):
     )
 
 
-def test_size(config):
+def make_test_size(config):
     """The same for held-out images: whole images at the scale at which the networks see crops."""
     if config.preprocess == "resize_and_crop":
         return lambda height, width: (config.crop_size, config.crop_size)
-    return train_size(config)
+    return make_training_size(config)
 
 
 def _at_least(side, height, width):
@@ -128,7 +128,7 @@ def _at_least(side, height, width):
     return max(side, round(height * scale)), max(side, round(width * scale))
 
 
-def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1):
+def make_batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1):
     """Training batches of steps first_step .. last_step - 1, and the loaders that read them.
 
     Args:
@@ -137,7 +137,7 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
 
     Returns:
       tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, C) in [-1, 1], of any height and
-      width where the preprocessing does not crop, and the list of the `Loader`s.
+      width where the preprocessing does not crop, and the list of the `ImageLoader`s.
 
     Raises:
       UserError: crop_size does not suit the generator.
@@ -152,7 +152,7 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
     domains = [(lists, _ORDER_A, _AUGMENT_A)]
     if not config.paired:
         domains = [(lists[:1], _ORDER_A, _AUGMENT_A), (lists[1:], _ORDER_B, _AUGMENT_B)]
-    loaders = [Loader(of, train_size(config), config.cache) for of, _, _ in domains]
+    loaders = [ImageLoader(of, make_training_size(config), config.cache) for of, _, _ in domains]
 
     def load(*drawn):
         # Of all domains in one call, for a call costs a tenth of a millisecond.
@@ -185,7 +185,7 @@ def batches(dataset, config, first_step, last_step, local=range(1), n_replicas=1
     return stream.prefetch(2).with_options(options), loaders
 
 
-def take(batches, loaders):
+def take_batch(batches, loaders):
     """The next of an iterator over `batches`; raises the error of a loader as it was raised there."""
     try:
         return next(batches)
@@ -196,7 +196,7 @@ def take(batches, loaders):
         raise
 
 
-def steps_of_epochs(epochs, images_per_epoch, batch_size):
+def count_steps(epochs, images_per_epoch, batch_size):
     """Steps that see at least `epochs` times the larger domain; the last batch may reach past the end of the epoch."""
     return -(-epochs * images_per_epoch // batch_size)
 
@@ -236,6 +236,6 @@ def _augment(image, config, top, left, mirror):
     return image
 
 
-def test_images(image_list, config, limit=None):
+def load_test_images(image_list, config, limit=None):
     """Generator of the images in the order of their names, in the kinds of `images`; None for one that is bad."""
-    return (image_list.load(index, test_size(config)) for index in range(len(image_list))[:limit])
+    return (image_list.load(index, make_test_size(config)) for index in range(len(image_list))[:limit])

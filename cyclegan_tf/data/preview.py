@@ -82,7 +82,7 @@ def _small(image):
     return codec.resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
 
 
-def report(summaries, bad):
+def format_report(summaries, bad):
     """The summaries and bad files (path -> reason) as lines of text."""
     lines = []
     for name, summary in summaries.items():
@@ -102,7 +102,7 @@ def _counted(counts):
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def preview(summaries):
+def draw_preview(summaries):
     """uint8 (H, W, 3): a column of images for each part that has any; None if none has."""
     columns = {name: summary.shown for name, summary in summaries.items() if summary.shown}
     if not columns:
@@ -113,14 +113,14 @@ def preview(summaries):
     return grid.draw(rows, list(columns))
 
 
-def training_images(dataset, config, n_shown=6):
+def draw_training_images(dataset, config, n_shown=6):
     """uint8 (H, W, 3): rows of the first images A and B that training sees, in the batches' order, augmented.
 
     Args:
       dataset: `dataset.ImageDataset`.
       n_shown: rows; fewer where the first batches hold fewer.
     """
-    stream, _ = pipeline.batches(dataset, config, 0, -(-n_shown // config.batch_size))
+    stream, _ = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
     rows = [[a, b] for batch in stream.as_numpy_iterator() for a, b in zip(*batch, strict=True)]
     widest = max(image.shape[1] for row in rows for image in row)
     return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, _CELL // widest))

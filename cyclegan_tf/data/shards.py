@@ -85,7 +85,7 @@ def _path(folder, part, number):
     return os.path.join(folder, f"{part}-{number:05d}.tfrecord")
 
 
-def is_here(folder):
+def has_shards(folder):
     """Whether `folder` holds shards."""
     return filesystem.exists(os.path.join(folder, INDEX))
 

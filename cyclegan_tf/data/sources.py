@@ -23,7 +23,7 @@ def open_dataset(config):
     Raises:
       UserError: there is no such set, or a training domain is missing or empty; says where it looked.
     """
-    found = open_source(config.dataset, config.data_dir)
+    found = find_dataset(config.dataset, config.data_dir)
     parts = [found.train_a, found.train_b, found.test_a, found.test_b]
     if config.direction == "b2a":
         parts = [found.train_b, found.train_a, found.test_b, found.test_a]
@@ -35,7 +35,7 @@ def open_dataset(config):
     ))
 
 
-def open_source(name, data_dir=""):
+def find_dataset(name, data_dir=""):
     """The data set `name` as it is: demo, demo_pairs, a folder of images or shards, a .zip, or a TFDS name.
 
     Raises as `open_dataset`.
@@ -45,7 +45,7 @@ def open_source(name, data_dir=""):
     if name == "demo_pairs":
         return _demo_pairs()
     if filesystem.isdir(name):
-        return _open_shards(name) if shards.is_here(name) else open_folder(name)
+        return _open_shards(name) if shards.has_shards(name) else open_folder(name)
     if filesystem.isfile(name):
         archive = open_archive(name)
         return _assemble(name, lambda split: list_archive(archive, split))
@@ -79,17 +79,17 @@ def open_parts(name, data_dir=""):
       UserError: as `open_dataset`; or there are no images at all.
     """
     bad = BadImages()
-    if filesystem.isdir(name) and not any(_is_there(os.path.join(name, part)) for part in _MARKS):
+    if filesystem.isdir(name) and not any(_exists(os.path.join(name, part)) for part in _MARKS):
         parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
         if not any(parts.values()):
             raise UserError(f"no images in {name}: no file ends in {', '.join(codec.SUFFIXES)} or begins as an image")
     else:
-        dataset = open_source(name, data_dir)
+        dataset = find_dataset(name, data_dir)
         parts = dict(zip(("trainA", "trainB", "testA", "testB"), vars(dataset).values(), strict=True))
     return {part: dataclasses.replace(found, bad=bad) for part, found in parts.items() if found}, bad
 
 
-def _is_there(path):
+def _exists(path):
     return os.path.lexists(path) or filesystem.exists(path)
 
 

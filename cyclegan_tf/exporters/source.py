@@ -102,7 +102,7 @@ class Source:
         """Those of the direction's domain that can be read, of the first split that has any."""
         for split in splits:
             image_list = getattr(dataset, f"{split}_{self.direction[0]}")
-            found = (image for image in pipeline.test_images(image_list, self.config) if image is not None)
+            found = (image for image in pipeline.load_test_images(image_list, self.config) if image is not None)
             first = next(found, None)
             if first is not None:
                 yield first

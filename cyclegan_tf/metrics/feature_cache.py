@@ -64,7 +64,7 @@ def of_list(network, image_list, config, folder=None):
         except (OSError, ValueError, EOFError):
             pass  # Damaged: made anew.
     collector = Collector(network)
-    for image in pipeline.test_images(image_list, config):
+    for image in pipeline.load_test_images(image_list, config):
         if image is not None:
             collector.add(image)
     features = collector.features()

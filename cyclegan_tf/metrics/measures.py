@@ -98,7 +98,7 @@ class Task:
 
     def load(self, image_list, limit=None):
         """Generator of the first images of a list, all without `limit`; None for those that cannot be decoded."""
-        return pipeline.test_images(image_list, self.config, limit)
+        return pipeline.load_test_images(image_list, self.config, limit)
 
     def pairs(self, limit=None):
         """Generator of (source image, its true translation or None), of the images that can be decoded.

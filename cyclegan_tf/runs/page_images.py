@@ -27,8 +27,8 @@ def write(workdir, config, translators, dataset, step):
     rows = []
     for direction, translator in translators.items():
         source, other = direction.split("2")
-        found = pipeline.test_images(lists[source], config, _LIMIT)
-        truths = pipeline.test_images(lists[other], config, _LIMIT) if dataset.has_pairs else [None] * _LIMIT
+        found = pipeline.load_test_images(lists[source], config, _LIMIT)
+        truths = pipeline.load_test_images(lists[other], config, _LIMIT) if dataset.has_pairs else [None] * _LIMIT
         for name, image, truth in zip(lists[source].names, found, truths, strict=False):
             if image is None:
                 continue

@@ -79,5 +79,5 @@ def plan_run(config: Config, images_per_epoch: int, n_replicas: int = 1) -> Cade
     """The `Cadence` of a run of `config`: --max_steps steps, else n_epochs + n_epochs_decay epochs."""
     images_per_step = config.batch_size * n_replicas
     n_epochs = config.n_epochs + config.n_epochs_decay
-    n_steps = config.max_steps or pipeline.steps_of_epochs(n_epochs, images_per_epoch, images_per_step)
+    n_steps = config.max_steps or pipeline.count_steps(n_epochs, images_per_epoch, images_per_step)
     return Cadence(config, images_per_step, images_per_epoch, n_steps)

@@ -16,7 +16,7 @@ def sample_grid(config, translators, dataset):
     titles = {"a2b": ["A", "A to B", "A to B to A"], "b2a": ["B", "B to A", "B to A to B"]}
     there_and_back = len(translators) == 2
     rows = []
-    for a, b in zip(*(pipeline.test_images(found, config, config.n_samples) for found in lists), strict=False):
+    for a, b in zip(*(pipeline.load_test_images(found, config, config.n_samples) for found in lists), strict=False):
         if a is None or b is None:
             continue
         row = []

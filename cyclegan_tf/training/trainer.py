@@ -55,7 +55,7 @@ def train(config, workdir):
     evaluator = Evaluator(config, dataset)
     with run_directory.opened(config, workdir) if replicas.is_chief else contextlib.nullcontext():
         if replicas.is_chief:
-            dataset.bad.keep_in(os.path.join(workdir, "bad_images.txt"))
+            dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
         tf.keras.utils.set_random_seed(config.seed)
         if config.deterministic:
@@ -148,7 +148,7 @@ class _Run:
 
     def _loop(self, asked_to_stop):
         first, size, replicas = self.step, self.cadence.images_per_step, self.replicas
-        stream, loaders = pipeline.batches(
+        stream, loaders = pipeline.make_batches(
             self.dataset, self.config, first + self.skipped, self.n_steps + self.skipped, replicas.local, replicas.count
         )
         log.info("training steps %d to %d, %d images an epoch%s", first + 1, self.n_steps,
@@ -158,7 +158,7 @@ class _Run:
         with progress_bar(self.n_steps * size, first * size) as bar:
             while self.step < self.n_steps:
                 step = self.step + len(queued) + 1
-                batch = [pipeline.take(batches, loaders) for _ in replicas.local]
+                batch = [pipeline.take_batch(batches, loaders) for _ in replicas.local]
                 self._set_learning_rate(step)
                 queued.append((step, batch, replicas.train_step(self.model, batch, asked_to_stop)))
                 # A step is read when the next one is queued, so that a GPU never waits for the host; unless something

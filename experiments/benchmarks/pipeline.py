@@ -65,7 +65,7 @@ def torch_batches(folder, workers):
 
 def tf_batches(folder, cache):
     dataset = sources.open_folder(folder)
-    stream, _ = pipeline.batches(dataset, Config(cache=cache), 0, 10**6)
+    stream, _ = pipeline.make_batches(dataset, Config(cache=cache), 0, 10**6)
     if cache == "memory":
         # The first epoch fills the cache; every later one is what is measured.
         batches = iter(stream)

@@ -39,7 +39,7 @@ def main():
         start = time.perf_counter()
         dataset = sources.open_dataset(Config(dataset=target))
         listed = time.perf_counter() - start
-        batches = iter(pipeline.batches(dataset, Config(), 0, given.steps)[0])
+        batches = iter(pipeline.make_batches(dataset, Config(), 0, given.steps)[0])
         next(batches)
         first = time.perf_counter() - start
         for _ in range(given.steps - 1):

@@ -28,7 +28,7 @@ def main():
     from cyclegan_tf.models.cyclegan import CycleGAN
 
     config = from_arguments(given.flags.split())
-    batches = iter(pipeline.batches(sources.open_dataset(config), config, 0, given.steps + WARM_UP)[0])
+    batches = iter(pipeline.make_batches(sources.open_dataset(config), config, 0, given.steps + WARM_UP)[0])
     model = CycleGAN(config)
     waited = 0.0
     for step in range(given.steps + WARM_UP):
