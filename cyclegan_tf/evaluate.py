@@ -50,7 +50,7 @@ def main(argv):
     from cyclegan_tf.metrics import evaluation, measures
 
     evaluation.require_known(given.metrics)
-    config = evaluation.data_config(given.model, given.dataset, given.data_dir, given.size)
+    config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size)
     models = loading.load_directions(given.model, given.direction)
     if not run_directory.is_run(given.model):
         (direction, model), = models.items()
@@ -72,10 +72,10 @@ def main(argv):
         print(note, file=sys.stderr)
     if given.output:
         with atomic.open_for_writing(given.output) as file:
-            file.write(evaluation.lines(records))
+            file.write(evaluation.format_lines(records))
     else:
-        sys.stdout.write(evaluation.lines(records))
-    print(evaluation.table(records), file=sys.stderr)
+        sys.stdout.write(evaluation.format_lines(records))
+    print(evaluation.format_table(records), file=sys.stderr)
     return 0
 
 

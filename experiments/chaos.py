@@ -141,7 +141,7 @@ def verdict(status, log):
 def differences(one, other):
     """Lines that name what differs between two run directories."""
     found = []
-    files = [dict(checkpoints.found(os.path.join(run, "checkpoints"))) for run in (one, other)]
+    files = [dict(checkpoints.list_files(os.path.join(run, "checkpoints"))) for run in (one, other)]
     if files[0].keys() != files[1].keys():
         found.append(f"checkpoints of steps {sorted(files[0])} and {sorted(files[1])}")
     for step in files[0].keys() & files[1].keys():

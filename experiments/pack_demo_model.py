@@ -20,7 +20,7 @@ from cyclegan_tf.runs import checkpoints
 def main(run, output):
     """Packs the newest checkpoint of `run` into `output`."""
     config = Config.load(run)
-    _, arrays = checkpoints.newest(os.path.join(run, "checkpoints"))
+    _, arrays = checkpoints.read_newest(os.path.join(run, "checkpoints"))
     weights = {
         f"network/{network}/{name}": array.astype(np.float16)
         for network, arrays_of_network in checkpoints.network_weights(arrays).items() if network.startswith("gen_")

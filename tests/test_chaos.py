@@ -26,7 +26,7 @@ def test_differences_are_seen(tiny_run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(tiny_run, other)
     assert differences(tiny_run, other) == []
-    step, path = checkpoints.found(str(other / "checkpoints"))[0]
+    step, path = checkpoints.list_files(str(other / "checkpoints"))[0]
     arrays = checkpoints.read(path)
     name = "pool/fake_a/random"
     arrays[name] = np.roll(arrays[name], 1)

@@ -42,11 +42,11 @@ def test_a_restored_model_holds_every_bit_and_goes_on_alike(model, tmp_path):
     for step in (6, 7):
         model.train_step(batch(step), batch(100 + step))
         other.train_step(batch(step), batch(100 + step))
-    assert arrays_equal(checkpoints.state(model, Progress(8)), checkpoints.state(other, Progress(8)))
+    assert arrays_equal(checkpoints.collect_state(model, Progress(8)), checkpoints.collect_state(other, Progress(8)))
 
 
 def test_a_checkpoint_names_weights_by_layer(model):
-    arrays = checkpoints.state(model, Progress(0))
+    arrays = checkpoints.collect_state(model, Progress(0))
     assert arrays["network/gen_ab/stem_conv/kernel"].shape == (7, 7, 3, 4)
     assert arrays["average/gen_ba/block1b_conv/bias"].shape == (16,)
     assert arrays["pool/fake_a/images"].shape == (4, 32, 32, 3)
@@ -74,9 +74,9 @@ def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
 def test_only_the_newest_are_kept_and_found(model, tmp_path):
     for step in (1, 2, 10):
         checkpoints.save(str(tmp_path), model, Progress(step), keep=2)
-    assert [step for step, _ in checkpoints.found(str(tmp_path))] == [10, 2]
+    assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
     (tmp_path / "step-00000011.npz.tmp").write_bytes(b"half a checkpoint")
-    assert [step for step, _ in checkpoints.found(str(tmp_path))] == [10, 2]
+    assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
@@ -91,7 +91,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path
         file.truncate()
         file.write({"truncate": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
     lines = []
-    found, arrays = checkpoints.newest(str(tmp_path), report=lines.append)
+    found, arrays = checkpoints.read_newest(str(tmp_path), report=lines.append)
     assert found.endswith("step-00000001.npz")
     assert arrays["step"] == 1
     assert len(lines) == 1
@@ -99,21 +99,21 @@ def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path
 
 
 def test_nothing_but_damaged_checkpoints_is_an_error_and_none_is_not(model, tmp_path):
-    assert checkpoints.newest(str(tmp_path / "none")) is None
+    assert checkpoints.read_newest(str(tmp_path / "none")) is None
     path = checkpoints.save(str(tmp_path), model, Progress(1), keep=1)
     with open(path, "wb") as file:
         file.write(b"")
     with pytest.raises(UserError, match=r"all 1 checkpoints in .* are damaged"):
-        checkpoints.newest(str(tmp_path), report=lambda line: None)
+        checkpoints.read_newest(str(tmp_path), report=lambda line: None)
 
 
 def test_another_architecture_is_an_error_that_prints_what_differs(model):
-    arrays = checkpoints.state(model, Progress(1))
+    arrays = checkpoints.collect_state(model, Progress(1))
     wider = CycleGAN(Config.preset("tiny", ema_decay=0.9, ngf=5))
-    before = checkpoints.state(wider, Progress(0))
+    before = checkpoints.collect_state(wider, Progress(0))
     with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
         checkpoints.restore(wider, arrays, "x.npz")
-    assert arrays_equal(before, checkpoints.state(wider, Progress(0)))
+    assert arrays_equal(before, checkpoints.collect_state(wider, Progress(0)))
     deeper = CycleGAN(Config.preset("tiny", ema_decay=0.9, n_blocks=2))
     with pytest.raises(UserError, match="network/gen_ab/block2a_conv/kernel is missing"):
         checkpoints.restore(deeper, arrays, "x.npz")
@@ -131,14 +131,14 @@ def test_a_writer_goes_on_while_it_writes_and_takes_the_state_of_the_call(tmp_pa
     writer = checkpoints.Writer(str(tmp_path), keep=2)
     assert list(tmp_path.iterdir()) == []
     for step in (1, 2, 3):
-        expected = checkpoints.state(model, Progress(step))
+        expected = checkpoints.collect_state(model, Progress(step))
         writer.save(model, Progress(step))
         # In place, as optimizers do it, while the file may not yet be written.
         for variable in model.networks["gen_ab"].trainable_variables:
             variable.assign_add(tf.ones(variable.shape))
         model.pools["fake_a"].images[0] += 1
     writer.close()
-    assert [step for step, _ in checkpoints.found(str(tmp_path))] == [3, 2]
+    assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [3, 2]
     assert arrays_equal(checkpoints.read(str(tmp_path / "step-00000003.npz")), expected)
 
 

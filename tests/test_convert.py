@@ -58,7 +58,7 @@ def no_export(monkeypatch):
 
 
 def newest(workdir):
-    return checkpoints.read(checkpoints.found(str(workdir / "checkpoints"))[0][1])
+    return checkpoints.read(checkpoints.list_files(str(workdir / "checkpoints"))[0][1])
 
 
 def weights(arrays, name, kind="network"):

@@ -18,7 +18,7 @@ def pictures(domain):
 
 
 def test_it_is_small():
-    folder = run_directory.located("demo")
+    folder = run_directory.locate("demo")
     assert run_directory.is_run("demo")
     found = [path for path in Path(folder).rglob("*") if path.is_file()]
     assert {path.name for path in found} >= {"config.json"}

@@ -75,7 +75,7 @@ def run(workdir, n_workers=2, **how):
 
 
 def saved(workdir, step):
-    return checkpoints.read(dict(checkpoints.found(str(workdir / "checkpoints")))[step])
+    return checkpoints.read(dict(checkpoints.list_files(str(workdir / "checkpoints")))[step])
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
     assert "error: a worker is gone" in text
     assert reports(text) == 1, text
     assert "start all workers again" in text
-    newest = checkpoints.found(str(tmp_path / "checkpoints"))[0][0]
+    newest = checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0]
     assert newest == 2
     # The chief is stopped before step 6: the other one notices.
     processes = start(tmp_path, signal="SIGSTOP", worker=0, step=6, from_step=newest)
@@ -187,12 +187,12 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
     assert reports(text) == 1, text
     assert waited < TIMEOUT + 15
     # The last checkpoint may have been half written. Worker 1 is asked to stop before step 7: both save after it.
-    newest = checkpoints.found(str(tmp_path / "checkpoints"))[0][0]
+    newest = checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0]
     assert newest in (4, 5)
     stopped = finish(start(tmp_path, signal="SIGTERM", worker=1, step=7, from_step=newest))
     assert [status for status, _ in stopped] == [143, 143], stopped
     assert all("stopped by SIGTERM after step 7; start again to go on" in text for _, text in stopped)
-    assert checkpoints.found(str(tmp_path / "checkpoints"))[0][0] == 7
+    assert checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0] == 7
     run(tmp_path)
     ours, theirs = saved(tmp_path, 8), saved(runs / "workers", 8)
     assert ours.keys() == theirs.keys()

@@ -29,7 +29,7 @@ def measured(tiny_run):
 
 def test_values_are_those_that_the_run_measured(measured, tiny_run):
     records, notes = measured
-    by_name = evaluation.by_name(records)
+    by_name = evaluation.values_by_key(records)
     test = metrics_log.read_records(tiny_run)[-1]
     for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
         assert by_name[name] == pytest.approx(test[name], rel=1e-4)
@@ -100,7 +100,7 @@ def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = measures.Protocol(reference=reference, weights_dir=constant.dataset)
     arguments = sources.open_dataset(constant), constant, protocol, names, MeanColor()
-    values = evaluation.by_name(evaluation.measure({**TRANSLATE}, *arguments)[0])
+    values = evaluation.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
     assert values["identity_a"] == pytest.approx(20 / 127.5)
@@ -176,13 +176,13 @@ def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkey
     monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     run, options = tmp_path / "run", {"eval_every": 1, "keep_best": "psnr_ab", "patience": 3}
     train(run, max_steps=3, **options)
-    found = checkpoints.newest(str(run / "checkpoints"))[1]
+    found = checkpoints.read_newest(str(run / "checkpoints"))[1]
     assert (found["best"], found["stale"]) == (9.0, 1)
     # 9 again is not better.
     values = iter([8.5, 9.0])
     assert [record["step"] for record in train(run, max_steps=9, **options)] == [1, 2, 3, 4, 5]
     assert metrics_log.read_records(run)[-1] == {"step": 5, "kind": "test", "psnr_ab": 9.0}
-    assert checkpoints.newest(str(run / "checkpoints"))[1]["stale"] == 3
+    assert checkpoints.read_newest(str(run / "checkpoints"))[1]["stale"] == 3
     best = str(run / "checkpoints" / "best.npz")
     assert checkpoints.read(best)["step"] == 2
     # Started again it has nothing left to do but to measure, and best.npz is a model.

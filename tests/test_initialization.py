@@ -39,7 +39,7 @@ def test_a_new_run_starts_from_the_networks_of_another(tmp_path):
 def test_a_new_run_starts_from_saved_models(tiny_run, folder, names, caplog):
     config = Config.load(str(tiny_run))
     trained, model = CycleGAN(config), CycleGAN(config)
-    checkpoints.restore(trained, checkpoints.newest(str(tiny_run / "checkpoints"))[1], "tiny")
+    checkpoints.restore(trained, checkpoints.read_newest(str(tiny_run / "checkpoints"))[1], "tiny")
     before = {name: network.get_weights() for name, network in model.networks.items()}
     with caplog.at_level(logging.INFO, logger="cyclegan_tf"):
         warm_start.initialize(model, str(tiny_run / folder))

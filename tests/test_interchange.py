@@ -61,8 +61,8 @@ def test_training_starts_from_the_networks_of_either_stack(run):
     config = Config.load(str(run))
     model = CycleGAN(config)
     warm_start.initialize(model, str(run))
-    arrays = checkpoints.newest(str(run / "checkpoints"))[1]
-    ours = checkpoints.state(model, checkpoints.Progress())
+    arrays = checkpoints.read_newest(str(run / "checkpoints"))[1]
+    ours = checkpoints.collect_state(model, checkpoints.Progress())
     networks = [name for name in arrays if name.startswith("network/")]
     assert len(networks) == 2 * (16 + 8)
     for name in networks:

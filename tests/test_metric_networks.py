@@ -15,7 +15,7 @@ RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "networks.npz")
 
 def needs(name):
     return pytest.mark.skipif(
-        not weights.available(name), reason="no weights: python -m cyclegan_tf.evaluate --fetch_weights"
+        not weights.is_available(name), reason="no weights: python -m cyclegan_tf.evaluate --fetch_weights"
     )
 
 
@@ -57,7 +57,7 @@ def test_the_resize_samples_as_the_graph_of_2015():
     # Twice and a half as large: pixel 0, 0.4, 0.8 ... of the image, from its corner, not from the pixels' centers.
     row = np.zeros((1, 1, 120, 3), np.uint8)
     row[..., :] = np.arange(0, 240, 2)[:, None]
-    found = (inception.resized(row)[0, 0, :, 0].numpy() * 128) + 128
+    found = (inception.resize(row)[0, 0, :, 0].numpy() * 128) + 128
     np.testing.assert_allclose(found, np.minimum(np.arange(299) * 120 / 299, 119) * 2, atol=1e-3)
 
 

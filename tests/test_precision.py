@@ -112,7 +112,7 @@ def test_weights_images_and_scores_are_single_and_the_rest_half(trained):
     for optimizer in model.optimizers.values():
         assert {tf.as_dtype(v.dtype) for v in optimizer.variables if tf.as_dtype(v.dtype).is_floating} == {tf.float32}
     assert {image.dtype for pool in model.pools.values() for image in pool.images} == {np.dtype(np.float32)}
-    assert {v.dtype for k, v in checkpoints.state(model, Progress()).items() if k.startswith("network/")} == {
+    assert {v.dtype for k, v in checkpoints.collect_state(model, Progress()).items() if k.startswith("network/")} == {
         np.dtype(np.float32)
     }
     assert keras.mixed_precision.global_policy().name == "float32"
@@ -131,12 +131,12 @@ def test_what_is_used_is_a_single_precision_copy_of_the_newest_weights(trained):
 
 def test_a_restored_run_goes_on_with_the_same_bits(trained):
     model, _ = trained
-    stored = checkpoints.state(model, Progress(200))
+    stored = checkpoints.collect_state(model, Progress(200))
 
     def after_two_steps():
         for seed in (1, 2):
             model.train_step(batch(seed), batch(seed + 10))
-        return checkpoints.state(model, Progress(202))
+        return checkpoints.collect_state(model, Progress(202))
 
     wanted = after_two_steps()
     for variable in model.scaling.variables.values():
@@ -157,9 +157,9 @@ def test_an_overflow_halves_the_scale_and_updates_nothing(trained):
     huge = 2.0**60
     model.scaling.scale.assign(huge)
     model.scaling.good_steps.assign(5)
-    before = checkpoints.state(model, Progress())
+    before = checkpoints.collect_state(model, Progress())
     step = {name: float(value) for name, value in model.train_step(batch(3), batch(4)).items()}
-    after = checkpoints.state(model, Progress())
+    after = checkpoints.collect_state(model, Progress())
     assert step["precision/loss_scale"] == huge / 2
     assert (after["scaling/scale"], after["scaling/good_steps"]) == (huge / 2, 0)
     for name, array in before.items():

@@ -65,14 +65,14 @@ def remote_run(tmp_path_factory):
         patch.setattr(trainer._Run, "log", log_and_die)
         with pytest.raises(Killed):
             trainer.train(config, f"{name}/run")
-    assert [step for step, _ in checkpoints.found(f"{name}/run/checkpoints")] == [2]
+    assert [step for step, _ in checkpoints.list_files(f"{name}/run/checkpoints")] == [2]
     trainer.train(config, f"{name}/run")
     return f"{name}/run"
 
 
 def test_a_run_on_a_remote_file_system_is_the_local_one(remote_run, tiny_run):
     assert f"going on from {remote_run}/checkpoints/step-00000002.npz" in content(f"{remote_run}/log.txt").decode()
-    assert sorted(step for step, _ in checkpoints.found(f"{remote_run}/checkpoints")) == [2, 4]
+    assert sorted(step for step, _ in checkpoints.list_files(f"{remote_run}/checkpoints")) == [2, 4]
     ours, theirs = (checkpoints.read(f"{run}/checkpoints/step-00000004.npz") for run in (remote_run, tiny_run))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
@@ -134,12 +134,12 @@ def test_a_damaged_remote_checkpoint_is_passed_over_and_a_half_written_one_remov
         store(f"{folder}/step-{step:08d}.npz", data)
     store(f"{folder}/step-00000005.npz.tmp", b"half")
     lines = []
-    assert checkpoints.newest(folder, report=lines.append)[0] == f"{folder}/step-00000001.npz"
+    assert checkpoints.read_newest(folder, report=lines.append)[0] == f"{folder}/step-00000001.npz"
     assert [line.split()[1] for line in lines] == [f"{folder}/step-0000000{step}.npz" for step in (4, 3, 2)]
     checkpoints.Writer(folder, keep=9).close()
     assert not tf.io.gfile.exists(f"{folder}/step-00000005.npz.tmp")
     with pytest.raises(UserError, match=f"there is no checkpoint {folder}/none.npz"):
-        checkpoints.read_named(f"{folder}/none.npz")
+        checkpoints.read_user_file(f"{folder}/none.npz")
 
 
 def test_remote_folders_and_archives_list_what_local_ones_do(tmp_path, make_images):
@@ -182,7 +182,7 @@ def test_a_remote_set_that_is_not_there_is_one_line(name, message):
 
 
 def test_a_run_directory_on_an_unknown_system_is_one_line():
-    opened = run_directory.opened(Config(), "nfs://host/run")
+    opened = run_directory.open_run(Config(), "nfs://host/run")
     with pytest.raises(UserError, match=r"nfs://host/run.*File system scheme 'nfs' not implemented"), opened:
         pytest.fail("it was opened")
     assert not os.path.exists("nfs:")

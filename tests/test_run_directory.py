@@ -77,11 +77,11 @@ def test_a_full_disk_stops_the_run_and_leaves_a_checkpoint_that_loads(small_disk
     line = error_of(start(small_disk / "run", "--keep_checkpoints=1000"))
     assert line.startswith("error: cannot write ")
     assert "no space is left there: free some, then start again" in line
-    path, arrays = checkpoints.newest(str(small_disk / "run" / "checkpoints"), report=pytest.fail)
+    path, arrays = checkpoints.read_newest(str(small_disk / "run" / "checkpoints"), report=pytest.fail)
     assert arrays["step"] >= 1
     # With some space it goes on: older checkpoints go.
     (small_disk / "run" / "log.txt").unlink()
-    for _, old in checkpoints.found(os.path.dirname(path))[1:]:
+    for _, old in checkpoints.list_files(os.path.dirname(path))[1:]:
         os.remove(old)
     again = start(small_disk / "run", "--keep_checkpoints=1")
     wait_for(again, f"going on from {path}")
@@ -114,7 +114,7 @@ def test_a_read_only_run_directory_is_an_error_that_changes_nothing(tiny_run, tm
     assert line.startswith(f"error: cannot write {workdir}")
     assert "the permission is missing: make it writable" in line
     assert (workdir / "metrics.jsonl").read_bytes() == before
-    assert checkpoints.newest(str(workdir / "checkpoints"), report=pytest.fail)[1]["step"] == 4
+    assert checkpoints.read_newest(str(workdir / "checkpoints"), report=pytest.fail)[1]["step"] == 4
 
 
 def test_a_run_directory_that_disappears_stops_the_run(tmp_path):
@@ -124,18 +124,18 @@ def test_a_run_directory_that_disappears_stops_the_run(tmp_path):
     line = error_of(child)
     assert line.startswith(f"error: run directory {tmp_path / 'run'} is gone")
     assert not (tmp_path / "run").exists()
-    assert checkpoints.newest(str(tmp_path / "elsewhere" / "checkpoints"), report=pytest.fail)[1]["step"] >= 1
+    assert checkpoints.read_newest(str(tmp_path / "elsewhere" / "checkpoints"), report=pytest.fail)[1]["step"] >= 1
 
 
 def test_a_run_directory_in_use_is_refused(tmp_path):
     config = Config.preset("tiny")
-    held = run_directory.opened(config, str(tmp_path))
+    held = run_directory.open_run(config, str(tmp_path))
     with held, pytest.raises(UserError, match="another process trains in"):
         trainer.train(config, str(tmp_path))
 
 
 def test_other_options_in_a_used_run_directory_are_an_error(tmp_path):
-    with run_directory.opened(Config.preset("tiny"), str(tmp_path)):
+    with run_directory.open_run(Config.preset("tiny"), str(tmp_path)):
         before = (tmp_path / "config.json").read_text()
     with pytest.raises(UserError, match=r"run with other options \(ngf: 4 -> 5\)"):
         trainer.train(Config.preset("tiny", ngf=5), str(tmp_path))
@@ -162,7 +162,7 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path):
     rest = child.stderr.read()
     child.stderr.close()
     assert child.wait() == 143
-    step = int(checkpoints.newest(str(tmp_path / "checkpoints"), report=pytest.fail)[1]["step"])
+    step = int(checkpoints.read_newest(str(tmp_path / "checkpoints"), report=pytest.fail)[1]["step"])
     assert f"stopped by SIGTERM after step {step}; start again to go on" in rest
     assert read_records(tmp_path)[-1]["step"] == step
 
@@ -177,4 +177,4 @@ def test_a_second_signal_stops_at_once(tmp_path):
     child.send_signal(signal.SIGINT)
     child.stderr.close()
     assert child.wait(timeout=3) == -signal.SIGINT
-    assert np.all([step == 0 for step, _ in checkpoints.found(str(tmp_path / "checkpoints"))])
+    assert np.all([step == 0 for step, _ in checkpoints.list_files(str(tmp_path / "checkpoints"))])

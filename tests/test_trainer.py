@@ -21,7 +21,7 @@ SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "se
 
 
 def newest(workdir):
-    return checkpoints.read(checkpoints.found(str(workdir / "checkpoints"))[0][1])
+    return checkpoints.read(checkpoints.list_files(str(workdir / "checkpoints"))[0][1])
 
 
 def test_a_run_leaves_everything_it_promises(tiny_run):
@@ -29,7 +29,7 @@ def test_a_run_leaves_everything_it_promises(tiny_run):
     assert [path.name for path in sorted((tiny_run / "samples").iterdir())] == [
         "step-000000.png", "step-000002.png", "step-000004.png",
     ]
-    assert [step for step, _ in checkpoints.found(str(tiny_run / "checkpoints"))] == [4, 2]
+    assert [step for step, _ in checkpoints.list_files(str(tiny_run / "checkpoints"))] == [4, 2]
     assert (tiny_run / "export" / "a2b" / "saved_model.pb").exists()
     assert (tiny_run / "export" / "b2a" / "saved_model.pb").exists()
     assert "held-out images: psnr_ab" in (tiny_run / "log.txt").read_text()
@@ -63,7 +63,7 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
     # At the beginning, after two epochs and at the end; of a checkpoint for each epoch the last two.
     samples = [path.stem for path in sorted((tmp_path / "run" / "samples").iterdir())]
     assert samples == ["step-000000", "step-000006", "step-000009"]
-    assert [step for step, _ in checkpoints.found(str(tmp_path / "run" / "checkpoints"))] == [9, 6]
+    assert [step for step, _ in checkpoints.list_files(str(tmp_path / "run" / "checkpoints"))] == [9, 6]
     records = read_records(tmp_path / "run")
     steps = [record for record in records if record["kind"] == "train"]
     # An epoch is the larger domain: 3 steps. Factors 1, 1 - 1/3, 1 - 2/3 by hand.
@@ -192,7 +192,7 @@ def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
     assert np.isfinite(batch["a"]).all()
     assert np.isnan(batch["b"]).sum() == 1
     # B is passed through in two steps: if the first one was good its checkpoint is there.
-    assert [saved for saved, _ in checkpoints.found(str(tmp_path / "run" / "checkpoints"))] == [1][: step - 1]
+    assert [saved for saved, _ in checkpoints.list_files(str(tmp_path / "run" / "checkpoints"))] == [1][: step - 1]
 
 
 def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):

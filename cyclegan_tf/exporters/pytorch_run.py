@@ -56,7 +56,7 @@ def to_pytorch(workdir, output):
     from cyclegan_tf.runs import checkpoints
 
     config = Config.load(workdir)
-    found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
+    found = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}

@@ -119,7 +119,7 @@ def load(workdir, direction="a2b", size=None):
     """
     workdir = workdir if filesystem.is_remote(workdir) else os.path.normpath(workdir)
     translator = translator_lib.load_run(workdir, direction)
-    source = Source(workdir, Config.load(run_directory.located(workdir)), direction, translator, size)
+    source = Source(workdir, Config.load(run_directory.locate(workdir)), direction, translator, size)
     if size and any(side % source.multiple or side < source.minimum for side in size):
         raise UserError(f"--size={size[0]}x{size[1]}: height and width must be multiples of {source.multiple} and at "
                         f"least {source.minimum} for this network")

@@ -168,12 +168,12 @@ def load_translators(workdir, directions=tuple(DIRECTIONS)):
 
     `workdir` may also be one of its checkpoint files, which is then taken, or "demo", the run in the package.
     """
-    folder = run_directory.located(workdir)
+    folder = run_directory.locate(workdir)
     config = Config.load(folder)
     if workdir.endswith(".npz"):
-        path, arrays = workdir, checkpoints.read_named(workdir)
+        path, arrays = workdir, checkpoints.read_user_file(workdir)
     else:
-        found = checkpoints.newest(os.path.join(folder, "checkpoints"))
+        found = checkpoints.read_newest(os.path.join(folder, "checkpoints"))
         if found is None:
             raise UserError(f"{workdir} has no checkpoint yet")
         path, arrays = found

@@ -79,7 +79,7 @@ def _noted(name, direction, notes, found=None):
             del found[name]
 
 
-def key(metric, direction):
+def format_key(metric, direction):
     """The name of a measure of one direction in metrics.jsonl: psnr_ab, kid_ba, cycle_a ..."""
     source, target = direction.split("2")
     # Named after the images that ought to come back.
@@ -87,12 +87,12 @@ def key(metric, direction):
     return f"{metric}_{suffix}"
 
 
-def by_name(records):
-    """The values of records by `key`."""
-    return {key(record["metric"], record["direction"]): record["value"] for record in records}
+def values_by_key(records):
+    """The values of records by `format_key`."""
+    return {format_key(record["metric"], record["direction"]): record["value"] for record in records}
 
 
-def table(records):
+def format_table(records):
     """The records as lines of text, in columns."""
     rows = [("metric", "direction", "value", "std", "n", "against")]
     for record in records:
@@ -106,7 +106,7 @@ def table(records):
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def lines(records):
+def format_lines(records):
     """The records as JSON, one a line."""
     return "".join(json.dumps(record) + "\n" for record in records)
 
@@ -118,11 +118,11 @@ def require_known(names):
         raise UserError(f"--metrics={','.join(names)}: {', '.join(unknown)} is none of {', '.join(measures.NAMES)}")
 
 
-def data_config(model, dataset=None, data_dir=None, size=None):
+def choose_data_config(model, dataset=None, data_dir=None, size=None):
     """The options of the data: those of the run that is measured, else of whole images, with the flags on top."""
     values = {}
     if run_directory.is_run(model):
-        config = Config.load(run_directory.located(model))
+        config = Config.load(run_directory.locate(model))
     elif dataset:
         config = Config(preprocess="none", pool_size=0)
     else:

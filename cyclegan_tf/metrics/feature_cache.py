@@ -42,7 +42,7 @@ class Collector:
         self._waiting = []
 
 
-def of_list(network, image_list, config, folder=None):
+def load_or_compute(network, image_list, config, folder=None):
     """Features of the images in an `ImageList`, as held-out images of `config` are seen; kept in FOLDER/features.
 
     The file is named after everything that the features depend on: the network, the images' encoded bytes, and how they

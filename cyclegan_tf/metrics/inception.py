@@ -50,7 +50,7 @@ class Inception:
         self._features = tf.function(self._of_resized, autograph=False, input_signature=signature)
 
     def __call__(self, images):
-        return self._features(resized(images)).numpy()
+        return self._features(resize(images)).numpy()
 
     def _conv(self, x, name):
         kernel, bias = self._layers[name]
@@ -122,7 +122,7 @@ class SavedInception:
                             f"({' '.join(str(error).split())})") from error
 
     def __call__(self, images):
-        features = self._signature(**{self._input: resized(images)})["pool_3"]
+        features = self._signature(**{self._input: resize(images)})["pool_3"]
         return tf.reshape(features, (len(images), -1)).numpy()
 
 
@@ -151,10 +151,10 @@ class KerasInception:
             ) from error
 
     def __call__(self, images):
-        return self._model(resized(images), training=False).numpy()
+        return self._model(resize(images), training=False).numpy()
 
 
-def resized(images):
+def resize(images):
     """uint8 (N, H, W, 3) -> float32 (N, 299, 299, 3), 0 .. 255 mapped to -1 .. 127 / 128, as the graph of 2015 does."""
     images = (tf.cast(images, tf.float32) - 128) / 128
     # tf.image.resize samples at the pixels' centers.

@@ -180,7 +180,7 @@ class _Distribution(_Measure):
     def records(self):
         task = self._task
         found = self._collector.features()
-        real = feature_cache.of_list(self._network, task.references, task.config, task.protocol.weights_dir)
+        real = feature_cache.load_or_compute(self._network, task.references, task.config, task.protocol.weights_dir)
         record = {"metric": self._name, "n": len(found), "reference": task.protocol.reference, "n_reference": len(real),
                   "weights": self._network.name}
         if self._name == "kid":

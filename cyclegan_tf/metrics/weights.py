@@ -101,7 +101,7 @@ def load(name, folder=None):
     return _convert(source, data, path)
 
 
-def available(name, folder=None):
+def is_available(name, folder=None):
     """Whether `load` would find the weights."""
     folder, source = folder or default_folder(), SOURCES[name]
     candidates = (os.path.join(folder, f"{name}.npz"), os.path.join(folder, source.archive), _installed_path(source))
@@ -124,7 +124,7 @@ def fetch(folder=None):
     os.makedirs(folder, exist_ok=True)
     for archive in dict.fromkeys(SOURCES[name].archive for name in missing):
         wanted = [name for name in missing if SOURCES[name].archive == archive]
-        missing_archive = not all(available(name, folder) for name in wanted)
+        missing_archive = not all(is_available(name, folder) for name in wanted)
         if missing_archive:
             _download(SOURCES[wanted[0]], folder)
         for name in wanted:

@@ -49,7 +49,7 @@ class Progress:
     stale: int = 0
 
 
-def pool_states(model):
+def collect_pools(model):
     """Copies of the pools of each replica of this process: a list of {(pool, part): array}."""
     return [
         {(name, key): value for name, pool in pools.items() for key, value in pool.state().items()}
@@ -61,13 +61,13 @@ def _pool_path(name, key, replica):
     return f"pool/{name}@{replica}/{key}" if replica else f"pool/{name}/{key}"
 
 
-def state(model, progress, pools=None):
+def collect_state(model, progress, pools=None):
     """Copies of everything that a checkpoint of `model` holds: arrays by name.
 
     Args:
-      pools: the `pool_states` of all replicas, where they are not all the model's.
+      pools: the `collect_pools` of all replicas, where they are not all the model's.
     """
-    pools = pool_states(model) if pools is None else pools
+    pools = collect_pools(model) if pools is None else pools
     arrays = {"step": np.int64(progress.step), "skipped": np.int64(progress.skipped)}
     if progress.best is not None:
         arrays |= {"best": np.float64(progress.best), "stale": np.int64(progress.stale)}
@@ -88,7 +88,7 @@ def state(model, progress, pools=None):
 
 
 def restore(model, arrays, where, local=range(1), n_replicas=1):
-    """Puts the arrays of `state` back into `model`, whose replicas are `local`; returns the `Progress`.
+    """Puts the arrays of `collect_state` back into `model`, whose replicas are `local`; returns the `Progress`.
 
     Raises:
       UserError: the networks differ from the stored ones; names the first differences. Or the checkpoint is of another
@@ -173,9 +173,9 @@ class Writer:
         self._writing = None
 
     def save(self, model, progress, file_name=None, pools=None):
-        """Takes a copy of the `state` now and writes it soon, after those before; under `file_name` as `write` does."""
+        """Copies the state now and writes the copy in the background; `file_name` is as in `write`."""
         self.wait()
-        arrays = state(model, progress, pools)
+        arrays = collect_state(model, progress, pools)
         self._writing = self._thread.submit(write, self._folder, arrays, self._keep, file_name)
 
     def check(self):
@@ -200,7 +200,7 @@ class Writer:
 def save(folder, model, progress, keep):
     """Writes a checkpoint of `model` now, in this thread; returns its path."""
     filesystem.makedirs(folder)
-    return write(folder, state(model, progress), keep)
+    return write(folder, collect_state(model, progress), keep)
 
 
 def write(folder, arrays, keep, file_name=None):
@@ -214,19 +214,19 @@ def write(folder, arrays, keep, file_name=None):
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
-    for _, old in found(folder)[keep:]:
+    for _, old in list_files(folder)[keep:]:
         filesystem.remove(old)
     return path
 
 
-def found(folder):
+def list_files(folder):
     """(step, path) of the checkpoints in a folder, newest first."""
     names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
     steps = [(int(match[1]), os.path.join(folder, name)) for name in names if (match := _NAME.fullmatch(name))]
     return sorted(steps, reverse=True)
 
 
-def newest(folder, report=log.warning):
+def read_newest(folder, report=log.warning):
     """(path, arrays) of the newest checkpoint that can be read, or None where there is none at all.
 
     A damaged one is passed over for the one before, and `report` is called with a line that says so.
@@ -234,7 +234,7 @@ def newest(folder, report=log.warning):
     Raises:
       UserError: there are checkpoints, and all are damaged.
     """
-    candidates = found(folder)
+    candidates = list_files(folder)
     for _, path in candidates:
         try:
             return path, read(path)
@@ -245,7 +245,7 @@ def newest(folder, report=log.warning):
     return None
 
 
-def read_named(path):
+def read_user_file(path):
     """As `read`, of a file that a user names; raises a UserError where it is missing or damaged."""
     try:
         return read(path)

@@ -16,7 +16,7 @@ log = logging.getLogger("cyclegan_tf")
 _DEMO = os.path.join(os.path.dirname(__file__), "demo_model")
 
 
-def located(path):
+def locate(path):
     """The run directory that `path` means: itself, of RUN/checkpoints/NAME.npz the RUN, of "demo" the package's own."""
     if path == "demo":
         return _DEMO
@@ -26,12 +26,12 @@ def located(path):
 
 
 def is_run(path):
-    """Whether `path` means a run directory, as `located` has it."""
-    return filesystem.exists(os.path.join(located(path), "config.json"))
+    """Whether `path` means a run directory, as `locate` has it."""
+    return filesystem.exists(os.path.join(locate(path), "config.json"))
 
 
 @contextlib.contextmanager
-def opened(config, workdir):
+def open_run(config, workdir):
     """Holds `workdir`, made if it is missing, for a run of `config` while the body runs; logs into its log.txt.
 
     On a remote file system there is no lock: that no other process trains there is up to whoever starts them.

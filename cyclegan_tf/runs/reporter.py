@@ -54,15 +54,15 @@ class Reporter:
             self.sync()  # The run's last page, which comes next, reads the file.
         else:
             self._file.flush()
-        self.scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
+        self.write_scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
 
-    def scalars(self, step, values):
+    def write_scalars(self, step, values):
         """TensorBoard scalars only."""
         with self._board.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    def sample(self, step, grid):
+    def write_sample(self, step, grid):
         """Writes samples/step-NNNNNN.png and shows it in TensorBoard; `grid` is uint8 (H, W, 3)."""
         path = os.path.join(self._samples, f"step-{step:06d}.png")
         with atomic.open_for_writing(path, "wb") as file:

@@ -26,13 +26,13 @@ class Evaluator:
             task = measures.Task(direction, translate, dataset, config, self._protocol, self._networks)
             for name in self._names:
                 measures.KINDS[name](name, task)  # Raises before the run has begun.
-                keys.add(evaluation.key(name, direction))
+                keys.add(evaluation.format_key(name, direction))
         if config.keep_best and config.keep_best not in keys:
             raise UserError(f"--keep_best={config.keep_best} is none of what this run measures: "
                             f"{', '.join(sorted(keys))}; --eval_metrics adds others")
 
     def __call__(self, translators):
-        """The measures as floats by name, as `evaluation.key` gives it; what cannot be measured is told in the log.
+        """Measures of the held-out images: {`evaluation.format_key`: value}. Logs a warning for each one left out.
 
         Args:
           translators: `translator.Translator`s by the directions a2b and b2a; pix2pix has only the first.
@@ -43,4 +43,4 @@ class Evaluator:
         )
         for note in notes:
             log.warning(note)
-        return evaluation.by_name(records)
+        return evaluation.values_by_key(records)

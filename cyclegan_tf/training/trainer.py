@@ -53,7 +53,7 @@ def train(config, workdir):
     if config.paired:
         dataset.require_training_pairs()
     evaluator = Evaluator(config, dataset)
-    with run_directory.opened(config, workdir) if replicas.is_chief else contextlib.nullcontext():
+    with run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext():
         if replicas.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
         # 2. Networks, from their seed.
@@ -65,7 +65,7 @@ def train(config, workdir):
         replicas.require_stateless(model.networks)
         # 3. The run directory's own checkpoint, else the networks of --init_from, else from scratch.
         progress = Progress()
-        found = checkpoints.newest(os.path.join(workdir, "checkpoints"))
+        found = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
         if found:
             progress = checkpoints.restore(model, found[1], found[0], replicas.local, replicas.count)
             log.info("going on from %s", found[0])
@@ -203,7 +203,7 @@ class _Run:
         """Returns to the newest checkpoint; the data go on behind those of the step that failed."""
         self.writer.wait()
         self.replicas.barrier()
-        found = checkpoints.newest(self._checkpoints)
+        found = checkpoints.read_newest(self._checkpoints)
         if found is None:
             raise UserError(f"{error}; there is no checkpoint yet to go back to") from error
         progress = checkpoints.restore(self.model, found[1], found[0], self.replicas.local, self.replicas.count)
@@ -222,7 +222,7 @@ class _Run:
 
     def log(self, step, values, speed, quiet):
         self.reporter.record(step, "train", {"learning_rate": self.learning_rate(step), **values})
-        self.reporter.scalars(step, {"images_per_second": speed})
+        self.reporter.write_scalars(step, {"images_per_second": speed})
         if not quiet:
             log.info("step %d/%d: %s, %.1f images/s", step, self.n_steps, _losses(values), speed)
 
@@ -238,13 +238,13 @@ class _Run:
         self.replicas.pause_watchdog()
         if not self.replicas.is_chief:
             return
-        self.reporter.sample(step, samples.sample_grid(self.config, self.translators, self.dataset))
+        self.reporter.write_sample(step, samples.sample_grid(self.config, self.translators, self.dataset))
         page.write(self.workdir)
 
     def checkpoint(self, file_name=None):
         self.reporter.sync()
         self.replicas.pause_watchdog()
-        pools = self.replicas.gather(checkpoints.pool_states(self.model))
+        pools = self.replicas.gather(checkpoints.collect_pools(self.model))
         self.writer.save(self.model, self._progress(), file_name, pools)
 
     def measures(self, step):

@@ -42,7 +42,7 @@ def initialize(model, source):
 
 def _from_run(source):
     """{network: (weights by name, file)} of a run directory's newest checkpoint, empty if it is none."""
-    newest = checkpoints.newest(os.path.join(source, "checkpoints"))
+    newest = checkpoints.read_newest(os.path.join(source, "checkpoints"))
     if newest is None:
         return {}
     path, arrays = newest
