@@ -27,6 +27,7 @@ import sys
 from absl import flags
 
 from cyclegan_tf import cli
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
@@ -54,7 +55,7 @@ def main(argv):
     models = loading.load_directions(given.model, given.direction)
     if not run_directory.is_run(given.model):
         (direction, model), = models.items()
-        sides = ("input_channels", "output_channels")[:: 1 if direction == "a2b" else -1]
+        sides = direction.order("input_channels", "output_channels")
         channels = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
     dataset = sources.open_dataset(config)
@@ -101,7 +102,7 @@ def _define_flags():
                         "folder, .pth or .tflite file, or demo")
     flags.DEFINE_string("dataset", None, "as of train; default: that of the run")
     flags.DEFINE_string("data_dir", None, "as of train")
-    flags.DEFINE_enum("direction", None, ["a2b", "b2a"], "one direction only; default: all that the model has")
+    flags.DEFINE_enum_class("direction", None, Direction, "one direction only; default: all that the model has")
     flags.DEFINE_list("metrics", [], "what to measure, by comma; default: all that the data and the weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "real images that fid and kid compare with")
     flags.DEFINE_integer("size", None, "side in pixels that images are resized to before translation; default: as the "

@@ -14,6 +14,7 @@ import re
 from absl import flags
 
 from cyclegan_tf import cli
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
 
@@ -52,7 +53,7 @@ def _define_flags():
     flags.DEFINE_string("model", None, "run directory, a checkpoint of it, or demo")
     flags.DEFINE_enum("format", None, formats.FORMATS, "what to write")
     flags.DEFINE_string("output", None, "folder to write into; files are named after the direction")
-    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which of the two generators")
+    flags.DEFINE_enum_class("direction", Direction.A2B, Direction, "which of the two generators")
     flags.DEFINE_list("precision", list(formats.PRECISIONS), "of tflite: " + ", ".join(formats.PRECISIONS))
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH that a tflite or onnx file takes; default: any multiple of 4 "
                         "(ResNets), 2^n_downs (U-Net) or 16 (unet_book)")

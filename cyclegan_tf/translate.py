@@ -20,6 +20,7 @@ import sys
 from absl import flags
 
 from cyclegan_tf import cli
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 
 
@@ -54,7 +55,7 @@ def _define_flags():
                         "model of satellite images to maps")
     flags.DEFINE_string("input", None, "image or video; folder, whose images are meant; or pattern, in quotes")
     flags.DEFINE_string("output", None, "folder for the results; for a single input also a file")
-    flags.DEFINE_enum("direction", None, ["a2b", "b2a"], "which way, of a run; default a2b")
+    flags.DEFINE_enum_class("direction", None, Direction, "which way, of a run; default a2b")
     flags.DEFINE_integer(
         "tile", 0, "side of the tiles, in pixels, that larger images are translated by, in bounded memory and with the "
         "same result; 0: whole images", lower_bound=0,

@@ -11,6 +11,7 @@ from conftest import run_python
 
 from cyclegan_tf import convert
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run, saved_model
 from cyclegan_tf.inference import translator as translator_lib
@@ -74,7 +75,7 @@ def assert_same(arrays, expected):
 
 
 def assert_translates(workdir, direction, case, prefix=""):
-    translator = translator_lib.load_run(str(workdir), direction)
+    translator = translator_lib.load_run(str(workdir), Direction(direction))
     keys = [i for i in range(2) if f"{prefix}x{i}" in case]
     assert keys
     for i in keys:

@@ -8,6 +8,7 @@ from conftest import run_python
 from PIL import Image
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
@@ -92,7 +93,7 @@ def constant(tmp_path):
     return Config(dataset=str(tmp_path), preprocess="none", pool_size=0)
 
 
-TRANSLATE = {"a2b": lambda image: image + np.uint8(51), "b2a": lambda image: image - np.uint8(20)}
+TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
 
 
 @pytest.mark.parametrize(("reference", "distance"), [("test", 0), ("train", 100)])

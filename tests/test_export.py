@@ -9,6 +9,7 @@ import tensorflow as tf
 from conftest import run_python
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats, portable, source, tflite, verify
 from cyclegan_tf.exporters import onnx as onnx_lib
@@ -103,10 +104,10 @@ def test_a_fixed_size_is_the_only_one(tiny_run, tmp_path, expected):
 
 
 def test_what_gives_other_images_is_an_error_and_not_left(tiny_run, tmp_path, monkeypatch):
-    onnx_lib.write(source.load(str(tiny_run), "b2a"), str(tmp_path))
+    onnx_lib.write(source.load(str(tiny_run), Direction.B2A), str(tmp_path))
     artifact = verify.Artifact("b2a.onnx", "onnx", largest=1e-4)
     with pytest.raises(UserError, match=r"b2a\.onnx gives other images in its own runtime: largest difference"):
-        verify.check(artifact, str(tmp_path), source.load(str(tiny_run), "a2b"))
+        verify.check(artifact, str(tmp_path), source.load(str(tiny_run), Direction.A2B))
     monkeypatch.setitem(tflite.BOUNDS, "float16", (0.0, 0.0))
     with pytest.raises(UserError, match="gives other images"):
         formats.export(str(tiny_run), "tflite", str(tmp_path / "out"), precisions=["float16"])
@@ -178,7 +179,7 @@ def generator_source(options):
     for name, weight in named_weights(network).items():
         positive = name.endswith(("gamma", "moving_variance"))
         weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.1, weight.shape))
-    return source.Source("run", config, "a2b", translator.translator(config, network))
+    return source.Source("run", config, Direction.A2B, translator.translator(config, network))
 
 
 @pytest.mark.parametrize("options", ARCHITECTURES, ids=str)

@@ -8,6 +8,7 @@ from conftest import run_python
 from PIL import Image
 
 import cyclegan_tf
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import loading, translator
 
@@ -25,7 +26,7 @@ def test_the_two_lines_of_the_readme_need_no_tensorflow_before_they_run(tiny_run
 
 
 def test_a_run_and_its_savedmodel_translate_alike(tiny_run):
-    for direction in ("a2b", "b2a"):
+    for direction in Direction:
         expected = translator.load_run(str(tiny_run), direction).uint8_images(IMAGE[np.newaxis])["images"].numpy()
         assert expected.std() > 1, "a constant image would equal anything"
         for model in (cyclegan_tf.load(tiny_run, direction), loading.load(tiny_run / "export" / direction)):

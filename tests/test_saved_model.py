@@ -8,6 +8,7 @@ import pytest
 from conftest import run_python
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.images.codec import decode, encode_png
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
@@ -41,7 +42,7 @@ def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_
     child = run_python("-c", CHILD, tiny_run / "export" / direction, tmp_path, cwd=tmp_path)
     assert child.returncode == 0, child.stderr
     outputs = np.load(tmp_path / "outputs.npz")
-    translator = translator_lib.load_run(str(tiny_run), direction)
+    translator = translator_lib.load_run(str(tiny_run), Direction(direction))
     expected = translator.uint8_images(image[None])["images"][0].numpy()
     assert expected.shape == image.shape
     assert expected.std() > 1, "a constant image would equal anything"

@@ -7,6 +7,7 @@ import zlib
 from typing import Any, Literal
 
 from cyclegan_tf.config.conflicts import find_conflicts
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import option, validate
 from cyclegan_tf.config.presets import PRESETS
 from cyclegan_tf.errors import UserError
@@ -256,9 +257,9 @@ class Config:
         return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
 
     @property
-    def directions(self) -> tuple[str, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """The directions that the run learns: a2b and b2a, or only a2b for pix2pix."""
-        return ("a2b",) if self.model == "pix2pix" else ("a2b", "b2a")
+        return (Direction.A2B,) if self.model == "pix2pix" else (Direction.A2B, Direction.B2A)
 
     @property
     def crops(self) -> bool:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cyclegan_tf.config import config as config_lib
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import shards
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
@@ -25,7 +26,7 @@ def open_dataset(config):
     """
     found = find_dataset(config.dataset, config.data_dir)
     parts = [found.train_a, found.train_b, found.test_a, found.test_b]
-    if config.direction == "b2a":
+    if config.direction == Direction.B2A:
         parts = [found.train_b, found.train_a, found.test_b, found.test_a]
     bad = BadImages(stop=config.on_bad_image == "error")
     channels = itertools.cycle((config.input_channels, config.output_channels))

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
@@ -43,6 +44,7 @@ def export(
       UserError: there is no such run, something is missing, or the exported thing does not give the same images.
     """
     filesystem.require_local("output", output)
+    direction = Direction.parse(direction)
     Config.load(run_directory.locate(workdir))  # A mistake is told before the long imports.
     _require_modules(format_)
     _require_room(output, _names(format_, direction, precisions), overwrite)

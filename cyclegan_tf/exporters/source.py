@@ -10,6 +10,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline, sources, tfds
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
@@ -29,14 +30,14 @@ class Source:
     Attributes:
       workdir: the run directory.
       config: the run's Config.
-      direction: a2b or b2a.
+      direction: the `Direction`.
       translator: the `translator.Translator`, averaged weights where the run has them.
       size: (height, width) that the export shall take, or None for any.
     """
 
     workdir: str
     config: Config
-    direction: str
+    direction: Direction
     translator: translator_lib.Translator
     size: tuple | None = None
 
@@ -101,7 +102,7 @@ class Source:
     def _images(self, splits, dataset):
         """Those of the direction's domain that can be read, of the first split that has any."""
         for split in splits:
-            image_list = getattr(dataset, f"{split}_{self.direction[0]}")
+            image_list = getattr(dataset, f"{split}_{self.direction.source}")
             found = (image for image in pipeline.load_test_images(image_list, self.config) if image is not None)
             first = next(found, None)
             if first is not None:
@@ -111,7 +112,7 @@ class Source:
         raise UserError(f"none of the images of --dataset={self.config.dataset} can be read")
 
 
-def load(workdir, direction="a2b", size=None):
+def load(workdir, direction=Direction.A2B, size=None):
     """The `Source` of a run directory's newest checkpoint.
 
     Raises:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges
@@ -91,11 +92,12 @@ def load(path, direction=None):
       UserError: there is no such thing, or it is damaged or of another kind.
     """
     path = os.fspath(path)
+    direction = Direction.parse(direction) if direction else None
     is_run = run_directory.is_run(path)
     if direction and not is_run and filesystem.exists(path):
         raise UserError(f"{path} has one direction only; leave out the direction, or give the run directory")
     if is_run:
-        return _of_translator(translator_lib.load_run(path, direction or "a2b"))
+        return _of_translator(translator_lib.load_run(path, direction or Direction.A2B))
     if filesystem.exists(os.path.join(path, "saved_model.pb")):
         return _load_saved_model(path)
     if path.endswith(".pth"):
@@ -115,14 +117,15 @@ def load_directions(path, direction=None):
     Raises as `load`.
     """
     path = os.fspath(path)
+    direction = Direction.parse(direction) if direction else None
     if not run_directory.is_run(path):
         # What holds one direction does not say which but by its name, as training and exports give it.
         last = os.path.basename(path.rstrip("/"))
-        named = next((name for name in translator_lib.DIRECTIONS if last.startswith(name)), None)
+        named = Direction.find_in_name(last)
         if direction is None and named is None:
             raise UserError(f"{path} does not say its direction: give --direction=a2b or --direction=b2a")
         return {direction or named: load(path)}
-    wanted = [direction] if direction else list(translator_lib.DIRECTIONS)
+    wanted = [direction] if direction else list(Direction)
     found = translator_lib.load_translators(path, wanted)[1]
     if not found:
         raise UserError(f"{path} holds a pix2pix model, which translates a2b only")
@@ -162,6 +165,6 @@ def _load_pytorch(path):
         raise UserError(f"{path} holds a discriminator; a generator's file is called G_A, G_B or G")
     known = {field.name for field in dataclasses.fields(Config)}
     config = Config(**{name: value for name, value in options.items() if name in known})
-    generator = registry.build_generator(config, "gen_ab")
+    generator = registry.build_generator(config, Direction.A2B.generator)
     checkpoints.assign(named_weights(generator), weights, path)
     return translator_lib.translator(config, generator)

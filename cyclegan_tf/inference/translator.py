@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.inference import tiling
@@ -13,8 +14,6 @@ from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
-
-DIRECTIONS = {"a2b": "gen_ab", "b2a": "gen_ba"}
 
 
 class Translator(tf.Module):
@@ -140,7 +139,9 @@ class Translator(tf.Module):
 def translators(config, generators):
     """A `Translator` for each direction, a2b or b2a, that `generators` has a network for (gen_ab, gen_ba)."""
     return {
-        direction: translator(config, generators[name]) for direction, name in DIRECTIONS.items() if name in generators
+        direction: translator(config, generators[direction.generator])
+        for direction in Direction
+        if direction.generator in generators
     }
 
 
@@ -151,7 +152,7 @@ def translator(config, generator):
     return Translator(generator, multiple, minimum=max(multiple, 8))
 
 
-def load_run(workdir, direction="a2b"):
+def load_run(workdir, direction=Direction.A2B):
     """The `Translator` of a run directory's newest checkpoint, averaged weights where it has them.
 
     Raises:
@@ -163,7 +164,7 @@ def load_run(workdir, direction="a2b"):
     return translators_[direction]
 
 
-def load_translators(workdir, directions=tuple(DIRECTIONS)):
+def load_translators(workdir, directions=tuple(Direction)):
     """(step, {direction: Translator}) of a run's newest checkpoint; of pix2pix a2b only; raises as `load_run`.
 
     `workdir` may also be one of its checkpoint files, which is then taken, or "demo", the run in the package.
@@ -179,9 +180,9 @@ def load_translators(workdir, directions=tuple(DIRECTIONS)):
         path, arrays = found
     weights, loaded = checkpoints.network_weights(arrays), {}
     for direction in directions:
-        if config.model == "pix2pix" and direction != "a2b":
+        if direction not in config.directions:
             continue
-        name = DIRECTIONS[direction]
+        name = direction.generator
         generator = registry.build_generator(config, name)
         checkpoints.assign(named_weights(generator), weights.get(name, {}), path)
         loaded[direction] = translator(config, generator)

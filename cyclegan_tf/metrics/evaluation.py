@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.runs import directory as run_directory
@@ -14,7 +15,7 @@ def measure(translate, dataset, config, protocol, names=measures.DEFAULT, networ
     """Measures translations of the held-out images; of the training images where none are held out.
 
     Args:
-      translate: direction (a2b, b2a) -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
+      translate: `Direction` -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
       dataset: the `ImageDataset`.
       config: how its images are resized: the Config of the run that is measured.
       protocol: the `measures.Protocol`.
@@ -81,7 +82,8 @@ def _noted(name, direction, notes, found=None):
 
 def format_key(metric, direction):
     """The name of a measure of one direction in metrics.jsonl: psnr_ab, kid_ba, cycle_a ..."""
-    source, target = direction.split("2")
+    direction = Direction(direction)
+    source, target = direction.source, direction.target
     # Named after the images that ought to come back.
     suffix = {"cycle": source, "identity": target}.get(metric, source + target)
     return f"{metric}_{suffix}"

@@ -81,20 +81,18 @@ class Task:
     """One direction of a model on a data set.
 
     Args:
-      direction: a2b or b2a.
+      direction: a `Direction`.
       translate: direction -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
     """
 
     def __init__(self, direction, translate, dataset, config, protocol, networks):
         self.direction, self.translate, self.config, self.protocol = direction, translate, config, protocol
         self.networks, self.dataset, self.collectors = networks, dataset, {}
-        self.source, self.target = direction[0], direction[-1]
-        tests = {"a": dataset.test_a, "b": dataset.test_b}
-        trains = {"a": dataset.train_a, "b": dataset.train_b}
-        self.split = "test" if tests[self.source] else "train"
-        self.sources = tests[self.source] or trains[self.source]
-        self.targets = tests[self.target] or trains[self.target]
-        self.references = (trains if protocol.reference == "train" else tests)[self.target]
+        tests = direction.order(dataset.test_a, dataset.test_b)
+        trains = direction.order(dataset.train_a, dataset.train_b)
+        self.split = "test" if tests[0] else "train"
+        self.sources, self.targets = (test or train for test, train in zip(tests, trains, strict=True))
+        self.references = (trains if protocol.reference == "train" else tests)[1]
 
     def load(self, image_list, limit=None):
         """Generator of the first images of a list, all without `limit`; None for those that cannot be decoded."""
@@ -198,7 +196,7 @@ class _Cycle(_Measure):
     def __init__(self, name, task):
         if len(task.translate) < 2:
             raise UserError(f"{name} needs both directions: give a run directory of a CycleGAN")
-        self._back, self._name, self._values = task.translate[task.direction[::-1]], name, []
+        self._back, self._name, self._values = task.translate[task.direction.reverse], name, []
 
     def add(self, source, result, truth):
         del truth
@@ -230,9 +228,10 @@ class _Judge(_Measure):
     """Top-1 and top-5 rates of the target's classes: of translations, and of the real images of both domains."""
 
     def __init__(self, name, task):
-        self._classes = task.protocol.classes.get(task.target)
+        domain = task.direction.target
+        self._classes = task.protocol.classes.get(domain)
         if not self._classes:
-            raise UserError(f"{name} needs the classes of domain {task.target}: --judge_classes_{task.target}=950")
+            raise UserError(f"{name} needs the classes of domain {domain}: --judge_classes_{domain}=950")
         self._task, self._network, self._scores = task, task.networks.get("judge"), []
 
     def add(self, source, result, truth):
@@ -254,7 +253,7 @@ class _Segmentation(_Measure):
     """Scores of label maps: of those that photographs were translated to, or of photographs made of label maps."""
 
     def __init__(self, name, task):
-        self._to_labels = task.target == task.protocol.labels
+        self._to_labels = task.direction.target == task.protocol.labels
         if self._to_labels and not task.dataset.has_pairs:
             raise UserError(f"{name} needs pairs: testA and testB with equal names")
         if not self._to_labels and not task.protocol.segmenter:

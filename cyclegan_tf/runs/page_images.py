@@ -23,13 +23,13 @@ def write(workdir, config, translators, dataset, step):
     temporary = f"{folder}.tmp"
     filesystem.remove_tree(temporary)  # Of a run that was killed.
     filesystem.makedirs(temporary)
-    lists = {"a": dataset.test_a or dataset.train_a, "b": dataset.test_b or dataset.train_b}
+    lists = dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b
     rows = []
     for direction, translator in translators.items():
-        source, other = direction.split("2")
-        found = pipeline.load_test_images(lists[source], config, _LIMIT)
-        truths = pipeline.load_test_images(lists[other], config, _LIMIT) if dataset.has_pairs else [None] * _LIMIT
-        for name, image, truth in zip(lists[source].names, found, truths, strict=False):
+        source, target = direction.order(*lists)
+        found = pipeline.load_test_images(source, config, _LIMIT)
+        truths = pipeline.load_test_images(target, config, _LIMIT) if dataset.has_pairs else [None] * _LIMIT
+        for name, image, truth in zip(source.names, found, truths, strict=False):
             if image is None:
                 continue
             shown = {"before": image, "after": translator.translated(image)}

@@ -13,7 +13,6 @@ def sample_grid(config, translators, dataset):
     """
     lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     truth = ["truth"] if dataset.has_pairs else []
-    titles = {"a2b": ["A", "A to B", "A to B to A"], "b2a": ["B", "B to A", "B to A to B"]}
     there_and_back = len(translators) == 2
     rows = []
     for a, b in zip(*(pipeline.load_test_images(found, config, config.n_samples) for found in lists), strict=False):
@@ -21,13 +20,17 @@ def sample_grid(config, translators, dataset):
             continue
         row = []
         for direction, translator in translators.items():
-            source, other, back = (a, b, "b2a") if direction == "a2b" else (b, a, "a2b")
+            source, other = direction.order(a, b)
             fake = translator.translated(source)
-            row += [source, fake] + ([translators[back].translated(fake)] if there_and_back else [])
+            row += [source, fake] + ([translators[direction.reverse].translated(fake)] if there_and_back else [])
             row += [other] if dataset.has_pairs else []
         rows.append(row)
     if not rows:
         return np.full((22, 22, 3), 255, np.uint8)
     widest = max(image.shape[1] for row in rows for image in row)
-    columns = [title for direction in translators for title in titles[direction][: 2 + there_and_back] + truth]
+    columns = []
+    for direction in translators:
+        source, target = direction.source.upper(), direction.target.upper()
+        titles = [source, f"{source} to {target}", f"{source} to {target} to {source}"]
+        columns += titles[: 2 + there_and_back] + truth
     return grid.draw(rows, columns, scale=max(1, 128 // widest))

@@ -5,6 +5,7 @@ import os
 
 import tensorflow as tf
 
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
@@ -12,8 +13,6 @@ from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
-
-_EXPORTS = {"a2b": "gen_ab", "b2a": "gen_ba"}
 
 
 def initialize(model, source):
@@ -51,10 +50,10 @@ def _from_run(source):
 
 def _from_saved_models(source):
     """The same of a SavedModel, or of the two in a folder."""
-    folders = [os.path.join(source, direction) for direction in _EXPORTS]
+    folders = [os.path.join(source, direction) for direction in Direction]
     if filesystem.exists(os.path.join(source, "saved_model.pb")):
         folders = [source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)]
-        if os.path.basename(folders[0]) not in _EXPORTS:
+        if Direction.find_in_name(os.path.basename(folders[0])) is None:
             raise UserError(f"--init_from={source}: which direction is it? Name the folder a2b or b2a")
     found = {}
     for folder in filter(filesystem.isdir, folders):
@@ -64,7 +63,7 @@ def _from_saved_models(source):
         except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError) as error:
             raise UserError(f"--init_from={source}: {folder} is no SavedModel of this package's ({error})") from error
         weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in variables}
-        found[_EXPORTS[os.path.basename(folder)]] = weights, folder
+        found[Direction.find_in_name(os.path.basename(folder)).generator] = weights, folder
     return found
 
 
