@@ -1,4 +1,4 @@
-"""Padding and cropping by operations of our choice against the library's: values, gradients, gradients of those."""
+"""Padding and cropping against TensorFlow's and Keras's: values, gradients, second derivatives."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ PAIRS = {
 
 
 def _results(function, x):
-    """The map, the gradient at x of its sum of cubes, and that of the gradient's sum of squares."""
+    """The output, the gradient of its sum of cubes at x, and the gradient of that gradient's sum of squares."""
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as tape:
@@ -28,7 +28,7 @@ def _results(function, x):
 
 @pytest.mark.parametrize("sizes", ["known", "unknown"])
 @pytest.mark.parametrize("kind", PAIRS)
-def test_values_and_gradients_are_the_librarys(kind, sizes):
+def test_matches_the_library_up_to_second_derivatives(kind, sizes):
     x = np.random.default_rng(0).normal(size=(2, 7, 5, 3))
     ours, library = PAIRS[kind]
     shape = x.shape if sizes == "known" else (None, None, None, 3)
@@ -38,20 +38,20 @@ def test_values_and_gradients_are_the_librarys(kind, sizes):
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 9, 3), (1, 9, 2, 3)])
-def test_maps_that_are_too_small_to_reflect_are_refused(shape):
+def test_reflection_padding_refuses_small_maps(shape):
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
         PAIRS["reflection"][0](tf.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(None, None, None, 3), (1, None, 8, 3), (1, 9, 8, 3)])
-def test_cropping_says_what_is_known_of_its_shape(shape):
+def test_cropping_keeps_static_sizes(shape):
     ours, library = PAIRS["cropping"]
     found = tf.function(ours).get_concrete_function(tf.TensorSpec(shape)).output_shapes
     assert found.as_list() == list(library.compute_output_shape(shape))
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
-def test_the_slow_operations_are_not_there():
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="CPU kernels are off with a GPU")
+def test_graph_avoids_slow_ops():
     inputs = keras.Input((8, 8, 3))
     network = keras.Model(inputs, blocks.transposed_conv(blocks.pad(inputs, "a", 1, "reflect"), "b", 2, 3))
 

@@ -1,7 +1,5 @@
 """Layers against the authors' PyTorch layers: outputs, and the gradients at inputs and weights."""
 
-import functools
-
 import golden
 import numpy as np
 import pytest
@@ -131,48 +129,6 @@ def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
     assert used
     for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize(("dtype", "rounding"), [
-    (tf.float32, 2.0**-24), (tf.bfloat16, 2.0**-9), (tf.float16, 2.0**-12),
-])
-@pytest.mark.parametrize("shape", [(1, 6, 5, 3), (3, 4, 4, 2), (9, 4, 4, 2), (2, 1, 1, 3)])
-@pytest.mark.parametrize("wrapped", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_instance_norm_in_training_is_the_closed_form(shape, dtype, rounding, wrapped):
-    x, dy = (tf.cast(np.random.default_rng(seed).normal(1, 2, shape), dtype) for seed in (0, 1))
-
-    def both(x, dy):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = instance_norm.normalize(x, 1e-5)
-        return y, tape.gradient(y, x, dy)
-
-    found = wrapped(both)(x, dy)
-    assert [value.dtype for value in found] == [dtype, dtype]
-    # Ioffe and Szegedy 2015, section 3, in float64.
-    x, dy = (np.asarray(tf.cast(value, tf.float64)) for value in (x, dy))
-    mean = functools.partial(np.mean, axis=(1, 2), keepdims=True)
-    scale = 1 / np.sqrt(x.var(axis=(1, 2), keepdims=True) + 1e-5)
-    y = (x - mean(x)) * scale
-    expected = y, scale * (dy - mean(dy) - y * mean(dy * y))
-    # What is computed in float32, a few roundings; those of the result and of the map that the gradient is taken with.
-    for value, exact, roundings in zip(found, expected, (1, 6), strict=True):
-        bound = (roundings * rounding + 1e-6) * max(np.abs(y).max(), 1) * max(np.abs(exact).max(), 1)
-        np.testing.assert_allclose(tf.cast(value, tf.float64), exact, rtol=0, atol=bound)
-
-
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="chosen for the CPU")
-def test_an_instance_norm_is_an_operation_for_each_of_a_few_images():
-    def operations(shape, dtype):
-        function = tf.function(lambda x: tf.gradients(instance_norm.normalize(x, 1e-5), x), autograph=False)
-        graph = function.get_concrete_function(tf.TensorSpec(shape, dtype)).graph
-        kinds = [operation.type for operation in graph.get_operations()]
-        return kinds.count("FusedBatchNormV3"), kinds.count("FusedBatchNormGradV3")
-
-    assert operations((2, 4, 4, 3), tf.float32) == (0, 2)
-    assert operations((2, 4, 4, 3), tf.bfloat16) == (2, 2)
-    assert operations((2, 4, 4, 3), tf.float16) == (0, 0)
-    assert operations((9, 4, 4, 3), tf.bfloat16) == operations((2, None, 4, 3), tf.bfloat16) == (0, 0)
 
 
 def test_instance_norm_of_half_precision_has_statistics_in_single():

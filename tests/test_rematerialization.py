@@ -1,4 +1,4 @@
-"""What a gradient needs and is cheap is computed again for it."""
+"""Cheap feature maps are recomputed in the backward pass."""
 
 import collections
 
@@ -21,7 +21,7 @@ def chain(images, kernel, relu=recompute.relu, convolve=convolution.convolve):
 
 
 def gradients(images, kernel, **functions):
-    """Of the sum of squares, and of a penalty of its gradient at the images."""
+    """Gradients of the sum of squares, and of a penalty on its gradient at the images."""
     with tf.GradientTape() as outer:
         outer.watch((images, kernel))
         with tf.GradientTape() as tape:
@@ -33,7 +33,7 @@ def gradients(images, kernel, **functions):
 
 
 @pytest.mark.parametrize("wrapped", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_gradients_are_the_librarys(wrapped):
+def test_gradients_match_tensorflow(wrapped):
     found = wrapped(gradients)(tf.constant(IMAGES), tf.constant(KERNEL))
     library = {"relu": tf.nn.relu, "convolve": lambda x, kernel, stride: tf.nn.conv2d(x, kernel, stride, "VALID")}
     expected = gradients(tf.constant(IMAGES, tf.float64), tf.constant(KERNEL, tf.float64), **library)
@@ -41,10 +41,10 @@ def test_gradients_are_the_librarys(wrapped):
         np.testing.assert_allclose(value, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_the_optimized_graph_computes_it_twice():
+def test_optimized_graph_computes_cheap_ops_twice():
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         images, kernel = tf.compat.v1.placeholder(tf.float32, IMAGES.shape), tf.constant(KERNEL)
-        # Not constant, or it would be computed in advance.
+        # Depends on the images: a constant would be folded.
         kernel = kernel * tf.reduce_max(images)
         of_kernel = tf.gradients(tf.square(chain(images, kernel)), [kernel])[0]
         metadata, options = tf.compat.v1.RunMetadata(), tf.compat.v1.RunOptions(output_partition_graphs=True)
@@ -53,8 +53,8 @@ def test_the_optimized_graph_computes_it_twice():
     assert [kinds[kind] for kind in ("Relu", "MirrorPad", "Pad", "GatherV2")] == [2, 2, 2, 2]
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="for the CPU's convolutions")
-def test_every_relu_and_padding_of_a_generator():
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="CPU kernels are off with a GPU")
+def test_generator_recomputes_every_relu_and_padding():
     network = registry.build_generator(Config.preset("tiny"), "gen_ab")
 
     @tf.function(autograph=False)
@@ -65,14 +65,14 @@ def test_every_relu_and_padding_of_a_generator():
 
     graph = gradients.get_concrete_function(tf.TensorSpec((1, 32, 32, 3))).graph
     kinds = collections.Counter(operation.type for operation in graph.get_operations())
-    mirrored = [layer for layer in network.layers if isinstance(layer, layers.ReflectionPadding2D)]
+    reflections = [layer for layer in network.layers if isinstance(layer, layers.ReflectionPadding2D)]
     relus = [layer for layer in network.layers if layer.name.endswith("_relu")]
-    # Each once forward, once backward.
+    # Once in the forward pass, once in the backward pass.
     assert kinds["Relu"] == 2 * len(relus) == 12
-    assert kinds["GatherV2"] == 2 * 2 * len(mirrored)  # Rows and columns.
+    assert kinds["GatherV2"] == 2 * 2 * len(reflections)  # Rows and columns.
 
 
-def test_nothing_is_kept_for_the_gradient_of_a_bias():
+def test_input_gradient_waits_for_the_bias_gradient():
     layer = layers.Conv2D(4, 3)
     layer.build((None, None, None, 3))
 
@@ -85,11 +85,11 @@ def test_nothing_is_kept_for_the_gradient_of_a_bias():
 
     graph = gradient.get_concrete_function(tf.TensorSpec(IMAGES.shape)).graph
     [of_images] = (operation for operation in graph.get_operations() if operation.type == "Conv2DBackpropInput")
-    # What the images' gradient is made of waits for the bias's.
-    before, found = [of_images], set()
-    while before:
-        operation = before.pop()
-        before += operation.control_inputs + [tensor.op for tensor in operation.inputs]
+    # All ops that the images' gradient depends on.
+    pending, found = [of_images], set()
+    while pending:
+        operation = pending.pop()
+        pending += operation.control_inputs + [tensor.op for tensor in operation.inputs]
         found.add(operation.name)
     of_bias = graph.structured_outputs[1].op
     while of_bias.type == "Identity":

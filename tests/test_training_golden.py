@@ -111,7 +111,8 @@ def start(case):
 @functools.cache
 def rerun_of(name):
     if name == WINOGRAD:
-        with mock.patch.multiple(convolution, _WORTH=0, _MANY=0):
+        everywhere = convolution.Thresholds(winograd_work=0, winograd_channels=0)
+        with mock.patch.object(convolution, "THRESHOLDS", everywhere):
             return Rerun(UNEQUAL)
     return Rerun(name)
 

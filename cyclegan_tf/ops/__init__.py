@@ -1,1 +1,1 @@
-"""Functions of tensors that compute what TensorFlow's do, only faster."""
+"""Tensor functions that compute what TensorFlow's own compute, only faster."""

@@ -1,191 +1,171 @@
-"""Keras's 2-D convolutions, on the CPU by those of TensorFlow's kernels that are fast there.
+"""2-D convolutions that use the fastest of several kernels on a CPU.
 
-The numbers are the library's but for rounding. What is chosen, and the times behind it: experiments/benchmarks.
+Results differ from TensorFlow's by rounding only. Everything is differentiable any number of times.
 """
+
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from cyclegan_tf.ops import hardware, recompute, winograd
+from cyclegan_tf.ops import hardware, kernel_gradients, recompute, winograd
+from cyclegan_tf.ops.tracing import no_autograph
 
-# Multiplications and additions from which a kernel's gradient is taken by matrix products; below it gains nothing.
-_LARGE = 1e9
-_FEW = 32  # Channels below which they gain nothing either; filters below which others do.
-_SMALL = 1e8  # Multiplications and additions below which it gains nothing there.
-# Pixels times both numbers of channels from which Winograd's algorithm is faster; and each of these numbers.
-_WORTH = 4e6
-_MANY = 64
+_Gradients = tuple[tf.Tensor, tf.Tensor]
 
 
-# Keras 2 would convert what layers call to graph code, a second at the start of each process, where nothing needs it.
-@tf.autograph.experimental.do_not_convert
-def convolve(x, kernel, stride):
-    """`tf.nn.conv2d` without padding: (N, H, W, C), (k, k, C, C') -> (N, (H - k) // stride + 1, ..., C').
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Sizes at which another kernel becomes faster than TensorFlow's.
 
-    Differentiable any number of times.
+    Measured with experiments/benchmarks/convolution.py; the tables are in the section "One convolution" of
+    experiments/benchmarks/README.md. Work is the number of multiplications and additions of the direct convolution.
+
+    Attributes:
+      winograd_work: smallest number of input pixels times channels times filters for Winograd's algorithm.
+      winograd_channels: smallest number of channels, and of filters, for Winograd's algorithm.
+      products_work: smallest work for the kernel's gradient as one matrix product per kernel element.
+      products_channels: smallest number of channels, and of filters, for these products.
+      few_filters: a convolution with fewer filters than this, and fewer than it has channels, has kernels of its own.
+      few_filters_work: smallest work for these kernels.
     """
-    if not _chooses(x):
+
+    winograd_work: float = 4e6
+    winograd_channels: int = 64
+    products_work: float = 1e9
+    products_channels: int = 32
+    few_filters: int = 32
+    few_filters_work: float = 1e8
+
+
+THRESHOLDS = Thresholds()
+
+
+@no_autograph
+def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """`tf.nn.conv2d` without padding: (N, H, W, C), (k, k, C, C') -> (N, (H - k) // stride + 1, ..., C')."""
+    if not _use_cpu_kernels(x):
         return tf.nn.conv2d(x, kernel, stride, "VALID")
-    saves = _is_for_winograd(x.shape, kernel.shape, stride)
-    # In bfloat16 a step's forward passes would gain next to nothing, for four times the rounding.
-    saves_forward = saves and x.dtype == tf.float32
+    use_winograd = _use_winograd(x.shape, kernel.shape, stride)
+    # In bfloat16, Winograd's forward pass would save next to nothing and round four times as much.
+    use_winograd_forward = use_winograd and x.dtype == tf.float32
 
     @tf.custom_gradient
-    def function(x, kernel):
-        def gradient(dy):
-            again = recompute.recompute(x, dy)
-            if saves:
-                return winograd.gradients(again, kernel, dy)
-            return _adjoint(dy, kernel, x.shape, stride), _kernel_gradient(again, dy, kernel.shape[0], stride)
+    def function(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], _Gradients]]:
+        def gradient(dy: tf.Tensor) -> _Gradients:
+            recomputed = recompute.recompute(x, dy)
+            if use_winograd:
+                return winograd.gradients(recomputed, kernel, dy)
+            kernel_gradient = _kernel_gradient(recomputed, dy, kernel.shape[0], stride)
+            return _input_gradient(dy, kernel, x.shape, stride), kernel_gradient
 
-        if saves_forward:
-            # A tape need not look inside: it would trace a backward pass of it that nobody takes.
+        if use_winograd_forward:
+            # Without stop_gradient, a tape would trace a backward pass through the algorithm that nothing uses.
             return winograd.convolve(tf.stop_gradient(x), tf.stop_gradient(kernel)), gradient
-        return _forward(x, kernel, stride), gradient
+        return convolve_directly(x, kernel, stride), gradient
 
     return function(x, kernel)
 
 
-@tf.autograph.experimental.do_not_convert
-def convolve_transpose(x, kernel, stride):
-    """`tf.nn.conv2d_transpose` without padding: (N, H, W, C), (k, k, C', C) -> (N, stride (H - 1) + k, ..., C').
-
-    Differentiable any number of times.
-    """
+@no_autograph
+def convolve_transpose(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """`tf.nn.conv2d_transpose` without padding: (N, H, W, C), (k, k, C', C) -> (N, stride (H - 1) + k, ..., C')."""
     sizes = x.shape if x.shape.is_fully_defined() else tf.unstack(tf.shape(x))
     size, filters = kernel.shape[0], kernel.shape[2]
     shape = (sizes[0], *(stride * (side - 1) + size for side in sizes[1:3]), filters)
-    if _chooses(x):
-        return _adjoint(x, kernel, shape, stride)
+    if _use_cpu_kernels(x):
+        return _input_gradient(x, kernel, shape, stride)
     y = tf.nn.conv2d_transpose(x, kernel, tf.stack(shape), stride, "VALID")
     return tf.ensure_shape(y, (x.shape[0], *(side and stride * (side - 1) + size for side in x.shape[1:3]), filters))
 
 
-@tf.autograph.experimental.do_not_convert
-def add_bias(x, bias):
-    """x + bias, (N, H, W, C) and (C,); differentiable any number of times."""
+@no_autograph
+def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """x + bias, (N, H, W, C) and (C,)."""
     if hardware.portable_ops_forced() or hardware.has_gpu():
         return tf.nn.bias_add(x, bias)
 
     @tf.custom_gradient
-    def function(x, bias):
-        def gradient(dy):
-            # BiasAddGrad adds up bfloat16 in bfloat16 on a CPU, where 256 + 1 is 256: of 64 x 64 ones it makes 256. And
-            # oneDNN would join it to the kernel's gradient, which is of what follows.
-            of_bias = tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
-            return recompute.wait_for(dy, of_bias), of_bias
+    def function(x: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], _Gradients]]:
+        def gradient(dy: tf.Tensor) -> _Gradients:
+            # On a CPU, BiasAddGrad adds bfloat16 numbers up in bfloat16, where 256 + 1 is 256: the sum of 64 x 64 ones
+            # is 256. Also, oneDNN would fuse BiasAddGrad into the kernel's gradient, which is computed later.
+            bias_gradient = tf.cast(tf.reduce_sum(tf.cast(dy, tf.float32), axis=(0, 1, 2)), dy.dtype)
+            return recompute.wait_for(dy, bias_gradient), bias_gradient
 
         return tf.nn.bias_add(x, bias), gradient
 
     return function(x, tf.convert_to_tensor(bias))
 
 
-def _chooses(x):
-    """Whether there is something to choose, for a type that the CPU multiplies."""
-    multiplied = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and hardware.use_bfloat16_kernels())
-    return multiplied and hardware.use_cpu_kernels(x)
-
-
-def _is_for_winograd(shape, kernel_shape, stride):
-    """Whether `winograd` takes the convolution, and is faster."""
-    batch, height, width, channels = shape
-    if kernel_shape[:2] != (3, 3) or stride > 1 or height % 2 or width % 2 or min(height, width) < 4:
-        return False
-    filters = kernel_shape[3]
-    return min(channels, filters) >= _MANY and batch * height * width * channels * filters >= _WORTH
-
-
-def _forward(x, kernel, stride):
+def convolve_directly(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """The direct convolution of `convolve`, by the op that is faster for the batch size."""
     if x.shape[0] > 1:
         return tf.nn.conv2d(x, kernel, stride, "VALID")
-    # TensorFlow 2.21 has oneDNN convolve one image with the kernel as it lies in memory, which takes three times as
-    # long without AVX-512, up to fifty times with few filters; but not in a convolution of three dimensions.
+    # For a batch of one, TensorFlow 2.21 makes oneDNN read the kernel in its layout in memory. Without AVX-512 that
+    # takes three times as long, with few filters up to fifty times. Conv3D does not do so.
     y = tf.nn.conv3d(tf.expand_dims(x, 1), tf.expand_dims(kernel, 0), (1, 1, stride, stride, 1), "VALID")
     return tf.squeeze(y, 1)
 
 
-def _adjoint(y, kernel, shape, stride):
-    """The gradient of `_forward` at its input of `shape`; the library's, but for its own derivatives."""
+def _use_cpu_kernels(x: tf.Tensor) -> bool:
+    """True if the optimized CPU kernels support this dtype and static shape."""
+    is_supported = x.dtype == tf.float32 or (x.dtype == tf.bfloat16 and hardware.use_bfloat16_kernels())
+    return is_supported and hardware.use_cpu_kernels(x)
+
+
+def _use_winograd(shape: Sequence[int], kernel_shape: Sequence[int], stride: int) -> bool:
+    """True if `winograd` supports the convolution and is faster."""
+    batch, height, width, channels = shape
+    if kernel_shape[:2] != (3, 3) or stride > 1 or height % 2 or width % 2 or min(height, width) < 4:
+        return False
+    filters = kernel_shape[3]
+    work = batch * height * width * channels * filters
+    return min(channels, filters) >= THRESHOLDS.winograd_channels and work >= THRESHOLDS.winograd_work
+
+
+def _input_gradient(dy: tf.Tensor, kernel: tf.Tensor, shape: Sequence[int], stride: int) -> tf.Tensor:
+    """The gradient of a convolution with respect to its input of `shape`, which is a transposed convolution of `dy`."""
 
     @tf.custom_gradient
-    def function(y, kernel):
-        def gradient(dx):
-            again = recompute.recompute(y, dx)
-            return convolve(dx, kernel, stride), _kernel_gradient(dx, again, kernel.shape[0], stride)
+    def function(dy: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], _Gradients]]:
+        def gradient(ddx: tf.Tensor) -> _Gradients:
+            recomputed = recompute.recompute(dy, ddx)
+            return convolve(ddx, kernel, stride), _kernel_gradient(ddx, recomputed, kernel.shape[0], stride)
 
-        if _is_of_few_filters(shape, y.shape, kernel.shape[0], stride):
+        if _has_few_filters(shape, dy.shape, kernel.shape[0], stride):
             around = [kernel.shape[0] - 1] * 2
-            padded = tf.pad(y, [[0, 0], around, around, [0, 0]])
-            return _forward(padded, tf.transpose(tf.reverse(kernel, [0, 1]), (0, 1, 3, 2)), 1), gradient
-        return tf.nn.conv2d_transpose(y, kernel, shape, stride, "VALID"), gradient
+            padded = tf.pad(dy, [[0, 0], around, around, [0, 0]])
+            return convolve_directly(padded, tf.transpose(tf.reverse(kernel, [0, 1]), (0, 1, 3, 2)), 1), gradient
+        return tf.nn.conv2d_transpose(dy, kernel, shape, stride, "VALID"), gradient
 
-    return function(y, kernel)
+    return function(dy, kernel)
 
 
-def _is_of_few_filters(shape, y_shape, size, stride):
-    """Whether the gradients of a convolution from maps of `shape` to maps of `y_shape` are taken as of few filters.
+def _kernel_gradient(x: tf.Tensor, dy: tf.Tensor, size: int, stride: int) -> tf.Tensor:
+    """The gradient of a convolution of `x` with respect to its kernel: (size, size, C, C')."""
+    shape = (size, size, x.shape[-1], dy.shape[-1])
+    if _has_few_filters(x.shape, dy.shape, size, stride):
+        return kernel_gradients.multiply_shifted_gradients(x, dy, size)
+    is_large = _work(shape, dy.shape) >= THRESHOLDS.products_work
+    if is_large and size <= 4 and stride <= 2 and min(shape[2:]) >= THRESHOLDS.products_channels:
+        return kernel_gradients.multiply_shifted_inputs(x, dy, size, stride)
+    return tf.raw_ops.Conv2DBackpropFilter(
+        input=x, filter_sizes=shape, out_backprop=dy, strides=(1, stride, stride, 1), padding="VALID"
+    )
 
-    The library may write out a matrix of size^2 C numbers for each pixel here, which for the head of the paper's
-    generator at 256 pixels has 784 MiB.
+
+def _has_few_filters(shape: Sequence[int], y_shape: Sequence[int], size: int, stride: int) -> bool:
+    """True if both gradients of a convolution from `shape` to `y_shape` should use the kernels for few filters.
+
+    Here TensorFlow's kernels may write out a matrix of size^2 C numbers per pixel: 784 MiB for the head of the paper's
+    generator at 256 pixels.
     """
     channels, filters = shape[-1], y_shape[-1]
-    work = 2 * size * size * channels * tf.TensorShape(y_shape).num_elements()
-    return stride == 1 and filters < min(channels, _FEW) and work >= _SMALL
+    is_narrow = filters < min(channels, THRESHOLDS.few_filters)
+    return stride == 1 and is_narrow and _work((size, size, channels), y_shape) >= THRESHOLDS.few_filters_work
 
 
-def _kernel_gradient(x, dy, size, stride):
-    """The gradient of `_forward` at its kernel: (size, size, C, C')."""
-    shape = (size, size, x.shape[-1], dy.shape[-1])
-    if _is_of_few_filters(x.shape, dy.shape, size, stride):
-        return _by_rows(x, dy, size)
-    work = 2 * shape[0] * shape[1] * shape[2] * tf.TensorShape(dy.shape).num_elements()
-    if work < _LARGE or size > 4 or stride > 2 or min(shape[2:]) < _FEW:
-        return tf.raw_ops.Conv2DBackpropFilter(
-            input=x, filter_sizes=shape, out_backprop=dy, strides=(1, stride, stride, 1), padding="VALID"
-        )
-    return _by_products(x, dy, size, stride)
-
-
-@winograd.operation
-def _by_products(x, dy, size, stride):
-    """That gradient as matrix products of the gradient and the input shifted to each element of the kernel.
-
-    For stride 1: x as a matrix of one row a pixel, (N H W, C), dy padded with zeros to the same pixels. Then a shift by
-    i rows and j columns is a piece of x from row i W + j on, which is no copy; what belongs to another row or image
-    meets a zero. For stride 2, even and odd rows are two such inputs, and a pair of columns is a pixel of 2 C channels.
-    """
-    batch, height, width, channels = x.shape
-    rows, columns = -(-height // stride), -(-width // stride)
-    if height % stride or width % stride:
-        x = tf.pad(x, [[0, 0], [0, rows * stride - height], [0, columns * stride - width], [0, 0]])
-    phases = tf.unstack(tf.reshape(x, (batch, rows, stride, -1)), axis=2) if stride > 1 else [x]
-    phases = [tf.reshape(phase, (-1, stride * channels)) for phase in phases]
-    dy = tf.pad(dy, [[0, 0], [0, rows - dy.shape[1]], [0, columns - dy.shape[2]], [0, 0]])
-    last = (size - 1) // stride  # The largest shift, in phases' rows and columns.
-    count = batch * rows * columns - last * (columns + 1)
-    dy = tf.reshape(dy, (-1, dy.shape[-1]))[:count]
-
-    def row(i):
-        starts = [i // stride * columns + j for j in range(last + 1)]
-        products = [tf.matmul(phases[i % stride][start : start + count], dy, transpose_a=True) for start in starts]
-        return tf.reshape(tf.concat(products, 0), (-1, channels, dy.shape[-1]))[:size]
-
-    return tf.stack([row(i) for i in range(size)])
-
-
-@winograd.operation
-def _by_rows(x, dy, size):
-    """That gradient for stride 1 and few filters, as a product for each row of the kernel.
-
-    As above, but it is dy that is shifted, which is the smaller one: first to each column, all side by side, a matrix
-    of size C' numbers for each pixel; a shift by rows is a piece of that.
-    """
-    _, height, width, channels = x.shape
-    last, filters = size - 1, dy.shape[-1]
-    dy = tf.pad(dy, [[0, 0], [0, height - dy.shape[1]], [0, width - dy.shape[2]], [0, 0]])
-    dy, x = tf.reshape(dy, (-1, filters)), tf.reshape(x, (-1, channels))
-    pixels, rows = x.shape[0], last * width
-    dy = tf.pad(dy, [[rows + last, 0], [0, 0]])  # Nothing but zeros are left out below, at the end.
-    columns = tf.concat([dy[last - j : last - j + rows + pixels] for j in range(size)], 1)
-    starts = [rows - i * width for i in range(size)]
-    products = [tf.matmul(x, columns[start : start + pixels], transpose_a=True) for start in starts]
-    return tf.transpose(tf.reshape(tf.stack(products), (size, channels, size, filters)), (0, 2, 1, 3))
+def _work(kernel_shape: Sequence[int], y_shape: Sequence[int]) -> int:
+    """Multiplications and additions of a convolution to `y_shape` by a kernel (size, size, C, ...)."""
+    return 2 * kernel_shape[0] * kernel_shape[1] * kernel_shape[2] * tf.TensorShape(y_shape).num_elements()

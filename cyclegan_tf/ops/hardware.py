@@ -1,27 +1,27 @@
-"""What computes, as far as it decides which of TensorFlow's operations are the fast ones."""
+"""Decides whether the optimized kernels of this folder replace TensorFlow's on the current machine."""
 
 import contextlib
 import functools
 import re
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-_portable = False
+from cyclegan_tf.ops.tracing import no_autograph
+
+_portable_ops_forced = False
 
 
-# As in `convolution`.
-@tf.autograph.experimental.do_not_convert
-def use_cpu_kernels(x):
-    """Whether the operations on a map like `x` are chosen for the CPU: its sizes are known, and there is no GPU."""
-    return not _portable and x.shape.is_fully_defined() and not has_gpu()
+@no_autograph
+def use_cpu_kernels(x: tf.Tensor) -> bool:
+    """True if the optimized CPU kernels can process `x`.
+
+    They need a static shape and a machine without a GPU, and are off inside `force_portable_ops`.
+    """
+    return not _portable_ops_forced and x.shape.is_fully_defined() and not has_gpu()
 
 
-def portable_ops_forced():
-    """True inside of `portable`."""
-    return _portable
-
-
-def has_gpu():
+def has_gpu() -> bool:
     """True if TensorFlow computes on a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
 
@@ -41,22 +41,31 @@ def describe_gpus() -> str:
 
 
 @functools.cache
-def use_bfloat16_kernels():
-    """Whether the CPU has products of bfloat16 vectors but not of matrices, beside which all else would be slow."""
+def use_bfloat16_kernels() -> bool:
+    """True if the optimized CPU kernels pay off in bfloat16: the CPU has AVX512-BF16 but not AMX.
+
+    Without AVX512-BF16, TensorFlow emulates bfloat16. With AMX, its matrix products are so fast that the additions and
+    slices of the optimized kernels would dominate.
+    """
     try:
         with open("/proc/cpuinfo") as file:
             features = re.search(r"^flags\s*:(.*)", file.read(), re.MULTILINE)
-    except OSError:  # Another system.
+    except OSError:  # Only Linux has this file.
         return False
     return features is not None and {"avx512_bf16", "amx_bf16"} & set(features[1].split()) == {"avx512_bf16"}
 
 
+def portable_ops_forced() -> bool:
+    """True inside `force_portable_ops`."""
+    return _portable_ops_forced
+
+
 @contextlib.contextmanager
-def force_portable_ops():
-    """Context in which nothing is chosen: for graphs that XLA compiles or that run in other runtimes."""
-    global _portable  # noqa: PLW0603 -- what is traced cannot be told it otherwise.
-    before, _portable = _portable, True
+def force_portable_ops() -> Iterator[None]:
+    """Context in which every op is TensorFlow's own, for graphs that XLA compiles or that other runtimes execute."""
+    global _portable_ops_forced  # noqa: PLW0603 -- Keras layers, which pass no options on, call the functions that read it.
+    before, _portable_ops_forced = _portable_ops_forced, True
     try:
         yield
     finally:
-        _portable = before
+        _portable_ops_forced = before

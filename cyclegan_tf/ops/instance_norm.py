@@ -1,95 +1,105 @@
-"""Instance normalization of tensors: statistics in float32 whatever the type of the images.
+"""Instance normalization of tensors, with statistics in float32 for every dtype.
 
-Maps are (N, H, W, C), float32, bfloat16 or float16; so are the results, of the type of their map.
+Inputs are (N, H, W, C) in float32, bfloat16 or float16; results have the shape and dtype of their input.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from cyclegan_tf.ops import hardware
+from cyclegan_tf.ops.tracing import no_autograph
 
-# Images of a batch up to which each has an operation of its own.
-_FEW = 8
+# Largest batch that is unrolled into one batch-norm op per image. The paragraph "What was slow in the operations around
+# them" in experiments/benchmarks/README.md has the times of both ways.
+MAX_UNROLLED_BATCH = 8
 
 
-# As in `convolution`.
-@tf.autograph.experimental.do_not_convert
-def normalize(x, epsilon):
-    """(x - mean) / sqrt(var + epsilon), with its derivative in closed form.
+@no_autograph
+def normalize(x: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """(x - mean) / sqrt(var + epsilon) per image and channel, with the gradient in closed form, for training.
 
-    Ioffe and Szegedy 2015, section 3, per image. In half precision the map itself is all that is kept for the
-    derivative; only sums over it are in float32.
+    The gradient is that of Ioffe and Szegedy 2015, section 3, over the pixels of one image. In half precision it keeps
+    the normalized map and nothing else of that size; only sums are float32. Second derivatives need
+    `normalize_by_formula`.
     """
-    if hardware.has_gpu() and not hardware.portable_ops_forced() and x.shape[0] is not None and x.shape[0] <= _FEW:
-        return _batch_norms(x, epsilon)
-    fused = hardware.use_cpu_kernels(x) and x.shape[0] <= _FEW
+    if hardware.has_gpu() and not hardware.portable_ops_forced() and _is_small_batch(x):
+        return _join_maps(_batch_norm_each(x, epsilon))
+    use_batch_norms = hardware.use_cpu_kernels(x) and _is_small_batch(x)
 
     @tf.custom_gradient
-    def function(x):
-        if fused and x.dtype == tf.bfloat16:
-            y, scale = _fused(x, epsilon)
+    def function(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        # In float32 the sums of FusedBatchNormV3 are less exact than those of `_moments`.
+        if use_batch_norms and x.dtype == tf.bfloat16:
+            results = _batch_norm_each(x, epsilon)
+            variances = tf.stack([result.reserve_space_2 for result in results])
+            y, scale = _join_maps(results), tf.math.rsqrt(variances + epsilon)[:, tf.newaxis, tf.newaxis]
         else:
             mean, scale = _moments(x, epsilon)
             y = _scale(x, mean, scale)
 
-        def gradient(dy):
-            if fused and x.dtype != tf.float16:
-                return _fused_gradient(dy, y, scale)
-            along_y = _mean(_single(dy) * _single(y))
-            return tf.cast(scale, x.dtype) * (dy - tf.cast(_mean(dy), x.dtype) - y * tf.cast(along_y, x.dtype))
+        def gradient(dy: tf.Tensor) -> tf.Tensor:
+            if use_batch_norms and x.dtype != tf.float16:
+                return _batch_norm_gradient(dy, y, scale)
+            mean_along_y = _mean(_to_float32(dy) * _to_float32(y))
+            return tf.cast(scale, x.dtype) * (dy - tf.cast(_mean(dy), x.dtype) - y * tf.cast(mean_along_y, x.dtype))
 
         return y, gradient
 
     return function(x)
 
 
-@tf.autograph.experimental.do_not_convert
-def normalize_by_formula(x, epsilon, gamma=None, beta=None):
-    """(x - mean) / sqrt(var + epsilon) * gamma + beta, differentiable any number of times."""
+@no_autograph
+def normalize_by_formula(
+    x: tf.Tensor, epsilon: float, gamma: tf.Tensor | None = None, beta: tf.Tensor | None = None
+) -> tf.Tensor:
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta per image and channel; differentiable any number of times.
+
+    `gamma` and `beta` are (C,); None leaves the factor or the term out.
+    """
     return _scale(x, *_moments(x, epsilon), gamma, beta)
 
 
-def _moments(x, epsilon):
+def _moments(x: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor]:
     """(mean, 1 / sqrt(var + epsilon)) over H and W of each image and channel, float32 (N, 1, 1, C)."""
     mean = _mean(x)
-    return mean, tf.math.rsqrt(_mean(tf.square(_single(x) - mean)) + epsilon)
+    return mean, tf.math.rsqrt(_mean(tf.square(_to_float32(x) - mean)) + epsilon)
 
 
-def _scale(x, mean, scale, gamma=None, beta=None):
-    """(x - mean) scale gamma + beta, multiplied out as the libraries do, so that it rounds as theirs."""
-    scale = scale if gamma is None else scale * _single(gamma)
+def _scale(
+    x: tf.Tensor, mean: tf.Tensor, scale: tf.Tensor, gamma: tf.Tensor | None = None, beta: tf.Tensor | None = None
+) -> tf.Tensor:
+    """(x - mean) * scale * gamma + beta, evaluated in the order of Keras and tensorflow-addons, to round as they do."""
+    scale = scale if gamma is None else scale * _to_float32(gamma)
     shift = -mean * scale
-    return tf.cast(_single(x) * scale + (shift if beta is None else shift + _single(beta)), x.dtype)
+    return tf.cast(_to_float32(x) * scale + (shift if beta is None else shift + _to_float32(beta)), x.dtype)
 
 
-def _batch_norms(x, epsilon):
-    """`normalize` as a batch norm of each image, with the library's derivative: on a GPU two kernels, not ten."""
-    ones, zeros = tf.ones(x.shape[-1]), tf.zeros(x.shape[-1])
-    return tf.concat([
-        tf.raw_ops.FusedBatchNormV3(
-            x=image, scale=ones, offset=zeros, mean=[], variance=[], epsilon=epsilon, is_training=True
-        ).y
-        for image in tf.split(x, x.shape[0])
-    ], 0)
+def _is_small_batch(x: tf.Tensor) -> bool:
+    return x.shape[0] is not None and x.shape[0] <= MAX_UNROLLED_BATCH
 
 
-def _fused(x, epsilon):
-    """(`normalize`, 1 / sqrt(var + epsilon)): a batch norm of each image, which is one operation.
+def _batch_norm_each(x: tf.Tensor, epsilon: float) -> list[Any]:
+    """Applies one FusedBatchNormV3 to each image: the instance norm in one kernel per image instead of ten ops.
 
-    Not in float32, where the sums of that operation are less exact than `_moments`.
+    Returns the ops' results: y is the normalized image, on a CPU reserve_space_2 its variances (C,).
     """
     ones, zeros = tf.ones(x.shape[-1]), tf.zeros(x.shape[-1])
-    maps, variances = [], []
-    for image in tf.split(x, x.shape[0]):
-        result = tf.raw_ops.FusedBatchNormV3(
+    return [
+        tf.raw_ops.FusedBatchNormV3(
             x=image, scale=ones, offset=zeros, mean=[], variance=[], epsilon=epsilon, is_training=True
         )
-        maps.append(result.y)
-        variances.append(result.reserve_space_2)
-    return tf.concat(maps, 0), tf.math.rsqrt(tf.stack(variances) + epsilon)[:, tf.newaxis, tf.newaxis]
+        for image in tf.split(x, x.shape[0])
+    ]
 
 
-def _fused_gradient(dy, y, scale):
-    """scale (dy - mean(dy) - y mean(dy y)): the gradient of a batch norm of `y`, whose mean is 0 and variance 1."""
+def _join_maps(results: list[Any]) -> tf.Tensor:
+    return tf.concat([result.y for result in results], 0)
+
+
+def _batch_norm_gradient(dy: tf.Tensor, y: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """scale * (dy - mean(dy) - y * mean(dy * y)), as the gradient of a batch norm of mean 0, variance 1."""
     ones, zeros = tf.ones(y.shape[-1]), tf.zeros(y.shape[-1])
     return tf.concat([
         tf.raw_ops.FusedBatchNormGradV3(
@@ -100,9 +110,9 @@ def _fused_gradient(dy, y, scale):
     ], 0)
 
 
-def _mean(x):
-    return tf.reduce_mean(_single(x), axis=(1, 2), keepdims=True)
+def _mean(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(_to_float32(x), axis=(1, 2), keepdims=True)
 
 
-def _single(x):
+def _to_float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)

@@ -1,53 +1,58 @@
-"""What a gradient needs is not kept longer than it must be.
+"""Recomputes cheap feature maps in the backward pass instead of keeping them in memory.
 
-Maps that are cheap to compute are computed again for gradients, and not kept from the forward pass until then. Of norm,
-ReLU, padding, convolution each would keep a map; so it is that of the norm alone. `convolution` asks for it where it
-chooses the kernels: on a CPU, of numbers that it multiplies.
+In a chain of norm, ReLU, padding and convolution, the gradient of each would keep a feature map from the forward pass.
+Only the norm's output is kept; ReLU and padding are recomputed in the backward pass. `convolution` calls `recompute`
+where it uses its own kernels.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
-# Operations of the graph that cost next to nothing beside a convolution -> the same for another input.
-_CHEAP = {
-    "GatherV2": lambda operation, x: tf.gather(x, operation.inputs[1], axis=operation.inputs[2]),
-    "MirrorPad": lambda operation, x: tf.raw_ops.MirrorPad(
-        input=x, paddings=operation.inputs[1], mode=operation.get_attr("mode")
-    ),
-    "Pad": lambda operation, x: tf.raw_ops.Pad(input=x, paddings=operation.inputs[1]),
-    "Relu": lambda operation, x: relu(x),
+
+@tf.custom_gradient
+def relu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """max(x, 0), whose gradient keeps the input where TensorFlow's keeps the output."""
+    return tf.nn.relu(x), lambda dy: tf.raw_ops.ReluGrad(gradients=dy, features=x)
+
+
+# Type of an op that costs next to nothing beside a convolution -> function that applies the same op to another input.
+_CHEAP: dict[str, Callable[[tf.Operation, tf.Tensor], tf.Tensor]] = {
+    "GatherV2": lambda op, x: tf.gather(x, op.inputs[1], axis=op.inputs[2]),
+    "MirrorPad": lambda op, x: tf.raw_ops.MirrorPad(input=x, paddings=op.inputs[1], mode=op.get_attr("mode")),
+    "Pad": lambda op, x: tf.raw_ops.Pad(input=x, paddings=op.inputs[1]),
+    "Relu": lambda op, x: relu(x),
 }
 
 
-def recompute(x, after):
-    """`x`, computed once more when `after` is there, so that nobody need keep it until then; eagerly it is kept."""
+def recompute(x: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+    """Computes `x` a second time once `after` exists, so that `x` need not be kept until then.
+
+    Repeats the chain of ReLUs, paddings and gathers that ends in `x`. Returns `x` itself in eager mode, and where the
+    last op is none of these.
+    """
     if tf.executing_eagerly() or x.graph is not tf.compat.v1.get_default_graph():
         return x
-    # Without this dependency the graph's optimizer would find that it is the same, and keep it.
+    # Without this dependency the graph optimizer would find the two computations equal and keep the first.
     with tf.control_dependencies([after]):
-        return _again(x)
+        return _recompute(x)
 
 
-def wait_for(x, gradient):
-    """`x`, once a weight's `gradient` is there.
+def wait_for(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """Returns `x`, but only after a weight's `gradient` is computed.
 
-    On the way to the first layer nothing waits for the gradients of weights: TensorFlow would take them at the end, and
-    keep what they are made of until then.
+    Nothing on the way back to the first layer needs the gradients of the weights. TensorFlow would compute them last
+    and keep their inputs until then.
     """
     with tf.control_dependencies([gradient]):
         return tf.identity(x)
 
 
-def _again(x):
-    made = x
-    # What `tf.custom_gradient` puts behind and in front of its function.
-    while made.op.type in ("Identity", "IdentityN"):
-        made = made.op.inputs[made.value_index]
-    if made.op.type not in _CHEAP:
+def _recompute(x: tf.Tensor) -> tf.Tensor:
+    source = x
+    # tf.custom_gradient wraps the inputs and outputs of its function in identities.
+    while source.op.type in ("Identity", "IdentityN"):
+        source = source.op.inputs[source.value_index]
+    if source.op.type not in _CHEAP:
         return x
-    return _CHEAP[made.op.type](made.op, _again(made.op.inputs[0]))
-
-
-@tf.custom_gradient
-def relu(x):
-    """max(x, 0) that keeps its input for the gradient, where TensorFlow's keeps its output."""
-    return tf.nn.relu(x), lambda dy: tf.raw_ops.ReluGrad(gradients=dy, features=x)
+    return _CHEAP[source.op.type](source.op, _recompute(source.op.inputs[0]))

@@ -1,10 +1,11 @@
-"""Milliseconds of one convolution and its gradients by each way that `cyclegan_tf/ops/convolution.py` chooses from.
+"""Measures one convolution and its gradients with each kernel that `cyclegan_tf/ops/convolution.py` can use.
 
   python experiments/benchmarks/convolution.py [--shapes 66,256,256,3,1 ...] [--batches 1 2] [--repeats=12]
       [--type=float32]
 
-A shape is the side of the padded input, its channels, filters, the side of the kernel, and the stride. Printed are
-medians with GFLOP/s of the direct convolution's work, and the largest error against float64, of the largest value.
+A shape is the side of the padded input, its channels, the filters, the side of the kernel, and the stride. Each row has
+the median in milliseconds with the GFLOP/s of the direct convolution's work, and the largest error against float64,
+relative to the largest value.
 """
 
 import argparse
@@ -18,7 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command 
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.ops import convolution, winograd
+from cyclegan_tf.ops import convolution, kernel_gradients, winograd
 
 
 def library(x, kernel, stride):
@@ -36,15 +37,19 @@ def library_kernel(x, kernel, dy, stride):
 
 
 def ways(size, stride, filters):
-    """(what, way, function of x, kernel, dy) of all that can be compared."""
+    """(result, kernel, function of x, kernel, dy) of everything to compare."""
     yield "forward", "Conv2D", lambda x, kernel, dy: library(x, kernel, stride)
-    yield "forward", "Conv3D for one image", lambda x, kernel, dy: convolution._forward(x, kernel, stride)
+    yield "forward", "Conv3D for one image", lambda x, kernel, dy: convolution.convolve_directly(x, kernel, stride)
     yield "input's gradient", "library", lambda x, kernel, dy: library_input(x, kernel, dy, stride)
     yield "kernel's gradient", "library", lambda x, kernel, dy: library_kernel(x, kernel, dy, stride)
     if filters < 32 and stride == 1:
-        yield "kernel's gradient", "rows", lambda x, kernel, dy: convolution._by_rows(x, dy, size)
+        yield "kernel's gradient", "rows", lambda x, kernel, dy: kernel_gradients.multiply_shifted_gradients(
+            x, dy, size
+        )
     if size <= 4:
-        yield "kernel's gradient", "products", lambda x, kernel, dy: convolution._by_products(x, dy, size, stride)
+        yield "kernel's gradient", "products", lambda x, kernel, dy: kernel_gradients.multiply_shifted_inputs(
+            x, dy, size, stride
+        )
     if (size, stride) == (3, 1):
         yield "forward", "Winograd", lambda x, kernel, dy: winograd.convolve(x, kernel)
         yield "both gradients", "Winograd", winograd.gradients
