@@ -5,6 +5,8 @@ import warnings
 
 import tensorflow as tf
 
+from cyclegan_tf.networks import receptive_field
+from cyclegan_tf.networks.receptive_field import ReceptiveField
 from cyclegan_tf.ops import convolution, hardware, instance_norm, padding
 
 keras = tf.keras
@@ -29,6 +31,10 @@ class ReflectionPadding2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return _padded_shape(input_shape, self.padding)
 
+    def receptive_field(self) -> ReceptiveField:
+        # Output pixel 0 mirrors input pixel `padding`, the last one the pixel 3 padding before it.
+        return ReceptiveField(before=3 * self.padding, after=self.padding)
+
     def get_config(self):
         return {**super().get_config(), "padding": self.padding}
 
@@ -43,6 +49,9 @@ class ReplicationPadding2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return _padded_shape(input_shape, 1)
 
+    def receptive_field(self) -> ReceptiveField:
+        return ReceptiveField(before=2)
+
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 class Cropping2D(keras.layers.Cropping2D):
@@ -55,6 +64,9 @@ class Cropping2D(keras.layers.Cropping2D):
         batch, height, width, channels = inputs.shape
         return tf.slice(inputs, (0, top, left, 0), (batch, height - top - bottom, width - left - right, channels))
 
+    def receptive_field(self) -> tuple[ReceptiveField, ReceptiveField]:
+        return receptive_field.find_keras_fields(self, keras.layers.Cropping2D)
+
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 class Conv2D(keras.layers.Conv2D):
@@ -64,6 +76,9 @@ class Conv2D(keras.layers.Conv2D):
         outputs = convolution.convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
         return convolution.add_bias(outputs, self.bias) if self.use_bias else outputs
 
+    def receptive_field(self) -> tuple[ReceptiveField, ReceptiveField]:
+        return receptive_field.find_keras_fields(self, keras.layers.Conv2D)
+
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
@@ -72,6 +87,9 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     def call(self, inputs):
         outputs = convolution.convolve_transpose(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
         return convolution.add_bias(outputs, self.bias) if self.use_bias else outputs
+
+    def receptive_field(self) -> tuple[ReceptiveField, ReceptiveField]:
+        return receptive_field.find_keras_fields(self, keras.layers.Conv2DTranspose)
 
 
 # Class of ours -> the library's, which has the same weights and config.
@@ -128,6 +146,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self._follow(self.moving_variance, variance * count / tf.maximum(count - 1, 1))
         beta, gamma = (tf.cast(weight, tf.float32) for weight in (self.beta, self.gamma))
         return tf.cast(tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
+
+    def receptive_field(self) -> tuple[ReceptiveField, ReceptiveField]:
+        return receptive_field.find_keras_fields(self, keras.layers.BatchNormalization)
 
     def _follow(self, running, value):
         running.assign(running * self.momentum + value * (1 - self.momentum))
