@@ -1,4 +1,4 @@
-"""What is an image in a folder or an archive, and what is refused."""
+"""Which files of a folder or an archive are images, and which archives are rejected."""
 
 import os
 import zipfile
@@ -17,32 +17,32 @@ def write(path, kind="PNG"):
     return path
 
 
-def test_content_decides_where_the_suffix_says_nothing(tmp_path):
+def test_signature_decides_if_the_suffix_is_unknown(tmp_path):
     for name, kind in (
         ("photo", "JPEG"), ("scan.dat", "TIFF"), ("page.PnG", "PNG"), ("deep/er/é ü 図.jpeg", "JPEG"),
         ("x.orig", "WEBP"), ("old.1", "GIF"), ("b", "BMP"),
     ):
         write(tmp_path / name, kind)
     np.save(tmp_path / "array", np.zeros((2, 2), np.uint8))
-    (tmp_path / "page.jpg").write_bytes(b"<html>")  # Named as bad when it is read.
-    (tmp_path / "iphone").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")  # An image, if one that cannot be read.
-    for foreign in ("notes.txt", "Thumbs.db", "README", "movie.avi", ".DS_Store", ".hidden.png", ".git/a.png",
-                    "__MACOSX/a.png", "labels.csv", "empty"):
-        (tmp_path / foreign).parent.mkdir(exist_ok=True)
-        (tmp_path / foreign).write_bytes(b"" if foreign == "empty" else b"foreign bytes")
+    (tmp_path / "page.jpg").write_bytes(b"<html>")  # Becomes a bad image when it is read.
+    (tmp_path / "iphone").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")  # An image in a format that cannot be read.
+    for other in ("notes.txt", "Thumbs.db", "README", "movie.avi", ".DS_Store", ".hidden.png", ".git/a.png",
+                  "__MACOSX/a.png", "labels.csv", "empty"):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_bytes(b"" if other == "empty" else b"other bytes")
     found = folders.list_folder(tmp_path)
     assert found.names == sorted([
         "photo", "scan.dat", "page.PnG", "deep/er/é ü 図.jpeg", "x.orig", "old.1", "b", "array.npy",
         "page.jpg", "iphone",
     ])
     bad = [name for index, name in enumerate(found.names) if found.load(index) is None]
-    # The array has one channel where three are asked for.
+    # The array has one channel instead of three.
     assert bad == ["array.npy", "iphone", "page.jpg"]
     assert list(found.bad.reasons) == [f"{tmp_path}/{name}" for name in bad]
 
 
-def test_files_that_are_known_by_suffix_are_not_opened(tmp_path):
-    # Listing a million of them would take minutes otherwise; a pipe would even wait for ever.
+def test_files_with_an_image_suffix_are_not_opened(tmp_path):
+    # Opening a million files takes minutes; opening a pipe blocks forever.
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
     found = folders.list_folder(tmp_path)
@@ -51,7 +51,7 @@ def test_files_that_are_known_by_suffix_are_not_opened(tmp_path):
     assert found.bad.reasons == {f"{tmp_path}/pipe.png": "not a regular file"}
 
 
-def test_links_are_followed_and_broken_ones_are_bad(tmp_path):
+def test_links_are_followed_and_broken_links_are_bad_images(tmp_path):
     write(tmp_path / "elsewhere" / "a.png")
     folder = tmp_path / "set"
     folder.mkdir()
@@ -65,20 +65,20 @@ def test_links_are_followed_and_broken_ones_are_bad(tmp_path):
 
 
 @pytest.mark.parametrize("target", [".", "..", "../../set/inner"])
-def test_a_link_back_is_an_error(tmp_path, target):
+def test_link_to_a_parent_folder_is_an_error(tmp_path, target):
     write(tmp_path / "set" / "inner" / "a.png")
     (tmp_path / "set" / "inner" / "loop").symlink_to(target)
-    with pytest.raises(UserError, match=r"inner.*/loop is a link that leads back to a folder above it; remove it"):
+    with pytest.raises(UserError, match=r"inner.*/loop is a link that leads back to a folder above it"):
         folders.list_folder(tmp_path / "set")
 
 
-def test_a_link_to_itself_is_an_error(tmp_path):
+def test_link_to_itself_is_an_error(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match=r"cannot list .*loop: Too many levels of symbolic links"):
         folders.list_folder(tmp_path)
 
 
-def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
+def test_file_instead_of_a_folder_is_an_error(tmp_path):
     write(tmp_path / "trainA")
     with pytest.raises(UserError, match=r"trainA is not a folder"):
         folders.list_folder(tmp_path / "trainA")
@@ -86,7 +86,8 @@ def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Function that writes a .zip of (name, content) members and returns its path."""
+    """Function that writes a .zip file with the given (name, content) members and returns its path."""
+
     def make(*members):
         path = tmp_path / "set.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
@@ -98,39 +99,39 @@ def archive(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "trainA/../../evil.png", "/etc/evil.png", "..\\evil.png"])
-def test_an_archive_with_a_path_out_of_it_is_refused(archive, name):
+def test_archive_with_a_path_out_of_it_is_rejected(archive, name):
     path = archive(("trainA/a.png", b""), (name, b""))
-    with pytest.raises(UserError, match="a path that leads out of it; do not trust this archive"):
+    with pytest.raises(UserError, match="a path that leads out of the archive; do not use this archive"):
         folders.open_archive(path)
 
 
-def test_an_archive_that_unpacks_to_far_more_is_refused(archive):
+def test_zip_bomb_is_rejected(archive):
     path = archive(("trainA/a.png", bytes(2**27)))
-    with pytest.raises(UserError, match=r"'trainA/a.png', 134217728 bytes packed into \d+, too large for an image"):
+    with pytest.raises(UserError, match=r"'trainA/a.png', 134217728 bytes packed into \d+, which is too large"):
         folders.open_archive(path)
 
 
-def test_an_archive_that_declares_less_than_it_holds_is_not_believed(archive):
+def test_member_larger_than_its_declared_size_is_a_bad_image(archive):
     path = archive(("trainA/a.png", bytes(2**27)))
     data = path.read_bytes()
-    # The size, in both places where it is declared.
+    # Change the declared size in the local header and in the central directory.
     path.write_bytes(data.replace((2**27).to_bytes(4, "little"), (4096).to_bytes(4, "little")))
     found = folders.list_archive(folders.open_archive(path), "trainA")
     assert found.load(0) is None
     assert "damaged in the archive: Bad CRC-32" in next(iter(found.bad.reasons.values()))
 
 
-def test_an_encrypted_archive_is_refused(archive):
+def test_encrypted_archive_is_rejected(archive):
     path = archive(("trainA/a.png", b"x"))
     data = bytearray(path.read_bytes())
-    data[6] |= 1  # The flag, in the member's head and in the directory.
+    data[6] |= 1  # Set the flag in the local header and in the central directory.
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"set\.zip is encrypted \(trainA/a\.png\); unpack it and give the folder"):
+    with pytest.raises(UserError, match=r"set\.zip is encrypted \(trainA/a\.png\); unpack the archive and give"):
         folders.open_archive(path)
 
 
-def test_damaged_members_are_bad_and_the_others_good(tmp_path, archive):
+def test_damaged_members_are_bad_images(tmp_path, archive):
     image = write(tmp_path / "a.png").read_bytes()
     path = archive(("top/trainA/a.png", image), ("top/trainA/b.png", os.urandom(999)), ("top/trainA/no suffix", image),
                    ("top/trainA/.hidden.png", image), ("top/trainA\\windows.png", image), ("top/other.png", image))
@@ -143,7 +144,7 @@ def test_damaged_members_are_bad_and_the_others_good(tmp_path, archive):
     assert "damaged in the archive" in found.bad.reasons[f"{path}/trainA/b.png"]
 
 
-def test_bad_images_are_kept_in_a_file_once(tmp_path):
+def test_bad_images_are_recorded_once(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")  # Not valid UTF-8.
     (tmp_path / "set").mkdir()
     for bad in (name, "b.png"):

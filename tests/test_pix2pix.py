@@ -153,7 +153,7 @@ def test_halves_of_a_file_stay_together(tmp_path):
 def test_folders_with_unequal_names_are_refused(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     make_images(tmp_path / "trainB", 3)
-    with pytest.raises(UserError, match=r"needs pairs: 002\.png is only in .*trainB"):
+    with pytest.raises(UserError, match=r"need pairs, but 002\.png exists only in .*trainB"):
         trainer.train(Config.preset("tiny", model="pix2pix", dataset=str(tmp_path)), str(tmp_path / "run"))
 
 
@@ -171,5 +171,5 @@ def test_a_bad_image_leaves_out_its_pair(tmp_path):
     assert set(drawn) == {(0, 100), (2, 102)}
     assert "1.png" in next(iter(dataset.train_a.bad.reasons))
     assert list(dataset.train_b.bad.reasons.values()) == [
-        "no pair: 16 x 20 pixels, 16 x 16 in the other domain"
+        "not a pair: 16 x 20 pixels, 16 x 16 in the other domain"
     ]

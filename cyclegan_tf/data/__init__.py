@@ -1,1 +1,2 @@
-"""Images of two domains: where they come from (`sources`, `tfds`) and how they become batches (`pipeline`)."""
+"""Images of two domains: where they come from (`sources`, `folders`, `tfds`, `shards`) and how they become training
+batches (`pipeline`)."""

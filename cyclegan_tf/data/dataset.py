@@ -1,4 +1,4 @@
-"""The images of a domain as a random-access list, and the register of those that cannot be used."""
+"""`ImageDataset`: the images of two domains as random-access lists, and a record of the images that are unusable."""
 
 import dataclasses
 import itertools
@@ -6,46 +6,60 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
+# Maps an image's (height, width) to the (height, width) that it is resized to.
+SizeFunction = Callable[[int, int], tuple[int, int]]
+
 
 class BadImages:
-    """The images that cannot be used: path -> reason. Each is logged once; tf.data's threads may add to it.
+    """Records images that cannot be used, and logs each of them once. Thread-safe.
 
     Attributes:
-      reasons: dict of path to reason.
-      stop: whether to raise a UserError for the first one in place of going on.
+      reasons: dict of an image's path to the reason.
+      stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
 
-    def __init__(self, stop=False):
-        self.reasons = {}
+    def __init__(self, stop: bool = False) -> None:
+        self.reasons: dict[str, str] = {}
         self.stop = stop
-        self._file, self._written = None, set()
+        self._file: str | None = None
+        self._written: set[str] = set()
         self._lock = threading.Lock()
 
-    def __contains__(self, path):
+    def __contains__(self, path: str) -> bool:
         return path in self.reasons
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.reasons)
 
-    def add(self, path, reason):
+    def add(self, path: str, reason: str) -> None:
+        """Records that the image at `path` cannot be used.
+
+        Raises:
+          UserError: `stop` is set.
+        """
         with self._lock:
             if path in self.reasons:
                 return
             self.reasons[path] = reason
             self._write(path, reason)
         if self.stop:
-            raise UserError(f"{path}: {reason}; mend or remove it, or leave such images out with --on_bad_image=skip")
-        # Names on disk need not be valid text, which what takes the line may insist on.
-        log.warning("left out %s: %s", path.encode(errors="backslashreplace").decode(), reason)
+            raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
+        # File names need not be valid UTF-8, but log handlers may require it.
+        log.warning("skipping %s: %s", path.encode(errors="backslashreplace").decode(), reason)
 
-    def record_to(self, path):
-        """Also writes them to a file from now on, a line "PATH<tab>REASON" each, after those that it holds already."""
+    def record_to(self, path: str) -> None:
+        """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".
+
+        Skips images that the file already lists.
+        """
         if filesystem.exists(path):
             lines = filesystem.read_bytes(path).decode(errors="surrogateescape").split("\n")
             self._written.update(line.split("\t")[0] for line in lines)
@@ -53,24 +67,24 @@ class BadImages:
         for bad, reason in self.reasons.items():
             self._write(bad, reason)
 
-    def _write(self, path, reason):
+    def _write(self, path: str, reason: str) -> None:
         if self._file and path not in self._written:
             self._written.add(path)
-            # Names on disk need not be valid text.
+            # File names need not be valid UTF-8.
             filesystem.append(self._file, f"{path}\t{reason}\n".encode(errors="surrogateescape"))
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageList:
-    """The images of one domain.
+    """A random-access list of the training or test images of one domain.
 
     Attributes:
-      where: the place they are in, for messages.
-      names: of the images, for people and for pairing.
-      read: function of an index to that image's encoded bytes.
-      half: left or right where each file holds A and B side by side, else empty.
-      channels: of the arrays that the images become.
-      bad: register of those that cannot be used.
+      where: the folder or archive of the images, for messages.
+      names: the images' names relative to `where`; images of two domains are pairs if their names are equal.
+      read: function that returns the encoded bytes of the image with a given index.
+      half: "left" or "right" if each file shows A and B side by side; empty otherwise.
+      channels: number of channels to decode to.
+      bad: record of the images that cannot be used.
     """
 
     where: str
@@ -80,41 +94,50 @@ class ImageList:
     channels: int = 3
     bad: BadImages = dataclasses.field(default_factory=BadImages)
 
-    def __len__(self):
+    @classmethod
+    def empty(cls, where: str) -> "ImageList":
+        """Returns a list without images."""
+
+        def read(index: int) -> bytes:
+            raise IndexError(index)
+
+        return cls(where, [], read)
+
+    def __len__(self) -> int:
         return len(self.names)
 
-    def subset(self, indices):
-        """The list of the images of these numbers."""
+    def subset(self, indices: Sequence[int]) -> "ImageList":
+        """Returns the list of the images at `indices`, in that order."""
         names = [self.names[index] for index in indices]
         return dataclasses.replace(self, names=names, read=lambda index: self.read(indices[index]))
 
-    def path(self, index):
-        """Where image `index` is, for people."""
+    def path(self, index: int) -> str:
+        """Returns the path of image `index`, for messages."""
         return f"{self.where}/{self.names[index]}"
 
-    def decode(self, index, target_size=None):
-        """Image `index` as an array (H, W, channels) of one of the kinds of `images.ranges`.
+    def decode(self, index: int, target_size: SizeFunction | None = None) -> np.ndarray:
+        """Decodes image `index` to an array (H, W, channels) of a dtype that `images.ranges` describes.
 
         Args:
-          target_size: function of (height, width) to the (height, width) that the image is resized to, if given.
+          target_size: computes the size to resize the image to; None keeps the size.
 
         Raises:
-          ValueError, OSError: it cannot be decoded or read; with the reason.
+          ValueError, OSError: the image cannot be decoded or read; the message gives the reason.
         """
         if not self.half:
             return codec.decode(self.read(index), self.channels, target_size)
         both = codec.decode(self.read(index), self.channels)
         middle = both.shape[1] // 2
         if not middle:
-            raise ValueError("too narrow to hold two images side by side")
+            raise ValueError("too narrow to show two images side by side")
         image = both[:, :middle] if self.half == "left" else both[:, middle : 2 * middle]
         return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
-    def load(self, index, target_size=None):
-        """As `decode`, but None for an image that cannot be used, which is entered into `bad`.
+    def load(self, index: int, target_size: SizeFunction | None = None) -> np.ndarray | None:
+        """Decodes image `index` as `decode` does; if that fails, adds the image to `bad` and returns None.
 
         Raises:
-          UserError: if `bad` is to stop at the first.
+          UserError: the image cannot be used, and `bad.stop` is set.
         """
         path = self.path(index)
         if path in self.bad:
@@ -122,14 +145,14 @@ class ImageList:
         try:
             return self.decode(index, target_size)
         except (ValueError, OSError) as error:
-            # Of an OSError the name of the error is enough: the path is said already.
+            # str() of an OSError would repeat the path.
             self.bad.add(path, getattr(error, "strerror", None) or str(error) or type(error).__name__)
             return None
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A data set: two training domains and the held-out images of each (empty lists where it has none)."""
+    """A data set: training and test (held-out) images of domains A and B. The test lists may be empty."""
 
     train_a: ImageList
     train_b: ImageList
@@ -137,28 +160,35 @@ class ImageDataset:
     test_b: ImageList
 
     @property
-    def has_pairs(self):
-        """Whether the held-out images are pairs: both domains have the same names."""
+    def has_pairs(self) -> bool:
+        """True if there are test images and both domains have the same names, so that the images are pairs."""
         return len(self.test_a) > 0 and list(self.test_a.names) == list(self.test_b.names)
 
     @property
-    def bad(self):
-        """The register of images that cannot be used, one for all lists of an opened data set."""
+    def bad(self) -> BadImages:
+        """The record of unusable images, which all lists of an opened data set share."""
         return self.train_a.bad
 
     @property
-    def folders(self):
-        """The lists by the names of a set's folders: trainA ..., or train and test of images side by side."""
-        if self.train_a.half:
-            return {"train": self.train_a, "test": self.test_a}
-        return dict(zip(("trainA", "trainB", "testA", "testB"), vars(self).values(), strict=True))
+    def parts(self) -> dict[str, ImageList]:
+        """The four lists by name: trainA, trainB, testA and testB."""
+        return {"trainA": self.train_a, "trainB": self.train_b, "testA": self.test_a, "testB": self.test_b}
 
-    def require_training_pairs(self):
-        """Raises a UserError unless the training images are pairs, too."""
+    @property
+    def folders(self) -> dict[str, ImageList]:
+        """The lists by folder name: as `parts`, or train and test if each file shows A and B side by side."""
+        return {"train": self.train_a, "test": self.test_a} if self.train_a.half else self.parts
+
+    def require_training_pairs(self) -> None:
+        """Checks that the training images are pairs.
+
+        Raises:
+          UserError: a training image of one domain has no counterpart of the same name in the other.
+        """
         for name_a, name_b in itertools.zip_longest(self.train_a.names, self.train_b.names):
             if name_a != name_b:
                 raise UserError(
-                    f"--model=pix2pix or --identity_mode=cross needs pairs: {name_a or name_b} is only in "
-                    f"{(self.train_a if name_a else self.train_b).where}, not in the other domain; give both images of "
-                    "a pair one name, or put them side by side into files of a folder train"
+                    f"--model=pix2pix and --identity_mode=cross need pairs, but {name_a or name_b} exists only in "
+                    f"{(self.train_a if name_a else self.train_b).where}; give both images of a pair the same name, or "
+                    "put them side by side into one file in a folder named train"
                 )

@@ -1,8 +1,10 @@
-"""Image files in folders and zip archives."""
+"""Lists of the image files in folders and zip archives."""
 
+import functools
 import os
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from cyclegan_tf.data.dataset import ImageList
@@ -10,54 +12,62 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import filesystem
 
-# What lies beside images and is none: not worth opening a file for.
-_FOREIGN = (".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\x93NUMPY")
-# A member of an archive that is larger than the largest image, or that is large and almost nothing when compressed.
+# Suffixes of files that are often stored beside images; such files are not opened to look for an image signature.
+_OTHER_SUFFIXES = (
+    ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py",
+)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\x93NUMPY")
+_SIGNATURE_BYTES = 12
+# No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
+# is probably a zip bomb.
 _MEMBER_BYTES, _SUSPECT_BYTES, _SUSPECT_RATIO = 2**30, 2**26, 100
 
 
-def _starts_as_image(head):
-    """Whether the first 12 bytes are those of an image, maybe of a format that cannot be read (HEIF, AVIF)."""
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:] == b"WEBP") or head[4:8] == b"ftyp"
+def _has_signature(head: bytes) -> bool:
+    """True if a file's first 12 bytes are an image signature, including HEIF and AVIF, which cannot be decoded."""
+    return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP") or head[4:8] == b"ftyp"
 
 
-def _is_hidden(name):
+def _is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def _has_suffix(name):
+def _has_suffix(name: str) -> bool:
     return name.lower().endswith(codec.SUFFIXES)
 
 
-def _is_image(name, read_head):
-    """Whether a file is an image: by a known suffix, else by its first bytes, which `read_head()` gives."""
-    return _has_suffix(name) or (not name.lower().endswith(_FOREIGN) and _starts_as_image(read_head()))
+def _may_have_signature(name: str) -> bool:
+    return not name.lower().endswith(_OTHER_SUFFIXES)
 
 
-def list_folder(folder):
-    """The images in `folder` and all folders below it, links followed, sorted by their relative names.
+def _is_image(name: str, read_head: Callable[[], bytes]) -> bool:
+    """True if the file has an image suffix or, for an unknown suffix, an image signature in `read_head()`."""
+    return _has_suffix(name) or (_may_have_signature(name) and _has_signature(read_head()))
 
-    A file is an image by its suffix, in any case, or, if it has no known one, by its first bytes. Hidden files and
-    folders are left alone. A folder that does not exist has no images.
+
+def list_folder(folder: str | os.PathLike) -> ImageList:
+    """Lists the images in `folder` and all its subfolders, sorted by relative name. Follows links.
+
+    A file is an image if it has a known suffix in any case, or an image signature and no known suffix. Hidden files
+    and folders are skipped. A missing folder yields an empty list.
 
     Raises:
-      UserError: it is a file, it or a folder in it cannot be read, or a link leads back to a folder above it.
+      UserError: `folder` is a file, a folder cannot be read, or a link leads back to one of its parent folders.
     """
     folder = str(folder)
     if filesystem.is_remote(folder):
         return _list_remote(folder)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; give the folder that holds the images")
-    names = []
+    names: list[str] = []
     if os.path.isdir(folder):
         status = os.stat(folder)
         _collect(folder, "", ((status.st_dev, status.st_ino),), names)
     names.sort()
 
-    def read(index):
+    def read(index: int) -> bytes:
         path = os.path.join(folder, names[index])
-        # Reading a pipe would wait for ever.
+        # Reading a named pipe would block forever.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError("not a regular file")
         with open(path, "rb") as file:
@@ -66,35 +76,51 @@ def list_folder(folder):
     return ImageList(folder, names, read)
 
 
-def _collect(root, inside, above, names):
-    """Appends to `names` the images of folder root/inside; `above` holds (device, inode) of it and those above it."""
+def _collect(root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], names: list[str]) -> None:
+    """Appends the relative names of the images in ROOT/SUBFOLDER to `names`.
+
+    Args:
+      subfolder: relative path that ends in "/", or empty.
+      ancestors: (device, inode) of the folder and all folders above it.
+    """
     try:
-        # The names are kept relative and nothing else of an entry, for a million of them must fit.
-        with os.scandir(os.path.join(root, inside)) as entries:
+        # Only relative names are kept, so that a million of them fit into memory.
+        with os.scandir(os.path.join(root, subfolder)) as entries:
             for entry in entries:
                 if _is_hidden(entry.name):
                     continue
-                # Without a look at what a link leads to: that takes most of the time, and a million may be links.
+                # Do not resolve links: that would take most of the time if a million images are links.
                 if _has_suffix(entry.name) and not entry.is_dir(follow_symlinks=False):
-                    names.append(inside + entry.name)
+                    names.append(subfolder + entry.name)
                 elif entry.is_dir():
                     status = entry.stat()
-                    here = (status.st_dev, status.st_ino)
-                    if here in above:
-                        raise UserError(f"{entry.path} is a link that leads back to a folder above it; remove it")
-                    _collect(root, f"{inside}{entry.name}/", (*above, here), names)
-                elif _is_image(entry.name, lambda entry=entry: _head(entry)):
-                    names.append(inside + entry.name)
+                    identity = (status.st_dev, status.st_ino)
+                    if identity in ancestors:
+                        raise UserError(f"{entry.path} is a link that leads back to a folder above it; remove the link")
+                    _collect(root, f"{subfolder}{entry.name}/", (*ancestors, identity), names)
+                elif _is_image(entry.name, functools.partial(_read_head, entry)):
+                    names.append(subfolder + entry.name)
     except OSError as error:
         raise UserError(f"cannot list {error.filename or root}: {error.strerror}") from error
 
 
-def _list_remote(folder):
+def _read_head(entry: os.DirEntry) -> bytes:
+    if not entry.is_file():
+        return b""
+    try:
+        with open(entry.path, "rb") as file:
+            return file.read(_SIGNATURE_BYTES)
+    except OSError:
+        return b""
+
+
+def _list_remote(folder: str) -> ImageList:
     if not filesystem.isdir(folder):
         if filesystem.exists(folder):
             raise UserError(f"{folder} is not a folder; give the folder that holds the images")
-        return ImageList(folder, [], None)
-    folder, names = folder.rstrip("/"), []
+        return ImageList.empty(folder)
+    folder = folder.rstrip("/")
+    names: list[str] = []
     try:
         _collect_remote(folder, "", names)
     except OSError as error:
@@ -103,43 +129,34 @@ def _list_remote(folder):
     return ImageList(folder, names, lambda index: filesystem.read_bytes(f"{folder}/{names[index]}"))
 
 
-def _collect_remote(root, inside, names):
-    """As `_collect`; each question is a request, so that none is asked about names that end as images' do."""
-    for name in filesystem.listdir(f"{root}/{inside}"):
-        path, is_folder = f"{root}/{inside}{name}", name.endswith("/")
+def _collect_remote(root: str, subfolder: str, names: list[str]) -> None:
+    """Does the same as `_collect`. Every query is a network request, so names with an image suffix cause none."""
+    for name in filesystem.listdir(f"{root}/{subfolder}"):
+        path = f"{root}/{subfolder}{name}"
         if _is_hidden(name):
             continue
         if _has_suffix(name):
-            names.append(inside + name)
-        elif is_folder or (not name.lower().endswith(_FOREIGN) and filesystem.isdir(path)):
-            _collect_remote(root, f"{inside}{name.rstrip('/')}/", names)
-        elif _is_image(name, lambda path=path: _remote_head(path)):
-            names.append(inside + name)
+            names.append(subfolder + name)
+        elif name.endswith("/") or (_may_have_signature(name) and filesystem.isdir(path)):
+            _collect_remote(root, f"{subfolder}{name.rstrip('/')}/", names)
+        elif _is_image(name, functools.partial(_read_remote_head, path)):
+            names.append(subfolder + name)
 
 
-def _remote_head(path):
+def _read_remote_head(path: str) -> bytes:
     try:
         with filesystem.open_for_reading(path, "rb") as file:
-            return file.read(12)
+            return file.read(_SIGNATURE_BYTES)
     except OSError:
         return b""
 
 
-def _head(entry):
-    if not entry.is_file():
-        return b""
-    try:
-        with open(entry.path, "rb") as file:
-            return file.read(12)
-    except OSError:
-        return b""
-
-
-def open_archive(path):
-    """The zip archive at `path`, after a look at what it declares.
+def open_archive(path: str) -> zipfile.ZipFile:
+    """Opens the zip archive at `path` after checking the names and sizes that its index declares.
 
     Raises:
-      UserError: it is none, is encrypted, names files outside itself, or has members too large to be images.
+      UserError: the file is not a readable zip archive, is encrypted, contains a path that leads out of the archive,
+        or contains a member that is too large to be an image.
     """
     try:
         archive = zipfile.ZipFile(filesystem.open_for_reading(path, "rb") if filesystem.is_remote(path) else path)
@@ -148,39 +165,42 @@ def open_archive(path):
     for info in archive.infolist():
         name = info.filename
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-            raise UserError(f"{path} holds {name!r}, a path that leads out of it; do not trust this archive")
+            raise UserError(f"{path} contains {name!r}, a path that leads out of the archive; do not use this archive")
         if info.flag_bits & 1:
-            raise UserError(f"{path} is encrypted ({name}); unpack it and give the folder")
-        suspect = info.file_size > max(_SUSPECT_BYTES, _SUSPECT_RATIO * info.compress_size)
-        if suspect or info.file_size > _MEMBER_BYTES:
+            raise UserError(f"{path} is encrypted ({name}); unpack the archive and give the folder")
+        is_suspect = info.file_size > max(_SUSPECT_BYTES, _SUSPECT_RATIO * info.compress_size)
+        if is_suspect or info.file_size > _MEMBER_BYTES:
             raise UserError(
-                f"{path} holds {name!r}, {info.file_size} bytes packed into {info.compress_size}, too large for an "
-                "image; if you trust it, unpack it and give the folder"
+                f"{path} contains {name!r}, {info.file_size} bytes packed into {info.compress_size}, which is too "
+                "large for an image; if you trust the archive, unpack it and give the folder"
             )
     return archive
 
 
-def list_archive(archive, split=""):
-    """The images of an `open_archive`, of all of it or of folder `split` in it or in its one top folder.
+def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
+    """Lists the images of an archive from `open_archive`, sorted by name. Reads them in place, without unpacking.
 
-    They are read in place; names are relative to the split.
+    Args:
+      split: list only the images in this folder, which is at the top of the archive or in a top-level folder; names
+        are relative to it. If empty, list all images.
     """
     found = []
     for info in archive.infolist():
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         if info.is_dir() or (split and split not in parts[:-1][:2]) or any(map(_is_hidden, parts)):
             continue
-        if _is_image(parts[-1], lambda info=info: _read_member(archive, info, 12)):
+        if _is_image(parts[-1], functools.partial(_read_member, archive, info, _SIGNATURE_BYTES)):
             found.append(("/".join(parts[parts.index(split) + 1 :] if split else parts), info))
     found.sort(key=lambda item: item[0])
-    where = os.path.join(archive.filename, split) if split else archive.filename
+    path = str(archive.filename)
+    where = os.path.join(path, split) if split else path
     return ImageList(where, [name for name, _ in found], lambda index: _read_member(archive, found[index][1]))
 
 
-def _read_member(archive, info, length=-1):
-    # ZipFile reads no more than the declared size, which open_archive has looked at, and checks the sum.
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int = -1) -> bytes:
+    # ZipFile reads at most the declared size, which open_archive has checked, and verifies the CRC-32.
     try:
         with archive.open(info) as file:
             return file.read(length)
-    except Exception as error:  # BadZipFile, zlib.error, NotImplementedError, EOFError ...
+    except Exception as error:  # BadZipFile, zlib.error, NotImplementedError, EOFError and others.
         raise OSError(f"damaged in the archive: {error}") from error
