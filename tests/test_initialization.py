@@ -75,7 +75,7 @@ def test_what_cannot_be_started_from_is_named(tiny_run, tmp_path):
         warm_start.initialize(model, str(tmp_path / "none"))
     (tmp_path / "a2b").mkdir()
     (tmp_path / "a2b" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a2b is no SavedModel of this package's"):
+    with pytest.raises(UserError, match=r"a2b is not a SavedModel"):
         warm_start.initialize(model, str(tmp_path))
     (tmp_path / "a2b").rename(tmp_path / "zebra")
     with pytest.raises(UserError, match="which direction is it"):

@@ -76,7 +76,7 @@ def test_a_discriminators_file_is_refused(tmp_path):
 @pytest.mark.parametrize(("make", "message"), [
     (lambda path: None, "does not exist: a model is a run directory or a checkpoint in it, a SavedModel folder"),
     (lambda path: path.mkdir(), "is none of them"),
-    (lambda path: (path.mkdir(), (path / "saved_model.pb").write_bytes(b"x")), "is no SavedModel of one image input"),
+    (lambda path: (path.mkdir(), (path / "saved_model.pb").write_bytes(b"x")), "is not a SavedModel with one input"),
 ])
 def test_what_is_no_model_is_said(tmp_path, make, message):
     make(tmp_path / "model")

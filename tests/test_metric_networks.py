@@ -75,7 +75,7 @@ def test_a_saved_model_in_its_place(tmp_path):
     images[1, ..., 2] = 192
     found = inception.SavedInception(str(tmp_path / "net"))(images)
     np.testing.assert_allclose(found, [[-0.5, -0.5, -0.5], [-0.5, -0.5, 0.5]], atol=1e-6)
-    with pytest.raises(UserError, match="is no SavedModel with an output pool_3"):
+    with pytest.raises(UserError, match="is not a SavedModel with one input and an output pool_3"):
         inception.SavedInception(str(tmp_path))
 
 

@@ -47,5 +47,5 @@ def test_a_network_segments_photographs(tmp_path):
     expected = np.full((6, 4), 10)
     expected[:4, :2] = 0
     np.testing.assert_array_equal(segmentation.Segmenter(str(tmp_path))(photograph), expected)
-    with pytest.raises(UserError, match="--segmenter=/no/such is no SavedModel"):
+    with pytest.raises(UserError, match="--segmenter=/no/such is not a SavedModel"):
         segmentation.Segmenter("/no/such")

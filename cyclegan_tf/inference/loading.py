@@ -13,7 +13,7 @@ from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges
 from cyclegan_tf.inference import tflite_model
 from cyclegan_tf.inference import translator as translator_lib
-from cyclegan_tf.networks import registry
+from cyclegan_tf.networks import registry, saved_model
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
@@ -140,23 +140,11 @@ def _of_translator(translator):
 
 
 def _load_saved_model(path):
-    try:
-        loaded = tf.saved_model.load(path)
-        signature = loaded.signatures["serving_default"]
-        (spec,) = signature.structured_input_signature[1].values()
-        (output,) = signature.structured_outputs.values()
-    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is no SavedModel of one image input and one image output ({reason})") from error
+    network = saved_model.open_saved_model(path)
+    spec = network.input_spec
     if spec.dtype != tf.float32 or spec.shape.rank != 4:
         raise UserError(f"{path} takes {spec.dtype.name} {spec.shape}, not float32 images")
-
-    def forward(batch):
-        # `loaded` holds the weights: it must live as long as this function.
-        outputs = loaded.signatures["serving_default"](**{spec.name: tf.convert_to_tensor(batch)})
-        return next(iter(outputs.values()))
-
-    return Model(forward, spec.shape[-1], output.shape[-1])
+    return Model(network, spec.shape[-1], network.output_spec.shape[-1])
 
 
 def _load_pytorch(path):

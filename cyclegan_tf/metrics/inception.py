@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import weights
+from cyclegan_tf.networks import saved_model
 
 SIDE, DIMENSIONS = 299, 2048
 _EPSILON = 1e-3
@@ -109,21 +110,11 @@ class SavedInception:
     """The same function by a SavedModel, such as TF-GAN's, of float32 (N, 299, 299, 3) in [-1, 1] to `pool_3`."""
 
     def __init__(self, path):
-        try:
-            self.name = f"SavedModel {path} {_digest(path)}"
-            self._model = tf.saved_model.load(path)
-            signatures = self._model.signatures
-            self._signature = signatures["serving_default" if "serving_default" in signatures else "default"]
-            (self._input,) = self._signature.structured_input_signature[1]
-            if "pool_3" not in self._signature.structured_outputs:
-                raise ValueError(f"its outputs are {', '.join(self._signature.structured_outputs)}, not pool_3")
-        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-            raise UserError(f"--inception={path} is no SavedModel with an output pool_3, such as TF-GAN's Inception "
-                            f"({' '.join(str(error).split())})") from error
+        self._network = saved_model.open_saved_model(path, f"--inception={path}", output="pool_3")
+        self.name = f"SavedModel {path} {_digest(path)}"
 
     def __call__(self, images):
-        features = self._signature(**{self._input: resize(images)})["pool_3"]
-        return tf.reshape(features, (len(images), -1)).numpy()
+        return tf.reshape(self._network(resize(images)), (len(images), -1)).numpy()
 
 
 def _digest(path):

@@ -1,10 +1,10 @@
 """Label maps of Cityscapes against the true ones (Long et al. 2015, section 5; CycleGAN, section 5.1.1)."""
 
 import numpy as np
-import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
+from cyclegan_tf.networks import saved_model
 
 # The 19 classes that are evaluated, in the order of their training ids, by their colors in gtFine_color images.
 CLASSES = {
@@ -72,19 +72,12 @@ class Segmenter:
     """
 
     def __init__(self, path):
-        try:
-            self._model = tf.saved_model.load(path)
-            self._signature = self._model.signatures["serving_default"]
-            (self._input,) = self._signature.structured_input_signature[1]
-            (self._output,) = self._signature.structured_outputs
-        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-            raise UserError(f"--segmenter={path} is no SavedModel of one image input and one output "
-                            f"({' '.join(str(error).split())})") from error
+        self._network = saved_model.open_saved_model(path, f"--segmenter={path}")
         self._path = path
 
     def __call__(self, image):
         height, width = image.shape[:2]
-        found = self._signature(**{self._input: tf.constant(ranges.to_float(image)[np.newaxis])})[self._output].numpy()
+        found = self._network(ranges.to_float(image)[np.newaxis]).numpy()
         if found.ndim != 4 or found.shape[-1] != VOID:
             raise UserError(f"--segmenter={self._path} gives {found.shape}, not scores (1, h, w, {VOID})")
         ids = found[0].argmax(axis=-1)

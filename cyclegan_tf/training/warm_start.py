@@ -3,10 +3,9 @@
 import logging
 import os
 
-import tensorflow as tf
-
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import saved_model
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
@@ -57,12 +56,8 @@ def _from_saved_models(source):
             raise UserError(f"--init_from={source}: which direction is it? Name the folder a2b or b2a")
     found = {}
     for folder in filter(filesystem.isdir, folders):
-        try:
-            loaded = tf.saved_model.load(folder)  # Whose functions do not keep the variables alive.
-            variables = loaded.signatures["serving_default"].variables
-        except (OSError, KeyError, ValueError, AttributeError, tf.errors.OpError) as error:
-            raise UserError(f"--init_from={source}: {folder} is no SavedModel of this package's ({error})") from error
-        weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in variables}
+        network = saved_model.open_saved_model(folder, f"--init_from={source}: {folder}")
+        weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables}
         found[Direction.find_in_name(os.path.basename(folder)).generator] = weights, folder
     return found
 
