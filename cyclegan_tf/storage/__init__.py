@@ -1,1 +1,1 @@
-"""Files: local and remote ones, and writing beside and renaming."""
+"""Files: access to local and remote file systems, and atomic writes."""

@@ -1,30 +1,34 @@
-"""Files and folders that are there whole or not at all: written beside their place, then renamed."""
+"""Writes files and folders that exist complete or not at all: under a temporary name, which is renamed at the end."""
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
 
 from cyclegan_tf.storage import filesystem
 
 
 @contextlib.contextmanager
-def open_for_writing(path, mode="w", durable=False):
+def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool = False) -> Iterator[IO[Any]]:
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
 
     Args:
-      path: a remote one is written to a local temporary file first, for what writes images and archives wants to seek.
-      mode: "w" for text in UTF-8, "wb" for bytes, "w+b" for bytes that are also read back.
-      durable: whether it is on the disk before it takes the place of what was there.
+      path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
+      mode: "w" for text in UTF-8, "wb" for bytes, "w+b" for bytes that the body also reads back.
+      durable: if True, flushes a local file to the disk before it replaces the previous one.
     """
     encoding = None if "b" in mode else "utf-8"
     if filesystem.is_remote(path):
-        with tempfile.TemporaryFile("w+b" if "b" in mode else "w+", encoding=encoding) as file:
+        with tempfile.TemporaryFile() as content:
+            file: IO[Any] = content if "b" in mode else io.TextIOWrapper(content, encoding=encoding)
             yield file
             file.seek(0)
-            filesystem.put(path, file if "b" in mode else file.buffer)
+            filesystem.upload(path, content)
         return
-    temporary = f"{path}.tmp"
+    temporary = f"{os.fspath(path)}.tmp"
     try:
         with open(temporary, mode, encoding=encoding) as file:
             yield file
@@ -37,10 +41,10 @@ def open_for_writing(path, mode="w", durable=False):
         raise
 
 
-def replace_folder(path, new):
-    """Renames folder `new` to `path`; a folder that is there gives way first, and comes back if that fails.
+def replace_folder(path: str, new: str) -> None:
+    """Renames folder `new` to `path`, replacing an existing folder, which is restored if the renaming fails.
 
-    A remote one does not come back: its files are removed, then those of `new` are moved one by one.
+    A remote folder is not restored: its files are removed, then the files of `new` are moved one by one.
     """
     if filesystem.is_remote(path):
         filesystem.remove_tree(path)

@@ -1,7 +1,10 @@
-"""Files on the local disk and, by paths such as gs://... and hdfs://..., on the file systems that TensorFlow knows.
+"""File operations on local paths and on remote ones such as gs://... and hdfs://...
 
-A path with :// in it is remote: it goes through tf.io.gfile, and TensorFlow's errors become those of the local disk.
-Any other path is the operating system's. TensorFlow is imported for the first remote path, not before.
+A path with :// in it is remote and goes through tf.io.gfile, whose errors become OSErrors. Every other path goes
+through the operating system. TensorFlow is imported for the first remote path, not before.
+
+etils.epath is no replacement: it accepts only gs://, s3://, az:// and hf:// paths, lets most TensorFlow errors pass
+(an outage is then no OSError), has no growing files where the file system cannot append, and takes longer to import.
 """
 
 import contextlib
@@ -10,37 +13,44 @@ import io
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from cyclegan_tf.errors import UserError
 
-_CHUNK = 2**20
-_SECONDS = 30  # So often at most is a growing file written anew where it cannot be appended to.
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PathLike = str | os.PathLike[str]
+
+FLUSH_SECONDS = 30  # Shortest time between two rewrites of a growing remote file.
+_CHUNK = 2**20  # Bytes per read of an upload.
 
 
-def is_remote(path):
-    """Whether `path` names a file system, as gs://bucket/run does."""
+def is_remote(path: PathLike) -> bool:
+    """True if `path` names a file system, as gs://bucket/run does."""
     return "://" in os.fspath(path)
 
 
-def require_local(name, path):
-    """Raises a UserError if option `name` has a remote path."""
+def require_local(name: str, path: PathLike) -> None:
+    """Raises a UserError if `path`, the value of option `name`, is remote."""
     if is_remote(path):
-        raise UserError(f"--{name}={path}: this must be on the local disk; copy it there, or back, yourself")
+        raise UserError(f"--{name}={path}: expected a path on the local disk; copy the files to or from there yourself")
 
 
-def _gfile(path):
-    """tf.io.gfile, with tensorflow-io's file systems where that is installed and the path's is none of TensorFlow's."""
+def _gfile(path: PathLike) -> Any:
+    """tf.io.gfile, after importing tensorflow-io if it is installed and TensorFlow does not know the path's scheme."""
     import tensorflow as tf
 
     if os.fspath(path).split("://")[0] not in tf.io.gfile.get_registered_schemes():
         with contextlib.suppress(ImportError):
-            import tensorflow_io  # noqa: F401 -- what it has it registers.
+            import tensorflow_io  # noqa: F401 -- registers its file systems.
     return tf.io.gfile
 
 
 @contextlib.contextmanager
-def translate_errors(path):
-    """Makes an error of TensorFlow's in the body an OSError about `path`."""
+def translate_errors(path: PathLike) -> Iterator[None]:
+    """Context that turns TensorFlow's errors into OSErrors about `path`."""
     import tensorflow as tf
 
     try:
@@ -53,56 +63,56 @@ def translate_errors(path):
         raise OSError(number, (error.message or os.strerror(number)).splitlines()[0], os.fspath(path)) from error
 
 
-def exists(path):
-    """Whether there is a file or a folder; UserError where a remote system does not tell."""
-    return _status(path) is not None if is_remote(path) else os.path.exists(path)
+def exists(path: PathLike) -> bool:
+    """True if `path` is a file or a folder; UserError if a remote file system cannot tell."""
+    return _stat(path) is not None if is_remote(path) else os.path.exists(path)
 
 
-def isdir(path):
-    """Whether it is a folder; raises as `exists`."""
-    return getattr(_status(path), "is_directory", False) if is_remote(path) else os.path.isdir(path)
+def isdir(path: PathLike) -> bool:
+    """True if `path` is a folder; UserError if a remote file system cannot tell."""
+    return getattr(_stat(path), "is_directory", False) if is_remote(path) else os.path.isdir(path)
 
 
-def isfile(path):
-    """Whether it is a file; raises as `exists`."""
-    return not getattr(_status(path), "is_directory", True) if is_remote(path) else os.path.isfile(path)
+def isfile(path: PathLike) -> bool:
+    """True if `path` is a file; UserError if a remote file system cannot tell."""
+    return not getattr(_stat(path), "is_directory", True) if is_remote(path) else os.path.isfile(path)
 
 
-def size(path):
-    """Bytes of a file; raises OSError."""
+def size(path: PathLike) -> int:
+    """Number of bytes of a file; raises OSError."""
     if not is_remote(path):
         return os.path.getsize(path)
     with translate_errors(path):
         return _gfile(path).stat(path).length
 
 
-def _status(path):
-    """The gfile.stat of a remote path, None where nothing is."""
+def _stat(path: PathLike) -> Any:
+    """The gfile.stat of a remote path, or None if nothing exists there."""
     try:
         with translate_errors(path):
             return _gfile(path).stat(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        # Taken for "nothing there", an outage would lose held-out images or begin a run anew.
-        raise UserError(f"cannot look for {path}: {error.strerror}") from error
+        # Treating an outage as "missing" would silently drop the test set, or start a run from scratch.
+        raise UserError(f"cannot access {path}: {error.strerror}") from error
 
 
-def listdir(path):
-    """The names in a folder, in no order. Some remote systems end those of folders with a slash.
+def listdir(path: PathLike) -> list[str]:
+    """The names in a folder, in no particular order; some remote file systems end the names of folders with a slash.
 
-    Of a remote folder that is not there, none: where there are objects only, an empty folder is nothing.
+    A missing remote folder has no names: object stores do not keep empty folders.
     """
     if not is_remote(path):
         return os.listdir(path)
     with contextlib.suppress(FileNotFoundError), translate_errors(path):
-        # A folder that was made by hand may contain itself, as an empty name.
+        # A folder that was created in a storage console may list itself under an empty name.
         return [name for name in _gfile(path).listdir(path) if name]
     return []
 
 
-def makedirs(path):
-    """Makes a folder and those above it, unless it is there."""
+def makedirs(path: PathLike) -> None:
+    """Creates a folder and its parents unless they exist."""
     if not is_remote(path):
         os.makedirs(path, exist_ok=True)
         return
@@ -110,7 +120,7 @@ def makedirs(path):
         _gfile(path).makedirs(path)
 
 
-def remove(path):
+def remove(path: PathLike) -> None:
     """Removes a file."""
     if not is_remote(path):
         os.remove(path)
@@ -119,8 +129,8 @@ def remove(path):
         _gfile(path).remove(path)
 
 
-def remove_tree(path):
-    """Removes a folder and all in it, as far as that goes; nothing where there is none."""
+def remove_tree(path: PathLike) -> None:
+    """Removes a folder with everything in it, ignoring errors; a missing folder is no error."""
     if not is_remote(path):
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -128,8 +138,11 @@ def remove_tree(path):
         _gfile(path).rmtree(path)
 
 
-def move_tree(path, target):
-    """Moves the files of remote folder `path` to `target`, the innermost first; not all systems can rename a folder."""
+def move_tree(path: str, target: str) -> None:
+    """Moves all files of the remote folder `path` to `target`, innermost folders first.
+
+    Moves them one by one, because not every remote file system can rename a folder.
+    """
     with translate_errors(target):
         gfile = _gfile(path)
         for folder, _, names in gfile.walk(path, topdown=False):
@@ -140,16 +153,16 @@ def move_tree(path, target):
     remove_tree(path)
 
 
-def open_for_reading(path, mode="r"):
-    """Opens a file for reading, "r" for text in UTF-8, "rb" for bytes."""
+def open_for_reading(path: PathLike, mode: str = "r") -> IO[Any]:
+    """Opens a seekable file: mode "r" reads text in UTF-8, "rb" reads bytes."""
     if not is_remote(path):
         return open(path, mode, encoding=None if "b" in mode else "utf-8")
-    file = io.BufferedReader(_Reader(path), 2**16)
+    file = io.BufferedReader(_RemoteReader(path), 2**16)
     return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
 
 
-def read_bytes(path, offset=0, length=-1):
-    """The content of a file, or `length` bytes of it from `offset` on, fewer where it ends."""
+def read_bytes(path: PathLike, offset: int = 0, length: int = -1) -> bytes:
+    """The bytes of a file from `offset` on: at most `length` of them, or all if `length` is negative."""
     if not is_remote(path):
         with open(path, "rb") as file:
             file.seek(offset)
@@ -160,51 +173,52 @@ def read_bytes(path, offset=0, length=-1):
         return file.read(length)
 
 
-class _Reader(io.RawIOBase):
-    """A remote file for Python's readers of archives and arrays, which want seek and OSErrors."""
+class _RemoteReader(io.RawIOBase):
+    """A remote file for readers of archives and arrays, which need a seekable file and OSErrors."""
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike) -> None:
         self.name = path
         self._size = size(path)
         self._file = _gfile(path).GFile(path, "rb")
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
         with translate_errors(self.name):
-            data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
+            data = self._file.read(len(view))
+        view[: len(data)] = data
         return len(data)
 
-    def seek(self, offset, whence=io.SEEK_SET):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
         with translate_errors(self.name):
             self._file.seek(position)
         return position
 
-    def tell(self):
+    def tell(self) -> int:
         return self._file.tell()
 
 
-def put(path, content):
-    """Writes what binary file `content` holds from its position on to a remote file: beside, then renamed.
+def upload(path: PathLike, content: BinaryIO) -> None:
+    """Writes the rest of the binary file `content` to a remote file, under a temporary name that is renamed at the end.
 
-    A remote system may rename by copying, or by removing the old file first: then a crash in between leaves the .tmp.
+    Some remote file systems rename by copying, or remove the old file first; a crash in between leaves the .tmp file.
     """
-    temporary, data = f"{path}.tmp", content.read(_CHUNK)
+    temporary, data = f"{os.fspath(path)}.tmp", content.read(_CHUNK)
     try:
         with translate_errors(path):
-            if not data:  # It cannot be there in part, and S3 renames no empty file.
-                temporary = path
+            if not data:  # An empty file cannot be written in part, and S3 cannot rename one.
+                temporary = os.fspath(path)
             with _gfile(path).GFile(temporary, "wb") as file:
-                file.write(data)  # Even of nothing, without which there would be no file.
+                file.write(data)  # GFile creates no file before the first write, even one of no bytes.
                 while data := content.read(_CHUNK):
                     file.write(data)
-            if temporary != path:
+            if temporary != os.fspath(path):
                 _gfile(path).rename(temporary, path, overwrite=True)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -212,43 +226,46 @@ def put(path, content):
         raise
 
 
-def append(path, data):
-    """Adds bytes to a file, which is made if it is missing; a remote one is written anew."""
+def append(path: PathLike, data: bytes) -> None:
+    """Appends bytes to a file, creating it if necessary; rewrites a remote file."""
     if not is_remote(path):
         with open(path, "ab") as file:
             file.write(data)
         return
-    put(path, io.BytesIO((read_bytes(path) if exists(path) else b"") + data))
+    upload(path, io.BytesIO((read_bytes(path) if exists(path) else b"") + data))
 
 
-def open_for_appending(path):
-    """Opens a text file in UTF-8, made if it is missing, to add lines to it; `sync` makes them durable.
+def open_for_appending(path: PathLike) -> TextIO:
+    """Opens a text file in UTF-8 for appending, creating it if necessary; `sync` makes its lines durable.
 
-    Not every remote system can append. There the whole text is written anew, by `sync` and `close` always, and by
-    `flush` if that was half a minute ago: a killed process loses no more.
+    Not every remote file system can append, so a remote file is rewritten as a whole: by every `sync` and `close`, and
+    by `flush` if the last rewrite is at least FLUSH_SECONDS ago. A killed process loses what it wrote since the last
+    rewrite.
     """
-    return _Growing(path) if is_remote(path) else open(path, "a", encoding="utf-8", errors="backslashreplace")
+    return _GrowingFile(path) if is_remote(path) else open(path, "a", encoding="utf-8", errors="backslashreplace")
 
 
-class _Growing(io.StringIO):
-    def __init__(self, path):
+class _GrowingFile(io.StringIO):
+    """The whole text of a remote file in memory, uploaded from time to time."""
+
+    def __init__(self, path: PathLike) -> None:
         data = read_bytes(path) if exists(path) else b""
         super().__init__(data.decode(), newline="\n")
         self.seek(0, io.SEEK_END)
         self._path, self._length, self._written = path, len(data), time.monotonic()
 
-    def flush(self):
-        if time.monotonic() - self._written >= _SECONDS:
+    def flush(self) -> None:
+        if time.monotonic() - self._written >= FLUSH_SECONDS:
             self.sync()
 
-    def sync(self):
+    def sync(self) -> None:
         data = self.getvalue().encode(errors="backslashreplace")
         if len(data) != self._length:
-            put(self._path, io.BytesIO(data))
+            upload(self._path, io.BytesIO(data))
             self._length = len(data)
         self._written = time.monotonic()
 
-    def close(self):
+    def close(self) -> None:
         if not self.closed:
             try:
                 self.sync()
@@ -256,9 +273,9 @@ class _Growing(io.StringIO):
                 super().close()
 
 
-def sync(file):
-    """Makes what was written to a file of `open_for_appending`, or to a local one, durable."""
-    if isinstance(file, _Growing):
+def sync(file: IO[Any]) -> None:
+    """Makes everything written to a local file, or to a file from `open_for_appending`, durable."""
+    if isinstance(file, _GrowingFile):
         file.sync()
     else:
         file.flush()

@@ -1,0 +1,98 @@
+"""Remote files, on TensorFlow's ram://, against local ones."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf.storage import atomic, filesystem
+
+
+def content(path):
+    with tf.io.gfile.GFile(str(path), "rb") as file:
+        return file.read()
+
+
+def store(path, data):
+    """Writes a remote file and creates its folder: ram:// lists only folders that were created."""
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    filesystem.upload(path, io.BytesIO(data))
+
+
+class Killed(BaseException):
+    """Like KeyboardInterrupt, no Exception."""
+
+
+def test_remote_write_is_complete_or_absent(tmp_path):
+    path = f"ram://{tmp_path.name}/file"
+    with atomic.open_for_writing(path) as file:
+        file.write("é\n")
+    with pytest.raises(Killed), atomic.open_for_writing(path) as file:
+        file.write("half")
+        raise Killed
+    assert content(path) == "é\n".encode()
+
+    class Failing(io.BytesIO):
+        def read(self, *arguments):
+            if self.tell():
+                raise Killed
+            return super().read(1)
+
+    with pytest.raises(Killed):
+        filesystem.upload(path, Failing(b"other"))
+    assert content(path) == "é\n".encode()
+    assert tf.io.gfile.listdir(f"ram://{tmp_path.name}") == ["file"]
+
+
+def test_remote_folder_is_replaced(tmp_path):
+    path = f"ram://{tmp_path.name}/model"
+    for name in ("model/old", "model.tmp/top", "model.tmp/inner/deep/file"):
+        store(f"ram://{tmp_path.name}/{name}", name.encode())
+    atomic.replace_folder(path, f"{path}.tmp")
+    assert content(f"{path}/inner/deep/file") == b"model.tmp/inner/deep/file"
+    assert sorted(tf.io.gfile.listdir(path)) == ["inner", "top"]
+    assert tf.io.gfile.listdir(f"ram://{tmp_path.name}") == ["model"]
+
+
+def test_empty_remote_folders_and_files(tmp_path):
+    # Object stores do not keep empty folders, and cannot rename an empty object.
+    assert filesystem.listdir(f"ram://{tmp_path.name}/none") == []
+    with atomic.open_for_writing(f"ram://{tmp_path.name}/empty"):
+        pass
+    assert content(f"ram://{tmp_path.name}/empty") == b""
+
+
+def test_growing_remote_file_keeps_old_lines_and_flushes_rarely(tmp_path, monkeypatch):
+    path = f"ram://{tmp_path.name}/log.txt"
+    with filesystem.open_for_appending(path) as file:
+        file.write("one\n")
+    with filesystem.open_for_appending(path) as file:
+        file.write("two\n")
+        file.flush()
+        assert content(path) == b"one\n", "FLUSH_SECONDS have not passed"
+        filesystem.sync(file)
+        assert content(path) == b"one\ntwo\n"
+        monkeypatch.setattr(filesystem, "FLUSH_SECONDS", 0)
+        file.write("three \udce9\n")
+        file.flush()
+        assert content(path) == b"one\ntwo\nthree \\udce9\n"
+
+
+def test_remote_file_is_seekable(tmp_path):
+    data = np.random.default_rng(0).bytes(300_000)
+    path = f"ram://{tmp_path.name}/data"
+    store(path, data)
+    with filesystem.open_for_reading(path, "rb") as file:
+        for offset, whence, expected in ((250_000, 0, 250_000), (-10, 1, 249_997), (-5, 2, 299_995), (7, 0, 7)):
+            assert file.seek(offset, whence) == expected
+            assert file.read(7) == data[expected : expected + 7]
+        assert file.seek(0) == 0
+        assert file.read() == data
+    assert filesystem.read_bytes(path, 299_000, 500) == data[299_000:299_500]
+    assert filesystem.read_bytes(path, 299_999, 500) == data[299_999:]
+    for read in (lambda: filesystem.open_for_reading(f"{path}.none"), lambda: filesystem.read_bytes(f"{path}.none")):
+        with pytest.raises(FileNotFoundError) as caught:
+            read()
+        assert caught.value.filename == f"{path}.none"
