@@ -46,6 +46,23 @@ def run_train(*arguments, **options):
     return run_python("-m", "cyclegan_tf.train", *arguments, **options)
 
 
+def skip_outputs(patch):
+    """Makes runs write no samples, measures, exports and pages, which take longer than the steps of a tiny run.
+
+    Args:
+      patch: a pytest.MonkeyPatch.
+    """
+    from cyclegan_tf.exporters import saved_model
+    from cyclegan_tf.runs import page, page_images
+    from cyclegan_tf.training import evaluator, samples
+
+    patch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {})
+    patch.setattr(samples, "draw_sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    patch.setattr(saved_model, "export", lambda *arguments: [])
+    patch.setattr(page, "write", lambda *arguments: None)
+    patch.setattr(page_images, "write", lambda *arguments: None)
+
+
 @pytest.fixture
 def run_command(monkeypatch):
     """Function like run_python("-m", MODULE, ...), but in this process, which has imported TensorFlow already.

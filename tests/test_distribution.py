@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import skip_outputs
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -85,8 +86,7 @@ def runs(tmp_path_factory):
     processes = start(folder / "workers") + start(folder / "mirrored", 1)
     config = Config.preset("tiny", **{**CONFIG, "batch_size": 2, "pool_size": 0})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer._Run, "finish", lambda self: None)
-        patch.setattr(trainer._Run, "sample", lambda self, step: None)
+        skip_outputs(patch)
         trainer.train(config, str(folder / "whole"))
     for status, text in finish(processes):
         assert status == 0, text
@@ -191,7 +191,7 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
     assert newest in (4, 5)
     stopped = finish(start(tmp_path, signal="SIGTERM", worker=1, step=7, from_step=newest))
     assert [status for status, _ in stopped] == [143, 143], stopped
-    assert all("stopped by SIGTERM after step 7; start again to go on" in text for _, text in stopped)
+    assert all("stopped by SIGTERM after step 7; start again to resume" in text for _, text in stopped)
     assert checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0] == 7
     run(tmp_path)
     ours, theirs = saved(tmp_path, 8), saved(runs / "workers", 8)

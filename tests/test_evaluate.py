@@ -169,7 +169,7 @@ def no_results(monkeypatch):
     # They take longer than the training.
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
     monkeypatch.setattr(page_images, "write", lambda *arguments: None)
-    monkeypatch.setattr(samples, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(samples, "draw_sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
 
 
 def test_the_best_checkpoint_and_patience_in_an_interrupted_run(tmp_path, monkeypatch, no_results):

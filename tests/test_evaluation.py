@@ -46,7 +46,7 @@ def test_a_run_between_one_and_five_channels(scans, tmp_path):
     assert set(model.signatures) == {"serving_default", "translate"}
     assert model.signatures["translate"](images=np.zeros((1, 8, 8, 1), np.uint8))["images"].shape == (1, 8, 8, 5)
     assert (run / "bad_images.txt").read_text() == f"{scans}/trainA/bad.png\tcannot identify image file\n"
-    assert "left out 1 images that cannot be used" in (run / "log.txt").read_text()
+    assert "skipped 1 images that cannot be used" in (run / "log.txt").read_text()
     sample = np.asarray(Image.open(run / "samples" / "step-000004.png"))
     # The first column shows the gray images of A; its cells lie below the titles, 22 pixels high.
     cell = sample[22 : 22 + 4 * 32, 2 : 2 + 4 * 32]

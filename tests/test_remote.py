@@ -21,6 +21,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.metrics_log import read_records
+from cyclegan_tf.runs.reporter import Reporter
 from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training import trainer, warm_start
 
@@ -55,14 +56,14 @@ def remote_run(tmp_path_factory):
     name = f"ram://{tmp_path_factory.mktemp('remote').name}"
     config = Config.preset("tiny", dataset=upload(sources.DEMO_DIR, f"{name}/demo"))
     with pytest.MonkeyPatch.context() as patch:
-        log = trainer._Run.log
+        record = Reporter.record
 
-        def log_and_die(self, step, *arguments, **options):
-            log(self, step, *arguments, **options)
+        def record_and_die(self, step, kind, values):
+            record(self, step, kind, values)
             if step == 3:
                 raise Killed
 
-        patch.setattr(trainer._Run, "log", log_and_die)
+        patch.setattr(Reporter, "record", record_and_die)
         with pytest.raises(Killed):
             trainer.train(config, f"{name}/run")
     assert [step for step, _ in checkpoints.list_files(f"{name}/run/checkpoints")] == [2]
@@ -71,7 +72,7 @@ def remote_run(tmp_path_factory):
 
 
 def test_remote_run_equals_local_run(remote_run, tiny_run):
-    assert f"going on from {remote_run}/checkpoints/step-00000002.npz" in content(f"{remote_run}/log.txt").decode()
+    assert f"resuming from {remote_run}/checkpoints/step-00000002.npz" in content(f"{remote_run}/log.txt").decode()
     assert sorted(step for step, _ in checkpoints.list_files(f"{remote_run}/checkpoints")) == [2, 4]
     ours, theirs = (checkpoints.read(f"{run}/checkpoints/step-00000004.npz") for run in (remote_run, tiny_run))
     assert ours.keys() == theirs.keys()

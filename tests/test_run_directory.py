@@ -84,7 +84,7 @@ def test_a_full_disk_stops_the_run_and_leaves_a_checkpoint_that_loads(small_disk
     for _, old in checkpoints.list_files(os.path.dirname(path))[1:]:
         os.remove(old)
     again = start(small_disk / "run", "--keep_checkpoints=1")
-    wait_for(again, f"going on from {path}")
+    wait_for(again, f"resuming from {path}")
     again.kill()
     again.stderr.close()
     again.wait()
@@ -145,10 +145,10 @@ def test_other_options_in_a_used_run_directory_are_an_error(tmp_path):
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_either_signal_is_noted_and_the_next_one_is_the_systems(signum, status, capfd):
     before = [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)]
-    with signals.requests() as asked_to_stop:
-        assert asked_to_stop() is None
+    with signals.catch_signals() as get_signal:
+        assert get_signal() is None
         os.kill(os.getpid(), signum)
-        assert asked_to_stop() == signum
+        assert get_signal() == signum
         assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == [signal.SIG_DFL] * 2
     assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == before
     assert "a second signal stops at once" in capfd.readouterr().err
@@ -163,7 +163,7 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path):
     child.stderr.close()
     assert child.wait() == 143
     step = int(checkpoints.read_newest(str(tmp_path / "checkpoints"), report=pytest.fail)[1]["step"])
-    assert f"stopped by SIGTERM after step {step}; start again to go on" in rest
+    assert f"stopped by SIGTERM after step {step}; start again to resume" in rest
     assert read_records(tmp_path)[-1]["step"] == step
 
 

@@ -43,7 +43,7 @@ def test_an_archive_in_data_dir_trains_through_to_the_saved_models(archive, tmp_
     arguments = ["--preset=tiny", "--dataset=horse2zebra", f"--data_dir={archive.parent}", f"--workdir={tmp_path}"]
     child = run_python("-c", CHILD, "horse2zebra", len(data), hashlib.sha256(data).hexdigest(), *arguments)
     assert child.returncode == 0, child.stderr
-    assert "6 images an epoch" in child.stderr
+    assert "6 images per epoch" in child.stderr
     assert (tmp_path / "export" / "a2b" / "saved_model.pb").exists()
     assert "held-out images: cycle_a" in child.stderr
     # Prepared now: it is opened without the archive.

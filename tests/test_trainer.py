@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import skip_outputs
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -14,7 +15,6 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import evaluator, trainer
-from cyclegan_tf.training import samples as samples_lib
 
 # A graph that is traced sooner.
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "separate"}
@@ -90,10 +90,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
 def poisoned(monkeypatch):
     """poisoned(calls): the loss is NaN in these calls of the step, from 1 on; returns a list that gets every batch."""
 
-    # These take longer than the steps.
-    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {})
-    monkeypatch.setattr(samples_lib, "sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
-    monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
+    skip_outputs(monkeypatch)
     build = CycleGAN.__init__
 
     def untraced(self, *arguments):
@@ -141,7 +138,7 @@ def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that
     assert all(np.all(np.isfinite(array)) for array in last.values())
     text = (tmp_path / "log.txt").read_text()
     assert "step 4: loss/generators not finite" in text
-    assert "going on from step 2 with the data after that" in text
+    assert "rolled back to step 2, resuming with the data after that batch" in text
     # Started again with more steps, the run stays behind the data that it has passed over.
     seen.clear()
     trainer.train(dataclasses.replace(config, max_steps=7), str(tmp_path))
@@ -151,10 +148,10 @@ def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that
 def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
     config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     poisoned(range(3, 100))
-    with pytest.raises(UserError, match=r"went back to step 2 5 times already"):
+    with pytest.raises(UserError, match="rolled back to step 2 5 times already"):
         trainer.train(config, str(tmp_path))
     assert newest(tmp_path)["step"] == 2
-    with pytest.raises(UserError, match="there is no checkpoint yet to go back to"):
+    with pytest.raises(UserError, match="cannot roll back, because there is no checkpoint yet"):
         poisoned(range(1, 100))
         trainer.train(config, str(tmp_path / "other"))
 
@@ -193,6 +190,22 @@ def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
     assert np.isnan(batch["b"]).sum() == 1
     # B is passed through in two steps: if the first one was good its checkpoint is there.
     assert [saved for saved, _ in checkpoints.list_files(str(tmp_path / "run" / "checkpoints"))] == [1][: step - 1]
+
+
+def test_a_run_in_half_precision_exports_its_last_weights(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    exported = {}
+
+    def export(translators, folder):
+        exported.update({name: translator.generator.get_weights() for name, translator in translators.items()})
+        return []
+
+    monkeypatch.setattr(saved_model, "export", export)
+    trainer.train(Config.preset("tiny", mixed_precision="bfloat16", max_steps=2, **SMALL), str(tmp_path))
+    trained = checkpoints.network_weights(newest(tmp_path))
+    for direction, name in (("a2b", "gen_ab"), ("b2a", "gen_ba")):
+        for ours, theirs in zip(exported[direction], trained[name].values(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):

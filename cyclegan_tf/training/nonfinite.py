@@ -1,37 +1,46 @@
-"""Losses that are NaN or infinite: the error, and the batch that goes with it."""
+"""Losses that are NaN or infinite: the error, and a file with the batch that caused them."""
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic
+from cyclegan_tf.training.distribution import Batch, Replicas
 
 
 class NotFinite(UserError):
-    """A value of training step `step` is NaN or infinite."""
+    """A scalar of training step `step` is NaN or infinite."""
 
-    def __init__(self, step, names, batch_path):
+    def __init__(self, step: int, names: Sequence[str], batch_path: str) -> None:
         super().__init__(
             f"step {step}: {', '.join(names)} not finite; the batch is in {batch_path}; lower --learning_rate, look at "
-            "the images, or go on past them with --on_nonfinite=rollback"
+            "the images, or skip such batches with --on_nonfinite=rollback"
         )
         self.step = step
 
 
-def require_finite(step, values, batches, workdir, replicas):
-    """Raises `NotFinite` where one of `values`, which all workers have alike, is; the chief writes the batch first.
+def require_finite(
+    step: int, scalars: Mapping[str, float], batches: Sequence[Batch], workdir: str, replicas: Replicas
+) -> None:
+    """Checks that all scalars of a step are finite; otherwise the chief writes the batch and all workers raise.
 
     Args:
-      batches: the pair of batches of each local replica; written is that of all replicas.
+      scalars: by name; all workers have the same scalars, so all workers agree.
+      batches: the batch of each local replica; the file holds the batches of all replicas.
+
+    Raises:
+      NotFinite: a scalar is NaN or infinite.
     """
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    bad = [name for name, value in scalars.items() if not math.isfinite(value)]
     if not bad:
         return
     path = os.path.join(workdir, f"not-finite-step-{step:06d}.npz")
     parts = replicas.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
     if replicas.is_chief:
+        batch_a, batch_b = (np.concatenate([part[name] for part in parts]) for name in "ab")
         with atomic.open_for_writing(path, "wb") as file:
-            np.savez(file, **{name: np.concatenate([part[name] for part in parts]) for name in "ab"})
+            np.savez(file, a=batch_a, b=batch_b)
     raise NotFinite(step, bad, path)

@@ -1,36 +1,55 @@
 """The sample grid of a run: held-out images through its generators."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.images import grid
+from cyclegan_tf.inference.translator import Translator
 
 
-def sample_grid(config, translators, dataset):
-    """Rows of the first held-out images (else training images): real, translated, there and back, for each direction.
+def draw_sample_grid(
+    config: Config, translators: Mapping[Direction, Translator], dataset: ImageDataset
+) -> np.ndarray:
+    """Draws the first `config.n_samples` images of each domain and their translations, one row for each pair of images.
 
-    With pairs the true translation stands beside them. `translators` as of `Evaluator`; returns uint8 (H, W, 3).
+    The images are held-out images, or training images if none are held out; bad images are skipped. For each direction
+    a row shows the image, its translation, and the translation back if both directions are trained. Held-out pairs
+    also show the true translation.
+
+    Args:
+      translators: by direction; pix2pix has only A to B.
+
+    Returns:
+      uint8 (H, W, 3).
     """
-    lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
-    truth = ["truth"] if dataset.has_pairs else []
-    there_and_back = len(translators) == 2
+    image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
+    both_ways = len(translators) == 2
     rows = []
-    for a, b in zip(*(pipeline.load_test_images(found, config, config.n_samples) for found in lists), strict=False):
+    images = (pipeline.load_test_images(image_list, config, config.n_samples) for image_list in image_lists)
+    for a, b in zip(*images, strict=False):
         if a is None or b is None:
             continue
         row = []
         for direction, translator in translators.items():
-            source, other = direction.order(a, b)
+            source, target = direction.order(a, b)
             fake = translator.translated(source)
-            row += [source, fake] + ([translators[direction.reverse].translated(fake)] if there_and_back else [])
-            row += [other] if dataset.has_pairs else []
+            row += [source, fake]
+            if both_ways:
+                row.append(translators[direction.reverse].translated(fake))
+            if dataset.has_pairs:
+                row.append(target)
         rows.append(row)
     if not rows:
         return np.full((22, 22, 3), 255, np.uint8)
-    widest = max(image.shape[1] for row in rows for image in row)
     columns = []
     for direction in translators:
-        source, target = direction.source.upper(), direction.target.upper()
-        titles = [source, f"{source} to {target}", f"{source} to {target} to {source}"]
-        columns += titles[: 2 + there_and_back] + truth
+        near, far = direction.source.upper(), direction.target.upper()
+        columns += [near, f"{near} to {far}"]
+        columns += [f"{near} to {far} to {near}"] * both_ways + ["truth"] * dataset.has_pairs
+    widest = max(image.shape[1] for row in rows for image in row)
     return grid.draw(rows, columns, scale=max(1, 128 // widest))

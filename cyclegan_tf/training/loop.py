@@ -1,0 +1,225 @@
+"""The training loop: queue steps, read their losses, do what is due, and stop or roll back if necessary."""
+
+import dataclasses
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import pipeline
+from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import measures
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs.reporter import RunningMeans
+from cyclegan_tf.training import cadence, schedules, signals
+from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
+from cyclegan_tf.training.nonfinite import NotFinite, require_finite
+from cyclegan_tf.training.outputs import RunOutputs
+from cyclegan_tf.training.progress import Speedometer, open_progress_bar
+
+log = logging.getLogger("cyclegan_tf")
+
+# Rollbacks to one checkpoint. If that many fail, the data are not the cause.
+_MAX_ROLLBACKS = 5
+
+
+class QueuedStep(NamedTuple):
+    """A step that the device may still be computing.
+
+    Attributes:
+      step: its number, from 1.
+      batches: the batch of each local replica.
+      read_scalars: waits for the end of the step; returns its scalars by name.
+    """
+
+    step: int
+    batches: list[Batch]
+    read_scalars: Callable[[], dict[str, float]]
+
+
+class TrainingLoop:
+    """Trains a model from where `progress` says that it is to the end of its run.
+
+    Args:
+      workdir: the run directory.
+      model: CycleGAN or Pix2Pix.
+      progress: steps done so far.
+
+    Attributes:
+      n_steps: number of the last step; becomes smaller if the run ends early.
+    """
+
+    def __init__(
+        self, config: Config, workdir: str, model: Any, dataset: ImageDataset, replicas: Replicas, outputs: RunOutputs,
+        progress: Progress,
+    ) -> None:
+        self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
+        self._replicas, self._outputs = replicas, outputs
+        images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
+        self._cadence = cadence.plan_run(config, images_per_epoch, replicas.count)
+        self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
+        self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.
+        self._resume_from(progress)
+        if 0 < config.patience <= progress.stale:
+            self._end_after(progress.step)
+
+    @property
+    def n_steps(self) -> int:
+        return self._cadence.n_steps
+
+    def run(self, get_signal: GetSignal) -> None:
+        """Trains until the last step; after a non-finite loss rolls back if --on_nonfinite=rollback, else raises.
+
+        Args:
+          get_signal: returns the signal that asks this process to stop, if one has arrived.
+
+        Raises:
+          NotFinite: a loss is NaN or infinite.
+          UserError: the images cannot be read, or the run cannot roll back.
+          signals.Stopped: a signal arrived; the state is saved.
+        """
+        if self._progress.step == 0:
+            self._outputs.write_samples(0)
+        while self._progress.step < self.n_steps:
+            try:
+                self._run_steps(get_signal)
+            except NotFinite as error:
+                if self._config.on_nonfinite != "rollback":
+                    raise
+                self._roll_back(error)
+        self._outputs.wait()
+
+    def _run_steps(self, get_signal: GetSignal) -> None:
+        """Trains until the last step or until one of the exceptions that `run` lists.
+
+        The losses of a step are read after the next step is queued, so a GPU never waits for the host. Only a task that
+        needs the weights, or a signal, makes the loop read all queued steps first.
+        """
+        images_per_step = self._cadence.images_per_step
+        images_done = self._progress.step * images_per_step
+        batches, speedometer = self._open_batches(), Speedometer(images_done)
+        queue: deque[QueuedStep] = deque()
+        received = None
+        with open_progress_bar(self.n_steps * images_per_step, images_done) as bar:
+            while self._progress.step < self.n_steps:
+                newest = self._queue_step(self._progress.step + len(queue) + 1, next(batches), get_signal)
+                queue.append(newest)
+                while queue and (len(queue) > 1 or received or self._cadence.list_due(newest.step).need_weights):
+                    step, batch, read_scalars = queue.popleft()
+                    scalars = read_scalars()
+                    require_finite(step, scalars, batch, self._workdir, self._replicas)
+                    self._complete_step(step, scalars, bar, speedometer)
+                    received = received or self._replicas.agree_on_signal(get_signal)
+                    if received and not queue:
+                        self._write_checkpoint()
+                        self._outputs.wait()
+                        raise signals.Stopped(received, step)
+
+    def _open_batches(self) -> Iterator[list[Batch]]:
+        """The batches of the local replicas, for each step that is left."""
+        progress, replicas = self._progress, self._replicas
+        stream, loaders = pipeline.make_batches(
+            self._dataset, self._config, progress.step + progress.skipped, self.n_steps + progress.skipped,
+            replicas.local, replicas.count,
+        )
+        log.info("training steps %d to %d, %d images per epoch%s", progress.step + 1, self.n_steps,
+                 self._cadence.images_per_epoch, replicas.describe(self._config))
+        batches = iter(stream)
+        return (
+            [pipeline.take_batch(batches, loaders) for _ in replicas.local] for _ in range(progress.step, self.n_steps)
+        )
+
+    def _queue_step(self, step: int, batches: list[Batch], get_signal: GetSignal) -> QueuedStep:
+        rate = self._compute_learning_rate(step)
+        if rate != self._optimizer_rate:
+            self._model.set_learning_rate(rate)
+            self._optimizer_rate = rate
+        return QueuedStep(step, batches, self._replicas.train_step(self._model, batches, get_signal))
+
+    def _compute_learning_rate(self, step: int) -> float:
+        done = step - 1
+        return schedules.learning_rate(self._config, done, self._cadence.count_epochs(done), self._replicas.count)
+
+    def _complete_step(
+        self, step: int, scalars: Mapping[str, float], bar: tqdm, speedometer: Speedometer
+    ) -> None:
+        """Counts `step` as done, and does what is due after it."""
+        self._progress.step = step
+        self._means.add(scalars)
+        if self._cadence.list_due(step).evaluate:
+            self._evaluate(step)
+        due = self._cadence.list_due(step)  # Again, because the measures may have made this step the last one.
+        losses = ", ".join(
+            f"{name.removeprefix('loss/')} {v:.3f}" for name, v in scalars.items() if name.startswith("loss/")
+        )
+        bar.set_postfix_str(losses, refresh=False)
+        bar.update(self._cadence.images_per_step)
+        if due.log:
+            speed = speedometer.read(step * self._cadence.images_per_step)
+            self._outputs.record_step(step, scalars, self._compute_learning_rate(step), speed)
+            if bar.disable:
+                log.info("step %d/%d: %s, %.1f images/s", step, self.n_steps, losses, speed)
+        if due.end_epoch:
+            self._outputs.record_epoch(step, self._cadence.count_epochs(step), self._means.take())
+        if due.sample:
+            self._outputs.write_samples(step)
+        if due.checkpoint:
+            self._write_checkpoint()
+        self._outputs.check()
+
+    def _evaluate(self, step: int) -> None:
+        """Measures the held-out images, keeps the best checkpoint, and ends the run if --patience is used up."""
+        progress, name = self._progress, self._config.keep_best
+        values = self._outputs.evaluate(step)
+        if not name:
+            return
+        value = self._replicas.broadcast(values.get(name, math.nan))
+        if measures.is_better(name, value, progress.best):
+            progress.best, progress.stale = value, 0
+            self._write_checkpoint(checkpoints.BEST)
+        elif progress.best is not None:  # Patience begins with the first value that could be measured.
+            progress.stale += 1
+            if 0 < self._config.patience <= progress.stale:
+                log.info("ending after step %d: %s has not been better than %.4g in %d measurements", step, name,
+                         progress.best, progress.stale)
+                self._end_after(step)
+
+    def _write_checkpoint(self, file_name: str | None = None) -> None:
+        progress = dataclasses.replace(self._progress, epoch_sums=self._means.sums)
+        self._outputs.write_checkpoint(progress, file_name)
+
+    def _end_after(self, step: int) -> None:
+        self._cadence = dataclasses.replace(self._cadence, n_steps=step)
+
+    def _resume_from(self, progress: Progress) -> None:
+        self._progress, self._means = dataclasses.replace(progress), RunningMeans(progress.epoch_sums)
+        self._optimizer_rate = None
+
+    def _roll_back(self, error: NotFinite) -> None:
+        """Restores the newest checkpoint; training resumes with the data that follow the batch of the failed step."""
+        self._outputs.wait()
+        self._replicas.barrier()
+        found = checkpoints.read_newest(self._outputs.checkpoint_folder)
+        if found is None:
+            raise UserError(f"{error}; cannot roll back, because there is no checkpoint yet") from error
+        path, arrays = found
+        restored = checkpoints.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
+        self._rollbacks[restored.step] += 1
+        if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
+            raise UserError(f"{error}; rolled back to step {restored.step} {_MAX_ROLLBACKS} times already") from error
+        skipped = self._progress.skipped + error.step - restored.step
+        # best.npz stays, so its value stays too.
+        self._resume_from(dataclasses.replace(
+            restored, skipped=skipped, best=self._progress.best, stale=self._progress.stale
+        ))
+        self._outputs.rewind(restored.step)
+        # As text: a log record that is kept must not keep the tensors in the traceback of the error.
+        log.warning("%s; rolled back to step %d, resuming with the data after that batch", str(error), restored.step)
+        # Checkpoint now, so that a restart does not repeat the rollback.
+        self._write_checkpoint()

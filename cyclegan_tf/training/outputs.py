@@ -1,0 +1,139 @@
+"""Everything that a run writes: records of losses, sample grids, checkpoints, measures and, at the end, exports."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.exporters import saved_model
+from cyclegan_tf.inference import translator
+from cyclegan_tf.runs import checkpoints, page, page_images
+from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs.reporter import Reporter, Silent
+from cyclegan_tf.training import samples
+from cyclegan_tf.training.distribution import Replicas
+from cyclegan_tf.training.evaluator import Evaluator
+
+log = logging.getLogger("cyclegan_tf")
+
+
+class RunOutputs:
+    """Writes the outputs of a run to its run directory.
+
+    All workers must call the same methods in the same order, because some of them exchange data; only the chief writes.
+
+    Args:
+      workdir: the run directory, opened by the chief.
+      model: CycleGAN or Pix2Pix.
+      step: steps done; records of later steps are removed.
+    """
+
+    def __init__(
+        self, config: Config, workdir: str, model: Any, dataset: ImageDataset, evaluator: Evaluator, replicas: Replicas,
+        step: int,
+    ) -> None:
+        self.checkpoint_folder = os.path.join(workdir, "checkpoints")
+        self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
+        self._evaluator, self._replicas = evaluator, replicas
+        self._translators = translator.translators(config, model.generators)
+        self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
+        self._writer: checkpoints.Writer | Silent = Silent()
+        self._reporter: Reporter | Silent = Silent()
+        if replicas.is_chief:
+            self._writer = checkpoints.Writer(self.checkpoint_folder, config.keep_checkpoints)
+            self._reporter = Reporter(workdir, config, step)
+
+    def close(self) -> None:
+        """Waits until everything is written, and closes all files."""
+        with contextlib.closing(self._writer), contextlib.closing(self._reporter):
+            pass
+
+    def check(self) -> None:
+        """Raises the OSError of a checkpoint that could not be written in the background."""
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Waits until all checkpoints are written; raises the OSError of one that could not be written."""
+        self._writer.wait()
+
+    def rewind(self, step: int) -> None:
+        """Removes the records of the steps after `step`."""
+        self._measures = {}
+        self._reporter.rewind(step)
+
+    def record_step(self, step: int, scalars: Mapping[str, float], learning_rate: float, speed: float) -> None:
+        """Writes the scalars of a step to metrics.jsonl, and with the speed in images per second to TensorBoard."""
+        self._reporter.record(step, "train", {"learning_rate": learning_rate, **scalars})
+        self._reporter.write_scalars(step, {"images_per_second": speed})
+
+    def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:
+        """Writes the means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
+        self._reporter.record(step, "epoch", {"epoch": epoch, **means})
+        log.info("epoch %d done: %s", epoch, ", ".join(
+            f"{name} {value:.3f}" for name, value in means.items() if name.startswith(("loss/", "grad_norm/"))
+        ))
+
+    def write_samples(self, step: int) -> None:
+        """Writes a sample grid and updates the page of the run."""
+        self._replicas.pause_watchdog()
+        if not self._replicas.is_chief:
+            return
+        grid = samples.draw_sample_grid(self._config, self._refresh_translators(), self._dataset)
+        self._reporter.write_sample(step, grid)
+        page.write(self._workdir)
+
+    def write_checkpoint(self, progress: Progress, file_name: str | None = None) -> None:
+        """Copies the state of the run and writes it in the background; `file_name` as for `checkpoints.write`."""
+        self._reporter.sync()
+        self._replicas.pause_watchdog()
+        pools = self._replicas.gather(checkpoints.collect_pools(self._model))
+        self._writer.save(self._model, progress, file_name, pools)
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Measures the held-out images after `step` and writes the measures; empty on all workers but the chief."""
+        self._replicas.pause_watchdog()
+        measures = self._measure(step)
+        self._reporter.record(step, "eval", measures)
+        log.info("step %d, held-out images: %s", step, _format_measures(measures))
+        return measures
+
+    def write_results(self, step: int) -> dict[str, float]:
+        """Exports the generators after the last step, writes the final measures and the page, and returns the measures.
+
+        A second call writes the same again. The chief does the work while the other workers wait.
+        """
+        measures = self._write_results(step) if self._replicas.is_chief else {}
+        self._replicas.barrier()
+        return measures
+
+    def _write_results(self, step: int) -> dict[str, float]:
+        translators = self._refresh_translators()
+        paths = saved_model.export(translators, os.path.join(self._workdir, "export"))
+        measures = self._measure(step)
+        self._reporter.record(step, "test", measures)
+        page_images.write(self._workdir, self._config, translators, self._dataset, step)
+        page.write(self._workdir)
+        log.info("SavedModels: %s", ", ".join(paths))
+        if self._dataset.bad:
+            log.warning("skipped %d images that cannot be used; bad_images.txt lists them", len(self._dataset.bad))
+        log.info("held-out images: %s", _format_measures(measures))
+        return measures
+
+    def _measure(self, step: int) -> dict[str, float]:
+        """The measures after `step`, the newest step; a repeated call returns the same measures."""
+        if step not in self._measures:
+            measures = self._evaluator(self._refresh_translators()) if self._replicas.is_chief else {}
+            self._measures = {step: measures}
+        return self._measures[step]
+
+    def _refresh_translators(self) -> dict[str, translator.Translator]:
+        """The translators by direction, with the current weights of the generators."""
+        self._model.refresh()
+        return self._translators
+
+
+def _format_measures(measures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
