@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import translator
@@ -129,7 +130,7 @@ class RunOutputs:
             self._measures = {step: measures}
         return self._measures[step]
 
-    def _refresh_translators(self) -> dict[str, translator.Translator]:
+    def _refresh_translators(self) -> dict[Direction, translator.Translator]:
         """The translators by direction, with the current weights of the generators."""
         self._model.refresh()
         return self._translators
