@@ -1,22 +1,21 @@
-"""Images per second of the data pipeline beside PyTorch's DataLoader, on the same files with the same operations.
+"""Images per second of the data pipeline and of PyTorch's DataLoader, for the same files and the same operations.
 
   python experiments/benchmarks/pipeline.py FOLDER [--images=2000] [--repeats=5]
 
-FOLDER has trainA and trainB with JPEG files. Both sides decode with Pillow, resize to 286 x 286 (bicubic), crop
-256 x 256 at random, mirror at random, and give float32 in [-1, 1] in batches of one A and one B. The torch side is the
-transforms that the CycleGAN authors' code has of torchvision, written out with the same Pillow calls. Rows alternate
-within one process, so that they see the same machine; torch's workers are processes. Start it under `taskset -c 0` for
-the figures of one core. Needs PyTorch.
+FOLDER has trainA and trainB with JPEG files. Both sides decode with Pillow, resize to 286 x 286 (bicubic), crop 256 x
+256 at random, mirror at random, and return float32 in [-1, 1] in batches of one A and one B. The PyTorch side applies
+the torchvision transforms of the CycleGAN authors' code, written out as the same Pillow calls. The sides take turns in
+one process, so they see the same load on the machine; the DataLoader's workers are separate processes. Run the script
+under `taskset -c 0` for the figures of one core. Needs PyTorch.
 """
 
-import argparse
 import os
 import random
 import statistics
 import time
+from collections.abc import Iterator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import harness
 import numpy as np
 import tensorflow as tf
 import torch
@@ -25,28 +24,29 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 
-LOAD, CROP = 286, 256
+LOAD_SIZE, CROP_SIZE = 286, 256
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 class AuthorsDataset(torch.utils.data.Dataset):
-    """Unpaired images with the authors' transforms: image i of A and a random one of B."""
+    """Unpaired images with the authors' transforms: image i of A and a random image of B."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         parts = [os.path.join(folder, part) for part in ("trainA", "trainB")]
         self.paths = [sorted(os.path.join(part, name) for name in os.listdir(part)) for part in parts]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return max(map(len, self.paths))
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         a, b = self.paths
         return self._transform(a[index % len(a)]), self._transform(b[random.randint(0, len(b) - 1)])
 
     @staticmethod
-    def _transform(path):
-        image = Image.open(path).convert("RGB").resize((LOAD, LOAD), Image.Resampling.BICUBIC)
-        x, y = random.randint(0, LOAD - CROP), random.randint(0, LOAD - CROP)
-        image = image.crop((x, y, x + CROP, y + CROP))
+    def _transform(path: str) -> torch.Tensor:
+        image = Image.open(path).convert("RGB").resize((LOAD_SIZE, LOAD_SIZE), Image.Resampling.BICUBIC)
+        x, y = random.randint(0, LOAD_SIZE - CROP_SIZE), random.randint(0, LOAD_SIZE - CROP_SIZE)
+        image = image.crop((x, y, x + CROP_SIZE, y + CROP_SIZE))
         if random.random() > 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         # torchvision's ToTensor and Normalize.
@@ -54,7 +54,8 @@ class AuthorsDataset(torch.utils.data.Dataset):
         return tensor.to(torch.float32).div(255).sub_(0.5).div_(0.5)
 
 
-def torch_batches(folder, workers):
+def load_with_torch(folder: str, workers: int) -> Iterator[Batch]:
+    """Yields batches of the DataLoader, epoch after epoch."""
     loader = torch.utils.data.DataLoader(
         AuthorsDataset(folder), batch_size=1, shuffle=True, num_workers=workers, persistent_workers=workers > 0
     )
@@ -63,19 +64,20 @@ def torch_batches(folder, workers):
             yield a.numpy(), b.numpy()
 
 
-def tf_batches(folder, cache):
+def load_with_tensorflow(folder: str, cache: str) -> Iterator[Batch]:
+    """Returns an iterator over this package's batches, after the first epoch if `cache` is "memory"."""
     dataset = sources.open_folder(folder)
     stream, _ = pipeline.make_batches(dataset, Config(cache=cache), 0, 10**6)
+    batches = iter(stream)
     if cache == "memory":
-        # The first epoch fills the cache; every later one is what is measured.
-        batches = iter(stream)
+        # The first epoch fills the cache; the benchmark measures later epochs.
         for _ in range(max(len(dataset.train_a), len(dataset.train_b))):
             next(batches)
-        return batches
-    return iter(stream)
+    return batches
 
 
-def images_per_second(batches, steps):
+def measure_images_per_second(batches: Iterator[Batch], steps: int) -> float:
+    """Takes `steps` batches; returns images per second."""
     start = time.perf_counter()
     for _ in range(steps):
         a, b = next(batches)
@@ -83,31 +85,31 @@ def images_per_second(batches, steps):
     return 2 * steps / (time.perf_counter() - start)
 
 
-def main():
-    """Prints a table of medians."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder")
+def main() -> None:
+    """Prints the median images per second of each loader."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("folder", metavar="FOLDER", help="has trainA and trainB with JPEG files")
     parser.add_argument("--images", type=int, default=2000, help="images of each measurement")
-    parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    # As in a DataLoader's workers. More would only wait for each other where another program has a core.
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each loader")
+    args = parser.parse_args()
+    cores = harness.count_cores()
+    # One thread, as in a DataLoader's workers; more threads would compete for the cores.
     torch.set_num_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
     tf.config.threading.set_intra_op_parallelism_threads(cores)
-    # The workers are forked before TensorFlow has threads.
-    rows = {f"PyTorch DataLoader, {workers} workers": torch_batches(given.folder, workers)
-            for workers in ((0, 1) if cores == 1 else (0, 1, cores))}
-    for batches in rows.values():
-        images_per_second(batches, 20)
-    rows["cyclegan_tf, --cache=off"] = tf_batches(given.folder, "off")
-    rows["cyclegan_tf, --cache=memory, after one epoch"] = tf_batches(given.folder, "memory")
-    speeds = {name: [] for name in rows}
-    for _ in range(given.repeats):
-        for name, batches in rows.items():
-            images_per_second(batches, 20)
-            speeds[name].append(images_per_second(batches, given.images // 2))
-    print(f"{cores} cores, TensorFlow {tf.__version__}, PyTorch {torch.__version__}, median of {given.repeats}")
+    # The workers must be forked before TensorFlow starts threads.
+    loaders = {f"PyTorch DataLoader, {workers} workers": load_with_torch(args.folder, workers)
+               for workers in ((0, 1) if cores == 1 else (0, 1, cores))}
+    for batches in loaders.values():
+        measure_images_per_second(batches, 20)
+    loaders["cyclegan_tf, --cache=off"] = load_with_tensorflow(args.folder, "off")
+    loaders["cyclegan_tf, --cache=memory, after one epoch"] = load_with_tensorflow(args.folder, "memory")
+    speeds: dict[str, list[float]] = {name: [] for name in loaders}
+    for _ in range(args.repeats):
+        for name, batches in loaders.items():
+            measure_images_per_second(batches, 20)
+            speeds[name].append(measure_images_per_second(batches, args.images // 2))
+    print(f"{cores} cores, TensorFlow {tf.__version__}, PyTorch {torch.__version__}, median of {args.repeats}")
     for name, values in speeds.items():
         print(f"{name:46} {statistics.median(values):7.0f} images/s  ({min(values):.0f} to {max(values):.0f})")
 

@@ -1,12 +1,13 @@
-"""One process on one core against two and more on a core each: seconds of a step, and where the rest of them goes.
+"""Cost of data parallelism on one machine: one process on one core, beside several processes on a core each.
 
   python experiments/benchmarks/replicas.py [--size 128,6,32] [--steps=8] [--workers=2] [--rounds=3]
 
-A size is pixels, residual blocks, filters; the batch is 1 a process. In each round, in turns: one process alone, on one
-core after the other; as many as there are workers that know nothing of each other, which share memory and caches; and
-workers that average their gradients. Printed are medians over rounds of medians of the steps after the first two, with
-the processor time of a step: what is more of it than alone is slower work, what is missing of the whole is waiting.
-Efficiency is the time alone over that of workers. A worker runs on the core of its number, modulo the number of cores.
+A size is pixels, residual blocks, filters; each process has batch 1. Each round measures in turns: "alone", one process
+on one core (each round on the next core); "apart", as many independent processes as there are workers, which share
+memory and caches; "together", workers that average their gradients. The table has medians over rounds of the median
+step (after two steps of warm-up), and a step's processor time. More processor time than "alone" is slower computation;
+the difference between a step's time and its processor time is waiting. Efficiency is the time of "alone" over the row's
+time. Worker i runs on core i, modulo the number of cores.
 """
 
 import argparse
@@ -15,12 +16,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+
+import harness
 
 from cyclegan_tf.training import local_workers
 
 
-def work(pixels, n_blocks, filters, n_steps):
-    """A process: prints the median seconds of its steps, and of an all-reduce of its gradients' size."""
+def train(pixels: int, n_blocks: int, filters: int, n_steps: int) -> None:
+    """Runs a process: prints the median seconds of its steps, and of an all-reduce with the size of its gradients."""
     import numpy as np
 
     from cyclegan_tf.config import Config
@@ -35,19 +39,19 @@ def work(pixels, n_blocks, filters, n_steps):
     batch = [tuple(rng.uniform(-1, 1, (1, pixels, pixels, 3)).astype(np.float32) for _ in range(2))]
     data = bytes(4 * sum(int(np.prod(w.shape)) for net in model.networks.values() for w in net.trainable_variables))
 
-    def step():
+    def run_step() -> None:
         read_scalars = replicas.train_step(model, batch, lambda: None)
         read_scalars()
 
-    steps = timed(step, n_steps + 2)[2:]
-    sums = timed(lambda: replicas._sum_bytes(data, own=True), 7)[2:] if replicas.count > 1 else [(0.0, 0.0)]
+    steps = time_calls(run_step, n_steps + 2)[2:]
+    sums = time_calls(lambda: replicas._sum_bytes(data, own=True), 7)[2:] if replicas.count > 1 else [(0.0, 0.0)]
     medians = [statistics.median(column) for column in (*zip(*steps, strict=True), *zip(*sums, strict=True))]
     print("RESULT", *medians, len(data), flush=True)
     replicas.barrier()
 
 
-def timed(function, count):
-    """(seconds, seconds of the processor) of each of `count` calls."""
+def time_calls(function: Callable[[], object], count: int) -> list[tuple[float, float]]:
+    """Calls `function` `count` times; returns the seconds and processor seconds of each call."""
     rows = []
     for _ in range(count):
         start = time.perf_counter(), time.process_time()
@@ -56,10 +60,10 @@ def timed(function, count):
     return rows
 
 
-def measure(environments, size, n_steps, first_core=0):
-    """Runs a process with each environment; returns the means of their results."""
+def measure(environments: list[dict[str, str]], size: str, n_steps: int, first_core: int = 0) -> list[float]:
+    """Runs one process per environment, each on its own core; returns the means of their results."""
     cores = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, __file__, f"--size={size}", f"--steps={n_steps}", "--work"]
+    command = [sys.executable, __file__, f"--size={size}", f"--steps={n_steps}", "--train"]
     processes = [
         subprocess.Popen(["taskset", "-c", str(cores[(first_core + index) % len(cores)]), *command], env=env, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -70,36 +74,37 @@ def measure(environments, size, n_steps, first_core=0):
     return [statistics.mean(column) for column in zip(*rows, strict=True)]
 
 
-def main():
-    """Prints a line for each kind of run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="128,6,32")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=2)
+def main() -> None:
+    """Prints a Markdown table with a row for "alone", "apart" and "together"."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("--size", default="128,6,32", metavar="PIXELS,BLOCKS,FILTERS")
+    parser.add_argument("--steps", type=int, default=8, help="measured steps of each process")
+    parser.add_argument("--workers", type=int, default=2, help="processes of \"apart\" and \"together\"")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    if given.work:
-        work(*(int(part) for part in given.size.split(",")), given.steps)
+    if args.train:
+        train(*(int(part) for part in args.size.split(",")), args.steps)
         return
     os.environ.pop("TF_CONFIG", None)
-    kinds = {"alone": [], "apart": [], "together": []}
-    for turn in range(given.rounds):
-        kinds["alone"].append(measure([os.environ], given.size, given.steps, first_core=turn))
-        kinds["apart"].append(measure([os.environ] * given.workers, given.size, given.steps))
-        kinds["together"].append(measure(local_workers.environments(given.workers), given.size, given.steps))
-        print(*(f"{kind} {rows[-1][0]:.3f}" for kind, rows in kinds.items()), file=sys.stderr, flush=True)
-    medians = {kind: [statistics.median(column) for column in zip(*rows, strict=True)] for kind, rows in kinds.items()}
-    print("| processes | s a step | of them the processor's | efficiency |")
+    alone = dict(os.environ)
+    rows: dict[str, list[list[float]]] = {"alone": [], "apart": [], "together": []}
+    for turn in range(args.rounds):
+        rows["alone"].append(measure([alone], args.size, args.steps, first_core=turn))
+        rows["apart"].append(measure([alone] * args.workers, args.size, args.steps))
+        rows["together"].append(measure(local_workers.environments(args.workers), args.size, args.steps))
+        print(*(f"{kind} {measured[-1][0]:.3f}" for kind, measured in rows.items()), file=sys.stderr, flush=True)
+    medians = {
+        kind: [statistics.median(column) for column in zip(*measured, strict=True)] for kind, measured in rows.items()
+    }
+    print("| processes | s a step | processor time | efficiency |")
     print("|---|---|---|---|")
     for kind, (seconds, busy, *_) in medians.items():
-        print(f"| {1 if kind == 'alone' else given.workers}, {kind} | {seconds:.3f} | {busy:.3f} | "
+        print(f"| {1 if kind == 'alone' else args.workers}, {kind} | {seconds:.3f} | {busy:.3f} | "
               f"{medians['alone'][0] / seconds:.2f} |")
     _, _, seconds, busy, n_bytes = medians["together"]
-    print(f"\nAn all-reduce of {n_bytes / 1e6:.1f} MB by itself: {seconds:.3f} s, {busy:.3f} of the processor's.")
+    print(f"\nAn all-reduce of {n_bytes / 1e6:.1f} MB alone: {seconds:.3f} s, {busy:.3f} s of processor time.")
 
 
 if __name__ == "__main__":

@@ -1,49 +1,52 @@
-"""Seconds from the command to the end of the first training step, part by part.
+"""Seconds from the command to the start of training, and to the end of the first step.
 
   python experiments/benchmarks/startup.py [--flags="--generator=resnet --n_blocks=9 ..."] [--repeats=3]
 
-Starts `python -m cyclegan_tf.train` on the demo set with the given flags (default: the paper's networks at 256 pixels)
-and reads its log: the first line comes when the networks are built and the first sample grid is written, the next when
-the first step is done.
+Starts `python -m cyclegan_tf.train` with the given flags (default: the demo set with the paper's networks at 256
+pixels) and reads its log. Training starts when the networks are built and the first sample grid is written.
 """
 
-import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import harness
 
-def run(flags):
-    """Seconds until training starts and until the first step is done, of one run that is stopped then."""
+# {event: beginning of its line in the log}
+EVENTS = {"training starts": "training steps", "first step done": "step 1/"}
+
+
+def measure(flags: list[str]) -> dict[str, float]:
+    """Starts a run and stops it after its first step; returns the seconds until each of EVENTS."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "cyclegan_tf.train", f"--workdir={folder}/run", *flags, "--log_every=1"]
         start = time.perf_counter()
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-            seconds = {}
+            seconds: dict[str, float] = {}
+            line = ""
             for line in child.stderr:
-                for name, words in (("training starts", "training steps"), ("first step done", "step 1/")):
+                for name, words in EVENTS.items():
                     if line.startswith(words):
                         seconds.setdefault(name, time.perf_counter() - start)
                 if "first step done" in seconds:
                     break
             child.kill()
-        if "first step done" not in seconds:
+        if seconds.keys() != EVENTS.keys():
             raise SystemExit(f"the run ended before its first step: {line}")
         return seconds
 
 
-def main():
-    """Prints medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flags", default="--dataset=demo")
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
-    runs = [run(given.flags.split()) for _ in range(given.repeats)]
-    print(f"{given.flags}, {len(os.sched_getaffinity(0))} cores, median of {given.repeats}")
-    for name in runs[0]:
+def main() -> None:
+    """Prints the medians."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("--flags", default="--dataset=demo", help="flags of the run, in one string")
+    parser.add_argument("--repeats", type=int, default=3, help="runs to start")
+    args = parser.parse_args()
+    runs = [measure(args.flags.split()) for _ in range(args.repeats)]
+    print(f"{args.flags}, {harness.count_cores()} cores, median of {args.repeats}")
+    for name in EVENTS:
         values = sorted(seconds[name] for seconds in runs)
         print(f"{name}: {statistics.median(values):.1f} s (from {values[0]:.1f} to {values[-1]:.1f})")
 

@@ -1,31 +1,34 @@
-"""Seconds of a training step beside the authors' step in PyTorch, in turns on one machine.
+"""Time of a training step, beside the authors' step in PyTorch, measured in turns on one machine.
 
   python experiments/benchmarks/step.py [--sizes 64,6,32,1 256,9,64,1] [--rounds=5] [--sides ours eager compiled]
   python experiments/benchmarks/step.py --device=gpu
 
-A size is pixels, residual blocks, filters (of generators and discriminators), batch. Each side is a process of its own
-that waits while the others work; a round is one turn of each, of as many steps as take about `--seconds`. A step is all
-of it: both generators' and discriminators' losses, gradients and updates, and the pools, on images that are there
-already. `bf16` sides run in bfloat16 (torch.autocast with channels last). Printed are the medians of the rounds, the
-ratio to the first side in the same rounds, the time of the first step after the networks are built (tracing,
-compiling), and the peak memory. Needs PyTorch.
+A size is pixels, residual blocks, filters (of generators and discriminators), batch. Each side is a separate process
+that waits while the others work. In a round, each side has one turn of as many steps as take about `--seconds`. A step
+computes the losses, gradients and updates of both generators and both discriminators, and the pools; its images are
+already in memory. The `bf16` sides compute in bfloat16 (in PyTorch: torch.autocast with channels last). The table has
+the median over rounds, the ratio to the first side in the same rounds, the time of the first step after the networks
+are built (tracing, compiling), and the peak memory. Needs PyTorch.
 
-On a GPU products of float32 are made in TF32. A turn ends when the GPU has done its last step; as in training, the
-losses of a step are read when the next one is queued. "Queued" is the time that the host takes to queue a step: where
-it is as long as the step, the GPU waits for the host. Memory is what the framework's allocator had handed out at most.
-The last column is the share of the rate at which the card multiplies matrices of 8192 x 8192 in that type, counting
-the multiplications and additions of the convolutions alone. Up to batches of 512 x 512 pixels the first steps of all
-sides run at the same time; with larger ones each side is alone, since the card has no room for all.
+On a GPU, float32 products use TF32. A turn ends when the GPU has finished its last step; as in training, the losses of
+a step are read after the next step is queued. "Queued" is the host's time to queue a step: if it equals the step's
+time, the GPU waits for the host. Memory is the most that the framework's allocator handed out. The last column relates
+the step to the card's speed at multiplying 8192 x 8192 matrices in the same type, and counts only the operations of
+convolutions. Up to batches of 512 x 512 pixels, the first steps of all sides run at the same time; for larger batches,
+the card cannot hold all sides, so they run one after the other.
 """
 
 import argparse
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import harness
 
 TITLES = {
     "ours": "cyclegan_tf", "ours_bf16": "cyclegan_tf, bfloat16", "ours_recompute": "cyclegan_tf, --recompute",
@@ -36,12 +39,12 @@ TITLES = {
     "graphs_bf16": "PyTorch, torch.compile, CUDA graphs, bfloat16",
 }
 # Options of this package's sides.
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "ours": {}, "ours_bf16": {"mixed_precision": "bfloat16"}, "ours_recompute": {"recompute": True},
     "ours_bf16_recompute": {"mixed_precision": "bfloat16", "recompute": True}, "ours_jit": {"jit_compile": "on"},
     "ours_bf16_jit": {"mixed_precision": "bfloat16", "jit_compile": "on"},
 }
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "cpu": {"sizes": ["64,6,32,1", "256,9,64,1"], "sides": ["ours", "eager", "compiled"], "rounds": 5, "seconds": 10.0},
     "gpu": {
         "sizes": ["256,9,64,1", "256,9,64,4", "256,9,64,16", "512,9,64,1"], "rounds": 3, "seconds": 0.7,
@@ -49,14 +52,20 @@ DEFAULTS = {
                   "graphs_bf16"],
     },
 }
+# Most pixels in a batch for which a card of 80 GiB holds all sides at once.
+MAX_SHARED_PIXELS = 512**2
 
-ROOM = 512**2  # Pixels of a batch up to which a card of 80 GiB holds all sides at once.
+Size = tuple[int, ...]  # Pixels, blocks, filters, batch.
+# Runs a number of steps and returns the seconds that it took to queue them.
+RunSteps = Callable[[int], float]
+# {side: seconds of its first step}, {side: [(seconds of a step, seconds to queue it) of each round]}
+Times = tuple[dict[str, float], dict[str, list[tuple[float, float]]]]
 
 
-def our_work(side, device, pixels, n_blocks, filters, batch):
-    """A function that does so many steps of this package, and one that tells the peak memory in MiB."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command lines do.
+def build_ours(
+    side: str, device: str, pixels: int, n_blocks: int, filters: int, batch: int
+) -> tuple[RunSteps, Callable[[], float]]:
+    """Builds this package's model; returns a function that runs steps and one that returns the peak memory in MiB."""
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     import tensorflow as tf
 
@@ -73,39 +82,43 @@ def our_work(side, device, pixels, n_blocks, filters, batch):
     model, replicas = CycleGAN(config), OneReplica()
     images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]
 
-    def steps(count):
-        read, queued = None, 0.0
+    def run_steps(count: int) -> float:
+        read_previous, queued = None, 0.0
         for _ in range(count):
             start = time.perf_counter()
-            following = replicas.train_step(model, [images], lambda: None)
+            read = replicas.train_step(model, [images], lambda: None)
             queued += time.perf_counter() - start
-            if read:
-                read()
-            read = following
-        read()
+            if read_previous:
+                read_previous()
+            read_previous = read
+        read_previous()
         return queued
 
-    def peak():
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if device == "gpu" else process_peak()
+    def peak() -> float:
+        if device == "gpu":
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
+        return harness.peak_memory()
 
-    return steps, peak
+    return run_steps, peak
 
 
-def torch_work(side, device, pixels, n_blocks, filters, batch):
-    """The same of the PyTorch twin."""
+def build_torch(
+    side: str, device: str, pixels: int, n_blocks: int, filters: int, batch: int
+) -> tuple[RunSteps, Callable[[], float]]:
+    """Like `build_ours`, for the PyTorch twin."""
     import torch
     import torch_twin
 
     mode, _, half = side.partition("_")
-    options = {"eager": None, "compiled": "default", "graphs": "reduce-overhead"}
+    compile_modes = {"eager": None, "compiled": "default", "graphs": "reduce-overhead"}
     cuda = device == "gpu"
-    twin = torch_twin.Twin(filters, n_blocks, compiled=options[mode], autocast=bool(half),
+    twin = torch_twin.Twin(filters, n_blocks, compiled=compile_modes[mode], autocast=bool(half),
                            device="cuda" if cuda else "cpu")
     images = [torch.rand(batch, 3, pixels, pixels, device=twin.device) * 2 - 1 for _ in range(2)]
     if half:
         images = [image.to(memory_format=torch.channels_last) for image in images]
 
-    def steps(count):
+    def run_steps(count: int) -> float:
         queued = 0.0
         for _ in range(count):
             start = time.perf_counter()
@@ -115,126 +128,141 @@ def torch_work(side, device, pixels, n_blocks, filters, batch):
             torch.cuda.synchronize()
         return queued
 
-    def peak():
-        return torch.cuda.max_memory_allocated() / 2**20 if cuda else process_peak()
+    def peak() -> float:
+        return torch.cuda.max_memory_allocated() / 2**20 if cuda else harness.peak_memory()
 
-    return steps, peak
-
-
-def process_peak():
-    """Peak memory of this process in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return run_steps, peak
 
 
-def work(side, device, size):
-    """A side's process: says when it is ready; does the steps it is told to, and answers with seconds and peak MiB."""
-    steps, peak = (our_work if side in OURS else torch_work)(side, device, *size)
+def serve(side: str, device: str, size: Size) -> None:
+    """Runs the process of a side: for each number of steps on stdin, runs them and prints seconds and peak MiB."""
+    run_steps, peak = (build_ours if side in OURS else build_torch)(side, device, *size)
     print("ready", flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
-        queued = steps(int(line))
+        queued = run_steps(int(line))
         print(time.perf_counter() - start, queued, peak(), flush=True)
 
 
 class Side:
-    """A process that does steps when it is asked to."""
+    """A process that runs steps on request.
 
-    def __init__(self, name, device, size, errors):
+    Attributes:
+      name: key of TITLES.
+      peak: peak memory in MiB, after the latest steps.
+      alive: False once the process has died.
+    """
+
+    def __init__(self, name: str, device: str, size: Size, errors: TextIO) -> None:
         command = [sys.executable, __file__, "--worker", name, "--device", device, "--sizes", ",".join(map(str, size))]
         self.name, self.peak, self.alive = name, 0.0, True
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
 
-    def wait(self):
+    def wait_until_ready(self) -> None:
         """Waits until the networks are built."""
-        self._answer()
+        self._read_line()
 
-    def ask(self, count):
-        """Asks for `count` steps."""
+    def start_steps(self, count: int) -> None:
+        """Makes the process start `count` steps, without waiting for them."""
         if self.alive:
             self._process.stdin.write(f"{count}\n")
             self._process.stdin.flush()
 
-    def answer(self, count):
-        """The seconds of one of the `count` steps asked for, and those that it took to queue it."""
-        answer = self._answer()
+    def finish_steps(self, count: int) -> tuple[float, float]:
+        """Waits for the `count` steps that were started; returns the seconds of a step and the seconds to queue it."""
+        answer = self._read_line()
         if not self.alive:
             return float("nan"), float("nan")
         self.peak = float(answer[2])
         return float(answer[0]) / count, float(answer[1]) / count
 
-    def _answer(self):
+    def run_steps(self, count: int) -> tuple[float, float]:
+        """Runs `count` steps; returns the seconds of a step and the seconds to queue it."""
+        self.start_steps(count)
+        return self.finish_steps(count)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _read_line(self) -> list[str]:
         answer = self._process.stdout.readline().split()
         if not answer and self.alive:
             self.alive = False
             print(f"{TITLES[self.name]} has died; run it alone with --worker {self.name} to see why", flush=True)
         return answer
 
-    def steps(self, count):
-        """Does `count` steps; returns the seconds of one, and those that it took to queue it."""
-        self.ask(count)
-        return self.answer(count)
 
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def measure(given, size, peaks):
-    """Prints a Markdown table of the sides at one size."""
-    with open(given.errors or os.devnull, "a") as errors:
+def measure(args: argparse.Namespace, size: Size, peaks: list[float] | None) -> None:
+    """Measures the sides at one size and prints a Markdown table."""
+    with open(args.errors or os.devnull, "a") as errors:
         sides = {}
-        for name in given.sides:
-            sides[name] = Side(name, given.device, size, errors)
-            if given.device == "cpu":  # Nobody's start is measured beside another's.
-                sides[name].wait()
-        if given.device == "gpu":
+        for name in args.sides:
+            sides[name] = Side(name, args.device, size, errors)
+            if args.device == "cpu":  # On a CPU, sides that start at the same time would slow each other down.
+                sides[name].wait_until_ready()
+        if args.device == "gpu":
             for side in sides.values():
-                side.wait()
-        alone = given.device == "gpu" and size[0] ** 2 * size[3] > ROOM
-        first, times = (run_alone if alone else run_in_turns)(sides, given)
+                side.wait_until_ready()
+        one_by_one = args.device == "gpu" and size[0] ** 2 * size[3] > MAX_SHARED_PIXELS
+        first, times = (run_one_by_one if one_by_one else run_in_turns)(sides, args)
         for side in sides.values():
             side.close()
     sides = {name: side for name, side in sides.items() if side.alive}
-    print_table(given.device == "gpu", size, peaks, sides, first, times)
+    print_table(size, peaks, sides, first, times)
 
 
-def run_in_turns(sides, given):
-    """({side: seconds of its first step}, {side: [seconds of a step, seconds to queue it] of each round})."""
-    if given.device == "gpu":  # Several minutes if one waited for the other.
+def run_in_turns(sides: dict[str, Side], args: argparse.Namespace) -> Times:
+    """Measures all sides in each round."""
+    if args.device == "gpu":  # In turns, compiling would take several minutes.
         for side in sides.values():
-            side.ask(1)
-        first = {name: side.answer(1)[0] for name, side in sides.items()}
+            side.start_steps(1)
+        first = {name: side.finish_steps(1)[0] for name, side in sides.items()}
     else:
-        first = {name: side.steps(1)[0] for name, side in sides.items()}
-    counts = {name: calibrate(side, given.seconds) for name, side in sides.items()}
-    times = {name: [] for name in sides}
-    for _ in range(given.rounds):
+        first = {name: side.run_steps(1)[0] for name, side in sides.items()}
+    counts = {name: choose_count(side, args.seconds) for name, side in sides.items()}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    for _ in range(args.rounds):
         for name, side in sides.items():
-            times[name].append(side.steps(counts[name]))
+            times[name].append(side.run_steps(counts[name]))
     return first, times
 
 
-def run_alone(sides, given):
-    """The same, of one side after the other, each of which ends before the next one begins."""
+def run_one_by_one(sides: dict[str, Side], args: argparse.Namespace) -> Times:
+    """Measures all rounds of a side and ends its process before the next side begins."""
     first, times = {}, {}
     for name, side in sides.items():
-        first[name] = side.steps(1)[0]
-        count = calibrate(side, given.seconds)
-        times[name] = [side.steps(count) for _ in range(given.rounds)]
+        first[name] = side.run_steps(1)[0]
+        count = choose_count(side, args.seconds)
+        times[name] = [side.run_steps(count) for _ in range(args.rounds)]
         side.close()
     return first, times
 
 
-def print_table(gpu, size, peaks, sides, first, times):
-    """Prints the Markdown table of one size."""
+def choose_count(side: Side, seconds: float) -> int:
+    """Warms a side up; returns the number of steps that take about `seconds`."""
+    side.run_steps(3)
+    duration = side.run_steps(3)[0]
+    return max(1, round(seconds / duration)) if side.alive else 1
+
+
+def print_table(
+    size: Size,
+    peaks: list[float] | None,
+    sides: dict[str, Side],
+    first: dict[str, float],
+    times: dict[str, list[tuple[float, float]]],
+) -> None:
+    """Prints the Markdown table of one size; `peaks` are the results of `measure_matrix_products` on a GPU."""
     pixels, n_blocks, filters, batch = size
     print(f"\n{pixels} px, {n_blocks} blocks, {filters} filters, batch {batch}\n")
-    columns = ["", "ms a step (lowest to highest)", "images/s", "beside the first", "first step", "peak memory"]
-    columns += ["queued", "of the peak"] * gpu
+    columns = ["", "ms a step (lowest to highest)", "images/s", "ratio to the first", "first step", "peak memory"]
+    columns += ["queued", "of the peak"] if peaks else []
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-    work = batch * operations(pixels, n_blocks, filters)
+    work = batch * count_operations(pixels, n_blocks, filters)
     reference = [t for t, _ in times[next(iter(sides))]]
     for name, side in sides.items():
         seconds = [t for t, _ in times[name]]
@@ -244,34 +272,28 @@ def print_table(gpu, size, peaks, sides, first, times):
             TITLES[name], f"{1e3 * median:.1f} ({1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f})",
             f"{batch / median:.2f}", f"{ratio:.2f}", f"{first[name]:.1f} s", f"{side.peak:.0f} MiB",
         ]
-        if gpu:
+        if peaks:
             queued = statistics.median(q for _, q in times[name])
             cells += [f"{1e3 * queued:.1f} ms", f"{work / median / peaks['bf16' in name]:.0%}"]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def calibrate(side, seconds):
-    """The number of steps that take about so many seconds, after some that warm up."""
-    side.steps(3)
-    duration = side.steps(3)[0]
-    return max(1, round(seconds / duration)) if side.alive else 1
-
-
-def operations(pixels, n_blocks, filters):
-    """Multiplications and additions of the convolutions in a step for one image of each domain."""
+def count_operations(pixels: int, n_blocks: int, filters: int) -> int:
+    """Returns the multiplications and additions of the convolutions in a step with one image of each domain."""
     area = pixels**2
-    # Each term: kernel elements x input channels x output channels x pixels at which the kernel is applied.
+    # Each term: kernel elements x input channels x output channels x output pixels.
     generator = 2 * 49 * 3 * filters * area + 2 * 9 * 2 * filters**2 * area // 4
     generator += 2 * 9 * 8 * filters**2 * area // 16 + 2 * n_blocks * 9 * 16 * filters**2 * area // 16
     discriminator = 16 * (3 * filters * area // 4 + 2 * filters**2 * area // 16 + 8 * filters**2 * area // 64)
     discriminator += 16 * (32 * filters**2 * (pixels // 8 - 1) ** 2 + 8 * filters * (pixels // 8 - 2) ** 2)
-    # Six passes through generators, each with both gradients. Two through discriminators with the gradient at the
-    # image, four with that at the weights, for which all but the first layer's inputs' are needed too.
+    # A generator runs six times with the gradients of inputs and weights. A discriminator runs twice with the gradient
+    # of its input, and four times with the gradients of its weights, which need the input gradients of all layers but
+    # the first.
     return 2 * (6 * 3 * generator + (2 * 2 + 4 * 3) * discriminator)
 
 
-def matrix_peaks():
-    """[operations a second in TF32, in bfloat16] of products of 8192 x 8192 random matrices on the GPU, by PyTorch."""
+def measure_matrix_products() -> list[float]:
+    """Multiplies 8192 x 8192 random matrices on the GPU; returns operations per second in TF32 and in bfloat16."""
     code = (
         "import time, torch; torch.backends.cuda.matmul.allow_tf32 = True\n"
         "for dtype in torch.float32, torch.bfloat16:\n"
@@ -283,37 +305,38 @@ def matrix_peaks():
         "    print(2 * 8192**3 / sorted(times[3:])[5])\n"
         "print(torch.cuda.get_device_name())"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
-    print(f"{found[2]}: products of matrices at {float(found[0]) / 1e12:.0f} TFLOP/s in TF32, "
-          f"{float(found[1]) / 1e12:.0f} in bfloat16")
-    return [float(found[0]), float(found[1])]
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    tf32, bfloat16, card = child.stdout.splitlines()
+    print(f"{card}: matrix products at {float(tf32) / 1e12:.0f} TFLOP/s in TF32, "
+          f"{float(bfloat16) / 1e12:.0f} in bfloat16")
+    return [float(tf32), float(bfloat16)]
 
 
-def main():
-    """Prints a table for each size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=DEFAULTS, default="cpu")
-    parser.add_argument("--sizes", nargs="+")
+def main() -> None:
+    """Parses the command line and prints a table for each size."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("--device", choices=DEFAULTS, default="cpu", help="the default sizes and sides depend on it")
+    parser.add_argument("--sizes", nargs="+", metavar="PIXELS,BLOCKS,FILTERS,BATCH")
     parser.add_argument("--sides", nargs="+", choices=TITLES)
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float)
-    parser.add_argument("--errors", help="file for what the sides write to stderr")
+    parser.add_argument("--rounds", type=int, help="turns of each side")
+    parser.add_argument("--seconds", type=float, help="approximate length of a turn")
+    parser.add_argument("--errors", help="file for the sides' stderr")
     parser.add_argument("--worker", choices=TITLES, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    for name, value in DEFAULTS[given.device].items():
-        if getattr(given, name) is None:
-            setattr(given, name, value)
-    sizes = [tuple(map(int, size.split(","))) for size in given.sizes]
-    if given.worker:
-        work(given.worker, given.device, sizes[0])
+    args = parser.parse_args()
+    for name, value in DEFAULTS[args.device].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    sizes = [tuple(map(int, size.split(","))) for size in args.sizes]
+    if args.worker:
+        serve(args.worker, args.device, sizes[0])
         return
     from importlib.metadata import version
 
     print(f"TensorFlow {version('tensorflow')}, PyTorch {version('torch')}, Python {platform.python_version()}, "
-          f"{len(os.sched_getaffinity(0))} cores, {given.rounds} rounds")
-    peaks = matrix_peaks() if given.device == "gpu" else None
+          f"{harness.count_cores()} cores, {args.rounds} rounds")
+    peaks = measure_matrix_products() if args.device == "gpu" else None
     for size in sizes:
-        measure(given, size, peaks)
+        measure(args, size, peaks)
 
 
 if __name__ == "__main__":

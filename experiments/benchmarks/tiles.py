@@ -1,27 +1,30 @@
-"""Memory, time and disk of a large translation by tiles, and its difference from the untiled one.
+"""Memory, time and disk space of translating a large image by tiles, and the difference from translating it whole.
 
   python experiments/benchmarks/tiles.py --size=6000x4000 [--tile=512] [--whole]
 
-Width by height. The paper's ResNet-9 with 64 filters and random weights, on a random image of 8 bits; each side runs in
-a process of its own, so that peak memory is its own. `--whole` also translates without tiles, and compares; then the
-image is float32, so that nothing is rounded away.
+A size is width x height. The network is the paper's ResNet-9 with 64 filters and random weights; the image is random,
+with 8 bits. Each side runs in a separate process, which has its own peak memory. `--whole` also translates without
+tiles and compares the results; the image is then float32, so that no difference is rounded away.
 """
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As cyclegan_tf's command lines do.
-
+import harness
 import numpy as np
 
 
-def translate(width, height, tile, output, kind):
-    """Translates one image; writes it as .npy and prints seconds and peak MiB."""
+def translate(width: int, height: int, tile: int, output: str, kind: str) -> None:
+    """Translates one image, writes the result to `output` (.npy), and prints seconds and peak MiB.
+
+    Args:
+      tile: side of the tiles in pixels; 0 translates the image whole.
+      kind: type of the image, "uint8" or "float32".
+    """
     import tensorflow as tf
 
     from cyclegan_tf.config import Config
@@ -40,30 +43,30 @@ def translate(width, height, tile, output, kind):
         result = translator.float_images(image[np.newaxis])["images"][0].numpy()
     seconds = time.perf_counter() - start
     np.save(output, result)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{width} x {height}, {f'tiles of {tile}' if tile else 'whole'}: {seconds:.0f} s, peak {peak:.0f} MiB")
+    print(f"{width} x {height}, {f'tiles of {tile}' if tile else 'whole'}: {seconds:.0f} s, "
+          f"peak {harness.peak_memory():.0f} MiB")
 
 
-def main():
-    """Prints a line for each side, and their largest difference."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="1500x1000")
-    parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--whole", action="store_true")
+def main() -> None:
+    """Prints a line for each side and the largest difference between them."""
+    parser = harness.make_parser(__doc__)
+    parser.add_argument("--size", default="1500x1000", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--tile", type=int, default=512, help="side of the tiles in pixels")
+    parser.add_argument("--whole", action="store_true", help="also translate without tiles, and compare")
     parser.add_argument("--output", help=argparse.SUPPRESS)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    width, height = map(int, given.size.split("x"))
-    if given.output:
-        translate(width, height, given.tile, given.output, given.kind)
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
+    if args.output:
+        translate(width, height, args.tile, args.output, args.kind)
         return
     with tempfile.TemporaryDirectory() as folder:
-        sides = {given.tile: f"{folder}/tiled.npy"} | ({0: f"{folder}/whole.npy"} if given.whole else {})
+        sides = {args.tile: f"{folder}/tiled.npy"} | ({0: f"{folder}/whole.npy"} if args.whole else {})
         for tile, path in sides.items():
-            command = [sys.executable, __file__, f"--size={given.size}", f"--tile={tile}", f"--output={path}",
-                       f"--kind={'float32' if given.whole else 'uint8'}"]
+            command = [sys.executable, __file__, f"--size={args.size}", f"--tile={tile}", f"--output={path}",
+                       f"--kind={'float32' if args.whole else 'uint8'}"]
             subprocess.run(command, check=True)
-        if given.whole:
+        if args.whole:
             tiled, whole = (np.load(path) for path in sides.values())
             print(f"largest difference: {np.abs(tiled - whole).max():.1e} in [-1, 1]")
 

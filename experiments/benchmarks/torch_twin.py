@@ -1,7 +1,8 @@
-"""The authors' networks and training step in PyTorch, as plain as they can be, to measure against.
+"""The authors' networks and training step in PyTorch, as plain as possible, for comparisons.
 
-Written from the paper (Zhu et al. 2017, section 7.2) and the settings of its code: instance norm without weights,
-least-squares losses, cycle weight 10, identity 0.5 of it, Adam 2e-4 with beta_1 0.5, pools of 50 images.
+Written from the paper (Zhu et al. 2017, section 7.2) and the settings of its code: instance norm without affine
+weights, least-squares losses, cycle weight 10, identity weight half of that, Adam with learning rate 2e-4 and beta_1
+0.5, pools of 50 images.
 """
 
 import itertools
@@ -12,20 +13,20 @@ from torch import nn
 
 
 class Block(nn.Module):
-    """Residual block of `width` channels."""
+    """Residual block with `width` channels."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         half = [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width)]
         self.layers = nn.Sequential(*half, nn.ReLU(True), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3),
                                     nn.InstanceNorm2d(width))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.layers(x)
 
 
-def generator(ngf=64, n_blocks=9):
-    """The ResNet generator: (N, 3, H, W) -> the same."""
+def generator(ngf: int = 64, n_blocks: int = 9) -> nn.Sequential:
+    """Builds the ResNet generator: (N, 3, H, W) in [-1, 1] -> the same."""
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), nn.InstanceNorm2d(ngf), nn.ReLU(True)]
     for width in (ngf, 2 * ngf):
         layers += [nn.Conv2d(width, 2 * width, 3, 2, 1), nn.InstanceNorm2d(2 * width), nn.ReLU(True)]
@@ -35,8 +36,8 @@ def generator(ngf=64, n_blocks=9):
     return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
 
 
-def discriminator(ndf=64):
-    """The 70 x 70 PatchGAN: (N, 3, H, W) -> (N, 1, H/8 - 2, W/8 - 2)."""
+def discriminator(ndf: int = 64) -> nn.Sequential:
+    """Builds the 70 x 70 PatchGAN: (N, 3, H, W) in [-1, 1] -> scores (N, 1, H/8 - 2, W/8 - 2)."""
     layers = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2, True)]
     for width, stride in ((ndf, 2), (2 * ndf, 2), (4 * ndf, 1)):
         layers += [nn.Conv2d(width, 2 * width, 4, stride, 1), nn.InstanceNorm2d(2 * width), nn.LeakyReLU(0.2, True)]
@@ -44,39 +45,48 @@ def discriminator(ndf=64):
 
 
 class Pool:
-    """The last 50 fakes; half of the time an older one is given back for a new one."""
+    """Up to `size` past fakes; a full pool returns a past fake instead of a new one with probability 0.5."""
 
-    def __init__(self, size=50):
-        self.size, self.images = size, []
+    def __init__(self, size: int = 50) -> None:
+        self.size = size
+        self.images: list[torch.Tensor] = []
 
-    def query(self, images):
-        """(N, C, H, W) -> the same."""
-        given_back = []
+    def query(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns new or past fakes: (N, C, H, W) -> the same."""
+        returned = []
         for image in images.unsqueeze(1):
             if len(self.images) < self.size:
                 self.images.append(image)
-                given_back.append(image)
+                returned.append(image)
             elif random.random() > 0.5:
                 index = random.randrange(self.size)
-                given_back.append(self.images[index])
+                returned.append(self.images[index])
                 self.images[index] = image
             else:
-                given_back.append(image)
-        return torch.cat(given_back)
+                returned.append(image)
+        return torch.cat(returned)
 
 
 class Twin:
     """Four networks and the authors' step: generators first, then the discriminators on pooled fakes.
 
     Args:
-      ngf, n_blocks: of the generators; the discriminators have as many filters.
+      ngf, n_blocks: filters and residual blocks of the generators; the discriminators have as many filters.
       identity: weight of the identity loss, as a share of the cycle weight.
-      compiled: torch.compile's mode for the networks, or None for eager ones.
-      autocast: whether forward passes run in bfloat16, with channels last.
-      device: cpu, or cuda, where float32 is multiplied in TF32 and cuDNN picks its fastest kernels.
+      compiled: torch.compile's mode for the networks; None runs them eagerly.
+      autocast: True runs forward passes in bfloat16, with channels last.
+      device: "cpu", or "cuda", where float32 products use TF32 and cuDNN selects its fastest kernels.
     """
 
-    def __init__(self, ngf=64, n_blocks=9, identity=0.5, compiled=None, autocast=False, device="cpu"):
+    def __init__(
+        self,
+        ngf: int = 64,
+        n_blocks: int = 9,
+        identity: float = 0.5,
+        compiled: str | None = None,
+        autocast: bool = False,
+        device: str = "cpu",
+    ) -> None:
         torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.device = device
         self.networks = [generator(ngf, n_blocks), generator(ngf, n_blocks), discriminator(ngf), discriminator(ngf)]
@@ -98,42 +108,43 @@ class Twin:
         self.identity, self.autocast, self._graphs = identity, autocast, compiled == "reduce-overhead"
         self.pools = Pool(), Pool()
 
-    def step(self, real_a, real_b):
-        """One update of all networks on batches (N, 3, H, W) in [-1, 1]."""
+    def step(self, real_a: torch.Tensor, real_b: torch.Tensor) -> None:
+        """Updates all networks once, on batches (N, 3, H, W) in [-1, 1]."""
         gen_ab, gen_ba, disc_a, disc_b = self.networks
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
-            self._learn(disc_a, disc_b, learns=False)
+            self._set_trainable(disc_a, disc_b, trainable=False)
             fake_b, fake_a = gen_ab(real_a), gen_ba(real_b)
             loss = 10 * (_l1(gen_ba(fake_b), real_a) + _l1(gen_ab(fake_a), real_b))
             if self.identity:
                 loss = loss + 10 * self.identity * (_l1(gen_ab(real_b), real_b) + _l1(gen_ba(real_a), real_a))
-            loss = loss + _distance(disc_b(fake_b), 1.0) + _distance(disc_a(fake_a), 1.0)
+            loss = loss + _squared_error(disc_b(fake_b), 1.0) + _squared_error(disc_a(fake_a), 1.0)
         self.adam_g.zero_grad()
         loss.backward()
         self.adam_g.step()
-        self._learn(disc_a, disc_b, learns=True)
+        self._set_trainable(disc_a, disc_b, trainable=True)
         self.adam_d.zero_grad()
         sides = (disc_b, self.pools[0], real_b, fake_b), (disc_a, self.pools[1], real_a, fake_a)
         for network, pool, real, fake in sides:
-            # A graph's outputs are overwritten by its next run.
+            # The next run of a CUDA graph overwrites its outputs.
             detached = fake.detach().clone() if self._graphs else fake.detach()
             with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
-                loss = 0.5 * (_distance(network(real), 1.0) + _distance(network(pool.query(detached)), 0.0))
+                loss = _squared_error(network(real), 1.0) + _squared_error(network(pool.query(detached)), 0.0)
+                loss = 0.5 * loss
             loss.backward()
         self.adam_d.step()
 
     @staticmethod
-    def _learn(*networks, learns):
+    def _set_trainable(*networks: nn.Module, trainable: bool) -> None:
         for network in networks:
             for parameter in network.parameters():
-                parameter.requires_grad_(learns)
+                parameter.requires_grad_(trainable)
 
 
-def _l1(image, target):
+def _l1(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (image - target).abs().mean()
 
 
-def _distance(prediction, target):
-    return (prediction.float() - target).square().mean()
+def _squared_error(scores: torch.Tensor, target: float) -> torch.Tensor:
+    return (scores.float() - target).square().mean()
