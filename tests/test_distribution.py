@@ -212,7 +212,7 @@ def test_workers_without_pools_save_and_end(tmp_path):
 
 def test_another_number_of_replicas_is_an_error(runs):
     model = CycleGAN(Config.preset("tiny", **CONFIG))
-    with pytest.raises(UserError, match="is of a run with 2 replicas, and here are 1: go on with 2"):
+    with pytest.raises(UserError, match="needs 2 replicas, but this run has 1: resume it with 2"):
         checkpoints.restore(model, saved(runs / "workers", 8), "it")
 
 

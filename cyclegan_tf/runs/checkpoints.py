@@ -1,11 +1,19 @@
-"""Checkpoints: everything the next step depends on, in one .npz file that is written beside and renamed.
+"""Checkpoints: one .npz file with everything that the next training step depends on.
 
-A file holds arrays by path: network/gen_ab/stem_conv/kernel, average/gen_ab/..., optimizer/gen_ab/0 (Keras's own
-order), scaling/NAME (float16's loss scale), pool/fake_a/images, pool/fake_a/random (of replica N from 1 on
-pool/fake_a@N/...; then also their number, replicas), epoch/NAME, step, skipped, best, stale. Pools are kept in float32,
-as they are in memory: half precision would save a tenth of a file and change what a resumed run computes. NumPy alone
-reads it, and network weights go from either stack to the other. Each array has a checksum (the zip's CRC-32), so a
-damaged file is noticed when it is read.
+Arrays are stored under these paths:
+
+  network/gen_ab/stem_conv/kernel   weights of a network, float32
+  average/gen_ab/stem_conv/kernel   moving average of a generator's weights
+  optimizer/gen_ab/0                optimizer variables, in Keras's own order
+  scaling/NAME                      dynamic loss scale of float16 training
+  pool/fake_a/images, .../random    image pool and its random state; replica N > 0 uses pool/fake_a@N/
+  replicas                          number of replicas, if more than one
+  epoch/NAME                        sums of the current epoch's losses
+  step, skipped, best, stale        the fields of `Progress`
+
+NumPy alone can read the file, and either stack can load the network weights that the other one wrote. Reading verifies
+a checksum for each array (CRC-32, from the zip format), so damage never goes unnoticed. Image pools stay in float32:
+half precision would shrink a file by only a tenth and would change the numbers that a resumed run computes.
 """
 
 import dataclasses
@@ -13,8 +21,9 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +31,17 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.storage import atomic, filesystem
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from cyclegan_tf.models.cyclegan import CycleGAN
+    from cyclegan_tf.models.pix2pix import Pix2Pix
+
 log = logging.getLogger("cyclegan_tf")
+
+Arrays = Mapping[str, np.ndarray]
+# Image pools of one replica: {(pool, part): array}, such as ("fake_a", "images").
+Pools = Mapping[tuple[str, str], np.ndarray]
 
 _NAME = re.compile(r"step-(\d{8})\.npz")
 BEST = "best.npz"
@@ -31,96 +50,106 @@ _DAMAGES = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run is, its model aside.
+    """How far a run has come, apart from the model's own state.
 
     Attributes:
-      step: steps done.
-      skipped: batches that were passed over when the run went back to a checkpoint; they shift the data of all later
-        steps.
-      epoch_sums: sums of the epoch's values so far, by name.
-      best: best value so far of the measure that --keep_best names, if any.
-      stale: evaluations since then.
+      step: number of completed steps.
+      skipped: number of batches that rollbacks have skipped; they shift the data of all later steps.
+      epoch_sums: sums of the current epoch's values so far, by name.
+      best: best value so far of the measure that --keep_best names; None before the first measurement.
+      stale: number of evaluations since `best` last improved.
     """
 
     step: int = 0
     skipped: int = 0
-    epoch_sums: dict = dataclasses.field(default_factory=dict)
+    epoch_sums: dict[str, float] = dataclasses.field(default_factory=dict)
     best: float | None = None
     stale: int = 0
 
 
-def collect_pools(model):
-    """Copies of the pools of each replica of this process: a list of {(pool, part): array}."""
+def collect_pools(model: "CycleGAN | Pix2Pix") -> list[Pools]:
+    """Copies the image pools of this process's replicas, one item per replica."""
     return [
-        {(name, key): value for name, pool in pools.items() for key, value in pool.state().items()}
+        {(name, part): array for name, pool in pools.items() for part, array in pool.state().items()}
         for pools in model.replica_pools
     ]
 
 
-def _pool_path(name, key, replica):
-    return f"pool/{name}@{replica}/{key}" if replica else f"pool/{name}/{key}"
+def _pool_path(name: str, part: str, replica: int) -> str:
+    return f"pool/{name}@{replica}/{part}" if replica else f"pool/{name}/{part}"
 
 
-def collect_state(model, progress, pools=None):
-    """Copies of everything that a checkpoint of `model` holds: arrays by name.
+def collect_state(
+    model: "CycleGAN | Pix2Pix", progress: Progress, pools: list[Pools] | None = None
+) -> dict[str, np.ndarray]:
+    """Copies everything that a checkpoint of `model` holds: arrays by path.
 
     Args:
-      pools: the `collect_pools` of all replicas, where they are not all the model's.
+      pools: the pools of all replicas of the run; by default those of this process.
     """
     pools = collect_pools(model) if pools is None else pools
-    arrays = {"step": np.int64(progress.step), "skipped": np.int64(progress.skipped)}
+    arrays: dict[str, np.ndarray] = {
+        "step": np.array(progress.step, np.int64), "skipped": np.array(progress.skipped, np.int64)
+    }
     if progress.best is not None:
-        arrays |= {"best": np.float64(progress.best), "stale": np.int64(progress.stale)}
-    arrays |= {f"epoch/{name}": np.float64(value) for name, value in progress.epoch_sums.items()}
-    for kind, networks in (("network", model.networks), ("average", model.averages)):
-        for name, network in networks.items():
-            for key, variable in named_weights(network).items():
-                arrays[f"{kind}/{name}/{key}"] = np.array(variable)
-    for name, optimizer in model.optimizers.items():
-        for index, variable in enumerate(optimizer.variables):
-            arrays[f"optimizer/{name}/{index}"] = np.array(variable)
-    arrays |= {f"scaling/{name}": np.array(variable) for name, variable in model.scaling.variables.items()}
+        arrays |= {"best": np.array(progress.best, np.float64), "stale": np.array(progress.stale, np.int64)}
+    arrays |= {f"epoch/{name}": np.array(value, np.float64) for name, value in progress.epoch_sums.items()}
+    arrays |= {path: np.array(variable) for path, variable in _variables(model).items()}
     if len(pools) > 1:
-        arrays["replicas"] = np.int64(len(pools))
-    for number, of_replica in enumerate(pools):
-        arrays |= {_pool_path(name, key, number): value for (name, key), value in of_replica.items()}
+        arrays["replicas"] = np.array(len(pools), np.int64)
+    for replica, parts in enumerate(pools):
+        arrays |= {_pool_path(name, part, replica): array for (name, part), array in parts.items()}
     return arrays
 
 
-def restore(model, arrays, where, local=range(1), n_replicas=1):
-    """Puts the arrays of `collect_state` back into `model`, whose replicas are `local`; returns the `Progress`.
-
-    Raises:
-      UserError: the networks differ from the stored ones; names the first differences. Or the checkpoint is of another
-        number of replicas, each of which has its pools and its part of the data.
-    """
-    if (count := int(arrays.get("replicas", 1))) != n_replicas:
-        raise UserError(f"{where} is of a run with {count} replica{'s' * (count > 1)}, and here are {n_replicas}: go "
-                        f"on with {count}, or start a new run from its networks with --init_from and another --workdir")
-    variables = {}
+def _variables(model: "CycleGAN | Pix2Pix") -> dict[str, "tf.Variable"]:
+    """The TensorFlow variables of `model` by their path in a checkpoint."""
+    variables: dict[str, tf.Variable] = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
-            variables |= {f"{kind}/{name}/{key}": v for key, v in named_weights(network).items()}
+            variables |= {f"{kind}/{name}/{key}": variable for key, variable in named_weights(network).items()}
     for name, optimizer in model.optimizers.items():
-        variables |= {f"optimizer/{name}/{index}": v for index, v in enumerate(optimizer.variables)}
+        variables |= {f"optimizer/{name}/{index}": variable for index, variable in enumerate(optimizer.variables)}
     variables |= {f"scaling/{name}": variable for name, variable in model.scaling.variables.items()}
+    return variables
+
+
+def restore(
+    model: "CycleGAN | Pix2Pix", arrays: Arrays, where: str, local: Iterable[int] = range(1), n_replicas: int = 1
+) -> Progress:
+    """Loads the arrays of a checkpoint into `model` and returns the run's progress.
+
+    Args:
+      model: receives the arrays; its networks must have the architecture of the checkpoint's.
+      arrays: as `read` returns them.
+      where: path of the checkpoint, for error messages.
+      local: numbers of the replicas that this process trains.
+      n_replicas: number of replicas of the whole run.
+
+    Raises:
+      UserError: the architecture differs from the checkpoint's (the message lists the first differences), or the number
+        of replicas does. Each replica has its own image pools and its own share of the data.
+    """
+    if (count := int(arrays.get("replicas", 1))) != n_replicas:
+        raise UserError(f"{where} needs {count} replica{'s' * (count > 1)}, but this run has {n_replicas}: resume it "
+                        f"with {count}, or start a new run from its networks with --init_from and another --workdir")
     kinds = ("network/", "average/", "optimizer/", "scaling/")
-    assign(variables, {name: array for name, array in arrays.items() if name.startswith(kinds)}, where)
-    for number, pools in zip(local, model.replica_pools, strict=True):
+    assign(_variables(model), {path: array for path, array in arrays.items() if path.startswith(kinds)}, where)
+    for replica, pools in zip(local, model.replica_pools, strict=True):
         for name, pool in pools.items():
-            pool.set_state({key: arrays[_pool_path(name, key, number)] for key in ("images", "random")})
-    sums = {key.removeprefix("epoch/"): float(value) for key, value in arrays.items() if key.startswith("epoch/")}
+            pool.set_state({part: arrays[_pool_path(name, part, replica)] for part in ("images", "random")})
+    sums = {path.removeprefix("epoch/"): float(value) for path, value in arrays.items() if path.startswith("epoch/")}
     best = float(arrays["best"]) if "best" in arrays else None
-    # Checkpoints from before there was a way back have skipped nothing.
+    # Old checkpoints lack "skipped": they were written before rollbacks existed.
     return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)))
 
 
-def network_weights(arrays: Mapping[str, np.ndarray], averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
+def network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
     """The weights of each network in a checkpoint: {"gen_ab": {"stem_conv/kernel": array, ...}, ...}.
 
     Args:
       arrays: the arrays of a checkpoint, as `read` returns them.
-      averaged: take the moving averages instead of the trained weights for the generators that have averages.
+      averaged: use the moving average in place of the trained weights for each generator that has one.
     """
     weights: dict[str, dict[str, np.ndarray]] = {}
     # Averages come second, so that they replace the trained weights.
@@ -135,11 +164,14 @@ def network_weights(arrays: Mapping[str, np.ndarray], averaged: bool = True) -> 
     return weights
 
 
-def assign(variables, arrays, where):
-    """Assigns arrays to the variables of the same names.
+def assign(variables: Mapping[str, "tf.Variable"], arrays: Arrays, where: str) -> None:
+    """Assigns each array to the variable of the same name.
+
+    Args:
+      where: origin of the arrays, for the error message.
 
     Raises:
-      UserError: the names or the shapes differ; nothing is assigned then.
+      UserError: the names or the shapes differ. No variable has changed then.
     """
     wrong = [f"{name} is missing" for name in variables if name not in arrays]
     wrong += [f"{name} is not in the network" for name in arrays if name not in variables]
@@ -155,61 +187,90 @@ def assign(variables, arrays, where):
         variable.assign(arrays[name])
 
 
-class Writer:
-    """Writes the checkpoints of a folder in a thread of its own, one at a time, while training goes on.
+class NullWriter:
+    """The interface of `Writer`, without effect: for workers that write no checkpoints."""
+
+    def save(
+        self, model: "CycleGAN | Pix2Pix", progress: Progress, file_name: str | None = None,
+        pools: list[Pools] | None = None,
+    ) -> None:
+        """Writes a checkpoint in the background."""
+
+    def check(self) -> None:
+        """Raises the OSError of a checkpoint that could not be written, if one is known by now."""
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is written."""
+
+    def close(self) -> None:
+        """Waits as `wait` does, then frees resources."""
+
+
+class Writer(NullWriter):
+    """Writes checkpoints into a folder from a background thread, one at a time, while training continues.
 
     Args:
-      folder: made if it is missing; what an earlier process left half-written is removed.
-      keep: number of checkpoints kept, the newest ones.
+      folder: created if it is missing; files that a killed process left half-written are removed.
+      keep: number of checkpoints to keep; older ones are removed.
     """
 
-    def __init__(self, folder, keep):
+    def __init__(self, folder: str, keep: int) -> None:
         self._folder, self._keep = folder, keep
         filesystem.makedirs(folder)
         for name in filesystem.listdir(folder):
             if name.endswith(".npz.tmp"):
                 filesystem.remove(os.path.join(folder, name))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing = None
+        self._writing: Future[str] | None = None
 
-    def save(self, model, progress, file_name=None, pools=None):
-        """Copies the state now and writes the copy in the background; `file_name` is as in `write`."""
+    def save(
+        self, model: "CycleGAN | Pix2Pix", progress: Progress, file_name: str | None = None,
+        pools: list[Pools] | None = None,
+    ) -> None:
+        """Copies the state now and writes the copy in the background, after waiting for the previous checkpoint.
+
+        Args:
+          file_name: as in `write`.
+          pools: as in `collect_state`.
+
+        Raises:
+          OSError: the previous checkpoint could not be written.
+        """
         self.wait()
         arrays = collect_state(model, progress, pools)
         self._writing = self._thread.submit(write, self._folder, arrays, self._keep, file_name)
 
-    def check(self):
-        """Raises the OSError of a checkpoint that could not be written, as soon as that is known."""
+    def check(self) -> None:
         if self._writing and self._writing.done():
             self.wait()
 
-    def wait(self):
-        """Waits until everything is written; raises the OSError that prevented it."""
+    def wait(self) -> None:
+        """Waits until the last checkpoint is written; raises the OSError that prevented it."""
         writing, self._writing = self._writing, None
         if writing:
             writing.result()
 
-    def close(self):
-        """Waits as `wait` does, and ends the thread."""
+    def close(self) -> None:
+        """Waits as `wait` does, then ends the thread."""
         try:
             self.wait()
         finally:
             self._thread.shutdown()
 
 
-def save(folder, model, progress, keep):
-    """Writes a checkpoint of `model` now, in this thread; returns its path."""
+def save(folder: str, model: "CycleGAN | Pix2Pix", progress: Progress, keep: int) -> str:
+    """Writes a checkpoint of `model` in the calling thread; returns its path."""
     filesystem.makedirs(folder)
     return write(folder, collect_state(model, progress), keep)
 
 
-def write(folder, arrays, keep, file_name=None):
-    """Writes FOLDER/step-NNNNNNNN.npz, beside and renamed, and removes all but the `keep` newest; returns its path.
+def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) -> str:
+    """Writes FOLDER/step-NNNNNNNN.npz atomically and removes all but the `keep` newest checkpoints; returns its path.
 
-    Under another `file_name` it is none of those that a run goes on from, and stays.
+    A file with another `file_name`, such as `BEST`, is never removed, and a run does not resume from it.
     """
     path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
-    # As np.savez does, which after an error leaves the archive to the garbage collector and its complaints.
+    # The same format as np.savez writes; np.savez leaves the archive open after an error.
     with atomic.open_for_writing(path, "wb", durable=True) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -219,20 +280,23 @@ def write(folder, arrays, keep, file_name=None):
     return path
 
 
-def list_files(folder):
-    """(step, path) of the checkpoints in a folder, newest first."""
+def list_files(folder: str) -> list[tuple[int, str]]:
+    """(step, path) of the checkpoints in a folder, newest first; empty if there is no such folder."""
     names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
     steps = [(int(match[1]), os.path.join(folder, name)) for name in names if (match := _NAME.fullmatch(name))]
     return sorted(steps, reverse=True)
 
 
-def read_newest(folder, report=log.warning):
-    """(path, arrays) of the newest checkpoint that can be read, or None where there is none at all.
+def read_newest(
+    folder: str, report: Callable[[str], object] = log.warning
+) -> tuple[str, dict[str, np.ndarray]] | None:
+    """(path, arrays) of the newest intact checkpoint in a folder; None if there are no checkpoints.
 
-    A damaged one is passed over for the one before, and `report` is called with a line that says so.
+    Args:
+      report: called with one line for each damaged checkpoint; the next older one is tried then.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged.
+      UserError: all checkpoints are damaged.
     """
     candidates = list_files(folder)
     for _, path in candidates:
@@ -241,22 +305,31 @@ def read_newest(folder, report=log.warning):
         except _DAMAGES as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
     if candidates:
-        raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged; move it away to start anew")
+        raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged: move the folder away to start "
+                        "from scratch")
     return None
 
 
-def read_user_file(path):
-    """As `read`, of a file that a user names; raises a UserError where it is missing or damaged."""
+def read_user_file(path: str) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint that the user names.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     try:
         return read(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
     except _DAMAGES as error:
-        raise UserError(f"checkpoint {path} is damaged ({error}); take another one of the run") from error
+        raise UserError(f"checkpoint {path} is damaged ({error}): use another checkpoint of this run") from error
 
 
-def read(path):
-    """All arrays of a checkpoint file, by name; their checksums are verified."""
+def read(path: str) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint file, by path; verifies their checksums.
+
+    Raises:
+      OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile: the file is missing or damaged.
+    """
     with filesystem.open_for_reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
         arrays = {name: entries[name] for name in entries.files}
     if "step" not in arrays:

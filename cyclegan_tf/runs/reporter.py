@@ -1,104 +1,130 @@
-"""What a run reports: TensorBoard events, metrics.jsonl, and sample grids."""
+"""Reports of a run in progress: TensorBoard events, metrics.jsonl and sample grids."""
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.images import codec
 from cyclegan_tf.runs import metrics_log
 from cyclegan_tf.storage import atomic, filesystem
 
 
-class Reporter:
-    """Writes a run's numbers and pictures; opened again at step k, it forgets what was reported after k.
+class NullReporter:
+    """The interface of `Reporter`, without effect: for workers that report nothing."""
 
-    metrics.jsonl holds only what (seed, step) determines, so that two equal runs write equal files; speeds and times go
-    to TensorBoard.
+    def rewind(self, step: int) -> None:
+        """Removes the records of steps after `step`, and the final measures, from metrics.jsonl."""
+
+    def record(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Adds a record to metrics.jsonl and its values to TensorBoard."""
+
+    def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds scalars to TensorBoard only."""
+
+    def write_sample(self, step: int, grid: np.ndarray) -> None:
+        """Writes a sample grid into the run directory and to TensorBoard."""
+
+    def sync(self) -> None:
+        """Flushes metrics.jsonl to the disk."""
+
+    def close(self) -> None:
+        """Closes all files."""
+
+
+class Reporter(NullReporter):
+    """Writes the numbers and sample grids of a run.
+
+    A run that resumes at step k first removes everything that was recorded after k. metrics.jsonl holds only values
+    that (seed, step) determines, so that equal runs write equal files. Speeds and times go to TensorBoard.
 
     Args:
       workdir: the run directory.
-      config: its Config, shown in TensorBoard's text tab.
-      step: the step that the run goes on from; 0 for a new one.
+      config: the run's Config, shown in TensorBoard's text tab.
+      step: number of completed steps; 0 for a new run.
     """
 
-    def __init__(self, workdir, config, step):
-        self._workdir = workdir
-        self._file = None
-        self.rewind(step)
-        self._samples = os.path.join(workdir, "samples")
+    def __init__(self, workdir: str, config: Config, step: int) -> None:
+        self._open_log(workdir, step)
+        self._workdir, self._samples = workdir, os.path.join(workdir, "samples")
         filesystem.makedirs(self._samples)
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
             tf.summary.text("config", "\n".join(["| option | value |", "|---|---|", *rows]))
 
-    def rewind(self, step):
-        """Forgets the records of later steps, and the final measures."""
-        if self._file:
-            self._file.close()
-        self._file = metrics_log.open_log(
-            self._workdir, lambda record: record["step"] <= step and record["kind"] != "test"
+    def _open_log(self, workdir: str, step: int) -> None:
+        self._log = metrics_log.open_log(
+            workdir, lambda record: record["step"] <= step and record["kind"] != "test"
         )
 
-    def record(self, step, kind, values):
-        """Adds a line {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard as KIND scalars.
+    def rewind(self, step: int) -> None:
+        self._log.close()
+        self._open_log(self._workdir, step)
+
+    def record(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Adds {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard.
+
+        TensorBoard shows training values under their own names and others as KIND/NAME.
 
         Args:
           kind: "train", "epoch", "eval" or "test".
           values: floats by name.
         """
-        self._file.write(metrics_log.format_record({"step": step, "kind": kind, **values}))
+        self._log.write(metrics_log.format_record({"step": step, "kind": kind, **values}))
         if kind == "test":
-            self.sync()  # The run's last page, which comes next, reads the file.
+            self.sync()  # The final page is written next and reads the file.
         else:
-            self._file.flush()
+            self._log.flush()
         self.write_scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
 
-    def write_scalars(self, step, values):
-        """TensorBoard scalars only."""
+    def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
         with self._board.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
-    def write_sample(self, step, grid):
-        """Writes samples/step-NNNNNN.png and shows it in TensorBoard; `grid` is uint8 (H, W, 3)."""
+    def write_sample(self, step: int, grid: np.ndarray) -> None:
+        """Writes samples/step-NNNNNN.png and shows it in TensorBoard.
+
+        Args:
+          grid: uint8 (H, W, 3).
+        """
         path = os.path.join(self._samples, f"step-{step:06d}.png")
         with atomic.open_for_writing(path, "wb") as file:
             file.write(codec.encode_png(grid))
-        self.sync()  # As the last record: for the page that shows the sample.
+        self.sync()  # The page is written next and reads metrics.jsonl.
         with self._board.as_default(step):
             tf.summary.image("samples", grid[np.newaxis])
 
-    def sync(self):
-        """Makes the records durable: a checkpoint must not survive a crash that they do not."""
-        filesystem.sync(self._file)
+    def sync(self) -> None:
+        """Flushes metrics.jsonl to the disk, so that no checkpoint survives a crash that its records do not."""
+        filesystem.sync(self._log)
 
-    def close(self):
-        self._file.close()
+    def close(self) -> None:
+        self._log.close()
         self._board.close()
 
 
-class Silent:
-    """Stands for a `Reporter` or a checkpoint writer on workers that write nothing: every method does nothing."""
-
-    def __getattr__(self, name):
-        return lambda *arguments: None
-
-
 class RunningMeans:
-    """Means of named values over the steps of an epoch, kept as sums that a checkpoint can hold."""
+    """Means of named values over the steps of an epoch, kept as sums that a checkpoint can store.
 
-    def __init__(self, sums=None):
+    Attributes:
+      sums: sum of each value, and the number of steps as "count".
+    """
+
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
         self.sums = dict(sums or {})
 
-    def add(self, values):
+    def add(self, values: Mapping[str, float]) -> None:
+        """Adds the values of one step."""
         for name, value in {**values, "count": 1.0}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def take(self):
-        """The means so far; starts again."""
+    def take(self) -> dict[str, float]:
+        """Returns the means so far and starts a new epoch."""
         count = self.sums.pop("count", 1.0)
         means = {name: value / count for name, value in self.sums.items()}
         self.sums = {}

@@ -13,7 +13,7 @@ from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import translator
 from cyclegan_tf.runs import checkpoints, page, page_images
 from cyclegan_tf.runs.checkpoints import Progress
-from cyclegan_tf.runs.reporter import Reporter, Silent
+from cyclegan_tf.runs.reporter import NullReporter, Reporter
 from cyclegan_tf.training import samples
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
@@ -41,8 +41,8 @@ class RunOutputs:
         self._evaluator, self._replicas = evaluator, replicas
         self._translators = translator.translators(config, model.generators)
         self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
-        self._writer: checkpoints.Writer | Silent = Silent()
-        self._reporter: Reporter | Silent = Silent()
+        self._writer = checkpoints.NullWriter()
+        self._reporter = NullReporter()
         if replicas.is_chief:
             self._writer = checkpoints.Writer(self.checkpoint_folder, config.keep_checkpoints)
             self._reporter = Reporter(workdir, config, step)

@@ -1,0 +1,42 @@
+"""Reports of a run: epoch means, and the objects that stand in where a worker writes nothing."""
+
+import pytest
+
+from cyclegan_tf.runs import checkpoints, reporter
+
+
+@pytest.mark.parametrize(
+    ("null", "real"),
+    [(reporter.NullReporter, reporter.Reporter), (checkpoints.NullWriter, checkpoints.Writer)],
+    ids=["reporter", "checkpoint writer"],
+)
+def test_null_object_has_every_public_method(null, real):
+    public = {name for name in vars(real) if not name.startswith("_")}
+    assert public == {name for name in vars(null) if not name.startswith("_")}
+    with pytest.raises(AttributeError):
+        null().misspelled()
+
+
+def test_null_objects_do_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report, writer = reporter.NullReporter(), checkpoints.NullWriter()
+    report.record(1, "train", {"loss": 1.0})
+    report.rewind(0)
+    report.sync()
+    report.close()
+    writer.save(None, checkpoints.Progress(1), checkpoints.BEST, [])
+    writer.check()
+    writer.wait()
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_running_means_continue_from_stored_sums_and_start_again():
+    means = reporter.RunningMeans()
+    means.add({"loss": 1.0})
+    means.add({"loss": 2.0})
+    resumed = reporter.RunningMeans(means.sums)
+    resumed.add({"loss": 6.0})
+    assert resumed.take() == {"loss": 3.0}
+    resumed.add({"loss": 5.0})
+    assert resumed.take() == {"loss": 5.0}
