@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ def _pool_path(name: str, part: str, replica: int) -> str:
 
 
 def collect_state(
-    model: "CycleGAN | Pix2Pix", progress: Progress, pools: list[Pools] | None = None
+    model: "CycleGAN | Pix2Pix", progress: Progress, pools: Sequence[Pools] | None = None
 ) -> dict[str, np.ndarray]:
     """Copies everything that a checkpoint of `model` holds: arrays by path.
 
@@ -192,7 +192,7 @@ class NullWriter:
 
     def save(
         self, model: "CycleGAN | Pix2Pix", progress: Progress, file_name: str | None = None,
-        pools: list[Pools] | None = None,
+        pools: Sequence[Pools] | None = None,
     ) -> None:
         """Writes a checkpoint in the background."""
 
@@ -225,7 +225,7 @@ class Writer(NullWriter):
 
     def save(
         self, model: "CycleGAN | Pix2Pix", progress: Progress, file_name: str | None = None,
-        pools: list[Pools] | None = None,
+        pools: Sequence[Pools] | None = None,
     ) -> None:
         """Copies the state now and writes the copy in the background, after waiting for the previous checkpoint.
 
