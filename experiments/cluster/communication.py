@@ -1,11 +1,11 @@
-"""Efficiency of N GPUs on paper: what a step computes, what it sends, and what remains of N times one GPU's speed.
+"""Predicts the efficiency of N GPUs from the time of a step and the time of its all-reduce.
 
   python experiments/cluster/communication.py [--step=0.2] [--bytes=113142520] [--latency=20e-6]
 
-Weak scaling, batch per GPU fixed: efficiency = compute / (compute + communication), nothing of which overlaps, for the
-gradients of all networks are averaged in one all-reduce when the last of them is there. A ring of N sends each byte
-2 (N - 1) / N times over every link, in 2 (N - 1) turns of one latency each; the losses are a second all-reduce, of
-latency only.
+Weak scaling, with a fixed batch per GPU: efficiency = compute / (compute + communication). Communication does not
+overlap with computation, because one all-reduce averages the gradients of all networks after the last of them has been
+computed. A ring of N workers sends each byte 2 (N - 1) / N times over every link, in 2 (N - 1) turns of one latency
+each. The losses are a second all-reduce, which costs only latency.
 """
 
 import argparse
@@ -14,35 +14,35 @@ import argparse
 GRADIENT_BYTES = 4 * 2 * (11_378_179 + 2_764_737)
 
 
-def all_reduce_seconds(n, n_bytes, bytes_per_second, latency):
-    """Seconds of a ring all-reduce of `n_bytes` over `n` workers."""
+def all_reduce_seconds(n: int, n_bytes: int, bytes_per_second: float, latency: float) -> float:
+    """Returns the seconds of a ring all-reduce of `n_bytes` over `n` workers, with `latency` seconds per turn."""
     return 2 * (n - 1) * (n_bytes / n / bytes_per_second + latency)
 
 
-def efficiency(n, compute, n_bytes, bytes_per_second, latency):
-    """Speed of `n` workers as a share of n times that of one whose step takes `compute` seconds."""
+def efficiency(n: int, compute: float, n_bytes: int, bytes_per_second: float, latency: float) -> float:
+    """Returns the speed of `n` workers, as a share of n times the speed of one whose step takes `compute` seconds."""
     communication = all_reduce_seconds(n, n_bytes, bytes_per_second, latency) + all_reduce_seconds(
         n, 0, bytes_per_second, latency
     )
     return compute / (compute + communication)
 
 
-def main():
-    """Prints a table: rows GPUs, columns links."""
+def main() -> None:
+    """Prints a table with a row for each number of workers and a column for each speed of the links."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--step", type=float, default=0.2, help="seconds that one worker computes in a step")
-    parser.add_argument("--bytes", type=int, default=GRADIENT_BYTES, help="of all gradients")
+    parser.add_argument("--step", type=float, default=0.2, help="seconds of computation in a step")
+    parser.add_argument("--bytes", type=int, default=GRADIENT_BYTES, help="bytes of all gradients")
     parser.add_argument("--latency", type=float, default=20e-6, help="seconds of one turn of the ring")
-    parser.add_argument("--gigabits", type=float, nargs="+", default=[100, 400], help="per second, of a link")
-    parser.add_argument("--workers", type=int, nargs="+", default=[8, 64, 512])
-    given = parser.parse_args()
-    print("workers  " + "  ".join(f"{speed:g} Gb/s: efficiency, ms" for speed in given.gigabits))
-    for n in given.workers:
+    parser.add_argument("--gigabits", type=float, nargs="+", default=[100, 400], help="speeds of a link, in Gb/s")
+    parser.add_argument("--workers", type=int, nargs="+", default=[8, 64, 512], help="numbers of workers")
+    args = parser.parse_args()
+    print("workers  " + "  ".join(f"{speed:g} Gb/s: efficiency, ms" for speed in args.gigabits))
+    for n in args.workers:
         cells = []
-        for speed in given.gigabits:
+        for speed in args.gigabits:
             rate = speed * 1e9 / 8
-            seconds = all_reduce_seconds(n, given.bytes, rate, given.latency)
-            cells.append(f"{efficiency(n, given.step, given.bytes, rate, given.latency):.3f}, {1e3 * seconds:.1f}")
+            seconds = all_reduce_seconds(n, args.bytes, rate, args.latency)
+            cells.append(f"{efficiency(n, args.step, args.bytes, rate, args.latency):.3f}, {1e3 * seconds:.1f}")
         print(f"{n:7d}  " + "  ".join(cells))
 
 
