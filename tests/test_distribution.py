@@ -56,7 +56,7 @@ def start(workdir, n_workers=2, **how):
     argument = json.dumps({"config": config, "workdir": str(workdir), **how})
     return [
         subprocess.Popen([sys.executable, str(WORKER), argument], env=env, stderr=subprocess.PIPE, text=True)
-        for env in (local_workers.environments(n_workers) if n_workers > 1 else [os.environ])
+        for env in (local_workers.make_environments(n_workers) if n_workers > 1 else [os.environ])
     ]
 
 

@@ -207,7 +207,7 @@ def test_measures_while_training(tmp_path, no_results):
     ({"keep_best": "psnr_ab"}, "--keep_best=psnr_ab needs --eval_every"),
     ({"patience": 2}, "--patience=2 needs --keep_best"),
     ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: unknown measure beauty; expected any of ms_ssim"),
-    ({"eval_every": 1, "keep_best": "kid_ab"}, "--keep_best=kid_ab is none of what this run measures: psnr_ab, "),
+    ({"eval_every": 1, "keep_best": "kid_ab"}, "--keep_best=kid_ab: this run measures only psnr_ab, "),
     ({"eval_every": 1, "eval_metrics": "kid"}, "no weights of inception in "),
 ])
 def test_options_that_cannot_work_stop_before_anything_is_written(tmp_path, monkeypatch, options, message):

@@ -71,14 +71,14 @@ def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
 
 def test_what_cannot_be_started_from_is_named(tiny_run, tmp_path):
     model = CycleGAN(CONFIG)
-    with pytest.raises(UserError, match="none holds no networks: give a run directory"):
+    with pytest.raises(UserError, match="none holds no networks; give a run directory"):
         warm_start.initialize(model, str(tmp_path / "none"))
     (tmp_path / "a2b").mkdir()
     (tmp_path / "a2b" / "saved_model.pb").write_bytes(b"")
     with pytest.raises(UserError, match=r"a2b is not a SavedModel"):
         warm_start.initialize(model, str(tmp_path))
     (tmp_path / "a2b").rename(tmp_path / "zebra")
-    with pytest.raises(UserError, match="which direction is it"):
+    with pytest.raises(UserError, match="cannot tell the direction from the name"):
         warm_start.initialize(model, str(tmp_path / "zebra"))
     wider = CycleGAN(Config.preset("tiny", ngf=5))
     with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):

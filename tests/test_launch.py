@@ -28,14 +28,13 @@ def launched(monkeypatch):
             return popen([sys.executable, "-c", code, *command[3:]], **options)
 
         monkeypatch.setattr(subprocess, "Popen", start)
-        monkeypatch.setattr(local_workers, "_PATIENCE", 1.0)
-        return local_workers.launch(n_workers, arguments)
+        return local_workers.launch(n_workers, arguments, grace_seconds=1.0)
 
     return run
 
 
 def test_workers_know_each_other_by_free_ports():
-    first, second = (json.loads(env["TF_CONFIG"]) for env in local_workers.environments(2))
+    first, second = (json.loads(env["TF_CONFIG"]) for env in local_workers.make_environments(2))
     assert first["cluster"] == second["cluster"]
     assert [one["task"] for one in (first, second)] == [{"type": "worker", "index": index} for index in (0, 1)]
     ports = {re.fullmatch(r"127\.0\.0\.1:(\d+)", name)[1] for name in first["cluster"]["worker"]}

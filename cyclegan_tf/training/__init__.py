@@ -1,1 +1,1 @@
-"""The loop of a run, and what it does beside the steps."""
+"""Training a run: the loop, its workers, and what a run writes."""

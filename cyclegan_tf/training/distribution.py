@@ -146,8 +146,8 @@ class Replicas(abc.ABC):
         """The chief's `value`, on all workers."""
 
     @abc.abstractmethod
-    def gather(self, own: Sequence[Mapping[Any, np.ndarray]]) -> Sequence[Mapping[Any, np.ndarray]]:
-        """The arrays of all replicas on the chief, and an empty sequence on the other workers.
+    def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
+        """The arrays of all replicas on the chief, and an empty list on the other workers.
 
         Args:
           own: named arrays of each local replica, with the same names and shapes on all replicas.
@@ -191,7 +191,7 @@ class OneReplica(Replicas):
     def broadcast(self, value: float) -> float:
         return value
 
-    def gather(self, own: Sequence[Mapping[Any, np.ndarray]]) -> Sequence[Mapping[Any, np.ndarray]]:
+    def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
         return own
 
     def require_equal(self, **values: int) -> None:
@@ -286,10 +286,10 @@ class StrategyReplicas(Replicas):
     def broadcast(self, value: float) -> float:
         return float(self._sum_bytes(np.float64(value).tobytes(), own=self.is_chief).view(np.float64)[0])
 
-    def gather(self, own: Sequence[Mapping[Any, np.ndarray]]) -> Sequence[Mapping[Any, np.ndarray]]:
+    def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
         if self._n_workers == 1:
             return own
-        gathered = []
+        gathered: list[Mapping[Any, np.ndarray]] = []
         for number in range(self.count):  # One replica at a time, so a worker needs memory for the arrays of one only.
             arrays = own[number - self.local.start if number in self.local else 0]
             data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())

@@ -1,43 +1,49 @@
 """The measures of a run: held-out images through its generators."""
 
 import logging
+from collections.abc import Mapping
 
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.inference.translator import Translator
 from cyclegan_tf.metrics import evaluation, measures
 
 log = logging.getLogger("cyclegan_tf")
 
 
 class Evaluator:
-    """What a run measures of its held-out images: PSNR and SSIM of pairs, else cycle errors, and --eval_metrics.
+    """Measures the held-out images of a run: PSNR and SSIM of pairs, else cycle errors, and --eval_metrics.
 
     Raises:
-      UserError: a measure cannot be had on these data, or lacks its weights; or --keep_best names none of them.
+      UserError: the data do not allow a measure, its weights are not installed, or the run does not measure what
+        --keep_best names.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: ImageDataset) -> None:
         self._config, self._dataset, self._protocol = config, dataset, measures.Protocol()
         self._networks = measures.Networks(self._protocol)
-        own = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
-        self._names = tuple(dict.fromkeys((*own, *config.extra_metrics)))
+        standard = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
+        self._names = tuple(dict.fromkeys((*standard, *config.extra_metrics)))
         keys = set()
         for direction in config.directions:
             translate = dict.fromkeys(config.directions)
             task = measures.Task(direction, translate, dataset, config, self._protocol, self._networks)
             for name in self._names:
-                measures.KINDS[name](name, task)  # Raises before the run has begun.
+                measures.KINDS[name](name, task)  # Raises its UserError now, before the run writes anything.
                 keys.add(evaluation.format_key(name, direction))
         if config.keep_best and config.keep_best not in keys:
-            raise UserError(f"--keep_best={config.keep_best} is none of what this run measures: "
-                            f"{', '.join(sorted(keys))}; --eval_metrics adds others")
+            raise UserError(f"--keep_best={config.keep_best}: this run measures only {', '.join(sorted(keys))}; choose "
+                            "one of them, or add others with --eval_metrics")
 
-    def __call__(self, translators):
-        """Measures of the held-out images: {`evaluation.format_key`: value}. Logs a warning for each one left out.
+    def __call__(self, translators: Mapping[Direction, Translator]) -> dict[str, float]:
+        """Measures the held-out images: {`evaluation.format_key`: value}. Logs a warning for each measure left out.
 
         Args:
-          translators: `translator.Translator`s by the directions a2b and b2a; pix2pix has only the first.
+          translators: by direction; pix2pix has only A to B.
         """
-        translate = {way: translator.translated for way, translator in translators.items()}
+        translate = {direction: translator.translated for direction, translator in translators.items()}
         records, notes = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )

@@ -1,4 +1,4 @@
-"""Several workers on this machine, each a process of its own."""
+"""Several workers on this machine, each in its own process."""
 
 import json
 import os
@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
 
-_PATIENCE = 20.0  # Seconds that others have to end after one has failed: they say why.
 
-
-def environments(n_workers):
-    """The environment of each worker: this one's, and TF_CONFIG with free ports of the loopback interface."""
+def make_environments(n_workers: int) -> list[dict[str, str]]:
+    """The environment of each worker: this process's, and TF_CONFIG with free ports of the loopback interface."""
     sockets = [socket.socket() for _ in range(n_workers)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -26,53 +25,63 @@ def environments(n_workers):
     ]
 
 
-def launch(n_workers, arguments):
-    """Runs cyclegan_tf.train with `arguments` in `n_workers` processes; returns the exit status of all.
+def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0) -> int:
+    """Runs cyclegan_tf.train with `arguments` in `n_workers` processes; returns the common exit status.
 
-    That is 0, or the first one that was not.
+    SIGTERM and SIGINT are passed on to all workers.
+
+    Args:
+      grace_seconds: time for the other workers to print their errors and end after one worker has failed; then they
+        are killed.
+
+    Returns:
+      0, or the status of the first worker that failed; for a worker that was killed, 128 plus the signal.
     """
     command = [sys.executable, "-m", "cyclegan_tf.train", *arguments]
     workers = [
-        # In sessions of their own: Ctrl-C comes here alone, and is passed on once.
+        # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
         subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-        for env in environments(n_workers)
+        for env in make_environments(n_workers)
     ]
-    printers = [threading.Thread(target=_print, args=(index, one.stdout)) for index, one in enumerate(workers)]
+    printers = [
+        threading.Thread(target=_print_lines, args=(index, worker.stdout)) for index, worker in enumerate(workers)
+    ]
     for printer in printers:
         printer.start()
-    before = {
-        signum: signal.signal(signum, lambda signum, frame: _signal(workers, signum))
+    previous = {
+        signum: signal.signal(signum, lambda signum, frame: _signal_all(workers, signum))
         for signum in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        return _wait(workers)
+        return _wait(workers, grace_seconds)
     finally:
-        _signal(workers, signal.SIGKILL)
+        _signal_all(workers, signal.SIGKILL)
         for printer in printers:
             printer.join()
-        for signum, handler in before.items():
+        for signum, handler in previous.items():
             signal.signal(signum, handler)
 
 
-def _wait(workers):
-    """Waits for all; once one has failed only for a while."""
-    failed, until = 0, float("inf")
-    while None in [worker.poll() for worker in workers] and time.monotonic() < until:
-        failing = [worker.returncode for worker in workers if worker.returncode]
-        if failing and not failed:
-            failed, until = failing[0], time.monotonic() + _PATIENCE
+def _wait(workers: Sequence[subprocess.Popen], grace_seconds: float) -> int:
+    """Waits until all workers have ended, or until the grace period after the first failure is over."""
+    failed, deadline = 0, float("inf")
+    while None in [worker.poll() for worker in workers] and time.monotonic() < deadline:
+        statuses = [worker.returncode for worker in workers if worker.returncode]
+        if statuses and not failed:
+            failed, deadline = statuses[0], time.monotonic() + grace_seconds
         time.sleep(0.1)
     failed = failed or next((worker.returncode for worker in workers if worker.returncode), 0)
     return 128 - failed if failed < 0 else failed
 
 
-def _signal(workers, signum):
+def _signal_all(workers: Sequence[subprocess.Popen], signum: int) -> None:
     for worker in workers:
         if worker.poll() is None:
             worker.send_signal(signum)
 
 
-def _print(index, lines):
+def _print_lines(index: int, lines: Iterable[bytes]) -> None:
+    """Prints the output of worker `index`, each line with the number of the worker."""
     for line in lines:
         sys.stdout.buffer.write(b"[%d] " % index + line)
         sys.stdout.buffer.flush()

@@ -1,7 +1,10 @@
-"""Starting weights for a new run: another run's, an export's, or the authors' .pth files."""
+"""Initial weights for a new run: from another run, from SavedModels, or from the authors' .pth files."""
 
 import logging
 import os
+from typing import Any
+
+import numpy as np
 
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
@@ -13,33 +16,38 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
+# {network: ({weight: array}, the file or folder that holds them)}
+_Found = dict[str, tuple[dict[str, np.ndarray], str]]
 
-def initialize(model, source):
-    """Gives `model` the networks that `source` holds; its averages start from them, optimizers and pools stay fresh.
+
+def initialize(model: Any, source: str) -> None:
+    """Loads the weights of the networks in `source` into `model`; optimizers and image pools stay fresh.
+
+    The moving averages of the model start from the loaded weights.
 
     Args:
       model: CycleGAN or Pix2Pix.
       source: a run directory (all networks of its newest checkpoint, not the averages); a SavedModel folder a2b or
-        b2a, or one that holds both; a .pth file of the authors' code, or the folder of an experiment.
+        b2a, or a folder that holds one or both; a .pth file of the authors' code, or the folder of an experiment.
 
     Raises:
-      UserError: `source` is none of these, or a network of it differs from the model's.
+      UserError: `source` holds no networks, or a network in it differs from the model's network.
     """
-    found = _from_run(source) or _from_saved_models(source) or _from_pytorch(source)
+    found = _read_run(source) or _read_saved_models(source) or _read_pytorch(source)
     if not found:
-        raise UserError(f"--init_from={source} holds no networks: give a run directory with a checkpoint, a SavedModel "
+        raise UserError(f"--init_from={source} holds no networks; give a run directory with a checkpoint, a SavedModel "
                         "or a .pth file")
-    for name, (weights, where) in found.items():
+    for name, (weights, path) in found.items():
         if name in model.networks:
-            checkpoints.assign(named_weights(model.networks[name]), weights, where)
+            checkpoints.assign(named_weights(model.networks[name]), weights, path)
     for name, average in model.averages.items():
         average.set_weights(model.networks[name].get_weights())
     fresh = sorted(set(model.networks) - set(found))
     log.info("networks from %s%s", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
 
 
-def _from_run(source):
-    """{network: (weights by name, file)} of a run directory's newest checkpoint, empty if it is none."""
+def _read_run(source: str) -> _Found:
+    """The networks in the newest checkpoint of a run directory; empty if there is no checkpoint."""
     newest = checkpoints.read_newest(os.path.join(source, "checkpoints"))
     if newest is None:
         return {}
@@ -47,31 +55,33 @@ def _from_run(source):
     return {name: (weights, path) for name, weights in checkpoints.network_weights(arrays, averaged=False).items()}
 
 
-def _from_saved_models(source):
-    """The same of a SavedModel, or of the two in a folder."""
-    folders = [os.path.join(source, direction) for direction in Direction]
+def _read_saved_models(source: str) -> _Found:
+    """The generators in a SavedModel folder, or in the SavedModel folders a2b and b2a in `source`."""
+    folders = {direction: os.path.join(source, direction) for direction in Direction}
     if filesystem.exists(os.path.join(source, "saved_model.pb")):
-        folders = [source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)]
-        if Direction.find_in_name(os.path.basename(folders[0])) is None:
-            raise UserError(f"--init_from={source}: which direction is it? Name the folder a2b or b2a")
+        folder = source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)
+        name = os.path.basename(folder)
+        if name not in list(Direction):
+            raise UserError(f"--init_from={source}: cannot tell the direction from the name; rename the folder to a2b "
+                            "or b2a")
+        folders = {Direction(name): folder}
     found = {}
-    for folder in filter(filesystem.isdir, folders):
-        network = saved_model.open_saved_model(folder, f"--init_from={source}: {folder}")
-        weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables}
-        found[Direction.find_in_name(os.path.basename(folder)).generator] = weights, folder
+    for direction, folder in folders.items():
+        if filesystem.isdir(folder):
+            network = saved_model.open_saved_model(folder, f"--init_from={source}: {folder}")
+            weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables}
+            found[direction.generator] = weights, folder
     return found
 
 
-def _from_pytorch(source):
-    """The same of .pth files: one whose name tells its network, or those in a folder."""
-    if not source.endswith(".pth") and not _holds_pytorch(source):
+def _read_pytorch(source: str) -> _Found:
+    """The networks in a .pth file whose name tells which network it holds, or in a folder of such files."""
+    if not source.endswith(".pth") and not _has_pytorch_files(source):
         return {}
-    found = {}
-    for name, path in torch_files.match_networks([source]).items():
-        found[name] = torch_files.read_network(path)[1], path
-    return found
+    paths = torch_files.match_networks([source])
+    return {name: (torch_files.read_network(path)[1], path) for name, path in paths.items()}
 
 
-def _holds_pytorch(source):
-    names = filesystem.listdir(source) if filesystem.isdir(source) else []
+def _has_pytorch_files(folder: str) -> bool:
+    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
     return any(name.startswith("latest_net_") and name.endswith(".pth") for name in names)

@@ -93,7 +93,7 @@ def main() -> None:
     for turn in range(args.rounds):
         rows["alone"].append(measure([alone], args.size, args.steps, first_core=turn))
         rows["apart"].append(measure([alone] * args.workers, args.size, args.steps))
-        rows["together"].append(measure(local_workers.environments(args.workers), args.size, args.steps))
+        rows["together"].append(measure(local_workers.make_environments(args.workers), args.size, args.steps))
         print(*(f"{kind} {measured[-1][0]:.3f}" for kind, measured in rows.items()), file=sys.stderr, flush=True)
     medians = {
         kind: [statistics.median(column) for column in zip(*measured, strict=True)] for kind, measured in rows.items()
