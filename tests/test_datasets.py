@@ -1,4 +1,4 @@
-"""The datasets command, as a user runs it."""
+"""The datasets command."""
 
 import time
 import zipfile
@@ -17,7 +17,7 @@ def run(*arguments, **options):
     return run_python("-m", "cyclegan_tf.datasets", *arguments, **options)
 
 
-def test_help_and_list_are_quick_and_name_everything():
+def test_help_and_list_are_fast_and_complete():
     start = time.monotonic()
     text, listed = run("--help").stdout, run("list").stdout
     seconds = time.monotonic() - start
@@ -30,10 +30,10 @@ def test_help_and_list_are_quick_and_name_everything():
     assert seconds < 4
 
 
-def test_catalog_has_every_known_name():
+def test_catalog_has_every_dataset_with_its_counts():
     assert {entry.name for entry in catalog.CATALOG} == {"demo", "demo_pairs", "cityscapes", *config_lib.TFDS_NAMES}
     for name in ("demo", "demo_pairs"):
-        parts = vars(sources.find_dataset(name)).values()
+        parts = sources.find_dataset(name).parts.values()
         assert next(entry.counts for entry in catalog.CATALOG if entry.name == name) == tuple(map(len, parts))
 
 
@@ -41,18 +41,18 @@ def test_catalog_has_every_known_name():
     ([], "error: no command; give one of: list, prepare, inspect, preview, prepare-cityscapes"),
     (["inspet"], "error: unknown command 'inspet'"),
     (["inspect"], "error: usage: inspect PATH"),
-    (["prepare", "cityscapes"], "error: prepare cityscapes: not one of apple2orange"),
+    (["prepare", "cityscapes"], "error: prepare cityscapes: expected one of apple2orange"),
     (["prepare-cityscapes", "--left_img=x.zip"], "error: prepare-cityscapes needs --left_img, --gt_fine and --output"),
     (["inspect", "/no/such"], "error: --dataset=/no/such: no such folder or .zip"),
 ])
-def test_mistakes_are_one_line_and_status_2(run_command, arguments, message):
+def test_invalid_arguments_are_one_line_errors(run_command, arguments, message):
     child = run_command("cyclegan_tf.datasets", *arguments)
     assert child.returncode == 2
     assert child.stderr.strip().splitlines()[-1].startswith(message)
     assert "Traceback" not in child.stderr
 
 
-def test_inspect_counts_and_shows_what_is_there(tmp_path):
+def test_inspect_prints_statistics_and_draws_a_grid(tmp_path):
     for name, color, size in (("trainA/0.jpg", "red", (300, 200)), ("trainA/1.jpg", "red", (64, 32)),
                               ("trainB/0.png", "blue", (40, 40))):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +68,12 @@ def test_inspect_counts_and_shows_what_is_there(tmp_path):
     ):
         assert line in child.stdout.splitlines()
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
-    # The first cell is the first image, its longer side 128 pixels.
+    # The first cell shows the first image with a longer side of 128 pixels.
     assert np.abs(grid[22 + 40, 2 + 60].astype(int) - [254, 0, 0]).max() <= 1
     assert grid[22 + 20, 134 + 20].tolist() == [0, 0, 255]
 
 
-def test_inspect_takes_any_folder_of_images(tmp_path):
+def test_inspect_accepts_any_folder_of_images(tmp_path):
     Image.new("L", (5, 4)).save(tmp_path / "a.png")
     parts, bad = sources.open_parts(str(tmp_path))
     (summary,) = preview.inspect(parts).values()
@@ -84,14 +84,14 @@ def test_inspect_takes_any_folder_of_images(tmp_path):
         sources.open_parts(str(tmp_path))
 
 
-def test_preview_shows_the_first_training_batches(tmp_path):
+def test_preview_draws_the_first_training_images(tmp_path):
     for name, color in (("trainA", "red"), ("trainB", "blue")):
         (tmp_path / "set" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40), color).save(tmp_path / "set" / name / "0.png")
     child = run("preview", f"--dataset={tmp_path}/set", "--preset=tiny", f"--output={tmp_path}/batch.png")
     assert child.returncode == 0, child.stderr
     with Image.open(tmp_path / "batch.png") as image:
-        # Crops of 32 px, shown four times as large, six rows of two, each with a gap of four.
+        # Six rows of two 32 px crops, magnified four times, each with a gap of 4 px, below a header of 22 px.
         assert image.size == (2 * (4 * 32 + 4), 22 + 6 * (4 * 32 + 4))
         assert image.getpixel((66, 700)) == (255, 0, 0)
         assert image.getpixel((66 + 132, 700)) == (0, 0, 255)
@@ -99,7 +99,7 @@ def test_preview_shows_the_first_training_batches(tmp_path):
 
 @pytest.fixture
 def archives(tmp_path):
-    """The two official archives in small: two scenes for training, one for validation, one without labels."""
+    """Small versions of the two official archives, with two training scenes and one validation scene."""
     left, labels = tmp_path / "leftImg8bit_trainvaltest.zip", tmp_path / "gtFine_trainvaltest.zip"
     ramp = np.tile(np.linspace(0, 255, 512).astype(np.uint8)[:, np.newaxis], (256, 1, 3))
     ramp[128:] = np.random.default_rng(0).integers(0, 256, (128, 512, 3))
@@ -116,7 +116,7 @@ def archives(tmp_path):
 
 
 @pytest.mark.parametrize("unpacked", [False, True])
-def test_cityscapes_becomes_pairs(archives, tmp_path, unpacked):
+def test_cityscapes_becomes_pairs_as_the_authors_make_them(archives, tmp_path, unpacked):
     given = archives
     if unpacked:
         for path in archives:
@@ -134,7 +134,7 @@ def test_cityscapes_becomes_pairs(archives, tmp_path, unpacked):
     photo, label = made.train_a.decode(1), made.train_b.decode(1)
     assert photo.shape == label.shape == (256, 256, 3)
     np.testing.assert_allclose(photo[64, :, 0], np.linspace(0, 255, 256), atol=2)
-    # The authors' script: bicubic, and JPEG of quality 100, whose tables are all 1, without subsampling.
+    # As the authors' script: bicubic; JPEG of quality 100 (all quantization tables are 1), no chroma subsampling.
     with Image.open(tmp_path / "out" / "trainA" / made.train_a.names[1]) as image:
         assert all(set(table) == {1} for table in image.quantization.values())
         assert JpegImagePlugin.get_sampling(image) == 0
@@ -145,16 +145,16 @@ def test_cityscapes_becomes_pairs(archives, tmp_path, unpacked):
     assert np.abs(label.astype(int) - [0, 160, 70]).max() <= 2
 
 
-def test_cityscapes_goes_on_and_names_what_is_missing(archives, tmp_path):
+def test_cityscapes_resumes_and_reports_missing_files(archives, tmp_path):
     left, labels = archives
     kept = tmp_path / "out" / "trainA" / "aachen_000000_000001.jpg"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"made before")
     assert cityscapes.prepare(str(left), str(labels), str(tmp_path / "out")) == {"train": 2, "test": 1}
     assert kept.read_bytes() == b"made before"
-    with pytest.raises(UserError, match=r"no /no/such\.zip; Cityscapes' archives are had from its authors"):
+    with pytest.raises(UserError, match=r"/no/such\.zip does not exist; get the archives from cityscapes-dataset\.com"):
         cityscapes.prepare("/no/such.zip", str(labels), str(tmp_path / "out"))
     with zipfile.ZipFile(left, "a") as photos:
         photos.writestr("leftImg8bit/train/ulm/ulm_000000_000009_leftImg8bit.png", b"")
-    with pytest.raises(UserError, match=r"train/ulm_000000_000009 is only in .*leftImg8bit.*; 1 have no pair"):
+    with pytest.raises(UserError, match=r"train/ulm_000000_000009 exists only in .*leftImg8bit.*without a pair: 1"):
         cityscapes.prepare(str(left), str(labels), str(tmp_path / "out"))

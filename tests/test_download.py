@@ -1,4 +1,4 @@
-"""Downloads from a server of our own, which hangs up when it is told to."""
+"""Downloads from a local server that can cut its answers short."""
 
 import hashlib
 import http.server
@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 4000
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`; sends `cut` bytes of it at most per answer; `ranges` are the Range headers that came."""
+    """Serves `content`, at most `cut` bytes per answer. `ranges` records the Range headers of the requests."""
 
     def __init__(self, content, cut=None, resumes=True):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -63,7 +63,7 @@ def serve():
         server.server_close()
 
 
-def test_it_goes_on_where_the_server_hung_up(serve, tmp_path):
+def test_download_resumes_where_the_connection_ended(serve, tmp_path):
     server = serve(CONTENT, cut=400_000)
     download.download(server.url("a.zip"), str(tmp_path / "new" / "a.zip"))
     assert (tmp_path / "new" / "a.zip").read_bytes() == CONTENT
@@ -71,28 +71,28 @@ def test_it_goes_on_where_the_server_hung_up(serve, tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.zip"]
 
 
-def test_an_interrupted_download_keeps_what_it_has(serve, tmp_path):
+def test_failed_download_keeps_the_part(serve, tmp_path):
     path, server = str(tmp_path / "a.zip"), serve(CONTENT, cut=300_000)
-    with pytest.raises(UserError, match=r"a\.zip failed: it ended early; start again to go on with .*a\.zip\.part"):
+    with pytest.raises(UserError, match=r"a\.zip failed: the connection ended early; .* resume from .*a\.zip\.part"):
         download.download(server.url("a.zip"), path)
     assert (tmp_path / "a.zip.part").read_bytes() == CONTENT[:900_000]
     download.download(server.url("a.zip"), path)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_a_server_that_cannot_resume_begins_again(serve, tmp_path):
+def test_download_restarts_if_the_server_ignores_ranges(serve, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(b"old")
     download.download(serve(CONTENT, resumes=False).url("a.zip"), str(tmp_path / "a.zip"))
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_a_part_longer_than_the_file_is_thrown_away(serve, tmp_path):
+def test_part_longer_than_the_file_is_discarded(serve, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(CONTENT * 2)
     download.download(serve(CONTENT).url("a.zip"), str(tmp_path / "a.zip"))
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-# The command with the known URL and checksum of the genuine archive replaced; all else is TFDS's own.
+# The command, with the URL and the checksum of the genuine archive replaced. Everything else is TFDS's own.
 CHILD = """
 import sys
 import tensorflow_datasets as tfds
@@ -107,7 +107,7 @@ cli.datasets()
 """
 
 
-def test_prepare_downloads_checks_and_prepares(serve, tmp_path):
+def test_prepare_downloads_verifies_and_prepares(serve, tmp_path):
     path = tmp_path / "made.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for split, count in (("trainA", 4), ("trainB", 3), ("testA", 1), ("testB", 2)):
@@ -128,5 +128,5 @@ def test_prepare_downloads_checks_and_prepares(serve, tmp_path):
     assert server.ranges == [None, f"bytes={server.cut}-"]
     child = prepare("0" * 64, "wrong")
     assert child.returncode == 2
-    assert "horse2zebra.zip gives is not the archive that TFDS knows" in child.stderr
+    assert "horse2zebra.zip is not the archive that TFDS expects" in child.stderr
     assert not (tmp_path / "wrong" / "horse2zebra.zip").exists()

@@ -1,4 +1,4 @@
-"""Data sets packed into shards: they train as what they were made of, wherever they are, and damage is named."""
+"""Shards give the same batches as their source, on local and remote file systems, and report damage."""
 
 import json
 
@@ -11,12 +11,12 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, shards, sources
 from cyclegan_tf.errors import UserError
 
-BYTES = 4000  # Of a shard: two of the images below, or three.
+BYTES = 4000  # Size of a shard: two or three of the images below.
 
 
 @pytest.fixture
 def folder(tmp_path, make_images):
-    """A set of 7 and 5 training images and pairs for testing; one is no image, one a link to nothing."""
+    """A data set of 8 and 6 training images and two test pairs. One file is not an image, one is a broken link."""
     for split, count in (("trainA", 7), ("trainB", 5), ("testA", 2), ("testB", 2)):
         make_images(tmp_path / "set" / split, count)
     make_images(tmp_path / "set" / "trainA" / "inner", 1, size=(30, 20))
@@ -33,7 +33,7 @@ def packed(folder, tmp_path):
 
 def batches(dataset, **options):
     config = Config.preset("tiny", dataset=str(dataset), batch_size=2, **options)
-    stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 8)  # Each domain twice.
+    stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 8)  # Two passes over each domain.
     return list(stream.as_numpy_iterator())
 
 
@@ -44,13 +44,13 @@ def assert_equal(found, expected):
             np.testing.assert_array_equal(images, others)
 
 
-def test_batches_of_shards_are_those_of_the_folder(folder, packed):
+def test_shards_give_the_batches_of_the_folder(folder, packed):
     expected = batches(folder)
     assert len({images.tobytes() for batch in expected for images in batch}) == 16
     assert_equal(batches(packed), expected)
 
 
-def test_shards_on_a_remote_file_system_too_whether_copied_or_written_there(folder, packed, tmp_path):
+def test_shards_on_a_remote_file_system(folder, packed, tmp_path):
     remote = f"ram://{tmp_path.name}"
     tf.io.gfile.makedirs(f"{remote}/copied")
     for path in packed.iterdir():
@@ -61,10 +61,10 @@ def test_shards_on_a_remote_file_system_too_whether_copied_or_written_there(fold
         assert_equal(batches(f"{remote}/{place}"), expected)
     for path in packed.iterdir():
         with tf.io.gfile.GFile(f"{remote}/written/{path.name}", "rb") as file:
-            assert file.read() == path.read_bytes(), "equal sources make equal files"
+            assert file.read() == path.read_bytes(), "the same source must make the same files"
 
 
-def test_names_pairs_and_bad_files_are_those_of_the_folder(folder, packed):
+def test_shards_keep_names_pairs_and_bad_images(folder, packed):
     found, expected = (sources.open_dataset(Config(dataset=str(place))) for place in (packed, folder))
     for part, other in zip(vars(found).values(), vars(expected).values(), strict=True):
         assert list(part.names) == other.names
@@ -79,16 +79,16 @@ def test_names_pairs_and_bad_files_are_those_of_the_folder(folder, packed):
     assert small.train_a.read(1) == (folder / "trainB" / "001.png").read_bytes()
 
 
-def test_any_reader_of_tfrecords_reads_them(folder, packed):
+def test_tfrecord_readers_read_shards(folder, packed):
     files = sorted(packed.glob("trainA-*.tfrecord"))
-    # 24 x 24 x 3 random bytes do not compress: some 1.8 kB an image, so that the third is the one that fills a shard.
+    # 24 x 24 x 3 random bytes do not compress: an image takes about 1.8 kB, so that the third image fills a shard.
     assert [path.name for path in files] == ["trainA-00000.tfrecord", "trainA-00001.tfrecord", "trainA-00002.tfrecord"]
     records = list(tf.data.TFRecordDataset([str(path) for path in files]).as_numpy_iterator())
     assert records == [path.read_bytes() for path in sorted((folder / "trainA").rglob("*.png"))]
     assert json.loads((packed / "shards.json").read_text())["parts"]["trainA"]["shards"] == [3, 4, 1]
 
 
-def test_images_side_by_side_stay_so(tmp_path):
+def test_side_by_side_images_stay_side_by_side(tmp_path):
     (tmp_path / "set" / "train").mkdir(parents=True)
     (tmp_path / "set" / "val").mkdir()
     for split, name in (("train", "0.png"), ("train", "1.png"), ("val", "9.png")):
@@ -101,7 +101,7 @@ def test_images_side_by_side_stay_so(tmp_path):
     assert sources.find_dataset(str(tmp_path / "out")).has_pairs
 
 
-def test_the_command_packs_names_what_is_unreadable_and_overwrites_nothing(folder, tmp_path, run_command):
+def test_shard_command_reports_unreadable_images_and_never_overwrites(folder, tmp_path, run_command):
     for status, output in ((1, "packed"), (2, "packed")):
         child = run_command("cyclegan_tf.datasets", "shard", folder, tmp_path / output, "--shard_mb=1")
         assert child.returncode == status, child.stderr
@@ -123,29 +123,29 @@ def edit(path, change):
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda path: (path / "trainA-00001.tfrecord").unlink(), "trainA-00001.tfrecord is missing; copy it there again"),
+    (lambda path: (path / "trainA-00001.tfrecord").unlink(), "trainA-00001.tfrecord is missing; copy the file again"),
     (lambda path: (path / "trainB-00000.tfrecord").write_bytes((path / "trainB-00000.tfrecord").read_bytes()[:-1]),
-     r"trainB-00000.tfrecord is damaged: it has \d+ bytes in place of \d+; copy or pack"),
+     r"trainB-00000.tfrecord is damaged: it has \d+ bytes instead of \d+; copy or pack"),
     (lambda path: (path / "shards.json").write_text("{"), r"shards.json is damaged \(.*\); pack the shards again"),
     (lambda path: (path / "shards.json").write_text("[]"), r"shards.json is damaged \(.*\); pack the shards again"),
-    (lambda path: edit(path / "shards.json", lambda index: {**index, "version": 2}), "is of version 2, which this"),
+    (lambda path: edit(path / "shards.json", lambda index: {**index, "version": 2}), "has the unknown version 2"),
     (lambda path: edit(path / "shards.json", lambda index: index["parts"]["trainA"]["names"].pop() and index),
      "shards.json is damaged .trainA has unequal counts"),
 ])
-def test_a_damaged_set_is_one_line_that_names_the_file(packed, damage, message):
+def test_damage_is_a_one_line_error_that_names_the_file(packed, damage, message):
     damage(packed)
     with pytest.raises(UserError, match=message) as caught:
         sources.open_dataset(Config(dataset=str(packed)))
     assert "\n" not in str(caught.value)
 
 
-def test_a_corrupt_record_is_a_bad_image_that_names_its_shard(packed):
+def test_corrupt_record_is_a_bad_image_that_names_its_shard(packed):
     path = packed / "trainB-00001.tfrecord"
     data = bytearray(path.read_bytes())
-    data[500] ^= 1  # In the first record, of some 1.8 kB.
+    data[500] ^= 1  # A byte of the first record.
     path.write_bytes(data)
     dataset = sources.open_dataset(Config(dataset=str(packed), on_bad_image="error"))
-    # Three images fill the first shard.
+    # The first shard holds three images, so that the damaged image is number 3.
     assert all(dataset.train_b.load(index) is not None for index in (0, 1, 2, 4))
     with pytest.raises(UserError, match=rf"{packed}/trainB/003\.png: damaged in {path}: copy or pack") as caught:
         dataset.train_b.load(3)

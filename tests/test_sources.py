@@ -14,13 +14,13 @@ def folder(tmp_path, make_images):
     return tmp_path / "set"
 
 
-def test_demo_has_the_counts_of_its_description_and_pairs():
+def test_demo_has_the_documented_counts_and_test_pairs():
     demo = sources.open_dataset(Config(dataset="demo"))
     assert [len(part) for part in (demo.train_a, demo.train_b, demo.test_a, demo.test_b)] == [186, 208, 51, 51]
     assert demo.has_pairs
 
 
-def test_demo_pairs_train_on_other_places_than_they_are_measured_on():
+def test_demo_pairs_has_different_places_for_training_and_testing():
     demo, pairs = (sources.open_dataset(Config(dataset=name)) for name in ("demo", "demo_pairs"))
     pairs.require_training_pairs()
     assert pairs.has_pairs
@@ -32,16 +32,16 @@ def test_demo_pairs_train_on_other_places_than_they_are_measured_on():
             assert part.read(index) == whole.read(list(whole.names).index(part.names[index]))
 
 
-def test_folder_lists_images_below_it_in_any_case_and_nothing_else(folder, make_images):
+def test_folder_lists_images_in_subfolders_and_no_other_files(folder, make_images):
     make_images(folder / "trainA" / "inner folder", 1, suffix=".JPeG")
-    for foreign in (".DS_Store", "notes.txt", ".hidden.png", "Thumbs.db"):
-        (folder / "trainA" / foreign).write_bytes(b"x")
+    for other in (".DS_Store", "notes.txt", ".hidden.png", "Thumbs.db"):
+        (folder / "trainA" / other).write_bytes(b"x")
     train_a = sources.open_folder(folder).train_a
     assert train_a.names == ["000.png", "001.png", "002.png", "inner folder/000.JPeG"]
     assert train_a.read(1) == (folder / "trainA" / "001.png").read_bytes()
 
 
-def test_zip_reads_what_the_folder_does_with_or_without_a_top_folder(folder, tmp_path):
+def test_zip_has_the_images_of_the_folder(folder, tmp_path):
     expected = sources.open_folder(folder)
     for top in ("", "horse2zebra/"):
         path = tmp_path / f"archive{len(top)}.zip"
@@ -55,29 +55,29 @@ def test_zip_reads_what_the_folder_does_with_or_without_a_top_folder(folder, tmp
         assert dataset.has_pairs
 
 
-def test_unequal_names_are_no_pairs(folder):
+def test_images_with_different_names_are_not_pairs(folder):
     (folder / "testB" / "000.png").rename(folder / "testB" / "other.png")
     assert not sources.open_folder(folder).has_pairs
 
 
-def test_a_missing_domain_says_where_it_looked(folder):
+def test_missing_domain_is_an_error_that_names_the_folder(folder):
     for file in (folder / "trainB").iterdir():
         file.unlink()
     with pytest.raises(UserError, match=f"no images in {folder}/trainB"):
         sources.open_folder(folder)
 
 
-def test_what_is_neither_a_set_nor_a_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"--dataset=horse2zbra: no such folder or \.zip, and not one of demo"):
+def test_unknown_dataset_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"--dataset=horse2zbra: no such folder or \.zip file; expected .* demo"):
         sources.open_dataset(Config(dataset="horse2zbra"))
     (tmp_path / "broken.zip").write_bytes(b"PK nothing")
     with pytest.raises(UserError, match=r"broken\.zip is neither a folder nor a readable \.zip"):
         sources.open_dataset(Config(dataset=str(tmp_path / "broken.zip")))
 
 
-def test_direction_swaps_the_domains_and_channels_follow_the_networks(folder):
+def test_direction_b2a_swaps_the_domains_but_not_the_channels(folder):
     options = {"dataset": str(folder), "input_channels": 1, "lambda_identity": 0.0}
-    forth, back = (sources.open_dataset(Config(direction=way, **options)) for way in ("a2b", "b2a"))
+    forth, back = (sources.open_dataset(Config(direction=direction, **options)) for direction in ("a2b", "b2a"))
     assert (len(forth.train_a), len(forth.train_b)) == (3, 5)
     assert (len(back.train_a), len(back.train_b)) == (5, 3)
     assert back.test_a.where.endswith("testB")
@@ -85,13 +85,13 @@ def test_direction_swaps_the_domains_and_channels_follow_the_networks(folder):
     assert back.train_a.load(0).shape == (24, 24, 1)
 
 
-def test_max_dataset_size_takes_the_first_names(folder):
+def test_max_dataset_size_keeps_the_first_names(folder):
     small = sources.open_dataset(Config(dataset=str(folder), max_dataset_size=2))
     assert [list(part.names) for part in (small.train_a, small.train_b)] == [["000.png", "001.png"]] * 2
     assert len(sources.open_dataset(Config(dataset=str(folder), max_dataset_size=4)).train_a) == 3
 
 
-def test_all_lists_of_a_set_share_one_register_of_bad_images(folder):
+def test_lists_of_a_dataset_share_their_bad_images(folder):
     (folder / "testB" / "001.png").write_bytes(b"")
     dataset = sources.open_dataset(Config(dataset=str(folder)))
     assert dataset.test_b.load(1) is None

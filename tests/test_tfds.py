@@ -1,4 +1,4 @@
-"""The ten sets of the authors through the real TFDS builder, with the demo images for an archive."""
+"""TFDS sets through the real TFDS builder, with an archive of demo images."""
 
 import hashlib
 import time
@@ -10,7 +10,7 @@ from conftest import run_python, run_train
 from cyclegan_tf.data import tfds
 from cyclegan_tf.data.sources import DEMO_DIR
 
-# What a user runs, with the known checksum of the genuine archive replaced by that of ours; all else is TFDS's own.
+# The command of a user, with the expected checksum replaced by that of our archive. Everything else is TFDS's own.
 CHILD = """
 import sys
 import tensorflow_datasets as tfds
@@ -29,7 +29,7 @@ cli.run(train.main)
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """horse2zebra.zip with one top folder, made of demo images."""
+    """horse2zebra.zip of demo images in one top-level folder."""
     path = tmp_path_factory.mktemp("archives") / "horse2zebra.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for split, count in (("trainA", 6), ("trainB", 5), ("testA", 2), ("testB", 3)):
@@ -38,7 +38,7 @@ def archive(tmp_path_factory):
     return path
 
 
-def test_an_archive_in_data_dir_trains_through_to_the_saved_models(archive, tmp_path):
+def test_archive_in_data_dir_trains_to_saved_models(archive, tmp_path):
     data = archive.read_bytes()
     arguments = ["--preset=tiny", "--dataset=horse2zebra", f"--data_dir={archive.parent}", f"--workdir={tmp_path}"]
     child = run_python("-c", CHILD, "horse2zebra", len(data), hashlib.sha256(data).hexdigest(), *arguments)
@@ -46,26 +46,26 @@ def test_an_archive_in_data_dir_trains_through_to_the_saved_models(archive, tmp_
     assert "6 images per epoch" in child.stderr
     assert (tmp_path / "export" / "a2b" / "saved_model.pb").exists()
     assert "held-out images: cycle_a" in child.stderr
-    # Prepared now: it is opened without the archive.
+    # The prepared set opens without the archive.
     moved = archive.rename(tmp_path / "elsewhere.zip")
     assert tfds.is_prepared("horse2zebra", str(archive.parent))
-    again = tfds.open_tfds("horse2zebra", str(archive.parent))
+    prepared = tfds.open_tfds("horse2zebra", str(archive.parent))
     moved.rename(archive)
-    assert (len(again.train_a), len(again.train_b)) == (6, 5)
+    assert (len(prepared.train_a), len(prepared.train_b)) == (6, 5)
 
 
-def test_an_archive_that_is_not_the_genuine_one_is_refused(archive, tmp_path):
+def test_archive_with_the_wrong_checksum_is_rejected(archive, tmp_path):
     copy = tmp_path / "horse2zebra.zip"
     copy.write_bytes(archive.read_bytes())
     child = run_train("--preset=tiny", "--dataset=horse2zebra", f"--data_dir={tmp_path}", f"--workdir={tmp_path}/run")
     assert child.returncode == 2
-    assert f"error: {copy} is not the archive that TFDS knows" in child.stderr
+    assert f"error: {copy} is not the archive that TFDS expects" in child.stderr
     assert "Traceback" not in child.stderr
 
 
-def test_without_network_and_archive_the_error_comes_soon_and_says_what_to_do(tmp_path):
+def test_missing_network_is_a_quick_error_with_remedies(tmp_path):
     start = time.monotonic()
-    # A proxy that refuses: no test machine's network decides.
+    # A proxy that refuses connections, so that the test does not depend on the machine's network.
     child = run_train(
         "--dataset=horse2zebra", f"--data_dir={tmp_path}", f"--workdir={tmp_path}/run",
         http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9",
@@ -77,5 +77,5 @@ def test_without_network_and_archive_the_error_comes_soon_and_says_what_to_do(tm
     for part in ("horse2zebra.zip", "Connection refused", "--data_dir", "--dataset=FOLDER", "--dataset=demo"):
         assert part in line
     assert "Traceback" not in child.stderr
-    assert seconds < 60  # TFDS by itself retries for minutes.
+    assert seconds < 60  # TFDS alone would retry for minutes.
     assert not (tmp_path / "run").exists()

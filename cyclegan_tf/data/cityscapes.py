@@ -1,47 +1,52 @@
-"""The Cityscapes set from its official archives, in the form that the CycleGAN authors use."""
+"""Makes the CycleGAN authors' version of Cityscapes from the official archives."""
 
 import os
+from collections.abc import Callable
 
 from tqdm import tqdm
 
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic, filesystem
 
 _SIDE = 256
-# Domain -> the end of its file names in the archives.
-_ENDINGS = {"A": "_leftImg8bit.png", "B": "_gtFine_color.png"}
+# The ends of the file names of each domain.
+_SUFFIXES = {"A": "_leftImg8bit.png", "B": "_gtFine_color.png"}
 
 
-def prepare(left_img, gt_fine, output):
-    """Writes 256 x 256 photographs to OUTPUT/trainA and testA, their label colors to trainB and testB.
+def prepare(left_img: str, gt_fine: str, output: str) -> dict[str, int]:
+    """Writes 256 x 256 photographs to OUTPUT/trainA and testA, and their label colors to trainB and testB.
 
-    As the authors' script does: bicubic, the validation part for testing (the test part has no labels), JPEG of quality
-    100 without subsampling. Both images of a pair have one name, that of the scene. Images that are there are kept, so
-    that an interrupted preparation goes on.
+    Follows the authors' script: bicubic resizing; the validation images become test images, because the official test
+    images have no labels; JPEG of quality 100 without chroma subsampling. Both images of a pair are named after their
+    scene. Existing images are kept, so that an interrupted preparation resumes.
 
     Args:
-      left_img: leftImg8bit_trainvaltest.zip, or the folder leftImg8bit of it.
-      gt_fine: gtFine_trainvaltest.zip, or the folder gtFine of it.
+      left_img: leftImg8bit_trainvaltest.zip, or its unpacked folder leftImg8bit.
+      gt_fine: gtFine_trainvaltest.zip, or its unpacked folder gtFine.
 
     Returns:
-      The number of pairs in train and in test.
+      The number of pairs in "train" and in "test".
 
     Raises:
-      UserError: an archive is missing or damaged, or the two do not hold the same scenes.
+      UserError: an archive is missing or damaged, or the archives hold different scenes.
     """
     filesystem.require_local("output", output)
     counts = {}
     sources = {"A": _open(left_img, "leftImg8bit"), "B": _open(gt_fine, "gtFine")}
     for split, phase in (("train", "train"), ("test", "val")):
-        scenes = {domain: _scenes(source(phase), _ENDINGS[domain]) for domain, source in sources.items()}
-        if alone := set(scenes["A"]) ^ set(scenes["B"]):
-            example = min(alone)
+        scenes = {domain: _find_scenes(source(phase), _SUFFIXES[domain]) for domain, source in sources.items()}
+        if unpaired := set(scenes["A"]) ^ set(scenes["B"]):
+            example = min(unpaired)
             where = left_img if example in scenes["A"] else gt_fine
-            raise UserError(f"{phase}/{example} is only in {where}; {len(alone)} have no pair: get both archives")
+            raise UserError(
+                f"{phase}/{example} exists only in {where} (scenes without a pair: {len(unpaired)}); get both archives "
+                "again"
+            )
         if not scenes["A"]:
-            raise UserError(f"no {phase}/CITY/*{_ENDINGS['A']} in {left_img}; give leftImg8bit_trainvaltest.zip")
+            raise UserError(f"no {phase}/CITY/*{_SUFFIXES['A']} in {left_img}; give leftImg8bit_trainvaltest.zip")
         counts[split] = len(scenes["A"])
         for domain, found in scenes.items():
             folder = os.path.join(output, split + domain)
@@ -51,27 +56,28 @@ def prepare(left_img, gt_fine, output):
     return counts
 
 
-def _open(path, top):
-    """Function of a phase (train, val) to the images of it."""
+def _open(path: str, top: str) -> Callable[[str], ImageList]:
+    """Returns a function that lists the images of a phase (train or val)."""
     if os.path.isdir(path):
-        # Given is the folder `top`, or the one that it was unpacked into.
+        # `path` is either the folder `top` or its parent.
         inner = os.path.join(path, top)
-        return lambda phase: list_folder(os.path.join(inner if os.path.isdir(inner) else path, phase))
+        root = inner if os.path.isdir(inner) else path
+        return lambda phase: list_folder(os.path.join(root, phase))
     if not os.path.exists(path):
-        raise UserError(f"no {path}; Cityscapes' archives are had from its authors after registration")
+        raise UserError(f"{path} does not exist; get the archives from cityscapes-dataset.com after registration")
     archive = open_archive(path)
     return lambda phase: list_archive(archive, phase)
 
 
-def _scenes(image_list, ending):
-    """Scene's name -> (list, index)."""
+def _find_scenes(image_list: ImageList, suffix: str) -> dict[str, tuple[ImageList, int]]:
+    """Returns the (list, index) of each scene's image, by the scene's name."""
     return {
-        os.path.basename(name).removesuffix(ending): (image_list, index)
-        for index, name in enumerate(image_list.names) if name.endswith(ending)
+        os.path.basename(name).removesuffix(suffix): (image_list, index)
+        for index, name in enumerate(image_list.names) if name.endswith(suffix)
     }
 
 
-def _write(image_list, index, path):
+def _write(image_list: ImageList, index: int, path: str) -> None:
     if os.path.exists(path):
         return
     try:

@@ -1,7 +1,10 @@
-"""The commands of `datasets`: each prints what it did, and returns its exit status."""
+"""The commands of cyclegan_tf.datasets. Each prints a report and returns the exit status."""
 
 import os
 
+import numpy as np
+
+from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.data import catalog, cityscapes, preview, shards, sources
 from cyclegan_tf.errors import UserError
@@ -9,22 +12,25 @@ from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic
 
 
-def list_known():
+def list_known() -> int:
+    """Prints the catalog of known data sets."""
     print(catalog.format_table())
     return 0
 
 
-def prepare(name, data_dir):
+def prepare(name: str, data_dir: str) -> int:
+    """Downloads and prepares the TFDS set `name`."""
     if name not in TFDS_NAMES:
-        raise UserError(f"prepare {name}: not one of {', '.join(TFDS_NAMES)}")
-    dataset = sources.find_dataset(name, data_dir)
-    counts = ", ".join(f"{len(part)} in {part.where.split()[-1]}" for part in vars(dataset).values())
+        raise UserError(f"prepare {name}: expected one of {', '.join(TFDS_NAMES)}")
+    parts = sources.find_dataset(name, data_dir).parts
+    counts = ", ".join(f"{len(image_list)} in {part}" for part, image_list in parts.items())
     print(f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
           + (f" --data_dir={data_dir}" if data_dir else ""))
     return 0
 
 
-def inspect(path, data_dir, output):
+def inspect(path: str, data_dir: str, output: str) -> int:
+    """Reads all images of a data set or folder, prints statistics, and writes a grid; status 1 if an image is bad."""
     parts, bad = sources.open_parts(path, data_dir)
     summaries = preview.inspect(parts)
     print(preview.format_report(summaries, bad.reasons))
@@ -35,13 +41,14 @@ def inspect(path, data_dir, output):
     return 1 if bad else 0
 
 
-def _write_grid(grid, path):
+def _write_grid(grid: np.ndarray, path: str) -> None:
     with atomic.open_for_writing(path, "wb") as file:
         file.write(codec.encode_png(grid))
     print(f"preview: {path}")
 
 
-def preview_training(config, output):
+def preview_training(config: Config, output: str) -> int:
+    """Writes a grid of the first training images, as the networks see them."""
     dataset = sources.open_dataset(config)
     if config.paired:
         dataset.require_training_pairs()
@@ -49,7 +56,8 @@ def preview_training(config, output):
     return 0
 
 
-def prepare_cityscapes(left_img, gt_fine, output):
+def prepare_cityscapes(left_img: str, gt_fine: str, output: str) -> int:
+    """Makes the authors' version of Cityscapes in the folder `output`."""
     for name, value in ("left_img", left_img), ("gt_fine", gt_fine), ("output", output):
         if not value:
             raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
@@ -59,7 +67,8 @@ def prepare_cityscapes(left_img, gt_fine, output):
     return 0
 
 
-def shard(source, output, data_dir, shard_mb):
+def shard(source: str, output: str, data_dir: str, shard_mb: int) -> int:
+    """Packs the data set `source` into shards in the folder `output`; status 1 if an image is unreadable."""
     folders = sources.find_dataset(source, data_dir).folders
     counts, n_unreadable = shards.write(folders, output, shard_mb * 2**20)
     print(f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"

@@ -1,4 +1,4 @@
-"""Downloads that go on where they were interrupted."""
+"""Downloads that resume after an interruption."""
 
 import http.client
 import os
@@ -9,16 +9,18 @@ from tqdm import tqdm
 
 from cyclegan_tf.errors import UserError
 
-_ATTEMPTS, _TIMEOUT = 3, 30
+_ATTEMPTS = 3
+_TIMEOUT_SECONDS = 30
 
 
-def download(url, path):
-    """Fetches `url` into the file `path`, with a progress bar on a terminal.
+def download(url: str, path: str) -> None:
+    """Downloads `url` to the file `path`, with a progress bar on a terminal.
 
-    What has come so far is in PATH.part; a later call goes on there, if the server can. The content is not checked.
+    Partial content is kept in PATH.part; a later call resumes there if the server supports ranges. The content is not
+    verified.
 
     Raises:
-      UserError: it ended early more than twice in a row, or could not be written.
+      UserError: the download failed three times in a row, or the file cannot be written.
     """
     part = f"{path}.part"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -28,27 +30,27 @@ def download(url, path):
             if _fetch(url, part):
                 os.replace(part, path)
                 return
-            reason = "it ended early"
+            reason = "the connection ended early"
         except urllib.error.HTTPError as error:
             reason = str(error)
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                os.remove(part)  # Of another version of the file: longer than what the server has.
+                os.remove(part)  # The part is longer than the server's file, so it belongs to another version.
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-    raise UserError(f"download of {url} failed: {reason}; start again to go on with {part}")
+    raise UserError(f"download of {url} failed: {reason}; start again to resume from {part}")
 
 
-def _fetch(url, part):
-    """Appends the rest of `url` to file `part`; returns whether it is whole."""
-    have = os.path.getsize(part) if os.path.exists(part) else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+def _fetch(url: str, part: str) -> bool:
+    """Appends the rest of `url` to the file `part`; returns whether the file is complete."""
+    done = os.path.getsize(part) if os.path.exists(part) else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
         if response.status != http.client.PARTIAL_CONTENT:
-            have = 0  # The server begins again.
+            done = 0  # The server sends the whole file.
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        bar = tqdm(desc=os.path.basename(url), total=total, initial=have, unit="B", unit_scale=True, disable=None)
-        with open(part, "ab" if have else "wb") as file, bar:
+        total = done + int(length) if length else None
+        bar = tqdm(desc=os.path.basename(url), total=total, initial=done, unit="B", unit_scale=True, disable=None)
+        with open(part, "ab" if done else "wb") as file, bar:
             while data := response.read(2**18):
                 file.write(data)
                 bar.update(len(data))

@@ -1,40 +1,46 @@
-"""What a data set holds: counts, sizes, kinds and bad files, and grids to look at: its images, a training batch."""
+"""Statistics of a data set (counts, sizes, kinds, bad files), and grids of its images and of training images."""
 
 import collections
 import concurrent.futures
 import dataclasses
 import io
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import codec, grid, ranges
 
-_CELL = 128  # Pixels of the longer side of an image in the preview.
+_CELL_PIXELS = 128  # The longer side of an image in a grid.
 
 
 @dataclasses.dataclass
 class Summary:
-    """What was found in one part (trainA ...) of a data set.
+    """Statistics of one part (such as trainA) of a data set.
 
     Attributes:
-      count: images, bad ones included.
-      kinds: how many of each, as "JPEG RGB" or "NPY float32 x 5".
-      sizes: how many of each (width, height).
-      shown: some of them, evenly drawn, small.
+      count: number of images, including bad ones.
+      kinds: counts by kind, such as "JPEG RGB" or "NPY float32 x 5".
+      sizes: counts by (width, height).
+      shown: evenly spaced example images, shrunk to the size of a grid cell.
     """
 
     count: int
-    kinds: collections.Counter
-    sizes: collections.Counter
-    shown: list
+    kinds: collections.Counter[str]
+    sizes: collections.Counter[tuple[int, int]]
+    shown: list[np.ndarray]
 
 
-def describe(data):
-    """(kind, channels to decode it with) of an encoded image; raises what Pillow and NumPy do."""
+def describe(data: bytes) -> tuple[str, int]:
+    """Returns an encoded image's kind, such as "JPEG RGB", and the number of channels to decode it with.
+
+    Raises the exceptions of Pillow and NumPy if `data` is not an image.
+    """
     if data[:6] == b"\x93NUMPY":
         array = np.load(io.BytesIO(data), allow_pickle=False)
         channels = array.shape[2] if array.ndim == 3 else 1
@@ -43,33 +49,34 @@ def describe(data):
         return f"{image.format} {image.mode}", 3
 
 
-def inspect(parts, n_shown=6):
-    """Reads all images of the `sources.open_parts`; returns a `Summary` by part. Bad images go to the lists' `bad`."""
+def inspect(parts: Mapping[str, ImageList], n_shown: int = 6) -> dict[str, Summary]:
+    """Reads all images of all parts. Bad images are added to the lists' `bad`."""
     return {name: _inspect_part(name, image_list, n_shown) for name, image_list in parts.items()}
 
 
-def _inspect_part(name, image_list, n_shown):
+def _inspect_part(name: str, image_list: ImageList, n_shown: int) -> Summary:
     summary = Summary(len(image_list), collections.Counter(), collections.Counter(), [])
     wanted = {round(i) for i in np.linspace(0, len(image_list) - 1, min(n_shown, len(image_list)))}
 
-    def examine(index):
+    def examine(index: int) -> tuple[str, tuple[int, int], np.ndarray | None] | None:
+        """Returns (kind, size, shrunk image if wanted); None for a bad image."""
         try:
             kind, channels = describe(image_list.read(index))
-        except Exception:  # decode, below, names the reason.
+        except Exception:  # `load` below records the reason.
             kind, channels = "unknown", 3
         image = dataclasses.replace(image_list, channels=channels).load(index)
         if image is None:
-            return None, None, None
-        small = _small(ranges.to_rgb(image)) if index in wanted else None
-        return kind, (image.shape[1], image.shape[0]), small
+            return None
+        return kind, (image.shape[1], image.shape[0]), _shrink(ranges.to_rgb(image)) if index in wanted else None
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        # In blocks: a future for each of a million images would not be small.
+        # In blocks, because a future for each of a million images would take much memory.
         blocks = (range(start, min(start + 1024, len(image_list))) for start in range(0, len(image_list), 1024))
-        found = (result for block in blocks for result in pool.map(examine, block))
-        for kind, size, small in tqdm(found, name, len(image_list), unit="images", disable=None, leave=False):
-            if kind is None:
+        results = (result for block in blocks for result in pool.map(examine, block))
+        for result in tqdm(results, name, len(image_list), unit="images", disable=None, leave=False):
+            if result is None:
                 continue
+            kind, size, small = result
             summary.kinds[kind] += 1
             summary.sizes[size] += 1
             if small is not None:
@@ -77,50 +84,50 @@ def _inspect_part(name, image_list, n_shown):
     return summary
 
 
-def _small(image):
-    scale = min(1.0, _CELL / max(image.shape[:2]))
-    return codec.resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+def _shrink(image: np.ndarray) -> np.ndarray:
+    scale = min(1.0, _CELL_PIXELS / max(image.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return codec.resize(image, height, width)
 
 
-def format_report(summaries, bad):
-    """The summaries and bad files (path -> reason) as lines of text."""
+def format_report(summaries: Mapping[str, Summary], bad: Mapping[str, str]) -> str:
+    """Formats summaries and bad files (path to reason) as lines of text."""
     lines = []
     for name, summary in summaries.items():
         lines.append(f"{name}: {summary.count} images")
-        lines.append("  kinds: " + (_counted(summary.kinds) or "none"))
-        widths, heights = ([size[axis] for size in summary.sizes] for axis in (0, 1))
+        lines.append("  kinds: " + (_format_counts(summary.kinds) or "none"))
         if len(summary.sizes) > 4:
+            widths, heights = zip(*summary.sizes, strict=True)
             lines.append(f"  sizes: {len(summary.sizes)} different, {min(widths)} to {max(widths)} pixels wide, "
                          f"{min(heights)} to {max(heights)} high")
         elif summary.sizes:
-            lines.append("  sizes: " + _counted({f"{w} x {h}": n for (w, h), n in summary.sizes.items()}))
+            lines.append("  sizes: " + _format_counts({f"{w} x {h}": n for (w, h), n in summary.sizes.items()}))
     lines.append(f"bad files: {len(bad) or 'none'}")
     return "\n".join(lines + [f"  {path}: {reason}" for path, reason in bad.items()])
 
 
-def _counted(counts):
+def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def draw_preview(summaries):
-    """uint8 (H, W, 3): a column of images for each part that has any; None if none has."""
+def draw_preview(summaries: Mapping[str, Summary]) -> np.ndarray | None:
+    """Draws a grid with a column of example images for each part, as uint8 (H, W, 3); None if there are no images."""
     columns = {name: summary.shown for name, summary in summaries.items() if summary.shown}
     if not columns:
         return None
     height = max(map(len, columns.values()))
-    blank = np.full((_CELL, _CELL, 3), 255, np.uint8)
+    blank = np.full((_CELL_PIXELS, _CELL_PIXELS, 3), 255, np.uint8)
     rows = [[shown[i] if i < len(shown) else blank for shown in columns.values()] for i in range(height)]
     return grid.draw(rows, list(columns))
 
 
-def draw_training_images(dataset, config, n_shown=6):
-    """uint8 (H, W, 3): rows of the first images A and B that training sees, in the batches' order, augmented.
+def draw_training_images(dataset: ImageDataset, config: Config, n_shown: int = 6) -> np.ndarray:
+    """Draws the first images A and B of training, augmented and in the order of the batches, as uint8 (H, W, 3).
 
     Args:
-      dataset: `dataset.ImageDataset`.
-      n_shown: rows; fewer where the first batches hold fewer.
+      n_shown: number of rows.
     """
     stream, _ = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
     rows = [[a, b] for batch in stream.as_numpy_iterator() for a, b in zip(*batch, strict=True)]
     widest = max(image.shape[1] for row in rows for image in row)
-    return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, _CELL // widest))
+    return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, _CELL_PIXELS // widest))

@@ -1,9 +1,9 @@
-"""Data sets packed into few large files: TFRecord shards of encoded images, and an index to read them at random.
+"""Data sets packed into a few large files: TFRecord shards of encoded images, with an index for random access.
 
-A folder of shards holds trainA-00000.tfrecord ..., and shards.json: for each part the names, lengths and CRC-32 of its
-images, and how many are in each shard. A record is an image's bytes as they were, so that any reader of TFRecords can
-use the files too; where it begins follows from the lengths. Unlike ArrayRecord, whose reader knows the local disk only,
-they are read where TensorFlow's file systems are.
+A folder of shards holds trainA-00000.tfrecord and so on, and shards.json: for each part the names, lengths and CRC-32
+of its images, and the number of images in each shard. A record is the unchanged content of an image file, so that any
+TFRecord reader can use the shards too. The lengths determine where each record begins. The reader of ArrayRecord, which
+has random access too, knows only the local disk; shards are read from all of TensorFlow's file systems.
 """
 
 import itertools
@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,48 +25,53 @@ log = logging.getLogger("cyclegan_tf")
 
 INDEX = "shards.json"
 _VERSION = 1
-# Of a TFRecord: length (8 bytes) and its checksum (4) before the data, the data's (4) after them.
+# A TFRecord has a length (8 bytes) and its checksum (4) before the data, and the data's checksum (4) after.
 _HEAD, _TAIL = 12, 4
 
 
-def write(parts, folder, shard_bytes):
-    """Packs the images of `parts` into shards and returns how many there are of each part, and how many unreadable.
+def write(parts: Mapping[str, ImageList], folder: str, shard_bytes: int) -> tuple[dict[str, int], int]:
+    """Packs the images of `parts` into shards.
 
-    An image that cannot be read becomes an empty record, so that the others keep their numbers and what is trained on
-    the shards is what would be trained on the source; it is named in the log, here and in training.
+    An unreadable image is logged and becomes an empty record. The other images keep their numbers, so that training on
+    the shards sees the same batches as training on the source.
 
     Args:
-      parts: `ImageList`s by the folders' names, trainA ...
-      folder: made if it is missing; a remote one is written in place.
-      shard_bytes: a shard is closed by the image that fills it.
+      parts: lists by folder name, such as trainA.
+      folder: created if missing; may be on a remote file system.
+      shard_bytes: a shard ends with the image that makes it at least this large.
+
+    Returns:
+      The number of images of each part, and the number of unreadable images.
 
     Raises:
-      UserError: the folder is not empty, or cannot be written.
+      UserError: the folder is not empty or cannot be written.
     """
     if filesystem.isdir(folder) and filesystem.listdir(folder):
         raise UserError(f"{folder} is not empty; give a new folder for the shards")
-    index, n_unreadable = {"version": _VERSION, "parts": {}}, 0
+    entries: dict[str, dict[str, list]] = {}
+    n_unreadable = 0
     try:
         filesystem.makedirs(folder)
         for part, image_list in parts.items():
-            index["parts"][part], failed = _write_part(part, image_list, folder, shard_bytes)
+            entries[part], failed = _write_part(part, image_list, folder, shard_bytes)
             n_unreadable += failed
         with atomic.open_for_writing(os.path.join(folder, INDEX)) as file:
-            json.dump(index, file)
+            json.dump({"version": _VERSION, "parts": entries}, file)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from error
-    return {part: len(entry["names"]) for part, entry in index["parts"].items()}, n_unreadable
+    return {part: len(entry["names"]) for part, entry in entries.items()}, n_unreadable
 
 
-def _write_part(part, image_list, folder, shard_bytes):
-    """The part's entry of the index, and the number of its images that cannot be read."""
-    entry, n_unreadable = {"names": list(image_list.names), "lengths": [], "crc32": [], "shards": []}, 0
+def _write_part(part: str, image_list: ImageList, folder: str, shard_bytes: int) -> tuple[dict[str, list], int]:
+    """Writes the shards of one part; returns its entry in the index and the number of unreadable images."""
+    entry: dict[str, list] = {"names": list(image_list.names), "lengths": [], "crc32": [], "shards": []}
+    n_unreadable = 0
     indices = iter(range(len(image_list)))
     for number in itertools.count():
         first = next(indices, None)
         if first is None:
-            return entry, n_unreadable
-        path, start, filled = _path(folder, part, number), len(entry["lengths"]), 0
+            break
+        path, start, filled = _make_path(folder, part, number), len(entry["lengths"]), 0
         with filesystem.translate_errors(path), tf.io.TFRecordWriter(path) as writer:
             for index in itertools.chain([first], indices):
                 try:
@@ -79,50 +86,52 @@ def _write_part(part, image_list, folder, shard_bytes):
                 if filled >= shard_bytes:
                     break
         entry["shards"].append(len(entry["lengths"]) - start)
+    return entry, n_unreadable
 
 
-def _path(folder, part, number):
+def _make_path(folder: str, part: str, number: int) -> str:
     return os.path.join(folder, f"{part}-{number:05d}.tfrecord")
 
 
-def has_shards(folder):
-    """Whether `folder` holds shards."""
+def has_shards(folder: str) -> bool:
+    """True if `folder` holds shards."""
     return filesystem.exists(os.path.join(folder, INDEX))
 
 
-def open_parts(folder):
-    """The `ImageList`s in a folder of shards, by the names of its parts.
+def open_parts(folder: str) -> dict[str, ImageList]:
+    """Opens the lists in a folder of shards, by the names of the packed folders (trainA and so on).
 
     Raises:
-      UserError: the index is damaged, or a shard is missing or has another size than the index says.
+      UserError: the index is damaged, or a shard is missing or has the wrong size.
     """
     path = os.path.join(folder, INDEX)
     try:
         with filesystem.open_for_reading(path) as file:
             index = json.load(file)
         if index["version"] != _VERSION:
-            raise UserError(f"{path} is of version {index['version']}, which this version of the package does not know")
+            raise UserError(f"{path} has the unknown version {index['version']}; pack the shards with this version of "
+                            "cyclegan_tf")
         return {part: _open_part(folder, part, **entry) for part, entry in index["parts"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); pack the shards again") from error
 
 
-def _open_part(folder, part, names, lengths, crc32, shards):
+def _open_part(folder: str, part: str, names: Any, lengths: Any, crc32: Any, shards: Any) -> ImageList:
     if not len(names) == len(lengths) == len(crc32) == sum(shards):
         raise ValueError(f"{part} has unequal counts")
-    # NumPy keeps a million of each small.
+    # Arrays, because a million Python integers would take much more memory.
     lengths, crc32 = np.array(lengths, np.int64), np.array(crc32, np.uint32)
     ends = np.cumsum(lengths + (_HEAD + _TAIL))
     firsts = np.cumsum([0, *shards])
     begins = np.concatenate([[0], ends])[firsts[:-1]]
-    paths = [_path(folder, part, number) for number in range(len(shards))]
+    paths = [_make_path(folder, part, number) for number in range(len(shards))]
     for path, begin, last in zip(paths, begins, firsts[1:], strict=True):
         _require_size(path, ends[last - 1] - begin)
 
-    def read(index):
-        shard = np.searchsorted(firsts, index, side="right") - 1
+    def read(index: int) -> bytes:
+        shard = int(np.searchsorted(firsts, index, side="right")) - 1
         path, length = paths[shard], int(lengths[index])
-        # Opened anew: no number of shards is too large, and threads share nothing.
+        # Open the file for each image, so that threads share no state and the number of open files is bounded.
         try:
             data = filesystem.read_bytes(path, int(ends[index] - begins[shard]) - _TAIL - length, length)
         except OSError as error:
@@ -134,9 +143,9 @@ def _open_part(folder, part, names, lengths, crc32, shards):
     return ImageList(os.path.join(folder, part), names, read)
 
 
-def _require_size(path, expected):
+def _require_size(path: str, expected: int) -> None:
     if not filesystem.exists(path):
-        raise UserError(f"{path} is missing; copy it there again, or pack the shards again")
+        raise UserError(f"{path} is missing; copy the file again, or pack the shards again")
     size = filesystem.size(path)
     if size != expected:
-        raise UserError(f"{path} is damaged: it has {size} bytes in place of {expected}; copy or pack the shards again")
+        raise UserError(f"{path} is damaged: it has {size} bytes instead of {expected}; copy or pack the shards again")

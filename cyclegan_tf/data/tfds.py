@@ -1,10 +1,13 @@
-"""The ten unpaired sets of the CycleGAN authors, through tensorflow-datasets, as random access to encoded bytes."""
+"""The ten unpaired data sets of the CycleGAN authors, from tensorflow-datasets, with random access."""
 
 import functools
 import os
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.data.download import download
@@ -14,62 +17,65 @@ from cyclegan_tf.storage import filesystem
 _PROBE_SECONDS = 6
 
 
-def open_tfds(name, data_dir=""):
-    """The TFDS set cycle_gan/`name`, downloaded and prepared first where that has not been done.
+def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
+    """Opens the TFDS set cycle_gan/`name`; downloads and prepares the set first if necessary.
 
-    Prepared once into `data_dir` (or TFDS's default folder). An archive `name`.zip in `data_dir` takes the place of the
-    download, which goes on where an earlier one was interrupted; TFDS checks the checksum of either.
+    An archive NAME.zip in `data_dir` replaces the download. An interrupted download resumes. TFDS verifies the checksum
+    of the archive in both cases.
+
+    Args:
+      data_dir: folder of the prepared sets; if empty, TFDS's default folder.
 
     Raises:
-      UserError: it is not prepared, there is no archive, and the download cannot be had; or the archive is not the one
-        that TFDS knows.
+      UserError: the set is not prepared, there is no archive and the download fails; or the archive has the wrong
+        checksum.
     """
     import tensorflow_datasets as tfds
 
-    builder = _builder(name, data_dir)
+    builder = _make_builder(name, data_dir)
     if not builder.is_prepared():
         _prepare(tfds, builder, name, data_dir)
     decoders = {"image": tfds.decode.SkipDecoding()}
     lists = {}
     for split in ("trainA", "trainB", "testA", "testB"):
         source = builder.as_data_source(split, decoders=decoders) if split in builder.info.splits else []
-        # Names carry the split: equal indices in testA and testB are no pair.
+        # Names include the split, because images of the same number are not pairs.
         names = [f"{split}/{index:05d}" for index in range(len(source))]
-        lists[split] = ImageList(f"{name} {split}", names, functools.partial(_image_bytes, source))
+        lists[split] = ImageList(f"{name} {split}", names, functools.partial(_read_image, source))
     return ImageDataset(lists["trainA"], lists["trainB"], lists["testA"], lists["testB"])
 
 
-def is_prepared(name, data_dir=""):
-    """Whether `open_tfds` would find the set prepared."""
-    return _builder(name, data_dir).is_prepared()
+def is_prepared(name: str, data_dir: str = "") -> bool:
+    """True if `open_tfds` needs neither a download nor an archive."""
+    return _make_builder(name, data_dir).is_prepared()
 
 
-def _builder(name, data_dir):
+def _make_builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
-    filesystem.require_local("data_dir", data_dir)  # array_record, its reader, knows no other files.
-    # The one file format with random access.
+    filesystem.require_local("data_dir", data_dir)  # The reader of ArrayRecord opens local files only.
+    # ArrayRecord is the only file format of TFDS with random access.
     return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
 
 
-def _image_bytes(source, index):
+def _read_image(source: Sequence, index: int) -> bytes:
     return source[index]["image"]
 
 
-def _prepare(tfds, builder, name, data_dir):
+def _prepare(tfds: ModuleType, builder: Any, name: str, data_dir: str) -> None:
     url = next(url for url in builder.url_infos if url.endswith(f"/{name}.zip"))
     downloads = data_dir or os.path.expanduser("~/tensorflow_datasets/downloads/manual")
-    archives = [os.path.join(folder, f"{name}.zip") for folder in (data_dir or ".", downloads)]
-    archive = next((path for path in archives if os.path.isfile(path)), None)
+    candidates = [os.path.join(folder, f"{name}.zip") for folder in (data_dir or ".", downloads)]
+    archive = next((path for path in candidates if os.path.isfile(path)), None)
     downloaded = archive is None
-    if downloaded:
-        reason = _unreachable(url)
+    if archive is None:
+        reason = _find_unreachable_reason(url)
         if reason:
             raise UserError(
-                f"cannot download {url}: {reason}. Three ways on: put {name}.zip into a folder and give it as "
-                "--data_dir, train on your own folder with --dataset=FOLDER, or use --dataset=demo"
+                f"cannot download {url}: {reason}; put {name}.zip into a folder and name the folder with --data_dir, "
+                "train on your own images with --dataset=FOLDER, or use --dataset=demo"
             )
-        archive = archives[-1]
+        archive = candidates[-1]
         download(url, archive)
     manual_dir = os.path.dirname(os.path.abspath(archive))
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
@@ -79,28 +85,29 @@ def _prepare(tfds, builder, name, data_dir):
     except NonMatchingChecksumError as error:
         if downloaded:
             os.remove(archive)
-        what = f"what {url} gives" if downloaded else archive
-        raise UserError(f"{what} is not the archive that TFDS knows: {error}") from error
+        wrong = f"the file at {url}" if downloaded else archive
+        raise UserError(f"{wrong} is not the archive that TFDS expects: {error}") from error
     except tfds.download.DownloadError as error:
         raise UserError(f"download of {url} failed: {error}; start again to retry, or use --dataset=demo") from error
 
 
-def _unreachable(url):
-    """Why `url` does not answer, or an empty string; decides within seconds, where TFDS retries for minutes."""
-    reason = [f"no answer within {_PROBE_SECONDS} s"]
+def _find_unreachable_reason(url: str) -> str:
+    """Returns why `url` does not answer, or "" if it answers. Takes seconds; TFDS would retry for minutes."""
+    reason = f"no answer within {_PROBE_SECONDS} s"
 
-    def probe():
+    def probe() -> None:
+        nonlocal reason
         try:
             request = urllib.request.Request(url, method="HEAD")
             with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):
-                reason[0] = ""
+                reason = ""
         except urllib.error.URLError as error:
-            reason[0] = str(error.reason)
+            reason = str(error.reason)
         except OSError as error:
-            reason[0] = str(error)
+            reason = str(error)
 
-    # A thread, because the timeout of urlopen does not bound the look-up of the name.
+    # The timeout of urlopen does not limit the DNS lookup, so a thread does.
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(_PROBE_SECONDS + 1)
-    return reason[0]
+    return reason
