@@ -14,8 +14,7 @@ On a GPU, float32 products use TF32. A turn ends when the GPU has finished its l
 a step are read after the next step is queued. "Queued" is the host's time to queue a step: if it equals the step's
 time, the GPU waits for the host. Memory is the most that the framework's allocator handed out. The last column relates
 the step to the card's speed at multiplying 8192 x 8192 matrices in the same type, and counts only the operations of
-convolutions. Up to batches of 512 x 512 pixels, the first steps of all sides run at the same time; for larger batches,
-the card cannot hold all sides, so they run one after the other.
+convolutions. By default, each size has a selection of sides, and sides that fit into 80 GB together start together.
 """
 
 import argparse
@@ -26,7 +25,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from importlib.metadata import version
+from typing import Any, NamedTuple, TextIO
 
 import harness
 
@@ -44,22 +44,30 @@ OURS: dict[str, dict[str, Any]] = {
     "ours_bf16_recompute": {"mixed_precision": "bfloat16", "recompute": True}, "ours_jit": {"jit_compile": "on"},
     "ours_bf16_jit": {"mixed_precision": "bfloat16", "jit_compile": "on"},
 }
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"sizes": ["64,6,32,1", "256,9,64,1"], "sides": ["ours", "eager", "compiled"], "rounds": 5, "seconds": 10.0},
-    "gpu": {
-        "sizes": ["256,9,64,1", "256,9,64,4", "256,9,64,16", "512,9,64,1"], "rounds": 3, "seconds": 0.7,
-        "sides": ["ours", "ours_jit", "ours_bf16", "ours_bf16_jit", "eager", "eager_bf16", "compiled_bf16",
-                  "graphs_bf16"],
-    },
-}
-# Most pixels in a batch for which a card of 80 GiB holds all sides at once.
-MAX_SHARED_PIXELS = 512**2
 
 Size = tuple[int, ...]  # Pixels, blocks, filters, batch.
 # Runs a number of steps and returns the seconds that it took to queue them.
 RunSteps = Callable[[int], float]
-# {side: seconds of its first step}, {side: [(seconds of a step, seconds to queue it) of each round]}
-Times = tuple[dict[str, float], dict[str, list[tuple[float, float]]]]
+
+# The GPU's default: waves of sides that a card of 80 GB holds at the same time; under six minutes in all.
+WAVES: list[list[tuple[Size, list[str]]]] = [
+    [
+        ((256, 9, 64, 1), ["ours", "ours_jit", "ours_bf16_jit", "eager", "compiled_bf16", "graphs_bf16"]),
+        ((256, 9, 64, 4), ["ours_jit", "ours_bf16_jit", "eager", "graphs_bf16"]),
+    ],
+    [((512, 9, 64, 1), ["ours_bf16_jit", "graphs_bf16"]), ((256, 9, 64, 16), ["ours_bf16_jit", "graphs_bf16"])],
+    [((512, 9, 64, 1), ["eager"])],
+    [((256, 9, 64, 16), ["eager"])],
+]
+
+
+class Result(NamedTuple):
+    """Measurements of a side: seconds of a step in each round, seconds to queue it, first step, peak memory in MiB."""
+
+    seconds: tuple[float, ...]
+    queued: float
+    first: float
+    peak: float
 
 
 def build_ours(
@@ -196,66 +204,47 @@ class Side:
         return answer
 
 
-def measure(args: argparse.Namespace, size: Size, peaks: list[float] | None) -> None:
-    """Measures the sides at one size and prints a Markdown table."""
+def measure(wave: list[tuple[Size, list[str]]], args: argparse.Namespace) -> dict[Size, dict[str, Result]]:
+    """Measures the sides of one wave in turns; leaves out sides that died."""
     with open(args.errors or os.devnull, "a") as errors:
         sides = {}
-        for name in args.sides:
-            sides[name] = Side(name, args.device, size, errors)
-            if args.device == "cpu":  # On a CPU, sides that start at the same time would slow each other down.
-                sides[name].wait_until_ready()
-        if args.device == "gpu":
+        for size, names in wave:
+            for name in names:
+                sides[size, name] = side = Side(name, args.device, size, errors)
+                if args.device == "cpu":  # On a CPU, sides that start at the same time would slow each other down.
+                    side.wait_until_ready()
+        if args.device == "gpu":  # In turns, compiling would take several minutes.
             for side in sides.values():
                 side.wait_until_ready()
-        one_by_one = args.device == "gpu" and size[0] ** 2 * size[3] > MAX_SHARED_PIXELS
-        first, times = (run_one_by_one if one_by_one else run_in_turns)(sides, args)
+            for side in sides.values():
+                side.start_steps(1)
+            first = {key: side.finish_steps(1)[0] for key, side in sides.items()}
+        else:
+            first = {key: side.run_steps(1)[0] for key, side in sides.items()}
+        counts = {key: choose_count(side, args.seconds) for key, side in sides.items()}
+        times: dict[tuple[Size, str], list[tuple[float, float]]] = {key: [] for key in sides}
+        for _ in range(args.rounds):
+            for key, side in sides.items():
+                times[key].append(side.run_steps(counts[key]))
         for side in sides.values():
             side.close()
-    sides = {name: side for name, side in sides.items() if side.alive}
-    print_table(size, peaks, sides, first, times)
-
-
-def run_in_turns(sides: dict[str, Side], args: argparse.Namespace) -> Times:
-    """Measures all sides in each round."""
-    if args.device == "gpu":  # In turns, compiling would take several minutes.
-        for side in sides.values():
-            side.start_steps(1)
-        first = {name: side.finish_steps(1)[0] for name, side in sides.items()}
-    else:
-        first = {name: side.run_steps(1)[0] for name, side in sides.items()}
-    counts = {name: choose_count(side, args.seconds) for name, side in sides.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for _ in range(args.rounds):
-        for name, side in sides.items():
-            times[name].append(side.run_steps(counts[name]))
-    return first, times
-
-
-def run_one_by_one(sides: dict[str, Side], args: argparse.Namespace) -> Times:
-    """Measures all rounds of a side and ends its process before the next side begins."""
-    first, times = {}, {}
-    for name, side in sides.items():
-        first[name] = side.run_steps(1)[0]
-        count = choose_count(side, args.seconds)
-        times[name] = [side.run_steps(count) for _ in range(args.rounds)]
-        side.close()
-    return first, times
+    results: dict[Size, dict[str, Result]] = {}
+    for (size, name), side in sides.items():
+        if side.alive:
+            seconds, queued = zip(*times[size, name], strict=True)
+            result = Result(seconds, statistics.median(queued), first[size, name], side.peak)
+            results.setdefault(size, {})[name] = result
+    return results
 
 
 def choose_count(side: Side, seconds: float) -> int:
     """Warms a side up; returns the number of steps that take about `seconds`."""
-    side.run_steps(3)
-    duration = side.run_steps(3)[0]
+    side.run_steps(2)
+    duration = side.run_steps(2)[0]
     return max(1, round(seconds / duration)) if side.alive else 1
 
 
-def print_table(
-    size: Size,
-    peaks: list[float] | None,
-    sides: dict[str, Side],
-    first: dict[str, float],
-    times: dict[str, list[tuple[float, float]]],
-) -> None:
+def print_table(size: Size, results: dict[str, Result], peaks: list[float] | None) -> None:
     """Prints the Markdown table of one size; `peaks` are the results of `measure_matrix_products` on a GPU."""
     pixels, n_blocks, filters, batch = size
     print(f"\n{pixels} px, {n_blocks} blocks, {filters} filters, batch {batch}\n")
@@ -263,18 +252,16 @@ def print_table(
     columns += ["queued", "of the peak"] if peaks else []
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     work = batch * count_operations(pixels, n_blocks, filters)
-    reference = [t for t, _ in times[next(iter(sides))]]
-    for name, side in sides.items():
-        seconds = [t for t, _ in times[name]]
-        median = statistics.median(seconds)
-        ratio = statistics.median(t / ours for t, ours in zip(seconds, reference, strict=True))
+    reference = next(iter(results.values())).seconds
+    for name, result in results.items():
+        median = statistics.median(result.seconds)
+        ratio = statistics.median(t / ours for t, ours in zip(result.seconds, reference, strict=False))
         cells = [
-            TITLES[name], f"{1e3 * median:.1f} ({1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f})",
-            f"{batch / median:.2f}", f"{ratio:.2f}", f"{first[name]:.1f} s", f"{side.peak:.0f} MiB",
+            TITLES[name], f"{1e3 * median:.1f} ({1e3 * min(result.seconds):.1f} to {1e3 * max(result.seconds):.1f})",
+            f"{batch / median:.2f}", f"{ratio:.2f}", f"{result.first:.1f} s", f"{result.peak:.0f} MiB",
         ]
         if peaks:
-            queued = statistics.median(q for _, q in times[name])
-            cells += [f"{1e3 * queued:.1f} ms", f"{work / median / peaks['bf16' in name]:.0%}"]
+            cells += [f"{1e3 * result.queued:.1f} ms", f"{work / median / peaks['bf16' in name]:.0%}"]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
@@ -315,28 +302,32 @@ def measure_matrix_products() -> list[float]:
 def main() -> None:
     """Parses the command line and prints a table for each size."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--device", choices=DEFAULTS, default="cpu", help="the default sizes and sides depend on it")
-    parser.add_argument("--sizes", nargs="+", metavar="PIXELS,BLOCKS,FILTERS,BATCH")
-    parser.add_argument("--sides", nargs="+", choices=TITLES)
-    parser.add_argument("--rounds", type=int, help="turns of each side")
-    parser.add_argument("--seconds", type=float, help="approximate length of a turn")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--sizes", nargs="+", default=["64,6,32,1", "256,9,64,1"])
+    parser.add_argument("--sides", nargs="+", choices=TITLES, help="by default, a GPU runs a selection at four sizes")
+    parser.add_argument("--rounds", type=int, help="turns of each side; default 5, on a GPU 3")
+    parser.add_argument("--seconds", type=float, help="approximate length of a turn; default 10, on a GPU 0.7")
     parser.add_argument("--errors", help="file for the sides' stderr")
     parser.add_argument("--worker", choices=TITLES, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    for name, value in DEFAULTS[args.device].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
     sizes = [tuple(map(int, size.split(","))) for size in args.sizes]
     if args.worker:
         serve(args.worker, args.device, sizes[0])
         return
-    from importlib.metadata import version
-
+    gpu = args.device == "gpu"
+    args.rounds, args.seconds = args.rounds or (3 if gpu else 5), args.seconds or (0.7 if gpu else 10.0)
     print(f"TensorFlow {version('tensorflow')}, PyTorch {version('torch')}, Python {platform.python_version()}, "
-          f"{harness.count_cores()} cores, {args.rounds} rounds")
-    peaks = measure_matrix_products() if args.device == "gpu" else None
-    for size in sizes:
-        measure(args, size, peaks)
+          f"{len(os.sched_getaffinity(0))} cores, {args.rounds} rounds")
+    peaks = measure_matrix_products() if gpu else None
+    waves = [[(size, args.sides or ["ours", "eager", "compiled"])] for size in sizes]
+    if gpu and not args.sides:
+        waves = WAVES
+    tables: dict[Size, dict[str, Result]] = {}
+    for wave in waves:
+        for size, results in measure(wave, args).items():
+            tables.setdefault(size, {}).update(results)
+    for size, results in tables.items():
+        print_table(size, results, peaks)
 
 
 if __name__ == "__main__":
