@@ -1,0 +1,110 @@
+"""Differentiable augmentation of the images that discriminators see (Zhao et al. 2020).
+
+Real and generated images are augmented alike, in the losses of the discriminators and of the generators. A
+discriminator then cannot memorize a small training set, and the generators learn through the augmentation without
+imitating it.
+
+A policy is a text such as "color,translation,cutout"; its functions are applied in that order. Images are (N, H, W, C)
+in [-1, 1]; augmented values are not clipped to that range. Every image of a batch has its own random numbers.
+"""
+
+import tensorflow as tf
+
+Draws = dict[str, tf.Tensor]
+
+_TRANSLATION_RATIO = 0.125  # Largest shift as a share of the side.
+_CUTOUT_RATIO = 0.5  # Side of the rectangle as a share of the image's side.
+
+
+def draw(policy: str, seed: tf.Tensor, shape: tf.Tensor) -> Draws:
+    """Draws the random numbers of `policy`, a pure function of `seed`.
+
+    Args:
+      policy: names of `FUNCTIONS`, separated by commas.
+      seed: int64 (2,).
+      shape: int32 (3,) or more: number of images, height, width.
+
+    Returns:
+      {name of the draw: (N,)}: float32 in [0, 1) for brightness, saturation and contrast; int32 for the others.
+    """
+    count, height, width = shape[0], shape[1], shape[2]
+    draws = {}
+    for number, name in enumerate(_draw_names(policy)):
+        uniform = tf.random.stateless_uniform((count,), seed + tf.constant([number, 0], tf.int64))
+        if name in ("brightness", "saturation", "contrast"):
+            draws[name] = uniform
+            continue
+        side = height if name.endswith("rows") else width
+        if name.startswith("translation"):
+            largest = _rounded(side, _TRANSLATION_RATIO)
+            lowest = -largest
+        else:
+            lowest, largest = 0, side - _rounded(side, _CUTOUT_RATIO) % 2
+        draws[name] = lowest + _below(uniform, largest - lowest + 1)
+    return draws
+
+
+def augment(images: tf.Tensor, policy: str, draws: Draws) -> tf.Tensor:
+    """Augments `images` (N, H, W, C) by the functions of `policy` with the numbers that `draw` drew for the batch."""
+    for name in policy.split(","):
+        images = FUNCTIONS[name](images, draws)
+    return images
+
+
+def _color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Brightness +- 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
+    brightness, saturation, contrast = (
+        tf.reshape(tf.cast(draws[name], x.dtype), (-1, 1, 1, 1)) for name in ("brightness", "saturation", "contrast")
+    )
+    x = x + (brightness - 0.5)
+    gray = tf.reduce_mean(x, axis=3, keepdims=True)
+    x = (x - gray) * (2 * saturation) + gray
+    mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
+    return (x - mean) * (contrast + 0.5) + mean
+
+
+def _translate(x: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Shifts each image by up to an eighth of its sides; zeros come in at the border."""
+    shape = tf.shape(x)
+    rows, columns = _rounded(shape[1], _TRANSLATION_RATIO), _rounded(shape[2], _TRANSLATION_RATIO)
+    padded = tf.pad(x, [[0, 0], [rows, rows], [columns, columns], [0, 0]])
+    shifted = [
+        tf.slice(image, [draws["translation_rows"][i] + rows, draws["translation_columns"][i] + columns, 0], shape[1:])
+        for i, image in enumerate(tf.unstack(padded, num=x.shape[0]))
+    ]
+    return tf.ensure_shape(tf.stack(shifted), x.shape)
+
+
+def _cut_out(x: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Sets a rectangle of half the image's sides to 0; the part outside of the image is cut off."""
+    inside = []
+    for name, side in (("cutout_rows", tf.shape(x)[1]), ("cutout_columns", tf.shape(x)[2])):
+        length = _rounded(side, _CUTOUT_RATIO)
+        first = tf.reshape(draws[name] - length // 2, (-1, 1))  # (N, 1)
+        position = tf.range(side)
+        inside.append((position >= first) & (position < first + length))  # (N, side)
+    rectangle = inside[0][:, :, tf.newaxis, tf.newaxis] & inside[1][:, tf.newaxis, :, tf.newaxis]  # (N, H, W, 1)
+    return x * tf.cast(~rectangle, x.dtype)
+
+
+FUNCTIONS = {"color": _color, "translation": _translate, "cutout": _cut_out}
+_DRAWS = {
+    "color": ("brightness", "saturation", "contrast"),
+    "translation": ("translation_rows", "translation_columns"),
+    "cutout": ("cutout_rows", "cutout_columns"),
+}
+
+
+def _draw_names(policy: str) -> list[str]:
+    return [name for function in policy.split(",") for name in _DRAWS[function]]
+
+
+def _rounded(side: tf.Tensor, ratio: float) -> tf.Tensor:
+    """int(ratio * side + 0.5), as the original computes it."""
+    return tf.cast(tf.cast(side, tf.float32) * ratio + 0.5, tf.int32)
+
+
+def _below(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Integers from 0 to `count` - 1, from uniform numbers in [0, 1)."""
+    # A product just below `count` may round up to it.
+    return tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)
