@@ -6,6 +6,7 @@ network's `size_multiple`; otherwise the ResNet's output is rounded up to the ne
 
 from functools import partial
 
+from cyclegan_tf.networks import antialias as antialiasing
 from cyclegan_tf.networks import blocks
 
 keras = blocks.keras
@@ -13,7 +14,8 @@ keras = blocks.keras
 
 def resnet_generator(
     input_channels=3, output_channels=3, ngf=64, n_blocks=9, norm="instance", padding="reflect", dropout=False,
-    upsample="transpose", norm_affine=False, kernel=3, merge="add", norm_before_tanh=False, name="resnet_generator",
+    upsample="transpose", antialias="none", norm_affine=False, kernel=3, merge="add", norm_before_tanh=False,
+    name="resnet_generator",
 ):
     """c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh (Johnson et al. 2016, as in the paper).
 
@@ -25,6 +27,9 @@ def resnet_generator(
         zeros everywhere, as many and at the sides where TensorFlow's "same" puts them for sizes of a multiple of 4.
       dropout: dropout 0.5 between the two convolutions of a block.
       upsample: transpose (the authors') or resize_conv.
+      antialias: which changes of size are anti-aliased, as in CUT's generator: down, up, both or none. down replaces
+        a convolution of stride 2 by a convolution of stride 1, norm, ReLU and a blur that halves; up replaces a
+        transposed convolution by a blur that doubles and a 3x3 convolution. Both need padding other than "same".
       norm_affine: instance norms with learned scale and offset.
       kernel: side of the down- and up-sampling convolutions, 3 or 4; resize_conv has 3.
       merge: how a block joins its input: add or concat, see `blocks.residual_block`.
@@ -33,19 +38,23 @@ def resnet_generator(
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     bias, same = norm == "instance", padding == "same"
     edges = "zero" if same else "reflect"
+    blur_down, blur_up = antialias in ("down", "both"), antialias in ("up", "both")
     inputs = keras.Input((None, None, input_channels))
     x = blocks.conv(inputs, "stem", ngf, 7, padding=3, padding_mode=edges, bias=bias)  # (N, H, W, ngf)
     x = blocks.relu(normalize(x, "stem"), "stem")
     for i, filters in enumerate((2 * ngf, 4 * ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H/4, W/4, 4 ngf)
-        sides = blocks.same(kernel, 2) if same else 1
-        x = blocks.conv(x, f"down{i}", filters, kernel, stride=2, padding=sides, bias=bias)
+        sides, stride = blocks.same(kernel, 2) if same else 1, 1 if blur_down else 2
+        x = blocks.conv(x, f"down{i}", filters, kernel, stride, padding=sides, bias=bias)
         x = blocks.relu(normalize(x, f"down{i}"), f"down{i}")
+        x = antialiasing.downsample(x, f"down{i}") if blur_down else x
     for i in range(1, n_blocks + 1):  # (N, H/4, W/4, 4 ngf), with concat (N, H/4, W/4, (i + 1) 4 ngf)
         x = blocks.residual_block(
             x, f"block{i}", 4 * ngf, normalize, "zero" if same else padding, dropout, bias, merge
         )
     for i, filters in enumerate((2 * ngf, ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H, W, ngf)
-        if upsample == "resize_conv":
+        if blur_up:
+            x = blocks.conv(antialiasing.upsample(x, f"up{i}"), f"up{i}", filters, 3, padding=1, bias=bias)
+        elif upsample == "resize_conv":
             x = blocks.resize_conv(x, f"up{i}", filters, padding_mode=edges, bias=bias)
         else:
             first = blocks.same(kernel, 2)[0] if same else 1
