@@ -77,6 +77,9 @@ def nchw(array):
 def options(config):
     """A network's configuration in the manifest, as the options that `pytorch.weights` describes networks by."""
     common = {"norm": config["norm"], "input_channels": config.get("input_nc", 3)}
+    if "no_antialias" in config:  # CUT's.
+        blurs = not config["no_antialias"], not config.get("no_antialias_up", config["no_antialias"])
+        common["antialias"] = {(True, True): "both", (True, False): "down", (False, True): "up"}[blurs]
     if config["kind"] == "nlayer":
         common |= {"kind": "discriminator", "discriminator": "patch", "n_layers": config["n_layers"]}
     elif config["kind"] == "pixel":
@@ -117,6 +120,8 @@ def build(network, **more):
     """The network that the options `network` describe, with fresh weights."""
     kind = network["kind"]
     arguments = {name: value for name, value in network.items() if name not in ("kind", kind)}
+    if kind == "discriminator" and "antialias" in arguments:
+        arguments["antialias"] = arguments["antialias"] in ("down", "both")
     return BUILDERS[network[kind]](**arguments, **more)
 
 

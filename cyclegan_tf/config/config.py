@@ -108,6 +108,14 @@ class Config:
         "transpose", "upsampling in the generators: the authors' transposed convolution, or nearest-neighbor resize "
         "and convolution, which avoids checkerboard artifacts",
     )
+    antialias: Literal["none", "down", "up", "both"] = option(
+        "none", "blur before each change of size, as the networks of CUT do: down in the ResNet generators' and the "
+        "patch discriminators' downsampling, up in the generators' upsampling",
+    )
+    initialization: Literal["normal", "xavier"] = option(
+        "normal", "distribution of the initial weights: normal has a standard deviation of 0.02, xavier one that "
+        "depends on the layer's number of inputs and outputs, as in CUT",
+    )
 
     # The objective.
     gan_mode: Literal["lsgan", "vanilla", "wgangp", "hinge"] = option(

@@ -45,6 +45,13 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
     if config.jit_compile == "on" and not config.crops:
         yield (f"--jit_compile=on compiles again for every image size, and --preprocess={config.preprocess} makes many "
                "sizes; use --jit_compile=off or a --preprocess mode that crops")
+    blurs = config.generator == "resnet" and config.discriminator in ("patch", "patch_mean")
+    if config.antialias != "none" and not blurs:
+        yield (f"--antialias={config.antialias} needs --generator=resnet and --discriminator=patch or patch_mean, and "
+               f"not {config.generator} and {config.discriminator}")
+    if config.antialias in ("up", "both") and config.upsample != "transpose":
+        yield (f"--antialias={config.antialias} replaces the upsampling of --upsample={config.upsample}; remove one of "
+               "them")
     if config.ema_decay >= 1:
         yield f"--ema_decay={config.ema_decay} must be below 1"
 

@@ -14,7 +14,8 @@ log = logging.getLogger("cyclegan_tf")
 
 _PIX2PIX_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
 _ARCHITECTURE = (
-    "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout"
+    "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout",
+    "antialias",
 )
 
 

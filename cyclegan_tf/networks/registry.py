@@ -3,13 +3,15 @@
 from functools import partial
 
 from cyclegan_tf.config import architectures
+from cyclegan_tf.networks import initialization, patch_features
 from cyclegan_tf.networks.discriminators import patch_discriminator, pixel_discriminator
 from cyclegan_tf.networks.generators import resize_unet_generator, resnet_generator, unet_generator
 
 
 def _resnet(config, **options):
     return resnet_generator(**{
-        "n_blocks": config.n_blocks, "padding": config.padding, "upsample": config.upsample, **options
+        "n_blocks": config.n_blocks, "padding": config.padding, "upsample": config.upsample,
+        "antialias": config.antialias, **options
     })
 
 
@@ -23,7 +25,8 @@ def _resize_unet(config, **options):
 
 
 def _patch(config, **options):
-    return patch_discriminator(**{"n_layers": config.n_layers, **options})
+    antialias = config.antialias in ("down", "both")
+    return patch_discriminator(**{"n_layers": config.n_layers, "antialias": antialias, **options})
 
 
 def _pixel(config, **options):
@@ -60,16 +63,32 @@ def build_generator(config, name):
     """The generator gen_ab or gen_ba that `config` describes, with fresh weights."""
     build = GENERATORS[config.generator]
     inputs, outputs = architectures.channels(config, name)
-    return build(
+    network = build(
         config, input_channels=inputs, output_channels=outputs, ngf=config.ngf, norm=config.norm,
         norm_affine=config.norm_affine, dropout=config.dropout, name=name,
     )
+    return _initialize(config, network)
 
 
 def build_discriminator(config, name):
     """The discriminator disc_a or disc_b that `config` describes, with fresh weights."""
     build = DISCRIMINATORS[config.discriminator]
-    return build(
+    network = build(
         config, input_channels=architectures.channels(config, name)[0], ndf=config.ndf, norm=config.norm,
         norm_affine=config.norm_affine, second_derivative=config.gan_mode == "wgangp", name=name,
     )
+    return _initialize(config, network)
+
+
+def build_feature_network(config, generator, layers, name):
+    """The feature network of CUT for the outputs of the `layers` of `generator`, with fresh weights."""
+    maps = patch_features.find_maps(generator, layers)
+    return _initialize(
+        config, patch_features.feature_network([m.shape[-1] for m in maps], config.nce_features, name)
+    )
+
+
+def _initialize(config, network):
+    if config.initialization == "xavier":
+        initialization.initialize_xavier(network)
+    return network

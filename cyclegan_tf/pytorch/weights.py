@@ -22,9 +22,9 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 _LISTED = 10  # Names in an error message; a wrong architecture misses hundreds.
 _DESCRIBING = {
-    "resnet": ("ngf", "n_blocks", "norm", "padding", "dropout", "input_channels", "output_channels"),
+    "resnet": ("ngf", "n_blocks", "norm", "padding", "dropout", "antialias", "input_channels", "output_channels"),
     "unet": ("ngf", "n_downs", "norm", "input_channels", "output_channels"),
-    "patch": ("ndf", "n_layers", "norm", "input_channels"),
+    "patch": ("ndf", "n_layers", "norm", "antialias", "input_channels"),
     "pixel": ("ndf", "norm", "input_channels"),
 }
 
@@ -63,22 +63,48 @@ def resnet_layers(options):
         raise UserError(f"upsample={options['upsample']} has no counterpart in PyTorch; only transpose has")
     ngf, n_blocks, bias = options["ngf"], options["n_blocks"], options["norm"] == "instance"
     layers = [_conv("model.1", "stem", options["input_channels"], ngf, 7, bias=bias), _norm("model.2", "stem", ngf)]
-    for i in (1, 2):
+    places = _ResnetPlaces(options)
+    for i, number in enumerate(places.downs, 1):
         width = ngf * 2**i
-        layers.append(_conv(f"model.{3 * i + 1}", f"down{i}", width // 2, width, 3, bias=bias))
-        layers.append(_norm(f"model.{3 * i + 2}", f"down{i}", width))
+        layers.append(_conv(f"model.{number}", f"down{i}", width // 2, width, 3, bias=bias))
+        layers.append(_norm(f"model.{number + 1}", f"down{i}", width))
     width, padded = 4 * ngf, options["padding"] != "zero"
     numbers = {"a": int(padded), "b": 3 + 2 * padded + options["dropout"]}
     for i in range(1, n_blocks + 1):
         for half, number in numbers.items():
-            block = f"model.{9 + i}.conv_block"
+            block = f"model.{places.first_block + i - 1}.conv_block"
             layers.append(_conv(f"{block}.{number}", f"block{i}{half}", width, width, 3, bias=bias))
             layers.append(_norm(f"{block}.{number + 1}", f"block{i}{half}", width))
-    for i in (1, 2):
-        width, number = ngf * 2 ** (2 - i), 7 + n_blocks + 3 * i
-        layers.append(_transposed_conv(f"model.{number}", f"up{i}", 2 * width, width, 3, bias=bias))
+    up = _conv if _blurs(options, "up") else _transposed_conv
+    for i, number in enumerate(places.ups, 1):
+        width = ngf * 2 ** (2 - i)
+        layers.append(up(f"model.{number}", f"up{i}", 2 * width, width, 3, bias=bias))
         layers.append(_norm(f"model.{number + 1}", f"up{i}", width))
-    return [*layers, _conv(f"model.{17 + n_blocks}", "head", ngf, options["output_channels"], 7)]
+    return [*layers, _conv(f"model.{places.head}", "head", ngf, options["output_channels"], 7)]
+
+
+class _ResnetPlaces:
+    """The numbers of a ResNet generator's modules in PyTorch.
+
+    A blur is a module of its own: behind the ReLU on the way down, in front of the convolution on the way up.
+    """
+
+    def __init__(self, options):
+        blur_down, blur_up = _blurs(options, "down"), _blurs(options, "up")
+        self.downs = (4, 8) if blur_down else (4, 7)
+        self.first_block = 12 if blur_down else 10
+        end = self.first_block + options["n_blocks"]
+        self.ups = (end + 1, end + 5) if blur_up else (end, end + 3)
+        self.head = end + (9 if blur_up else 7)
+        ngf = options["ngf"]
+        # Of each blur, {its key: (channels, side)}.
+        self.filters = {f"model.{n + 3}.filt": (ngf * 2**i, 3) for i, n in enumerate(self.downs, 1) if blur_down}
+        self.filters |= {f"model.{n - 1}.filt": (ngf * 2 ** (3 - i), 4) for i, n in enumerate(self.ups, 1) if blur_up}
+
+
+def _blurs(options, way):
+    """Whether the network is anti-aliased on its `way` down or up."""
+    return options.get("antialias", "none") in (way, "both")
 
 
 def unet_layers(options):
@@ -107,10 +133,12 @@ def patch_layers(options):
     ndf, n_layers, bias = options["ndf"], options["n_layers"], options["norm"] == "instance"
     layers = [_conv("model.0", "layer0", options["input_channels"], ndf, 4)]
     filters = [ndf * min(2**i, 8) for i in range(n_layers + 1)]
+    # With a blur, each layer of stride 2 has one module more.
+    modules, last = (4, 4 * n_layers + 2) if _blurs(options, "down") else (3, 3 * n_layers + 2)
     for i in range(1, n_layers + 1):
-        layers.append(_conv(f"model.{3 * i - 1}", f"layer{i}", filters[i - 1], filters[i], 4, bias=bias))
-        layers.append(_norm(f"model.{3 * i}", f"layer{i}", filters[i]))
-    return [*layers, _conv(f"model.{3 * n_layers + 2}", "head", filters[-1], 1, 4)]
+        layers.append(_conv(f"model.{modules * i - 1}", f"layer{i}", filters[i - 1], filters[i], 4, bias=bias))
+        layers.append(_norm(f"model.{modules * i}", f"layer{i}", filters[i]))
+    return [*layers, _conv(f"model.{last}", "head", filters[-1], 1, 4)]
 
 
 def pixel_layers(options):
@@ -137,6 +165,24 @@ def network_layers(options):
     if options.get("norm_affine") or options[kind] not in _LAYERS[kind]:
         raise UserError(f"--{wrong} has no counterpart in the authors' code, which these weights would be for")
     return _LAYERS[kind][options[kind]](options)
+
+
+def fixed_filters(options):
+    """The blurs' filters, which PyTorch's state_dict holds beside the weights: {key: array (channels, 1, side, side)}.
+
+    The outer product of a row of Pascal's triangle with itself, as a mean; times 4 where the blur doubles the size.
+    """
+    places = {}
+    if options["kind"] == "generator" and options["generator"] == "resnet":
+        places = _ResnetPlaces(options).filters
+    elif options["kind"] == "discriminator" and _blurs(options, "down"):
+        places = {f"model.{4 * i + 2}.filt": (options["ndf"] * min(2**i, 8), 3) for i in range(options["n_layers"])}
+    arrays = {}
+    for key, (channels, side) in places.items():
+        row = np.array({3: (1, 2, 1), 4: (1, 3, 3, 1)}[side], np.float32)
+        kernel = np.outer(row, row) / row.sum() ** 2 * (4 if side == 4 else 1)
+        arrays[key] = np.ascontiguousarray(np.broadcast_to(kernel, (channels, 1, side, side)), np.float32)
+    return arrays
 
 
 def _entries(layers, norm):
@@ -173,7 +219,7 @@ def _check(given, wanted, options):
     }
     if any(problems.values()):
         network = options[options["kind"]]
-        described = ", ".join(f"{name}={options[name]}" for name in _DESCRIBING[network])
+        described = ", ".join(f"{name}={options[name]}" for name in _DESCRIBING[network] if name in options)
         text = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
         raise UserError(f"the weights are not those of a {network} {options['kind']} with {described}; {text}")
 
@@ -196,6 +242,10 @@ def to_keras(state_dict, options):
     layers = network_layers(options)
     entries = _entries(layers, options["norm"])
     given = _without_statistics(state_dict, layers, options["norm"])
+    for key, expected in fixed_filters(options).items():
+        found = np.asarray(given.pop(key, expected))
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=1e-5):
+            raise UserError(f"{key} is not the blur filter of {expected.shape[-1]}x{expected.shape[-1]} that is known")
     _check(given, {key: shape for key, (_, shape) in entries.items()}, options)
     arrays = {ours: np.asarray(given[key]) for key, (ours, _) in entries.items()}
     return {name: np.ascontiguousarray(a.transpose(_TO_KERAS)) if a.ndim == 4 else a for name, a in arrays.items()}
@@ -218,7 +268,7 @@ def to_pytorch(named_arrays, options):
         state_dict[key] = np.ascontiguousarray(array.transpose(_TO_PYTORCH)) if array.ndim == 4 else array
         if key.endswith("running_var"):
             state_dict[key.replace("running_var", "num_batches_tracked")] = np.array(0, np.int64)
-    return state_dict
+    return state_dict | fixed_filters(options)
 
 
 def infer_architecture(state_dict):
@@ -245,18 +295,23 @@ def infer_architecture(state_dict):
 
 
 def _infer_resnet(shapes):
-    n_blocks = len({key.split(".")[1] for key in shapes if ".conv_block." in key})
     ngf, input_channels, *_ = _kernel(shapes, "model.1")
-    convs = [n for n in range(9) if len(shapes.get(f"model.10.conv_block.{n}.weight", ())) == 4]
+    options = {"ngf": ngf, "n_blocks": len({key.split(".")[1] for key in shapes if ".conv_block." in key})}
+    sides = {shape[-1] for key, shape in shapes.items() if key.endswith(".filt")}
+    if sides:
+        options["antialias"] = {(True, True): "both", (True, False): "down"}.get((3 in sides, 4 in sides), "up")
+    places = _ResnetPlaces(options)
+    block = f"model.{places.first_block}.conv_block"
+    convs = [n for n in range(9) if len(shapes.get(f"{block}.{n}.weight", ())) == 4]
     if len(convs) != 2 or convs[0] > 1:
-        raise UserError("the weights look like a ResNet generator's, but model.10.conv_block is not one of its blocks")
+        raise UserError(f"the weights look like a ResNet generator's, but {block} is not one of its blocks")
     # The second convolution of a block stands 3 modules after the first, 4 with padding between, 1 more with dropout.
     padded, dropout = convs[0], convs[1] - convs[0] > 3 + convs[0]
     return {
-        "kind": "generator", "generator": "resnet", "ngf": ngf, "n_blocks": n_blocks,
+        "kind": "generator", "generator": "resnet", **options,
         "norm": _infer_norm(shapes, "model.1", "model.2"), "padding": "reflect" if padded else "zero",
         "dropout": dropout, "upsample": "transpose",
-        "input_channels": input_channels, "output_channels": _kernel(shapes, f"model.{17 + n_blocks}")[0],
+        "input_channels": input_channels, "output_channels": _kernel(shapes, f"model.{places.head}")[0],
     }
 
 
@@ -273,10 +328,14 @@ def _infer_discriminator(shapes):
     pixel = "net.0.weight" in shapes
     module = "net" if pixel else "model"
     ndf, input_channels, *_ = _kernel(shapes, f"{module}.0")
+    # CUT's has blurs, and its generator then has both kinds by default.
+    blurs = "model.2.filt" in shapes
+    first = 3 if blurs else 2
     return {
         "kind": "discriminator", "discriminator": "pixel" if pixel else "patch", "ndf": ndf,
         **({} if pixel else {"n_layers": max(1, _count_kernels(shapes) - 2)}),
-        "norm": _infer_norm(shapes, f"{module}.2", f"{module}.3"), "input_channels": input_channels,
+        **({"antialias": "both"} if blurs else {}),
+        "norm": _infer_norm(shapes, f"{module}.{first}", f"{module}.{first + 1}"), "input_channels": input_channels,
     }
 
 
@@ -296,4 +355,4 @@ def _kernel(shapes, key):
 
 
 def _count_kernels(shapes):
-    return sum(len(shape) == 4 for shape in shapes.values())
+    return sum(len(shape) == 4 for key, shape in shapes.items() if not key.endswith(".filt"))

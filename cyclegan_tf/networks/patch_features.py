@@ -1,0 +1,78 @@
+"""Features of image patches, as the contrastive loss of CUT compares them (Park et al. 2020, section 3).
+
+A patch is one position of a feature map of the generator's encoder. Positions are row * W + column.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from cyclegan_tf.errors import UserError
+
+keras = tf.keras
+
+_EPSILON = 1e-7
+
+
+def default_layers(n_blocks: int) -> tuple[str, ...]:
+    """The layers of a ResNet generator whose outputs CUT compares; with less than 5 blocks, the last in place of block5.
+
+    The padded image, both downsampling convolutions before their norm, and the residual blocks 1 and 5. With 9
+    blocks, these are the layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator.
+    """
+    blocks = dict.fromkeys(f"block{i}_add" for i in (1, min(5, n_blocks)))
+    return ("stem_pad", "down1_conv", "down2_conv", *blocks)
+
+
+def find_maps(generator: keras.Model, names: Sequence[str]) -> list[tf.Tensor]:
+    """Returns the symbolic outputs (N, H, W, C) of the layers called `names`.
+
+    Raises:
+      UserError: the generator has no layer of that name.
+    """
+    layers = {layer.name: layer for layer in generator.layers}
+    for name in names:
+        if name not in layers:
+            raise UserError(f"--nce_layers: the generator has no layer {name}; its layers: {', '.join(layers)}")
+    return [layers[name].output for name in names]
+
+
+def feature_network(channels: Sequence[int], width: int = 256, name: str = "features") -> keras.Model:
+    """Builds an MLP of two dense layers of `width` units for each feature map, with a ReLU between them.
+
+    Maps a list of float32 (rows, C), one for each number of `channels`, to a list of (rows, width) that `normalize_rows`
+    has scaled to norm 1.
+    """
+    inputs = [keras.Input((count,)) for count in channels]
+    outputs = []
+    for i, rows in enumerate(inputs):
+        hidden = keras.layers.Dense(width, activation="relu", name=f"mlp{i}_hidden")(rows)
+        outputs.append(UnitNormalization(name=f"mlp{i}_unit")(keras.layers.Dense(width, name=f"mlp{i}_output")(hidden)))
+    return keras.Model(inputs, outputs, name=name)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class UnitNormalization(keras.layers.Layer):
+    """`normalize_rows` as a layer."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return normalize_rows(inputs)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
+def normalize_rows(rows: tf.Tensor) -> tf.Tensor:
+    """Divides each row of (rows, C) by its L2 norm + 1e-7.
+
+    The gradient of a zero row is finite, while it is NaN in the authors' code.
+    """
+    squares = tf.reduce_sum(tf.square(rows), axis=-1, keepdims=True)
+    return rows / (tf.sqrt(tf.maximum(squares, 1e-30)) + _EPSILON)
+
+
+def sample(feature_map: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+    """Takes the pixels at `positions` (P,) out of each map of (N, H, W, C): float32 (N * P, C), image by image."""
+    shape = tf.shape(feature_map)
+    rows = tf.gather(tf.reshape(feature_map, (shape[0], -1, feature_map.shape[-1])), positions, axis=1)
+    return tf.cast(tf.reshape(rows, (-1, feature_map.shape[-1])), tf.float32)

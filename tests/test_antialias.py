@@ -1,0 +1,109 @@
+"""Anti-aliased layers and networks against CUT's: outputs, features, gradients, weights by PyTorch's names."""
+
+import golden
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import antialias, registry
+from cyclegan_tf.pytorch import weights as pytorch_weights
+
+keras = tf.keras
+
+NETWORKS = [*golden.names("cut/generators"), *golden.names("cut/discriminators")]
+SAMPLED = ["downsample_even", "downsample_odd", "downsample_even_odd", "downsample_smallest", "upsample_even",
+           "upsample_odd", "upsample_one_pixel"]
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return golden.Golden("cut/layers.npz")
+
+
+def test_the_golden_set_is_there():
+    assert NETWORKS == [
+        "cut/generators/features_n9_antialias.npz", "cut/generators/resnet_n1_antialias.npz",
+        "cut/generators/resnet_n1_no_antialias_up.npz", "cut/generators/resnet_n2_no_antialias.npz",
+        "cut/discriminators/nlayer_n2_antialias.npz", "cut/discriminators/nlayer_n3_antialias.npz",
+    ]
+
+
+@pytest.mark.parametrize("case", SAMPLED)
+def test_sampling_layers(layers, case):
+    x = tf.constant(layers.images(f"{case}/x"))
+    inputs = keras.Input((None, None, x.shape[-1]))
+    network = keras.Model(inputs, getattr(antialias, case.split("_")[0])(inputs, "t"))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = network(x)
+    layers.assert_close(golden.nchw(y), f"{case}/y")
+    dx = tape.gradient(y, x, output_gradients=golden.nhwc(layers[f"{case}/dy"]))
+    layers.assert_close(golden.nchw(dx), f"{case}/dx")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_outputs_and_gradients(name):
+    case = golden.Golden(name)
+    options = golden.options(case.info["config"])
+    network = golden.build_with(options, case.group("w"))
+    assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == case.info["net"]["parameters"]
+    outputs = [key for key in case.info["arrays"] if key.startswith("y")]
+    assert outputs
+    for key in outputs:
+        case.assert_close(golden.nchw(network(case.images(key.replace("y", "x")), training=True)), key)
+    if "dx0" not in case:
+        return
+    x = tf.constant(case.images("x0"))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = network(x, training=True)
+    dy = golden.nhwc(case["dy0"])
+    case.assert_close(golden.nchw(tape.gradient(y, x, output_gradients=dy)), "dx0")
+    found = tape.gradient(y, network.trainable_weights, output_gradients=dy)
+    named = dict(zip(golden.named_weights(network), (np.array(g) for g in found), strict=True))
+    for key, gradient in pytorch_weights.to_pytorch(named, options).items():
+        if not key.endswith(".filt"):
+            case.assert_close(gradient, f"dw/{key}")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_state_dicts_tell_the_architecture_and_come_back_unchanged(name):
+    case = golden.Golden(name)
+    state_dict, expected = case.group("w"), golden.options(case.info["config"])
+    options = pytorch_weights.infer_architecture(state_dict)
+    assert options.items() <= {"upsample": "transpose", **expected}.items()
+    back = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, options), options)
+    assert set(back) == set(state_dict)
+    for key, array in state_dict.items():
+        np.testing.assert_array_equal(back[key], array, err_msg=key)
+
+
+def test_another_blur_filter_is_refused():
+    state_dict = golden.Golden("cut/discriminators/nlayer_n2_antialias.npz").group("w")
+    state_dict["model.6.filt"] = np.full_like(state_dict["model.6.filt"], 1 / 9)
+    with pytest.raises(UserError, match=r"model\.6\.filt"):
+        pytorch_weights.infer_architecture(state_dict)
+
+
+@pytest.mark.parametrize(("option", "blurs"), [
+    ("none", []), ("down", ["down1_blur", "down2_blur"]), ("up", ["up1_resize", "up2_resize"]),
+    ("both", ["down1_blur", "down2_blur", "up1_resize", "up2_resize"]),
+])
+def test_the_option_chooses_the_layers(option, blurs):
+    config = Config(ngf=1, ndf=1, n_blocks=1, antialias=option)
+    names = [layer.name for layer in registry.build_generator(config, "gen_ab").layers]
+    assert [name for name in names if name.endswith(("_blur", "_resize"))] == blurs
+    discriminator = registry.build_discriminator(config, "disc_a")
+    halves = [layer.name for layer in discriminator.layers if layer.name.endswith("_halve")]
+    assert len(halves) == (3 if option in ("down", "both") else 0)
+    assert tuple(discriminator(np.zeros((1, 64, 64, 3), np.float32)).shape) == (1, 6, 6, 1)
+
+
+@pytest.mark.parametrize("options", [
+    {"generator": "unet"}, {"discriminator": "pixel"}, {"upsample": "resize_conv"},
+])
+def test_networks_without_such_layers_are_refused(options):
+    with pytest.raises(UserError, match="--antialias=both"):
+        Config(antialias="both", **options)

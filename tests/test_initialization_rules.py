@@ -1,0 +1,71 @@
+"""Xavier initialization against CUT's statistics."""
+
+import golden
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.networks import initialization, patch_features, registry
+from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.pytorch import weights as pytorch_weights
+
+keras = tf.keras
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return golden.read_json("cut/init.json")["nets"]
+
+
+def check(kernel, expected, name):
+    """The manifest's rule: mean, standard deviation and tails of a normal distribution that is not truncated."""
+    assert sorted(kernel.shape) == sorted(expected["shape"]), name
+    n, s = kernel.size, expected["expected_std"]
+    assert abs(kernel.mean()) <= 5 * s / np.sqrt(n), name
+    assert abs(kernel.std() - s) <= 5 * s / np.sqrt(2 * n), name
+    assert abs(np.mean(np.abs(kernel) > 2.5 * s) - 0.01242) <= 5 * 0.111 / np.sqrt(n), name
+
+
+@pytest.mark.parametrize(("net", "name"), [("G", "gen_ab"), ("D", "disc_b")])
+def test_xavier_networks_have_the_authors_statistics(recorded, net, name):
+    keras.utils.set_random_seed(1)
+    config = Config(antialias="both", initialization="xavier")
+    build = registry.build_generator if net == "G" else registry.build_discriminator
+    network = build(config, name)
+    assert sum(int(np.prod(w.shape)) for w in network.weights) == recorded[net]["parameters"]
+    options = {"kind": "generator" if net == "G" else "discriminator", "generator": "resnet", "discriminator": "patch",
+               "ngf": 64, "ndf": 64, "n_blocks": 9, "n_layers": 3, "norm": "instance", "padding": "reflect",
+               "dropout": False, "antialias": "both", "input_channels": 3, "output_channels": 3}
+    weights = pytorch_weights.to_pytorch({key: w.numpy() for key, w in named_weights(network).items()}, options)
+    kernels = {key.removesuffix(".weight"): array for key, array in weights.items() if key.endswith(".weight")}
+    assert set(kernels) == set(recorded[net]["layers"])
+    for key, kernel in kernels.items():
+        check(kernel, recorded[net]["layers"][key], key)
+        assert not weights[f"{key}.bias"].any()
+
+
+def test_xavier_feature_network_has_the_authors_statistics(recorded):
+    keras.utils.set_random_seed(1)
+    network = patch_features.feature_network((3, 128, 256, 256, 256))
+    initialization.initialize_xavier(network)
+    assert sum(int(np.prod(w.shape)) for w in network.weights) == recorded["F"]["parameters"]
+    for name, weight in named_weights(network).items():
+        number, layer = name.split("/")[0].removeprefix("mlp").split("_")
+        if name.endswith("/kernel"):
+            check(weight.numpy(), recorded["F"]["layers"][f"mlp_{number}.{ {'hidden': 0, 'output': 2}[layer] }"], name)
+        else:
+            assert not weight.numpy().any()
+
+
+def test_each_layer_and_each_seed_draws_other_weights():
+    network = patch_features.feature_network((16, 16), width=16)
+
+    def draw(seed):
+        keras.utils.set_random_seed(seed)
+        initialization.initialize_xavier(network)
+        return [weight.numpy() for name, weight in named_weights(network).items() if name.endswith("kernel")]
+
+    first, again, other = draw(1), draw(1), draw(2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len({array.tobytes() for array in [*first, *other]}) == 8
