@@ -17,7 +17,7 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
-def test_the_two_value_ranges():
+def test_uint8_and_float_ranges():
     floats = ranges.to_float(LEVELS)
     assert (floats[0], floats[255]) == (-1.0, 1.0)
     np.testing.assert_allclose(floats, LEVELS / 127.5 - 1, atol=1e-7)
@@ -25,7 +25,7 @@ def test_the_two_value_ranges():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_every_level_of_an_integer_kind_comes_back_from_floats(dtype):
+def test_every_integer_level_survives_the_round_trip(dtype):
     white = np.iinfo(dtype).max
     levels = np.arange(white + 1).astype(dtype)
     for given in (levels, tf.constant(levels)):
@@ -36,26 +36,26 @@ def test_every_level_of_an_integer_kind_comes_back_from_floats(dtype):
     assert ranges.from_float(np.float32([-9, 9]), dtype).tolist() == [0, white]
 
 
-def test_floats_stay_as_they_are():
+def test_floats_are_not_changed():
     values = np.float32([-1, 0.25, 1, np.nan])
     assert ranges.to_float(values) is values
     np.testing.assert_array_equal(ranges.from_float(values, np.float32), values)
 
 
 def test_to_uint8_rounds_and_clips():
-    # 0.0 is 127.5, which rounds to even: 128.
+    # 0.0 becomes 127.5, which is rounded to even: 128.
     values = np.array([-3.0, -1.0, 0.0, 0.999, 7.0], np.float32)
     assert ranges.to_uint8(values).numpy().tolist() == [0, 0, 128, 255, 255]
 
 
-def test_decode_gives_rgb_of_gray_and_palette():
+def test_decode_converts_gray_and_palette_to_rgb():
     gray = Image.fromarray(LEVELS.reshape(16, 16))
     expected = np.repeat(LEVELS.reshape(16, 16, 1), 3, axis=2)
     assert (codec.decode(encoded(gray)) == expected).all()
     assert (codec.decode(encoded(gray.convert("P"))) == expected).all()
 
 
-def test_decode_puts_transparency_on_white():
+def test_decode_composites_transparency_on_white():
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, 0] = (10, 20, 30, 255)
     decoded = codec.decode(encoded(Image.fromarray(pixels)))
@@ -72,19 +72,19 @@ def test_decode_keeps_16_bits():
 
 def test_decode_applies_the_exif_orientation():
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be shown turned right by 90 degrees.
+    exif[0x0112] = 6  # Rotate by 90 degrees clockwise for viewing.
     image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
     decoded = codec.decode(encoded(image, exif=exif))
     assert decoded[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n"])
-def test_decode_says_why_bytes_are_no_image(data):
+def test_decode_names_the_reason_for_bad_bytes(data):
     with pytest.raises(ValueError, match="cannot identify image file"):
         codec.decode(data)
 
 
-def test_decode_refuses_a_truncated_image():
+def test_decode_rejects_a_truncated_image():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     with pytest.raises(ValueError, match="truncated"):
         codec.decode(encoded(Image.fromarray(noise), "JPEG")[:2000])
@@ -94,6 +94,14 @@ def test_resize_is_pillows_bicubic():
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
     expected = np.asarray(Image.fromarray(image).resize((13, 7), Image.Resampling.BICUBIC))
     assert (codec.resize(image, 7, 13) == expected).all()
+
+
+def test_resize_has_a_limit_of_pixels():
+    # Pillow decodes images of up to twice 89,478,485 pixels, and refuses larger ones.
+    pixel = np.full((1, 1, 1), 7, np.uint8)
+    assert codec.resize(pixel, 12_470, 14_351).size == 2 * 89_478_485
+    with pytest.raises(ValueError, match="1 x 1 pixels to 178956971 x 1 exceeds the limit of 178956970 pixels"):
+        codec.resize(pixel, 1, 178_956_971)
 
 
 def test_png_round_trip():

@@ -1,4 +1,4 @@
-"""Every kind of file that a folder may hold: each is decoded right, or named as bad with its reason."""
+"""Unusual files are decoded correctly, or rejected with a reason."""
 
 import io
 import struct
@@ -46,7 +46,7 @@ def chunk(kind, content):
 
 
 def png16(color_type, pixels, *chunks):
-    """A 16-bit PNG, written by hand after its specification: no library here writes those with colors."""
+    """A 16-bit PNG written by hand after the specification, because no library here writes one with colors."""
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
@@ -54,7 +54,7 @@ def png16(color_type, pixels, *chunks):
 
 
 def rgb(data):
-    """What Pillow, asked for RGB, has for the first frame."""
+    """The first frame as Pillow converts it to RGB."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -62,8 +62,8 @@ def three(gray):
     return np.repeat(gray[..., np.newaxis], 3, axis=2)
 
 
-def over_white(color, alpha, white):
-    """color over white, in exact arithmetic, rounded."""
+def composite_on_white(color, alpha, white):
+    """Composites `color` on white in exact integer arithmetic, rounded."""
     color, alpha = color.astype(object), alpha.astype(object)
     return ((2 * (color * alpha + white * (white - alpha)) + white) // (2 * white)).astype(color.flat[0].__class__)
 
@@ -79,7 +79,7 @@ JPEG = saved(COLOR, "JPEG", quality=90)
 CMYK = Image.fromarray(COLOR).convert("CMYK")
 ODD_HEIGHT = RNG.integers(0, 256, (3, 5000, 3)).astype(np.uint8)
 
-# Name -> (bytes, the pixels (H, W, 3) they must give).
+# Name -> (bytes, expected pixels (H, W, 3)).
 GOOD = {
     "jpeg": (JPEG, rgb(JPEG)),
     "jpeg gray": (saved(GRAY, "JPEG", quality=100), three(np.asarray(Image.open(io.BytesIO(saved(GRAY, "JPEG",
@@ -96,8 +96,8 @@ GOOD = {
     "png palette": (saved(PALETTE, "PNG"), np.asarray(PALETTE.convert("RGB"))),
     "png palette with transparency": (saved(CLEAR_PALETTE, "PNG"), CLEAR_EXPECTED),
     "png gray and alpha": (saved(Image.fromarray(np.dstack([GRAY, ALPHA])), "PNG"),
-                           over_white(three(GRAY), ALPHA, 255)),
-    "png rgba": (saved(RGBA, "PNG"), over_white(COLOR, ALPHA, 255)),
+                           composite_on_white(three(GRAY), ALPHA, 255)),
+    "png rgba": (saved(RGBA, "PNG"), composite_on_white(COLOR, ALPHA, 255)),
     "png color key": (saved(COLOR, "PNG", transparency=tuple(map(int, COLOR[0, 0]))),
                       np.where((COLOR[0, 0] == COLOR).all(-1, keepdims=True), 255, COLOR)),
     "png 16-bit gray": (saved(DEEP[..., 0], "PNG"), three(DEEP[..., 0])),
@@ -105,8 +105,8 @@ GOOD = {
                             three(np.where(DEEP[..., 0] == DEEP[0, 0, 0], 65535, DEEP[..., 0]))),
     "png 16-bit rgb": (png16(2, DEEP), DEEP),
     "png 16-bit gray and alpha": (png16(4, np.dstack([DEEP[..., 0], DEEP_ALPHA])),
-                                  over_white(three(DEEP[..., 0]), DEEP_ALPHA, 65535)),
-    "png 16-bit rgba": (png16(6, RGBA16), over_white(DEEP, DEEP_ALPHA, 65535)),
+                                  composite_on_white(three(DEEP[..., 0]), DEEP_ALPHA, 65535)),
+    "png 16-bit rgba": (png16(6, RGBA16), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "bmp": (saved(COLOR, "BMP"), COLOR),
     "bmp gray": (saved(GRAY, "BMP"), three(GRAY)),
     "bmp palette": (saved(PALETTE, "BMP"), np.asarray(PALETTE.convert("RGB"))),
@@ -116,7 +116,7 @@ GOOD = {
     "gif transparent": (saved(CLEAR_PALETTE, "GIF", transparency=3), CLEAR_EXPECTED),
     "webp lossless": (saved(COLOR, "WEBP", lossless=True), COLOR),
     "webp": (saved(NOISE, "WEBP"), rgb(saved(NOISE, "WEBP"))),
-    "webp alpha": (saved(RGBA, "WEBP", lossless=True, exact=True), over_white(COLOR, ALPHA, 255)),
+    "webp alpha": (saved(RGBA, "WEBP", lossless=True, exact=True), composite_on_white(COLOR, ALPHA, 255)),
     "webp animated": (saved(Image.fromarray(COLOR), "WEBP", lossless=True, save_all=True,
                             append_images=[Image.new("RGB", (WIDTH, HEIGHT))]), COLOR),
     "tiff": (saved(COLOR, "TIFF"), COLOR),
@@ -137,26 +137,26 @@ GOOD = {
                                 DEEP),
     "tiff 16-bit rgb, deflated": (tiff(DEEP, photometric="rgb", compression="zlib"), DEEP),
     "tiff 16-bit rgba": (tiff(RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
-                         over_white(DEEP, DEEP_ALPHA, 65535)),
+                         composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
     "tiff 32-bit integers": (tiff(DEEP[..., 0].astype(np.int32)), three(DEEP[..., 0])),
     "npy uint8": (npy(COLOR), COLOR),
     "npy uint16": (npy(DEEP), DEEP),
     "npy float64": (npy(FLOATS[..., :3].astype(np.float64)), FLOATS[..., :3]),
     "npy float16": (npy(FLOATS[..., :3].astype(np.float16)), FLOATS[..., :3].astype(np.float16).astype(np.float32)),
-    "npy, Fortran's order": (npy(np.asfortranarray(COLOR)), COLOR),
+    "npy, Fortran order": (npy(np.asfortranarray(COLOR)), COLOR),
 }
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_file_is_decoded_right(name):
+def test_file_is_decoded_correctly(name):
     data, expected = GOOD[name]
     pixels = codec.decode(data)
     assert pixels.shape == expected.shape
     kind = {"f": np.float32}.get(expected.dtype.kind, np.uint16 if expected.max() > 255 else np.uint8)
     assert pixels.dtype == kind
     if "alpha" in name or "rgba" in name:
-        # Compositing rounds; Pillow's own by up to one level.
+        # Pillow's compositing rounds by up to one level.
         np.testing.assert_allclose(pixels.astype(int), expected.astype(int), atol=1)
     else:
         np.testing.assert_array_equal(pixels, expected)
@@ -177,7 +177,7 @@ def test_exif_orientation_is_applied(kind, orientation):
     if upright is None:
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     else:
-        # Pillow turns 8-bit images only; turn the high and the low bytes.
+        # Pillow rotates 8-bit images only, so rotate the high and the low bytes.
         halves = [Image.fromarray((upright >> shift & 255).astype(np.uint8)) for shift in (8, 0)]
         for half in halves:
             half.getexif()[0x0112] = orientation
@@ -191,13 +191,13 @@ def truncated(data, share=0.5):
 
 
 def bomb():
-    """A PNG of a few kilobytes that declares 30000 x 30000 pixels."""
+    """A PNG file of a few kilobytes that declares 30000 x 30000 pixels."""
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)) + chunk(
         b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
 
 
 def npy_bomb():
-    """A .npy file of a few bytes whose head declares 300 TB."""
+    """A .npy file of a few bytes that declares 300 TB."""
     buffer = io.BytesIO()
     head = {"descr": "|u1", "fortran_order": False, "shape": (10**7, 10**7, 3)}
     np.lib.format.write_array_header_1_0(buffer, head)
@@ -205,7 +205,7 @@ def npy_bomb():
 
 
 NOISY = Image.fromarray(NOISE)
-# Name -> (bytes, a part of the reason).
+# Name -> (bytes, pattern of the reason).
 BAD = {
     "no bytes": (b"", "cannot identify image file"),
     "html": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "cannot identify image file"),
@@ -229,11 +229,11 @@ BAD = {
     "decompression bomb": (bomb(), "decompression bomb"),
     "npy bomb": (npy_bomb(), ""),
     "npy of objects": (npy(np.array([[[{}, 1, 2]]], object), allow_pickle=True), "Object arrays cannot be loaded"),
-    "npy of integers": (npy(DEEP.astype(np.int64)), "values of type int64 in place of uint8, uint16 or floats"),
+    "npy of integers": (npy(DEEP.astype(np.int64)), "the values have the type int64; expected uint8, uint16 or floats"),
     "npy of levels as floats": (npy(COLOR.astype(np.float32)), r"floats must be in \[-1, 1\]"),
-    "npy of 5 channels": (npy(FLOATS), r"array of shape \(6, 9, 5\) in place of \(height, width, 3\)"),
-    "npy of one row": (npy(GRAY[0]), r"array of shape \(9,\) in place of"),
-    "npy of nothing": (npy(np.zeros((0, 4, 3), np.uint8)), r"array of shape \(0, 4, 3\)"),
+    "npy of 5 channels": (npy(FLOATS), r"the array has the shape \(6, 9, 5\); expected \(height, width, 3\)"),
+    "npy of one row": (npy(GRAY[0]), r"the array has the shape \(9,\); expected"),
+    "npy of nothing": (npy(np.zeros((0, 4, 3), np.uint8)), r"the array has the shape \(0, 4, 3\)"),
     "tiff of large integers": (tiff(np.full((4, 4), 70000, np.int32)), r"integers must be in 0 \.\. 65535"),
     "tiff of negative integers": (tiff(np.full((4, 4), -5, np.int16)), r"integers must be in 0 \.\. 65535"),
     "tiff of large floats": (tiff(np.full((4, 4), 255, np.float32)), r"floats must be in \[-1, 1\]"),
@@ -241,13 +241,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_file_is_named_with_its_reason(name):
+def test_bad_file_is_rejected_with_a_reason(name):
     data, reason = BAD[name]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of some before it fails.
+        warnings.simplefilter("ignore")  # Pillow warns about some files before it raises.
         with pytest.raises(ValueError, match=f"(?i){reason}") as caught:
             codec.decode(data)
-    # One line of bad_images.txt, with nothing of this process in it.
+    # The reason must fit one line of bad_images.txt and hold no memory address.
     assert str(caught.value)
     assert "\n" not in str(caught.value)
     assert " 0x" not in str(caught.value)
@@ -262,7 +262,7 @@ def test_108_megapixels_are_decoded():
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg gray", "jpeg cmyk", "png rgba", "png palette with transparency",
                                   "png bits", "gif", "webp", "tiff gray"])
-def test_one_channel_is_pillows_luminance(name):
+def test_one_channel_is_the_luminance_of_pillow(name):
     data, expected = GOOD[name]
     luminance = np.asarray(Image.fromarray(np.ascontiguousarray(expected.astype(np.uint8))).convert("L"))
     np.testing.assert_allclose(codec.decode(data, 1)[..., 0].astype(int), luminance, atol=1 if "rgba" in name else 0)
@@ -280,10 +280,10 @@ def test_one_channel_of_16_bit_colors():
 def test_any_number_of_channels_from_npy_only():
     assert (codec.decode(npy(FLOATS), 5) == FLOATS).all()
     assert codec.decode(npy(GRAY), 1).shape == (HEIGHT, WIDTH, 1)
-    with pytest.raises(ValueError, match=r"images of 5 channels are read from \.npy files only"):
+    with pytest.raises(ValueError, match=r"images with 5 channels must be \.npy files"):
         codec.decode(JPEG, 5)
 
 
 def test_nan_passes():
-    # What becomes of it is the training's to decide.
+    # Training decides what to do about NaN.
     assert np.isnan(codec.decode(npy(np.full((2, 2, 3), np.nan, np.float32)))).all()

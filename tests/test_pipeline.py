@@ -235,7 +235,8 @@ def test_image_too_flat_to_enlarge_is_bad():
     flat = ImageList("memory", ["flat", "good"], lambda index: codec.encode_png(pixels[index]))
     loader = pipeline.ImageLoader([flat], training_size(Config(preprocess="crop")))
     assert loader(0)[0].shape == (256, 25600, 3)
-    assert flat.bad.reasons == {"memory/flat": "9000 x 1 pixels would have to become 2304000 x 256"}
+    assert flat.bad.reasons == {"memory/flat": "resizing 9000 x 1 pixels to 2304000 x 256 exceeds the limit of "
+                                     "178956970 pixels"}
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])

@@ -1,1 +1,1 @@
-"""Images: decoding and writing files, value ranges, grids."""
+"""Images: decoding and encoding, value ranges, grids, and image files with their metadata."""

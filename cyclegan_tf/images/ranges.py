@@ -1,11 +1,13 @@
-"""Value ranges of images.
+"""Conversions between the value ranges of images.
 
-An image is an array (H, W, C) of one of three kinds, and in the networks a float in [-1, 1]:
+An image is an array (H, W, C) of one of three dtypes; networks work on floats in [-1, 1].
 
   uint8    0 .. 255, black to white: most files
   uint16   0 .. 65535: 16-bit PNG and TIFF files, .npy files
   float32  -1 .. 1: .npy and TIFF files of floats
 """
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,22 +15,28 @@ import tensorflow as tf
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
-def to_float(image):
-    """Any kind of image, array or tensor, -> the same in float32 -1 .. 1: k / 127.5 - 1 or k / 32767.5 - 1."""
+def to_float(image: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
+    """Converts an array or tensor of any supported dtype to float32 in [-1, 1].
+
+    Computes k / 127.5 - 1 for uint8 and k / 32767.5 - 1 for uint16; returns float32 as it is.
+    """
     if image.dtype in (np.float32, tf.float32):
         return image
     half = np.float32(_WHITE[np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)] / 2)
     if not isinstance(image, np.ndarray):
         return tf.cast(image, tf.float32) / half - 1.0
-    # In place, and in the order of the pixels in the result: the data pipeline spends its time here.
+    # In place and in C order, because the data pipeline spends most of its time here.
     floats = image.astype(np.float32, order="C")
     floats /= half
     floats -= np.float32(1)
     return floats
 
 
-def from_float(image, dtype):
-    """Floats -1 .. 1, array or tensor, -> the kind of image that `dtype` names, rounded and clipped to its range."""
+def from_float(image: np.ndarray | tf.Tensor, dtype: Any) -> np.ndarray | tf.Tensor:
+    """Converts floats in [-1, 1], array or tensor, to `dtype`: uint8, uint16 or float32.
+
+    Rounds to the nearest level (halves to even) and clips values outside [-1, 1].
+    """
     dtype = tf.as_dtype(dtype).as_numpy_dtype
     if isinstance(image, np.ndarray):
         if dtype == np.float32:
@@ -42,15 +50,15 @@ def from_float(image, dtype):
     return tf.cast(tf.round(tf.clip_by_value((image + 1.0) * (white / 2), 0.0, white)), dtype)
 
 
-def to_uint8(image):
-    """Float -1 .. 1 -> uint8 0 .. 255, a tensor; rounded, values outside are clipped."""
+def to_uint8(image: np.ndarray | tf.Tensor) -> tf.Tensor:
+    """Converts floats in [-1, 1] to a uint8 tensor in 0 .. 255, rounded and clipped."""
     return from_float(tf.convert_to_tensor(image), tf.uint8)
 
 
-def to_rgb(image):
-    """Any kind of image (H, W, C) as uint8 (H, W, 3) to look at.
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Converts an image (H, W, C) of any supported dtype to uint8 (H, W, 3) for viewing.
 
-    One channel is shown gray, two as the gray of their mean, more than three by the first three.
+    One channel becomes gray; two channels become the gray of their mean; of more than three, the first three are shown.
     """
     if image.shape[-1] == 2:
         image = from_float(to_float(image).mean(-1, keepdims=True), image.dtype)

@@ -7,7 +7,6 @@ names.
 import tensorflow as tf
 
 from cyclegan_tf.networks import layers
-from cyclegan_tf.ops import recompute
 
 keras = tf.keras
 
@@ -84,12 +83,12 @@ def resize_conv(x, name, filters, kernel=3, padding=1, padding_mode="reflect", b
 
 
 def relu(x, name):
-    return keras.layers.Activation(_relu, name=f"{name}_relu")(x)
+    return keras.layers.Activation(layers.relu, name=f"{name}_relu")(x)
 
 
 def leaky_relu(x, name):
     """max(x, 0.2 x)."""
-    return keras.layers.Activation(_leaky_relu, name=f"{name}_leaky_relu")(x)
+    return keras.layers.Activation(layers.leaky_relu, name=f"{name}_leaky_relu")(x)
 
 
 def residual_block(x, name, filters, normalize_, padding_mode, dropout=False, bias=True, merge="add"):
@@ -112,14 +111,3 @@ def residual_block(x, name, filters, normalize_, padding_mode, dropout=False, bi
 
 def _initializer():
     return keras.initializers.RandomNormal(stddev=INIT_STDDEV)
-
-
-@keras.utils.register_keras_serializable("cyclegan_tf")
-def _relu(x):
-    return recompute.relu(x)
-
-
-@keras.utils.register_keras_serializable("cyclegan_tf")
-def _leaky_relu(x):
-    # Not tf.nn.leaky_relu: with oneDNN, TensorFlow 2.21's graph optimizer fails to fuse its gradient and gives up.
-    return tf.maximum(x, 0.2 * x)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cyclegan_tf.networks import receptive_field
 from cyclegan_tf.networks.receptive_field import ReceptiveField
-from cyclegan_tf.ops import convolution, hardware, instance_norm, padding
+from cyclegan_tf.ops import convolution, hardware, instance_norm, padding, recompute
 
 keras = tf.keras
 
@@ -94,6 +94,20 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
 # Class of ours -> the library's, which has the same weights and config.
 LIBRARY = {Conv2D: keras.layers.Conv2D, Conv2DTranspose: keras.layers.Conv2DTranspose}
+
+
+# The names under which `.keras` files know the two activations.
+@keras.utils.register_keras_serializable("cyclegan_tf", name="_relu")
+def relu(x: tf.Tensor) -> tf.Tensor:
+    """max(x, 0); compare with `layer.activation` to recognize it."""
+    return recompute.relu(x)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf", name="_leaky_relu")
+def leaky_relu(x: tf.Tensor) -> tf.Tensor:
+    """max(x, 0.2 x); compare with `layer.activation` to recognize it."""
+    # Not tf.nn.leaky_relu: with oneDNN, TensorFlow 2.21's graph optimizer fails to fuse its gradient and gives up.
+    return tf.maximum(x, 0.2 * x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
