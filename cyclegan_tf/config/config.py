@@ -1,6 +1,7 @@
 """`Config`: every option of a run in one frozen dataclass, and its reader and writer of config.json."""
 
 import dataclasses
+import functools
 import json
 import os
 import zlib
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import option, validate
-from cyclegan_tf.config.presets import PRESETS
+from cyclegan_tf.config.presets import MODEL_DEFAULTS, PRESETS
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -19,11 +20,19 @@ TFDS_NAMES = (
 )
 # The measures of `metrics.measures` that need no further options.
 EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
+# The functions of `models.diff_augment`.
+AUGMENTATIONS = ("color", "translation", "cutout")
+MODEL_DEFAULTS_HELP = "; ".join(
+    f"{model}: " + ", ".join(f"--{name}={value}" for name, value in values.items())
+    for model, values in MODEL_DEFAULTS.items()
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Options of a training run. The defaults are those of the CycleGAN authors' code (Zhu et al. 2017, section 7).
+
+    Some models have other defaults, see `presets.MODEL_DEFAULTS`.
 
     Sizes are in pixels. Cadences (`*_every`) are in steps; a cadence of 0 means "only at the end". A resumed run may
     change the fields marked `may_differ`. All other fields affect the run's numbers and must stay the same.
@@ -33,9 +42,10 @@ class Config:
     """
 
     # What to train, and on which images.
-    model: Literal["cyclegan", "pix2pix"] = option(
+    model: Literal["cyclegan", "pix2pix", "cut", "fastcut"] = option(
         "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
-        "counterpart, which translates A to B and needs pairs",
+        "counterpart, which translates A to B and needs pairs; cut and the faster fastcut (Park et al. 2020) translate "
+        "A to B, need no pairs and have one generator. cut and fastcut change some defaults: " + MODEL_DEFAULTS_HELP,
     )
     dataset: str = option(
         "demo", "training images: demo (part of the package), demo_pairs (the demo's held-out pairs as a data set of "
@@ -139,6 +149,26 @@ class Config:
     identity_mode: Literal["same", "cross"] = option(
         "same", "identity loss: same requires a generator to keep images of its output domain; cross compares a "
         "translation with the other image of the pair, and needs files of equal names in trainA and trainB",
+    )
+    lambda_nce: float = option(1.0, "weight of the contrastive loss of cut and fastcut", minimum=0)
+    nce_identity: bool = option(
+        True, "for cut and fastcut: the contrastive loss is the mean of the loss of a translation and the loss of a "
+        "real image B that passes through the generator",
+    )
+    flip_equivariance: bool = option(
+        False, "for cut and fastcut: mirror the generator's input in half of the steps, chosen at random, and mirror "
+        "its features back before they are compared",
+    )
+    nce_layers: str = option(
+        "", "layers of the generator whose outputs cut and fastcut compare, separated by commas; if empty, the padded "
+        "image, the two downsampling convolutions, and the residual blocks 1 and 5 (the last, if there are fewer)",
+    )
+    nce_patches: int = option(256, "patches of each layer that cut and fastcut compare", minimum=1)
+    nce_features: int = option(256, "features of a patch in the contrastive loss of cut and fastcut", minimum=1)
+    nce_temperature: float = option(0.07, "temperature of the contrastive loss of cut and fastcut", minimum=1e-3)
+    diff_augment: str = option(
+        "", "differentiable augmentation (Zhao et al. 2020) of the images that the discriminators see, for training on "
+        "few images: any of " + ", ".join(AUGMENTATIONS) + ", separated by commas; applied in that order",
     )
     lambda_l1: float = option(100.0, "weight of the L1 loss of pix2pix", minimum=0)
     pool_size: int = option(
@@ -256,6 +286,12 @@ class Config:
                 f"--eval_metrics={self.eval_metrics}: unknown measure {unknown[0]}; expected any of "
                 f"{', '.join(EVAL_METRICS)}"
             )
+        names = self.augmentations
+        if unknown := [name for name in names if name not in AUGMENTATIONS or names.count(name) > 1]:
+            raise UserError(
+                f"--diff_augment={self.diff_augment}: {unknown[0]!r} is unknown or repeated; expected any of "
+                f"{', '.join(AUGMENTATIONS)}, each once at most, separated by commas"
+            )
         for message in find_conflicts(self):
             raise UserError(message)
 
@@ -265,9 +301,14 @@ class Config:
         return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
 
     @property
+    def augmentations(self) -> list[str]:
+        """The names in `diff_augment`."""
+        return [name.strip() for name in self.diff_augment.split(",")] if self.diff_augment else []
+
+    @property
     def directions(self) -> tuple[Direction, ...]:
-        """The directions that the run learns: a2b and b2a, or only a2b for pix2pix."""
-        return (Direction.A2B,) if self.model == "pix2pix" else (Direction.A2B, Direction.B2A)
+        """The directions that the run learns: a2b and b2a, or only a2b for a model with one generator."""
+        return (Direction.A2B, Direction.B2A) if self.model == "cyclegan" else (Direction.A2B,)
 
     @property
     def crops(self) -> bool:
@@ -334,6 +375,20 @@ class Config:
     def preset(cls, name: str, **overrides: Any) -> "Config":
         """Returns the named preset with `overrides` applied."""
         return cls(**{**PRESETS[name], **overrides})
+
+
+_set_options = Config.__init__
+
+
+@functools.wraps(_set_options)
+def _set_options_and_defaults(self: Config, *arguments: Any, **options: Any) -> None:
+    # The __init__ that the dataclass made cannot tell which options were given.
+    model = arguments[0] if arguments else options.get("model")
+    defaults = MODEL_DEFAULTS.get(model, {}) if isinstance(model, str) else {}
+    _set_options(self, *arguments, **{**defaults, **options})
+
+
+setattr(Config, "__init__", _set_options_and_defaults)  # noqa: B010 - mypy refuses to assign to a method.
 
 
 def list_differences(old: Config, new: Config) -> list[str]:

@@ -13,6 +13,7 @@ def find_conflicts(config: "Config") -> Iterator[str]:
     yield from _find_network_conflicts(config)
     yield from _find_objective_conflicts(config)
     yield from _find_pix2pix_conflicts(config)
+    yield from _find_cut_conflicts(config)
     yield from _find_evaluation_conflicts(config)
 
 
@@ -80,6 +81,21 @@ def _find_pix2pix_conflicts(config: "Config") -> Iterator[str]:
     if (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"):
         yield ("--model=pix2pix has one generator and no cycle; remove --identity_mode, --generator_loss and "
                "--cycle_loss")
+
+
+def _find_cut_conflicts(config: "Config") -> Iterator[str]:
+    if config.model not in ("cut", "fastcut"):
+        return
+    flag = f"--model={config.model}"
+    if config.input_channels != config.output_channels:
+        yield (f"{flag} feeds the generator with images of both domains, so --input_channels={config.input_channels} "
+               f"and --output_channels={config.output_channels} must be equal")
+    if config.gan_mode == "wgangp" or config.norm == "batch":
+        yield f"{flag} supports neither --gan_mode=wgangp nor --norm=batch; remove them"
+    if (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"):
+        yield f"{flag} has one generator and no cycle; remove --identity_mode, --generator_loss and --cycle_loss"
+    if config.recompute:
+        yield f"{flag} uses maps inside of the generator, which --recompute does not keep; remove --recompute"
 
 
 def _find_evaluation_conflicts(config: "Config") -> Iterator[str]:

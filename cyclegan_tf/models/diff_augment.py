@@ -10,10 +10,32 @@ in [-1, 1]; augmented values are not clipped to that range. Every image of a bat
 
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
+from cyclegan_tf.models import replicas, seeds
+
 Draws = dict[str, tf.Tensor]
 
 _TRANSLATION_RATIO = 0.125  # Largest shift as a share of the side.
 _CUTOUT_RATIO = 0.5  # Side of the rectangle as a share of the image's side.
+
+
+def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tensor) -> tf.Tensor:
+    """Augments a batch (N, H, W, C) in a training step by --diff_augment; without that option returns the batch itself.
+
+    The numbers follow from the run's seed, the step and the use. They are drawn for the images of all replicas, and each
+    replica takes its part.
+
+    Args:
+      use: what the images are and who learns from them, such as "b/fake"; each use has its own numbers.
+      iteration: number of the step, int64 scalar.
+    """
+    if not config.augmentations:
+        return images
+    policy, (number, count) = ",".join(config.augmentations), replicas.replica()
+    shape = tf.shape(images)
+    seed = seeds.seed_of_step(config.seed, f"augment/{use}", iteration)
+    draws = draw(policy, seed, (count * shape[0], shape[1], shape[2]))
+    return augment(images, policy, {name: tf.split(numbers, count)[number] for name, numbers in draws.items()})
 
 
 def draw(policy: str, seed: tf.Tensor, shape: tf.Tensor) -> Draws:

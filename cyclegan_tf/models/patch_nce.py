@@ -29,3 +29,8 @@ def draw_positions(seed: tf.Tensor, size: int | tf.Tensor, count: int) -> tf.Ten
     """Draws min(count, size) different positions out of 0 .. size - 1: int32, a pure function of `seed`, int64 (2,)."""
     # The places of the largest of independent numbers are a random sample in random order.
     return tf.math.top_k(tf.random.stateless_uniform((size,), seed), tf.minimum(count, size)).indices
+
+
+def draw_flip(seed: tf.Tensor) -> tf.Tensor:
+    """Draws whether a step mirrors its images: a bool scalar, true with probability 1/2."""
+    return tf.random.stateless_uniform((), seed) < 0.5

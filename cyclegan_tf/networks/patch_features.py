@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
 keras = tf.keras
@@ -14,11 +15,18 @@ keras = tf.keras
 _EPSILON = 1e-7
 
 
+def list_layers(config: Config) -> tuple[str, ...]:
+    """The layers of the generator whose outputs are compared: those of --nce_layers, or the default."""
+    names = tuple(name.strip() for name in config.nce_layers.split(",") if name.strip())
+    return names or default_layers(config.n_blocks)
+
+
 def default_layers(n_blocks: int) -> tuple[str, ...]:
-    """The layers of a ResNet generator whose outputs CUT compares; with less than 5 blocks, the last in place of block5.
+    """The layers of a ResNet generator whose outputs CUT compares by default.
 
     The padded image, both downsampling convolutions before their norm, and the residual blocks 1 and 5. With 9
-    blocks, these are the layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator.
+    blocks, these are the layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator. With less than 5 blocks, the
+    last one takes the place of block 5.
     """
     blocks = dict.fromkeys(f"block{i}_add" for i in (1, min(5, n_blocks)))
     return ("stem_pad", "down1_conv", "down2_conv", *blocks)
@@ -40,8 +48,8 @@ def find_maps(generator: keras.Model, names: Sequence[str]) -> list[tf.Tensor]:
 def feature_network(channels: Sequence[int], width: int = 256, name: str = "features") -> keras.Model:
     """Builds an MLP of two dense layers of `width` units for each feature map, with a ReLU between them.
 
-    Maps a list of float32 (rows, C), one for each number of `channels`, to a list of (rows, width) that `normalize_rows`
-    has scaled to norm 1.
+    Maps a list of float32 (rows, C), one for each number of `channels`, to a list of (rows, width) whose rows have been
+    scaled to norm 1 by `normalize_rows`.
     """
     inputs = [keras.Input((count,)) for count in channels]
     outputs = []
