@@ -296,9 +296,10 @@ def test_a_recorded_run_is_reproduced(name):
     assert child.returncode == 0, child.stdout + child.stderr
 
 
-def test_a_run_that_differs_is_told(reproduce):
-    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.001]}) == []
-    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.01]}) == [
+def test_losses_that_differ_from_a_record_are_named(reproduce):
+    assert reproduce.find_differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.001]}) == []
+    assert reproduce.find_differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.01]}) == [
         "loss/l1: [1.0, 2.0] recorded, [1.0, 2.01] now"
     ]
-    assert reproduce.differences({"loss/l1": [1.0]}, {}) == ["loss/l1: only in one"]
+    assert reproduce.find_differences({"loss/l1": [1.0]}, {}) == ["loss/l1: only in the record"]
+    assert reproduce.find_differences({}, {"loss/l1": [1.0]}) == ["loss/l1: not in the record"]
