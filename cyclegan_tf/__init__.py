@@ -3,13 +3,18 @@
 The package imports TensorFlow only when something needs it, so that command-line help and configuration stay fast.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclegan_tf.inference.loading import Model
+
 __version__ = "0.1.0"
 
 
-def load(path, direction=None):
-    """The trained model in a run directory, a SavedModel folder, a .pth or .tflite file, or "demo"; see `loading.load`.
+def load(path: str, direction: str | None = None) -> "Model":
+    """Loads a trained model: a run directory, a SavedModel folder, a .pth or .tflite file, or "demo".
 
-    cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array.
+    cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`.
     """
     from cyclegan_tf.ops import cuda_libraries
 

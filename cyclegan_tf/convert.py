@@ -4,10 +4,10 @@
   python -m cyclegan_tf.convert --from_pytorch=latest_net_G.pth --network=gen_ba --output=runs/zebra2horse
   python -m cyclegan_tf.convert --to_pytorch=checkpoints/mine --model=runs/mine
 
-Networks are told from the files' names: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b, because the authors
-name a discriminator after the generator that it judges, and D_B is disc_a. The new run holds a checkpoint of step 0,
-in which networks that were not given are fresh, and SavedModels of the generators that were; train on from it with
---init_from. Needs PyTorch: pip install torch.
+The name of a file tells which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b and D_B is
+disc_a, because the authors name a discriminator after the generator that it judges. The new run has SavedModels of the
+given generators and a checkpoint of step 0, with random weights for networks that were not given. Start another run
+from its networks with --init_from. Needs PyTorch: pip install torch.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run
 from cyclegan_tf.pytorch import files as torch_files
 
-# Not seen in the weights, or not always.
+# The weights in a file do not show these options, or not always.
 _OVERRIDABLE = ("padding", "dropout")
 
 
-def main(argv):
-    """Parses the flags and converts one way or the other."""
+def main(argv: list[str]) -> int:
+    """Parses the flags and converts in one of the two directions; returns the exit status."""
     del argv
     given = flags.FLAGS
     if bool(given.from_pytorch) == bool(given.to_pytorch):
@@ -42,18 +42,18 @@ def main(argv):
     return 0
 
 
-def _define_flags():
-    # When this is the command line, not at import: others have flags called model and output, too.
+def _define_flags() -> None:
+    # Not at import, because other commands have flags of the same names.
     fields = {field.name: field for field in dataclasses.fields(Config)}
     flags.DEFINE_list("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
     flags.DEFINE_string("output", None, "run directory that --from_pytorch writes")
     networks = sorted(set(torch_files.NETWORKS.values()))
-    flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell")
+    flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell it")
     padding = fields["padding"]
     flags.DEFINE_enum("padding", None, options.get_choices(padding),
-                      f"{padding.metadata['help']}: replicate looks like reflect in a file")
-    flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}: a U-Net's file does not tell")
-    flags.DEFINE_string("to_pytorch", None, "folder that gets the .pth files of a run")
+                      f"{padding.metadata['help']}; a file does not tell replicate from reflect")
+    flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; the file of a U-Net does not tell")
+    flags.DEFINE_string("to_pytorch", None, "folder to write the .pth files of a run to")
     flags.DEFINE_string("model", None, "run directory that --to_pytorch converts")
 
 

@@ -8,19 +8,21 @@
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
   python -m cyclegan_tf.datasets shard SOURCE OUTPUT
 
-list: the data sets that --dataset knows by name, and Cityscapes: images in each part, size, licence, content.
-prepare NAME: downloads one of them through tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
-  --data_dir takes the place of the download; what is prepared or downloaded already is not fetched again.
+list: prints the data sets that --dataset knows by name, and Cityscapes: images in each part, size, licence, content.
+prepare NAME: downloads a known data set with tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
+  --data_dir replaces the download; a set that is already prepared or downloaded is not downloaded again.
 inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,
-  sizes and bad files, and writes a grid of some to --output. Exit status 1 if there are bad files.
+  sizes and bad files, and writes a grid of images to --output. Exit status 1 if there are bad files.
 preview: writes the first images that training sees, resized, cropped and mirrored, A beside B, to --output; takes the
   options of cyclegan_tf.train.
-prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) of the two official archives,
-  which are had at cityscapes-dataset.com after registration, in folder --output.
+prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) from the two official
+  archives, which cityscapes-dataset.com offers after registration, and writes it to folder --output.
 shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord files of --shard_mb and an index, for
-  sets that are too large for one folder or lie on a remote file system. --dataset=OUTPUT trains on them as on SOURCE.
-  Exit status 1 if there are images that cannot be read; they stay, empty, and are named.
+  sets that are too large for one folder or lie on a remote file system. --dataset=OUTPUT trains on the same images as
+  --dataset=SOURCE. Images that cannot be read are listed and packed as empty entries; the exit status is then 1.
 """
+
+from collections.abc import Callable
 
 from absl import flags
 
@@ -28,9 +30,9 @@ from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.errors import UserError
 
-# Name -> (function of `data.commands`, the flags and the operands; what the operands are). The module imports
-# TensorFlow, which --help can do without.
-COMMANDS = {
+# {name: (function of the module `data.commands`, the flags and the operands; names of the operands)}. The functions get
+# the module as an argument because it imports TensorFlow, which --help does not need.
+COMMANDS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
     "list": (lambda commands, given: commands.list_known(), ()),
     "prepare": (lambda commands, given, name: commands.prepare(name, given.data_dir), ("NAME",)),
     "inspect": (lambda commands, given, path: commands.inspect(path, given.data_dir, given.output), ("PATH",)),
@@ -45,11 +47,11 @@ COMMANDS = {
 }
 
 
-def main(argv):
-    """Runs the command that the first operand names."""
+def main(argv: list[str]) -> int:
+    """Runs the command that the first operand names; returns the exit status."""
     if len(argv) < 2 or argv[1] not in COMMANDS:
         wrong = f"unknown command {argv[1]!r}" if len(argv) > 1 else "no command"
-        raise UserError(f"{wrong}; give one of: {', '.join(COMMANDS)} (see --help)")
+        raise UserError(f"{wrong}; expected one of: {', '.join(COMMANDS)} (see --help)")
     function, operands = COMMANDS[argv[1]]
     if len(argv) - 2 != len(operands):
         raise UserError(f"usage: {' '.join((argv[1], *operands))}; options start with -- (see --help)")
@@ -58,15 +60,14 @@ def main(argv):
     return function(commands, flags.FLAGS, *argv[2:])
 
 
-def _define_flags():
-    # When this is the command line, not at import: others have flags of these names, too.
-    flags.DEFINE_string("data_dir", "", "folder of downloaded and prepared sets; default ~/tensorflow_datasets")
-    flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; preview: the same, "
-                        "default training-preview.png; prepare-cityscapes: folder that gets trainA, trainB, testA and "
-                        "testB")
+def _define_flags() -> None:
+    # Not at import, because other commands have flags of the same names.
+    flags.DEFINE_string("data_dir", "", "folder of downloaded and prepared sets; default: ~/tensorflow_datasets")
+    flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; preview: PNG file, "
+                        "default training-preview.png; prepare-cityscapes: folder for trainA, trainB, testA and testB")
     flags.DEFINE_string("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
     flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
-    flags.DEFINE_integer("shard_mb", 256, "shard: MiB of a file", lower_bound=1)
+    flags.DEFINE_integer("shard_mb", 256, "shard: size of a file in MiB", lower_bound=1)
     config_flags.define_flags()  # For preview.
 
 

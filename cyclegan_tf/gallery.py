@@ -1,9 +1,9 @@
-"""Writes the page of a run anew: index.html in its directory.
+"""Rewrites the page of a run: index.html in the run directory.
 
   python -m cyclegan_tf.gallery --model=runs/demo
 
-Training writes it too, with each sample grid and at the end. This command translates the held-out images with the
-newest checkpoint, so it also serves runs that are not finished. Open the page in any browser; it needs no server.
+Training writes the page with each sample grid and at its end. This command translates the held-out images with the
+newest checkpoint, so it also works for a run that is not finished. Any browser shows the page; no server is needed.
 """
 
 import logging
@@ -11,36 +11,37 @@ import logging
 from absl import flags
 
 from cyclegan_tf import cli
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
 
 
-def main(argv):
-    """Parses the flags and writes the page."""
+def main(argv: list[str]) -> int:
+    """Parses the flags and writes the page; returns the exit status."""
     del argv
     if not flags.FLAGS.model:
-        raise UserError("give --model=RUN, the run directory")
+        raise UserError("--model is missing; give --model=RUN, the run directory")
     write(flags.FLAGS.model)
     return 0
 
 
-def write(workdir):
-    """Writes index.html and gallery/ of a run directory; without the run's images, gallery/ stays as it is.
+def write(workdir: str) -> None:
+    """Writes index.html and gallery/ of a run directory; leaves gallery/ alone if the images of the run are missing.
 
     Raises:
-      UserError: it is no run directory, or has no checkpoint yet.
+      UserError: `workdir` is not a run directory, or has no checkpoint yet.
     """
-    from cyclegan_tf.config import Config
+    # These import TensorFlow, which --help does not need.
     from cyclegan_tf.data import sources
-    from cyclegan_tf.inference import translator  # Imports TensorFlow, which --help can do without.
+    from cyclegan_tf.inference import translator
     from cyclegan_tf.runs import page, page_images
 
     config = Config.load(workdir)
     try:
         dataset = sources.open_dataset(config)
     except UserError as error:
-        log.warning("no new results of held-out images: %s", error)
+        log.warning("the page keeps its old images, because the held-out images cannot be opened: %s", error)
     else:
         step, translators = translator.load_translators(workdir)
         page_images.write(workdir, config, translators, dataset, step)

@@ -1,11 +1,11 @@
-"""Trains with several workers on this machine, each a process of its own.
+"""Trains with several workers on this machine, each in its own process.
 
   python -m cyclegan_tf.launch --workers=2 -- --dataset=horse2zebra --workdir=runs/two
 
-What follows -- are the options of cyclegan_tf.train. The lines of the workers begin with their numbers. If one fails
-the others are ended, and its exit status is the launcher's; SIGTERM and Ctrl-C are passed on, and all workers save.
-For several machines see experiments/cluster. On one machine with several GPUs a single process with
---strategy=mirrored, the default there, is simpler.
+cyclegan_tf.train gets the options after --. Each line of output begins with the number of its worker. If one worker
+fails, the launcher ends the others and exits with the status of the failed worker. SIGTERM and Ctrl-C are passed on, so
+all workers save their state. For several machines see experiments/cluster. On one machine with several GPUs a single
+process is simpler: it uses all GPUs by default (--strategy=mirrored).
 """
 
 from absl import flags
@@ -14,13 +14,13 @@ from cyclegan_tf import cli
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.training import local_workers
 
-_WORKERS = flags.DEFINE_integer("workers", 2, "processes to start", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "number of processes", lower_bound=1)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Starts the workers; returns the exit status."""
     if not argv[1:]:
-        raise UserError("the options of cyclegan_tf.train are missing: give them after --")
+        raise UserError("the options of cyclegan_tf.train are missing; give them after --")
     return local_workers.launch(_WORKERS.value, argv[1:])
 
 

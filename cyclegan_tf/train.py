@@ -1,10 +1,10 @@
-"""Trains a CycleGAN.
+"""Trains a CycleGAN or a pix2pix model.
 
   python -m cyclegan_tf.train --dataset=demo --flagfile=experiments/demo.flags
   python -m cyclegan_tf.train --dataset=horse2zebra
 
-The run directory (--workdir, default runs/NAME) then holds sample grids, metrics, checkpoints and two SavedModels.
-Start the same command again to go on with a run that was interrupted. Watch it with: tensorboard --logdir=runs
+Writes sample grids, metrics, checkpoints and SavedModels to the run directory (--workdir, default runs/NAME). Start the
+same command again to resume an interrupted run. Watch a run with: tensorboard --logdir=runs
 """
 
 import os
@@ -17,18 +17,19 @@ from cyclegan_tf.config import flags as config_flags
 
 config_flags.define_flags()
 flags.adopt_module_key_flags(config_flags)
-_WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default runs/ and the name of the dataset")
+_WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/ and the name of the data set")
 
 
-def main(argv):
-    """Parses the flags into a Config and trains it."""
+def main(argv: list[str]) -> int:
+    """Parses the flags into a Config and trains it; returns the exit status."""
     del argv
     config = config_flags.from_flags(flags.FLAGS)
     name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
     workdir = _WORKDIR.value or os.path.join("runs", name)
 
+    # These import TensorFlow, which --help does not need.
     from cyclegan_tf.models import compilation
-    from cyclegan_tf.training import trainer  # Import TensorFlow, which --help can do without.
+    from cyclegan_tf.training import trainer
     from cyclegan_tf.training.signals import Stopped
 
     compilation.set_threads(config)

@@ -1,13 +1,13 @@
-"""Kills a training run again and again, and compares what it leaves with a run that nobody disturbed.
+"""Kills a training run again and again, and compares the result with an undisturbed run.
 
   python experiments/chaos.py --kills=100
 
-A run is started, killed with SIGKILL, started again and so on until it comes to its end; then every array of its
-checkpoints (weights, Adam's slots, pools and their random states), metrics.jsonl and the sample grids must equal, bit
-for bit, those of a run that was left alone. Such rounds go on until there were enough kills. Most kills come at a
-random moment of the run's life; the others are aimed: half a checkpoint or half a line of metrics.jsonl is written,
-a file is finished but not renamed, a SavedModel is being exchanged. Leave the script its CPUs meanwhile: another number
-of threads rounds differently.
+In each round, a run is started, killed with SIGKILL, started again, and so on until it finishes. Then every array of
+its checkpoints (weights, Adam's moments, pools and their random states), metrics.jsonl and the sample grids must equal
+those of the undisturbed run, bit for bit. Rounds continue until there were enough kills. Some kills come at a random
+moment; the others are aimed at the worst moments: half of a checkpoint or half of a line of metrics.jsonl has been
+written, a file is complete but not renamed, a SavedModel is being replaced. Do not change the CPUs available to the
+script while it runs, because a different number of threads rounds differently.
 """
 
 import argparse
@@ -21,6 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -29,117 +31,141 @@ import numpy as np
 from PIL import Image
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, metrics_log
 from cyclegan_tf.runs.reporter import Reporter
 
-# TensorFlow is loaded here once. It starts no threads before its first operation, so lives can be forked off.
+# Importing TensorFlow here saves every child process the time. TensorFlow starts no threads before its first operation,
+# so this process can still be forked.
 from cyclegan_tf.training import trainer
 
-# Everything that a checkpoint holds is in it, and epochs that end between checkpoints; a small graph starts sooner.
+# A small run that writes everything a checkpoint can hold, with epochs that end between checkpoints.
 CONFIG = Config.preset(
     "tiny", ema_decay=0.9, max_steps=8, checkpoint_every=3, sample_every=4, keep_checkpoints=2, max_dataset_size=5,
     discriminator="pixel", lambda_identity=0.0,
 )
 
+# Which aimed kill, and in which call of its function, counted from 1.
+Target = tuple[str, int]
 
-def die():
+
+def kill_this_process() -> None:
+    """Sends SIGKILL to this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def half_an_array(original, entry, array, **options):
-    del original, options
+def write_half_an_array(workdir: str, entry: BinaryIO, array: np.ndarray, **options: Any) -> None:
+    """Writes the first half of a checkpoint's array, in place of np.lib.format.write_array(entry, array)."""
+    del workdir, options
     entry.write(array.tobytes()[: array.nbytes // 2])
 
 
-def half_a_line(original, reporter, step, kind, values):
-    del original, values
-    reporter._file.write(json.dumps({"step": step, "kind": kind})[:-4])
-    reporter._file.flush()
+def write_half_a_line(workdir: str, reporter: Reporter, step: int, kind: str, values: dict[str, float]) -> None:
+    """Writes half of a line to metrics.jsonl, in place of Reporter.record(step, kind, values)."""
+    del reporter
+    line = metrics_log.format_record({"step": step, "kind": kind, **values})
+    with open(os.path.join(workdir, metrics_log.FILE_NAME), "a", encoding="utf-8") as file:
+        file.write(line[: len(line) // 2])
 
 
-# Name: (owner and name of a function, what happens just before the end).
-AIMS = {
-    "checkpoint": (np.lib.format, "write_array", half_an_array),
-    "line": (Reporter, "record", half_a_line),
+# {name of the aimed kill: (owner and name of the function, action just before the kill)}
+AIMS: dict[str, tuple[Any, str, Callable | None]] = {
+    "checkpoint": (np.lib.format, "write_array", write_half_an_array),
+    "line": (Reporter, "record", write_half_a_line),
     "durable": (os, "fsync", None),
     "rename": (os, "replace", None),
     "export": (os, "rename", None),
 }
-# What the one round of --tour meets: (aim, call).
-TOUR = (("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 5), ("export", 1), ("export", 2))
+# The kills of --tour's single round.
+TOUR: tuple[Target, ...] = (
+    ("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 5), ("export", 1), ("export", 2),
+)
 
 
-def aim(name, call):
-    """Lets this process die in the given call, counted from 1, of a function in AIMS."""
-    owner, attribute, last_act = AIMS[name]
+def aim_kill(workdir: str, name: str, call: int) -> None:
+    """Makes this process kill itself in the given call, counted from 1, of a function in AIMS."""
+    owner, attribute, last_action = AIMS[name]
     original, calls = getattr(owner, attribute), itertools.count(1)
 
-    def deadly(*arguments, **options):
+    def kill_or_call(*arguments: Any, **options: Any) -> Any:
         if next(calls) == call:
-            if last_act:
-                last_act(original, *arguments, **options)
-            die()
+            if last_action:
+                last_action(workdir, *arguments, **options)
+            kill_this_process()
         return original(*arguments, **options)
 
-    setattr(owner, attribute, deadly)
+    setattr(owner, attribute, kill_or_call)
 
 
-def count_calls():
-    """Counter, by names in AIMS, of the calls from now on."""
-    counts = Counter()
+def count_calls() -> Counter:
+    """Returns a counter, by names in AIMS, of all later calls in this process."""
+    counts: Counter = Counter()
 
-    def counted(name, original):
-        def counting(*arguments, **options):
+    def wrap(name: str, original: Callable) -> Callable:
+        def count_and_call(*arguments: Any, **options: Any) -> Any:
             counts[name] += 1
             return original(*arguments, **options)
 
-        return counting
+        return count_and_call
 
     for name, (owner, attribute, _) in AIMS.items():
-        setattr(owner, attribute, counted(name, getattr(owner, attribute)))
+        setattr(owner, attribute, wrap(name, getattr(owner, attribute)))
     return counts
 
 
-def live(workdir, log, target=None, seconds=None, counts_path=None):
-    """One life of the run in a child process; returns whether it came to its end.
+def start_run(
+    workdir: str,
+    log: TextIO,
+    target: Target | None = None,
+    seconds: float | None = None,
+    counts_path: str | None = None,
+) -> bool:
+    """Starts or resumes the run in a child process; returns False if the child was killed, True if the run finished.
 
     Args:
-      target: (aim, call) to die in.
-      seconds: after which it is killed.
-      counts_path: file that gets the number of calls of each aim, as JSON.
+      workdir: the run directory.
+      log: file for the child's output.
+      target: where the child kills itself.
+      seconds: time after which the child is killed.
+      counts_path: file for the number of calls of each function in AIMS, as JSON.
     """
     child = os.fork()
     if child == 0:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        if target:
-            aim(*target)
-        counts = count_calls() if counts_path else None
-        trainer.train(CONFIG, workdir)
-        if counts_path:
-            with open(counts_path, "w", encoding="utf-8") as file:
-                json.dump(counts, file)
-        os._exit(0)
+        train_in_child(workdir, log, target, counts_path)
     if seconds is not None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if (ended := os.waitpid(child, os.WNOHANG))[0]:
-                return verdict(ended[1], log)
+                return has_finished(ended[1], log)
             time.sleep(0.01)
         os.kill(child, signal.SIGKILL)
-    return verdict(os.waitpid(child, 0)[1], log)
+    return has_finished(os.waitpid(child, 0)[1], log)
 
 
-def verdict(status, log):
+def train_in_child(workdir: str, log: TextIO, target: Target | None, counts_path: str | None) -> NoReturn:
+    """Trains in a child process of `start_run` and ends the process."""
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    if target:
+        aim_kill(workdir, *target)
+    counts = count_calls() if counts_path else None
+    trainer.train(CONFIG, workdir)
+    if counts_path:
+        with open(counts_path, "w", encoding="utf-8") as file:
+            json.dump(counts, file)
+    os._exit(0)
+
+
+def has_finished(status: int, log: TextIO) -> bool:
+    """Interprets a child's wait status: True if the run finished, False if it was killed; exits if the run failed."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return False
     if status:
-        sys.exit(f"the run failed by itself, which nothing may make it do: see {log.name}")
+        sys.exit(f"the run failed without being killed; see {log.name}")
     return True
 
 
-def differences(one, other):
-    """Lines that name what differs between two run directories."""
+def find_differences(one: str, other: str) -> list[str]:
+    """Compares two run directories; returns a line for each array, log or sample grid that differs."""
     found = []
     files = [dict(checkpoints.list_files(os.path.join(run, "checkpoints"))) for run in (one, other)]
     if files[0].keys() != files[1].keys():
@@ -153,12 +179,12 @@ def differences(one, other):
             for name in arrays[0].keys() & arrays[1].keys()
             if arrays[0][name].tobytes() != arrays[1][name].tobytes()
         ]
-    metrics = []
+    texts = set()
     for run in (one, other):
-        with open(os.path.join(run, "metrics.jsonl"), encoding="utf-8") as file:
-            metrics.append(file.read())
-    if metrics[0] != metrics[1]:
-        found.append("metrics.jsonl")
+        with open(os.path.join(run, metrics_log.FILE_NAME), encoding="utf-8") as file:
+            texts.add(file.read())
+    if len(texts) > 1:
+        found.append(metrics_log.FILE_NAME)
     grids = [sorted(os.listdir(os.path.join(run, "samples"))) for run in (one, other)]
     if grids[0] != grids[1]:
         found.append(f"sample grids {grids[0]} and {grids[1]}")
@@ -168,52 +194,54 @@ def differences(one, other):
     return found
 
 
-def a_round(workdir, log, targets):
-    """Lives until the run ends, the first ones with these (target, seconds); returns the number of kills."""
+def run_round(workdir: str, log: TextIO, targets: Iterable[tuple[Target | None, float | None]]) -> int:
+    """Starts the run, with one (target, seconds) per start, until it finishes; returns the number of kills."""
     kills = 0
     for target, seconds in targets:
-        if live(workdir, log, target, seconds):
+        if start_run(workdir, log, target, seconds):
             return kills
         kills += 1
-    assert live(workdir, log)
+    assert start_run(workdir, log)
     return kills
 
 
-def random_targets(rng, seconds, counts):
+def draw_targets(
+    rng: random.Random, seconds: float, counts: dict[str, int]
+) -> Iterator[tuple[Target | None, float | None]]:
+    """Yields random (target, seconds): a moment within `seconds`, or one of the `counts` calls of an aimed function."""
     while True:
         name = rng.choice([None, None, *counts])
         yield (None, rng.uniform(0, seconds)) if name is None else ((name, rng.randint(1, counts[name])), None)
 
 
-def main():
+def main() -> None:
+    """Trains the undisturbed run, then plays rounds until there were enough kills or bits differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tour", action="store_true", help="one round that meets every aimed kill, instead")
-    arguments = parser.parse_args()
+    parser.add_argument("--kills", type=int, default=100, help="kills in all rounds together")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kills")
+    parser.add_argument("--tour", action="store_true", help="play one round with each kind of aimed kill instead")
+    args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="chaos-")
-    whole, killed = (os.path.join(folder, name) for name in ("whole", "killed"))
-    rng, kills, rounds, start = random.Random(arguments.seed), 0, 0, time.monotonic()
+    undisturbed, killed = (os.path.join(folder, name) for name in ("undisturbed", "killed"))
+    rng, kills, rounds, start = random.Random(args.seed), 0, 0, time.monotonic()
     with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as log:
         counts_path = os.path.join(folder, "calls.json")
-        assert live(whole, log, counts_path=counts_path)
+        assert start_run(undisturbed, log, counts_path=counts_path)
         with open(counts_path, encoding="utf-8") as file:
             counts = json.load(file)
         seconds = time.monotonic() - start
-        while rounds == 0 or (kills < arguments.kills and not arguments.tour):
+        while rounds == 0 or (kills < args.kills and not args.tour):
             shutil.rmtree(killed, ignore_errors=True)
-            targets = random_targets(rng, seconds, counts)
-            if arguments.tour:
-                targets = [(target, None) for target in TOUR]
-            kills += a_round(killed, log, targets)
+            targets = ((target, None) for target in TOUR) if args.tour else draw_targets(rng, seconds, counts)
+            kills += run_round(killed, log, targets)
             rounds += 1
-            if arguments.tour and kills < len(TOUR):
-                sys.exit(f"the run ended after {kills} of {len(TOUR)} kills: an aim is off")
-            found = differences(whole, killed)
+            if args.tour and kills < len(TOUR):
+                sys.exit(f"the run finished after {kills} of {len(TOUR)} kills: a call in TOUR never happened")
+            found = find_differences(undisturbed, killed)
             if found:
                 first = f"{'; '.join(found[:5])} and {max(len(found) - 5, 0)} more"
-                sys.exit(f"round {rounds}, after {kills} kills in all: {first}: compare {whole}, {killed}")
-            print(f"round {rounds}: {kills} kills in all, all bits equal", flush=True)
+                sys.exit(f"round {rounds}, after {kills} kills: {first} differ; compare {undisturbed} and {killed}")
+            print(f"round {rounds}: {kills} kills so far, all bits equal", flush=True)
     shutil.rmtree(folder)
 
 

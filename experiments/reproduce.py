@@ -1,13 +1,13 @@
-"""Does a system train again, from its flagfile alone, as it was recorded?
+"""Checks that systems train again as recorded, from their flagfiles alone.
 
   python experiments/reproduce.py experiments/recorded/*.json
   python experiments/reproduce.py --record=experiments/recorded/NAME.json -- --flagfile=experiments/cpu/NAME.flags
 
-A record holds the flags, and for each stack (Keras 2, Keras 3, whose random numbers differ) every loss of the first
-three steps and a digest of the weights after them. The steps are those of `cyclegan_tf.train`, from the seed in the
-flags, but run operation by operation, in one thread, and with the instructions of AVX2: other CPUs round otherwise,
-and Adam's first update is as large where a gradient is rounding as anywhere. The losses must agree to one part in a
-thousand; whether the bits agree too is told. Exit status 1 if a record is not reproduced.
+A record holds the flags and, for each stack (Keras 2 and Keras 3, whose random numbers differ), every loss of the first
+three steps and a digest of the weights after them. The steps are those of `cyclegan_tf.train` with the seed in the
+flags, but they run eagerly, in one thread, and with AVX2 instructions only: other instructions round differently, and
+Adam turns even rounding errors in a gradient into a full first update. The losses must agree to one part in a thousand;
+the output says whether the bits agree too. The exit status is 1 if a record is not reproduced.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if __name__ == "__main__":  # TensorFlow reads these when it is imported.
@@ -33,18 +35,21 @@ STEPS = 3
 TOLERANCE = 1e-3
 STACK = "Keras 3" if hasattr(tf.keras, "ops") else "Keras 2"
 
+Losses = dict[str, list[float]]
 
-def first_steps(arguments):
-    """{"losses": {name: [its value in each step]}, "weights": digest} of a run with the flags `arguments`.
 
-    All schedules of the learning rate begin with its full value, which the optimizers have.
+def train_first_steps(arguments: Sequence[str]) -> dict[str, Any]:
+    """Trains the first steps of a run with the flags `arguments`, at the full learning rate, as all schedules do.
+
+    Returns:
+      {"losses": {name: [value in each step]}, "weights": SHA-256 of all weights after the steps}.
     """
     config = config_flags.from_arguments(arguments)
     dataset = sources.open_dataset(config)
     tf.keras.utils.set_random_seed(config.seed)
     model = trainer.MODELS[config.model](config)
     stream, _ = pipeline.make_batches(dataset, config, 0, STEPS)
-    model.compiled_step = model.step  # Tracing takes longer than three steps.
+    model.compiled_step = model.step  # Tracing takes longer than three eager steps.
     steps = [model.train_step(*batch) for batch in stream]
     losses = {name: [float(step[name]) for step in steps] for name in steps[0] if name.startswith("loss/")}
     digest = hashlib.sha256()
@@ -54,50 +59,52 @@ def first_steps(arguments):
     return {"losses": losses, "weights": digest.hexdigest()}
 
 
-def differences(recorded, found):
-    """Lines that name each loss that is missing, new, or off by more than the tolerance."""
-    lines = [f"{name}: only in one" for name in sorted(recorded.keys() ^ found.keys())]
-    for name in sorted(recorded.keys() & found.keys()):
-        pairs = list(zip(recorded[name], found[name], strict=True))
+def find_differences(recorded: Losses, computed: Losses) -> list[str]:
+    """Returns a line for each loss that is missing, new, or off by more than the tolerance."""
+    lines = [f"{name}: only in the record" for name in sorted(recorded.keys() - computed.keys())]
+    lines += [f"{name}: not in the record" for name in sorted(computed.keys() - recorded.keys())]
+    for name in sorted(recorded.keys() & computed.keys()):
+        pairs = list(zip(recorded[name], computed[name], strict=True))
         if not all(math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=1e-6) for old, new in pairs):
-            lines.append(f"{name}: {recorded[name]} recorded, {found[name]} now")
+            lines.append(f"{name}: {recorded[name]} recorded, {computed[name]} now")
     return lines
 
 
-def record(path, arguments):
-    """Writes or completes the record of the flags `arguments` with this stack's numbers."""
+def write_record(path: str, arguments: Sequence[str]) -> None:
+    """Writes the record of the flags `arguments`, or adds this stack's results to it."""
     known = {}
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
     stacks = known["stacks"] if known.get("arguments") == arguments else {}
-    stacks[STACK] = first_steps(arguments)
+    stacks[STACK] = train_first_steps(arguments)
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"arguments": arguments, "stacks": dict(sorted(stacks.items()))}, file, indent=1)
         file.write("\n")
     print(f"{path}: recorded with {STACK}")
 
 
-def check(path):
-    """Whether the record at `path` is reproduced; prints what was found."""
+def check_record(path: str) -> bool:
+    """Trains the steps of a record again and prints the outcome; returns True if the record is reproduced."""
     with open(path, encoding="utf-8") as file:
-        recorded = json.load(file)
-    wanted, found = recorded["stacks"][STACK], first_steps(recorded["arguments"])
-    lines = differences(wanted["losses"], found["losses"])
-    same = "the same bits" if found["weights"] == wanted["weights"] else f"losses within {TOLERANCE:g}"
+        record = json.load(file)
+    recorded, computed = record["stacks"][STACK], train_first_steps(record["arguments"])
+    lines = find_differences(recorded["losses"], computed["losses"])
+    same = "the same bits" if computed["weights"] == recorded["weights"] else f"losses within {TOLERANCE:g}"
     print(f"{path}: " + ("; ".join(lines) or same))
     return not lines
 
 
-def main():
+def main() -> int:
+    """Parses the command line, checks or writes records, and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", help="write this record")
-    parser.add_argument("arguments", nargs="+", help="records; with --record the flags of the run, after --")
-    given = parser.parse_args()
-    if given.record:
-        record(given.record, given.arguments)
+    parser.add_argument("--record", metavar="FILE", help="write this record")
+    parser.add_argument("arguments", nargs="+", help="records to check; with --record, the run's flags after --")
+    args = parser.parse_args()
+    if args.record:
+        write_record(args.record, args.arguments)
         return 0
-    results = [check(path) for path in given.arguments]  # All of them, whatever the first says.
+    results = [check_record(path) for path in args.arguments]  # Check all records, even after one fails.
     return 0 if all(results) else 1
 
 

@@ -38,7 +38,7 @@ def test_catalog_has_every_dataset_with_its_counts():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "error: no command; give one of: list, prepare, inspect, preview, prepare-cityscapes"),
+    ([], "error: no command; expected one of: list, prepare, inspect, preview, prepare-cityscapes"),
     (["inspet"], "error: unknown command 'inspet'"),
     (["inspect"], "error: usage: inspect PATH"),
     (["prepare", "cityscapes"], "error: prepare cityscapes: expected one of apple2orange"),

@@ -232,7 +232,7 @@ def test_the_command(tiny_run, tmp_path, run_command):
     assert "ms with 1 thread" in line
     assert line.endswith("at 64x64")
     for arguments, message in (
-        ([], "error: give --model=RUN"),
+        ([], "error: --model is missing; give --model=RUN"),
         ([f"--model={tmp_path}", "--format=keras"], f"error: {tmp_path} is not a run directory"),
         ([f"--model={tiny_run}", "--format=tflite", "--precision=int4"], "error: --precision=int4: choose from"),
         ([f"--model={tiny_run}", "--format=onnx", "--size=big"], "error: --size=big is not HEIGHTxWIDTH"),

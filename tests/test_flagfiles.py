@@ -1,4 +1,4 @@
-"""Every flagfile in experiments/: it parses, its networks have the sizes of the documents, and it trains two steps."""
+"""Every flagfile in experiments/ parses, makes networks of the documented sizes, and trains two steps."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ def conv(kernel, inputs, outputs):
 
 
 class Network(NamedTuple):
-    """What the documents say of a network: the size (H, W, C) after these layers, in order, and its parameters."""
+    """A network's documented properties: the output size (H, W, C) of some layers, in order, and its parameters."""
 
     stages: dict
     parameters: int
@@ -43,7 +43,7 @@ def resnet(size, ngf, n_blocks, kernel=3):
 
 
 def blog_generator(size, ngf, n_blocks):
-    """Block i reads 4 ngf i channels and adds 4 ngf to them; every convolution has a norm of two weights a channel."""
+    """Block i reads 4 ngf i channels and appends 4 ngf. Each convolution has a norm with two weights per channel."""
     half, quarter, width = size // 2, size // 4, 4 * ngf
     blocks = sum(conv(3, i * width, width) + conv(3, width, width) for i in range(1, n_blocks + 1))
     normalized = ngf + 2 * ngf + width + 2 * n_blocks * width + 2 * ngf + ngf + 3
@@ -58,7 +58,7 @@ def blog_generator(size, ngf, n_blocks):
 
 
 def book_unet(size):
-    """32, 64, 128, 256 filters down, and back up: each resize and convolution is joined to the map of its size."""
+    """32, 64, 128, 256 filters down and up; each decoder level is joined to the encoder's map of its size."""
     return Network({
         "down1_norm": (size // 2, size // 2, 32), "down2_norm": (size // 4, size // 4, 64),
         "down3_norm": (size // 8, size // 8, 128), "down4_norm": (size // 16, size // 16, 256),
@@ -69,9 +69,10 @@ def book_unet(size):
 
 
 def unet(size, ngf, n_downs, batch=False, side=4):
-    """Isola et al. 2017: with batch norm only the last layer has a bias, and each norm two weights a channel.
+    """Isola et al. 2017. With batch norm, only the last layer has a bias, and a norm has two weights per channel.
 
-    `side` of the decoder's convolutions: 4, of resize convolutions 3.
+    Args:
+      side: kernel size of the decoder: 4, or 3 for resize and convolution.
     """
     widths = [ngf * min(2**i, 8) for i in range(n_downs)]
     downs = list(zip([3, *widths], widths, strict=False))
@@ -89,7 +90,12 @@ def unet(size, ngf, n_downs, batch=False, side=4):
 
 
 def discriminator(size, ndf, widths, head, inputs=3, norm_weights=0, no_bias=False):
-    """4x4 convolutions; `widths`: (size, multiple of ndf) of the layers after the first; `head`: the output's shape."""
+    """A stack of 4x4 convolutions.
+
+    Args:
+      widths: (output size, filters as a multiple of ndf) of the layers after the first.
+      head: shape of the output.
+    """
     stages, parameters, before = {"layer0_conv": (size // 2, size // 2, ndf)}, conv(4, inputs, ndf), ndf
     for i, (side, multiple) in enumerate(widths, 1):
         width = multiple * ndf
@@ -100,27 +106,27 @@ def discriminator(size, ndf, widths, head, inputs=3, norm_weights=0, no_bias=Fal
 
 
 def patch(size, ndf=64, **options):
-    """70 x 70 PatchGAN: each of the last two layers loses a row, 256 px -> 30 x 30."""
+    """70x70 PatchGAN. Each of the last two layers loses a row: 256 px -> 30x30."""
     last = size // 8
     head = options.pop("head", (last - 2, last - 2, 1))
     return discriminator(size, ndf, [(size // 4, 2), (last, 4), (last - 1, 8)], head, **options)
 
 
 def four_halvings(size, ndf=64):
-    """64 px -> 4 x 4, 128 px -> 8 x 8."""
+    """64 px -> 4x4, 128 px -> 8x8."""
     last = size // 16
     return discriminator(size, ndf, [(size // 4, 2), (size // 8, 4), (last, 8)], (last, last, 1))
 
 
 def blog_discriminator(size, ndf=64):
-    """Four halvings and one more layer: 256 px -> 16 x 16."""
+    """Four stride-2 layers and one more layer: 256 px -> 16x16."""
     last = size // 16
     widths = [(size // 4, 2), (size // 8, 4), (last, 8), (last, 8)]
     return discriminator(size, ndf, widths, (last, last, 1), norm_weights=2)
 
 
 AUTHORS = (256, resnet(256, 64, 9), patch(256))
-# Flagfile -> (crop size, generator, discriminator of B).
+# Flagfile: (crop size, generator, discriminator of B).
 SYSTEMS = {
     "demo": (128, unet(128, 12, 5, side=3), patch(128, 32)),
     "demo_model": (128, unet(128, 12, 5, side=3), patch(128, 32)),
@@ -136,7 +142,7 @@ SYSTEMS = {
     "cyclegan_demo_64": (64, unet(64, 24, 5), patch(64, 32)),
     "discogan": (64, unet(64, 24, 5), patch(64, 32)),
     "pix2pix_demo": (64, unet(64, 24, 5), patch(64, 32, inputs=6)),
-    # A batch norm has two weights a channel in place of the bias.
+    # A batch norm has two weights per channel, and replaces the bias.
     "pix2pix_facades": (256, unet(256, 64, 8, batch=True), patch(256, inputs=6, norm_weights=2, no_bias=True)),
     "cpu/torchgan": (64, resnet(64, 16, 5, kernel=4), four_halvings(64, 24)),
     "cpu/reference": (64, resnet(64, 32, 6), patch(64, 32)),
@@ -156,21 +162,20 @@ SYSTEMS = {
 
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch):
-    """Flagfiles name each other from there."""
+    """Flagfiles include each other by paths relative to the repository."""
     monkeypatch.chdir(ROOT)
 
 
-def parsed(name):
+def parse(name):
     return config_flags.from_arguments([f"--flagfile=experiments/{name}.flags"])
 
 
-def test_every_flagfile_has_its_row():
+def test_every_flagfile_is_tested():
     folder = ROOT / "experiments"
     assert {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.flags")} == set(SYSTEMS)
 
 
-def test_the_numbers_of_the_documents():
-    # As the documents print them, and the closed forms above must give.
+def test_closed_forms_give_the_documented_numbers():
     assert (AUTHORS[1].parameters, AUTHORS[2].parameters) == (11_378_179, 2_764_737)
     assert resnet(128, 64, 6).parameters == 7_837_699
     heads = {name: system[2].stages["scores"] for name, system in SYSTEMS.items()}
@@ -179,12 +184,13 @@ def test_the_numbers_of_the_documents():
     assert heads["torchgan_cityscapes"] == (4, 4, 1)
     assert heads["walkthrough_summer2winter"] == (1,)
     assert heads["reference_horse2zebra"] == (30, 30, 1)
-    # What concatenation costs, as tf_blog_horse2zebra.flags says: weights that read what adding would have summed.
+    # The cost of concatenation that tf_blog_horse2zebra.flags states: weights for channels that addition sums.
     added = resnet(256, 64, 9).parameters + 2 * (64 + 128 + 256 + 18 * 256 + 128 + 64 + 3)
     concatenated = blog_generator(256, 64, 9).parameters
     assert concatenated - added == 9 * 256 * 256 * sum(range(9)) + 9 * 128 * 9 * 256 == 23_887_872
     text = (ROOT / "experiments" / "tf_blog_horse2zebra.flags").read_text()
-    assert f"= {concatenated - added:,} weights: {concatenated:,} a generator, {added:,} if it added." in text
+    for number in (concatenated - added, concatenated, added):
+        assert f"{number:,}" in text
 
 
 _ARCHITECTURE = (
@@ -193,26 +199,26 @@ _ARCHITECTURE = (
 )
 
 
-def network(config, name):
-    """The network `name` of `config`; of equal ones the same."""
+def get_network(config, name):
+    """The network `name` of `config`; configs with the same architecture share it."""
     used = {field: getattr(config, field) for field in _ARCHITECTURE}
     generator = name.startswith("gen")
     for field in ("discriminator", "ndf", "n_layers") if generator else ("generator", "ngf", "n_blocks", "n_downs"):
         del used[field]
-    return built(registry.build_generator if generator else registry.build_discriminator, Config(**used), name)
+    return build_once(registry.build_generator if generator else registry.build_discriminator, Config(**used), name)
 
 
 @functools.cache
-def built(build, config, name):
+def build_once(build, config, name):
     return build(config, name)
 
 
-def shapes(model, size):
-    """{layer: (H, W, C), or (C,)} of `model` for images of `size` x `size`."""
+def compute_shapes(network, size):
+    """{layer: (H, W, C) or (C,)} of `network` for images of `size` x `size`."""
     found = {}
-    for layer in model.layers:
+    for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
-            found[id(layer.output)] = layer.name, (1, size, size, model.input_shape[-1])
+            found[id(layer.output)] = layer.name, (1, size, size, network.input_shape[-1])
             continue
         given = [found[id(tensor)][1] for tensor in tf.nest.flatten(layer.input)]
         shape = layer.compute_output_shape(given if len(given) > 1 else given[0])
@@ -221,18 +227,18 @@ def shapes(model, size):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_networks_have_the_documents_sizes(name):
-    config = parsed(name)
+def test_networks_have_the_documented_sizes(name):
+    config = parse(name)
     size, *networks = SYSTEMS[name]
     assert config.crop_size == size
-    for expected, model in zip(networks, (network(config, "gen_ab"), network(config, "disc_b")), strict=True):
-        found = shapes(model, size)
+    for expected, built in zip(networks, (get_network(config, "gen_ab"), get_network(config, "disc_b")), strict=True):
+        found = compute_shapes(built, size)
         assert {stage: found.get(stage) for stage in expected.stages} == expected.stages
-        assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == expected.parameters
+        assert sum(int(np.prod(weight.shape)) for weight in built.trainable_weights) == expected.parameters
 
 
-def reduced(config):
-    """The same system on 32-pixel images of the demo, with small networks; without what a step does not see."""
+def reduce(config):
+    """The same system with small networks on 32 px demo images. Options that a step does not use are defaults."""
     small = {
         "dataset": "demo_pairs", "crop_size": 32, "load_size": 36, "ngf": 4, "ndf": 4, "n_blocks": 1, "n_downs": 5,
         "batch_size": min(config.batch_size, 2), "max_dataset_size": 4,
@@ -246,12 +252,12 @@ def reduced(config):
 
 
 @functools.cache
-def two_steps(config):
-    """(scalars of two steps, whether each network's weights moved)."""
+def train_two_steps(config):
+    """(scalars of two steps, whether each network's weights changed)."""
     model = trainer.MODELS[config.model](config)
     before = {name: network.get_weights() for name, network in model.networks.items()}
     stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 2)
-    model.compiled_step = model.step  # Tracing takes longer than two steps.
+    model.compiled_step = model.step  # Eager, because tracing takes longer than two steps.
     scalars = [{name: float(value) for name, value in model.train_step(*batch).items()} for batch in stream]
     moved = {
         name: any(np.any(old != new) for old, new in zip(before[name], network.get_weights(), strict=True))
@@ -260,10 +266,10 @@ def two_steps(config):
     return scalars, moved
 
 
-# Those of the ablation and of the packaged model differ from others by one option, which has tests of its own.
+# The flagfiles of the ablation and of the packaged networks differ from others only by options with tests of their own.
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if not name.startswith(("ablation/", "demo_model"))])
-def test_it_trains_two_steps(name):
-    scalars, moved = two_steps(reduced(parsed(name)))
+def test_flagfile_trains_two_steps(name):
+    scalars, moved = train_two_steps(reduce(parse(name)))
     assert len(scalars) == 2
     assert all(np.isfinite(list(step.values())).all() for step in scalars)
     assert scalars[0] != scalars[1]
@@ -279,8 +285,8 @@ def reproduce(monkeypatch):
     del sys.modules["reproduce"]
 
 
-def test_records_are_of_every_system(reproduce):
-    """Each system that a CPU can train has a record of both stacks."""
+def test_every_system_has_a_record(reproduce):
+    """Every system that a CPU can train has a record of both stacks."""
     recorded = {path.stem for path in (ROOT / "experiments" / "recorded").glob("*.json")}
     cpu = {name.removeprefix("cpu/") for name in SYSTEMS if name.startswith("cpu/")}
     assert recorded == cpu | {"cyclegan_demo_64", "discogan", "pix2pix_demo"}
@@ -290,15 +296,16 @@ def test_records_are_of_every_system(reproduce):
 
 
 @pytest.mark.parametrize("name", ["pix2pix_demo"])
-def test_a_recorded_run_is_reproduced(name):
-    # In a process of its own, for the instructions that it takes are chosen when TensorFlow starts.
+def test_recorded_run_is_reproduced(name):
+    # In a child process, because TensorFlow selects CPU instructions when it starts.
     child = run_python("experiments/reproduce.py", f"experiments/recorded/{name}.json", cwd=ROOT)
     assert child.returncode == 0, child.stdout + child.stderr
 
 
-def test_a_run_that_differs_is_told(reproduce):
-    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.001]}) == []
-    assert reproduce.differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.01]}) == [
+def test_losses_that_differ_from_a_record_are_named(reproduce):
+    assert reproduce.find_differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.001]}) == []
+    assert reproduce.find_differences({"loss/l1": [1.0, 2.0]}, {"loss/l1": [1.0, 2.01]}) == [
         "loss/l1: [1.0, 2.0] recorded, [1.0, 2.01] now"
     ]
-    assert reproduce.differences({"loss/l1": [1.0]}, {}) == ["loss/l1: only in one"]
+    assert reproduce.find_differences({"loss/l1": [1.0]}, {}) == ["loss/l1: only in the record"]
+    assert reproduce.find_differences({}, {"loss/l1": [1.0]}) == ["loss/l1: not in the record"]

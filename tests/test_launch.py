@@ -77,7 +77,7 @@ def test_signals_are_passed_on(launched, capfd, tmp_path):
 def test_options_must_follow(run_command):
     child = run_command("cyclegan_tf.launch", "--workers=2")
     assert child.returncode == 2
-    assert child.stderr.startswith("error: the options of cyclegan_tf.train are missing: give them after --")
+    assert child.stderr.startswith("error: the options of cyclegan_tf.train are missing; give them after --")
 
 
 @pytest.fixture

@@ -12,8 +12,11 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.inference import translator as translator_lib
-from cyclegan_tf.networks import generators
+from cyclegan_tf.networks import generators, layers
+from cyclegan_tf.networks.receptive_field import ReceptiveField
 from cyclegan_tf.networks.registry import build_generator
+
+keras = tf.keras
 
 
 def randomized(generator, seed=0):
@@ -31,8 +34,8 @@ def slices(window):
 
 def tiled(generator, image, tile, **options):
     """The result for a float image, made of tiles, and how often each pixel was written."""
-    result = np.zeros((*image.shape[:2], generator.output_shape[-1]), np.float32)
-    times = np.zeros(image.shape[:2], int)
+    result = np.zeros(generator.compute_output_shape((1, *image.shape))[1:], np.float32)
+    times = np.zeros(result.shape[:2], int)
 
     def write(window, pixels):
         result[slices(window)] = pixels
@@ -76,6 +79,106 @@ def test_tiles_give_what_the_whole_image_gives(case, tile):
     assert (times == 1).all()
     assert whole.std() > 0.05, "a constant image would equal anything"
     np.testing.assert_allclose(result, whole, atol=3e-5)
+
+
+def stack(*stacked):
+    """A network of layers, one after the other."""
+    inputs = outputs = keras.Input((None, None, 3))
+    for layer in stacked:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+@keras.utils.register_keras_serializable("test_tiling")
+class Blur(keras.layers.Layer):
+    """Declares that an output pixel reads two pixels above and one pixel to the right, which zeros continue."""
+
+    def call(self, inputs):
+        padded = tf.pad(inputs, [(0, 0), (2, 0), (0, 1), (0, 0)])
+        height, width = tf.shape(inputs)[1], tf.shape(inputs)[2]
+        return padded[:, :height, 1:] - padded[:, 2:, :width] * 0.3
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def receptive_field(self):
+        return ReceptiveField(before=2), ReceptiveField(after=1)
+
+
+KERAS_LAYERS = {
+    f"{kind.__name__}, {padding}, {' '.join(f'{key} {value}' for key, value in options.items())}":
+        lambda kind=kind, padding=padding, options=options: kind(**{
+            "filters" if kind is not keras.layers.DepthwiseConv2D else "depth_multiplier": 2,
+            "kernel_size": 4, "padding": padding, **options
+        })
+    for kind in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    for padding in ("same", "valid")
+    for options in ({}, {"strides": 2}, {"strides": 3, "kernel_size": 2}, {"dilation_rate": 2}, {"kernel_size": 7})
+} | {
+    f"{kind.__name__}, {padding}, {size} {strides}": lambda kind=kind, padding=padding, size=size, strides=strides:
+        kind(size, strides, padding=padding)
+    for kind in (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+    for padding in ("same", "valid")
+    for size, strides in ((2, 2), (3, 2), (3, 1))
+} | {
+    "Conv2DTranspose, same": lambda: keras.layers.Conv2DTranspose(2, 3, 2, padding="same"),
+    "Conv2DTranspose, valid": lambda: keras.layers.Conv2DTranspose(2, 4, 2, padding="valid"),
+    "UpSampling2D, bilinear": lambda: keras.layers.UpSampling2D(2, interpolation="bilinear"),
+    "LayerNormalization": keras.layers.LayerNormalization,
+    "gelu": lambda: keras.layers.Activation("gelu"),
+    "declared": Blur,
+}
+
+
+@pytest.mark.parametrize("make", KERAS_LAYERS.values(), ids=KERAS_LAYERS)
+def test_tiles_of_any_known_layer_give_what_the_whole_image_gives(make):
+    # The layer in question reads a stored map with statistics of its own, and a second layer reads the layer's output.
+    generator = randomized(stack(
+        keras.layers.Conv2D(4, 3, padding="same"), keras.layers.MaxPooling2D(2), make(),
+        layers.instance_normalization("norm"), make(), keras.layers.Conv2D(2, 3, padding="same"),
+    ))
+    image = np.random.default_rng(4).uniform(-1, 1, (90, 110, 3)).astype(np.float32)
+    image[:, :40] += 1
+    whole = generator(image[np.newaxis], training=False).numpy()[0]
+    assert whole.std() > 0.03, "a constant image would equal anything"
+    result, times = tiled(generator, image, 32)
+    assert (times == 1).all()
+    np.testing.assert_allclose(result, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [
+    type("MyConv2D", (keras.layers.Conv2D,), {})(2, 3, name="mystery"),
+    keras.layers.Lambda(lambda x: x, name="mystery"),
+    keras.layers.Permute((2, 1, 3), name="mystery"),
+], ids=lambda layer: type(layer).__name__)
+def test_a_layer_of_unknown_receptive_field_is_an_error(layer):
+    message = r"tiles are not possible: .* layer mystery \(\w+\) is unknown; give its .*; or translate whole images"
+    with pytest.raises(UserError, match=message):
+        tiled(stack(layer), np.zeros((32, 32, 3), np.float32), 16)
+
+
+def stack_shared():
+    layer = keras.layers.Conv2D(3, 3, padding="same")
+    return stack(layer, layer)
+
+
+def stack_operations():
+    inputs = keras.Input((None, None, 3))
+    return keras.Model(inputs, keras.layers.ReLU()(inputs + 1.0))
+
+
+def stack_last_operation():
+    inputs = keras.Input((None, None, 3))
+    return keras.Model(inputs, keras.layers.ReLU()(inputs) + 1.0)
+
+
+@pytest.mark.parametrize("make", [
+    stack_shared, stack_operations, stack_last_operation, lambda: stack(stack(keras.layers.ReLU())),
+], ids=["a layer called twice", "an operation", "an operation at the end", "a model in a model"])
+def test_a_network_that_is_no_plain_graph_of_layers_is_an_error(make):
+    # Keras 2 makes layers of operations.
+    with pytest.raises(UserError, match=r"is not a plain graph of layers|the receptive field of layer .* is unknown"):
+        tiling.translate(make(), (32, 32), read=None, write=None, tile=16)
 
 
 def test_moments_of_parts_are_those_of_the_whole():
@@ -123,7 +226,7 @@ def test_a_full_disk_is_an_error_of_one_line(monkeypatch, tmp_path):
 def test_large_maps_are_not_kept_and_others_are_dropped_early(monkeypatch):
     """Of a ResNet at most two maps of a quarter of the size and one of half, from the last block to the first up."""
     alive, sizes = set(), []
-    start, end = tiling._Stored.__init__, tiling._Stored.close
+    start, end = tiling._StoredMap.__init__, tiling._StoredMap.close
 
     def opened(self, shape, folder):
         start(self, shape, folder)
@@ -134,8 +237,8 @@ def test_large_maps_are_not_kept_and_others_are_dropped_early(monkeypatch):
         alive.discard((id(self), self._shape))
         end(self)
 
-    monkeypatch.setattr(tiling._Stored, "__init__", opened)
-    monkeypatch.setattr(tiling._Stored, "close", closed)
+    monkeypatch.setattr(tiling._StoredMap, "__init__", opened)
+    monkeypatch.setattr(tiling._StoredMap, "close", closed)
     tiled(CASES["resnet"](), np.zeros((64, 64, 3), np.float32), 32)
     # Channels 8 at half, 16 at a quarter of height and width: 2 and 1 values a pixel of the image.
     assert max(sizes) == (1 + 1 + 2) * 64 * 64

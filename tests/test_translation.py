@@ -169,7 +169,7 @@ def test_the_command_line(tiny_run, tmp_path, make_images, run_command):
     child = run_translate(f"--model={tiny_run}", *arguments)
     assert child.returncode == 1
     assert child.stderr.strip().splitlines()[-2:] == [
-        f"left out {tmp_path}/photos/bad.jpg: cannot identify image file",
+        f"skipped {tmp_path}/photos/bad.jpg: cannot identify image file",
         f"translated 3 of 4 files into {tmp_path}/out",
     ]
     expected = loading.load(tiny_run, "b2a").translate(str(tmp_path / "photos" / "b" / "001.png"))

@@ -1,17 +1,20 @@
-"""Large images in bounded memory: a generator run tile by tile that gives what it gives for the whole image.
+"""Large images in bounded memory: runs a generator tile by tile, with the same result as for the whole image.
 
-Instance normalization needs the mean and the variance of a whole map, so tiles that are translated on their own get
-other statistics each, and show seams. Here the network is run map by map instead. A map that feeds an instance norm is
-computed in tiles, each with the few pixels around it that its convolutions reach; its statistics are accumulated over
-the tiles, and the norm is then a function of each pixel. Maps are kept in a temporary file between stages, except those
-of the image's own size: these are the largest and the cheapest to compute again (the ResNet's first convolution and its
-last up-sampling, 3 % of its work). The layers of any functional model made of those in `networks` are handled.
+Instance normalization needs the mean and variance of a whole feature map, so tiles that are translated independently
+get different statistics and show seams. This module runs the network one feature map at a time instead. It computes a
+map that feeds an instance norm in tiles, each with the margin that the receptive fields of its layers need, and
+accumulates the map's statistics over the tiles; given the statistics, the norm is a function of each pixel. Maps are
+stored in a temporary file between stages. Exceptions are the maps of the image's own size, which are the largest and
+the cheapest to recompute (the ResNet's first convolution and its last upsampling, 3 % of its work).
+
+Every layer but instance norms must have a known receptive field; see `networks.receptive_field`.
 """
 
 import itertools
 import math
 import os
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,60 +22,65 @@ import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import layers
+from cyclegan_tf.networks.graph import Node, read_graph
+from cyclegan_tf.networks.receptive_field import ReceptiveField, receptive_fields
 
-keras = layers.keras
+Span = tuple[int, int]  # Pixels [begin, end) along one axis.
+Window = tuple[Span, Span]  # Pixels (rows, columns) of a feature map.
 
-_SMALLEST_TILE = 16  # Pixels of a map: smaller tiles are mostly border.
+_SMALLEST_TILE = 16  # Side in pixels of a feature map. Smaller tiles would be mostly margin.
 
 
 class Stage(NamedTuple):
-    """A map to compute over all its tiles: whether it is kept, and whether its statistics are needed."""
+    """A feature map to compute in all its tiles.
+
+    Attributes:
+      name: name of the layer that computes the map.
+      stored: whether later stages read the map from a temporary file.
+      normalized: whether an instance norm needs the map's statistics.
+    """
 
     name: str
     stored: bool
     normalized: bool
 
 
-class _Reach(NamedTuple):
-    """Along one axis: the pixels of a layer's input that a window of its output needs.
-
-    `padding` is what a padding layer adds before and after them; the window begins at pixel `offset` of what the layer
-    makes of them.
-    """
-
-    begin: int
-    end: int
-    padding: tuple = (0, 0)
-    offset: int = 0
-
-
-def translate(generator, size, read, write, tile, folder=None, progress=None):
-    """Runs `generator` over an image that is read and written window by window.
+def translate(
+    generator: tf.keras.Model,
+    size: tuple[int, int],
+    read: Callable[[Window], np.ndarray],
+    write: Callable[[Window, np.ndarray], None],
+    tile: int,
+    folder: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Runs `generator` on an image that is read and written window by window.
 
     Args:
-      generator: Keras functional model, as `networks` builds them.
-      size: (height, width) of the image, multiples of what the generator halves.
-      read: function of ((top, bottom), (left, right)) to these pixels, float32 (bottom - top, right - left, C) in
+      generator: Keras functional model, (N, H, W, C) -> (N, H, W, C').
+      size: (height, width) of the image, multiples of the generator's size multiple.
+      read: maps a window ((top, bottom), (left, right)) to its pixels, float32 (bottom - top, right - left, C) in
         [-1, 1].
-      write: function of a window and its result, float32 (bottom - top, right - left, C') in [-1, 1]; called once for
-        each tile.
+      write: takes a window and its result, float32 (bottom - top, right - left, C') in [-1, 1]. Called once for each
+        tile.
       tile: side of a tile in pixels of the image.
-      folder: where the maps are kept; default the system's temporary folder. The paper's ResNet needs 256 bytes a pixel
-        of the image there, 6.1 GB at 6000 x 4000.
-      progress: function called with the share that is done, in (0, 1], after each tile.
+      folder: where to store feature maps; default: the system's temporary folder. The paper's ResNet needs 256 bytes
+        per pixel of the image, 6.1 GB at 6000 x 4000.
+      progress: called after each tile with the fraction of the work that is done, in (0, 1].
 
     Raises:
-      UserError: there is no room for the maps.
+      UserError: the disk has no room for the feature maps, a layer has no known receptive field, or the network is not
+        a plain graph of layers (see `networks.graph.read_graph`).
     """
     network = _Network(generator, size, read)
-    stages = network.stages()
-    windows = {stage: _tiles(network.size(stage.name), size, tile) for stage in stages}
+    stages = network.plan_stages()
+    windows = {stage: _cut_into_tiles(network.get_size(stage.name), size, tile) for stage in stages}
     done, total = 0, sum(map(len, windows.values()))
     for index, stage in enumerate(stages):
-        stored = _Stored(network.shape(stage.name), folder) if stage.stored else None
+        stored = _StoredMap(network.get_shape(stage.name), folder) if stage.stored else None
         moments = _Moments()
         for window in windows[stage]:
-            pixels = network.window(stage.name, window)
+            pixels = network.compute(stage.name, window)
             if stage.normalized:
                 moments.add(pixels)
             if stored:
@@ -82,218 +90,195 @@ def translate(generator, size, read, write, tile, folder=None, progress=None):
             done += 1
             if progress:
                 progress(done / total)
-        network.finish(stage, stored, moments, stages[index + 1 :])
+        network.finish_stage(stage, stored, moments, stages[index + 1 :])
 
 
 class _Network:
-    """A functional model as a graph of layers, of which any window of any map can be computed.
+    """A functional model of which any window of any feature map can be computed.
 
-    A map is known by the name of the layer that makes it; a window is ((top, bottom), (left, right)) in its pixels.
+    A feature map has the name of the layer that computes the map.
     """
 
-    def __init__(self, generator, size, read):
-        producers = {id(layer.output): layer.name for layer in generator.layers}
-        self._layers = {layer.name: layer for layer in generator.layers}
-        self._inputs = {
-            layer.name: [producers[id(tensor)] for tensor in tf.nest.flatten(layer.input)]
-            for layer in generator.layers
-            if not isinstance(layer, keras.layers.InputLayer)
-        }
-        self._result = producers[id(generator.output)]
+    def __init__(self, generator: tf.keras.Model, size: tuple[int, int], read: Callable[[Window], np.ndarray]) -> None:
+        graph = read_graph(generator)
+        self._nodes, self._output = graph.nodes, graph.output
         self._read, self._area = read, math.prod(size)
-        self._stored, self._statistics = {}, {}
-        image = (1, *size, generator.input_shape[-1])
-        self._shapes = {name: image for name in self._layers if name not in self._inputs}
-        for name, inputs in self._inputs.items():
-            given = [self._shapes[other] for other in inputs]
-            self._shapes[name] = tuple(self._layers[name].compute_output_shape(given if len(given) > 1 else given[0]))
+        self._stored: dict[str, _StoredMap] = {}
+        self._statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._fields: dict[str, tuple[ReceptiveField, ReceptiveField]] = {}
+        self._shapes: dict[str, tuple[int, int, int]] = {}
+        for name, node in self._nodes.items():
+            if node.inputs and not layers.is_instance_normalization(node.layer):
+                self._fields[name] = _find_fields(node.layer)
+            self._shapes[name] = self._find_shape(node) if node.inputs else (*size, generator.input_shape[-1])
 
-    def shape(self, name):
-        """(H, W, C) of a map."""
-        return self._shapes[name][1:]
+    def _find_shape(self, node: Node) -> tuple[int, int, int]:
+        given = [self._shapes[name] for name in node.inputs]
+        if len({shape[:2] for shape in given}) > 1:
+            raise UserError(f"layer {node.layer.name} reads feature maps of different sizes, which tiles do not "
+                            "support; translate whole images")
+        batch = [(1, *shape) for shape in given]
+        _, *shape = node.layer.compute_output_shape(batch if len(batch) > 1 else batch[0])
+        return tuple(shape)
 
-    def size(self, name):
-        """(H, W) of a map."""
-        return self._shapes[name][1:3]
+    def get_shape(self, name: str) -> tuple[int, int, int]:
+        """(H, W, C) of a feature map."""
+        return self._shapes[name]
 
-    def stages(self):
-        """The maps to compute in full, in order; the last is the result.
+    def get_size(self, name: str) -> tuple[int, int]:
+        """(H, W) of a feature map."""
+        return self._shapes[name][:2]
 
-        Those that an instance norm reads, for its statistics, and those that several layers read, so that a window of
-        a late map does not reach back through all the earlier ones.
+    def plan_stages(self) -> list[Stage]:
+        """Lists the feature maps to compute completely, in order; the last is the network's output.
+
+        They are the maps that an instance norm reads, because it needs their statistics, and the maps that several
+        layers read, so that a window of a late map does not reach back through all earlier maps.
         """
-        readers = {name: [] for name in self._layers}
-        for name, inputs in self._inputs.items():
-            for other in inputs:
-                readers[other].append(name)
-        found = []
-        for name in self._inputs:
-            normalized = any(layers.is_instance_normalization(self._layers[reader]) for reader in readers[name])
-            small = math.prod(self.size(name)) < self._area
-            stored = small and (normalized or len(readers[name]) > 1)
-            if stored or normalized or name == self._result:
-                found.append(Stage(name, stored, normalized))
-        return found
+        readers: dict[str, list[tf.keras.layers.Layer]] = {name: [] for name in self._nodes}
+        for node in self._nodes.values():
+            for source in node.inputs:
+                readers[source].append(node.layer)
+        stages = []
+        for name, node in self._nodes.items():
+            if not node.inputs:
+                continue
+            normalized = any(map(layers.is_instance_normalization, readers[name]))
+            is_small = math.prod(self.get_size(name)) < self._area
+            stored = is_small and (normalized or len(readers[name]) > 1)
+            if stored or normalized or name == self._output:
+                stages.append(Stage(name, stored, normalized))
+        return stages
 
-    def finish(self, stage, stored, moments, later):
-        """Takes a stage's results, and forgets the maps that none of the `later` stages reads."""
+    def finish_stage(
+        self, stage: Stage, stored: "_StoredMap | None", moments: "_Moments", later: Sequence[Stage]
+    ) -> None:
+        """Keeps the results of a stage, and deletes the stored maps that none of the `later` stages reads."""
         if stage.normalized:
             self._statistics[stage.name] = moments.mean, moments.variance
         if stored:
             self._stored[stage.name] = stored
         names = {other.name for other in later}
-        needed = {source for name in names for source in self._sources(name, names)}
+        needed = {source for name in names for source in self._find_stored_sources(name, names)}
         for name in set(self._stored) - needed:
             self._stored.pop(name).close()
 
-    def _sources(self, name, later):
-        """The stored maps that a window of map `name` reads, given that those in `later` are not stored yet."""
-        for other in self._inputs.get(name, ()):
-            if other in self._stored:
-                yield other
-            elif other not in later:
-                yield from self._sources(other, later)
+    def _find_stored_sources(self, name: str, later: set[str]) -> Iterator[str]:
+        """The stored maps that a window of map `name` reads, while the maps in `later` are not stored yet."""
+        for source in self._nodes[name].inputs:
+            if source in self._stored:
+                yield source
+            elif source not in later:
+                yield from self._find_stored_sources(source, later)
 
-    def window(self, name, window):
-        """float32 (1, bottom - top, right - left, C) of a map."""
+    def compute(self, name: str, window: Window) -> tf.Tensor:
+        """Computes a window of a feature map: float32 (1, bottom - top, right - left, C)."""
         if name in self._stored:
             return self._stored[name].read(window)
-        if name not in self._inputs:
+        layer, inputs = self._nodes[name]
+        if not inputs:
             return tf.convert_to_tensor(self._read(window))[tf.newaxis]
-        layer, inputs = self._layers[name], self._inputs[name]
-        if layers.is_instance_normalization(layer):
-            mean, variance = self._statistics[inputs[0]]
-            scale = 1 / np.sqrt(variance + layer.epsilon)
-            pixels = (self.window(inputs[0], window) - mean.astype(np.float32)) * scale.astype(np.float32)
-            return pixels * layer.gamma + layer.beta if layer.scale else pixels
-        reach = _REACH.get(type(layer))
-        if reach is None:  # A function of each pixel.
-            values = [self.window(other, window) for other in inputs]
-            return layer(values if len(values) > 1 else values[0], training=False)
-        axes = [
-            reach(layer, axis, *span, size)
-            for axis, (span, size) in enumerate(zip(window, self.size(inputs[0]), strict=True))
+        if name not in self._fields:
+            return self._normalize(layer, inputs[0], window)
+        pieces = [
+            field.find_input(*span, size)
+            for field, span, size in zip(self._fields[name], window, self.get_size(inputs[0]), strict=True)
         ]
-        pixels = self.window(inputs[0], tuple((axis.begin, axis.end) for axis in axes))
-        if type(layer) in _PADDING:
-            pixels = tf.pad(pixels, [(0, 0), *(axis.padding for axis in axes), (0, 0)], mode=_PADDING[type(layer)][0])
-        elif not isinstance(layer, layers.Cropping2D):
-            pixels = layer(pixels)
-        top, left = (axis.offset for axis in axes)
-        (top_, bottom), (left_, right) = window
-        return pixels[:, top : top + bottom - top_, left : left + right - left_]
+        (top, bottom, row), (left, right, column) = pieces
+        pixels = [self.compute(source, ((top, bottom), (left, right))) for source in inputs]
+        result = layer(pixels if len(pixels) > 1 else pixels[0], training=False)
+        height, width = (end - begin for begin, end in window)
+        return result[:, row : row + height, column : column + width]
+
+    def _normalize(self, layer: tf.keras.layers.Layer, source: str, window: Window) -> tf.Tensor:
+        """Computes a window of an instance norm's output from the statistics of the whole input map."""
+        mean, variance = self._statistics[source]
+        scale = 1 / np.sqrt(variance + layer.epsilon)
+        pixels = (self.compute(source, window) - mean.astype(np.float32)) * scale.astype(np.float32)
+        if layer.scale:
+            pixels *= layer.gamma
+        return pixels + layer.beta if layer.center else pixels
 
 
-def _pad(layer, axis, begin, end, size):
-    """A padding's window inside its input, and what of the padding is in the window."""
-    before = _PADDING[type(layer)][1](layer, axis)
-    first, last = begin - before, end - before
-    return _Reach(max(first, 0), min(last, size), padding=(max(-first, 0), max(last - size, 0)))
+def _find_fields(layer: tf.keras.layers.Layer) -> tuple[ReceptiveField, ReceptiveField]:
+    try:
+        return receptive_fields(layer)
+    except UserError as error:
+        raise UserError(f"tiles are not possible: {error}; or translate whole images") from error
 
 
-def _conv(layer, axis, begin, end, size):
-    del size
-    stride, kernel = layer.strides[axis], layer.kernel_size[axis]
-    return _Reach(begin * stride, (end - 1) * stride + kernel)
-
-
-def _transposed_conv(layer, axis, begin, end, size):
-    # Pixel i of the input adds to pixels i stride .. i stride + kernel - 1 of the output.
-    stride, kernel = layer.strides[axis], layer.kernel_size[axis]
-    first = max(-(-(begin - kernel + 1) // stride), 0)
-    return _Reach(first, min((end - 1) // stride + 1, size), offset=begin - first * stride)
-
-
-def _crop(layer, axis, begin, end, size):
-    del size
-    before = layer.cropping[axis][0]
-    return _Reach(begin + before, end + before)
-
-
-def _upsample(layer, axis, begin, end, size):
-    del size
-    factor = layer.size[axis]
-    first = begin // factor
-    return _Reach(first, -(-end // factor), offset=begin - first * factor)
-
-
-# The mode of `tf.pad`, and the pixels that are added before the first one along an axis.
-_PADDING = {
-    layers.ReflectionPadding2D: ("REFLECT", lambda layer, axis: layer.padding),
-    layers.ReplicationPadding2D: ("SYMMETRIC", lambda layer, axis: 1),
-    keras.layers.ZeroPadding2D: ("CONSTANT", lambda layer, axis: layer.padding[axis][0]),
-}
-# The layers that read more than one pixel for one: function of (layer, axis, begin, end, size of the input) to _Reach.
-_REACH = {
-    **dict.fromkeys(_PADDING, _pad),
-    layers.Conv2D: _conv,
-    layers.Conv2DTranspose: _transposed_conv,
-    layers.Cropping2D: _crop,
-    keras.layers.UpSampling2D: _upsample,
-}
-
-
-def _tiles(size, image, tile):
-    """Windows that cover a map of `size` (H, W): tiles of nearly equal sides, `tile` pixels of the image or less."""
+def _cut_into_tiles(size: tuple[int, int], image: tuple[int, int], tile: int) -> list[Window]:
+    """Windows that cover a map of `size` (H, W), of nearly equal sides, at most `tile` pixels of the image."""
     spans = []
     for length, full in zip(size, image, strict=True):
         side = max(tile * length // full, _SMALLEST_TILE)
         count = -(-length // side)
         edges = [length * i // count for i in range(count + 1)]
         spans.append(list(itertools.pairwise(edges)))
-    return list(itertools.product(*spans))
+    rows, columns = spans
+    return list(itertools.product(rows, columns))
 
 
 class _Moments:
     """Mean and biased variance of each channel, accumulated over tiles in float64 (Chan et al. 1983)."""
 
-    def __init__(self):
-        self._count, self.mean, self._squares = 0, 0.0, 0.0
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean: float | np.ndarray = 0.0
+        self._squares: float | np.ndarray = 0.0
 
     @property
-    def variance(self):
-        return self._squares / self._count
+    def mean(self) -> np.ndarray:
+        return np.asarray(self._mean)
 
-    def add(self, pixels):
-        """float32 (1, h, w, C)."""
+    @property
+    def variance(self) -> np.ndarray:
+        return np.asarray(self._squares) / self._count
+
+    def add(self, pixels: tf.Tensor) -> None:
+        """Adds the pixels of a tile, float32 (1, h, w, C)."""
         count = math.prod(pixels.shape[:3])
         mean, variance = (np.float64(moment) for moment in tf.nn.moments(pixels, axes=(0, 1, 2)))
-        total, distance = self._count + count, mean - self.mean
+        total, distance = self._count + count, mean - self._mean
         self._squares += variance * count + distance**2 * (self._count * count / total)
-        self.mean += distance * (count / total)
+        self._mean += distance * (count / total)
         self._count = total
 
 
-class _Stored:
-    """A float32 map (H, W, C) in an unnamed temporary file, which goes with the process however it ends."""
+class _StoredMap:
+    """A float32 feature map (H, W, C) in an unnamed temporary file, which vanishes however the process ends."""
 
-    def __init__(self, shape, folder):
+    def __init__(self, shape: tuple[int, int, int], folder: str | None) -> None:
         self._shape = shape
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        bytes_ = 4 * math.prod(shape)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - close() closes it.
+        n_bytes = 4 * math.prod(shape)
         try:
-            # Now, since a write to a mapping that finds no room kills the process.
-            os.posix_fallocate(self._file.fileno(), 0, bytes_)
+            # Allocate the disk space now: the process dies if a write to mapped memory finds no space.
+            os.posix_fallocate(self._file.fileno(), 0, n_bytes)
         except OSError as error:
             self.close()
             raise UserError(
-                f"no room for {bytes_ / 1e9:.1f} GB of temporary maps in {folder or tempfile.gettempdir()} "
+                f"no room for {n_bytes / 1e9:.1f} GB of temporary maps in {folder or tempfile.gettempdir()} "
                 f"({error.strerror}); name a larger folder in the environment variable TMPDIR"
             ) from error
 
-    def _map(self):
-        # Mapped anew each time: pages of a lasting mapping would count as this process's memory.
+    def _map(self) -> np.ndarray:
+        # Map the file for each access: the pages of a lasting mapping would count as this process's memory.
         return np.memmap(self._file, np.float32, "r+", shape=self._shape)
 
-    def read(self, window):
-        return tf.convert_to_tensor(self._map()[_slices(window)])[tf.newaxis]
+    def read(self, window: Window) -> tf.Tensor:
+        """Reads a window as (1, h, w, C)."""
+        return tf.convert_to_tensor(self._map()[_slice(window)])[tf.newaxis]
 
-    def write(self, window, pixels):
-        self._map()[_slices(window)] = pixels.numpy()[0]
+    def write(self, window: Window, pixels: tf.Tensor) -> None:
+        """Writes pixels (1, h, w, C) to a window."""
+        self._map()[_slice(window)] = pixels.numpy()[0]
 
-    def close(self):
+    def close(self) -> None:
+        """Deletes the file."""
         self._file.close()
 
 
-def _slices(window):
-    return tuple(slice(*span) for span in window)
+def _slice(window: Window) -> tuple[slice, slice]:
+    rows, columns = window
+    return slice(*rows), slice(*columns)
