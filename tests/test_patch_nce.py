@@ -27,7 +27,7 @@ def test_feature_maps_of_the_default_layers_and_their_gradients():
     x, numbers = tf.constant(case.images("x")), case.info["config"]["nce_layers"]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        found = keras.Model(generator.inputs, maps)(x, training=True)
+        found = keras.Model(generator.inputs[0], maps)(x, training=True)
     for number, feature_map in zip(numbers, found, strict=True):
         case.assert_close(golden.nchw(feature_map), f"feat/{number}")
     dy = [golden.nhwc(case[f"dfeat/{number}"]) for number in numbers]

@@ -35,8 +35,8 @@ class Cut(Pix2Pix):
         features = registry.build_feature_network(config, generator, layers, "features")
         self.networks = {"gen_ab": generator, "disc_b": discriminator, "features": features}
         maps = patch_features.find_maps(generator, layers)
-        self._translate_and_encode = keras.Model(generator.inputs, [generator.outputs[0], *maps])
-        self._encode = keras.Model(generator.inputs, maps)
+        self._translate_and_encode = keras.Model(generator.inputs[0], [generator.outputs[0], *maps])
+        self._encode = keras.Model(generator.inputs[0], maps)
         self.scaling = precision.scaling(config.mixed_precision)
         self._calls = compilation.training_calls(config, {"disc_b": discriminator})
         self.optimizers = {name: adam(config) for name in self.networks}
