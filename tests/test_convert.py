@@ -112,7 +112,7 @@ def test_from_pytorch_to_a_run_and_back_is_exact(experiment, no_export, tmp_path
 
 def test_pytorch_is_needed_for_the_files_only(no_export, monkeypatch, tmp_path):
     files = {"G_A.pth": golden.state_dict(), "D_A.pth": golden.state_dict("discriminators/nlayer_n2_instance.npz")}
-    monkeypatch.setattr(torch_files, "require", lambda: None)
+    monkeypatch.setattr(torch_files, "require_torch", lambda: None)
     monkeypatch.setattr(torch_files, "read", files.get)
     monkeypatch.setattr(torch_files, "write", lambda path, arrays: files.update({os.path.basename(path): arrays}))
     pytorch_run.from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
