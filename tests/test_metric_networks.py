@@ -100,6 +100,29 @@ def test_a_keras_classifier_as_judge(tmp_path):
         classifier.KerasClassifier(str(tmp_path / "no.keras"))
 
 
+@pytest.mark.parametrize(("height", "width", "side", "top", "left"), [
+    (48, 64, 42, 3, 11),
+    (65, 48, 42, 11, 3),
+    # 7/8 of 31 is 27.125.
+    (31, 31, 27, 2, 2),
+], ids=["wide", "tall", "rounded"])
+def test_a_classifier_sees_the_central_seven_eighths(tmp_path, height, width, side, top, left):
+    # A model that returns its pixels, at the size of the crop, so that nothing is resized.
+    pixels = tf.keras.Input((side, side, 3))
+    tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    crop = classifier.KerasClassifier(str(tmp_path / "judge.keras"))(image).reshape(side, side, 3)
+    np.testing.assert_array_equal(crop, image[top : top + side, left : left + side])
+
+
+@needs("efficientnet_lite0")
+def test_efficientnet_sees_the_central_224_of_256_pixels():
+    network = classifier.EfficientNetLite0()
+    image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
+    crop = image[16:240, 38:262].astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(network(image), network.logits(crop[np.newaxis])[0], rtol=1e-5, atol=1e-5)
+
+
 def test_rates():
     scores = np.array([[0, 9, 8, 7, 6, 5, 4.0], [9, 0, 1, 2, 3, 4, 5.0], [1, 2, 3, 4, 5, 6, 7.0]])
     assert classifier.rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
