@@ -113,5 +113,17 @@ def test_options_that_a_resumed_run_may_change():
     }
 
 
+def test_fingerprint_depends_only_on_options_that_affect_the_numbers():
+    config = Config()
+    assert config.fingerprint() == dataclasses.replace(config, log_every=7, data_dir="x").fingerprint()
+    assert config.fingerprint() != dataclasses.replace(config, seed=1).fingerprint()
+
+
+def test_pix2pix_and_cross_identity_need_pairs():
+    assert Config(model="pix2pix").paired
+    assert Config(identity_mode="cross").paired
+    assert not Config().paired
+
+
 def test_config_json_is_readable():
     assert json.loads(Config().to_json())["crop_size"] == 256
