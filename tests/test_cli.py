@@ -1,3 +1,5 @@
+"""Behavior shared by all commands: help, errors and exit statuses."""
+
 import dataclasses
 import time
 
@@ -26,7 +28,7 @@ def test_help_is_fast_and_lists_every_flag_with_its_default():
     assert seconds < 2
 
 
-def test_mistakes_are_one_line_and_status_2(tmp_path, run_command):
+def test_user_error_is_one_line_and_status_2(tmp_path, run_command):
     for arguments, message in (
         (["--dataset=/no/such/folder"], "error: --dataset=/no/such/folder: no such folder or .zip"),
         (["--load_size=10", "--crop_size=20"], "error: --load_size=10 is smaller than --crop_size=20"),
