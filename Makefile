@@ -1,5 +1,6 @@
-# make train, make test, make lint: each makes its virtual environment first, when it is missing or older than setup.cfg.
-# PYTHON chooses the interpreter and with it the stack: 3.10 and 3.11 bring TensorFlow 2.15, 3.12 and later the newest.
+# make train, make test, make lint: each first creates its virtual environment if it is missing or older than setup.cfg.
+# PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use TensorFlow 2.15, later versions the
+# newest TensorFlow.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
@@ -17,7 +18,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The stamp is written last, so that an interrupted installation is made anew.
+# The stamp is written last, so that an interrupted installation starts over.
 $(VENV)/.installed: setup.cfg setup.py
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)

@@ -1,31 +1,35 @@
-"""What all command lines share: quiet TensorFlow, one-line errors, exit statuses."""
+"""Shared by all commands: environment of TensorFlow, one-line errors, exit statuses, entry points."""
 
 import logging
 import os
 import runpy
 import sys
+from collections.abc import Callable
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import cuda_libraries
 
 
-def run(main, operands=False):
-    """Runs absl `main(argv)`; a UserError becomes one line on stderr and exit status 2.
+def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None:
+    """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
+
+    A UserError becomes one line on stderr and exit status 2, Ctrl-C becomes exit status 130.
 
     Args:
-      operands: whether the command takes arguments that are no options.
+      main: gets the command's name and its arguments that are not flags.
+      operands: if False, arguments that are not flags are a UserError.
     """
     from absl import app
 
-    # TensorFlow reads these when it is imported. Its notes on CPU features and missing GPUs are not errors; oneDNN's
-    # convolutions are faster on every x86 CPU, and TensorFlow by itself turns them on only for the newest.
+    # TensorFlow reads these variables when it is imported. The first hides its notes on CPU features and missing GPUs.
+    # oneDNN's convolutions are faster on every x86 CPU, but TensorFlow uses them by default on the newest CPUs only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # On a GPU, allocate memory as needed and leave the rest to other processes.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     cuda_libraries.load()
 
-    def guarded(argv):
+    def run_guarded(argv: list[str]) -> int | None:
         logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
         logging.getLogger("cyclegan_tf").setLevel(logging.INFO)
         try:
@@ -39,49 +43,49 @@ def run(main, operands=False):
             print("interrupted", file=sys.stderr)
             return 130
 
-    app.run(guarded)
+    app.run(run_guarded)
 
 
-def train():
-    """The console script cyclegan-train."""
+def train() -> None:
+    """Entry point of the console script cyclegan-train."""
     _run_as_main("cyclegan_tf.train")
 
 
-def convert():
-    """The console script cyclegan-convert."""
+def convert() -> None:
+    """Entry point of the console script cyclegan-convert."""
     _run_as_main("cyclegan_tf.convert")
 
 
-def export():
-    """The console script cyclegan-export."""
+def export() -> None:
+    """Entry point of the console script cyclegan-export."""
     _run_as_main("cyclegan_tf.export")
 
 
-def translate():
-    """The console script cyclegan-translate."""
+def translate() -> None:
+    """Entry point of the console script cyclegan-translate."""
     _run_as_main("cyclegan_tf.translate")
 
 
-def launch():
-    """The console script cyclegan-launch."""
+def launch() -> None:
+    """Entry point of the console script cyclegan-launch."""
     _run_as_main("cyclegan_tf.launch")
 
 
-def evaluate():
-    """The console script cyclegan-evaluate."""
+def evaluate() -> None:
+    """Entry point of the console script cyclegan-evaluate."""
     _run_as_main("cyclegan_tf.evaluate")
 
 
-def datasets():
-    """The console script cyclegan-datasets."""
+def datasets() -> None:
+    """Entry point of the console script cyclegan-datasets."""
     _run_as_main("cyclegan_tf.datasets")
 
 
-def gallery():
-    """The console script cyclegan-gallery."""
+def gallery() -> None:
+    """Entry point of the console script cyclegan-gallery."""
     _run_as_main("cyclegan_tf.gallery")
 
 
-def _run_as_main(module):
-    # As `python -m` does: absl takes the text and the flags of --help from __main__.
+def _run_as_main(module: str) -> None:
+    # Like `python -m`, because absl takes the text and the flags of --help from the module __main__.
     runpy.run_module(module, run_name="__main__", alter_sys=True)

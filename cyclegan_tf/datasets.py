@@ -8,7 +8,7 @@
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
   python -m cyclegan_tf.datasets shard SOURCE OUTPUT
 
-list: prints the data sets that --dataset knows by name, and Cityscapes: images in each part, size, licence, content.
+list: prints the data sets that --dataset knows by name, and Cityscapes: images in each part, size, license, content.
 prepare NAME: downloads a known data set with tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
   --data_dir replaces the download; a set that is already prepared or downloaded is not downloaded again.
 inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,

@@ -1,8 +1,8 @@
-"""The one exception that means "the user can mend this"."""
+"""The exception for mistakes that the user can correct."""
 
 
 class UserError(Exception):
-    """A mistake the user can correct; command lines print it as one line and exit with status 2.
+    """A mistake that the user can correct. Commands print it as one line and exit with status 2.
 
-    The message says what is wrong, where, and what to do about it.
+    The message says what is wrong with which value, and what to do.
     """

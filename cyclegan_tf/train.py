@@ -3,6 +3,10 @@
   python -m cyclegan_tf.train --dataset=demo --flagfile=experiments/demo.flags
   python -m cyclegan_tf.train --dataset=horse2zebra
 
+Learns to translate images between two domains, A and B. Most runs need only these options: --dataset; --load_size and
+--crop_size (image size); --n_epochs and --n_epochs_decay, or --max_steps (length); --batch_size. The other options
+default to the values of the paper's authors.
+
 Writes sample grids, metrics, checkpoints and SavedModels to the run directory (--workdir, default runs/NAME). Start the
 same command again to resume an interrupted run. Watch a run with: tensorboard --logdir=runs
 """

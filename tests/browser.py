@@ -1,4 +1,4 @@
-"""A headless Chromium for tests that look at pages, and a static file server for what it loads."""
+"""Helpers for tests of web pages: a headless Chromium, a static file server, and functions to look at a page."""
 
 import base64
 import contextlib
@@ -21,7 +21,11 @@ _OPTIONS = (
 
 @contextlib.contextmanager
 def chromium(profile):
-    """A selenium driver of Debian's Chromium with an empty profile in folder `profile`; skips where there is none."""
+    """Starts Debian's Chromium with an empty profile in the folder `profile`; skips the test if Chromium is missing.
+
+    Yields:
+      A selenium driver.
+    """
     paths = shutil.which("chromium"), shutil.which("chromedriver")
     if None in paths:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
@@ -40,45 +44,49 @@ def chromium(profile):
 
 
 @contextlib.contextmanager
-def served(folder):
-    """The address of a static file server of `folder`, and the list of paths that it was asked for."""
-    asked = []
+def serve(folder):
+    """Serves the static files in `folder`.
+
+    Yields:
+      The server's address, and a list that grows by the path of each request.
+    """
+    requests = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
-            asked.append(self.path)
+            requests.append(self.path)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}/", requests
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-def wait(driver, condition, seconds=60):
-    """Waits until JavaScript expression `condition` is true; its value."""
+def wait_for(driver, condition, seconds=60):
+    """Waits until the JavaScript expression `condition` is true; returns its value."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, seconds).until(lambda d: d.execute_script(f"return {condition}"))
 
 
-def pixels(driver, expression):
-    """uint8 (H, W, 4) of a canvas that a JavaScript expression names."""
+def read_canvas(driver, expression):
+    """Returns the pixels of the canvas that a JavaScript expression names: RGBA, uint8 (H, W, 4)."""
     url = driver.execute_script(f"return ({expression}).toDataURL('image/png')")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGBA"))
 
 
-def complaints(driver):
-    """What the browser's console holds, but for the icon that no page here has."""
+def read_console(driver):
+    """Returns and clears the console's messages, except about the missing favicon."""
     return [entry["message"] for entry in driver.get_log("browser") if "favicon" not in entry["message"]]
 
 
-def look(driver, width, height, dark, scale=1):
-    """Gives the page a size in CSS pixels and a color scheme."""
+def set_view(driver, width, height, dark, scale=1):
+    """Sets the page's size in CSS pixels, its color scheme, and the device pixels per CSS pixel."""
     size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]

@@ -1,10 +1,10 @@
-"""What several test modules share: child processes, image sets made on the spot, and one tiny trained run."""
+"""Shared test helpers: child processes, commands in this process, random images, and one small trained run."""
 
 import os
 
-# Before any test imports TensorFlow: the tests read errors, not notes on the machine.
+# Set before any test imports TensorFlow, because tests compare stderr with expected errors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# As training does on two cores, so that bits of both can be compared; pytest-xdist has a process on each core.
+# The same as training on two cores, so that tests can compare bits with it; pytest-xdist runs a process on each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import contextlib
@@ -24,7 +24,7 @@ import pytest
 from absl import app, flags
 from PIL import Image
 
-# A full collection goes through TensorFlow and every graph that a test has traced: seconds, and by default often.
+# A full garbage collection visits every traced graph and takes seconds, so run it less often than by default.
 gc.set_threshold(100_000, 20, 100)
 
 app.define_help_flags()
@@ -33,7 +33,7 @@ ABSL_FLAGS = set(flags.FLAGS)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_python(*arguments, cwd=None, timeout=240, **environment):
+def run_python(*arguments, cwd=None, timeout=240, **environment) -> subprocess.CompletedProcess:
     """Runs this interpreter in a child process; returns its CompletedProcess with text output."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=cwd, timeout=timeout, capture_output=True, text=True, check=False,
@@ -41,7 +41,7 @@ def run_python(*arguments, cwd=None, timeout=240, **environment):
     )
 
 
-def run_train(*arguments, **options):
+def run_train(*arguments, **options) -> subprocess.CompletedProcess:
     """Runs `python -m cyclegan_tf.train` in a child process."""
     return run_python("-m", "cyclegan_tf.train", *arguments, **options)
 
@@ -65,21 +65,21 @@ def skip_outputs(patch):
 
 @pytest.fixture
 def run_command(monkeypatch):
-    """Function like run_python("-m", MODULE, ...), but in this process, which has imported TensorFlow already.
+    """A function run(MODULE, *ARGUMENTS) like run_python("-m", MODULE, ...), but fast: it runs in this process.
 
-    For more than one test of a command line: the first is in a child process.
+    The first test of each command should still use a child process.
     """
-    # Both would hold on to the stderr of now, and close it.
+    # faulthandler and absl's log handler would keep a reference to the redirected stderr, and close it.
     monkeypatch.setattr(app, "faulthandler", None)
     monkeypatch.setattr(app.logging, "use_absl_handler", lambda: None)
 
     def run(module, *arguments):
-        # Other tests and command lines have flags of the same names.
+        # Remove flags that other tests and commands have defined, because their names may be the same.
         others, root = {name: flags.FLAGS[name] for name in set(flags.FLAGS) - ABSL_FLAGS}, logging.getLogger()
         for name in others:
             delattr(flags.FLAGS, name)
         handlers, level = root.handlers[:], root.level
-        root.handlers.clear()  # Command lines close those they find.
+        root.handlers.clear()  # Commands close the handlers that they find.
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.dict(os.environ):
@@ -104,7 +104,7 @@ def run_command(monkeypatch):
 
 @pytest.fixture
 def make_images():
-    """Function that writes random images: make_images(folder, count, size=(height, width), suffix)."""
+    """A function make_images(folder, count, size=(height, width), suffix) that writes random images."""
 
     def make(folder, count, size=(24, 24), suffix=".png"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,9 +117,9 @@ def make_images():
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """Run directory of the tiny preset on the demo images, trained to its end; not to be changed.
+    """Run directory of a finished run of the tiny preset on the demo images. Tests must not change it.
 
-    The processes of pytest-xdist share it: the first that asks trains it.
+    The processes of pytest-xdist share one run; the first process that needs it trains it.
     """
     from cyclegan_tf.config import Config
     from cyclegan_tf.training import trainer

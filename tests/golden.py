@@ -1,8 +1,8 @@
-"""Numbers of the authors' PyTorch code that the tests compare with; data/README.md says how they were made.
+"""Reads the golden numbers: results of the authors' PyTorch code, described in data/README.md.
 
-Arrays are stored as PyTorch has them: images and maps (N, C, H, W), kernels (out, in, H, W), transposed ones (in, out,
-H, W). The environment variable CYCLEGAN_TF_GOLDEN names another folder of the same form, such as the full set that
-tests/data is a selection of.
+Arrays have PyTorch's layout: images and feature maps (N, C, H, W), kernels (out, in, H, W), kernels of transposed
+convolutions (in, out, H, W). The environment variable CYCLEGAN_TF_GOLDEN names another folder of the same form, for
+example the complete set from which tests/data was selected.
 """
 
 import functools
@@ -21,13 +21,13 @@ ROOT = os.environ.get("CYCLEGAN_TF_GOLDEN") or os.path.join(os.path.dirname(os.p
 
 @functools.lru_cache(maxsize=1)
 def manifest():
-    """{file: what it holds, for which options, with which tolerances}."""
+    """Returns {file: its content, options and tolerances}."""
     with open(os.path.join(ROOT, "MANIFEST.json"), encoding="utf-8") as file:
         return json.load(file)["files"]
 
 
 def names(folder, suffix=".npz"):
-    """The files in `folder`, sorted: the cases to parametrize a test over."""
+    """Returns the files in `folder`, sorted: the cases to parametrize a test over."""
     return sorted(name for name in manifest() if name.startswith(f"{folder}/") and name.endswith(suffix))
 
 
@@ -37,7 +37,7 @@ def read_json(name):
 
 
 class Golden:
-    """The arrays of one .npz file by name, with their entry in the manifest as `info`."""
+    """The arrays of one .npz file by name; `info` is the file's entry in the manifest."""
 
     def __init__(self, name):
         self.info = manifest()[name]
@@ -51,15 +51,15 @@ class Golden:
         return self._arrays[key]
 
     def group(self, prefix):
-        """{REST: array} of the arrays called PREFIX/REST."""
+        """Returns {REST: array} for the arrays named PREFIX/REST."""
         return {key[len(prefix) + 1:]: array for key, array in self._arrays.items() if key.startswith(f"{prefix}/")}
 
     def images(self, key):
-        """The array, which is (N, C, H, W), as (N, H, W, C)."""
+        """Returns the array (N, C, H, W) as (N, H, W, C)."""
         return nhwc(self[key])
 
     def assert_close(self, actual, key):
-        """Asserts that `actual`, already in PyTorch's layout, is the array within the tolerance of the manifest."""
+        """Asserts that `actual`, in PyTorch's layout, equals the array within the manifest's tolerance."""
         tolerance = self.info["arrays"][key]["max_abs_tolerance"]
         np.testing.assert_allclose(np.asarray(actual), self[key], rtol=0, atol=tolerance, err_msg=key)
 
@@ -75,7 +75,7 @@ def nchw(array):
 
 
 def options(config):
-    """A network's configuration in the manifest, as the options that `pytorch.weights` describes networks by."""
+    """Converts a network's configuration in the manifest to the options that `pytorch.weights` uses."""
     common = {"norm": config["norm"], "input_channels": config.get("input_nc", 3)}
     if "no_antialias" in config:  # CUT's.
         blurs = not config["no_antialias"], not config.get("no_antialias_up", config["no_antialias"])
@@ -98,7 +98,7 @@ def options(config):
 
 
 def training_options(config, net):
-    """The same for the network called `net` (G_A, D_B, G ...) of a training run's configuration."""
+    """Converts a training run's configuration to the options of its network `net` (G_A, D_B, G, ...)."""
     config = {**config, "use_dropout": False}
     if net.startswith("D"):
         channels = config["input_nc"] + (config["output_nc"] if config["model"] == "pix2pix" else 0)
@@ -117,7 +117,7 @@ BUILDERS = {
 
 
 def build(network, **more):
-    """The network that the options `network` describe, with fresh weights."""
+    """Builds the network with the options `network` and new random weights."""
     kind = network["kind"]
     arguments = {name: value for name, value in network.items() if name not in ("kind", kind)}
     if kind == "discriminator" and "antialias" in arguments:
@@ -126,7 +126,7 @@ def build(network, **more):
 
 
 def build_with(network, state_dict, **more):
-    """The network that the options `network` describe, with the weights of a PyTorch state_dict."""
+    """Builds the network with the options `network` and the weights of a PyTorch state_dict."""
     model = build(network, **more)
     weights = named_weights(model)
     arrays = pytorch_weights.to_keras(state_dict, network)
@@ -138,7 +138,7 @@ def build_with(network, state_dict, **more):
 
 
 def checkpoint(name, folder):
-    """The path of the .pth file `name`, unpacked into `folder` if it is stored with a further ending .xz."""
+    """Returns the path of the .pth file `name`; if only NAME.xz exists, unpacks it into `folder` first."""
     path = os.path.join(ROOT, name)
     if os.path.exists(path):
         return path
@@ -149,5 +149,5 @@ def checkpoint(name, folder):
 
 
 def state_dict(name="generators/resnet_n2_instance_reflect.npz"):
-    """The weights of a network case, {PyTorch key: array}."""
+    """Returns the weights of a network case: {PyTorch key: array}."""
     return Golden(name).group("w")

@@ -61,6 +61,7 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         ({"ngf": 0}, "--ngf=0 must be at least 1"),
         ({"learning_rate": float("nan")}, "--learning_rate=nan must be at least 0"),
         ({"ngf": 1.5}, "--ngf=1.5 must be of type int"),
+        ({"norm": None}, "--norm=None must be of type str"),
         ({"preprocess": "none", "batch_size": 2}, "use --batch_size=1 --pool_size=0"),
         ({"preprocess": "none"}, "use --batch_size=1 --pool_size=0"),
         ({"preprocess": "scale_width"}, "--preprocess=scale_width makes images of different sizes"),
@@ -110,6 +111,18 @@ def test_options_that_a_resumed_run_may_change():
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
         "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout",
     }
+
+
+def test_fingerprint_depends_only_on_options_that_affect_the_numbers():
+    config = Config()
+    assert config.fingerprint() == dataclasses.replace(config, log_every=7, data_dir="x").fingerprint()
+    assert config.fingerprint() != dataclasses.replace(config, seed=1).fingerprint()
+
+
+def test_pix2pix_and_cross_identity_need_pairs():
+    assert Config(model="pix2pix").paired
+    assert Config(identity_mode="cross").paired
+    assert not Config().paired
 
 
 def test_config_json_is_readable():

@@ -112,7 +112,7 @@ def test_from_pytorch_to_a_run_and_back_is_exact(experiment, no_export, tmp_path
 
 def test_pytorch_is_needed_for_the_files_only(no_export, monkeypatch, tmp_path):
     files = {"G_A.pth": golden.state_dict(), "D_A.pth": golden.state_dict("discriminators/nlayer_n2_instance.npz")}
-    monkeypatch.setattr(torch_files, "require", lambda: None)
+    monkeypatch.setattr(torch_files, "require_torch", lambda: None)
     monkeypatch.setattr(torch_files, "read", files.get)
     monkeypatch.setattr(torch_files, "write", lambda path, arrays: files.update({os.path.basename(path): arrays}))
     pytorch_run.from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
@@ -219,7 +219,7 @@ def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, t
 
 def test_runs_that_pytorch_has_no_counterpart_of_write_nothing(torch, tmp_path):
     write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv")))
-    with pytest.raises(UserError, match=r"step-00000007\.npz: upsample=resize_conv has no counterpart in PyTorch"):
+    with pytest.raises(UserError, match=r"step-00000007\.npz: upsample=resize_conv does not exist in the authors'"):
         pytorch_run.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert not (tmp_path / "pth").exists()
 
@@ -240,7 +240,7 @@ def test_files_that_exist_are_not_overwritten(torch, tmp_path):
 
 def test_a_padding_that_the_weights_contradict_is_an_error(torch, tmp_path):
     torch_files.write(tmp_path / "net_G_A.pth", golden.state_dict("generators/resnet_n2_instance_zero.npz"))
-    with pytest.raises(UserError, match=r"net_G_A\.pth: the weights are not those of .* padding=replicate"):
+    with pytest.raises(UserError, match=r"net_G_A\.pth: the weights do not fit .* padding=replicate"):
         pytorch_run.from_pytorch([str(tmp_path / "net_G_A.pth")], str(tmp_path / "run"), padding="replicate")
 
 
@@ -260,10 +260,10 @@ def test_files_that_do_not_belong_together_are_an_error(torch, tmp_path, net, na
 
 
 @pytest.mark.parametrize(("paths", "network", "message"), [
-    (["zebra.pth"], None, r"which network is .*zebra\.pth\? .*say it with --network=gen_ab \(A to B\), gen_ba, disc_a"),
-    (["G_A.pth", "net_G.pth"], None, r"G_A\.pth and .*net_G\.pth are both gen_ab; give one of them$"),
-    (["G_A.pth", "G_B.pth"], "gen_ab", "--network=gen_ab is for a single file, and there are 2$"),
-    (["."], None, r" holds none of latest_net_G_A\.pth, latest_net_G_B\.pth, "),
+    (["zebra.pth"], None, r"zebra\.pth: the name does not say .*add --network=gen_ab \(A to B\), gen_ba, disc_a"),
+    (["G_A.pth", "net_G.pth"], None, r"G_A\.pth and .*net_G\.pth are both gen_ab; give only one of them$"),
+    (["G_A.pth", "G_B.pth"], "gen_ab", "--network=gen_ab names the network of a single file, but there are 2 files$"),
+    (["."], None, r" contains none of latest_net_G_A\.pth, latest_net_G_B\.pth, "),
 ])
 def test_files_whose_network_is_not_clear_are_an_error(tmp_path, paths, network, message):
     with pytest.raises(UserError, match=message):
@@ -283,7 +283,7 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    message = r"^reading \.pth files needs PyTorch: pip install torch$"
+    message = r"^\.pth files need PyTorch: pip install torch$"
     with pytest.raises(UserError, match=message):
         pytorch_run.from_pytorch(["G_A.pth"], str(tmp_path / "run"))
     with pytest.raises(UserError, match=message):
@@ -305,7 +305,7 @@ def test_help_shows_the_flags_and_starts_nothing_heavy():
     (["--from_pytorch=a", "--to_pytorch=b"], "error: give --from_pytorch=FILES and --output=DIR, or"),
     (["--from_pytorch=a"], "error: --from_pytorch needs --output=DIR, the run directory to write"),
     (["--to_pytorch=a"], "error: --to_pytorch needs --model=RUN, the run directory to convert"),
-    (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: which network is x.pth?"),
+    (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: x.pth: the name does not say which network"),
 ])
 def test_mistakes_on_the_command_line_are_one_line_and_status_2(run_command, arguments, message):
     child = run_command("cyclegan_tf.convert", *arguments)

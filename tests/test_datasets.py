@@ -84,6 +84,16 @@ def test_inspect_accepts_any_folder_of_images(tmp_path):
         sources.open_parts(str(tmp_path))
 
 
+def test_report_gives_the_range_of_many_sizes(tmp_path):
+    for width, height in ((5, 40), (6, 30), (7, 20), (8, 10), (9, 50)):
+        Image.new("L", (width, height)).save(tmp_path / f"{width}.png")
+    parts, bad = sources.open_parts(str(tmp_path))
+    lines = preview.format_report(preview.inspect(parts), bad.reasons).splitlines()
+    assert lines[1:] == [
+        "  kinds: 5 PNG L", "  sizes: 5 different, 5 to 9 pixels wide, 10 to 50 high", "bad files: none",
+    ]
+
+
 def test_preview_draws_the_first_training_images(tmp_path):
     for name, color in (("trainA", "red"), ("trainB", "blue")):
         (tmp_path / "set" / name).mkdir(parents=True)

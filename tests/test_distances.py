@@ -66,7 +66,7 @@ def test_a_set_and_itself():
 @pytest.mark.parametrize("distance", [fid.distance, kid.distance])
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_image_is_an_error(distance, count):
-    with pytest.raises(UserError, match=rf"needs at least 2 images on each side, and there are {count}; give more"):
+    with pytest.raises(UserError, match=rf"needs at least 2 images on each side, but one side has {count}: add"):
         distance(np.zeros((5, 3)), np.zeros((count, 3)))
 
 

@@ -40,10 +40,10 @@ def test_values_are_those_that_the_run_measured(measured, tiny_run):
     for record in records:
         assert (record["n"], record["split"], record["size"]) == (51, "test", "32x32")
     text = "\n".join(notes)
-    assert "left out ms_ssim, a2b: ms_ssim needs images of at least 161 x 161 pixels" in text
+    assert "skipped ms_ssim in direction a2b: ms_ssim needs images of at least 161 x 161 pixels" in text
     for name in ("lpips", "fid", "kid"):
-        assert f"left out {name}, b2a: no weights of " in text
-    assert "left out judge, a2b: judge needs the classes of domain b" in text
+        assert f"skipped {name} in direction b2a: no weights of " in text
+    assert "skipped judge in direction a2b: judge needs the class numbers of domain b" in text
 
 
 def test_l1_by_hand():
@@ -67,7 +67,7 @@ def test_psnr_and_ssim_of_scikit_image():
 def test_ms_ssim_needs_large_images():
     image = np.random.default_rng(0).integers(0, 256, (161, 161, 3), np.uint8)
     assert paired.ms_ssim(image, image) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(UserError, match="at least 161 x 161 pixels, and there is one of 161 x 160"):
+    with pytest.raises(UserError, match="at least 161 x 161 pixels, but one has 161 x 160"):
         paired.ms_ssim(image[1:], image[1:])
 
 
@@ -144,9 +144,9 @@ def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_comma
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "--model is missing"),
-    (["--model=/no/such"], "--dataset is missing: /no/such is no run"),
-    (["--model=RUN", "--metrics=psnr,beauty"], "beauty is none of psnr, ssim"),
-    (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: get them with"),
+    (["--model=/no/such"], "--dataset is missing: only a run directory names its data set, and /no/such is not one"),
+    (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected some of psnr, ssim"),
+    (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: download"),
 ])
 def test_mistakes_are_one_line_and_status_2(tiny_run, run_command, arguments, message):
     child = run_command("cyclegan_tf.evaluate", *(text.replace("RUN", str(tiny_run)) for text in arguments))

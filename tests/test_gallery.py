@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from browser import chromium, complaints, look, wait
+from browser import chromium, read_console, set_view, wait_for
 from conftest import run_python
 from PIL import Image
 
@@ -116,15 +116,15 @@ def test_the_command_makes_it_anew_even_without_the_images(run, caplog):
 
 def test_the_page_works_from_the_disk(tiny_run, tmp_path):
     with chromium(tmp_path) as driver:
-        look(driver, 1000, 800, dark=True)
+        set_view(driver, 1000, 800, dark=True)
         driver.get(f"file://{tiny_run}/index.html")
-        wait(driver, "document.images.length === 1 + 3 * 16")
+        wait_for(driver, "document.images.length === 1 + 3 * 16")
         driver.execute_script("for (const image of document.images) image.loading = 'eager'")
-        wait(driver, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        wait_for(driver, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
         assert driver.find_element("id", "at").text == "step 4"
         driver.find_element("id", "step").send_keys("\ue012")  # Left.
         assert driver.find_element("id", "at").text == "step 2"
-        wait(driver, "grid.complete && grid.src.endsWith('step-000002.png')")
+        wait_for(driver, "grid.complete && grid.src.endsWith('step-000002.png')")
         # Two curves, raw and smooth, for each loss; fewer when one is switched off.
         chart = driver.find_element("css selector", ".chart")
         assert len(chart.find_elements("css selector", "path")) == 8
@@ -136,6 +136,6 @@ def test_the_page_works_from_the_disk(tiny_run, tmp_path):
         assert "step 1" in tip
         assert f"({value:.3g})" in tip
         assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)"
-        look(driver, 390, 800, dark=False)
+        set_view(driver, 390, 800, dark=False)
         assert driver.execute_script("return document.documentElement.scrollWidth") == 390
-        assert complaints(driver) == []
+        assert read_console(driver) == []

@@ -1,4 +1,4 @@
-"""What is chosen on a GPU, with a list of devices that has one."""
+"""Which kernels run on a GPU, tested with a faked list of devices."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cyclegan_tf.models import compilation
 from cyclegan_tf.networks import layers
 from cyclegan_tf.ops import convolution, hardware, instance_norm
 
-# Operations of the kernels that are only fast on a CPU.
+# Ops of the kernels that are faster only on a CPU.
 CPU_ONLY = {"Conv3D", "MatMul", "BatchMatMulV2", "GatherV2"}
 
 
@@ -22,7 +22,8 @@ def gpu(monkeypatch):
 
 
 def operations(function, *arguments):
-    """Types of the operations of `function` and of the gradients at its float arguments."""
+    """Types of the ops of `function` and of its gradients with respect to its arguments."""
+
     @tf.function(autograph=False)
     def traced(*arguments):
         with tf.GradientTape() as tape:
@@ -36,21 +37,21 @@ def operations(function, *arguments):
 
 
 @pytest.mark.parametrize("channels", [3, 64])
-def test_a_gpu_gets_none_of_the_kernels_for_cpus(gpu, channels):
+def test_gpu_avoids_cpu_kernels(gpu, channels):
     # 64 channels are enough for Winograd's algorithm and for kernel gradients by matrix products.
     found = operations(lambda x, k: convolution.convolve(x, k, 1), (1, 66, 66, channels), (3, 3, channels, 64))
     found |= operations(layers.ReflectionPadding2D(1), (1, 8, 8, 4))
-    found |= operations(lambda x: instance_norm.normalized(x, 1e-5), (1, 8, 8, 4))
+    found |= operations(lambda x: instance_norm.normalize(x, 1e-5), (1, 8, 8, 4))
     assert {"Conv2D", "Conv2DBackpropFilter", "MirrorPad", "FusedBatchNormV3"} <= found
     assert not found & CPU_ONLY
 
 
-def test_a_cpu_gets_them():
+def test_cpu_uses_cpu_kernels():
     found = operations(lambda x, k: convolution.convolve(x, k, 1), (1, 66, 66, 64), (3, 3, 64, 64))
     assert found & CPU_ONLY
 
 
-def test_batch_norms_of_single_images_are_the_instance_norm(monkeypatch):
+def test_batch_norm_of_single_images_matches_instance_norm(monkeypatch):
     x, dy = (np.random.default_rng(seed).normal(2, 3, (3, 8, 6, 4)).astype(np.float32) for seed in range(2))
     results = []
     for has_gpu in False, True:
@@ -58,7 +59,7 @@ def test_batch_norms_of_single_images_are_the_instance_norm(monkeypatch):
         with tf.GradientTape() as tape:
             images = tf.constant(x)
             tape.watch(images)
-            y = instance_norm.normalized(images, 1e-5)
+            y = instance_norm.normalize(images, 1e-5)
         results.append((y, tape.gradient(y, images, output_gradients=dy)))
     for plain, fused in zip(*results, strict=True):
         np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-5)
@@ -68,7 +69,7 @@ def test_batch_norms_of_single_images_are_the_instance_norm(monkeypatch):
     (False, "auto", True, False), (True, "auto", True, True), (True, "auto", False, False), (True, "off", True, False),
     (False, "on", True, True),
 ])
-def test_auto_compiles_on_a_gpu_where_images_have_one_size(monkeypatch, has_gpu, option, crops, compiles):
+def test_jit_compile_auto_needs_a_gpu_and_fixed_image_size(monkeypatch, has_gpu, option, crops, compiles):
     monkeypatch.setattr(hardware, "has_gpu", lambda: has_gpu)
     config = Config(jit_compile=option, **({} if crops else {"preprocess": "none", "pool_size": 0}))
 
@@ -79,12 +80,12 @@ def test_auto_compiles_on_a_gpu_where_images_have_one_size(monkeypatch, has_gpu,
 
 
 @pytest.mark.parametrize(("capability", "text"), [((9, 0), "use TF32"), ((7, 0), "are exact to float32")])
-def test_the_log_names_the_gpu_and_its_arithmetic(monkeypatch, capability, text):
+def test_log_names_the_gpu_and_its_precision(monkeypatch, capability, text):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     details = {"device_name": "NVIDIA H100 80GB HBM3", "compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     assert hardware.describe_gpus() == f"training on NVIDIA H100 80GB HBM3; float32 products {text}"
 
 
-def test_without_a_gpu_there_is_nothing_to_name():
+def test_log_names_no_gpu_without_one():
     assert hardware.describe_gpus() == ""

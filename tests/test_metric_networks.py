@@ -79,15 +79,6 @@ def test_a_saved_model_in_its_place(tmp_path):
         inception.SavedInception(str(tmp_path))
 
 
-def test_kerass_network_cannot_be_had(monkeypatch):
-    def refuse(**_):
-        raise OSError("no network")
-
-    monkeypatch.setattr(tf.keras.applications, "InceptionV3", refuse)
-    with pytest.raises(UserError, match=r"fid_keras needs Keras's weights, .* into ~/\.keras/models"):
-        inception.KerasInception()
-
-
 def test_a_keras_classifier_as_judge(tmp_path):
     pixels = tf.keras.Input((10, 10, 3))
     tf.keras.Model(pixels, tf.keras.layers.GlobalAveragePooling2D()(pixels)).save(tmp_path / "judge.keras")
@@ -96,8 +87,31 @@ def test_a_keras_classifier_as_judge(tmp_path):
     image[:, 8:24] = 10, 20, 250
     # It sees the middle 14 pixels, in 0 .. 255.
     np.testing.assert_allclose(network(image), [10, 20, 250], atol=1)
-    with pytest.raises(UserError, match=r"--judge=.*no\.keras is no Keras model"):
+    with pytest.raises(UserError, match=r"--judge=.*no\.keras is not a Keras model"):
         classifier.KerasClassifier(str(tmp_path / "no.keras"))
+
+
+@pytest.mark.parametrize(("height", "width", "side", "top", "left"), [
+    (48, 64, 42, 3, 11),
+    (65, 48, 42, 11, 3),
+    # 7/8 of 31 is 27.125.
+    (31, 31, 27, 2, 2),
+], ids=["wide", "tall", "rounded"])
+def test_a_classifier_sees_the_central_seven_eighths(tmp_path, height, width, side, top, left):
+    # A model that returns its pixels, at the size of the crop, so that nothing is resized.
+    pixels = tf.keras.Input((side, side, 3))
+    tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    crop = classifier.KerasClassifier(str(tmp_path / "judge.keras"))(image).reshape(side, side, 3)
+    np.testing.assert_array_equal(crop, image[top : top + side, left : left + side])
+
+
+@needs("efficientnet_lite0")
+def test_efficientnet_sees_the_central_224_of_256_pixels():
+    network = classifier.EfficientNetLite0()
+    image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
+    crop = image[16:240, 38:262].astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(network(image), network.logits(crop[np.newaxis])[0], rtol=1e-5, atol=1e-5)
 
 
 def test_rates():

@@ -43,7 +43,7 @@ def test_default_layers_of_few_blocks():
 
 def test_unknown_layers_are_named():
     generator = generators.resnet_generator(ngf=1, n_blocks=1)
-    with pytest.raises(UserError, match="--nce_layers: the generator has no layer block2_add; its layers: .*block1_add"):
+    with pytest.raises(UserError, match=r"no layer block2_add; its layers: .*block1_add"):
         patch_features.find_maps(generator, ["block2_add"])
 
 

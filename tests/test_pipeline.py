@@ -222,6 +222,34 @@ def test_training_sizes_are_those_of_the_authors(preprocess, size, expected):
     assert training_size(config)(*size) == expected
 
 
+@pytest.mark.parametrize(("preprocess", "size", "expected"), [
+    ("resize_and_crop", (10, 99), (32, 32)),
+    ("crop", (33, 80), (33, 80)),
+    ("scale_width_and_crop", (100, 80), (50, 40)),
+    ("none", (21, 35), (20, 36)),
+])
+def test_test_images_have_the_scale_of_the_training_crops(preprocess, size, expected):
+    options = {} if preprocess.endswith("crop") else {"pool_size": 0}
+    config = Config(preprocess=preprocess, load_size=40, crop_size=32, **options)
+    images = ImageList("memory", ["0"], lambda index: codec.encode_png(np.zeros((*size, 3), np.uint8)))
+    (image,) = pipeline.load_test_images(images, config)
+    assert image.shape == (*expected, 3)
+
+
+def test_test_images_are_in_order_and_bad_ones_are_none():
+    contents = [codec.encode_png(np.full((4, 4, 3), value, np.uint8)) for value in (7, 8, 9)]
+    contents[1] = b"not an image"
+    images = ImageList("memory", ["0", "1", "2"], contents.__getitem__)
+    first, bad, last = pipeline.load_test_images(images, config_with())
+    assert (first[0, 0, 0], bad, last[0, 0, 0]) == (7, None, 9)
+    assert len(list(pipeline.load_test_images(images, config_with(), limit=2))) == 2
+
+
+@pytest.mark.parametrize(("epochs", "images", "batch_size", "steps"), [(2, 5, 1, 10), (3, 5, 4, 4), (2, 6, 4, 3)])
+def test_steps_of_epochs_are_rounded_up(epochs, images, batch_size, steps):
+    assert pipeline.count_steps(epochs, images, batch_size) == steps
+
+
 def test_sizes_are_multiples_that_the_generator_accepts():
     config = Config(preprocess="none", pool_size=0, generator="unet", n_downs=5)
     assert training_size(config)(21, 70) == (32, 64)

@@ -1,4 +1,4 @@
-"""The authors' weights, into our networks and back."""
+"""Conversion of the authors' weights to Keras networks and back."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ CHECKPOINTS = golden.names("checkpoints", ".pth")
 
 
 def _all_networks():
-    """(id, how to load its state_dict, options) of every network among the golden arrays, .pth files aside."""
+    """(id, golden file, group, options) of every network among the golden arrays, except those in .pth files."""
     for name in NETWORKS:
         yield name, name, "w", golden.options(golden.manifest()[name]["config"])
     for name in RUNS:
@@ -39,7 +39,7 @@ def _network(name="generators/resnet_n2_instance_reflect.npz"):
     return golden.options(golden.manifest()[name]["config"])
 
 
-def test_the_golden_set_is_there():
+def test_golden_set_is_complete():
     assert len(NETWORKS) >= 15
     assert len(ALL) >= len(NETWORKS) + 3 * 4 + 2
     assert CHECKPOINTS == [
@@ -52,14 +52,14 @@ def test_the_golden_set_is_there():
 @pytest.mark.parametrize(("name", "group", "network"), ALL)
 def test_round_trip_is_exact(name, group, network):
     state_dict = _state_dict(name, group)
-    again = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, network), network)
-    assert list(again) == list(state_dict)
+    back = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, network), network)
+    assert list(back) == list(state_dict)
     for key, array in state_dict.items():
-        assert again[key].dtype == array.dtype, key
+        assert back[key].dtype == array.dtype, key
         if key.endswith("num_batches_tracked"):
-            assert again[key].shape == () and again[key] == 0
+            assert back[key].shape == () and back[key] == 0
         else:
-            np.testing.assert_array_equal(again[key], array, key)
+            np.testing.assert_array_equal(back[key], array, key)
 
 
 @pytest.mark.parametrize(("name", "group", "network"), ALL)
@@ -82,7 +82,7 @@ def test_kernels_by_hand():
 NORMS = ("instance", "batch", "none")
 
 
-# The .npz state_dicts cover few combinations of options; these are the others.
+# Combinations of options that the golden state_dicts do not cover.
 @pytest.mark.parametrize(("kind", "options"), [
     ("generator", {"n_blocks": 1, "norm": norm, "padding": padding, "dropout": dropout})
     for norm in NORMS for padding in ("reflect", "zero") for dropout in (False, True)
@@ -93,7 +93,7 @@ NORMS = ("instance", "batch", "none")
     ("discriminator", {"norm": norm, **options})
     for norm in NORMS for options in ({"discriminator": "pixel"}, {"n_layers": 1}, {"n_layers": 5})
 ], ids=str)
-def test_names_and_shapes_are_our_networks(kind, options):
+def test_names_and_shapes_fit_the_keras_networks(kind, options):
     config = Config(model="pix2pix", ngf=2, ndf=2, input_channels=2, output_channels=5, **options)
     build, name = {
         "generator": (registry.build_generator, "gen_ab"), "discriminator": (registry.build_discriminator, "disc_b"),
@@ -112,7 +112,7 @@ def test_names_and_shapes_are_our_networks(kind, options):
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_authors_checkpoints_give_the_authors_outputs(name, tmp_path):
+def test_checkpoints_give_the_recorded_outputs(name, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch reads the authors' .pth files")
     tensors = torch.load(golden.checkpoint(name, tmp_path), map_location="cpu", weights_only=True)
     state_dict = {key: tensor.numpy() for key, tensor in tensors.items()}
@@ -129,10 +129,10 @@ def test_authors_checkpoints_give_the_authors_outputs(name, tmp_path):
 
     removed = info.get("keys_to_remove", [])
     kept = {key: array for key, array in state_dict.items() if key not in removed}
-    again = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, network), network)
-    assert list(again) == list(kept)
+    back = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, network), network)
+    assert list(back) == list(kept)
     for key, array in kept.items():
-        np.testing.assert_array_equal(again[key], array, key)
+        np.testing.assert_array_equal(back[key], array, key)
 
 
 def test_statistics_of_old_instance_norms_are_dropped():
@@ -148,30 +148,30 @@ def test_statistics_of_old_instance_norms_are_dropped():
     assert pytorch_weights.infer_architecture(old) == _network()
     arrays, expected = pytorch_weights.to_keras(old, _network()), pytorch_weights.to_keras(state_dict, _network())
     assert list(arrays) == list(expected)
-    # Elsewhere they are nobody's.
+    # Elsewhere, running statistics are unexpected.
     old["model.1.running_mean"] = np.zeros(8, np.float32)
     with pytest.raises(UserError, match=r"unexpected: model\.1\.running_mean$"):
         pytorch_weights.to_keras(old, _network())
 
 
-def test_batch_norms_need_no_counter_but_get_one():
+def test_batch_norms_get_a_missing_counter():
     name = "generators/unet_downs6_batch.npz"
     state_dict = {key: array for key, array in _state_dict(name).items() if "num_batches" not in key}
-    again = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, _network(name)), _network(name))
-    counters = {key: array for key, array in again.items() if key.endswith("num_batches_tracked")}
+    back = pytorch_weights.to_pytorch(pytorch_weights.to_keras(state_dict, _network(name)), _network(name))
+    counters = {key: array for key, array in back.items() if key.endswith("num_batches_tracked")}
     assert len(counters) == sum(key.endswith("running_var") for key in state_dict) == 9
     assert {(array.dtype, array.shape) for array in counters.values()} == {(np.dtype(np.int64), ())}
 
 
-def test_keys_that_do_not_fit_are_named():
+def test_wrong_keys_are_listed():
     state_dict, network = _state_dict(), _network()
     del state_dict["model.4.bias"]
     state_dict["model.5.weight"] = np.ones(16, np.float32)
     state_dict["model.12.weight"] = state_dict["model.12.weight"].transpose(1, 0, 2, 3)
     message = (
-        r"not those of a resnet generator with ngf=8, n_blocks=2, norm=instance, padding=reflect, dropout=False, "
+        r"do not fit a resnet generator with ngf=8, n_blocks=2, norm=instance, padding=reflect, dropout=False, "
         r"input_channels=3, output_channels=3; missing: model\.4\.bias; unexpected: model\.5\.weight; "
-        r"of another shape: model\.12\.weight \(16, 32, 3, 3\) instead of \(32, 16, 3, 3\)$"
+        r"wrong shape: model\.12\.weight \(16, 32, 3, 3\) instead of \(32, 16, 3, 3\)$"
     )
     with pytest.raises(UserError, match=message):
         pytorch_weights.to_keras(state_dict, network)
@@ -179,7 +179,7 @@ def test_keys_that_do_not_fit_are_named():
         pytorch_weights.infer_architecture(state_dict)
 
 
-def test_names_that_do_not_fit_are_named():
+def test_wrong_names_are_listed():
     network = _network()
     arrays = pytorch_weights.to_keras(_state_dict(), network)
     del arrays["stem_conv/bias"]
@@ -187,12 +187,12 @@ def test_names_that_do_not_fit_are_named():
     arrays["up1_conv/kernel"] = arrays["up1_conv/kernel"].transpose(0, 1, 3, 2)
     with pytest.raises(UserError, match=(
         r"missing: stem_conv/bias; unexpected: stem_norm/gamma; "
-        r"of another shape: up1_conv/kernel \(3, 3, 32, 16\) instead of \(3, 3, 16, 32\)$"
+        r"wrong shape: up1_conv/kernel \(3, 3, 32, 16\) instead of \(3, 3, 16, 32\)$"
     )):
         pytorch_weights.to_pytorch(arrays, network)
 
 
-def test_another_architecture_is_an_error_of_bounded_length():
+def test_error_for_another_architecture_is_short():
     network = {**_network(), "n_blocks": 9}
     message = r"missing: model\.12\.conv_block\.1\.weight, .* and \d+ more; unexpected"
     with pytest.raises(UserError, match=message) as error:
@@ -201,30 +201,30 @@ def test_another_architecture_is_an_error_of_bounded_length():
 
 
 @pytest.mark.parametrize(("keys", "message"), [
-    ({}, "of no network known here .*; keys: none$"),
-    ({"conv1.weight": (8, 3, 3, 3), "fc.bias": (8,)}, r"of no network known here .*; keys: conv1\.weight, fc\.bias$"),
+    ({}, "belong to no known network .*; keys: none$"),
+    ({"conv1.weight": (8, 3, 3, 3), "fc.bias": (8,)}, r"belong to no known network .*; keys: conv1\.weight, fc\.bias$"),
     ({"model.0.weight": (8, 3, 4, 4)}, "patch discriminator with ndf=8, n_layers=1.* missing: "),
-    ({"model.0.weight": (8,)}, r"model\.0\.weight is no convolution kernel$"),
+    ({"model.0.weight": (8,)}, r"model\.0\.weight is not a convolution kernel$"),
     ({"net.0.weight": (8, 3, 1, 1)}, "pixel discriminator with ndf=8.* missing: "),
-    ({"model.model.0.weight": (8, 3, 4, 4)}, r"model\.model\.3\.weight is no convolution kernel$"),
+    ({"model.model.0.weight": (8, 3, 4, 4)}, r"model\.model\.3\.weight is not a convolution kernel$"),
     (
         {"model.model.0.weight": (8, 3, 4, 4), "model.model.3.weight": (16, 3, 4, 4)},
         "unet generator with ngf=8, n_downs=5.* missing: ",
     ),
-    ({"model.10.conv_block.1.weight": (8, 8, 3, 3)}, r"model\.1\.weight is no convolution kernel$"),
+    ({"model.10.conv_block.1.weight": (8, 8, 3, 3)}, r"model\.1\.weight is not a convolution kernel$"),
     (
         {"model.1.weight": (8, 3, 7, 7), "model.10.conv_block.1.weight": (32, 32, 3, 3)},
         r"look like a ResNet generator's, but model\.10\.conv_block is not one of its blocks$",
     ),
 ])
-def test_unknown_networks_are_an_error(keys, message):
+def test_unknown_network_is_an_error(keys, message):
     with pytest.raises(UserError, match=message):
         pytorch_weights.infer_architecture({key: np.zeros(shape, np.float32) for key, shape in keys.items()})
 
 
-def test_resize_convolutions_have_no_counterpart():
+def test_resize_convolutions_cannot_be_converted():
     arrays = pytorch_weights.to_keras(_state_dict(), _network())
-    with pytest.raises(UserError, match="upsample=resize_conv has no counterpart in PyTorch"):
+    with pytest.raises(UserError, match="upsample=resize_conv does not exist in the authors' code"):
         pytorch_weights.to_pytorch(arrays, {**_network(), "upsample": "resize_conv"})
 
 
@@ -233,14 +233,14 @@ def test_resize_convolutions_have_no_counterpart():
     ({"kind": "discriminator", "discriminator": "patch_mean"}, "discriminator=patch_mean"),
     ({"kind": "generator", "generator": "resnet", "norm_affine": True}, "norm_affine"),
 ])
-def test_networks_that_the_authors_do_not_have_are_refused(network, named):
+def test_networks_outside_the_authors_code_are_refused(network, named):
     options = {**_network(), **network}
     for convert in (pytorch_weights.to_pytorch, pytorch_weights.to_keras):
-        with pytest.raises(UserError, match=f"--{named} has no counterpart in the authors' code"):
+        with pytest.raises(UserError, match=f"--{named} does not exist in the authors' code"):
             convert({}, options)
 
 
-def test_module_needs_numpy_alone():
+def test_module_needs_only_numpy():
     code = (
         "import sys; import cyclegan_tf.pytorch.weights; "
         "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules), 'heavy import'"

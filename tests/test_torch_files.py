@@ -1,4 +1,4 @@
-"""Reading .pth files: what they may hold, what they may not, and what damaged ones say."""
+"""Reading .pth files: allowed content, refused content, and errors for damaged files."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch reads and writes .pth files
 
 
 class Malice:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -24,7 +24,7 @@ class Malice:
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
-def test_a_file_that_would_run_something_is_refused(tmp_path, form):
+def test_file_with_code_is_refused(tmp_path, form):
     path, made = tmp_path / "latest_net_G_A.pth", tmp_path / "made"
     content = {"model.1.weight": torch.ones(2), "model.1.bias": Malice(made)}
     if form == "pickle":
@@ -34,7 +34,7 @@ def test_a_file_that_would_run_something_is_refused(tmp_path, form):
     with pytest.raises(UserError, match=r"G_A\.pth holds more than tensors \(\w+\.mkdir\) and was not executed"):
         pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
     assert os.listdir(tmp_path) == ["latest_net_G_A.pth"]
-    # It would have.
+    # Without the check, the code runs.
     if form == "pickle":
         pickle.loads(path.read_bytes())
     else:
@@ -49,16 +49,19 @@ def damaged(path):
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda path: None, r"cannot read .*G_A\.pth: No such file or directory$"),
-    (lambda path: path.write_bytes(b""), r"G_A\.pth is damaged or no file of PyTorch's; copy or download"),
-    (lambda path: path.write_text("hello there"), r"G_A\.pth is damaged or no file of PyTorch's"),
-    (lambda path: path.write_text("<!DOCTYPE html>"), r"G_A\.pth is damaged or no file of PyTorch's"),
-    (lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)), r"G_A\.pth is damaged or no file of"),
-    (damaged, r"G_A\.pth is damaged or no file of PyTorch's"),
-    (lambda path: torch.save([torch.ones(1)], path), r"G_A\.pth holds a list, not tensors by name; give a"),
-    (lambda path: torch.save({1: torch.ones(1)}, path), r"G_A\.pth holds a dict, not tensors by name"),
+    (lambda path: path.write_bytes(b""), r"G_A\.pth is damaged or not a PyTorch file; copy or download"),
+    (lambda path: path.write_text("hello there"), r"G_A\.pth is damaged or not a PyTorch file"),
+    (lambda path: path.write_text("<!DOCTYPE html>"), r"G_A\.pth is damaged or not a PyTorch file"),
+    (lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)), r"G_A\.pth is damaged or not a PyTorch file"),
+    (damaged, r"G_A\.pth is damaged or not a PyTorch file"),
+    (
+        lambda path: torch.save([torch.ones(1)], path),
+        r"G_A\.pth holds a list instead of named tensors; save it again from PyTorch",
+    ),
+    (lambda path: torch.save({1: torch.ones(1)}, path), r"G_A\.pth holds a dict instead of named tensors"),
     (
         lambda path: torch.save({"epoch": 1, "model": {"a": torch.ones(1)}}, path),
-        r"G_A\.pth holds more than tensors: epoch, model; give a saved state_dict$",
+        r"G_A\.pth holds more than tensors \(epoch, model\); save it again from PyTorch with torch\.save",
     ),
     (
         lambda path: torch.save(torch.nn.Linear(1, 1), path),
@@ -66,7 +69,7 @@ def damaged(path):
     ),
     (
         lambda path: torch.save({"fc.weight": torch.ones(1, 1)}, path),
-        r"G_A\.pth: the weights are of no network known here .*; keys: fc\.weight$",
+        r"G_A\.pth: the weights belong to no known network .*; keys: fc\.weight$",
     ),
     (
         lambda path: torch_files.write(path, golden.state_dict("discriminators/nlayer_n2_instance.npz")),
@@ -77,7 +80,7 @@ def damaged(path):
         r"G_A\.pth is a network for other images \(input_channels=1, output_channels=2\); .* handles 3 channels only$",
     ),
 ])
-def test_files_that_cannot_be_used_are_named(tmp_path, make, message):
+def test_unusable_file_is_named_in_one_line(tmp_path, make, message):
     path = tmp_path / "latest_net_G_A.pth"
     make(path)
     with pytest.raises(UserError, match=message) as caught:
@@ -86,7 +89,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path, make, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_other_precisions_become_float32(tmp_path):
+def test_floats_of_every_precision_become_float32(tmp_path):
     tensors = {"half": torch.ones(2, dtype=torch.bfloat16), "double": torch.ones((), dtype=torch.float64)}
     torch.save({**tensors, "count": torch.tensor(3)}, tmp_path / "x.pth")
     arrays = torch_files.read(tmp_path / "x.pth")

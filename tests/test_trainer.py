@@ -1,5 +1,7 @@
 import dataclasses
+import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import evaluator, trainer
+from cyclegan_tf.training import evaluator, loop, trainer
+from cyclegan_tf.training.progress import Speedometer
 
 # A graph that is traced sooner.
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "separate"}
@@ -206,6 +209,20 @@ def test_a_run_in_half_precision_exports_its_last_weights(tmp_path, monkeypatch)
     for direction, name in (("a2b", "gen_ab"), ("b2a", "gen_ba")):
         for ours, theirs in zip(exported[direction], trained[name].values(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_resumed_run_reports_the_images_per_second_of_its_own_steps(tmp_path, monkeypatch, caplog):
+    skip_outputs(monkeypatch)
+    seconds = itertools.count()
+    # The clock is read at the start and for each log line, one second later each time.
+    monkeypatch.setattr(loop, "Speedometer", lambda images: Speedometer(images, clock=lambda: next(seconds)))
+    options = {"batch_size": 2, "log_every": 2, "sample_every": 0, "checkpoint_every": 0, **SMALL}
+    for max_steps in (3, 6):
+        with caplog.at_level("INFO", logger="cyclegan_tf"):
+            trainer.train(Config.preset("tiny", max_steps=max_steps, **options), str(tmp_path))
+    # Batches of 2: steps 1 and 2 are 4 images, step 3 alone 2; resumed, step 4 alone 2, steps 5 and 6 4.
+    speeds = re.findall(r"step (\d)/\d: .* ([0-9.]+) images/s", caplog.text)
+    assert speeds == [("2", "4.0"), ("3", "2.0"), ("4", "2.0"), ("6", "4.0")]
 
 
 def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):

@@ -1,4 +1,4 @@
-"""The exported page in headless Chromium, against the run's SavedModel."""
+"""The exported page in headless Chromium, compared with the run's SavedModel."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from browser import chromium, complaints, pixels, served, wait
+from browser import chromium, read_canvas, read_console, serve, wait_for
 from PIL import Image
 
 from cyclegan_tf.errors import UserError
@@ -15,9 +15,9 @@ from cyclegan_tf.exporters import formats
 
 @pytest.fixture(scope="module")
 def page(tiny_run, tmp_path_factory):
-    """Folder of the exported page."""
+    """The folder of the exported page."""
     if shutil.which("npm") is None:
-        pytest.skip("needs npm, which gets the browser's runtime")
+        pytest.skip("needs npm to download the browser's runtime")
     folder = tmp_path_factory.mktemp("web") / "page"
     (result,) = formats.export(str(tiny_run), "web", str(folder), max_side=64)
     assert result.largest <= 1e-4
@@ -28,89 +28,89 @@ def page(tiny_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def driver(page, tmp_path_factory):
     """A browser with the page open and its sample translated."""
-    with chromium(tmp_path_factory.mktemp("profile")) as driver, served(page) as (url, asked):
+    with chromium(tmp_path_factory.mktemp("profile")) as driver, serve(page) as (url, requests):
         driver.get(url)
-        driver.asked = asked
+        driver.requests = requests
         driver.url = url
-        wait(driver, "document.body.dataset.state === 'done'")
+        wait_for(driver, "document.body.dataset.state === 'done'")
         yield driver
 
 
 @pytest.fixture(scope="module")
 def translate(tiny_run):
-    """The uint8 translation of a uint8 (H, W, 3) by the SavedModel."""
+    """A function that translates uint8 (H, W, 3) with the SavedModel; returns uint8 (H, W, 3)."""
     loaded = tf.saved_model.load(str(tiny_run / "export" / "a2b"))
     return lambda image: loaded.signatures["translate"](images=tf.constant(image[None]))["images"][0].numpy()
 
 
-def give(driver, path, state="done"):
-    """Chooses a file on the page and waits for what comes of it."""
+def choose_file(driver, path, state="done"):
+    """Chooses a file on the page, waits until the page has this state, and returns its status line."""
     driver.execute_script("document.body.dataset.state = ''")
     driver.find_element("id", "file").send_keys(str(path))
-    wait(driver, f"document.body.dataset.state === '{state}'")
-    return status(driver)
+    wait_for(driver, f"document.body.dataset.state === '{state}'")
+    return read_status(driver)
 
 
-def status(driver):
+def read_status(driver):
     return driver.find_element("id", "status").text.replace("\u00d7", "x")
 
 
 def assert_same_pixels(driver, image, expected):
-    assert (pixels(driver, "before")[..., :3] == image).all()
-    result = pixels(driver, "after")
+    assert (read_canvas(driver, "before")[..., :3] == image).all()
+    result = read_canvas(driver, "after")
     assert (result[..., 3] == 255).all()
-    assert expected.std() > 1, "a constant image would equal anything"
-    # Within one of 255 levels: WebAssembly's last bits may round the other way.
+    assert expected.std() > 1, "a constant expected image would hide differences"
+    # Within one of 255 levels, because WebAssembly may round the last bits differently.
     assert np.abs(result[..., :3].astype(int) - expected).max() <= 1
 
 
-def test_the_sample_is_the_first_held_out_image_translated(driver, page, translate):
+def test_page_opens_with_a_translated_held_out_image(driver, page, translate):
     sample = np.asarray(Image.open(page / "sample.png"))
     assert sample.shape == (32, 32, 3)
     assert_same_pixels(driver, sample, translate(sample))
     assert driver.title == "tiny: A to B"
 
 
-def test_a_chosen_image_gives_the_saved_models_pixels(driver, translate, tmp_path):
+def test_translation_has_the_saved_models_pixels(driver, translate, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (36, 48, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "image.png")
-    assert give(driver, tmp_path / "image.png").startswith("48 x 36 pixels in ")
+    assert choose_file(driver, tmp_path / "image.png").startswith("48 x 36 pixels in ")
     assert_same_pixels(driver, image, translate(image))
 
 
-def test_transparency_is_put_on_white(driver, translate, tmp_path):
+def test_transparency_is_composited_on_white(driver, translate, tmp_path):
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 4), np.uint8)
     image[..., 3] = np.where(np.arange(32) < 16, 0, 255)
     Image.fromarray(image).save(tmp_path / "image.png")
-    give(driver, tmp_path / "image.png")
+    choose_file(driver, tmp_path / "image.png")
     expected = np.where(image[..., 3:] > 0, image[..., :3], 255).astype(np.uint8)
     assert_same_pixels(driver, expected, translate(expected))
 
 
-def test_large_images_are_scaled_to_multiples_of_four(driver, tmp_path):
+def test_large_images_are_scaled_down_to_multiples_of_four(driver, tmp_path):
     from selenium.webdriver.support.ui import Select
 
     Image.new("RGB", (700, 500), "teal").save(tmp_path / "large.jpg")
     # 64 x 45.7, and 45.7 / 4 = 11.4.
-    assert give(driver, tmp_path / "large.jpg").startswith("64 x 44 pixels")
+    assert choose_file(driver, tmp_path / "large.jpg").startswith("64 x 44 pixels")
     side = Select(driver.find_element("id", "side"))
     driver.execute_script("document.body.dataset.state = ''")
     side.select_by_value("128")
-    wait(driver, "document.body.dataset.state === 'done'")
+    wait_for(driver, "document.body.dataset.state === 'done'")
     # 128 x 91.4, and 91.4 / 4 = 22.9.
-    assert status(driver).startswith("128 x 92 pixels")
+    assert read_status(driver).startswith("128 x 92 pixels")
     side.select_by_value("64")
-    wait(driver, "document.body.dataset.state === 'done' && after.width === 64")
+    wait_for(driver, "document.body.dataset.state === 'done' && after.width === 64")
 
 
-def test_what_is_no_image_is_said_and_the_page_goes_on(driver, tmp_path):
+def test_a_file_that_is_not_an_image_is_an_error_and_the_page_still_works(driver, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    assert "notes.txt is no image" in give(driver, tmp_path / "notes.txt", state="error")
+    assert "notes.txt is no image" in choose_file(driver, tmp_path / "notes.txt", state="error")
     Image.new("RGB", (32, 32), "teal").save(tmp_path / "next.png")
-    assert give(driver, tmp_path / "next.png").startswith("32 x 32 pixels")
+    assert choose_file(driver, tmp_path / "next.png").startswith("32 x 32 pixels")
 
 
-def test_the_slider_obeys_the_keyboard_and_the_pointer(driver):
+def test_slider_moves_with_keyboard_and_pointer(driver):
     from selenium.webdriver.common.action_chains import ActionChains
 
     def split():
@@ -123,37 +123,38 @@ def test_the_slider_obeys_the_keyboard_and_the_pointer(driver):
     assert abs(split() - 75) < 1
 
 
-def test_the_camera_is_translated_until_it_is_stopped(driver):
+def test_camera_is_translated_until_stopped(driver):
     button = driver.find_element("id", "camera")
     driver.execute_script("document.body.dataset.state = ''")
     button.click()
-    wait(driver, "source?.srcObject && document.body.dataset.state === 'done'")
+    wait_for(driver, "source?.srcObject && document.body.dataset.state === 'done'")
     assert button.get_attribute("aria-pressed") == "true"
     # Chromium's fake camera shows 4:3 pictures.
-    assert pixels(driver, "after").shape == (48, 64, 4)
+    assert read_canvas(driver, "after").shape == (48, 64, 4)
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     live = "source?.srcObject?.getTracks().some((track) => track.readyState === 'live')"
     assert not driver.execute_script(f"return {live}")
 
 
-def test_everything_came_from_the_folder_and_nothing_complained(driver, page):
+def test_page_loads_only_its_own_files_without_console_errors(driver, page):
     loaded = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith((driver.url, "blob:", "data:")) for name in loaded)
     files = {f"/{path.relative_to(page)}" for path in page.rglob("*") if path.is_file()}
-    assert {"/model.onnx", "/runtime/ort-wasm-simd-threaded.wasm", "/worker.js"} <= set(driver.asked) <= files | {"/"}
-    assert complaints(driver) == []
+    needed = {"/model.onnx", "/runtime/ort-wasm-simd-threaded.wasm", "/worker.js"}
+    assert needed <= set(driver.requests) <= files | {"/"}
+    assert read_console(driver) == []
 
 
-def test_from_the_disk_the_page_says_what_to_do(page, driver):
+def test_page_opened_from_disk_asks_for_a_server(page, driver):
     here = driver.current_url
     driver.get(f"file://{page}/index.html")
     assert "python -m http.server" in driver.find_element("id", "status").text
-    complaints(driver)  # Those of the disk are no longer the page's.
+    read_console(driver)  # Clears the messages of the page from disk.
     driver.get(here)
 
 
-def test_the_runtime_may_be_given(tiny_run, tmp_path, page):
+def test_runtime_dir_replaces_the_download(tiny_run, tmp_path, page):
     (tmp_path / "package").mkdir()
     shutil.copytree(page / "runtime", tmp_path / "package" / "dist")
     formats.export(str(tiny_run), "web", str(tmp_path / "out"), "b2a", runtime_dir=str(tmp_path / "package"))
@@ -163,7 +164,7 @@ def test_the_runtime_may_be_given(tiny_run, tmp_path, page):
     assert not (tmp_path / "none").exists()
 
 
-def test_without_npm_the_ways_on_are_named(tiny_run, tmp_path, monkeypatch):
+def test_missing_npm_error_names_the_alternative(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"needs npm to get onnxruntime-web.* give it as --runtime_dir"):

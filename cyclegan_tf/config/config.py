@@ -30,7 +30,7 @@ MODEL_DEFAULTS_HELP = "; ".join(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Options of a training run. The defaults are those of the CycleGAN authors' code (Zhu et al. 2017, section 7).
+    """Options of a training run. The defaults are from the CycleGAN authors' code (Zhu et al. 2017, section 7).
 
     Some models have other defaults, see `presets.MODEL_DEFAULTS`.
 
@@ -41,7 +41,7 @@ class Config:
       UserError: a value is invalid, or two options contradict each other; the message names the flags.
     """
 
-    # What to train, and on which images.
+    # The model and its training images.
     model: Literal["cyclegan", "pix2pix", "cut", "fastcut"] = option(
         "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
         "counterpart, which translates A to B and needs pairs; cut and the faster fastcut (Park et al. 2020) translate "
@@ -247,7 +247,7 @@ class Config:
         0, "seed of the initial weights, the order of the images, the augmentation and the image pools", minimum=0
     )
 
-    # What is written, and when.
+    # Outputs and their cadence.
     log_every: int = option(
         50, "steps between lines of metrics.jsonl and TensorBoard scalars; 0: only at the end", minimum=0,
         may_differ=True,

@@ -1,4 +1,6 @@
-"""A classifier as a judge: does it take translated images for what they are meant to be?"""
+"""A classifier as a judge: does it recognize translated images as the target class?"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,44 +10,52 @@ from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.metrics import weights
 
 _EPSILON = 1e-3
-# Share of the shorter side that the classifier looks at, as its authors evaluate it.
+# Share of the shorter side that the classifier sees, as in its authors' evaluation.
 _CENTER = 224 / 256
-# EfficientNet-Lite0's stages: blocks, stride of the first, expansion.
+# (number of blocks, stride of the first block, expansion) of each stage of EfficientNet-Lite0.
 _STAGES = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1, 1, 6))
 
 
-def rates(scores, classes):
-    """(top-1, top-5): shares of images for which one of `classes` has the highest score, or one of the five highest.
+def rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> tuple[float, float]:
+    """(top-1, top-5): shares of images where one of `classes` has the highest score, or one of the five highest.
 
     Args:
       scores: (N, number of classes).
-      classes: numbers of the classes that count, from 0.
+      classes: numbers of the classes that count as hits, from 0.
+
+    Raises:
+      UserError: there are no images.
     """
+    if not len(scores):
+        raise UserError("no image could be read")
     order = np.argsort(-np.asarray(scores), axis=-1, kind="stable")[:, :5]
     hits = np.isin(order, classes)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())
 
 
 class EfficientNetLite0:
-    """Function of a uint8 image (H, W, 3) to its scores (1000,) for ImageNet's classes, from 0: logits.
+    """Function of a uint8 image (H, W, 3) to its logits (1000,) for the ImageNet classes.
 
-    Tan and Le 2019; the Lite variant has ReLU6 and no squeeze-and-excitation. Sees the central 224 / 256 of the image's
-    shorter side, resized to 224 x 224.
+    Tan and Le 2019; the Lite variant uses ReLU6 and no squeeze-and-excitation. The network sees the central square
+    with 224 / 256 of the shorter side, resized to 224 x 224.
 
     Args:
-      folder: where the weights are; see `weights.load`, whose errors it raises.
+      folder: folder of the weights, see `weights.load`.
+
+    Raises:
+      UserError: the weights are missing or damaged.
     """
 
     name = f"efficientnet-lite0 {weights.digest('efficientnet_lite0')}"
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | None = None) -> None:
         self._arrays = weights.load("efficientnet_lite0", folder)
         self.logits = tf.function(self._logits, autograph=False, input_signature=[tf.TensorSpec((None, 224, 224, 3))])
 
-    def __call__(self, image):
-        return self.logits(ranges.to_float(_center(image, 224))[np.newaxis])[0].numpy()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return self.logits(ranges.to_float(_crop_center(image, 224))[np.newaxis])[0].numpy()
 
-    def _logits(self, x):
+    def _logits(self, x: tf.Tensor) -> tf.Tensor:
         """float32 (N, 224, 224, 3) in [-1, 1] -> (N, 1000)."""
         x = self._conv(x * 127.5 / 128 + 0.5 / 128, "_conv_stem", "_bn0", 2)
         block = 0
@@ -56,7 +66,7 @@ class EfficientNetLite0:
         x = self._conv(x, "_conv_head", "_bn1", 1)
         return tf.reduce_mean(x, axis=(1, 2)) @ self._arrays["_fc.weight"].T + self._arrays["_fc.bias"]
 
-    def _block(self, x, prefix, stride, expansion):
+    def _block(self, x: tf.Tensor, prefix: str, stride: int, expansion: int) -> tf.Tensor:
         before = x
         if expansion > 1:
             x = self._conv(x, f"{prefix}_expand_conv", f"{prefix}_bn0", 1)
@@ -64,7 +74,11 @@ class EfficientNetLite0:
         x = self._conv(x, f"{prefix}_project_conv", f"{prefix}_bn2", 1, activation=tf.identity)
         return x + before if before.shape[1:] == x.shape[1:] else x
 
-    def _conv(self, x, name, norm, stride, activation=tf.nn.relu6):
+    def _conv(
+        self, x: tf.Tensor, name: str, norm: str, stride: int,
+        activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu6,
+    ) -> tf.Tensor:
+        # Fold the batch norm into the kernel and the bias.
         weight = self._arrays[f"{name}.weight"]
         gamma, beta, mean, variance = (
             self._arrays[f"{norm}.{part}"].astype(np.float64)
@@ -81,30 +95,33 @@ class EfficientNetLite0:
 
 
 class KerasClassifier:
-    """The same by a Keras model of float32 (N, H, W, 3) images, 0 .. 255, to scores; of any size: 224 x 224.
+    """The same function, computed by a Keras model of float32 images (N, H, W, 3), 0 .. 255.
+
+    Images are resized to the model's input size, or to 224 x 224 if the model accepts any size.
 
     Raises:
-      UserError: the file is missing or no such model.
+      UserError: the file is missing or is not such a model.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.name = path
         try:
             self._model = tf.keras.models.load_model(path, compile=False)
-        except Exception as error:  # A file that is no model can raise anything.
-            raise UserError(f"--judge={path} is no Keras model ({' '.join(str(error).split())[:200]})") from error
+        except Exception as error:  # Keras raises many types for a bad file.
+            raise UserError(f"--judge={path} is not a Keras model ({' '.join(str(error).split())[:200]})") from error
         shape = self._model.input_shape
         if len(shape) != 4 or shape[-1] != 3 or len(self._model.output_shape) != 2:
-            raise UserError(f"--judge={path} is no classifier of color images: {shape} -> {self._model.output_shape}")
+            raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to "
+                            f"{self._model.output_shape}; expected (N, H, W, 3) to (N, classes)")
         self._side = shape[1] or 224
 
-    def __call__(self, image):
-        pixels = _center(image, self._side).astype(np.float32)
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        pixels = _crop_center(image, self._side).astype(np.float32)
         return np.asarray(self._model(pixels[np.newaxis], training=False))[0]
 
 
-def _center(image, side):
-    """The middle of a uint8 image (H, W, 3), resized to (side, side, 3)."""
+def _crop_center(image: np.ndarray, side: int) -> np.ndarray:
+    """Crops the central square of a uint8 image (H, W, 3) and resizes it to (side, side, 3)."""
     length = max(1, round(min(image.shape[:2]) * _CENTER))
     top, left = ((size - length) // 2 for size in image.shape[:2])
     return codec.resize(np.ascontiguousarray(image[top : top + length, left : left + length]), side, side)

@@ -1,134 +1,181 @@
-"""Measures of a model on a data set: one pass over the images of each direction for all of them."""
+"""Measuring a model on a data set: one pass over the images of each direction serves all measures."""
 
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
+from cyclegan_tf.metrics.measures import Measure, Networks, Protocol, Record, Task, Translate
 from cyclegan_tf.runs import directory as run_directory
 
 
-def measure(translate, dataset, config, protocol, names=measures.DEFAULT, networks=None, strict=False):
-    """Measures translations of the held-out images; of the training images where none are held out.
+def measure(
+    translate: Mapping[Direction, Translate], dataset: ImageDataset, config: Config, protocol: Protocol,
+    names: Iterable[str] = measures.DEFAULT, networks: Networks | None = None, strict: bool = False,
+) -> tuple[list[Record], list[str]]:
+    """Measures translations of the test images, or of the training images of a domain without test images.
 
     Args:
-      translate: `Direction` -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
-      dataset: the `ImageDataset`.
-      config: how its images are resized: the Config of the run that is measured.
-      protocol: the `measures.Protocol`.
+      translate: for each direction to measure, the function that translates an image.
+      config: Config of the measured run; its preprocessing options resize the images.
       names: of `measures.NAMES`.
-      networks: `measures.Networks` of the protocol, if it has been used before.
-      strict: whether a measure that cannot be had is an error.
+      networks: the measuring networks of `protocol`, if they are loaded already.
+      strict: raise an error for a measure that cannot be computed; by default such measures are skipped.
 
     Returns:
-      (records, notes). A record is a dict with metric, direction, value, std where there is one (over images; of KID
-      over subsets), n, split, protocol, size, weights where there are some. A note says what was left out, and why.
+      (records, notes). A record is a dict with metric, direction, value, n, split, size, preprocess, and, where they
+      apply, std (over images; for KID over subsets), weights and others. Each note says which measure was skipped in
+      which direction, and why.
 
     Raises:
-      UserError: strict, and a measure cannot be had.
+      UserError: `strict` is set and a measure cannot be computed.
     """
-    networks = networks or measures.Networks(protocol)
-    records, notes = [], []
+    networks = networks or Networks(protocol)
+    records: list[Record] = []
+    notes: list[str] = []
     for direction in translate:
-        task = measures.Task(direction, translate, dataset, config, protocol, networks)
-        found = {}
+        task = Task(direction, translate, dataset, config, protocol, networks)
+        running: dict[str, Measure] = {}
         for name in names:
-            with _noted(name, direction, None if strict else notes):
-                found[name] = measures.KINDS[name](name, task)
-        records += _measure_direction(task, found, None if strict else notes)
+            with _skip_on_error(name, direction, None if strict else notes):
+                running[name] = measures.build(name, task)
+        records += _measure_direction(task, running, None if strict else notes)
     return records, list(dict.fromkeys(notes))
 
 
-def _measure_direction(task, found, notes):
-    found, sizes = dict(found), set()
-    for source, truth in task.pairs(_most_images(found.values())):
+def _measure_direction(task: Task, running: dict[str, Measure], notes: list[str] | None) -> list[Record]:
+    sizes = set()
+    for source, truth in task.pairs(_count_needed_images(running.values())):
         result = task.run(source)
         sizes.add(f"{result.shape[1]}x{result.shape[0]}")
-        for name in list(found):
-            with _noted(name, task.direction, notes, found):
-                found[name].add(source, result, truth)
+        for name in list(running):
+            with _skip_on_error(name, task.direction, notes, running):
+                running[name].add(source, result, truth)
     common = {
         "direction": task.direction, "split": task.split,
         "size": min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes", "preprocess": task.config.preprocess,
     }
-    records = []
-    for name, measure_ in found.items():
-        with _noted(name, task.direction, notes):
-            records += [{**record, **common} for record in measure_.records()]
+    records: list[Record] = []
+    for name, finished in running.items():
+        with _skip_on_error(name, task.direction, notes):
+            records += [{**record, **common} for record in finished.records()]
     return records
 
 
-def _most_images(found):
-    """How many images the measures want: the largest of their limits, None for all."""
-    limits = [measure_.limit for measure_ in found]
-    return None if None in limits else max(limits, default=0)
+def _count_needed_images(running: Iterable[Measure]) -> int | None:
+    """The largest number of images that one of the measures needs; None if one needs all."""
+    limits = [each.limit for each in running]
+    return None if None in limits else max((limit for limit in limits if limit), default=0)
 
 
 @contextlib.contextmanager
-def _noted(name, direction, notes, found=None):
-    """Makes a UserError in the body a note, unless `notes` is None, and takes the measure out of `found`."""
+def _skip_on_error(
+    name: str, direction: Direction, notes: list[str] | None, running: dict[str, Measure] | None = None
+) -> Iterator[None]:
+    """Turns a UserError in the body into a note, and removes the measure from `running`.
+
+    Args:
+      notes: receives the note; None lets the UserError through.
+    """
     try:
         yield
     except UserError as error:
         if notes is None:
             raise
-        notes.append(f"left out {name}, {direction}: {error}")
-        if found is not None:
-            del found[name]
+        notes.append(f"skipped {name} in direction {direction}: {error}")
+        if running is not None:
+            del running[name]
 
 
-def format_key(metric, direction):
-    """The name of a measure of one direction in metrics.jsonl: psnr_ab, kid_ba, cycle_a ..."""
+def require_measurable(
+    names: Sequence[str], directions: Sequence[Direction], dataset: ImageDataset, config: Config, protocol: Protocol,
+    networks: Networks,
+) -> set[str]:
+    """Raises a UserError if a measure cannot be computed on this data set; returns the keys of all measures.
+
+    Loads the measuring networks, but translates nothing.
+    """
+
+    def translate(image: np.ndarray) -> np.ndarray:
+        raise AssertionError("building a measure translates nothing")
+
+    keys = set()
+    for direction in directions:
+        task = Task(direction, dict.fromkeys(directions, translate), dataset, config, protocol, networks)
+        for name in names:
+            measures.build(name, task)
+            keys.add(format_key(name, direction))
+    return keys
+
+
+def format_key(metric: str, direction: Direction | str) -> str:
+    """The name of a measure of one direction in metrics.jsonl, such as psnr_ab, kid_ba, cycle_a."""
     direction = Direction(direction)
-    source, target = direction.source, direction.target
-    # Named after the images that ought to come back.
-    suffix = {"cycle": source, "identity": target}.get(metric, source + target)
-    return f"{metric}_{suffix}"
+    # "cycle" and "identity" are named after the domain of the images that should come back unchanged.
+    one_domain = {"cycle": direction.source, "identity": direction.target}
+    return f"{metric}_{one_domain.get(metric, direction.source + direction.target)}"
 
 
-def values_by_key(records):
-    """The values of records by `format_key`."""
+def values_by_key(records: Iterable[Record]) -> dict[str, float]:
+    """The value of each record by its `format_key`."""
     return {format_key(record["metric"], record["direction"]): record["value"] for record in records}
 
 
-def format_table(records):
-    """The records as lines of text, in columns."""
+def format_table(records: Iterable[Record]) -> str:
+    """The records as a text table with aligned columns."""
     rows = [("metric", "direction", "value", "std", "n", "against")]
     for record in records:
         against = f"{record['n_reference']} real, {record['reference']}" if "reference" in record else ""
         if "real_target" in record:
             against = f"real: {record['real_source']:.3g} source, {record['real_target']:.3g} target"
         deviation = record.get("std")
-        rows.append((record["metric"], record["direction"], f"{record['value']:.5g}",
+        rows.append((record["metric"], str(record["direction"]), f"{record['value']:.5g}",
                      "" if deviation is None else f"{deviation:.3g}", str(record["n"]), against))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def format_lines(records):
-    """The records as JSON, one a line."""
+def format_lines(records: Iterable[Record]) -> str:
+    """The records as JSON, one per line."""
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-def require_known(names):
-    """Raises a UserError unless all names, those of --metrics, are of `measures.NAMES`."""
+def require_known(names: Sequence[str]) -> None:
+    """Raises a UserError if --metrics names a measure that does not exist."""
     unknown = [name for name in names if name not in measures.NAMES]
     if unknown:
-        raise UserError(f"--metrics={','.join(names)}: {', '.join(unknown)} is none of {', '.join(measures.NAMES)}")
+        raise UserError(f"--metrics={','.join(names)}: unknown {', '.join(unknown)}; expected some of "
+                        f"{', '.join(measures.NAMES)}")
 
 
-def choose_data_config(model, dataset=None, data_dir=None, size=None):
-    """The options of the data: those of the run that is measured, else of whole images, with the flags on top."""
-    values = {}
+def choose_data_config(
+    model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None
+) -> Config:
+    """The Config to load data with: the measured run's, or one for whole images; the arguments override its options.
+
+    Args:
+      model: value of --model.
+      dataset, data_dir: as in the Config; None keeps the run's.
+      size: side in pixels to resize images to; None keeps the run's preprocessing.
+
+    Raises:
+      UserError: `model` is not a run, and there is no `dataset`.
+    """
+    values: dict[str, Any] = {}
     if run_directory.is_run(model):
         config = Config.load(run_directory.locate(model))
     elif dataset:
         config = Config(preprocess="none", pool_size=0)
     else:
-        raise UserError(f"--dataset is missing: {model} is no run, which would know its own")
+        raise UserError(f"--dataset is missing: only a run directory names its data set, and {model} is not one")
     if dataset:
         values |= {"dataset": dataset, "max_dataset_size": 0}
     if data_dir:

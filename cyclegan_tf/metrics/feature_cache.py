@@ -1,11 +1,16 @@
-"""Features of many images, computed in batches and kept on disk for images that do not change."""
+"""Network features of many images, computed in batches; those of real images are cached on disk."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.storage import atomic
@@ -13,40 +18,55 @@ from cyclegan_tf.storage import atomic
 _BATCH = 16
 
 
+class FeatureNetwork(Protocol):
+    """A function of uint8 images (N, H, W, 3) to features (N, d), and its name."""
+
+    name: str
+
+    def __call__(self, images: np.ndarray) -> np.ndarray: ...
+
+
 class Collector:
-    """Features of the images that are added, in their order.
+    """Computes the features of images that are added one by one, and keeps their order.
 
     Args:
-      network: function of uint8 (N, H, W, 3) to features (N, d).
+      network: function of uint8 images (N, H, W, 3) to features (N, d).
     """
 
-    def __init__(self, network):
+    def __init__(self, network: Callable[[np.ndarray], np.ndarray]) -> None:
         self._network = network
-        self._waiting, self._found = [], []
+        self._waiting: list[np.ndarray] = []
+        self._found: list[np.ndarray] = []
 
-    def add(self, image):
-        """Adds an image (H, W, C) of any kind; gray and other channels become color as `ranges.to_rgb` makes them."""
+    def add(self, image: np.ndarray) -> None:
+        """Adds an image (H, W, C) of any kind and any number of channels, converted by `ranges.to_rgb`."""
         image = ranges.to_rgb(image)
         if self._waiting and (len(self._waiting) == _BATCH or self._waiting[0].shape != image.shape):
             self._flush()
         self._waiting.append(image)
 
-    def features(self):
-        """(N, d) float32 of all images so far; (0, 0) of none."""
+    def features(self) -> np.ndarray:
+        """Features (N, d) float32 of all images so far; an array (0, 0) if there are none."""
         if self._waiting:
             self._flush()
         return np.concatenate(self._found) if self._found else np.zeros((0, 0), np.float32)
 
-    def _flush(self):
+    def _flush(self) -> None:
         self._found.append(self._network(np.stack(self._waiting)))
         self._waiting = []
 
 
-def load_or_compute(network, image_list, config, folder=None):
-    """Features of the images in an `ImageList`, as held-out images of `config` are seen; kept in FOLDER/features.
+def load_or_compute(
+    network: FeatureNetwork, image_list: ImageList, config: Config, folder: str | None = None
+) -> np.ndarray:
+    """Features (N, d) of the readable images in a list, resized as the test images of `config`.
 
-    The file is named after everything that the features depend on: the network, the images' encoded bytes, and how they
-    are resized.
+    The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
+    on: the network, the encoded bytes of the images, and the options that resize them. Without write access to the
+    folder, the features are computed every time.
+
+    Args:
+      folder: `weights.default_folder()` by default.
     """
     key = hashlib.sha256(repr((
         network.name, image_list.half, image_list.channels, config.preprocess, config.load_size, config.crop_size,
@@ -59,19 +79,15 @@ def load_or_compute(network, image_list, config, folder=None):
             key.update(b"unreadable")
     path = os.path.join(folder or weights.default_folder(), "features", f"{key.hexdigest()[:32]}.npy")
     if os.path.exists(path):
-        try:
+        with contextlib.suppress(OSError, ValueError, EOFError):  # Damaged: compute the features again.
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            pass  # Damaged: made anew.
     collector = Collector(network)
     for image in pipeline.load_test_images(image_list, config):
         if image is not None:
             collector.add(image)
     features = collector.features()
-    try:
+    with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with atomic.open_for_writing(path, "wb") as file:
             np.save(file, features)
-    except OSError:
-        pass  # Where nothing can be kept they are computed every time.
     return features

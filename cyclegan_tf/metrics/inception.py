@@ -1,46 +1,49 @@
-"""Features of the Inception network of 2015-12-05, which FID and KID in papers are measured with (Szegedy et al. 2015).
+"""Features of the Inception network of 2015-12-05, with which papers compute FID and KID (Szegedy et al. 2015).
 
-Its quirks are part of the measure: average pooling that leaves the padding out, maximum pooling in the last block, and
-a bilinear resize to 299 x 299 without half-pixel centers or antialiasing.
+The quirks of this network are part of the measure: average pooling ignores the padding, the last block uses max
+pooling, and images are resized to 299 x 299 bilinearly without half-pixel centers or antialiasing.
 """
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.networks import saved_model
 
 SIDE, DIMENSIONS = 299, 2048
 _EPSILON = 1e-3
-# Not with stride 1 and zeros around, as all others: name -> (stride, padding).
+# (stride, padding) of the convolutions that do not use stride 1 and "SAME" padding.
 _PLAIN = dict.fromkeys(("conv_1", "conv_4"), (1, "VALID")) | dict.fromkeys(
     ("conv", "mixed_3.conv", "mixed_3.tower.conv_2", "mixed_8.tower.conv_1", "mixed_8.tower_1.conv_3"), (2, "VALID")
 )
 
 
 class Inception:
-    """Function of uint8 images (N, H, W, 3) of any one size to features (N, 2048) float32.
+    """Function of uint8 images (N, H, W, 3) of any size to features (N, 2048) float32.
 
     Args:
-      folder: where the weights are; see `weights.load`, whose errors it raises.
+      folder: folder of the weights, see `weights.load`.
 
     Attributes:
       name: names the network in results.
+
+    Raises:
+      UserError: the weights are missing or damaged.
     """
 
     name = f"inception-2015-12-05 {weights.digest('inception')}"
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | None = None) -> None:
         arrays = weights.load("inception", folder)
         self._layers = {}
         for key in arrays:
             if key.endswith(".weight"):
                 prefix = key.removesuffix(".weight")
-                # The norm after each convolution, with fixed statistics and without scale, is part of its weights.
+                # Fold the batch norm after each convolution, which has fixed statistics and no scale, into the kernel.
                 scale = 1 / np.sqrt(arrays[f"{prefix}.var"].astype(np.float64) + _EPSILON)
                 kernel = np.transpose(arrays[key], (2, 3, 1, 0)) * scale
                 bias = arrays[f"{prefix}.beta"] - arrays[f"{prefix}.mean"] * scale
@@ -48,25 +51,25 @@ class Inception:
                     tf.constant(values, tf.float32) for values in (kernel, bias)
                 )
         signature = [tf.TensorSpec((None, SIDE, SIDE, 3))]
-        self._features = tf.function(self._of_resized, autograph=False, input_signature=signature)
+        self._features = tf.function(self._compute_features, autograph=False, input_signature=signature)
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         return self._features(resize(images)).numpy()
 
-    def _conv(self, x, name):
+    def _conv(self, x: tf.Tensor, name: str) -> tf.Tensor:
         kernel, bias = self._layers[name]
         stride, padding = _PLAIN.get(name, (1, "SAME"))
         return tf.nn.relu(tf.nn.conv2d(x, kernel, stride, padding) + bias)
 
-    def _chain(self, x, prefix):
-        """The convolutions PREFIX.conv, PREFIX.conv_1 ... one after the other."""
+    def _chain(self, x: tf.Tensor, prefix: str) -> tf.Tensor:
+        """Applies the convolutions PREFIX.conv, PREFIX.conv_1, ... in this order."""
         names = [f"{prefix}.conv"] + [f"{prefix}.conv_{index}" for index in range(1, 5)]
         for name in names:
             if name in self._layers:
                 x = self._conv(x, name)
         return x
 
-    def _of_resized(self, x):
+    def _compute_features(self, x: tf.Tensor) -> tf.Tensor:
         for name in ("conv", "conv_1", "conv_2"):
             x = self._conv(x, name)
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")  # (N, 73, 73, 64)
@@ -84,18 +87,18 @@ class Inception:
         x = self._last_block(x, "mixed_10", tf.nn.max_pool2d)  # (N, 8, 8, 2048)
         return tf.reduce_mean(x, axis=(1, 2))
 
-    def _towers(self, x, block):
-        # TensorFlow's average leaves the padding out.
+    def _towers(self, x: tf.Tensor, block: str) -> tf.Tensor:
+        # TensorFlow's average pooling ignores the padding, as the original network does.
         pooled = tf.nn.avg_pool2d(x, 3, 1, "SAME")
         towers = [self._chain(x, f"{block}.{tower}") for tower in ("tower", "tower_1")]
         last = self._conv(pooled, f"{block}.tower_2.conv")
         return tf.concat([self._conv(x, f"{block}.conv"), *towers, last], axis=-1)
 
-    def _reduction(self, x, towers):
+    def _reduction(self, x: tf.Tensor, towers: Sequence[tf.Tensor]) -> tf.Tensor:
         return tf.concat([*towers, tf.nn.max_pool2d(x, 3, 2, "VALID")], axis=-1)
 
-    def _last_block(self, x, block, pool):
-        def pair(x, tower):
+    def _last_block(self, x: tf.Tensor, block: str, pool: Callable[..., tf.Tensor]) -> tf.Tensor:
+        def pair(x: tf.Tensor, tower: str) -> list[tf.Tensor]:
             return [self._conv(x, f"{block}.{tower}_mixed_conv"), self._conv(x, f"{block}.{tower}_mixed_conv_1")]
 
         first = self._conv(x, f"{block}.tower_conv")
@@ -107,18 +110,24 @@ class Inception:
 
 
 class SavedInception:
-    """The same function by a SavedModel, such as TF-GAN's, of float32 (N, 299, 299, 3) in [-1, 1] to `pool_3`."""
+    """The same function, computed by a SavedModel such as TF-GAN's Inception.
 
-    def __init__(self, path):
+    The SavedModel maps float32 images (N, 299, 299, 3) in [-1, 1] to features in an output named pool_3.
+
+    Raises:
+      UserError: `path` is not such a SavedModel.
+    """
+
+    def __init__(self, path: str) -> None:
         self._network = saved_model.open_saved_model(path, f"--inception={path}", output="pool_3")
         self.name = f"SavedModel {path} {_digest(path)}"
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         return tf.reshape(self._network(resize(images)), (len(images), -1)).numpy()
 
 
-def _digest(path):
-    """The beginning of a SavedModel's SHA-256: features that are kept must be of this very network."""
+def _digest(path: str) -> str:
+    """The first digits of a SavedModel's SHA-256, so that cached features are used for the same network only."""
     digest = hashlib.sha256()
     for folder, _, names in sorted(os.walk(path)):
         for name in sorted(names):
@@ -127,26 +136,15 @@ def _digest(path):
     return digest.hexdigest()[:12]
 
 
-class KerasInception:
-    """Keras's Inception v3 of other weights, whose figures no paper's can be compared with: (N, 2048) features."""
+def resize(images: np.ndarray) -> tf.Tensor:
+    """Resizes and scales images as the graph of 2015 does.
 
-    name = "keras.applications.InceptionV3"
+    Args:
+      images: uint8 (N, H, W, 3).
 
-    def __init__(self):
-        try:
-            self._model = tf.keras.applications.InceptionV3(include_top=False, pooling="avg")
-        except Exception as error:  # The download can raise anything.
-            raise UserError(
-                "fid_keras needs Keras's weights, which cannot be downloaded; put "
-                "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5 into ~/.keras/models"
-            ) from error
-
-    def __call__(self, images):
-        return self._model(resize(images), training=False).numpy()
-
-
-def resize(images):
-    """uint8 (N, H, W, 3) -> float32 (N, 299, 299, 3), 0 .. 255 mapped to -1 .. 127 / 128, as the graph of 2015 does."""
+    Returns:
+      float32 (N, 299, 299, 3); 0 .. 255 becomes -1 .. 127 / 128.
+    """
     images = (tf.cast(images, tf.float32) - 128) / 128
-    # tf.image.resize samples at the pixels' centers.
+    # tf.image.resize would sample at pixel centers.
     return tf.raw_ops.ResizeBilinear(images=images, size=(SIDE, SIDE), align_corners=False, half_pixel_centers=False)

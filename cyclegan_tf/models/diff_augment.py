@@ -20,10 +20,10 @@ _CUTOUT_RATIO = 0.5  # Side of the rectangle as a share of the image's side.
 
 
 def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tensor) -> tf.Tensor:
-    """Augments a batch (N, H, W, C) in a training step by --diff_augment; without that option returns the batch itself.
+    """Augments a batch (N, H, W, C) in a training step; without --diff_augment, returns the batch itself.
 
-    The numbers follow from the run's seed, the step and the use. They are drawn for the images of all replicas, and each
-    replica takes its part.
+    The random numbers follow from the run's seed, the step and the use. They are drawn for the images of all replicas,
+    and each replica takes its part.
 
     Args:
       use: what the images are and who learns from them, such as "b/fake"; each use has its own numbers.

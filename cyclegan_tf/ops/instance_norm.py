@@ -30,7 +30,7 @@ def normalize(x: tf.Tensor, epsilon: float) -> tf.Tensor:
 
     @tf.custom_gradient
     def function(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        # In float32 the sums of FusedBatchNormV3 are less exact than those of `_moments`.
+        # In float32 the sums of FusedBatchNormV3 are less exact than the sums in `_moments`.
         if use_batch_norms and x.dtype == tf.bfloat16:
             results = _batch_norm_each(x, epsilon)
             variances = tf.stack([result.reserve_space_2 for result in results])

@@ -1,13 +1,15 @@
-"""The authors' .pth files, as torch.save writes them: tensors by name, read without running what a file may hold.
+"""Reads and writes the .pth files of the authors' code: dicts of tensors, saved by torch.save.
 
-PyTorch is an optional extra and imported only here.
+Reading never executes code in a file. PyTorch is an optional extra; only this module imports it.
 """
 
 import os
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,50 +17,56 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.pytorch import weights
 from cyclegan_tf.storage import atomic, filesystem
 
+if TYPE_CHECKING:
+    import torch
+
+_SAVE_AGAIN = "save it again from PyTorch with torch.save(network.state_dict(), PATH)"
 _PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
+# Network name in the authors' file names -> network name in this package.
 NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
 
 
-def match_networks(paths, network=None):
-    """Which network is in which file, by the names that the authors' code gives: {gen_ab, disc_b ...: path}.
+def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str, str]:
+    """Maps each network (gen_ab, disc_b ...) to its file, by the file names of the authors' code.
 
     Args:
-      paths: files, or one folder, of which latest_net_{G_A,G_B,D_A,D_B,G}.pth are taken.
-      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not say it.
+      paths: files, or one folder, whose latest_net_{G_A,G_B,D_A,D_B,G}.pth are used.
+      network: gen_ab, gen_ba, disc_a or disc_b: the network of a single file with any name.
 
     Raises:
-      UserError: a name that says nothing, or two files of one network.
+      UserError: a file name names no network, or two files name the same one.
     """
     if len(paths) == 1 and filesystem.isdir(paths[0]):
         names = [f"latest_net_{net}.pth" for net in NETWORKS]
         found = [path for name in names if filesystem.exists(path := os.path.join(paths[0], name))]
         if not found:
-            raise UserError(f"{paths[0]} holds none of {', '.join(names)}")
+            raise UserError(f"{paths[0]} contains none of {', '.join(names)}; give the files by name")
         paths = found
     if network:
         if len(paths) != 1:
-            raise UserError(f"--network={network} is for a single file, and there are {len(paths)}")
+            raise UserError(f"--network={network} names the network of a single file, but there are {len(paths)} files")
         return {network: paths[0]}
-    files = {}
+    files: dict[str, str] = {}
     for path in paths:
         match = _PTH_NAME.fullmatch(os.path.basename(path))
         if not match:
-            raise UserError(f"which network is {path}? Its name ends in none of {', '.join(NETWORKS)} (.pth): "
-                            "say it with --network=gen_ab (A to B), gen_ba, disc_a or disc_b")
+            suffixes = ", ".join(f"{net}.pth" for net in NETWORKS)
+            raise UserError(f"{path}: the name does not say which network the file holds, because it ends in none of "
+                            f"{suffixes}; add --network=gen_ab (A to B), gen_ba, disc_a or disc_b")
         name = NETWORKS[match[1]]
         if name in files:
-            raise UserError(f"{files[name]} and {path} are both {name}; give one of them")
+            raise UserError(f"{files[name]} and {path} are both {name}; give only one of them")
         files[name] = path
     return files
 
 
-def read(path):
-    """The state_dict in a file, as {key: NumPy array}; floating-point tensors of any precision become float32.
+def read(path: str) -> dict[str, np.ndarray]:
+    """Reads a state_dict as {key: array}; floating-point tensors of every precision become float32.
 
-    Both of PyTorch's file formats are read, the zip of today and the one from before 1.6.
+    Reads both of PyTorch's file formats: zip files, and the format used before version 1.6.
 
     Raises:
-      UserError: PyTorch or the file is missing, the file is damaged, or it holds anything but tensors by name.
+      UserError: PyTorch or the file is missing, the file is damaged, or it holds anything but a dict of tensors.
     """
     torch = _import_torch()
     try:
@@ -67,58 +75,19 @@ def read(path):
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(tensors, Mapping) or not all(isinstance(key, str) for key in tensors):
-        raise UserError(f"{path} holds a {type(tensors).__name__}, not tensors by name; give a saved state_dict")
+        raise UserError(f"{path} holds a {type(tensors).__name__} instead of named tensors; {_SAVE_AGAIN}")
     others = [key for key, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        raise UserError(f"{path} holds more than tensors: {', '.join(others[:3])}{more}; give a saved state_dict")
-    return {key: _array(torch, tensor.detach()) for key, tensor in tensors.items()}
+        raise UserError(f"{path} holds more than tensors ({', '.join(others[:3])}{more}); {_SAVE_AGAIN}")
+    return {key: _to_array(torch, tensor.detach()) for key, tensor in tensors.items()}
 
 
-def write(path, state_dict):
-    """Writes {key: NumPy array} as the OrderedDict of tensors that the authors' code loads; beside, then renamed."""
-    torch = _import_torch()
-    tensors = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in state_dict.items())
-    with atomic.open_for_writing(path, "wb") as file:
-        torch.save(tensors, file)
-
-
-def require_torch():
-    """Raises UserError where PyTorch is not installed: before a long conversion, not after it."""
-    _import_torch()
-
-
-def _load(torch, file, path):
-    try:
-        with warnings.catch_warnings():
-            # Of pickles that torch.save has not written; the error says more.
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # A damaged file can raise anything, KeyError and OSError among them.
-        refused = re.search(r"GLOBAL (\w+(\.\w+)+)", str(error))
-        if refused:
-            raise UserError(f"{path} holds more than tensors ({refused[1]}) and was not executed; save it again from "
-                            "PyTorch as torch.save(network.state_dict(), PATH)") from error
-        raise UserError(f"{path} is damaged or no file of PyTorch's; copy or download it again") from error
-
-
-def _array(torch, tensor):
-    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
-
-
-def _import_torch():
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError("reading .pth files needs PyTorch: pip install torch") from error
-    return torch
-
-
-def read_network(path):
-    """The architecture of the network in a .pth file, as `pytorch.weights` describes it, and its weights by name.
+def read_network(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads a network: the options that describe it (see `pytorch.weights`), and its weights under Keras names.
 
     Raises:
-      UserError: the file cannot be read, or holds no network that is known here.
+      UserError: the file cannot be read, or does not hold one of the authors' networks.
     """
     state_dict = read(path)
     try:
@@ -126,3 +95,43 @@ def read_network(path):
         return options, weights.to_keras(state_dict, options)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def write(path: filesystem.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Writes {key: array} atomically as the OrderedDict of tensors that the authors' code loads."""
+    torch = _import_torch()
+    tensors = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in state_dict.items())
+    with atomic.open_for_writing(path, "wb") as file:
+        torch.save(tensors, file)
+
+
+def require_torch() -> None:
+    """Raises UserError if PyTorch is not installed; for a check before a long conversion."""
+    _import_torch()
+
+
+def _load(torch: ModuleType, file: IO[bytes], path: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # PyTorch warns about pickles from other programs; the error below says more.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged file can raise any exception, such as KeyError or OSError.
+        refused = re.search(r"GLOBAL (\w+(\.\w+)+)", str(error))
+        if refused:
+            raise UserError(
+                f"{path} holds more than tensors ({refused[1]}) and was not executed; {_SAVE_AGAIN}"
+            ) from error
+        raise UserError(f"{path} is damaged or not a PyTorch file; copy or download it again") from error
+
+
+def _to_array(torch: ModuleType, tensor: "torch.Tensor") -> np.ndarray:
+    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+
+
+def _import_torch() -> ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(".pth files need PyTorch: pip install torch") from error
+    return torch

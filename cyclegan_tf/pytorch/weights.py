@@ -1,26 +1,32 @@
-"""Weights of the authors' PyTorch networks, key by key, to this package's and back; NumPy alone, no PyTorch.
+"""Converts weights between the authors' PyTorch networks and this package's Keras networks. Needs only NumPy.
 
-Their state_dicts know a weight by its place in the modules ("model.10.conv_block.1.weight"), ours by layer
-("block1a_conv/kernel", see `named_weights`). Kernels are (out, in, H, W) there, (in, out, H, W) for transposed
-convolutions, and (H, W, in, out) and (H, W, out, in) here: the same transposition for both.
+A PyTorch state_dict names a weight by its place among the modules ("model.10.conv_block.1.weight"), this package by its
+layer ("block1a_conv/kernel", see `networks.weights.named_weights`). PyTorch's kernels are (out, in, H, W), and
+(in, out, H, W) for transposed convolutions; Keras's are (H, W, in, out) and (H, W, out, in). The transposition is the
+same for both.
 
-A network is described by a dict with the names of Config's options (one made from a whole Config will do), and:
+A dict of options describes a network. Its keys are Config's options (all of vars(config) will do), and:
 
-  kind: "generator" or "discriminator"; says which of the options `generator` and `discriminator` holds.
-  input_channels, output_channels: channels of the images; a discriminator has the first only.
+  kind: "generator" or "discriminator"; tells whether the option `generator` or `discriminator` applies.
+  input_channels, output_channels: channels of the images; a discriminator has input_channels only.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cyclegan_tf.errors import UserError
 
+Options = Mapping[str, Any]
+Shapes = Mapping[str, tuple[int, ...]]
+
 _TO_KERAS = (2, 3, 1, 0)
 _TO_PYTORCH = (3, 2, 0, 1)
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
-_LISTED = 10  # Names in an error message; a wrong architecture misses hundreds.
+_MAX_LISTED = 10  # Names listed in an error message; a wrong architecture misses hundreds.
+# Options that determine the weights of each network; error messages list them.
 _DESCRIBING = {
     "resnet": ("ngf", "n_blocks", "norm", "padding", "dropout", "antialias", "input_channels", "output_channels"),
     "unet": ("ngf", "n_downs", "norm", "input_channels", "output_channels"),
@@ -30,37 +36,42 @@ _DESCRIBING = {
 
 
 class Layer(NamedTuple):
-    """A convolution or normalization: its place in PyTorch, its name here.
+    """A convolution or normalization layer.
 
-    `shape` is the kernel's in PyTorch, or (channels,) for a normalization, which has weights only as a batch norm;
-    `bias` is the length of the convolution's bias, 0 where it has none.
+    Attributes:
+      key: the module's key in the PyTorch state_dict.
+      name: the name of the Keras layer.
+      shape: the shape of the kernel in PyTorch, or (channels,) for a normalization. Only batch norms have weights.
+      bias: the length of the convolution's bias, or 0.
     """
 
     key: str
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     bias: int = 0
 
 
-def _conv(key, name, inputs, outputs, kernel, *, bias=True):
+def _conv(key: str, name: str, inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> Layer:
     return Layer(key, f"{name}_conv", (outputs, inputs, kernel, kernel), outputs if bias else 0)
 
 
-def _transposed_conv(key, name, inputs, outputs, kernel, *, bias=True):
+def _transposed_conv(key: str, name: str, inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> Layer:
     return Layer(key, f"{name}_conv", (inputs, outputs, kernel, kernel), outputs if bias else 0)
 
 
-def _norm(key, name, channels):
+def _norm(key: str, name: str, channels: int) -> Layer:
     return Layer(key, f"{name}_norm", (channels,))
 
 
-def resnet_layers(options):
+def _list_resnet_layers(options: Options) -> list[Layer]:
     """The layers of a ResNet generator, in PyTorch's order.
 
-    Paddings and dropouts are modules of their own there, without weights but with a number; zero padding is none.
+    In PyTorch, reflection padding, replication padding and dropout are modules without weights, which count in the keys
+    of the modules behind them. Zero padding is no module.
     """
     if options.get("upsample", "transpose") != "transpose":
-        raise UserError(f"upsample={options['upsample']} has no counterpart in PyTorch; only transpose has")
+        raise UserError(f"upsample={options['upsample']} does not exist in the authors' code, so the weights cannot be "
+                        "converted; only upsample=transpose can be")
     ngf, n_blocks, bias = options["ngf"], options["n_blocks"], options["norm"] == "instance"
     layers = [_conv("model.1", "stem", options["input_channels"], ngf, 7, bias=bias), _norm("model.2", "stem", ngf)]
     places = _ResnetPlaces(options)
@@ -68,14 +79,14 @@ def resnet_layers(options):
         width = ngf * 2**i
         layers.append(_conv(f"model.{number}", f"down{i}", width // 2, width, 3, bias=bias))
         layers.append(_norm(f"model.{number + 1}", f"down{i}", width))
-    width, padded = 4 * ngf, options["padding"] != "zero"
-    numbers = {"a": int(padded), "b": 3 + 2 * padded + options["dropout"]}
+    width, has_padding = 4 * ngf, options["padding"] != "zero"
+    numbers = {"a": int(has_padding), "b": 3 + 2 * has_padding + options["dropout"]}
     for i in range(1, n_blocks + 1):
         for half, number in numbers.items():
             block = f"model.{places.first_block + i - 1}.conv_block"
             layers.append(_conv(f"{block}.{number}", f"block{i}{half}", width, width, 3, bias=bias))
             layers.append(_norm(f"{block}.{number + 1}", f"block{i}{half}", width))
-    up = _conv if _blurs(options, "up") else _transposed_conv
+    up = _conv if _has_blur(options, "up") else _transposed_conv
     for i, number in enumerate(places.ups, 1):
         width = ngf * 2 ** (2 - i)
         layers.append(up(f"model.{number}", f"up{i}", 2 * width, width, 3, bias=bias))
@@ -84,39 +95,44 @@ def resnet_layers(options):
 
 
 class _ResnetPlaces:
-    """The numbers of a ResNet generator's modules in PyTorch.
+    """Numbers of a ResNet generator's modules in PyTorch.
 
-    A blur is a module of its own: behind the ReLU on the way down, in front of the convolution on the way up.
+    A blur is a separate module, behind the ReLU on the way down and in front of the convolution on the way up.
+
+    Attributes:
+      downs, ups: the convolutions that change the size.
+      first_block: the first residual block.
+      head: the last convolution.
+      filters: {key of a blur's filter: (channels, side)}.
     """
 
-    def __init__(self, options):
-        blur_down, blur_up = _blurs(options, "down"), _blurs(options, "up")
+    def __init__(self, options: Options) -> None:
+        blur_down, blur_up = _has_blur(options, "down"), _has_blur(options, "up")
         self.downs = (4, 8) if blur_down else (4, 7)
         self.first_block = 12 if blur_down else 10
         end = self.first_block + options["n_blocks"]
         self.ups = (end + 1, end + 5) if blur_up else (end, end + 3)
         self.head = end + (9 if blur_up else 7)
         ngf = options["ngf"]
-        # Of each blur, {its key: (channels, side)}.
         self.filters = {f"model.{n + 3}.filt": (ngf * 2**i, 3) for i, n in enumerate(self.downs, 1) if blur_down}
         self.filters |= {f"model.{n - 1}.filt": (ngf * 2 ** (3 - i), 4) for i, n in enumerate(self.ups, 1) if blur_up}
 
 
-def _blurs(options, way):
-    """Whether the network is anti-aliased on its `way` down or up."""
+def _has_blur(options: Options, way: str) -> bool:
+    """Whether the network is anti-aliased on its `way`, down or up."""
     return options.get("antialias", "none") in (way, "both")
 
 
-def unet_layers(options):
-    """The layers of a U-Net generator, in PyTorch's order: its levels are nested, down to the innermost and back up."""
+def _list_unet_layers(options: Options) -> list[Layer]:
+    """The layers of a U-Net generator, in PyTorch's order: down through its nested levels and back up."""
     ngf, n_downs, bias = options["ngf"], options["n_downs"], options["norm"] == "instance"
     filters = [ngf * min(2**i, 8) for i in range(n_downs)]
     level = "model.model"
     downs = [_conv(f"{level}.0", "down1", options["input_channels"], ngf, 4, bias=bias)]
     ups = [_transposed_conv(f"{level}.3", "up1", 2 * ngf, options["output_channels"], 4)]
     for i in range(2, n_downs + 1):
-        # The outermost level has its convolution first, the others an activation; the innermost holds no further level
-        # and has no norm on the way down, so that its way up begins two numbers earlier.
+        # The outermost level begins with its convolution, all others with an activation. The innermost level contains
+        # neither a norm on the way down nor another level, so its transposed convolution comes two modules earlier.
         level += ".1.model" if i == 2 else ".3.model"
         outer, inner, innermost = filters[i - 2], filters[i - 1], i == n_downs
         downs.append(_conv(f"{level}.1", f"down{i}", outer, inner, 4, bias=bias))
@@ -128,20 +144,20 @@ def unet_layers(options):
     return downs + ups
 
 
-def patch_layers(options):
+def _list_patch_layers(options: Options) -> list[Layer]:
     """The layers of a PatchGAN discriminator, in PyTorch's order."""
     ndf, n_layers, bias = options["ndf"], options["n_layers"], options["norm"] == "instance"
     layers = [_conv("model.0", "layer0", options["input_channels"], ndf, 4)]
     filters = [ndf * min(2**i, 8) for i in range(n_layers + 1)]
     # With a blur, each layer of stride 2 has one module more.
-    modules, last = (4, 4 * n_layers + 2) if _blurs(options, "down") else (3, 3 * n_layers + 2)
+    modules, last = (4, 4 * n_layers + 2) if _has_blur(options, "down") else (3, 3 * n_layers + 2)
     for i in range(1, n_layers + 1):
         layers.append(_conv(f"model.{modules * i - 1}", f"layer{i}", filters[i - 1], filters[i], 4, bias=bias))
         layers.append(_norm(f"model.{modules * i}", f"layer{i}", filters[i]))
     return [*layers, _conv(f"model.{last}", "head", filters[-1], 1, 4)]
 
 
-def pixel_layers(options):
+def _list_pixel_layers(options: Options) -> list[Layer]:
     """The layers of a pixel discriminator, in PyTorch's order."""
     ndf, bias = options["ndf"], options["norm"] == "instance"
     return [
@@ -152,42 +168,43 @@ def pixel_layers(options):
     ]
 
 
-_LAYERS = {
-    "generator": {"resnet": resnet_layers, "unet": unet_layers},
-    "discriminator": {"patch": patch_layers, "pixel": pixel_layers},
+_LIST_LAYERS: dict[str, dict[str, Callable[[Options], list[Layer]]]] = {
+    "generator": {"resnet": _list_resnet_layers, "unet": _list_unet_layers},
+    "discriminator": {"patch": _list_patch_layers, "pixel": _list_pixel_layers},
 }
 
 
-def network_layers(options):
-    """The layers of the network that `options` describe, in PyTorch's order; UserError if the authors have no such."""
+def _list_layers(options: Options) -> list[Layer]:
+    """The layers of a network, in PyTorch's order; UserError if the authors' code has no such network."""
     kind = options["kind"]
-    wrong = "norm_affine" if options.get("norm_affine") else f"{kind}={options[kind]}"
-    if options.get("norm_affine") or options[kind] not in _LAYERS[kind]:
-        raise UserError(f"--{wrong} has no counterpart in the authors' code, which these weights would be for")
-    return _LAYERS[kind][options[kind]](options)
+    option = "norm_affine" if options.get("norm_affine") else f"{kind}={options[kind]}"
+    if options.get("norm_affine") or options[kind] not in _LIST_LAYERS[kind]:
+        raise UserError(f"--{option} does not exist in the authors' code, so the weights cannot be converted")
+    return _LIST_LAYERS[kind][options[kind]](options)
 
 
-def fixed_filters(options):
-    """The blurs' filters, which PyTorch's state_dict holds beside the weights: {key: array (channels, 1, side, side)}.
+def _make_filters(options: Options) -> dict[str, np.ndarray]:
+    """The fixed filters of the blurs, which PyTorch's state_dict also holds: {key: array (channels, 1, side, side)}.
 
-    The outer product of a row of Pascal's triangle with itself, as a mean; times 4 where the blur doubles the size.
+    Each is the outer product of a row of Pascal's triangle with itself, scaled to sum 1, or to sum 4 for a blur that
+    doubles the size.
     """
-    places = {}
+    places: dict[str, tuple[int, int]] = {}
     if options["kind"] == "generator" and options["generator"] == "resnet":
         places = _ResnetPlaces(options).filters
-    elif options["kind"] == "discriminator" and _blurs(options, "down"):
+    elif options["kind"] == "discriminator" and _has_blur(options, "down"):
         places = {f"model.{4 * i + 2}.filt": (options["ndf"] * min(2**i, 8), 3) for i in range(options["n_layers"])}
     arrays = {}
     for key, (channels, side) in places.items():
         row = np.array({3: (1, 2, 1), 4: (1, 3, 3, 1)}[side], np.float32)
         kernel = np.outer(row, row) / row.sum() ** 2 * (4 if side == 4 else 1)
-        arrays[key] = np.ascontiguousarray(np.broadcast_to(kernel, (channels, 1, side, side)), np.float32)
+        arrays[key] = np.array(np.broadcast_to(kernel, (channels, 1, side, side)), np.float32)
     return arrays
 
 
-def _entries(layers, norm):
-    """{PyTorch key: (LAYER/WEIGHT, shape in PyTorch)} of all weights but the counters."""
-    entries = {}
+def _list_weights(layers: Iterable[Layer], norm: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """{PyTorch key: (LAYER/WEIGHT, shape in PyTorch)} of all weights except num_batches_tracked."""
+    entries: dict[str, tuple[str, tuple[int, ...]]] = {}
     for layer in layers:
         if len(layer.shape) == 4:
             entries[f"{layer.key}.weight"] = (f"{layer.name}/kernel", layer.shape)
@@ -199,86 +216,91 @@ def _entries(layers, norm):
     return entries
 
 
-def _without_statistics(state_dict, layers, norm):
-    """`state_dict` less batch norms' num_batches_tracked and the running statistics of old PyTorch's instance norms."""
+def _drop_statistics(
+    state_dict: Mapping[str, np.ndarray], layers: Iterable[Layer], norm: str
+) -> dict[str, np.ndarray]:
+    """Drops num_batches_tracked of batch norms, and the running statistics of instance norms, which old PyTorch had."""
     dropped = {"instance": _RUNNING, "batch": ("num_batches_tracked",), "none": ()}[norm]
     keys = {f"{layer.key}.{name}" for layer in layers if len(layer.shape) == 1 for name in dropped}
     return {key: value for key, value in state_dict.items() if key not in keys}
 
 
-def _check(given, wanted, options):
-    """Raises UserError unless the arrays `given` have exactly the names and shapes `wanted`."""
+def _check(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], options: Options) -> None:
+    """Raises UserError unless the arrays `given` have exactly the `expected` names and shapes."""
     shapes = {name: tuple(np.shape(array)) for name, array in given.items()}
     problems = {
-        "missing": [name for name in wanted if name not in shapes],
-        "unexpected": [name for name in shapes if name not in wanted],
-        "of another shape": [
-            f"{name} {shapes[name]} instead of {shape}" for name, shape in wanted.items()
+        "missing": [name for name in expected if name not in shapes],
+        "unexpected": [name for name in shapes if name not in expected],
+        "wrong shape": [
+            f"{name} {shapes[name]} instead of {shape}" for name, shape in expected.items()
             if shapes.get(name, shape) != shape
         ],
     }
     if any(problems.values()):
         network = options[options["kind"]]
         described = ", ".join(f"{name}={options[name]}" for name in _DESCRIBING[network] if name in options)
-        text = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
-        raise UserError(f"the weights are not those of a {network} {options['kind']} with {described}; {text}")
+        text = "; ".join(f"{problem}: {_join_names(names)}" for problem, names in problems.items() if names)
+        raise UserError(f"the weights do not fit a {network} {options['kind']} with {described}; {text}")
 
 
-def _listed(names):
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+def _join_names(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def to_keras(state_dict, options):
-    """A PyTorch state_dict as {"stem_conv/kernel": array}, the names of `networks.weights.named_weights`.
+def to_keras(state_dict: Mapping[str, np.ndarray], options: Options) -> dict[str, np.ndarray]:
+    """Converts a PyTorch state_dict to {"stem_conv/kernel": array}, the names of `networks.weights.named_weights`.
 
     Args:
-      state_dict: {key: array}, each as PyTorch shapes it.
-      options: the network, as `infer_architecture` describes it.
+      state_dict: {key: array} in PyTorch's shapes.
+      options: description of the network, as `infer_architecture` returns it.
 
     Raises:
-      UserError: keys are missing, unexpected or of another shape; the message names them.
+      UserError: keys are missing or unexpected, or shapes are wrong; the message names them.
     """
-    layers = network_layers(options)
-    entries = _entries(layers, options["norm"])
-    given = _without_statistics(state_dict, layers, options["norm"])
-    for key, expected in fixed_filters(options).items():
+    layers = _list_layers(options)
+    entries = _list_weights(layers, options["norm"])
+    given = _drop_statistics(state_dict, layers, options["norm"])
+    for key, expected in _make_filters(options).items():
         found = np.asarray(given.pop(key, expected))
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=1e-5):
-            raise UserError(f"{key} is not the blur filter of {expected.shape[-1]}x{expected.shape[-1]} that is known")
+            raise UserError(f"{key} is not the blur filter of the authors' code, so the weights cannot be converted")
     _check(given, {key: shape for key, (_, shape) in entries.items()}, options)
-    arrays = {ours: np.asarray(given[key]) for key, (ours, _) in entries.items()}
+    arrays = {name: np.asarray(given[key]) for key, (name, _) in entries.items()}
     return {name: np.ascontiguousarray(a.transpose(_TO_KERAS)) if a.ndim == 4 else a for name, a in arrays.items()}
 
 
-def to_pytorch(named_arrays, options):
-    """The reverse of `to_keras`: {key: array} in PyTorch's order.
+def to_pytorch(named_arrays: Mapping[str, np.ndarray], options: Options) -> dict[str, np.ndarray]:
+    """Converts {"stem_conv/kernel": array} to a PyTorch state_dict, {key: array} in PyTorch's order.
 
-    Batch norms get a num_batches_tracked of 0 (int64): it is not known here, and PyTorch uses it for nothing at the
-    authors' momentum, but refuses a state_dict without. A network with resize_conv is a UserError.
+    Batch norms get num_batches_tracked = 0 (int64), because Keras does not count batches. PyTorch refuses a state_dict
+    without it, but does not use it with the authors' momentum.
+
+    Raises:
+      UserError: names are missing or unexpected, shapes are wrong, or the authors' code has no such network.
     """
-    entries = _entries(network_layers(options), options["norm"])
+    entries = _list_weights(_list_layers(options), options["norm"])
     shapes = {
-        ours: tuple(shape[axis] for axis in _TO_KERAS) if len(shape) == 4 else shape for ours, shape in entries.values()
+        name: tuple(shape[axis] for axis in _TO_KERAS) if len(shape) == 4 else shape for name, shape in entries.values()
     }
     _check(named_arrays, shapes, options)
     state_dict = {}
-    for key, (ours, _) in entries.items():
-        array = np.asarray(named_arrays[ours])
+    for key, (name, _) in entries.items():
+        array = np.asarray(named_arrays[name])
         state_dict[key] = np.ascontiguousarray(array.transpose(_TO_PYTORCH)) if array.ndim == 4 else array
         if key.endswith("running_var"):
             state_dict[key.replace("running_var", "num_batches_tracked")] = np.array(0, np.int64)
-    return state_dict | fixed_filters(options)
+    return state_dict | _make_filters(options)
 
 
-def infer_architecture(state_dict):
-    """The network that a PyTorch state_dict belongs to, as the options that describe it (see the module's docstring).
+def infer_architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Infers which network a PyTorch state_dict belongs to; returns its options (see the module's docstring).
 
-    What weights cannot tell is reported as the authors' default: reflect for replicate padding, no dropout for a U-Net
-    (its dropouts have no key and shift none).
+    Where the weights do not tell, the options have the authors' defaults: padding is reflect where it could also be
+    replicate, and a U-Net has no dropout, because its dropouts change no key.
 
     Raises:
-      UserError: this is none of the authors' networks; the message says what is missing or too much.
+      UserError: the state_dict belongs to none of the authors' networks; the message names missing and unexpected keys.
     """
     shapes = {key: tuple(np.shape(value)) for key, value in state_dict.items()}
     if any(".conv_block." in key for key in shapes):
@@ -289,14 +311,15 @@ def infer_architecture(state_dict):
         options = _infer_discriminator(shapes)
     else:
         known = "ResNet or U-Net generator, patch or pixel discriminator"
-        raise UserError(f"the weights are of no network known here ({known}); keys: {_listed([*shapes]) or 'none'}")
+        raise UserError(f"the weights belong to no known network ({known}); keys: {_join_names([*shapes]) or 'none'}")
     to_keras(state_dict, options)
     return options
 
 
-def _infer_resnet(shapes):
+def _infer_resnet(shapes: Shapes) -> dict[str, Any]:
     ngf, input_channels, *_ = _kernel(shapes, "model.1")
-    options = {"ngf": ngf, "n_blocks": len({key.split(".")[1] for key in shapes if ".conv_block." in key})}
+    n_blocks = len({key.split(".")[1] for key in shapes if ".conv_block." in key})
+    options: dict[str, Any] = {"ngf": ngf, "n_blocks": n_blocks}
     sides = {shape[-1] for key, shape in shapes.items() if key.endswith(".filt")}
     if sides:
         options["antialias"] = {(True, True): "both", (True, False): "down"}.get((3 in sides, 4 in sides), "up")
@@ -305,17 +328,17 @@ def _infer_resnet(shapes):
     convs = [n for n in range(9) if len(shapes.get(f"{block}.{n}.weight", ())) == 4]
     if len(convs) != 2 or convs[0] > 1:
         raise UserError(f"the weights look like a ResNet generator's, but {block} is not one of its blocks")
-    # The second convolution of a block stands 3 modules after the first, 4 with padding between, 1 more with dropout.
-    padded, dropout = convs[0], convs[1] - convs[0] > 3 + convs[0]
+    # The second convolution of a block comes 3 modules after the first, plus 1 for padding and 1 for dropout.
+    has_padding, dropout = convs[0], convs[1] - convs[0] > 3 + convs[0]
     return {
         "kind": "generator", "generator": "resnet", **options,
-        "norm": _infer_norm(shapes, "model.1", "model.2"), "padding": "reflect" if padded else "zero",
+        "norm": _infer_norm(shapes, "model.1", "model.2"), "padding": "reflect" if has_padding else "zero",
         "dropout": dropout, "upsample": "transpose",
         "input_channels": input_channels, "output_channels": _kernel(shapes, f"model.{places.head}")[0],
     }
 
 
-def _infer_unet(shapes):
+def _infer_unet(shapes: Shapes) -> dict[str, Any]:
     ngf, input_channels, *_ = _kernel(shapes, "model.model.0")
     return {
         "kind": "generator", "generator": "unet", "ngf": ngf, "n_downs": max(5, _count_kernels(shapes) // 2),
@@ -324,7 +347,7 @@ def _infer_unet(shapes):
     }
 
 
-def _infer_discriminator(shapes):
+def _infer_discriminator(shapes: Shapes) -> dict[str, Any]:
     pixel = "net.0.weight" in shapes
     module = "net" if pixel else "model"
     ndf, input_channels, *_ = _kernel(shapes, f"{module}.0")
@@ -339,20 +362,21 @@ def _infer_discriminator(shapes):
     }
 
 
-def _infer_norm(shapes, conv, norm):
-    """The normalization, from the convolution `conv` that the layer `norm` follows."""
-    # Old instance norms have running statistics, too, but no scale.
+def _infer_norm(shapes: Shapes, conv: str, norm: str) -> str:
+    """The kind of normalization, from the keys of the module `norm` and of the convolution `conv` before it."""
+    # The instance norms of old PyTorch have running statistics too, but no weight.
     if f"{norm}.running_mean" in shapes and f"{norm}.weight" in shapes:
         return "batch"
     return "instance" if f"{conv}.bias" in shapes else "none"
 
 
-def _kernel(shapes, key):
+def _kernel(shapes: Shapes, key: str) -> tuple[int, ...]:
+    """The shape of a convolution kernel; UserError if the module has none."""
     shape = shapes.get(f"{key}.weight", ())
     if len(shape) != 4:
-        raise UserError(f"the weights are of no network known here: {key}.weight is no convolution kernel")
+        raise UserError(f"the weights belong to no known network: {key}.weight is not a convolution kernel")
     return shape
 
 
-def _count_kernels(shapes):
+def _count_kernels(shapes: Shapes) -> int:
     return sum(len(shape) == 4 for key, shape in shapes.items() if not key.endswith(".filt"))

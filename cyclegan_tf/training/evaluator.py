@@ -26,13 +26,10 @@ class Evaluator:
         self._networks = measures.Networks(self._protocol)
         standard = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
         self._names = tuple(dict.fromkeys((*standard, *config.extra_metrics)))
-        keys = set()
-        for direction in config.directions:
-            translate = dict.fromkeys(config.directions)
-            task = measures.Task(direction, translate, dataset, config, self._protocol, self._networks)
-            for name in self._names:
-                measures.KINDS[name](name, task)  # Raises its UserError now, before the run writes anything.
-                keys.add(evaluation.format_key(name, direction))
+        # Raises before the first step if a measure cannot be computed.
+        keys = evaluation.require_measurable(
+            self._names, config.directions, dataset, config, self._protocol, self._networks
+        )
         if config.keep_best and config.keep_best not in keys:
             raise UserError(f"--keep_best={config.keep_best}: this run measures only {', '.join(sorted(keys))}; choose "
                             "one of them, or add others with --eval_metrics")

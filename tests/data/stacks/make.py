@@ -1,9 +1,9 @@
-"""Makes keras2.zip or keras3.zip beside this file, with whichever stack runs it.
+"""Makes keras2.zip or keras3.zip beside this file, depending on the stack that runs this script.
 
   python tests/data/stacks/make.py
 
-A run of two steps of a very small network: config.json, its checkpoint, the SavedModel of A to B, and expected.npy,
-what its generator makes of the image of test_interchange.py.
+The archive holds a run of two steps of a very small network: config.json, the checkpoint, the SavedModel from A to B,
+and expected.npy, the generator's output for the image of test_interchange.py.
 """
 
 import os

@@ -1,0 +1,64 @@
+"""README.md and the other documentation: links, paths and options exist, and the layout table lists every room."""
+
+import dataclasses
+import re
+
+import pytest
+from conftest import ROOT
+from test_imports import ROOMS
+
+from cyclegan_tf.config import Config
+
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").rglob("*.md"),
+                 *(ROOT / "experiments").rglob("*.flags")]
+)
+# Options of other programs: pip, http.server, TensorBoard, TensorFlow Serving, Slurm, XLA.
+FOREIGN_OPTIONS = {
+    "directory", "gpus-per-node", "logdir", "model_base_path", "model_name", "no-deps", "nodes",
+    "rest_api_port", "xla_gpu_enable_command_buffer",
+}
+
+
+def defined_options():
+    """Names of all options of the commands and scripts."""
+    sources = [*(ROOT / "cyclegan_tf").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    names = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", text)) | set(re.findall(r"add_argument\(\"--([\w-]+)\"", text))
+    names |= {field.name for field in dataclasses.fields(Config)}
+    names |= {"flagfile", "help", "judge_classes_a", "judge_classes_b"}  # absl's, and two that a loop defines.
+    return names | {f"no{name}" for name in names}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_paths_exist(name):
+    document = ROOT / name
+    text = document.read_text(encoding="utf-8")
+    for link, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
+        target = document.parent / link if link else document
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings], anchor
+    for path in re.findall(r"(?<![\w/.-])(?:cyclegan_tf|experiments|docs|tests)/[\w./-]*[\w/]", text):
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
+# The changelog also names removed options.
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_options_exist(name):
+    mentioned = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", (ROOT / name).read_text(encoding="utf-8")))
+    assert mentioned - FOREIGN_OPTIONS <= defined_options()
+
+
+def test_modules_exist():
+    for name in DOCUMENTS:
+        for module in re.findall(r"python -m cyclegan_tf\.([a-z]+)", (ROOT / name).read_text(encoding="utf-8")):
+            assert (ROOT / "cyclegan_tf" / f"{module}.py").exists(), module
+
+
+def test_layout_table_has_the_rooms_in_their_order():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout of the code")[1]
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)`", table, flags=re.MULTILINE)
+    assert tuple(rows[: len(ROOMS)]) == ROOMS
