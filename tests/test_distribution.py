@@ -251,7 +251,7 @@ def test_in_one_process_an_error_is_no_lost_worker():
     def fail(real_a, real_b, past):
         raise tf.errors.InternalError(None, None, "out of something")
 
-    model, zeros = SimpleNamespace(step=fail, lend_past=lambda *shapes: [{}]), np.zeros((1, 8, 8, 3), np.float32)
+    model, zeros = SimpleNamespace(step=fail, draw_past=lambda *shapes: [{}]), np.zeros((1, 8, 8, 3), np.float32)
     with pytest.raises(tf.errors.InternalError, match="out of something"):
         replicas.train_step(model, [(zeros, zeros)], lambda: None)
 

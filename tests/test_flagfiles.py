@@ -14,8 +14,8 @@ from conftest import ROOT, run_python
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.models.registry import MODELS
 from cyclegan_tf.networks import registry
-from cyclegan_tf.training import trainer
 
 keras = tf.keras
 
@@ -254,7 +254,7 @@ def reduce(config):
 @functools.cache
 def train_two_steps(config):
     """(scalars of two steps, whether each network's weights changed)."""
-    model = trainer.MODELS[config.model](config)
+    model = MODELS[config.model](config)
     before = {name: network.get_weights() for name, network in model.networks.items()}
     stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 2)
     model.compiled_step = model.step  # Eager, because tracing takes longer than two steps.

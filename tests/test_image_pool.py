@@ -31,9 +31,9 @@ def _stored(pool):
 
 def query(pool, batch):
     """What a training step and the pool do with a batch of fakes."""
-    past, sources = pool.lend(batch.shape)
+    past, sources = pool.draw(batch.shape)
     given_back = exchange(tf.constant(batch), past, sources)
-    pool.keep(tf.split(batch, len(batch)))
+    pool.store(tf.split(batch, len(batch)))
     return given_back.numpy()
 
 
@@ -110,7 +110,7 @@ def test_images_are_arrays_or_stay_on_the_device():
 def test_no_gradient_flows_through_the_pool():
     pool = ImagePool(1, seed=0)
     fakes = tf.Variable(_images([1, 2]))
-    past, sources = pool.lend(fakes.shape)
+    past, sources = pool.draw(fakes.shape)
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(exchange(fakes, past, sources))
     assert tape.gradient(total, fakes) is None

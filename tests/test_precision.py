@@ -200,7 +200,7 @@ def test_scaled_gradients_are_the_gradients_where_float16_would_lose_them():
 
 
 def test_the_policy_is_put_back_after_an_error():
-    with pytest.raises(ZeroDivisionError), precision.policy("bfloat16"):
+    with pytest.raises(ZeroDivisionError), precision.use_policy("bfloat16"):
         assert keras.layers.Activation("relu").compute_dtype == "bfloat16"
         raise ZeroDivisionError
     assert keras.layers.Activation("relu").compute_dtype == "float32"
@@ -212,7 +212,7 @@ def test_instance_norm_rounds_its_result_only(name, second_derivative):
     # Of mean 20 and deviation 1: statistics in half precision would be off by 20 roundings.
     x = tf.cast(tf.random.stateless_normal((1, 16, 16, 3), (1, 2), mean=20.0), name)
     dy = tf.cast(tf.random.stateless_normal((1, 16, 16, 3), (3, 4)), name)
-    with precision.policy(name):
+    with precision.use_policy(name):
         layer = layers.instance_normalization("t", second_derivative)
     with tf.GradientTape() as tape:
         tape.watch(x)

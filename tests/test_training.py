@@ -40,7 +40,7 @@ class Trained:
         self.model = model = CycleGAN(self.config)
         pooled = {}
         for name, pool in model.pools.items():
-            pool.lend, pool.keep = self._recording(pool, pooled, name)
+            pool.draw, pool.store = self._recording(pool, pooled, name)
         self.steps = []
         for step in range(6):
             before = {"weights": snapshot(model.networks), "averages": snapshot(model.averages)}
@@ -53,18 +53,18 @@ class Trained:
 
     @staticmethod
     def _recording(pool, pooled, name):
-        lend, keep, lent = pool.lend, pool.keep, []
+        draw, store, drawn = pool.draw, pool.store, []
 
-        def recording_lend(shape):
-            lent[:] = lend(shape)
-            return tuple(lent)
+        def recording_draw(shape):
+            drawn[:] = draw(shape)
+            return tuple(drawn)
 
-        def recording_keep(fakes):
+        def recording_store(fakes):
             fake = np.concatenate(fakes)
-            pooled[name] = (fake, exchange(fake, *lent).numpy())
-            keep(fakes)
+            pooled[name] = (fake, exchange(fake, *drawn).numpy())
+            store(fakes)
 
-        return recording_lend, recording_keep
+        return recording_draw, recording_store
 
     def output(self, network, step, images):
         """The output of a network with its weights from before a step."""

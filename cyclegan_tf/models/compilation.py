@@ -1,79 +1,64 @@
-"""How the training step runs: in how many threads, and a network as it is, part by part, or compiled by XLA."""
+"""How a training step runs: its threads, recomputation of feature maps, and compilation by XLA."""
 
 import functools
 import os
-import re
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
+from cyclegan_tf.networks import segments
 from cyclegan_tf.ops import hardware
 
-keras = tf.keras
 
-# What joins a residual block's input and output: all that the rest of the network reads.
-_BLOCK_END = re.compile(r"block\d+_(add|join)")
+def set_threads(config: Config) -> None:
+    """Gives each TensorFlow operation one thread if the machine has two cores; call before the first operation.
 
-
-def set_threads(config):
-    """Gives each operation one thread where there are two cores; to be called before TensorFlow's first operation.
-
-    Half of a step is of A to B, half of B to A, so that two cores always have something to do, and operations on small
-    maps in two threads mostly wait for each other (experiments/benchmarks). pix2pix has one such half.
-    TF_NUM_INTRAOP_THREADS in the environment is stronger.
+    Half of a CycleGAN step translates A to B, the other half B to A, so both cores always have work. An operation that
+    is split between two threads mostly waits for one of them on small feature maps (experiments/benchmarks). pix2pix
+    has only one half. The environment variable TF_NUM_INTRAOP_THREADS takes precedence.
     """
     if os.cpu_count() == 2 and config.model == "cyclegan":
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
-def compile_part(config, function):
-    """`function`, a part of a training step, as one XLA program where `config.jit_compile` asks for it.
+def compile_part(config: Config, function: Callable) -> Callable:
+    """Returns `function`, a part of a training step, as one XLA program if `config.jit_compile` asks for that.
 
-    Call it while the step is traced: each replica compiles a program on its own variables. "auto" compiles on one GPU,
-    where images have one size (experiments/benchmarks has the times).
+    Call this while the step is traced: each replica compiles a program for its own variables. "auto" compiles if there
+    is one replica on a GPU and all images have one size (times in experiments/benchmarks).
     """
     auto = hardware.has_gpu() and config.crops and tf.distribute.get_replica_context().num_replicas_in_sync == 1
     if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):
         return function
 
     @functools.wraps(function)
-    def trace(*arguments):
+    def trace(*arguments: Any) -> Any:
         with hardware.force_portable_ops():
             return function(*arguments)
 
     return tf.function(trace, jit_compile=True, autograph=False)
 
 
-def training_calls(config, networks):
-    """{name: function of images} for a training step: networks in training mode, as the config says.
+def make_training_call(network: tf.keras.Model, recompute: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function of images (N, H, W, C) that calls `network` in training mode.
 
-    Only the generators are recomputed: of a discriminator each map is a quarter of the one before.
+    Args:
+      recompute: whether the backward pass computes the feature maps again instead of keeping them; only the outputs of
+        the network's segments are kept.
     """
-    return {
-        name: _call(network, config.recompute and name.startswith("gen_")) for name, network in networks.items()
-    }
+    if not recompute:
+        return _in_training_mode(network)
+    calls = [tf.recompute_grad(_in_training_mode(segment)) for segment in segments.split_into_segments(network)]
 
-
-def _call(network, recompute):
-    parts = [tf.recompute_grad(_trained(part)) for part in _parts(network)] if recompute else [_trained(network)]
-
-    def call(images):
-        for part in parts:
-            images = part(images)
+    def call(images: tf.Tensor) -> tf.Tensor:
+        for segment in calls:
+            images = segment(images)
         return images
 
     return call
 
 
-def _trained(network):
+def _in_training_mode(network: tf.keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda images: network(images, training=True)
-
-
-def _parts(network):
-    """`network` as models that follow each other and share its layers, cut behind each residual block.
-
-    One map is all that goes from one to the next; a network without such blocks is one part. The first part ends with
-    the first block, the last begins behind the last.
-    """
-    ends = [layer.output for layer in network.layers if _BLOCK_END.fullmatch(layer.name)]
-    starts = [network.inputs[0], *ends]
-    return [keras.Model(start, end) for start, end in zip(starts, [*ends, network.outputs[0]], strict=True)]

@@ -1,91 +1,94 @@
-"""The history of generated images that discriminators are trained on (paper section 4, after Shrivastava et al.)."""
+"""The history of generated images that discriminators are trained on (paper, section 4; Shrivastava et al. 2017)."""
 
 import random
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 
 class ImagePool:
-    """Up to `size` past fakes.
+    """Up to `size` past fakes, which are exchanged for new ones at random.
 
-    While the pool fills, images are stored and given back as they are. Once it is full, each image is with probability
-    1/2 exchanged for a random stored one, else given back and not stored. Draws come from Python's Mersenne Twister in
-    the authors' order (`uniform(0, 1)`, then `randint(0, size - 1)`), so equal seeds give the authors' sequence.
+    While the pool fills, it stores every image and gives the same image back. Once it is full, it does one of two
+    things to each image, with probability 1/2 each: it exchanges the image for a random stored one, or gives the image
+    back without storing it. Draws come from Python's Mersenne Twister in the authors' order (`uniform(0, 1)`, then
+    `randint(0, size - 1)`), so equal seeds give the authors' sequence.
 
-    The draws do not depend on the images. `lend` therefore draws before a training step begins, the step calls
-    `exchange` on its own fakes, and `keep` stores them once the step is queued: the step never waits for the host.
+    The draws do not depend on the images. Therefore `draw` runs before a training step, the step calls `exchange` on
+    the fakes that it makes, and `store` runs after the step is queued: the step never waits for the host.
 
     Args:
-      size: number of images kept; 0 gives every batch back unchanged.
-      seed: seed of the draws.
-      on_device: whether images stay the tensors that the step returned, in a GPU's memory, rather than become NumPy
-        arrays.
+      size: the number of stored images; a pool of size 0 gives every batch back unchanged.
+      seed: the seed of the draws.
+      on_device: whether stored images remain tensors, which a step on a GPU returns in the GPU's memory. If False, they
+        become NumPy arrays.
 
     Attributes:
       images: the stored images, float32 (1, H, W, C) each.
     """
 
-    def __init__(self, size, seed=0, on_device=False):
+    def __init__(self, size: int, seed: int = 0, on_device: bool = False) -> None:
         self.size, self.on_device = size, on_device
-        self.images = []
+        self.images: list = []
         self._random = random.Random(seed)
-        self._writes = {}  # Slot -> number of the batch's image that goes there.
+        self._stores: dict[int, int] = {}  # Slot of the pool -> index in the batch of the image to store there.
 
-    def lend(self, shape):
-        """Draws for a batch of `shape` (N, H, W, C); returns (past, sources), the arguments of `exchange`.
+    def draw(self, shape: Sequence[int]) -> tuple[list, np.ndarray]:
+        """Draws for a batch of fakes of `shape` (N, H, W, C); call `store` before the next draw.
 
-        `keep` must follow before the next `lend`.
+        Returns:
+          (past, sources): the arguments of `exchange`.
         """
-        past, sources, self._writes = [], [], {}
+        past, sources, self._stores = [], [], {}
         n_images = len(self.images)
-        # Stands where no stored image is read.
+        # Stands in for the image of `past` where `exchange` reads none.
         unread = self.images[0] if self.images else np.zeros((1, *shape[1:]), np.float32)
-        for number in range(shape[0]):
-            slot, source, stored = None, number, unread
+        for index in range(shape[0]):
+            slot, source, stored = None, index, unread
             if n_images < self.size:
                 slot, n_images = n_images, n_images + 1
             elif self.size and self._random.uniform(0, 1) > 0.5:
                 slot = self._random.randint(0, self.size - 1)
-                # An earlier image of this batch may have gone into the slot.
-                source = self._writes.get(slot, -1)
+                # An earlier image of the same batch may have been stored in the slot.
+                source = self._stores.get(slot, -1)
                 stored = self.images[slot] if source < 0 else unread
             if slot is not None:
-                self._writes[slot] = number
+                self._stores[slot] = index
             past.append(stored)
             sources.append(source)
         return past, np.array(sources, np.int32)
 
-    def keep(self, fakes):
-        """Stores those of the batch's `fakes`, a list of N tensors (1, H, W, C), that `lend` has drawn a slot for."""
-        for slot, number in sorted(self._writes.items()):
-            image = fakes[number] if self.on_device else np.array(fakes[number])
+    def store(self, fakes: Sequence) -> None:
+        """Stores the images that `draw` has chosen from a batch of `fakes`, N tensors (1, H, W, C)."""
+        for slot, index in sorted(self._stores.items()):
+            image = fakes[index] if self.on_device else np.array(fakes[index])
             if slot < len(self.images):
                 self.images[slot] = image
             else:
                 self.images.append(image)
-        self._writes = {}
+        self._stores = {}
 
-    def state(self):
-        """Everything the next draws depend on, as a dict of arrays: `images` (K, H, W, C) and `random`."""
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next draws depend on: arrays `images` (K, H, W, C) and `random`."""
         version, internal, gauss_next = self._random.getstate()
         assert gauss_next is None, "uniform and randint never leave half a Gaussian pair"
         images = np.concatenate(self.images) if self.images else np.zeros((0, 0, 0, 0), np.float32)
         return {"images": images, "random": np.array((version, *internal), np.uint32)}
 
-    def set_state(self, state):
-        """Goes on from what `state` returned."""
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` returned."""
         version, *internal = (int(word) for word in state["random"])
         self._random.setstate((version, tuple(internal), None))
         self.images = [np.array(image[np.newaxis]) for image in state["images"]]
 
 
-def exchange(fakes, past, sources):
-    """The batch that a pool gives back for `fakes` (N, H, W, C); no gradient flows to `fakes`.
+def exchange(fakes: tf.Tensor, past: Sequence, sources: tf.Tensor) -> tf.Tensor:
+    """Returns the batch that a pool gives back for `fakes` (N, H, W, C); no gradient flows to `fakes`.
 
     Args:
-      past: list of N stored images (1, H, W, C).
-      sources: int (N,); image i of the result is image sources[i] of `fakes`, or past[i] where sources[i] is -1.
+      past: N stored images, (1, H, W, C) each.
+      sources: int (N,). Image i of the result is image sources[i] of `fakes`, or past[i] if sources[i] is -1.
     """
     fakes = tf.stop_gradient(fakes)
     own = fakes if len(past) == 1 else tf.gather(fakes, tf.maximum(sources, 0))

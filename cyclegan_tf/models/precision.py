@@ -12,7 +12,7 @@ keras = tf.keras
 
 
 @contextlib.contextmanager
-def policy(name):
+def use_policy(name):
     """Layers that are made inside compute in `name`: bfloat16, float16, or none, which is float32."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32" if name == "none" else f"mixed_{name}")
@@ -22,7 +22,7 @@ def policy(name):
         keras.mixed_precision.set_global_policy(before)
 
 
-def scaling(name):
+def make_scaling(name):
     """How gradients are taken and applied in that precision: a `LossScale` for float16, whose smallest is 6e-8."""
     return LossScale() if name == "float16" else Unscaled()
 

@@ -6,7 +6,7 @@ names.
 
 import tensorflow as tf
 
-from cyclegan_tf.networks import layers
+from cyclegan_tf.networks import layers, segments
 
 keras = tf.keras
 
@@ -91,13 +91,16 @@ def leaky_relu(x, name):
     return keras.layers.Activation(layers.leaky_relu, name=f"{name}_leaky_relu")(x)
 
 
-def residual_block(x, name, filters, normalize_, padding_mode, dropout=False, bias=True, merge="add"):
+def residual_block(
+    x, name, filters, normalize_, padding_mode, dropout=False, bias=True, merge="add", ends_segment=False,
+):
     """Joins x and norm(conv(relu(norm(conv(x))))), two 3x3 convolutions of `filters`; no activation afterwards.
 
     Args:
       normalize_: function of a tensor and a name: `normalize` with its options.
       merge: add, which needs `filters` channels in x, or concat: the new channels before those of x, so that every
         block adds `filters` channels and the next one's first convolution has as many more to read.
+      ends_segment: whether all later layers of the network read the block's output only; see `segments`.
     """
     y = conv(x, f"{name}a", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
     y = relu(normalize_(y, f"{name}a"), f"{name}a")
@@ -105,8 +108,10 @@ def residual_block(x, name, filters, normalize_, padding_mode, dropout=False, bi
         y = keras.layers.Dropout(0.5, name=f"{name}_dropout")(y)
     y = normalize_(conv(y, f"{name}b", filters, 3, padding=1, padding_mode=padding_mode, bias=bias), f"{name}b")
     if merge == "concat":
-        return keras.layers.Concatenate(name=f"{name}_join")([y, x])
-    return keras.layers.Add(name=f"{name}_add")([x, y])
+        join, parts = keras.layers.Concatenate(name=f"{name}_join"), [y, x]
+    else:
+        join, parts = keras.layers.Add(name=f"{name}_add"), [x, y]
+    return (segments.mark_segment_end(join) if ends_segment else join)(parts)
 
 
 def _initializer():

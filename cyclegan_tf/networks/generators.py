@@ -49,7 +49,7 @@ def resnet_generator(
         x = antialiasing.downsample(x, f"down{i}") if blur_down else x
     for i in range(1, n_blocks + 1):  # (N, H/4, W/4, 4 ngf), with concat (N, H/4, W/4, (i + 1) 4 ngf)
         x = blocks.residual_block(
-            x, f"block{i}", 4 * ngf, normalize, "zero" if same else padding, dropout, bias, merge
+            x, f"block{i}", 4 * ngf, normalize, "zero" if same else padding, dropout, bias, merge, ends_segment=True
         )
     for i, filters in enumerate((2 * ngf, ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H, W, ngf)
         if blur_up:

@@ -256,11 +256,11 @@ class StrategyReplicas(Replicas):
         flags = self._distribute(lambda index: np.array([float(received == one) for one in _SIGNALS], np.float32))
         real_a = self._distribute(lambda index: batches[index][0])
         real_b = self._distribute(lambda index: batches[index][1])
-        past = model.lend_past(*(image.shape for image in batches[0]))
+        past = model.draw_past(*(image.shape for image in batches[0]))
         past = tf.nest.map_structure(lambda *own: self._distribute(lambda index: own[index]), *past)
         with self._guard():
             scalars, flags, fakes = self._step(flags, real_a, real_b, past)
-            model.keep_fakes(self._split_by_replica(fakes))
+            model.store_fakes(self._split_by_replica(fakes))
             values = tf.stack([self._get_local(value) for value in scalars.values()])
 
         def read_scalars() -> dict[str, float]:

@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
-from cyclegan_tf.models.cyclegan import CycleGAN
-from cyclegan_tf.models.pix2pix import Pix2Pix
+from cyclegan_tf.models.registry import MODELS
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
@@ -21,8 +20,6 @@ from cyclegan_tf.training.loop import TrainingLoop
 from cyclegan_tf.training.outputs import RunOutputs
 
 log = logging.getLogger("cyclegan_tf")
-
-MODELS: dict[str, Any] = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix}
 
 
 def train(config: Config, workdir: str) -> dict[str, float]:

@@ -29,8 +29,8 @@ def main() -> None:
     args = parser.parse_args()
     model = CycleGAN(Config())
     for pool in model.pools.values():
-        pool.lend((pool.size, 256, 256, 3))
-        pool.keep([np.zeros((1, 256, 256, 3), np.float32)] * pool.size)
+        pool.draw((pool.size, 256, 256, 3))
+        pool.store([np.zeros((1, 256, 256, 3), np.float32)] * pool.size)
     pauses, writes = [], []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         writer = checkpoints.Writer(folder, keep=1)

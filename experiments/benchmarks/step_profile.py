@@ -62,7 +62,7 @@ def main() -> None:
     images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]
 
     # The first step, split into tracing and computing.
-    past = model.lend_past(*(image.shape for image in images))
+    past = model.draw_past(*(image.shape for image in images))
     start = time.perf_counter()
     graph = model.compiled_step.get_concrete_function(*images, *past).graph
     tracing = time.perf_counter() - start
@@ -70,7 +70,7 @@ def main() -> None:
     start = time.perf_counter()
     scalars, fakes = model.compiled_step(*images, *past)
     float(scalars["loss/generators"])
-    model.keep_fakes([fakes])
+    model.store_fakes([fakes])
     seconds = [time.perf_counter() - start]
     memory["step 1"] = harness.peak_memory()
     for number in (2, 3):

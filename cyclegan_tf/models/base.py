@@ -1,0 +1,170 @@
+"""The base class of all models: everything that the training loop, the checkpoints and the exporters need of one."""
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.models import compilation, precision
+from cyclegan_tf.models.image_pool import ImagePool
+from cyclegan_tf.models.optimizers import adam, assign
+from cyclegan_tf.networks import registry
+from cyclegan_tf.ops import hardware
+
+Scalars = dict[str, tf.Tensor]
+Gradients = dict[str, list[tf.Tensor]]
+# What a step reads from each pool: the arguments `past` and `sources` of `image_pool.exchange`.
+Past = dict[str, tuple[list, np.ndarray]]
+# What a step returns for each pool: the images of a batch, (1, H, W, C) each.
+Fakes = dict[str, list[tf.Tensor]]
+
+
+class Model(abc.ABC):
+    """Networks that train together, and all state that changes while they train.
+
+    A subclass sets the class attributes `generator_names`, `discriminator_names` and, if it has image pools,
+    `pool_names`; it implements `step` and, if it has image pools, `get_pool_shapes`.
+
+    Args:
+      config: the options of the run. `networks.registry` builds the networks from them.
+      replicas: the numbers of this process's replicas; each replica has its own image pools.
+
+    Attributes:
+      networks: generators and discriminators by name.
+      optimizers: one `Adam` for each network, by the same names.
+      averages: moving averages of the generators, by name; empty if `config.ema_decay` is 0.
+      scaling: takes and applies gradients in the precision of the networks; its variables belong to a checkpoint.
+      replica_pools: for each local replica, the image pools by name.
+      compiled_step: `step` as a tf.function.
+    """
+
+    generator_names: tuple[str, ...]
+    discriminator_names: tuple[str, ...]
+    pool_names: tuple[str, ...] = ()
+
+    def __init__(self, config: Config, replicas: Iterable[int] = range(1)) -> None:
+        self.config = config
+        with precision.use_policy(config.mixed_precision):
+            self.networks = self._build_generators()
+            self.networks |= {name: registry.build_discriminator(config, name) for name in self.discriminator_names}
+        self.scaling = precision.make_scaling(config.mixed_precision)
+        self._calls = {
+            name: compilation.make_training_call(network, config.recompute and name in self.generator_names)
+            for name, network in self.networks.items()
+        }
+        self.optimizers = {name: adam(config) for name in self.networks}
+        for name, optimizer in self.optimizers.items():
+            optimizer.build(self.networks[name].trainable_variables)
+        self.set_learning_rate(config.learning_rate)
+        self.replica_pools = [
+            {
+                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 32), on_device=hardware.has_gpu())
+                for i, name in enumerate(self.pool_names)
+            }
+            for replica in replicas
+        ]
+        self.averages = self._build_generators() if config.ema_decay else {}
+        for name, average in self.averages.items():
+            average.set_weights(self.networks[name].get_weights())
+        has_copies = config.mixed_precision != "none" and not self.averages
+        self._float32_copies = self._build_generators() if has_copies else {}
+        self.compiled_step = tf.function(self.step, reduce_retracing=True, autograph=False)
+
+    def _build_generators(self) -> dict[str, tf.keras.Model]:
+        return {name: registry.build_generator(self.config, name) for name in self.generator_names}
+
+    @property
+    def pools(self) -> dict[str, ImagePool]:
+        """The image pools of the first local replica, by name."""
+        return self.replica_pools[0]
+
+    @property
+    def generators(self) -> dict[str, tf.keras.Model]:
+        """The float32 generators to translate with: the averages if there are any; call `refresh` before use."""
+        return self.averages or self._float32_copies or {name: self.networks[name] for name in self.generator_names}
+
+    def refresh(self) -> None:
+        """Updates `generators`, which are float32 copies if the networks compute in half precision."""
+        for name, copy in self._float32_copies.items():
+            copy.set_weights(self.networks[name].get_weights())
+
+    def set_learning_rate(self, value: float) -> None:
+        """Sets the generators' learning rate, and the discriminators' in proportion to --disc_learning_rate."""
+        config = self.config
+        share = config.disc_learning_rate / config.learning_rate if config.disc_learning_rate else 1.0
+        for name, optimizer in self.optimizers.items():
+            optimizer.learning_rate.assign(value * share if name in self.discriminator_names else value)
+
+    def train_step(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
+        """Updates all networks once; for a run of one replica.
+
+        Args:
+          real_a, real_b: batches of images, float32 (N, H, W, C) in [-1, 1].
+
+        Returns:
+          Losses, scores and gradient norms, float32 scalars by name. They are available once the step is done; this
+          method does not wait for it.
+        """
+        (past,) = self.draw_past(real_a.shape, real_b.shape)
+        scalars, fakes = self.compiled_step(real_a, real_b, past)
+        self.store_fakes([fakes])
+        return scalars
+
+    @abc.abstractmethod
+    def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
+        """`train_step` for one replica of several, to be traced into a graph.
+
+        Args:
+          real_a, real_b: batches of images, float32 (N, H, W, C) in [-1, 1].
+          past: this replica's element of what `draw_past` returned.
+
+        Returns:
+          (scalars, fakes): what `train_step` returns, and this replica's element of the argument of `store_fakes`.
+        """
+
+    def get_pool_shapes(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> Mapping[str, Sequence[int]]:
+        """The shapes (N, H, W, C) of the fakes for each pool, from the shapes of a step's batches."""
+        raise NotImplementedError(f"{type(self).__name__} has image pools")
+
+    def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
+        """Draws from the image pools what the next `step` needs; call `store_fakes` after that step.
+
+        The draws do not depend on the step's images, so the step never waits for the host.
+
+        Args:
+          shape_a, shape_b: shapes of the batches of a replica, (N, H, W, C).
+
+        Returns:
+          The argument `past` of `step` for each local replica.
+        """
+        if not self.pool_names or not self.config.pool_size:
+            return [{} for _ in self.replica_pools]
+        shapes = self.get_pool_shapes(shape_a, shape_b)
+        return [{name: pool.draw(shapes[name]) for name, pool in pools.items()} for pools in self.replica_pools]
+
+    def store_fakes(self, fakes: Sequence[Fakes]) -> None:
+        """Stores fakes in the image pools, as `draw_past` has decided: for each local replica what `step` returned."""
+        for pools, replica_fakes in zip(self.replica_pools, fakes, strict=True):
+            for name, images in replica_fakes.items():
+                pools[name].store(images)
+
+    def _apply_gradients(self, gradients: Gradients) -> Scalars:
+        """Updates the weights and averages of the networks in `gradients`; returns the norms of their gradients."""
+        def apply() -> None:
+            for name, gradient in gradients.items():
+                variables = self.networks[name].trainable_variables
+                self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True))
+
+        norms = self.scaling.update(gradients, apply)
+        self._update_averages([name for name in self.averages if name in gradients])
+        return norms
+
+    def _update_averages(self, names: Sequence[str]) -> None:
+        """average <- d average + (1 - d) weight, where d grows to `ema_decay` like (1 + t) / (10 + t) in step t."""
+        for name in names:
+            step = tf.cast(self.optimizers[name].iterations, tf.float32)
+            decay = tf.minimum(self.config.ema_decay, (1.0 + step) / (10.0 + step))
+            for average, weight in zip(self.averages[name].weights, self.networks[name].weights, strict=True):
+                assign(average, decay * average + (1.0 - decay) * weight)
