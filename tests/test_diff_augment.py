@@ -1,11 +1,17 @@
-"""Differentiable augmentation against recorded numbers of the original, and the ranges of its draws."""
+"""Differentiable augmentation against recorded numbers of the original, the ranges of its draws, and its use."""
+
+import dataclasses
+from unittest import mock
 
 import golden
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf.models import diff_augment
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.models import diff_augment, losses, replicas, seeds
+from cyclegan_tf.models.registry import MODELS
 
 POLICIES = {"color": "color", "translation": "translation", "cutout": "cutout",
             "color_translation_cutout": "color,translation,cutout"}
@@ -75,3 +81,130 @@ def test_each_image_of_a_batch_is_augmented_on_its_own():
         alone = diff_augment.augment(images[i : i + 1], policy, own)
         np.testing.assert_allclose(together[i : i + 1], alone, rtol=0, atol=1e-6)
     assert len({image.tobytes() for image in together}) == 4
+
+
+POLICY = "color,translation,cutout"
+DISCRIMINATORS = {"cyclegan": "pixel", "pix2pix": "pixel", "cut": "patch"}
+TINY = {
+    model: Config.preset(
+        "tiny", model=model, discriminator=discriminator, n_layers=1, pool_size=0, ngf=2, ndf=2, seed=5,
+        diff_augment=POLICY, lambda_identity=0.0, nce_features=4, nce_patches=4,
+    )
+    for model, discriminator in DISCRIMINATORS.items()
+}
+
+
+def batch(number):
+    return tf.constant(np.random.default_rng(number).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32))
+
+
+def augment_by_hand(images, use, iteration=0):
+    seed = seeds.seed_of_step(5, f"augment/{use}", tf.constant(iteration, tf.int64))
+    return diff_augment.augment(images, POLICY, diff_augment.draw(POLICY, seed, images.shape))
+
+
+def step(model):
+    """The scalars of a step that is not compiled, which takes less time than to trace it."""
+    model.compiled_step = model.step
+    return {name: float(value) for name, value in model.train_step(batch(0), batch(1)).items()}
+
+
+def lsgan(on_real, on_fake):
+    return 0.5 * (np.mean((on_real - 1) ** 2) + np.mean(on_fake**2))
+
+
+def test_cyclegans_discriminators_see_augmented_images():
+    model = MODELS["cyclegan"](TINY["cyclegan"])
+    nets, real = model.networks, {"a": batch(0), "b": batch(1)}
+    fake = {"a": nets["gen_ba"](real["b"]), "b": nets["gen_ab"](real["a"])}
+    expected = {}
+    for domain, generator in (("a", "gen_ba"), ("b", "gen_ab")):
+        disc = nets[f"disc_{domain}"]
+        on_real, on_fake = (
+            disc(augment_by_hand(images[domain], f"{domain}/{use}")) for images, use in ((real, "real"), (fake, "fake"))
+        )
+        expected[f"loss/disc_{domain}"] = lsgan(on_real, on_fake)
+        expected[f"loss/{generator}"] = np.mean(
+            (disc(augment_by_hand(fake[domain], f"{domain}/generator")) - 1) ** 2
+        )
+    scalars = step(model)
+    for name, value in expected.items():
+        assert scalars[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_pix2pix_augments_a_pair_with_the_same_numbers():
+    model = MODELS["pix2pix"](TINY["pix2pix"])
+    gen, disc = (model.networks[name] for name in ("gen_ab", "disc_b"))
+
+    def score(a, b, use):
+        return disc(tf.concat([augment_by_hand(a, f"b/{use}"), augment_by_hand(b, f"b/{use}")], axis=-1))
+
+    fake = gen(batch(0))
+    expected = lsgan(score(batch(0), batch(1), "real"), score(batch(0), fake, "fake"))
+    scalars = step(model)
+    assert scalars["loss/disc_b"] == pytest.approx(expected, rel=1e-4)
+    # The generator learns from the updated discriminator.
+    assert scalars["loss/gen_ab"] == pytest.approx(np.mean((score(batch(0), fake, "generator") - 1) ** 2), rel=1e-4)
+
+
+def test_cuts_discriminator_sees_augmented_images():
+    model = MODELS["cut"](TINY["cut"])
+    gen, disc = (model.networks[name] for name in ("gen_ab", "disc_b"))
+    fake = gen(batch(0))
+    expected = lsgan(disc(augment_by_hand(batch(1), "b/real")), disc(augment_by_hand(fake, "b/fake")))
+    scalars = step(model)
+    assert scalars["loss/disc_b"] == pytest.approx(expected, rel=1e-4)
+    on_fake = disc(augment_by_hand(fake, "b/generator"))
+    assert scalars["loss/gen_ab"] == pytest.approx(np.mean((on_fake - 1) ** 2), rel=1e-4)
+
+
+def test_the_gradient_penalty_is_taken_at_mixtures_of_augmented_images():
+    model = MODELS["cyclegan"](dataclasses.replace(TINY["cyclegan"], gan_mode="wgangp"))
+    seen = []
+    with mock.patch.object(
+        losses, "gradient_penalty", lambda disc, real, fake, alpha: seen.append((real, fake)) or tf.constant(0.0)
+    ):
+        fake_a = model.networks["gen_ba"](batch(1))
+        step(model)
+    np.testing.assert_allclose(seen[0][0], augment_by_hand(batch(0), "a/real"), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(seen[0][1], augment_by_hand(fake_a, "a/fake"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_without_the_option_discriminators_see_the_images_themselves(model):
+    built = MODELS[model](dataclasses.replace(TINY[model], diff_augment=""))
+    fake, real = built.networks["gen_ab"](batch(0)), batch(1)
+    if model == "pix2pix":
+        fake, real = (tf.concat([batch(0), image], axis=-1) for image in (fake, real))
+    disc = built.networks["disc_b"]
+    expected = lsgan(disc(real), disc(fake))
+    assert step(built)["loss/disc_b"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_numbers_follow_the_step_the_seed_and_the_use():
+    def augment(config, use, iteration):
+        return diff_augment.augment_step(config, batch(0), use, tf.constant(iteration, tf.int64)).numpy()
+
+    config = TINY["cyclegan"]
+    first = augment(config, "a/real", 3)
+    np.testing.assert_array_equal(first, augment(config, "a/real", 3))
+    np.testing.assert_array_equal(first, augment_by_hand(batch(0), "a/real", 3))
+    others = [augment(config, "a/real", 4), augment(config, "a/fake", 3)]
+    others.append(augment(dataclasses.replace(config, seed=6), "a/real", 3))
+    assert all(np.abs(first - other).max() > 0.1 for other in others)
+
+
+def test_replicas_take_their_parts_of_the_numbers_of_all_images():
+    images = tf.concat([batch(0), batch(1), batch(2)], axis=0)
+    whole, config = augment_by_hand(images, "a/real"), TINY["cyclegan"]
+    for number in range(3):
+        with mock.patch.object(replicas, "replica", lambda number=number: (number, 3)):
+            part = diff_augment.augment_step(config, batch(number), "a/real", tf.constant(0, tf.int64))
+        np.testing.assert_allclose(part, whole[2 * number : 2 * number + 2], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", ["blur", "color,blur", "color,,cutout", "cutout,cutout"])
+def test_unknown_augmentations_are_refused(value):
+    with pytest.raises(UserError, match="expected any of color, translation, cutout"):
+        Config(diff_augment=value)
+    assert Config(diff_augment="cutout, color").augmentations == ["cutout", "color"]

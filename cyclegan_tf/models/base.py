@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.models import compilation, precision
+from cyclegan_tf.models import compilation, diff_augment, precision
 from cyclegan_tf.models.image_pool import ImagePool
 from cyclegan_tf.models.optimizers import adam, assign
 from cyclegan_tf.networks import registry
@@ -32,7 +32,7 @@ class Model(abc.ABC):
       replicas: the numbers of this process's replicas; each replica has its own image pools.
 
     Attributes:
-      networks: generators and discriminators by name.
+      networks: generators, discriminators and other networks by name.
       optimizers: one `Adam` for each network, by the same names.
       averages: moving averages of the generators, by name; empty if `config.ema_decay` is 0.
       scaling: takes and applies gradients in the precision of the networks; its variables belong to a checkpoint.
@@ -49,6 +49,7 @@ class Model(abc.ABC):
         with precision.use_policy(config.mixed_precision):
             self.networks = self._build_generators()
             self.networks |= {name: registry.build_discriminator(config, name) for name in self.discriminator_names}
+        self.networks |= self._build_other_networks()
         self.scaling = precision.make_scaling(config.mixed_precision)
         self._calls = {
             name: compilation.make_training_call(network, config.recompute and name in self.generator_names)
@@ -74,6 +75,10 @@ class Model(abc.ABC):
 
     def _build_generators(self) -> dict[str, tf.keras.Model]:
         return {name: registry.build_generator(self.config, name) for name in self.generator_names}
+
+    def _build_other_networks(self) -> dict[str, tf.keras.Model]:
+        """Returns the networks that are neither generators nor discriminators, by name; they compute in float32."""
+        return {}
 
     @property
     def pools(self) -> dict[str, ImagePool]:
@@ -149,6 +154,15 @@ class Model(abc.ABC):
         for pools, replica_fakes in zip(self.replica_pools, fakes, strict=True):
             for name, images in replica_fakes.items():
                 pools[name].store(images)
+
+    def _augment(self, images: tf.Tensor, use: str) -> tf.Tensor:
+        """Applies --diff_augment to a batch (N, H, W, C) for a discriminator; call before the update of the generators.
+
+        Args:
+          use: names the images and the network that learns from them; each use has random numbers of its own.
+        """
+        iteration = self.optimizers[self.generator_names[0]].iterations
+        return diff_augment.augment_step(self.config, images, use, iteration)
 
     def _apply_gradients(self, gradients: Gradients) -> Scalars:
         """Updates the weights and averages of the networks in `gradients`; returns the norms of their gradients."""

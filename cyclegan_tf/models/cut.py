@@ -1,66 +1,42 @@
 """CUT and FastCUT: unpaired translation in one direction by contrastive learning (Park et al. 2020)."""
 
-from collections.abc import Iterable
-
 import tensorflow as tf
 
-from cyclegan_tf.config import Config
-from cyclegan_tf.models import compilation, diff_augment, losses, patch_nce, precision, replicas, seeds
-from cyclegan_tf.models.optimizers import adam, assign
-from cyclegan_tf.models.pix2pix import Pix2Pix
+from cyclegan_tf.models import base, compilation, losses, patch_nce, replicas, seeds
+from cyclegan_tf.models.base import Fakes, Past, Scalars
 from cyclegan_tf.networks import patch_features, registry
 
 keras = tf.keras
 
-Scalars = dict[str, tf.Tensor]
 
-
-class Cut(Pix2Pix):
-    """A generator A -> B, a discriminator of B, and the feature network of the contrastive loss.
+class Cut(base.Model):
+    """Unpaired translation from A to B.
 
     The contrastive loss asks for translations whose patches can be told apart: the features of a patch must be closer
-    to the features of the same patch of the source than to those of the source's other patches.
+    to the features of the same patch of the source than to the features of the source's other patches.
 
-    Attributes:
-      networks: gen_ab; disc_b; and features, which has an MLP for each compared layer of gen_ab.
+    Networks: the generator gen_ab; the discriminator disc_b; and features, which has an MLP for each compared layer of
+    gen_ab. Like the authors' CUT, the model has no image pool.
     """
 
-    def __init__(self, config: Config, replicas: Iterable[int] = range(1)) -> None:
-        self.config = config
-        with precision.policy(config.mixed_precision):
-            generator = registry.build_generator(config, "gen_ab")
-            discriminator = registry.build_discriminator(config, "disc_b")
-        layers = patch_features.list_layers(config)
-        # Before training, features are smaller than float16 can square.
-        features = registry.build_feature_network(config, generator, layers, "features")
-        self.networks = {"gen_ab": generator, "disc_b": discriminator, "features": features}
+    generator_names = ("gen_ab",)
+    discriminator_names = ("disc_b",)
+
+    def _build_other_networks(self) -> dict[str, keras.Model]:
+        generator, layers = self.networks["gen_ab"], patch_features.list_layers(self.config)
         maps = patch_features.find_maps(generator, layers)
+        # One pass gives the translation and the compared maps. The encoder alone stops at the last compared layer.
         self._translate_and_encode = keras.Model(generator.inputs[0], [generator.outputs[0], *maps])
         self._encode = keras.Model(generator.inputs[0], maps)
-        self.scaling = precision.scaling(config.mixed_precision)
-        self._calls = compilation.training_calls(config, {"disc_b": discriminator})
-        self.optimizers = {name: adam(config) for name in self.networks}
-        for name, optimizer in self.optimizers.items():
-            optimizer.build(self.networks[name].trainable_variables)
-        self.set_learning_rate(config.learning_rate)
-        self.replica_pools = [{} for _ in replicas]
-        self.pools = self.replica_pools[0]
-        self.averages = {}
-        self._copies = {}
-        if config.ema_decay:
-            self.averages = {"gen_ab": registry.build_generator(config, "gen_ab")}
-            self.averages["gen_ab"].set_weights(generator.get_weights())
-        elif config.mixed_precision != "none":
-            self._copies = {"gen_ab": registry.build_generator(config, "gen_ab")}
-        self.compiled_step = tf.function(self.step, reduce_retracing=True, autograph=False)
+        return {"features": registry.build_feature_network(self.config, generator, layers, "features")}
 
-    @property
-    def generators(self):
-        return self.averages or self._copies or {"gen_ab": self.networks["gen_ab"]}
+    def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
+        del past
+        return compilation.compile_part(self.config, self._update)(real_a, real_b), {}
 
-    def _step(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
+    def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
         """Updates the discriminator; then the generator, which learns from the updated one, and the feature network."""
-        config, iteration = self.config, tf.cast(self.optimizers["gen_ab"].iterations, tf.int64)
+        config, iteration = self.config, tf.convert_to_tensor(self.optimizers["gen_ab"].iterations)
         flipped = None
         if config.flip_equivariance:
             flipped = patch_nce.draw_flip(seeds.seed_of_step(config.seed, "cut/flip", iteration))
@@ -70,13 +46,14 @@ class Cut(Pix2Pix):
             fakes, keys = [maps[0] for maps in outputs], [maps[1:] for maps in outputs]
             with tape.stop_recording():
                 if flipped is not None:
-                    keys = self._run(self._encode, [real_a])  # The image of the keys is never mirrored.
-                scalars = self._update_discriminator(real_b, fakes[0], iteration)
-            on_fake = self._calls["disc_b"](diff_augment.augment_step(config, fakes[0], "b/generator", iteration))
+                    keys[0] = self._run(self._encode, [real_a])[0]  # The image of the keys is never mirrored.
+                scalars = self._update_discriminator(real_b, fakes[0])
+            on_fake = self._calls["disc_b"](self._augment(fakes[0], "b/generator"))
             terms = {"loss/gen_ab": losses.generator_loss(config.gan_mode, on_fake)}
             queries = self._run(self._encode, fakes)
             queries[0] = [_mirror(feature_map, flipped) for feature_map in queries[0]]
-            for name, of_fake, of_source in zip(("nce", "nce_identity"), queries, keys, strict=False):
+            names = ("nce", "nce_identity")[: len(fakes)]
+            for name, of_fake, of_source in zip(names, queries, keys, strict=True):
                 loss = self._contrast(name, of_fake, of_source, iteration)
                 terms[f"loss/{name}"] = config.lambda_nce / len(fakes) * loss
             total = tf.add_n(list(terms.values()))
@@ -112,40 +89,26 @@ class Cut(Pix2Pix):
         ]
         return tf.reduce_mean(layer_losses)
 
-    def _update_discriminator(self, real_b: tf.Tensor, fake_b: tf.Tensor, iteration: tf.Tensor) -> Scalars:
+    def _update_discriminator(self, real_b: tf.Tensor, fake_b: tf.Tensor) -> Scalars:
         config, discriminator = self.config, self._calls["disc_b"]
         with tf.GradientTape() as tape:
-            on_fake = discriminator(diff_augment.augment_step(config, fake_b, "b/fake", iteration))
-            on_real = discriminator(diff_augment.augment_step(config, real_b, "b/real", iteration))
+            on_fake = discriminator(self._augment(fake_b, "b/fake"))
+            on_real = discriminator(self._augment(real_b, "b/real"))
             loss = 0.5 * (
                 losses.discriminator_fake_loss(config.gan_mode, on_fake)
                 + losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
             )
+        gradient = replicas.mean(self.scaling.gradient(tape, loss, self.networks["disc_b"].trainable_variables))
         scores = {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
-        return {"loss/disc_b": loss} | self._update("disc_b", tape, loss) | scores
+        return {"loss/disc_b": loss} | self._apply_gradients({"disc_b": gradient}) | scores
 
     def _update_generator(self, tape: tf.GradientTape, loss: tf.Tensor) -> Scalars:
-        """Updates the generator and the feature network by the gradients of one loss, and the generator's average."""
+        """Updates the generator and the feature network by the gradients of one loss."""
         names = ("gen_ab", "features")
         variables = {name: self.networks[name].trainable_variables for name in names}
         found = self.scaling.gradient(tape, loss, list(variables.values()))
         means = iter(replicas.mean([tensor for gradient in found for tensor in gradient]))
-        gradients = {name: [next(means) for _ in variables[name]] for name in names}
-
-        def apply() -> None:
-            for name, gradient in gradients.items():
-                self.optimizers[name].apply_gradients(zip(gradient, variables[name], strict=True))
-
-        norms = self.scaling.update(gradients, apply)
-        if self.averages:
-            self._follow_averages()
-        return norms
-
-    def _follow_averages(self) -> None:
-        step = tf.cast(self.optimizers["gen_ab"].iterations, tf.float32)
-        decay = tf.minimum(self.config.ema_decay, (1.0 + step) / (10.0 + step))
-        for mean, weight in zip(self.averages["gen_ab"].weights, self.networks["gen_ab"].weights, strict=True):
-            assign(mean, decay * mean + (1.0 - decay) * weight)
+        return self._apply_gradients({name: [next(means) for _ in variables[name]] for name in names})
 
 
 def _mirror(images: tf.Tensor, flipped: tf.Tensor | None) -> tf.Tensor:

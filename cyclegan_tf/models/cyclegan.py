@@ -55,9 +55,11 @@ class CycleGAN(base.Model):
             fake_a, same_a = self._translate("gen_ba", real_b, real_a)
             cycled_a = networks["gen_ba"](fake_b)
             cycled_b = networks["gen_ab"](fake_a)
+            on_fake_b = networks["disc_b"](self._augment(fake_b, "b/generator"))
+            on_fake_a = networks["disc_a"](self._augment(fake_a, "a/generator"))
             scalars = {
-                "loss/gen_ab": losses.generator_loss(config.gan_mode, networks["disc_b"](fake_b)),
-                "loss/gen_ba": losses.generator_loss(config.gan_mode, networks["disc_a"](fake_a)),
+                "loss/gen_ab": losses.generator_loss(config.gan_mode, on_fake_b),
+                "loss/gen_ba": losses.generator_loss(config.gan_mode, on_fake_a),
                 "loss/cycle_a": config.lambda_a * cycle_loss(cycled_a, real_a),
                 "loss/cycle_b": config.lambda_b * cycle_loss(cycled_b, real_b),
             }
@@ -110,6 +112,7 @@ class CycleGAN(base.Model):
     def _compute_discriminator_loss(self, domain: str, real: tf.Tensor, fake: tf.Tensor) -> Scalars:
         """Returns 1/2 (loss on real + loss on fake), plus wgangp's gradient penalty, and the mean score of each."""
         config, discriminator = self.config, self._calls[f"disc_{domain}"]
+        real, fake = self._augment(real, f"{domain}/real"), self._augment(fake, f"{domain}/fake")
         if self._joins_batches:
             on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0)), 2)
         else:

@@ -27,21 +27,25 @@ class Pix2Pix(base.Model):
             fake_b = generator(real_a)  # (N, H, W, C)
 
             with generator_tape.stop_recording(), tf.GradientTape() as discriminator_tape:
-                on_fake = discriminator(tf.concat([real_a, fake_b], axis=-1))
-                on_real = discriminator(tf.concat([real_a, real_b], axis=-1))
+                on_fake = discriminator(self._pair(real_a, fake_b, "fake"))
+                on_real = discriminator(self._pair(real_a, real_b, "real"))
                 loss = 0.5 * (
                     losses.discriminator_fake_loss(config.gan_mode, on_fake)
                     + losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
                 )
             scalars = {"loss/disc_b": loss, **self._update_network("disc_b", discriminator_tape, loss)}
 
-            on_updated = discriminator(tf.concat([real_a, fake_b], axis=-1))
+            on_updated = discriminator(self._pair(real_a, fake_b, "generator"))
             scalars["loss/gen_ab"] = losses.generator_loss(config.gan_mode, on_updated)
             scalars["loss/l1"] = config.lambda_l1 * losses.l1_loss(fake_b, real_b)
             total = scalars["loss/generators"] = scalars["loss/gen_ab"] + scalars["loss/l1"]
         scalars |= self._update_network("gen_ab", generator_tape, total)
         scalars |= {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
         return scalars
+
+    def _pair(self, a: tf.Tensor, b: tf.Tensor, use: str) -> tf.Tensor:
+        """Concatenates A and B along channels; augments both with the same random numbers (--diff_augment)."""
+        return tf.concat([self._augment(a, f"b/{use}"), self._augment(b, f"b/{use}")], axis=-1)
 
     def _update_network(self, name: str, tape: tf.GradientTape, loss: tf.Tensor) -> Scalars:
         gradient = self.scaling.gradient(tape, loss, self.networks[name].trainable_variables)
