@@ -62,7 +62,7 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         ({"learning_rate": float("nan")}, "--learning_rate=nan must be at least 0"),
         ({"ngf": 1.5}, "--ngf=1.5 must be of type int"),
         ({"norm": None}, "--norm=None must be of type str"),
-        ({"preprocess": "none", "batch_size": 2}, "use --batch_size=1 --pool_size=0"),
+        ({"preprocess": "none", "batch_size": 2, "pool_size": 0}, "use --batch_size=1 --pool_size=0"),
         ({"preprocess": "none"}, "use --batch_size=1 --pool_size=0"),
         ({"preprocess": "scale_width"}, "--preprocess=scale_width makes images of different sizes"),
         ({"input_channels": 1}, "--input_channels=1 and --output_channels=3 differ, .*--lambda_identity=0"),

@@ -111,6 +111,11 @@ def test_zip_bomb_is_rejected(archive):
         folders.open_archive(path)
 
 
+def test_large_member_with_plausible_compression_is_accepted(archive):
+    path = archive(("trainA/a.npy", np.random.default_rng(0).bytes(2**21) + bytes(2**26)))
+    assert folders.list_archive(folders.open_archive(path), "trainA").names == ["a.npy"]
+
+
 def test_member_larger_than_its_declared_size_is_a_bad_image(archive):
     path = archive(("trainA/a.png", bytes(2**27)))
     data = path.read_bytes()
@@ -134,7 +139,8 @@ def test_encrypted_archive_is_rejected(archive):
 def test_damaged_members_are_bad_images(tmp_path, archive):
     image = write(tmp_path / "a.png").read_bytes()
     path = archive(("top/trainA/a.png", image), ("top/trainA/b.png", os.urandom(999)), ("top/trainA/no suffix", image),
-                   ("top/trainA/.hidden.png", image), ("top/trainA\\windows.png", image), ("top/other.png", image))
+                   ("top/trainA/.hidden.png", image), ("top/trainA\\windows.png", image), ("top/other.png", image),
+                   ("top/inner/trainA/too_deep.png", image))
     data = bytearray(path.read_bytes())
     data[data.index(b"b.png") + 300] ^= 255
     path.write_bytes(data)

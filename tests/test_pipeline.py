@@ -207,7 +207,7 @@ def test_cache_keeps_decoded_images(cache, reads):
     ("resize_and_crop", (10, 99), (40, 40)),
     ("scale_width_and_crop", (100, 80), (50, 40)),
     ("scale_width_and_crop", (33, 80), (32, 40)),  # A height of 16 would be too small for the crop.
-    ("scale_width_and_crop", (50, 60), (33, 40)),  # 33.3, truncated.
+    ("scale_width_and_crop", (55, 60), (36, 40)),  # 36.7, truncated.
     ("scale_shortside_and_crop", (100, 80), (50, 40)),
     ("scale_shortside_and_crop", (20, 50), (40, 100)),
     ("scale_width", (100, 80), (48, 40)),  # 50 is 12.5 times 4, and Python rounds 12.5 to 12.

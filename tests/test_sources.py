@@ -1,6 +1,8 @@
 import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
@@ -58,6 +60,15 @@ def test_zip_has_the_images_of_the_folder(folder, tmp_path):
 def test_images_with_different_names_are_not_pairs(folder):
     (folder / "testB" / "000.png").rename(folder / "testB" / "other.png")
     assert not sources.open_folder(folder).has_pairs
+
+
+def test_halves_of_side_by_side_images_have_equal_widths(tmp_path):
+    (tmp_path / "train").mkdir()
+    columns = np.arange(5, dtype=np.uint8)
+    Image.fromarray(np.tile(columns[:, np.newaxis], (2, 1, 3))).save(tmp_path / "train" / "0.png")
+    dataset = sources.open_folder(tmp_path)
+    assert dataset.train_a.decode(0)[0, :, 0].tolist() == [0, 1]
+    assert dataset.train_b.decode(0)[0, :, 0].tolist() == [2, 3]
 
 
 def test_missing_domain_is_an_error_that_names_the_folder(folder):

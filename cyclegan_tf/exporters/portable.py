@@ -1,64 +1,105 @@
-"""A generator made of Keras's own layers only, so that its file loads without this package."""
+"""Rebuilds a generator from Keras's own layers, so that its .keras file loads without this package.
+
+A layer from elsewhere declares how to rebuild it by a method `to_keras(inputs)`. The method applies new layers of Keras
+to the symbolic tensor `inputs` (a list if the layer has several inputs), copies the weights, and returns the output:
+
+    def to_keras(self, inputs):
+        twin = keras.layers.Conv2D(self.filters, 3, name=self.name)
+        outputs = twin(inputs)
+        twin.set_weights(self.get_weights())
+        return outputs
+"""
+
+from typing import Any
 
 import tensorflow as tf
 
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import layers
+from cyclegan_tf.networks.graph import read_graph
 
 keras = tf.keras
 
+# This package's layers that have the weights and the options of a Keras layer.
+_KERAS_CLASSES = {
+    layers.Conv2D: keras.layers.Conv2D,
+    layers.Conv2DTranspose: keras.layers.Conv2DTranspose,
+    layers.Cropping2D: keras.layers.Cropping2D,
+    layers.BatchNormalization: keras.layers.BatchNormalization,
+}
 
-def rebuild(network):
-    """The same network and weights without a class or function of this package or of tensorflow-addons.
+
+def rebuild(network: tf.keras.Model) -> tf.keras.Model:
+    """Returns an equal network, in inference, without a class or function of this package or tensorflow-addons.
 
     Args:
-      network: a generator of `cyclegan_tf.models`.
+      network: generator, a functional model (N, H, W, C) -> (N, H, W, C').
 
-    Returns:
-      Keras functional model, float32 (N, H, W, C) -> (N, H, W, C'), equal to `network` in inference.
+    Raises:
+      UserError: a layer is neither Keras's nor this package's and has no method `to_keras`.
     """
-    inputs = keras.Input(network.input_shape[1:], name="images")
-    made = {id(network.inputs[0]): inputs}
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.InputLayer):
+    graph = read_graph(network)
+    tensors: dict[str, Any] = {}
+    for name, (layer, sources) in graph.nodes.items():
+        if not sources:
+            tensors[name] = keras.Input(network.input_shape[1:], name="images")
             continue
-        given = layer.input
-        given = [made[id(x)] for x in given] if isinstance(given, (list, tuple)) else made[id(given)]
-        made[id(layer.output)] = _apply(layer, given)
-    return keras.Model(inputs, made[id(network.outputs[0])], name=network.name)
+        inputs = [tensors[source] for source in sources]
+        tensors[name] = _rebuild_layer(layer, inputs if len(inputs) > 1 else inputs[0])
+    (images,) = (tensors[name] for name, node in graph.nodes.items() if not node.inputs)
+    return keras.Model(images, tensors[graph.output], name=network.name)
 
 
-def _apply(layer, given):
-    """The output of `layer`, or of what stands for it, of symbolic tensors."""
-    if isinstance(layer, layers.ReflectionPadding2D):
-        return _pad(given, layer.padding, "REFLECT")
-    if isinstance(layer, layers.ReplicationPadding2D):
-        # One pixel of SYMMETRIC padding is the edge pixel itself.
-        return _pad(given, 1, "SYMMETRIC")
-    twin = _twin(layer)
-    result = twin(given)
+def _rebuild_layer(layer: tf.keras.layers.Layer, inputs: Any) -> Any:
+    """Applies Keras layers that compute the same as `layer` to symbolic tensors."""
+    if hasattr(layer, "to_keras"):
+        return layer.to_keras(inputs)
+    if type(layer) is layers.ReflectionPadding2D:
+        return _pad(inputs, layer.padding, "reflect")
+    if type(layer) is layers.ReplicationPadding2D:
+        # Symmetric padding by one pixel repeats the edge pixel.
+        return _pad(inputs, 1, "symmetric")
+    twin = _make_twin(layer)
+    outputs = twin(inputs)
     twin.set_weights(layer.get_weights())
-    return result
+    return outputs
 
 
-def _twin(layer):
-    """A fresh layer of the library that computes the same in inference."""
-    if isinstance(layer, layers.BatchNormalization):
-        return keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name)
+def _make_twin(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    """Returns a new Keras layer with the options of `layer`."""
     if layers.is_instance_normalization(layer):
-        # On either stack, and with the same epsilon.
+        # tensorflow-addons' layer has other options, but the same epsilon and weights.
         return keras.layers.GroupNormalization(
-            groups=-1, epsilon=1e-5, center=layer.center, scale=layer.scale, name=layer.name
+            groups=-1, epsilon=layer.epsilon, center=layer.center, scale=layer.scale, name=layer.name
         )
-    if layer.name.endswith("_leaky_relu"):
-        return keras.layers.LeakyReLU(0.2, name=layer.name)
-    if layer.name.endswith("_relu"):
+    if type(layer) is keras.layers.Activation and layer.activation is layers.relu:
         return keras.layers.Activation("relu", name=layer.name)
-    library = {**layers.LIBRARY, layers.Cropping2D: keras.layers.Cropping2D}
-    return library.get(type(layer), type(layer)).from_config(layer.get_config())
+    if type(layer) is keras.layers.Activation and layer.activation is layers.leaky_relu:
+        return keras.layers.LeakyReLU(0.2, name=layer.name)
+    if type(layer) in _KERAS_CLASSES:
+        return _KERAS_CLASSES[type(layer)].from_config(layer.get_config())
+    if not _is_from_keras(layer):
+        raise UserError(
+            f"layer {layer.name} ({type(layer).__name__}) cannot be rebuilt from Keras's layers: its class or its "
+            "activation is not Keras's; give the class a method to_keras (see cyclegan_tf.exporters.portable), or "
+            "choose another --format"
+        )
+    return type(layer).from_config(layer.get_config())
 
 
-def _pad(images, padding, mode):
+def _is_from_keras(layer: tf.keras.layers.Layer) -> bool:
+    """Returns whether Keras alone can load the layer: its class and its activation function are Keras's own."""
+    kind = type(layer)
+    if kind is keras.layers.Lambda or getattr(keras.layers, kind.__name__, None) is not kind:
+        return False
+    activation = getattr(layer, "activation", None)
+    # Some names of activations in Keras 2 mean functions of TensorFlow.
+    return activation is None or getattr(activation, "__module__", "").split(".")[0] in ("keras", "tensorflow")
+
+
+def _pad(images: Any, padding: int, mode: str) -> Any:
+    """Pads height and width by `padding` pixels on each side; `mode` is reflect or symmetric."""
     both = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
     # Keras 2 makes a layer of any TensorFlow function, Keras 3 of its own functions.
     function = keras.ops.pad if hasattr(keras, "ops") else tf.pad
-    return function(images, both, mode=mode.lower())
+    return function(images, both, mode=mode)

@@ -57,7 +57,7 @@ def _converter(source):
     shape = source.shape
     if hasattr(keras, "ops"):
         inputs = keras.Input(shape[1:], batch_size=1, name="images")
-        network = keras.models.clone_model(source.network, inputs, clone_function=_convertible)
+        network = keras.models.clone_model(source.network, inputs, clone_function=_replace_upsampling)
         return tf.lite.TFLiteConverter.from_keras_model(network)
     function = tf.function(
         lambda images: source.network(images, training=False),
@@ -68,17 +68,17 @@ def _converter(source):
     return tf.lite.TFLiteConverter.from_concrete_functions([traced], source.network)
 
 
-class _Doubling(keras.layers.Layer):
-    """UpSampling2D(2) for the converter, which loses the channels of that layer's output where sizes are free."""
+class _RepeatPixels(keras.layers.Layer):
+    """Nearest-neighbor UpSampling2D(2): with free sizes, the converter loses the channels of Keras's own layer."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, channels = input_shape
         return (batch, height and 2 * height, width and 2 * width, channels)
 
 
-def _convertible(layer):
-    """The layer itself, or what stands for it in the converter."""
-    return _Doubling(name=layer.name) if isinstance(layer, keras.layers.UpSampling2D) else layer
+def _replace_upsampling(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    is_nearest = type(layer) is keras.layers.UpSampling2D and layer.interpolation == "nearest"
+    return _RepeatPixels(name=layer.name) if is_nearest and tuple(layer.size) == (2, 2) else layer

@@ -92,10 +92,6 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         return receptive_field.find_keras_fields(self, keras.layers.Conv2DTranspose)
 
 
-# Class of ours -> the library's, which has the same weights and config.
-LIBRARY = {Conv2D: keras.layers.Conv2D, Conv2DTranspose: keras.layers.Conv2DTranspose}
-
-
 # The names under which `.keras` files know the two activations.
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_relu")
 def relu(x: tf.Tensor) -> tf.Tensor:
