@@ -12,7 +12,7 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-_PIX2PIX_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
+_ONE_DIRECTION_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
 _ARCHITECTURE = (
     "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout",
     "antialias",
@@ -47,7 +47,7 @@ def from_pytorch(paths, output, network=None, **overrides):
 def to_pytorch(workdir, output):
     """Writes the networks of a run's newest checkpoint as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
 
-    Of a run with averaged generators these are taken. A pix2pix run gives latest_net_{G,D}.pth. The authors' code
+    Of a run with averaged generators these are taken. A run of one direction gives latest_net_{G,D}.pth. The authors' code
     loads the files into networks of the same options.
 
     Raises:
@@ -61,8 +61,8 @@ def to_pytorch(workdir, output):
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
-    if config.model == "pix2pix":
-        networks = _PIX2PIX_NETWORKS
+    if len(config.directions) == 1:
+        networks = _ONE_DIRECTION_NETWORKS
     files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items()}
     for path in files:
         if filesystem.exists(path):

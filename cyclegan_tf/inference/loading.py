@@ -128,7 +128,7 @@ def load_directions(path, direction=None):
     wanted = [direction] if direction else list(Direction)
     found = translator_lib.load_translators(path, wanted)[1]
     if not found:
-        raise UserError(f"{path} holds a pix2pix model, which translates a2b only")
+        raise UserError(f"{path} holds a model of one direction: it translates a2b only")
     return {name: _of_translator(translator) for name, translator in found.items()}
 
 

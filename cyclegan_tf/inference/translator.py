@@ -160,7 +160,7 @@ def load_run(workdir, direction=Direction.A2B):
     """
     translators_ = load_translators(workdir, [direction])[1]
     if direction not in translators_:
-        raise UserError(f"{workdir} holds a pix2pix model, which translates a2b only")
+        raise UserError(f"{workdir} holds a model of one direction: it translates a2b only")
     return translators_[direction]
 
 

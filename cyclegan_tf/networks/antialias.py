@@ -1,11 +1,11 @@
-"""Anti-aliased changes of size: a fixed blur before sampling (Zhang 2019), as in the networks of CUT.
+"""Anti-aliased changes of size: a fixed blur before sampling (Zhang 2019), as in the networks of CUT."""
 
-Both functions use Keras's own layers without weights, so exports and tiled inference know the layers.
-"""
+from typing import Any
 
 import tensorflow as tf
 
 from cyclegan_tf.networks import blocks
+from cyclegan_tf.networks.receptive_field import ReceptiveField
 
 keras = tf.keras
 
@@ -22,8 +22,37 @@ def downsample(x: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def upsample(x: tf.Tensor, name: str) -> tf.Tensor:
+    """Applies `BlurUpsampling2D`: (N, H, W, C) -> (N, 2H, 2W, C)."""
+    return BlurUpsampling2D(name=f"{name}_resize")(x)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class BlurUpsampling2D(keras.layers.Layer):
     """Doubles height and width and blurs with [1, 3, 3, 1] x [1, 3, 3, 1] / 16: (N, H, W, C) -> (N, 2H, 2W, C).
 
-    Repeats the border pixels. The result equals bilinear resizing with half-pixel centers.
+    Repeats the border pixels. The result equals bilinear resizing with half-pixel centers. Keras's own layer for that,
+    UpSampling2D, fails in Keras 3 when sizes are unknown.
     """
-    return keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_resize")(x)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        height, width = (
+            2 * (tf.shape(inputs)[axis] if inputs.shape[axis] is None else inputs.shape[axis]) for axis in (1, 2)
+        )
+        return tf.cast(tf.image.resize(inputs, (height, width), "bilinear"), inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        batch, height, width, channels = input_shape
+        return (batch, height and 2 * height, width and 2 * width, channels)
+
+    def receptive_field(self) -> ReceptiveField:
+        return ReceptiveField(before=1, after=1, scale=2)
+
+    def to_keras(self, inputs: Any) -> Any:
+        """Rebuilds the layer from Keras's own layers, which blur after they have repeated the pixels."""
+        x = keras.layers.UpSampling2D(2, interpolation="nearest", name=self.name)(inputs)
+        # Keras 2 makes a layer of any TensorFlow function, Keras 3 of its own functions.
+        pad = keras.ops.pad if hasattr(keras, "ops") else tf.pad
+        x = pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
+        for part in ("blur1", "blur2"):
+            x = keras.layers.AveragePooling2D(2, strides=1, name=f"{self.name}_{part}")(x)
+        return x
