@@ -47,8 +47,8 @@ def from_pytorch(paths, output, network=None, **overrides):
 def to_pytorch(workdir, output):
     """Writes the networks of a run's newest checkpoint as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
 
-    Of a run with averaged generators these are taken. A run of one direction gives latest_net_{G,D}.pth. The authors' code
-    loads the files into networks of the same options.
+    Of a run with averaged generators these are taken. A run of one direction gives latest_net_{G,D}.pth. The authors'
+    code loads the files into networks of the same options.
 
     Raises:
       UserError: there is no such run, PyTorch has no such network, or `output` holds one of the files already.

@@ -1,0 +1,113 @@
+"""CUT from the command line's functions: train, resume, translate, tile, evaluate, export and convert one direction."""
+
+import dataclasses
+
+import golden
+import numpy as np
+import pytest
+
+import cyclegan_tf
+from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import formats, pytorch_run, saved_model
+from cyclegan_tf.models.cut import Cut
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.training import trainer, warm_start
+
+# Everything that draws random numbers is on.
+CONFIG = Config.preset(
+    "tiny", model="fastcut", nce_identity=True, nce_patches=16, nce_features=8, initialization="normal", lr_policy="constant",
+    diff_augment="color,translation,cutout", ema_decay=0.9,
+)
+CONVERTED = "cut/generators/resnet_n1_antialias.npz"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cut") / "run"
+    measures = trainer.train(CONFIG, str(folder))
+    assert sorted(measures) == ["psnr_ab", "ssim_ab"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).uniform(-1, 1, (70, 90, 3)).astype(np.float32)
+
+
+def read_newest(folder):
+    return checkpoints.read_newest(str(folder / "checkpoints"))[1]
+
+
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(workdir, tmp_path):
+    trainer.train(dataclasses.replace(CONFIG, max_steps=2), str(tmp_path / "resumed"))
+    trainer.train(CONFIG, str(tmp_path / "resumed"))
+    expected, found = read_newest(workdir), read_newest(tmp_path / "resumed")
+    assert expected.keys() == found.keys()
+    assert expected["step"] == 4
+    assert {"network/features/mlp0_hidden/kernel", "optimizer/features/0"} <= expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_tiles_give_the_translation_of_the_whole_image(workdir, image):
+    model = cyclegan_tf.load(workdir)
+    whole = model.translate(image)
+    assert whole.shape == image.shape
+    np.testing.assert_allclose(model.translate(image, tile=32), whole, rtol=0, atol=1e-5)
+
+
+def test_the_other_direction_is_refused(workdir, tmp_path):
+    with pytest.raises(UserError, match="it translates a2b only"):
+        cyclegan_tf.load(workdir, "b2a")
+    with pytest.raises(UserError, match="it translates a2b only"):
+        formats.export(str(workdir), "keras", str(tmp_path), "b2a")
+    assert not list(tmp_path.iterdir())
+    assert [path.name for path in (workdir / "export").iterdir()] == ["a2b"]
+
+
+@pytest.mark.parametrize(("kind", "names"), [
+    ("keras", ["a2b.keras"]), ("onnx", ["a2b.onnx"]),
+    ("tflite", ["a2b-float32.tflite", "a2b-float16.tflite", "a2b-dynamic_range.tflite", "a2b-int8.tflite"]),
+])
+def test_exports_give_the_images(workdir, tmp_path, kind, names):
+    if kind == "onnx":
+        pytest.importorskip("tf2onnx")
+    # `export` compares each file, in its own runtime, with the SavedModel.
+    results = formats.export(str(workdir), kind, str(tmp_path))
+    assert [result.artifact.name for result in results] == names
+
+
+def test_weights_go_to_pytorch_files_of_one_direction(workdir, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytorch_run.to_pytorch(str(workdir), str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest_net_D.pth", "latest_net_G.pth"]
+    state_dict = torch.load(tmp_path / "latest_net_G.pth")
+    average = read_newest(workdir)["average/gen_ab/stem_conv/kernel"]
+    np.testing.assert_array_equal(state_dict["model.1.weight"].numpy(), np.transpose(average, (3, 2, 0, 1)))
+    assert {"model.7.filt", "model.11.filt", "model.13.filt", "model.17.filt"} <= state_dict.keys()
+
+
+def test_the_authors_generator_converts(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(saved_model, "export", lambda translators, folder: [])
+    case = golden.Golden(CONVERTED)
+    path = tmp_path / "latest_net_G.pth"
+    torch.save({key: torch.from_numpy(array) for key, array in case.group("w").items()}, path)
+    pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
+    assert Config.load(str(tmp_path / "run")).antialias == "both"
+    for source in (path, tmp_path / "run"):
+        model = cyclegan_tf.load(source)
+        for i in range(2):
+            case.assert_close(golden.nchw(model.translate(case.images(f"x{i}"))), f"y{i}")
+
+
+def test_training_starts_from_the_authors_generator(tmp_path):
+    torch = pytest.importorskip("torch")
+    case = golden.Golden(CONVERTED)
+    path = tmp_path / "latest_net_G.pth"
+    torch.save({key: torch.from_numpy(array) for key, array in case.group("w").items()}, path)
+    model = Cut(dataclasses.replace(CONFIG, ngf=case.info["config"]["ngf"]))
+    warm_start.initialize(model, str(path))
+    for network in (model.networks["gen_ab"], model.averages["gen_ab"]):
+        case.assert_close(golden.nchw(network(case.images("x0"))), "y0")
