@@ -124,7 +124,7 @@ def test_a_saved_model_is_measured_and_its_name_says_the_direction(tiny_run, run
     (tmp_path / "model").symlink_to(model)
     child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo")
     assert "error: " in child.stderr
-    assert "does not say its direction" in child.stderr
+    assert "does not tell its direction" in child.stderr
 
 
 def test_the_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):

@@ -32,7 +32,7 @@ def write(workdir, config, translators, dataset, step):
         for name, image, truth in zip(source.names, found, truths, strict=False):
             if image is None:
                 continue
-            shown = {"before": image, "after": translator.translated(image)}
+            shown = {"before": image, "after": translator.translate(image)}
             if truth is not None:
                 shown["truth"] = truth
             row = {"direction": direction, "name": name}

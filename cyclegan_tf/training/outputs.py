@@ -39,7 +39,7 @@ class RunOutputs:
         self.checkpoint_folder = os.path.join(workdir, "checkpoints")
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._evaluator, self._replicas = evaluator, replicas
-        self._translators = translator.translators(config, model.generators)
+        self._translators = translator.make_translators(config, model.generators)
         self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
         self._writer = checkpoints.NullWriter()
         self._reporter = NullReporter()
