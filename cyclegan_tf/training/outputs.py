@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import translator
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints, page, page_images
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
@@ -28,13 +28,12 @@ class RunOutputs:
 
     Args:
       workdir: the run directory, opened by the chief.
-      model: CycleGAN or Pix2Pix.
       step: steps done; records of later steps are removed.
     """
 
     def __init__(
-        self, config: Config, workdir: str, model: Any, dataset: ImageDataset, evaluator: Evaluator, replicas: Replicas,
-        step: int,
+        self, config: Config, workdir: str, model: Model, dataset: ImageDataset, evaluator: Evaluator,
+        replicas: Replicas, step: int,
     ) -> None:
         self.checkpoint_folder = os.path.join(workdir, "checkpoints")
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
