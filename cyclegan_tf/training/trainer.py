@@ -26,7 +26,8 @@ def train(config: Config, workdir: str) -> dict[str, float]:
     """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
 
     Returns:
-      The final measures of the held-out images, as in metrics.jsonl: floats by name; empty on workers but the chief.
+      The final measures of the held-out images, as in metrics.jsonl: floats by name. Empty on all workers but the
+      chief.
 
     Raises:
       UserError: the data are bad, a loss is not finite, or the run directory has other options, is in use or is not
