@@ -114,7 +114,8 @@ class RunOutputs:
         paths = saved_model.export(translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
         self._reporter.record(step, "test", measures)
-        page_images.write(self._workdir, self._config, translators, self._dataset, step)
+        translate = {direction: translator.translate for direction, translator in translators.items()}
+        page_images.write(self._workdir, self._config, translate, self._dataset, step)
         page.write(self._workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self._dataset.bad:
