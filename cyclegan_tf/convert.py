@@ -33,12 +33,12 @@ def main(argv: list[str]) -> int:
     if given.to_pytorch:
         if not given.model:
             raise UserError("--to_pytorch needs --model=RUN, the run directory to convert")
-        pytorch_run.to_pytorch(given.model, given.to_pytorch)
+        pytorch_run.convert_to_pytorch(given.model, given.to_pytorch)
         return 0
     if not given.output:
         raise UserError("--from_pytorch needs --output=DIR, the run directory to write")
     overrides = {name: given[name].value for name in _OVERRIDABLE if given[name].present}
-    pytorch_run.from_pytorch(given.from_pytorch, given.output, given.network, **overrides)
+    pytorch_run.convert_from_pytorch(given.from_pytorch, given.output, given.network, **overrides)
     return 0
 
 

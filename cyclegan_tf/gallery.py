@@ -44,7 +44,8 @@ def write(workdir: str) -> None:
         log.warning("the page keeps its old images, because the held-out images cannot be opened: %s", error)
     else:
         step, translators = translator.load_translators(workdir)
-        page_images.write(workdir, config, translators, dataset, step)
+        translate = {direction: each.translate for direction, each in translators.items()}
+        page_images.write(workdir, config, translate, dataset, step)
     log.info("wrote %s", page.write(workdir))
 
 

@@ -1,4 +1,4 @@
-"""What is due after each step, by hand."""
+"""The tasks that are due after each step, computed by hand."""
 
 import pytest
 

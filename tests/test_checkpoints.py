@@ -1,3 +1,5 @@
+"""Checkpoints: restoring, damage, other architectures, and the background writer."""
+
 import time
 
 import numpy as np
@@ -35,7 +37,7 @@ def arrays_equal(one, other):
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_a_restored_model_holds_every_bit_and_goes_on_alike(model, tmp_path):
+def test_restored_model_continues_with_the_same_bits(model, tmp_path):
     path = checkpoints.save(str(tmp_path), model, Progress(6, 2, {"loss/x": 1.5}), keep=1)
     other = CycleGAN(CONFIG)
     assert checkpoints.restore(other, checkpoints.read(path), path) == Progress(6, 2, {"loss/x": 1.5})
@@ -45,12 +47,12 @@ def test_a_restored_model_holds_every_bit_and_goes_on_alike(model, tmp_path):
     assert arrays_equal(checkpoints.collect_state(model, Progress(8)), checkpoints.collect_state(other, Progress(8)))
 
 
-def test_a_checkpoint_names_weights_by_layer(model):
+def test_weights_are_named_by_layer(model):
     arrays = checkpoints.collect_state(model, Progress(0))
     assert arrays["network/gen_ab/stem_conv/kernel"].shape == (7, 7, 3, 4)
     assert arrays["average/gen_ba/block1b_conv/bias"].shape == (16,)
     assert arrays["pool/fake_a/images"].shape == (4, 32, 32, 3)
-    # Adam: one iteration count, and for each trainable variable a mean and a variance; Keras 3 adds the rate.
+    # Adam: an iteration count, and two moments per trainable variable. Keras 3 adds the learning rate.
     slots = [name for name in arrays if name.startswith("optimizer/disc_a/")]
     assert len(slots) - 2 * len(model.networks["disc_a"].trainable_variables) in (1, 2)
 
@@ -71,7 +73,7 @@ def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
     }
 
 
-def test_only_the_newest_are_kept_and_found(model, tmp_path):
+def test_only_the_newest_checkpoints_are_kept(model, tmp_path):
     for step in (1, 2, 10):
         checkpoints.save(str(tmp_path), model, Progress(step), keep=2)
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
@@ -80,7 +82,7 @@ def test_only_the_newest_are_kept_and_found(model, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
-def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path, damage):
+def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, damage):
     checkpoints.save(str(tmp_path), model, Progress(1), keep=3)
     path = checkpoints.save(str(tmp_path), model, Progress(2), keep=3)
     with open(path, "r+b") as file:
@@ -98,7 +100,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_passed_over(model, tmp_path
     assert "step-00000002.npz is damaged" in lines[0]
 
 
-def test_nothing_but_damaged_checkpoints_is_an_error_and_none_is_not(model, tmp_path):
+def test_only_damaged_checkpoints_are_an_error(model, tmp_path):
     assert checkpoints.read_newest(str(tmp_path / "none")) is None
     path = checkpoints.save(str(tmp_path), model, Progress(1), keep=1)
     with open(path, "wb") as file:
@@ -107,7 +109,7 @@ def test_nothing_but_damaged_checkpoints_is_an_error_and_none_is_not(model, tmp_
         checkpoints.read_newest(str(tmp_path), report=lambda line: None)
 
 
-def test_another_architecture_is_an_error_that_prints_what_differs(model):
+def test_other_architecture_is_an_error_that_names_the_difference(model):
     arrays = checkpoints.collect_state(model, Progress(1))
     wider = CycleGAN(Config.preset("tiny", ema_decay=0.9, ngf=5))
     before = checkpoints.collect_state(wider, Progress(0))
@@ -119,13 +121,13 @@ def test_another_architecture_is_an_error_that_prints_what_differs(model):
         checkpoints.restore(deeper, arrays, "x.npz")
 
 
-def test_weights_have_the_same_names_in_another_instance():
-    # Keras numbers repeated names; checkpoints rely on ours staying as they are.
+def test_weight_names_are_equal_in_every_instance():
+    # Keras appends numbers to repeated layer names; checkpoints need constant names.
     one, other = (registry.build_generator(CONFIG, "gen_ab") for _ in range(2))
     assert list(named_weights(one)) == list(named_weights(other))
 
 
-def test_a_writer_goes_on_while_it_writes_and_takes_the_state_of_the_call(tmp_path):
+def test_writer_stores_the_state_at_the_time_of_the_call(tmp_path):
     (tmp_path / "step-00000007.npz.tmp").write_bytes(b"left by a killed process")
     model = trained(1)
     writer = checkpoints.Writer(str(tmp_path), keep=2)
@@ -133,7 +135,7 @@ def test_a_writer_goes_on_while_it_writes_and_takes_the_state_of_the_call(tmp_pa
     for step in (1, 2, 3):
         expected = checkpoints.collect_state(model, Progress(step))
         writer.save(model, Progress(step))
-        # In place, as optimizers do it, while the file may not yet be written.
+        # Change the weights in place, as optimizers do, while the file may not be written yet.
         for variable in model.networks["gen_ab"].trainable_variables:
             variable.assign_add(tf.ones(variable.shape))
         model.pools["fake_a"].images[0] += 1
@@ -142,7 +144,7 @@ def test_a_writer_goes_on_while_it_writes_and_takes_the_state_of_the_call(tmp_pa
     assert arrays_equal(checkpoints.read(str(tmp_path / "step-00000003.npz")), expected)
 
 
-def test_a_writers_error_is_raised_where_training_asks_for_it(model, tmp_path):
+def test_writer_error_is_raised_by_check(model, tmp_path):
     writer = checkpoints.Writer(str(tmp_path / "checkpoints"), keep=1)
     writer.check()
     (tmp_path / "checkpoints").rmdir()

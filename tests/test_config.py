@@ -113,6 +113,14 @@ def test_options_that_a_resumed_run_may_change():
     }
 
 
+def test_integers_are_valid_for_float_options():
+    assert Config(lambda_a=5).lambda_a == 5
+
+
+def test_eval_metrics_may_have_spaces():
+    assert Config(eval_metrics="l1, fid").extra_metrics == ["l1", "fid"]
+
+
 def test_fingerprint_depends_only_on_options_that_affect_the_numbers():
     config = Config()
     assert config.fingerprint() == dataclasses.replace(config, log_every=7, data_dir="x").fingerprint()

@@ -48,7 +48,7 @@ def experiment(torch, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # SavedModels take most of the time of a conversion; test_the_command_line_both_ways has one.
         patch.setattr(saved_model, "export", lambda translators, folder: [])
-        pytorch_run.from_pytorch([str(folder)], str(workdir))
+        pytorch_run.convert_from_pytorch([str(folder)], str(workdir))
     return folder, workdir
 
 
@@ -79,7 +79,7 @@ def assert_translates(workdir, direction, case, prefix=""):
     keys = [i for i in range(2) if f"{prefix}x{i}" in case]
     assert keys
     for i in keys:
-        images = translator.float_images(case.images(f"{prefix}x{i}"))["images"]
+        images = translator.translate_floats(case.images(f"{prefix}x{i}"))["images"]
         case.assert_close(golden.nchw(images.numpy()), f"{prefix}y{i}")
 
 
@@ -98,12 +98,12 @@ def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
 def test_from_pytorch_to_a_run_and_back_is_exact(experiment, no_export, tmp_path):
     folder, workdir = experiment
     back, again = tmp_path / "back", tmp_path / "again"
-    pytorch_run.to_pytorch(str(workdir), str(back))
+    pytorch_run.convert_to_pytorch(str(workdir), str(back))
     assert sorted(path.name for path in back.iterdir()) == [f"latest_net_{net}.pth" for net in sorted(NETWORKS)]
     for net in EXPERIMENT:
         name = f"latest_net_{net}.pth"
         assert_same(torch_files.read(back / name), torch_files.read(folder / name))
-    pytorch_run.from_pytorch([str(back / f"latest_net_{net}.pth") for net in NETWORKS], str(again))
+    pytorch_run.convert_from_pytorch([str(back / f"latest_net_{net}.pth") for net in NETWORKS], str(again))
     first, second = newest(workdir), newest(again)
     for name in NETWORKS.values():
         assert_same(weights(second, name), weights(first, name))
@@ -115,17 +115,17 @@ def test_pytorch_is_needed_for_the_files_only(no_export, monkeypatch, tmp_path):
     monkeypatch.setattr(torch_files, "require_torch", lambda: None)
     monkeypatch.setattr(torch_files, "read", files.get)
     monkeypatch.setattr(torch_files, "write", lambda path, arrays: files.update({os.path.basename(path): arrays}))
-    pytorch_run.from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
+    pytorch_run.convert_from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
     assert Config.load(str(tmp_path / "run")) == Config(ngf=8, n_blocks=2, ndf=8, n_layers=2)
     assert_translates(tmp_path / "run", "a2b", golden.Golden("generators/resnet_n2_instance_reflect.npz"))
-    pytorch_run.to_pytorch(str(tmp_path / "run"), str(tmp_path / "back"))
+    pytorch_run.convert_to_pytorch(str(tmp_path / "run"), str(tmp_path / "back"))
     for net in ("G_A", "D_A"):
         assert_same(files[f"latest_net_{net}.pth"], files[f"{net}.pth"])
     assert pytorch_weights.infer_architecture(files["latest_net_D_B.pth"])["ndf"] == 8
 
 
 def test_written_files_load_as_the_authors_code_loads_them(experiment, torch, tmp_path):
-    pytorch_run.to_pytorch(str(experiment[1]), str(tmp_path))
+    pytorch_run.convert_to_pytorch(str(experiment[1]), str(tmp_path))
     loaded = torch.load(tmp_path / "latest_net_G_A.pth", weights_only=True)
     assert type(loaded).__name__ == "OrderedDict"
     assert all(type(tensor) is torch.Tensor and tensor.dtype == torch.float32 for tensor in loaded.values())
@@ -137,7 +137,7 @@ def test_written_files_load_as_the_authors_code_loads_them(experiment, torch, tm
 def test_files_of_old_versions_translate_alike(torch, no_export, tmp_path, name, architecture):
     path = golden.checkpoint(f"checkpoints/{name}/latest_net_G_A.pth", tmp_path)
     workdir = tmp_path / "run"
-    pytorch_run.from_pytorch([path], str(workdir))
+    pytorch_run.convert_from_pytorch([path], str(workdir))
     assert Config.load(str(workdir)) == Config(**architecture)
     assert_translates(workdir, "a2b", golden.Golden(f"checkpoints/{name}/inputs_outputs.npz"))
 
@@ -163,12 +163,12 @@ def test_batch_norm_u_nets_are_converted_with_their_statistics(torch, no_export,
     name = "generators/unet_downs6_batch.npz"
     path, workdir = tmp_path / "latest_net_G.pth", tmp_path / "run"
     torch_files.write(path, golden.state_dict(name))
-    pytorch_run.from_pytorch([str(tmp_path)], str(workdir), dropout=True)
+    pytorch_run.convert_from_pytorch([str(tmp_path)], str(workdir), dropout=True)
     config = Config.load(str(workdir))
     assert (config.generator, config.n_downs, config.norm, config.dropout) == ("unet", 6, "batch", True)
     network = golden.options(golden.manifest()[name]["config"])
     assert_same(weights(newest(workdir), "gen_ab"), pytorch_weights.to_keras(golden.state_dict(name), network))
-    pytorch_run.to_pytorch(str(workdir), str(tmp_path / "back"))
+    pytorch_run.convert_to_pytorch(str(workdir), str(tmp_path / "back"))
     back = torch_files.read(tmp_path / "back" / "latest_net_G_A.pth")
     counters = {key: np.int64(0) for key in back if key.endswith("num_batches_tracked")}
     assert_same(back, golden.state_dict(name) | counters)
@@ -177,7 +177,7 @@ def test_batch_norm_u_nets_are_converted_with_their_statistics(torch, no_export,
 def test_training_goes_on_from_a_converted_run(torch, no_export, tmp_path):
     path = golden.checkpoint("checkpoints/old_04/latest_net_G_A.pth", tmp_path)
     workdir = tmp_path / "run"
-    pytorch_run.from_pytorch([path], str(workdir))
+    pytorch_run.convert_from_pytorch([path], str(workdir))
     config = Config.load(str(workdir))
     # As the run itself, from step 0, and as --init_from of another.
     resumed, other = CycleGAN(config), CycleGAN(config)
@@ -199,7 +199,7 @@ def test_averaged_generators_are_the_ones_that_are_written(torch, tmp_path):
     for average in model.averages.values():
         average.set_weights([array + 1 for array in average.get_weights()])
     write_run(tmp_path, model)
-    pytorch_run.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     for net, name in NETWORKS.items():
         written = torch_files.read(tmp_path / "pth" / f"latest_net_{net}.pth")
         network = pytorch_weights.infer_architecture(written)
@@ -209,7 +209,7 @@ def test_averaged_generators_are_the_ones_that_are_written(torch, tmp_path):
 
 def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, tmp_path):
     write_run(tmp_path, Pix2Pix(Config.preset("tiny", model="pix2pix")))
-    pytorch_run.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert sorted(os.listdir(tmp_path / "pth")) == ["latest_net_D.pth", "latest_net_G.pth"]
     written = torch_files.read(tmp_path / "pth" / "latest_net_D.pth")
     network = pytorch_weights.infer_architecture(written)
@@ -220,7 +220,7 @@ def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, t
 def test_runs_that_pytorch_has_no_counterpart_of_write_nothing(torch, tmp_path):
     write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv")))
     with pytest.raises(UserError, match=r"step-00000007\.npz: upsample=resize_conv does not exist in the authors'"):
-        pytorch_run.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+        pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert not (tmp_path / "pth").exists()
 
 
@@ -228,20 +228,20 @@ def test_files_that_exist_are_not_overwritten(torch, tmp_path):
     write_run(tmp_path, CycleGAN(Config.preset("tiny")))
     (tmp_path / "latest_net_D_A.pth").write_bytes(b"mine")
     with pytest.raises(UserError, match=r"latest_net_D_A\.pth exists already; give another folder to --to_pytorch"):
-        pytorch_run.to_pytorch(str(tmp_path), str(tmp_path))
+        pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json", "latest_net_D_A.pth"]
     with pytest.raises(UserError, match=r"is not a run directory: it has no config\.json"):
-        pytorch_run.to_pytorch(str(tmp_path / "none"), str(tmp_path))
+        pytorch_run.convert_to_pytorch(str(tmp_path / "none"), str(tmp_path))
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text(Config().to_json())
     with pytest.raises(UserError, match="empty has no checkpoint yet"):
-        pytorch_run.to_pytorch(str(tmp_path / "empty"), str(tmp_path / "pth"))
+        pytorch_run.convert_to_pytorch(str(tmp_path / "empty"), str(tmp_path / "pth"))
 
 
 def test_a_padding_that_the_weights_contradict_is_an_error(torch, tmp_path):
     torch_files.write(tmp_path / "net_G_A.pth", golden.state_dict("generators/resnet_n2_instance_zero.npz"))
     with pytest.raises(UserError, match=r"net_G_A\.pth: the weights do not fit .* padding=replicate"):
-        pytorch_run.from_pytorch([str(tmp_path / "net_G_A.pth")], str(tmp_path / "run"), padding="replicate")
+        pytorch_run.convert_from_pytorch([str(tmp_path / "net_G_A.pth")], str(tmp_path / "run"), padding="replicate")
 
 
 @pytest.mark.parametrize(("net", "name", "difference"), [
@@ -256,7 +256,7 @@ def test_files_that_do_not_belong_together_are_an_error(torch, tmp_path, net, na
     torch_files.write(paths[1], golden.state_dict(name))
     message = rf"5_net_G_A\.pth and .*5_net_{net}\.pth do not belong together: {difference}; convert"
     with pytest.raises(UserError, match=message):
-        pytorch_run.from_pytorch(paths, str(tmp_path / "run"))
+        pytorch_run.convert_from_pytorch(paths, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(("paths", "network", "message"), [
@@ -267,27 +267,27 @@ def test_files_that_do_not_belong_together_are_an_error(torch, tmp_path, net, na
 ])
 def test_files_whose_network_is_not_clear_are_an_error(tmp_path, paths, network, message):
     with pytest.raises(UserError, match=message):
-        pytorch_run.from_pytorch([str(tmp_path / path) for path in paths], str(tmp_path / "run"), network)
+        pytorch_run.convert_from_pytorch([str(tmp_path / path) for path in paths], str(tmp_path / "run"), network)
 
 
 def test_a_run_is_not_overwritten(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"--output=.* holds a run, or a part of one; give another folder$"):
-        pytorch_run.from_pytorch(["G_A.pth"], str(tmp_path))
+        pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path))
     (tmp_path / "config.json").rename(tmp_path / "checkpoints")
     assert (tmp_path / "checkpoints").read_text() == "{}"
     (tmp_path / "other" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="holds a run, or a part of one"):
-        pytorch_run.from_pytorch(["G_A.pth"], str(tmp_path / "other"))
+        pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / "other"))
 
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     message = r"^\.pth files need PyTorch: pip install torch$"
     with pytest.raises(UserError, match=message):
-        pytorch_run.from_pytorch(["G_A.pth"], str(tmp_path / "run"))
+        pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / "run"))
     with pytest.raises(UserError, match=message):
-        pytorch_run.to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+        pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert os.listdir(tmp_path) == []
 
 

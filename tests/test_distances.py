@@ -1,4 +1,4 @@
-"""Frechet and kernel distances: closed forms, another library's numbers (tests/data/metrics), degenerate sets."""
+"""Frechet and kernel distances against closed forms and torchmetrics (tests/data/metrics), and on degenerate sets."""
 
 from pathlib import Path
 
@@ -13,20 +13,20 @@ CASES = ("many", "few", "two")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_frechet_distance_is_the_other_librarys(case):
+def test_frechet_distance_equals_torchmetrics(case):
     found = fid.distance(RECORDED[f"{case}/x"], RECORDED[f"{case}/y"])
     assert found == pytest.approx(float(RECORDED[f"{case}/frechet"]), abs=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_squared_mmd_is_the_other_librarys(case):
+def test_squared_mmd_equals_torchmetrics(case):
     x, y = (RECORDED[f"{case}/{name}"].astype(np.float64) for name in "xy")
     size = min(len(x), len(y))
     assert kid.squared_mmd(x[:size], y[:size]) == pytest.approx(float(RECORDED[f"{case}/squared_mmd"]), rel=1e-12)
 
 
-def with_moments(mean, covariance, count, seed):
-    """(count, d) features of exactly this mean and covariance (of divisor count - 1)."""
+def make_features(mean, covariance, count, seed):
+    """Features (count, d) with exactly this mean and covariance (divisor count - 1)."""
     values = np.random.default_rng(seed).normal(size=(count, len(mean)))
     values -= values.mean(axis=0)
     whitened = values @ np.linalg.inv(np.linalg.cholesky(np.cov(values, rowvar=False))).T
@@ -34,43 +34,43 @@ def with_moments(mean, covariance, count, seed):
 
 
 def test_frechet_distance_of_gaussians_in_closed_form():
-    # Covariances that commute: the distance is |m1 - m2|^2 + sum of (sqrt(a) - sqrt(b))^2 over the eigenvalues.
+    # The covariances commute: the distance is |m1 - m2|^2 + sum of (sqrt(a) - sqrt(b))^2 over the eigenvalues.
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
     first, second = np.array([1.0, 4, 9, 0.25]), np.array([4.0, 1, 9, 6.25])
-    x = with_moments(np.zeros(4), turn * first @ turn.T, 30, seed=1)
-    y = with_moments(np.array([1.0, 2, 0, 0]), turn * second @ turn.T, 40, seed=2)
+    x = make_features(np.zeros(4), turn * first @ turn.T, 30, seed=1)
+    y = make_features(np.array([1.0, 2, 0, 0]), turn * second @ turn.T, 40, seed=2)
     assert fid.distance(x, y) == pytest.approx(1 + 4 + 1 + 1 + 0 + 4, abs=1e-9)
     assert fid.distance(y, x) == pytest.approx(11, abs=1e-9)
 
 
-def test_fewer_images_than_dimensions():
-    # On perpendicular lines the covariances' product is zero: what is left are the variances, 2 and 8, and the means.
+def test_frechet_distance_with_fewer_images_than_dimensions():
+    # On perpendicular lines, the product of the covariances is zero: the variances 2 and 8 and the means remain.
     x, y = np.zeros((2, 2048), np.float32), np.zeros((2, 2048), np.float32)
     x[:, 7] = 3, 5
     y[:, 2000] = -2, 2
     assert fid.distance(x, y) == pytest.approx(2 + 8 + 16, abs=1e-9)
-    # Along one line: (sqrt(2) - sqrt(8))^2.
+    # On one line: (sqrt(2) - sqrt(8))^2 and the difference of the means.
     assert fid.distance(np.roll(x, 1993, axis=1), y) == pytest.approx(2 + 16, abs=1e-9)
 
 
-def test_a_set_and_itself():
+def test_distances_of_a_set_to_itself():
     x = np.random.default_rng(3).uniform(size=(20, 50))
     assert fid.distance(x, x) == pytest.approx(0, abs=1e-9)
-    # Of one image many times everything is 0.
+    # Copies of one image: all terms cancel.
     same = np.ones((6, 50))
     assert kid.distance(same, same)[:2] == pytest.approx((0, 0), abs=1e-12)
-    # Else the unbiased estimate compares an image with itself only between the sets, which lowers it.
+    # Distinct images: the unbiased estimate compares an image with itself only between the sets, so it is negative.
     assert kid.squared_mmd(x, x) < 0
 
 
 @pytest.mark.parametrize("distance", [fid.distance, kid.distance])
 @pytest.mark.parametrize("count", [0, 1])
-def test_one_image_is_an_error(distance, count):
+def test_fewer_than_two_images_are_an_error(distance, count):
     with pytest.raises(UserError, match=rf"needs at least 2 images on each side, but one side has {count}: add"):
         distance(np.zeros((5, 3)), np.zeros((count, 3)))
 
 
-def test_kernel_distance_by_hand():
+def test_squared_mmd_by_hand():
     # k = (xy + 1)^3 in one dimension; x = 0, 1: k(0, 1) = 1; y = 1, 2: k(1, 2) = 27; between: 1, 1, 8, 27.
     x, y = np.array([[0.0], [1]]), np.array([[1.0], [2]])
     assert kid.squared_mmd(x, y) == pytest.approx(1 + 27 - 2 * 37 / 4)
@@ -81,12 +81,12 @@ def test_kernel_distance_over_subsets():
     x, y = random.normal(size=(300, 8)), random.normal(size=(260, 8))
     mean, deviation, size = kid.distance(x, y)
     assert size == 100
-    # Two samples of one distribution: around 0, within a few deviations of the mean of the subsets.
+    # Two samples of one distribution: close to 0.
     assert abs(mean) < 2 * deviation
     assert kid.distance(x, y) == (mean, deviation, size)
     assert kid.distance(x, y, seed=1)[0] != mean
     shifted = kid.distance(x, y + 1)
     assert shifted[0] > 20 * shifted[1] / 10 > 0
-    # A smaller set is halved, so that subsets differ.
+    # Subsets have at most half of the smaller set, so that they differ.
     assert kid.distance(x[:9], y)[2] == 4
     assert kid.distance(x[:3], y)[2] == 2

@@ -1,4 +1,4 @@
-"""Replicas in one process and in many against one with the whole batch; workers that die, hang or are stopped."""
+"""Replicas in one or several processes against one replica with the whole batch; workers that die, hang or stop."""
 
 import json
 import os
@@ -24,8 +24,8 @@ from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import distribution, local_workers, trainer
 
 WORKER = Path(__file__).with_name("worker.py")
-# Losses without kinks where they are zero, so that rounding stays rounding; for five steps the pools fill and give back
-# what they get, as none would. Four images of a domain: an epoch ends within five steps.
+# L2 losses have no kink at zero, so rounding errors stay small. For five steps the pools fill and return what they get,
+# as if there were no pools. Four images of each domain: an epoch ends within five steps.
 CONFIG = {
     "cycle_loss": "l2", "lambda_identity": 0.0, "discriminator": "pixel", "pool_size": 5, "max_steps": 8,
     "sample_every": 0, "checkpoint_every": 1, "keep_checkpoints": 9,
@@ -36,7 +36,7 @@ TIMEOUT = 15  # --worker_timeout of the workers here.
 
 @pytest.fixture(scope="module", autouse=True)
 def images(tmp_path_factory):
-    """Noise to train on: a flat image has maps without variance, of which instance norms make large rounding errors."""
+    """Images of noise: instance norms would enlarge the rounding errors of feature maps without variance."""
     folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for domain in ("trainA", "trainB"):
         (folder / domain).mkdir()
@@ -49,7 +49,7 @@ def images(tmp_path_factory):
 
 
 def start(workdir, n_workers=2, **how):
-    """Starts worker.py in `n_workers` processes; in one, with two logical devices, if that is 1."""
+    """Starts worker.py in `n_workers` processes; a single process gets two logical devices."""
     config = {**CONFIG, "worker_timeout": TIMEOUT, **how.pop("config", {})}
     if n_workers == 1:
         how, config = {"cpus": 2, **how}, {**config, "strategy": "mirrored"}
@@ -81,7 +81,7 @@ def saved(workdir, step):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folder of the same eight steps: by two workers, mirrored to two devices, and whole: by one replica."""
+    """Folder of three runs of the same eight steps: two workers, two mirrored devices, one replica ("whole")."""
     folder = tmp_path_factory.mktemp("runs")
     processes = start(folder / "workers") + start(folder / "mirrored", 1)
     config = Config.preset("tiny", **{**CONFIG, "batch_size": 2, "pool_size": 0})
@@ -93,17 +93,17 @@ def runs(tmp_path_factory):
     return folder
 
 
-def of_networks(arrays):
-    # A bias in front of an instance norm cancels; its gradient is rounding noise, of which Adam makes steps.
-    alone = ("head_conv/bias", "layer0_conv/bias")
+def select_weights(arrays):
+    # A bias before an instance norm cancels; its gradient is rounding noise, which Adam turns into steps.
+    with_effect = ("head_conv/bias", "layer0_conv/bias")
     return {
         name: array for name, array in arrays.items()
-        if name.startswith("network/") and (name.endswith(alone) or not name.endswith("bias"))
+        if name.startswith("network/") and (name.endswith(with_effect) or not name.endswith("bias"))
     }
 
 
 @pytest.mark.parametrize("kind", ["workers", "mirrored"])
-def test_two_replicas_compute_what_one_does_with_their_batches(runs, kind):
+def test_two_replicas_equal_one_with_the_whole_batch(runs, kind):
     theirs, whole = (
         [record for record in read_records(runs / name) if record["kind"] == "train"][:5]
         for name in (kind, "whole")
@@ -112,19 +112,19 @@ def test_two_replicas_compute_what_one_does_with_their_batches(runs, kind):
         assert ours.keys() == record.keys()
         assert ours.pop("kind") == record.pop("kind")
         for name, value in record.items():
-            # Norms of gradients are of another order of magnitude.
+            # Gradient norms have another order of magnitude.
             assert ours[name] == pytest.approx(value, abs=1e-5, rel=1e-4 if "norm" in name else 0), (name, ours["step"])
-    weights = of_networks(saved(runs / "whole", 5))
+    weights = select_weights(saved(runs / "whole", 5))
     assert len(weights) > 20
     for name, array in weights.items():
         np.testing.assert_allclose(saved(runs / kind, 5)[name], array, rtol=0, atol=1e-5, err_msg=name)
-    # They have learned more than that.
-    before = of_networks(saved(runs / "whole", 1))
+    # The weights have changed by more than the tolerance.
+    before = select_weights(saved(runs / "whole", 1))
     assert max(np.abs(array - before[name]).max() for name, array in weights.items()) > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["workers", "mirrored"])
-def test_each_replica_has_the_fakes_of_its_own_images_in_its_pool(runs, kind):
+def test_each_replica_pools_the_fakes_of_its_own_images(runs, kind):
     config = Config.preset("tiny", **{**CONFIG, "batch_size": 2})
     batches = [(a.numpy(), b.numpy()) for a, b in pipeline.make_batches(sources.open_dataset(config), config, 0, 5)[0]]
     arrays = saved(runs / kind, 5)
@@ -144,38 +144,38 @@ def test_each_replica_has_the_fakes_of_its_own_images_in_its_pool(runs, kind):
                 assert len(ours) == 5
                 np.testing.assert_allclose(ours[step], fake[number], rtol=0, atol=1e-5)
                 assert np.abs(ours[step] - fake[1 - number]).max() > 1e-3
-    # Full now, they exchange, each with draws of its own.
+    # The pools are full now and exchange images, each with its own random draws.
     last = saved(runs / kind, 8)
     assert not np.array_equal(last["pool/fake_a/random"], last["pool/fake_a@1/random"])
 
 
-def test_mirrored_and_several_workers_compute_the_same(runs):
+def test_mirrored_devices_equal_workers(runs):
     ours, theirs = saved(runs / "workers", 8), saved(runs / "mirrored", 8)
     assert ours.keys() == theirs.keys()
-    for name, array in of_networks(ours).items():
+    for name, array in select_weights(ours).items():
         np.testing.assert_allclose(theirs[name], array, rtol=0, atol=1e-4, err_msg=name)
 
 
-def reports(text):
-    """How often a survivor's stderr says that a worker is lost: by heartbeats or watchdog, whichever was first.
+def count_reports(text):
+    """Counts the lines in a survivor's stderr that report a lost worker, found by heartbeats or by the watchdog.
 
-    No other line may be an error of the program's; TensorFlow's own begin with a letter and the time.
+    No other line may be an error of the package; TensorFlow's own errors begin with a letter and the time.
     """
     assert sum(line.startswith("error: ") for line in text.splitlines()) <= 1, text
     return sum(text.count(f"error: {words}") for words in ("a worker is gone", f"no step has ended in {TIMEOUT} s"))
 
 
-def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to_the_same_bits(runs, tmp_path):
-    # Worker 1 is killed before step 4: worker 0 says so and ends. The checkpoint of step 3 or 2 is the newest.
+def test_run_resumes_to_the_same_bits_after_a_dead_a_hanging_and_a_stopped_worker(runs, tmp_path):
+    # Worker 1 is killed before step 4: worker 0 reports the loss and exits. The newest checkpoint is that of step 2.
     processes = start(tmp_path, config={"checkpoint_every": 2}, signal="SIGKILL", worker=1, step=4)
     (survivor, text), (killed, _) = finish(processes)
     assert (survivor, killed) == (75, -9), text
     assert "error: a worker is gone" in text
-    assert reports(text) == 1, text
+    assert count_reports(text) == 1, text
     assert "start all workers again" in text
     newest = checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0]
     assert newest == 2
-    # The chief is stopped before step 6: the other one notices.
+    # The chief is suspended before step 6: the other worker notices.
     processes = start(tmp_path, signal="SIGSTOP", worker=0, step=6, from_step=newest)
     try:
         processes[1].wait(timeout=200)
@@ -184,9 +184,9 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
         processes[0].kill()
     (_, _), (status, text) = finish(processes)
     assert status == 75, text
-    assert reports(text) == 1, text
+    assert count_reports(text) == 1, text
     assert waited < TIMEOUT + 15
-    # The last checkpoint may have been half written. Worker 1 is asked to stop before step 7: both save after it.
+    # The last checkpoint may be unfinished. Worker 1 gets SIGTERM before step 7: both workers save after step 7.
     newest = checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0]
     assert newest in (4, 5)
     stopped = finish(start(tmp_path, signal="SIGTERM", worker=1, step=7, from_step=newest))
@@ -198,29 +198,29 @@ def test_a_dead_a_hanging_and_a_stopped_worker_end_the_run_which_then_goes_on_to
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         np.testing.assert_array_equal(ours[name], array, err_msg=name)
-    # Each step is there once.
+    # The records have each step once.
     steps = [record["step"] for record in read_records(tmp_path) if record["kind"] == "train"]
     assert steps == list(range(1, 9))
 
 
-def test_workers_without_pools_save_and_end(tmp_path):
+def test_workers_without_pools_save_checkpoints(tmp_path):
     run(tmp_path, config={"model": "pix2pix", "cycle_loss": "l1", "pool_size": 0, "max_steps": 1})
     arrays = saved(tmp_path, 1)
     assert arrays["replicas"] == 2
     assert not [name for name in arrays if name.startswith("pool/")]
 
 
-def test_another_number_of_replicas_is_an_error(runs):
+def test_restoring_another_number_of_replicas_is_an_error(runs):
     model = CycleGAN(Config.preset("tiny", **CONFIG))
     with pytest.raises(UserError, match="needs 2 replicas, but this run has 1: resume it with 2"):
         checkpoints.restore(model, saved(runs / "workers", 8), "it")
 
 
-def test_positions_of_replicas_are_those_of_the_whole_batch():
+def test_replicas_split_the_whole_batch():
     config = Config.preset("tiny", batch_size=2, max_dataset_size=5)
     dataset = sources.open_dataset(config)
     whole = list(pipeline.make_batches(dataset, Config.preset("tiny", batch_size=8, max_dataset_size=5), 3, 5)[0])
-    # Workers with two replicas of batch 2 each, in all 8 images a step.
+    # Two workers with two replicas of batch 2 each: 8 images per step.
     for worker in range(2):
         parts = list(pipeline.make_batches(dataset, config, 3, 5, range(2 * worker, 2 * worker + 2), 4)[0])
         assert len(parts) == 4
@@ -239,13 +239,13 @@ def test_positions_of_replicas_are_those_of_the_whole_batch():
         ("auto", "{", "TF_CONFIG={ does not have the format that TensorFlow documents"),
     ],
 )
-def test_strategies_that_cannot_be(monkeypatch, strategy, cluster, message):
+def test_impossible_strategies_are_errors(monkeypatch, strategy, cluster, message):
     monkeypatch.setenv("TF_CONFIG", cluster)
     with pytest.raises(UserError, match=message):
         distribution.open_replicas(Config(strategy=strategy))
 
 
-def test_in_one_process_an_error_is_no_lost_worker():
+def test_an_error_in_a_single_process_is_raised():
     replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config())
 
     def fail(real_a, real_b, past):
@@ -256,6 +256,6 @@ def test_in_one_process_an_error_is_no_lost_worker():
         replicas.train_step(model, [(zeros, zeros)], lambda: None)
 
 
-def test_auto_is_one_device_without_a_cluster(monkeypatch):
+def test_auto_is_one_device_without_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert distribution.open_replicas(Config()).count == 1

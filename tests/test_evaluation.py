@@ -1,4 +1,4 @@
-"""Whole runs on images of other channels and depths: samples, measures and SavedModels of them."""
+"""A whole run on images with other numbers of channels and bits: samples, measures and SavedModels."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cyclegan_tf.training import trainer
 
 
 def write_scans(folder, channels, rng):
-    """16-bit gray PNG files for one channel, .npy files of floats for more; all of 24 x 20 pixels."""
+    """Writes 16-bit gray PNG files for one channel, .npy files of floats for more; all 24 x 20 pixels."""
     for split in ("train", "test"):
         (folder / split).mkdir(parents=True)
     for index in range(3):
@@ -48,7 +48,7 @@ def test_a_run_between_one_and_five_channels(scans, tmp_path):
     assert (run / "bad_images.txt").read_text() == f"{scans}/trainA/bad.png\tcannot identify image file\n"
     assert "skipped 1 images that cannot be used" in (run / "log.txt").read_text()
     sample = np.asarray(Image.open(run / "samples" / "step-000004.png"))
-    # The first column shows the gray images of A; its cells lie below the titles, 22 pixels high.
+    # The first column, below the 22 pixels of the titles, shows the gray images of A.
     cell = sample[22 : 22 + 4 * 32, 2 : 2 + 4 * 32]
     assert (cell == cell[..., :1]).all()
     assert len(np.unique(cell)) > 100

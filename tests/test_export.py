@@ -182,7 +182,7 @@ def generator_source(options):
     for name, weight in named_weights(network).items():
         positive = name.endswith(("gamma", "moving_variance"))
         weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.1, weight.shape))
-    return source.Source("run", config, Direction.A2B, translator.translator(config, network))
+    return source.Source("run", config, Direction.A2B, translator.make_translator(config, network))
 
 
 @pytest.mark.parametrize("options", ARCHITECTURES, ids=str)

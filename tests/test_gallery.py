@@ -1,4 +1,4 @@
-"""The page of a run: what it holds, and how it behaves in headless Chromium, opened from the disk."""
+"""The page of a run: its contents, and its behavior in headless Chromium when opened from the disk."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ from cyclegan_tf.runs import page
 from cyclegan_tf.runs.metrics_log import read_records
 
 
-def data_of(workdir):
-    """What the page's script works on."""
+def read_data(workdir):
+    """The data that the page's script reads."""
     text = (workdir / "index.html").read_text()
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
 
@@ -32,8 +32,8 @@ def run(tiny_run, tmp_path):
     return shutil.copytree(tiny_run, tmp_path / "run")
 
 
-def test_training_leaves_a_page_with_samples_results_and_curves(tiny_run):
-    data = data_of(tiny_run)
+def test_training_writes_a_page_with_samples_results_and_curves(tiny_run):
+    data = read_data(tiny_run)
     assert [sample["step"] for sample in data["samples"]] == [0, 2, 4]
     assert data["results"]["step"] == 4
     rows = data["results"]["rows"]
@@ -51,8 +51,8 @@ def test_training_leaves_a_page_with_samples_results_and_curves(tiny_run):
     assert "https:" not in text
 
 
-def test_results_are_the_saved_models_translations(tiny_run):
-    rows = data_of(tiny_run)["results"]["rows"]
+def test_results_equal_the_saved_models_translations(tiny_run):
+    rows = read_data(tiny_run)["results"]["rows"]
     for direction in ("a2b", "b2a"):
         loaded = tf.saved_model.load(str(tiny_run / "export" / direction))
         for row in (row for row in rows if row["direction"] == direction):
@@ -61,7 +61,7 @@ def test_results_are_the_saved_models_translations(tiny_run):
             assert expected.std() > 1
             assert (after == expected).all()
     row = next(row for row in rows if row["direction"] == "b2a")
-    # Pictures and truths are the held-out pairs, resized to the crop's 32 pixels as any preparation would.
+    # Images and truths are the held-out pairs, resized to the crop size of 32 pixels.
     for kind, part in (("before", "testB"), ("truth", "testA")):
         (path,) = DEMO_DIR.glob(f"{part}/{row['name']}")
         original = Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
@@ -75,46 +75,60 @@ def test_names_cannot_break_the_page(run):
     page.write(str(run))
     text = (run / "index.html").read_text()
     assert "cyclegan on &lt;b&gt;&amp;{{data}}, 4 steps" in text
-    assert data_of(run)["results"]["x"] == "</script>"
+    assert read_data(run)["results"]["x"] == "</script>"
 
 
-def test_a_run_in_progress_has_a_page(run):
+def test_page_of_a_run_in_progress(run):
     for path in ("gallery", "export"):
         shutil.rmtree(run / path)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"step": 3, "ki')
     page.write(str(run))
-    assert data_of(run)["results"]["rows"] == []
-    assert [step for step, _ in data_of(run)["charts"][0]["lines"][0]["points"]] == [1, 2]
-    assert "cyclegan on demo, 4 steps" in (run / "index.html").read_text()  # A sample of step 4 is there.
+    assert read_data(run)["results"]["rows"] == []
+    assert [step for step, _ in read_data(run)["charts"][0]["lines"][0]["points"]] == [1, 2]
+    assert "cyclegan on demo, 4 steps" in (run / "index.html").read_text()  # From the sample of step 4.
     with pytest.raises(UserError, match="is not a run directory"):
         page.write(str(run / "samples"))
 
 
-def test_long_runs_are_thinned_out(run):
+def test_measures_are_described(run):
+    values = {"lpips_vgg_ba": 0.5, "cycle_a": 0.25, "identity_b": 2.0, "judge_top1_ab": 0.125}
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 4, "kind": "test", **values}) + "\n")
+    page.write(str(run))
+    text = (run / "index.html").read_text()
+    for description, value in (
+        ("LPIPS of B to A translations with VGG16 (lower is better)", "0.5"),
+        ("Mean absolute error of A images translated there and back, range [-1, 1] (lower is better)", "0.25"),
+        ("Mean absolute change of B images translated to their own domain, range [-1, 1] (lower is better)", "2"),
+        ("judge_top1_ab", "0.125"),
+    ):
+        assert f"<th scope='row'>{description}</th><td>{value}</td>" in text
+
+
+def test_long_curves_are_thinned_out(run):
     lines = [json.dumps({"step": step, "kind": "train", "loss/gen_ab": 1.0}) for step in range(1, 2501)]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     page.write(str(run))
-    points = data_of(run)["charts"][0]["lines"][0]["points"]
-    assert len(points) == 834  # Every third.
+    points = read_data(run)["charts"][0]["lines"][0]["points"]
+    assert len(points) == 834  # Every third point.
     assert points[:2] == [[1, 1.0], [4, 1.0]]
 
 
-def test_the_command_makes_it_anew_even_without_the_images(run, caplog):
+def test_command_rewrites_the_page_even_without_the_images(run, caplog):
     shutil.rmtree(run / "gallery")
     gallery.write(str(run))
-    assert len(data_of(run)["results"]["rows"]) == 16
+    assert len(read_data(run)["results"]["rows"]) == 16
     config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/folder")
     (run / "config.json").write_text(config.to_json())
     gallery.write(str(run))
     assert "because the held-out images cannot be opened: --dataset=/no/such/folder" in caplog.text
-    assert len(data_of(run)["results"]["rows"]) == 16
+    assert len(read_data(run)["results"]["rows"]) == 16
     child = run_python("-m", "cyclegan_tf.gallery")
     assert child.returncode == 2
     assert child.stderr.strip() == "error: --model is missing; give --model=RUN, the run directory"
 
 
-def test_the_page_works_from_the_disk(tiny_run, tmp_path):
+def test_page_works_from_the_disk(tiny_run, tmp_path):
     with chromium(tmp_path) as driver:
         set_view(driver, 1000, 800, dark=True)
         driver.get(f"file://{tiny_run}/index.html")
@@ -125,12 +139,12 @@ def test_the_page_works_from_the_disk(tiny_run, tmp_path):
         driver.find_element("id", "step").send_keys("\ue012")  # Left.
         assert driver.find_element("id", "at").text == "step 2"
         wait_for(driver, "grid.complete && grid.src.endsWith('step-000002.png')")
-        # Two curves, raw and smooth, for each loss; fewer when one is switched off.
+        # Each loss has two curves, raw and smoothed, until its legend button hides them.
         chart = driver.find_element("css selector", ".chart")
         assert len(chart.find_elements("css selector", "path")) == 8
         chart.find_element("css selector", ".legend button").click()
         assert len(chart.find_elements("css selector", "path")) == 6
-        chart.find_element("css selector", "svg").send_keys("\ue014")  # Right: the first step's values.
+        chart.find_element("css selector", "svg").send_keys("\ue014")  # Right: values of the first step.
         tip = chart.find_element("css selector", ".tip").text
         value = read_records(tiny_run)[0]["loss/disc_b"]
         assert "step 1" in tip

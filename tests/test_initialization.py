@@ -1,4 +1,4 @@
-"""Starting weights from runs and from SavedModels."""
+"""Initial weights from runs, SavedModels and .pth files."""
 
 import logging
 
@@ -18,25 +18,25 @@ from cyclegan_tf.training import warm_start
 CONFIG = Config.preset("tiny", ema_decay=0.9)
 
 
-def equal(network, other):
+def have_equal_weights(network, other):
     return all(map(np.array_equal, network.get_weights(), other.get_weights()))
 
 
-def test_a_new_run_starts_from_the_networks_of_another(tmp_path):
+def test_networks_of_another_run(tmp_path):
     tf.keras.utils.set_random_seed(1)
     model, other = CycleGAN(CONFIG), CycleGAN(CONFIG)
-    # Averages are for looking at; what is trained on are the networks.
+    # Averages that differ from the networks: a new run must start from the networks.
     for average in model.averages.values():
         average.set_weights([array + 1 for array in average.get_weights()])
     checkpoints.save(str(tmp_path / "checkpoints"), model, Progress(6), keep=1)
     warm_start.initialize(other, str(tmp_path))
-    assert all(equal(network, other.networks[name]) for name, network in model.networks.items())
-    assert all(equal(model.networks[name], average) for name, average in other.averages.items())
+    assert all(have_equal_weights(network, other.networks[name]) for name, network in model.networks.items())
+    assert all(have_equal_weights(model.networks[name], average) for name, average in other.averages.items())
     assert other.optimizers["gen_ab"].iterations.numpy() == 0
 
 
 @pytest.mark.parametrize(("folder", "names"), [("export", {"gen_ab", "gen_ba"}), ("export/b2a", {"gen_ba"})])
-def test_a_new_run_starts_from_saved_models(tiny_run, folder, names, caplog):
+def test_generators_of_saved_models(tiny_run, folder, names, caplog):
     config = Config.load(str(tiny_run))
     trained, model = CycleGAN(config), CycleGAN(config)
     checkpoints.restore(trained, checkpoints.read_newest(str(tiny_run / "checkpoints"))[1], "tiny")
@@ -45,14 +45,14 @@ def test_a_new_run_starts_from_saved_models(tiny_run, folder, names, caplog):
         warm_start.initialize(model, str(tiny_run / folder))
     for name, network in model.networks.items():
         if name in names:
-            assert equal(network, trained.networks[name]), name
+            assert have_equal_weights(network, trained.networks[name]), name
         else:
             assert all(map(np.array_equal, network.get_weights(), before[name])), name
             assert name in caplog.text.split("fresh:")[1]
 
 
 @pytest.mark.parametrize(("given", "names"), [("", {"gen_ab", "disc_b"}), ("latest_net_D_A.pth", {"disc_b"})])
-def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
+def test_networks_of_the_authors_files(tmp_path, given, names):
     pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
     cases = {"G_A": "generators/resnet_n2_instance_reflect.npz", "D_A": "discriminators/nlayer_n2_instance.npz"}
     for net, case in cases.items():
@@ -60,7 +60,7 @@ def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
     model = CycleGAN(Config(ngf=8, n_blocks=2, ndf=8, n_layers=2))
     fresh = {name: network.get_weights() for name, network in model.networks.items()}
     warm_start.initialize(model, str(tmp_path / given))
-    # The authors' D_A judges what G_A makes: images of B.
+    # The authors' D_A judges the images that G_A makes: images of B.
     for name, case in (("gen_ab", cases["G_A"]), ("disc_b", cases["D_A"])):
         if name in names:
             recorded = golden.Golden(case)
@@ -69,7 +69,7 @@ def test_a_new_run_starts_from_the_authors_files(tmp_path, given, names):
         assert all(map(np.array_equal, model.networks[name].get_weights(), fresh[name])), name
 
 
-def test_what_cannot_be_started_from_is_named(tiny_run, tmp_path):
+def test_unusable_sources_are_errors(tiny_run, tmp_path):
     model = CycleGAN(CONFIG)
     with pytest.raises(UserError, match="none holds no networks; give a run directory"):
         warm_start.initialize(model, str(tmp_path / "none"))

@@ -1,4 +1,4 @@
-"""The launcher of local workers, and what the scripts of clusters set."""
+"""The launcher of local workers, and the environment that the scripts for clusters set."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from cyclegan_tf.training import local_workers
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Function that launches workers that run the given code in place of cyclegan_tf.train; returns the exit status."""
+    """Function that launches workers that run the given code instead of cyclegan_tf.train; returns the exit status."""
     popen = subprocess.Popen
 
     def run(code, *arguments, n_workers=2):
@@ -33,7 +33,7 @@ def launched(monkeypatch):
     return run
 
 
-def test_workers_know_each_other_by_free_ports():
+def test_workers_get_different_free_ports():
     first, second = (json.loads(env["TF_CONFIG"]) for env in local_workers.make_environments(2))
     assert first["cluster"] == second["cluster"]
     assert [one["task"] for one in (first, second)] == [{"type": "worker", "index": index} for index in (0, 1)]
@@ -41,7 +41,7 @@ def test_workers_know_each_other_by_free_ports():
     assert len(ports) == 2
 
 
-def test_lines_have_their_workers_number_and_options_arrive(launched, capfd):
+def test_lines_are_numbered_and_options_passed_on(launched, capfd):
     code = "print('got', *sys.argv[1:])\nprint('hm', file=sys.stderr)"
     assert launched(code, "--ngf=3", "--noflip", n_workers=3) == 0
     lines = capfd.readouterr().out.splitlines()
@@ -49,11 +49,11 @@ def test_lines_have_their_workers_number_and_options_arrive(launched, capfd):
     assert sorted(line for line in lines if "hm" in line) == [f"[{index}] hm" for index in range(3)]
 
 
-def test_one_failure_ends_all_and_is_the_status(launched):
+def test_one_failure_ends_all_workers_and_is_the_status(launched):
     start = time.monotonic()
     assert launched("if me == 1: sys.exit(7)\ntime.sleep(60)") == 7
     assert time.monotonic() - start < 30
-    # A worker that is killed counts as with shells; the others may end by themselves.
+    # The status of a killed worker is the one that shells give; the other worker may end by itself.
     assert launched("if me == 0: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.5)\nsys.exit(75)") == 137
 
 
@@ -67,14 +67,14 @@ def test_signals_are_passed_on(launched, capfd, tmp_path):
     thread = threading.Thread(target=ask)
     thread.start()
     code = "signal.signal(signal.SIGTERM, lambda *a: [print('saved', flush=True), sys.exit(143)])\n"
-    # Each says by a file that it can be asked.
+    # Each worker writes a file when it is ready for the signal.
     assert launched(f"{code}open({str(tmp_path)!r} + f'/{{me}}', 'w').close()\ntime.sleep(60)") == 143
     thread.join()
     assert sorted(capfd.readouterr().out.splitlines()) == ["[0] saved", "[1] saved"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_options_must_follow(run_command):
+def test_missing_options_are_an_error(run_command):
     child = run_command("cyclegan_tf.launch", "--workers=2")
     assert child.returncode == 2
     assert child.stderr.startswith("error: the options of cyclegan_tf.train are missing; give them after --")
@@ -82,7 +82,7 @@ def test_options_must_follow(run_command):
 
 @pytest.fixture
 def stubs(tmp_path):
-    """Environment whose python, scontrol and srun only tell what they are given."""
+    """Environment whose python, scontrol and srun print their arguments."""
     programs = {
         "python": 'echo "$TF_CONFIG $@"',
         "scontrol": 'if [ "$1" = show ]; then echo n1; echo n7; else echo "scontrol $@"; fi',
@@ -94,12 +94,12 @@ def stubs(tmp_path):
     return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
 
-def described(line):
+def parse(line):
     config, rest = json.JSONDecoder().raw_decode(line)
     return config, line[rest:].split()
 
 
-def test_the_slurm_script_names_the_machines_and_goes_on_after_preemption(stubs):
+def test_slurm_script_names_the_machines_and_requeues_after_preemption(stubs):
     def run(**environment):
         return subprocess.run(
             [ROOT / "experiments" / "cluster" / "slurm.sh", "--dataset=x y"], capture_output=True, text=True,
@@ -108,7 +108,7 @@ def test_the_slurm_script_names_the_machines_and_goes_on_after_preemption(stubs)
 
     child = run()
     assert child.returncode == 0, child.stderr
-    config, arguments = described(child.stdout.splitlines()[0])
+    config, arguments = parse(child.stdout.splitlines()[0])
     assert config == {"cluster": {"worker": ["n1:12355", "n7:12355"]}, "task": {"type": "worker", "index": 1}}
     assert arguments == ["-m", "cyclegan_tf.train", "--strategy=multi_worker", "--dataset=x", "y"]
     assert "scontrol requeue" not in child.stdout
@@ -119,13 +119,13 @@ def test_the_slurm_script_names_the_machines_and_goes_on_after_preemption(stubs)
     assert "requeue" not in run(STATUS="75", SLURM_RESTART_COUNT="20").stdout
 
 
-def test_the_kubernetes_manifest_names_the_pods(stubs):
+def test_kubernetes_manifest_names_the_pods(stubs):
     text = (ROOT / "experiments" / "cluster" / "kubernetes.yaml").read_text()
-    # The block of the first argument, less its indentation; no YAML library is among the requirements.
+    # The block of the first argument without its indentation, by hand: the package requires no YAML library.
     block = re.search(r"- \|\n((?: {14}.*\n)+)", text)[1].replace(" " * 14, "")
     child = subprocess.run(["bash", "-c", block, "cyclegan", "--a=1"], capture_output=True, text=True, check=True,
                            env={**stubs, "WORKERS": "3", "JOB_COMPLETION_INDEX": "2"})
-    config, arguments = described(child.stdout)
+    config, arguments = parse(child.stdout)
     names = [f"cyclegan-{index}.cyclegan:12355" for index in range(3)]
     assert config == {"cluster": {"worker": names}, "task": {"type": "worker", "index": 2}}
     assert arguments == ["-m", "cyclegan_tf.train", "--strategy=multi_worker", "--a=1"]

@@ -1,4 +1,4 @@
-"""One answer, wherever the generator comes from; the authors' file against the authors' numbers."""
+"""A generator gives the same images from every kind of file; .pth files give the authors' numbers."""
 
 import golden
 import numpy as np
@@ -15,7 +15,7 @@ from cyclegan_tf.inference import loading, translator
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
 
 
-def test_the_two_lines_of_the_readme_need_no_tensorflow_before_they_run(tiny_run, tmp_path):
+def test_importing_the_package_imports_no_tensorflow(tiny_run, tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "horse.png")
     code = (
         "import sys, cyclegan_tf; assert 'tensorflow' not in sys.modules\n"
@@ -25,9 +25,9 @@ def test_the_two_lines_of_the_readme_need_no_tensorflow_before_they_run(tiny_run
     assert child.stdout.strip() == "(30, 41, 3)", child.stderr
 
 
-def test_a_run_and_its_savedmodel_translate_alike(tiny_run):
+def test_a_run_and_its_saved_model_give_the_same_images(tiny_run):
     for direction in Direction:
-        expected = translator.load_run(str(tiny_run), direction).uint8_images(IMAGE[np.newaxis])["images"].numpy()
+        expected = translator.load_run(str(tiny_run), direction).translate_uint8(IMAGE[np.newaxis])["images"].numpy()
         assert expected.std() > 1, "a constant image would equal anything"
         for model in (cyclegan_tf.load(tiny_run, direction), loading.load(tiny_run / "export" / direction)):
             np.testing.assert_allclose(model.translate(IMAGE).astype(int), expected[0], atol=1)
@@ -35,7 +35,7 @@ def test_a_run_and_its_savedmodel_translate_alike(tiny_run):
             np.testing.assert_allclose(model.translate(batch)[0].astype(int), expected[0], atol=1)
 
 
-def test_kinds_of_images_agree(tiny_run):
+def test_every_dtype_gives_the_same_image(tiny_run):
     model = cyclegan_tf.load(tiny_run)
     result = model.translate(IMAGE)
     deep = model.translate(IMAGE.astype(np.uint16) * 257)
@@ -45,7 +45,7 @@ def test_kinds_of_images_agree(tiny_run):
     np.testing.assert_allclose((floats + 1) * 127.5, result, atol=0.51)
 
 
-def test_tiles_of_a_run_and_none_of_a_savedmodel(tiny_run):
+def test_a_run_supports_tiles_and_a_saved_model_does_not(tiny_run):
     image = np.random.default_rng(1).integers(0, 256, (2, 50, 37, 3), np.uint8)
     model = cyclegan_tf.load(tiny_run)
     np.testing.assert_allclose(model.translate(image, tile=16).astype(int), model.translate(image), atol=1)
@@ -54,7 +54,7 @@ def test_tiles_of_a_run_and_none_of_a_savedmodel(tiny_run):
 
 
 @pytest.mark.parametrize("name", ["checkpoints/experiment", "checkpoints/old_pre04"])
-def test_the_authors_file_needs_no_configuration_and_gives_their_numbers(tmp_path, name):
+def test_a_pth_file_gives_the_authors_numbers(tmp_path, name):
     pytest.importorskip("torch", reason="reads .pth files: pip install torch")
     model = loading.load(golden.checkpoint(f"{name}/latest_net_G_A.pth", tmp_path))
     case = golden.Golden(f"{name}/inputs_outputs.npz")
@@ -66,7 +66,7 @@ def test_the_authors_file_needs_no_configuration_and_gives_their_numbers(tmp_pat
         case.assert_close(golden.nchw(result), f"{prefix}y{index}")
 
 
-def test_a_discriminators_file_is_refused(tmp_path):
+def test_a_pth_file_of_a_discriminator_is_an_error(tmp_path):
     pytest.importorskip("torch", reason="reads .pth files: pip install torch")
     path = golden.checkpoint("checkpoints/experiment/latest_net_D_A.pth", tmp_path)
     with pytest.raises(UserError, match=r"latest_net_D_A\.pth holds a discriminator"):
@@ -74,29 +74,29 @@ def test_a_discriminators_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda path: None, "does not exist: a model is a run directory or a checkpoint in it, a SavedModel folder"),
-    (lambda path: path.mkdir(), "is none of them"),
+    (lambda path: None, "does not exist: expected a run directory, a checkpoint in one, a SavedModel folder"),
+    (lambda path: path.mkdir(), "model is not a trained model: expected a run directory"),
     (lambda path: (path.mkdir(), (path / "saved_model.pb").write_bytes(b"x")), "is not a SavedModel with one input"),
 ])
-def test_what_is_no_model_is_said(tmp_path, make, message):
+def test_a_path_without_a_model_is_an_error(tmp_path, make, message):
     make(tmp_path / "model")
     with pytest.raises(UserError, match=message):
         loading.load(tmp_path / "model")
 
 
-def test_another_savedmodel_is_refused(tmp_path):
+def test_a_saved_model_of_something_other_than_images_is_an_error(tmp_path):
     module = tf.Module()
     module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
     tf.saved_model.save(module, str(tmp_path), signatures=module.f)
-    with pytest.raises(UserError, match=r"takes float32 \(None, 4\), not float32 images"):
+    with pytest.raises(UserError, match=r"takes float32 \(None, 4\); expected float32 images"):
         loading.load(tmp_path)
 
 
-def test_directions_and_wrong_images_are_said(tiny_run):
-    with pytest.raises(UserError, match="has one direction only"):
+def test_wrong_directions_and_images_are_errors(tiny_run):
+    with pytest.raises(UserError, match="holds only one direction"):
         loading.load(tiny_run / "export" / "b2a", "b2a")
     model = cyclegan_tf.load(tiny_run)
-    with pytest.raises(ValueError, match=r"image of shape \(30, 41\) in place of \(height, width, 3\)"):
+    with pytest.raises(ValueError, match=r"image has shape \(30, 41\); expected \(height, width, 3\)"):
         model.translate(IMAGE[..., 0])
-    with pytest.raises(ValueError, match="image of type int64"):
+    with pytest.raises(ValueError, match="image has dtype int64"):
         model.translate(IMAGE.astype(np.int64))

@@ -1,4 +1,4 @@
-"""The networks that measure, against the original ones under PyTorch (tests/data/metrics), where the weights are."""
+"""The measuring networks against the original ones in PyTorch (tests/data/metrics), if the weights are installed."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_inception_features():
 def test_efficientnet_scores():
     network = classifier.EfficientNetLite0()
     images = metric_images()
-    # 240 x 240: the middle 210 of it are enlarged, and 224 x 224 are as they are.
+    # Images of 240 x 240 would be cropped to 210 and enlarged; a crop of 224 x 224 needs no resizing.
     found = network.logits(images[:, 8:232, 8:232].astype(np.float32) / 127.5 - 1)
     np.testing.assert_allclose(found, RECORDED["judge"], rtol=1e-3, atol=1e-4)
     assert network(images[0]).shape == (1000,)
@@ -38,7 +38,7 @@ def test_efficientnet_scores():
 
 @needs("lpips_alexnet")
 @pytest.mark.parametrize(("net", "key"), [("alexnet", "lpips"), ("vgg16", "lpips_vgg")])
-def test_lpips_of_the_original_package(net, key):
+def test_lpips_equals_the_original_packages(net, key):
     images = metric_images().astype(np.float32) / 127.5 - 1
     measure = lpips.LPIPS(net)
     np.testing.assert_allclose(measure(images[:2], images[1:]), RECORDED[key], rtol=1e-4)
@@ -48,13 +48,13 @@ def test_lpips_of_the_original_package(net, key):
     assert np.isfinite(measure(small[:1], small[1:])).all()
     try:
         distance = measure(small[:1, 1:], small[1:, 1:])
-    except tf.errors.AbortedError:  # By oneDNN, which TensorFlow 2.15 asks to pool no pixels; otherwise that gives NaN.
+    except tf.errors.AbortedError:  # oneDNN in TensorFlow 2.15 refuses to pool 0 pixels; others return NaN.
         distance = np.nan
     assert not np.isfinite(distance).all()
 
 
-def test_the_resize_samples_as_the_graph_of_2015():
-    # Twice and a half as large: pixel 0, 0.4, 0.8 ... of the image, from its corner, not from the pixels' centers.
+def test_resize_samples_like_the_graph_of_2015():
+    # 120 pixels become 299: sample at 0, 0.4, 0.8, ... from the corner of the image, not at pixel centers.
     row = np.zeros((1, 1, 120, 3), np.uint8)
     row[..., :] = np.arange(0, 240, 2)[:, None]
     found = (inception.resize(row)[0, 0, :, 0].numpy() * 128) + 128
@@ -62,14 +62,14 @@ def test_the_resize_samples_as_the_graph_of_2015():
 
 
 class Saved(tf.Module):
-    """As TF-GAN's Inception: 299 x 299 images to features, here the means of their colors."""
+    """Stands in for TF-GAN's Inception: 299 x 299 images to features, here the mean colors."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, 299, 299, 3), tf.float32, name="images")])
     def __call__(self, images):
         return {"pool_3": tf.reduce_mean(images, axis=(1, 2), keepdims=True), "logits": images[:, 0, 0]}
 
 
-def test_a_saved_model_in_its_place(tmp_path):
+def test_saved_model_replaces_inception(tmp_path):
     tf.saved_model.save(Saved(), str(tmp_path / "net"), signatures={"serving_default": Saved().__call__})
     images = np.full((2, 8, 8, 3), 64, np.uint8)
     images[1, ..., 2] = 192
@@ -79,14 +79,14 @@ def test_a_saved_model_in_its_place(tmp_path):
         inception.SavedInception(str(tmp_path))
 
 
-def test_a_keras_classifier_as_judge(tmp_path):
+def test_keras_classifier_as_judge_sees_the_center(tmp_path):
     pixels = tf.keras.Input((10, 10, 3))
     tf.keras.Model(pixels, tf.keras.layers.GlobalAveragePooling2D()(pixels)).save(tmp_path / "judge.keras")
     network = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
-    image = np.zeros((16, 32, 3), np.uint8)
-    image[:, 8:24] = 10, 20, 250
-    # It sees the middle 14 pixels, in 0 .. 255.
-    np.testing.assert_allclose(network(image), [10, 20, 250], atol=1)
+    # The judge sees the central 14 x 14 pixels: 224 / 256 of the shorter side.
+    image = np.full((16, 32, 3), 128, np.uint8)
+    image[1:15, 9:23] = 10, 20, 250
+    np.testing.assert_allclose(network(image), [10, 20, 250], atol=1e-3)
     with pytest.raises(UserError, match=r"--judge=.*no\.keras is not a Keras model"):
         classifier.KerasClassifier(str(tmp_path / "no.keras"))
 
@@ -114,14 +114,14 @@ def test_efficientnet_sees_the_central_224_of_256_pixels():
     np.testing.assert_allclose(network(image), network.logits(crop[np.newaxis])[0], rtol=1e-5, atol=1e-5)
 
 
-def test_rates():
+def test_rates_count_hits_among_the_highest_scores():
     scores = np.array([[0, 9, 8, 7, 6, 5, 4.0], [9, 0, 1, 2, 3, 4, 5.0], [1, 2, 3, 4, 5, 6, 7.0]])
     assert classifier.rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
     assert classifier.rates(scores, [6, 0]) == pytest.approx((2 / 3, 2 / 3))
     assert classifier.rates(scores, [2]) == pytest.approx((0, 2 / 3))
 
 
-def test_features_are_collected_in_order_and_by_size():
+def test_features_are_batched_by_size_and_keep_their_order():
     sizes = []
 
     def network(batch):

@@ -240,7 +240,7 @@ def test_size_multiple():
 def test_each_generator_takes_the_smallest_size_that_is_promised(name):
     config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
     generator = registry.build_generator(config, "gen_ab")
-    side = translator.translator(config, generator).minimum
+    side = translator.make_translator(config, generator).minimum
     image = np.random.default_rng(0).uniform(-1, 1, (1, side, 2 * side, 3)).astype(np.float32)
     assert tuple(generator(image).shape) == image.shape
 

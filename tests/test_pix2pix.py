@@ -30,13 +30,9 @@ class RecordingOptimizer:
         self._optimizer = optimizer
         self.gradients = None
 
-    def apply_gradients(self, pairs):
-        pairs = list(pairs)
-        self.gradients = [gradient for gradient, _ in pairs]
-        self._optimizer.apply_gradients(pairs)
-
-    def __getattr__(self, name):
-        return getattr(self._optimizer, name)
+    def apply_gradients(self, gradients):
+        self.gradients = gradients
+        self._optimizer.apply_gradients(gradients)
 
 
 @pytest.fixture(scope="module")

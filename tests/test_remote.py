@@ -199,7 +199,7 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
     for name in ("a.png", "in/b.tif", "out/c.png"):
         image_files.write(f"{remote}/{name}", pixels, image_files.Extras())
-    model = loading.Model(lambda batch: -batch, 3, 3)
+    model = loading.LoadedTranslator(lambda batch: -batch, 3, 3)
     found = batch_lib.find(remote, f"{remote}/out/")
     assert found == [(f"{remote}/a.png", "a.png"), (f"{remote}/in/b.tif", "in/b.tif")]
     jobs = batch_lib.plan(found, f"{remote}/out", 3)

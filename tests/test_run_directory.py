@@ -1,4 +1,4 @@
-"""Run directories that cannot be written, fill up or disappear: one line, exit status 2, the last checkpoint intact."""
+"""Run directories that fill up, are removed or cannot be written: one-line errors, and the last checkpoint stays."""
 
 import ctypes
 import os
@@ -19,7 +19,7 @@ from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import signals, trainer
 
-# A small graph starts sooner.
+# Small networks, so that a run starts quickly.
 ARGUMENTS = [
     "--preset=tiny", "--max_steps=100000", "--checkpoint_every=1", "--sample_every=0", "--discriminator=pixel",
     "--lambda_identity=0",
@@ -37,11 +37,11 @@ def wait_for(child, text):
     for line in child.stderr:
         if text in line:
             return
-    pytest.fail(f"the run ended before it said: {text}")
+    pytest.fail(f"the run ended before it printed: {text}")
 
 
 def error_of(child):
-    """The last line of a child that must end by itself, with status 2."""
+    """The last line on stderr of a child that ends by itself; asserts status 2 and no traceback."""
     rest = child.stderr.read()
     child.stderr.close()
     assert child.wait() == 2, rest
@@ -51,35 +51,35 @@ def error_of(child):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 3 MiB."""
+    """An empty file system of 3 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if os.geteuid() or not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small disk")
+        pytest.skip("needs root, to mount a small disk")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def limit_file_sizes():
-    # Above TensorBoard's files, which TensorFlow writes, and below a checkpoint.
+    # TensorBoard's event files stay below the limit; a checkpoint does not.
     resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 
 
-def test_a_limit_on_file_sizes_stops_the_run(tmp_path):
+def test_limit_on_file_sizes_is_an_error(tmp_path):
     line = error_of(start(tmp_path / "run", preexec_fn=limit_file_sizes))
-    assert "files may not grow that large here" in line
+    assert "the file is larger than the limit for this process" in line
     assert os.listdir(tmp_path / "run" / "checkpoints") == []
 
 
-def test_a_full_disk_stops_the_run_and_leaves_a_checkpoint_that_loads(small_disk):
-    # A checkpoint of the tiny preset takes some 0.3 MB: space ends after a few.
+def test_full_disk_is_an_error_and_the_run_resumes_with_free_space(small_disk):
+    # A checkpoint of the tiny preset takes 0.3 MB: a few of them fill the disk.
     line = error_of(start(small_disk / "run", "--keep_checkpoints=1000"))
     assert line.startswith("error: cannot write ")
-    assert "no space is left there: free some, then start again" in line
+    assert "the disk is full: free some space, then start again" in line
     path, arrays = checkpoints.read_newest(str(small_disk / "run" / "checkpoints"), report=pytest.fail)
     assert arrays["step"] >= 1
-    # With some space it goes on: older checkpoints go.
+    # Without the older checkpoints, there is space to resume.
     (small_disk / "run" / "log.txt").unlink()
     for _, old in checkpoints.list_files(os.path.dirname(path))[1:]:
         os.remove(old)
@@ -91,13 +91,13 @@ def test_a_full_disk_stops_the_run_and_leaves_a_checkpoint_that_loads(small_disk
 
 
 def without_override():
-    """Lets even root be refused: drops CAP_DAC_OVERRIDE for the program that this process becomes."""
+    """Drops CAP_DAC_OVERRIDE before exec, so that file permissions apply even to root."""
     if os.geteuid() == 0:
         pr_capbset_drop, cap_dac_override = 24, 1
         assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0) == 0
 
 
-def test_a_read_only_run_directory_is_an_error_that_changes_nothing(tiny_run, tmp_path):
+def test_read_only_run_directory_is_an_error_and_stays_unchanged(tiny_run, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(tiny_run, workdir)
     before = (workdir / "metrics.jsonl").read_bytes()
@@ -112,29 +112,29 @@ def test_a_read_only_run_directory_is_an_error_that_changes_nothing(tiny_run, tm
     for path in folders:
         path.chmod(0o755)
     assert line.startswith(f"error: cannot write {workdir}")
-    assert "the permission is missing: make it writable" in line
+    assert "permission denied: make it writable" in line
     assert (workdir / "metrics.jsonl").read_bytes() == before
     assert checkpoints.read_newest(str(workdir / "checkpoints"), report=pytest.fail)[1]["step"] == 4
 
 
-def test_a_run_directory_that_disappears_stops_the_run(tmp_path):
+def test_removed_run_directory_is_an_error(tmp_path):
     child = start(tmp_path / "run")
-    wait_for(child, "step 3/")  # The first checkpoint is written: the second waited for it.
+    wait_for(child, "step 3/")  # By then, the first checkpoint is complete: the second one waited for it.
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     line = error_of(child)
-    assert line.startswith(f"error: run directory {tmp_path / 'run'} is gone")
+    assert line.startswith(f"error: run directory {tmp_path / 'run'} was removed")
     assert not (tmp_path / "run").exists()
     assert checkpoints.read_newest(str(tmp_path / "elsewhere" / "checkpoints"), report=pytest.fail)[1]["step"] >= 1
 
 
-def test_a_run_directory_in_use_is_refused(tmp_path):
+def test_run_directory_in_use_is_an_error(tmp_path):
     config = Config.preset("tiny")
     held = run_directory.open_run(config, str(tmp_path))
     with held, pytest.raises(UserError, match="another process trains in"):
         trainer.train(config, str(tmp_path))
 
 
-def test_other_options_in_a_used_run_directory_are_an_error(tmp_path):
+def test_other_options_than_the_run_directory_holds_are_an_error(tmp_path):
     with run_directory.open_run(Config.preset("tiny"), str(tmp_path)):
         before = (tmp_path / "config.json").read_text()
     with pytest.raises(UserError, match=r"run with other options \(ngf: 4 -> 5\)"):
@@ -143,7 +143,7 @@ def test_other_options_in_a_used_run_directory_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_either_signal_is_noted_and_the_next_one_is_the_systems(signum, status, capfd):
+def test_first_signal_is_a_request_and_the_second_has_its_default_effect(signum, status, capfd):
     before = [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)]
     with signals.catch_signals() as get_signal:
         assert get_signal() is None
@@ -155,7 +155,7 @@ def test_either_signal_is_noted_and_the_next_one_is_the_systems(signum, status, 
     assert signals.Stopped(signum, 3).status == status
 
 
-def test_a_signal_saves_and_ends_with_its_status(tmp_path):
+def test_signal_saves_a_checkpoint_and_sets_the_exit_status(tmp_path):
     child = start(tmp_path, "--checkpoint_every=0")
     wait_for(child, "step 3/")
     child.send_signal(signal.SIGTERM)
@@ -167,9 +167,9 @@ def test_a_signal_saves_and_ends_with_its_status(tmp_path):
     assert read_records(tmp_path)[-1]["step"] == step
 
 
-def test_a_second_signal_stops_at_once(tmp_path):
+def test_second_signal_stops_at_once(tmp_path):
     child = start(tmp_path)
-    # Long before the first step is traced.
+    # The first step is not traced yet.
     wait_for(child, "training steps")
     time.sleep(0.5)
     child.send_signal(signal.SIGINT)

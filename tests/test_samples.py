@@ -41,7 +41,7 @@ def write_images(folder, values, prefix=""):
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 3])
-def test_rows_are_the_first_n_samples_training_images_if_none_are_held_out(tmp_path, draw, n_samples):
+def test_rows_are_the_first_images(tmp_path, draw, n_samples):
     write_images(tmp_path / "trainA", [20, 30, 40, 50])
     write_images(tmp_path / "trainB", [120, 130, 140, 150])
     rows, titles = draw(n_samples=n_samples)

@@ -43,12 +43,12 @@ def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_
     assert child.returncode == 0, child.stderr
     outputs = np.load(tmp_path / "outputs.npz")
     translator = translator_lib.load_run(str(tiny_run), Direction(direction))
-    expected = translator.uint8_images(image[None])["images"][0].numpy()
+    expected = translator.translate_uint8(image[None])["images"][0].numpy()
     assert expected.shape == image.shape
     assert expected.std() > 1, "a constant image would equal anything"
     assert (outputs["uint8"] == expected).all()
     assert (decode(outputs["png"].tobytes()) == expected).all()
-    floats = translator.float_images(image[None].astype(np.float32) / 127.5 - 1)["images"][0].numpy()
+    floats = translator.translate_floats(image[None].astype(np.float32) / 127.5 - 1)["images"][0].numpy()
     np.testing.assert_allclose(outputs["float"], floats, atol=1e-6)
 
 
@@ -56,15 +56,15 @@ def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_
 def test_any_size_comes_back_at_its_size(tiny_run, size):
     translator = translator_lib.load_run(str(tiny_run))
     image = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
-    assert translator.uint8_images(image)["images"].shape == image.shape
+    assert translator.translate_uint8(image)["images"].shape == image.shape
 
 
 def test_odd_sizes_are_continued_by_reflection(tiny_run):
     translator = translator_lib.load_run(str(tiny_run))
     image = np.random.default_rng(2).integers(0, 256, (1, 30, 41, 3), np.uint8)
     continued = np.pad(image, ((0, 0), (0, 2), (0, 3), (0, 0)), mode="reflect")
-    expected = translator.uint8_images(continued)["images"][:, :30, :41]
-    assert (translator.uint8_images(image)["images"].numpy() == expected.numpy()).all()
+    expected = translator.translate_uint8(continued)["images"][:, :30, :41]
+    assert (translator.translate_uint8(image)["images"].numpy() == expected.numpy()).all()
 
 
 def test_averaged_weights_are_what_is_loaded(tmp_path):
@@ -74,7 +74,7 @@ def test_averaged_weights_are_what_is_loaded(tmp_path):
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
     checkpoints.save(str(tmp_path / "checkpoints"), model, checkpoints.Progress(1), keep=1)
-    loaded = translator_lib.load_run(str(tmp_path))._generator.get_weights()
+    loaded = translator_lib.load_run(str(tmp_path)).generator.get_weights()
     for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
         assert np.array_equal(weight, average)
     assert not np.array_equal(loaded[0], model.networks["gen_ab"].get_weights()[0])
@@ -113,5 +113,5 @@ def test_translate_bytes_answers_the_rest_request_of_the_readme(tiny_run, tmp_pa
     translator = translator_lib.load_run(str(tiny_run))
     assert len(answer["predictions"]) == 2
     for image, prediction in zip(pictures, answer["predictions"], strict=True):
-        expected = translator.uint8_images(image[np.newaxis])["images"][0].numpy()
+        expected = translator.translate_uint8(image[np.newaxis])["images"][0].numpy()
         assert (decode(base64.b64decode(prediction["b64"])) == expected).all()

@@ -1,3 +1,5 @@
+"""Cityscapes scores by hand, and segmentation with a SavedModel."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +10,7 @@ from cyclegan_tf.metrics import segmentation
 ROAD, SKY, CAR, VOID = (128, 64, 128), (70, 130, 180), (0, 0, 142), (0, 0, 0)
 
 
-def test_colors_become_the_nearest_class():
+def test_pixels_get_the_class_of_the_nearest_color():
     image = np.array([[ROAD, (125, 70, 120), SKY], [(72, 128, 185), (3, 3, 139), (2, 1, 1)]], np.uint8)
     np.testing.assert_array_equal(segmentation.class_ids(image), [[0, 0, 10], [10, 13, 19]])
 
@@ -16,7 +18,7 @@ def test_colors_become_the_nearest_class():
 def test_scores_by_hand():
     truth = np.array([[0, 0, 0, 10], [10, 10, 13, 19]])
     found = np.array([[0, 0, 10, 10], [10, 0, 19, 0]])
-    # Of 7 pixels with a class 4 are right; road 2/3, sky 2/3, car 0/1; IoU road 2/4, sky 2/4, car 0/1. The last pixel
+    # 4 of 7 pixels with a class are right; road 2/3, sky 2/3, car 0/1; IoU road 2/4, sky 2/4, car 0/1. The last pixel
     # has no true class and is not counted.
     assert segmentation.scores(segmentation.confusion(found, truth)) == pytest.approx(
         {"pixel_accuracy": 4 / 7, "class_accuracy": 4 / 9, "mean_iou": 1 / 3}
@@ -24,13 +26,13 @@ def test_scores_by_hand():
     assert set(segmentation.scores(segmentation.confusion(truth, truth)).values()) == {1.0}
 
 
-def test_label_maps_without_any_class_are_an_error():
+def test_label_maps_without_classes_are_an_error():
     with pytest.raises(UserError, match="no pixel of the true label maps has the color of a Cityscapes class"):
         segmentation.scores(segmentation.confusion(np.zeros((2, 2), int), np.full((2, 2), 19)))
 
 
 class Net(tf.Module):
-    """Scores at half the size: road where red, sky elsewhere."""
+    """Scores at half the size: road for red pixels, sky elsewhere."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="images")])
     def __call__(self, images):
@@ -39,7 +41,7 @@ class Net(tf.Module):
                                      -red, tf.repeat(tf.zeros_like(red) - 2, 8, axis=-1)], axis=-1)}
 
 
-def test_a_network_segments_photographs(tmp_path):
+def test_saved_model_segments_photographs(tmp_path):
     net = Net()
     tf.saved_model.save(net, str(tmp_path), signatures={"serving_default": net.__call__})
     photograph = np.zeros((6, 4, 3), np.uint8)

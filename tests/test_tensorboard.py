@@ -1,4 +1,4 @@
-"""The real TensorBoard serves what a run wrote."""
+"""A real TensorBoard serves the events of a run."""
 
 import json
 import socket
@@ -17,11 +17,11 @@ from cyclegan_tf.runs.metrics_log import read_records
 
 @pytest.fixture
 def board(tiny_run):
-    """Function that asks a TensorBoard on loopback for a path and returns the body."""
+    """Function that requests a path from a local TensorBoard and returns the body of the response."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # The data server reads in the background; --load_fast=false reads before it answers.
+    # With --load_fast=false, TensorBoard reads the events before it responds.
     server = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", f"--logdir={tiny_run}", f"--port={port}", "--host=127.0.0.1",
          "--load_fast=false"],

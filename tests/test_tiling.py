@@ -196,10 +196,10 @@ def test_moments_of_parts_are_those_of_the_whole():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_translator_tiles_any_size_and_kind(dtype):
     generator = randomized(build_generator(Config.preset("tiny"), "gen_ab"))
-    translator = translator_lib.translator(Config.preset("tiny"), generator)
+    translator = translator_lib.make_translator(Config.preset("tiny"), generator)
     image = ranges.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
-    whole = translator.float_images(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
-    result = translator.tiled(image, 16)
+    whole = translator.translate_floats(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
+    result = translator.translate_in_tiles(image, 16)
     assert (result.dtype, result.shape) == (dtype, image.shape)
     np.testing.assert_allclose(ranges.to_float(result), np.clip(whole, -1, 1), atol={1: 1, 2: 0.005, 4: 0.005}[
         np.dtype(dtype).itemsize] / 127.5)

@@ -32,7 +32,7 @@ def test_file_with_code_is_refused(tmp_path, form):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(UserError, match=r"G_A\.pth holds more than tensors \(\w+\.mkdir\) and was not executed"):
-        pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
+        pytorch_run.convert_from_pytorch([str(path)], str(tmp_path / "run"))
     assert os.listdir(tmp_path) == ["latest_net_G_A.pth"]
     # Without the check, the code runs.
     if form == "pickle":
@@ -84,7 +84,7 @@ def test_unusable_file_is_named_in_one_line(tmp_path, make, message):
     path = tmp_path / "latest_net_G_A.pth"
     make(path)
     with pytest.raises(UserError, match=message) as caught:
-        pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
+        pytorch_run.convert_from_pytorch([str(path)], str(tmp_path / "run"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -1,3 +1,5 @@
+"""Tiny runs from start to end: outputs, cadences, non-finite losses, rollbacks and resuming."""
+
 import dataclasses
 import itertools
 import json
@@ -19,7 +21,7 @@ from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import evaluator, loop, trainer
 from cyclegan_tf.training.progress import Speedometer
 
-# A graph that is traced sooner.
+# A small graph, which is traced faster.
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "generator_loss": "separate"}
 
 
@@ -27,7 +29,7 @@ def newest(workdir):
     return checkpoints.read(checkpoints.list_files(str(workdir / "checkpoints"))[0][1])
 
 
-def test_a_run_leaves_everything_it_promises(tiny_run):
+def test_a_run_writes_its_outputs(tiny_run):
     assert Config.load(str(tiny_run)) == Config.preset("tiny")
     assert [path.name for path in sorted((tiny_run / "samples").iterdir())] == [
         "step-000000.png", "step-000002.png", "step-000004.png",
@@ -40,20 +42,20 @@ def test_a_run_leaves_everything_it_promises(tiny_run):
     assert Image.open(tiny_run / "samples" / "step-000004.png").size == (8 * 132, 22 + 2 * 132)
 
 
-def test_metrics_hold_every_loss_of_every_step_and_the_held_out_measures(tiny_run):
+def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
     *steps, last = read_records(tiny_run)
     assert [(record["step"], record["kind"]) for record in steps] == [(step, "train") for step in (1, 2, 3, 4)]
     losses = {"gen_ab", "gen_ba", "cycle_a", "cycle_b", "identity_a", "identity_b", "generators", "disc_a", "disc_b"}
     assert {name.removeprefix("loss/") for name in steps[0] if name.startswith("loss/")} == losses
     assert {"grad_norm/gen_ab", "score/real_a", "learning_rate"} <= steps[0].keys()
-    # max_steps=4 in the default proportion 100:100 is 2 steps at the full rate, then 1 - 1/3 and 1 - 2/3 of it.
+    # max_steps=4 in the default proportion 100:100 means 2 steps at the full rate, then 1 - 1/3 and 1 - 2/3 of it.
     rates = [record["learning_rate"] for record in steps]
     np.testing.assert_allclose(rates, [2e-4, 2e-4, 2e-4 * 2 / 3, 2e-4 / 3])
     assert last["kind"] == "test"
     assert {"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} <= last.keys()
 
 
-def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, monkeypatch):
+def test_epochs_set_means_outputs_and_learning_rate(tmp_path, make_images, monkeypatch):
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])  # It takes longer than the steps.
     make_images(tmp_path / "set" / "trainA", 2, size=(32, 32))
     make_images(tmp_path / "set" / "trainB", 3, size=(32, 32))
@@ -63,13 +65,13 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
     )
     measures = trainer.train(config, str(tmp_path / "run"))
     assert set(measures) == {"cycle_a", "cycle_b"}
-    # At the beginning, after two epochs and at the end; of a checkpoint for each epoch the last two.
+    # Samples at the beginning, after two epochs and at the end; of the checkpoints of each epoch the last two.
     samples = [path.stem for path in sorted((tmp_path / "run" / "samples").iterdir())]
     assert samples == ["step-000000", "step-000006", "step-000009"]
     assert [step for step, _ in checkpoints.list_files(str(tmp_path / "run" / "checkpoints"))] == [9, 6]
     records = read_records(tmp_path / "run")
     steps = [record for record in records if record["kind"] == "train"]
-    # An epoch is the larger domain: 3 steps. Factors 1, 1 - 1/3, 1 - 2/3 by hand.
+    # An epoch is a pass over the larger domain: 3 steps. By hand, the factors are 1, 1 - 1/3, 1 - 2/3.
     np.testing.assert_allclose([r["learning_rate"] / 2e-4 for r in steps], [1] * 3 + [2 / 3] * 3 + [1 / 3] * 3)
     epochs = [record for record in records if record["kind"] == "epoch"]
     assert [(record["step"], record["epoch"]) for record in epochs] == [(3, 1), (6, 2), (9, 3)]
@@ -78,7 +80,7 @@ def test_epochs_are_summarized_and_set_the_learning_rate(tmp_path, make_images, 
         np.testing.assert_allclose(record["grad_norm/disc_b"], np.mean([r["grad_norm/disc_b"] for r in of_epoch]))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
+def test_a_nonfinite_loss_stops_the_run_and_saves_the_batch(tmp_path):
     config = Config.preset("tiny", learning_rate=1e30, max_steps=50, checkpoint_every=1, **SMALL)
     message = r"step \d+: .*loss/generators.* not finite; the batch is in .*on_nonfinite=rollback"
     with pytest.raises(UserError, match=message) as caught:
@@ -91,8 +93,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(tmp_path):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """poisoned(calls): the loss is NaN in these calls of the step, from 1 on; returns a list that gets every batch."""
-
+    """Function that makes the loss NaN in the given calls of the step, from 1; returns a list that gets all batches."""
     skip_outputs(monkeypatch)
     build = CycleGAN.__init__
 
@@ -118,19 +119,19 @@ def poisoned(monkeypatch):
 
 
 def positions(seen, config):
-    """Where in the stream of data each of these batches is."""
+    """The position of each of these batches in the stream of the data set."""
     stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 12)
     images = [a.numpy().tobytes() for a, _ in stream]
     assert len(set(images)) == 12
     return [images.index(batch.tobytes()) for batch in seen]
 
 
-def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that(tmp_path, poisoned):
+def test_rollback_restores_the_checkpoint_and_skips_the_batch(tmp_path, poisoned):
     config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     seen = poisoned({4, 7})
     trainer.train(config, str(tmp_path))
-    # By hand: batch 3 fails in step 4, so back to step 2, on with batch 4; step 5, batch 6 is fine, step 6 is batch 7.
-    # The seventh call is step 5 with batch 6. It is read when step 6 is queued with batch 7: back to step 4, on with
+    # By hand: batch 3 fails in step 4, so the run returns to step 2 and resumes with batch 4. The seventh call is step
+    # 5 with batch 6; its loss is read when step 6 is queued with batch 7. The run returns to step 4 and resumes with
     # batch 7.
     assert positions(seen, config) == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
     records = [record for record in read_records(tmp_path) if record["kind"] == "train"]
@@ -142,13 +143,13 @@ def test_rollback_returns_to_the_checkpoint_and_goes_on_with_the_data_after_that
     text = (tmp_path / "log.txt").read_text()
     assert "step 4: loss/generators not finite" in text
     assert "rolled back to step 2, resuming with the data after that batch" in text
-    # Started again with more steps, the run stays behind the data that it has passed over.
+    # Resumed with more steps, the run still skips the same data.
     seen.clear()
     trainer.train(dataclasses.replace(config, max_steps=7), str(tmp_path))
     assert positions(seen, config) == [9]
 
 
-def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
+def test_rollbacks_are_limited(tmp_path, poisoned):
     config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     poisoned(range(3, 100))
     with pytest.raises(UserError, match="rolled back to step 2 5 times already"):
@@ -159,7 +160,7 @@ def test_rollback_does_not_go_on_for_ever(tmp_path, poisoned):
         trainer.train(config, str(tmp_path / "other"))
 
 
-def test_rollback_measures_anew_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
+def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
     # Step 4 fails once: steps 1, 2, 3, then again 3 and 4.
     values = iter([1.0, 2.0, 9.0, 5.0, 6.0])
     monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
@@ -191,11 +192,11 @@ def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
     batch = np.load(tmp_path / "run" / f"not-finite-step-{step:06d}.npz")
     assert np.isfinite(batch["a"]).all()
     assert np.isnan(batch["b"]).sum() == 1
-    # B is passed through in two steps: if the first one was good its checkpoint is there.
+    # B has two images: if the first step had the good one, its checkpoint exists.
     assert [saved for saved, _ in checkpoints.list_files(str(tmp_path / "run" / "checkpoints"))] == [1][: step - 1]
 
 
-def test_a_run_in_half_precision_exports_its_last_weights(tmp_path, monkeypatch):
+def test_a_half_precision_run_exports_its_last_weights(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
     exported = {}
 
@@ -211,7 +212,7 @@ def test_a_run_in_half_precision_exports_its_last_weights(tmp_path, monkeypatch)
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_resumed_run_reports_the_images_per_second_of_its_own_steps(tmp_path, monkeypatch, caplog):
+def test_a_resumed_run_reports_the_speed_of_its_own_steps(tmp_path, monkeypatch, caplog):
     skip_outputs(monkeypatch)
     seconds = itertools.count()
     # The clock is read at the start and for each log line, one second later each time.
@@ -225,7 +226,7 @@ def test_a_resumed_run_reports_the_images_per_second_of_its_own_steps(tmp_path, 
     assert speeds == [("2", "4.0"), ("3", "2.0"), ("4", "2.0"), ("6", "4.0")]
 
 
-def test_records_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
+def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path):
     from cyclegan_tf.runs.reporter import Reporter
 
     lines = [json.dumps({"step": step, "kind": "train"}) for step in (1, 2, 3)]

@@ -13,7 +13,7 @@ from cyclegan_tf.images.codec import decode
 from cyclegan_tf.inference import batch, loading
 
 
-class Negative(loading.Model):
+class Negative(loading.LoadedTranslator):
     """Negatives, and a note of the batches."""
 
     def __init__(self):

@@ -43,7 +43,7 @@ def exact_rate(path):
     return 1 / Fraction(re.search(r"#tb 0: (\S+)", child.stdout)[1])
 
 
-class Inverse(loading.Model):
+class Inverse(loading.LoadedTranslator):
     """A model whose translations can be told from anything else: negatives."""
 
     def __init__(self):
@@ -76,7 +76,7 @@ def test_every_frame_is_translated_and_the_rest_stays(tmp_path, rate, size, batc
 
 def test_a_silent_clip_and_a_kind_of_file_that_cannot_hold_the_result(tmp_path):
     clip = make_clip(tmp_path / "clip.avi", sound=False)
-    assert video.output_name("a/clip.avi") == "a/clip.mkv"
+    assert video.get_output_name("a/clip.avi") == "a/clip.mkv"
     video.translate(Inverse(), str(clip), str(tmp_path / "clip.mkv"))
     assert len(read(tmp_path / "clip.mkv")[1]) == FRAMES
 
@@ -90,4 +90,4 @@ def test_what_is_no_video_is_said_and_leaves_nothing(tmp_path):
 
 def test_models_of_other_channels_are_refused(tmp_path):
     with pytest.raises(UserError, match="videos need a model of color images, this one makes 3 channels of 1"):
-        video.translate(loading.Model(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))
+        video.translate(loading.LoadedTranslator(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))

@@ -21,7 +21,7 @@ def page(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("web") / "page"
     (result,) = formats.export(str(tiny_run), "web", str(folder), max_side=64)
     assert result.largest <= 1e-4
-    assert {path.name for path in folder.iterdir()} == set(formats._names("web", "a2b", []))
+    assert {path.name for path in folder.iterdir()} == set(formats.list_outputs("web", "a2b", []))
     return folder
 
 

@@ -1,7 +1,7 @@
-"""A process of test_distribution.py: trains what its argument, a JSON object, says, without samples, measures, exports.
+"""A process of test_distribution.py: trains as its argument, a JSON object, says, without samples, measures, exports.
 
-Keys: config (overrides of the tiny preset), workdir, and optionally cpus (logical devices), and signal, worker, step:
-that worker sends itself the signal before that step.
+Keys: config (overrides of the tiny preset), workdir; optionally cpus (number of logical devices); optionally signal,
+worker, step and from_step (steps done before): worker `worker` sends itself `signal` before step `step`.
 """
 
 import json

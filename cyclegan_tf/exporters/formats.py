@@ -47,7 +47,7 @@ def export(
     direction = Direction.parse(direction)
     Config.load(run_directory.locate(workdir))  # A mistake is told before the long imports.
     _require_modules(format_)
-    _require_room(output, _names(format_, direction, precisions), overwrite)
+    _require_room(output, list_outputs(format_, direction, precisions), overwrite)
 
     from cyclegan_tf.exporters import source, verify  # These import TensorFlow.
 
@@ -89,7 +89,7 @@ def _require_modules(format_):
         raise UserError(f"--format={format_} needs {' and '.join(missing)}: pip install 'cyclegan_tf[export]'")
 
 
-def _names(format_, direction, precisions):
+def list_outputs(format_, direction, precisions):
     """What an export leaves in its output folder."""
     return {
         "saved_model": [direction],

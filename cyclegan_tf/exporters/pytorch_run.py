@@ -19,7 +19,7 @@ _ARCHITECTURE = (
 )
 
 
-def from_pytorch(paths, output, network=None, **overrides):
+def convert_from_pytorch(paths, output, network=None, **overrides):
     """Writes run directory `output` from .pth files.
 
     Args:
@@ -44,7 +44,7 @@ def from_pytorch(paths, output, network=None, **overrides):
     log.info("wrote %s: %s%s", output, ", ".join(sorted(arrays)), f"; fresh: {', '.join(fresh)}" if fresh else "")
 
 
-def to_pytorch(workdir, output):
+def convert_to_pytorch(workdir, output):
     """Writes the networks of a run's newest checkpoint as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
 
     Of a run with averaged generators these are taken. A run of one direction gives latest_net_{G,D}.pth. The authors'
@@ -143,6 +143,6 @@ def _write_run(config, arrays, output):
     for name, weights in arrays.items():
         checkpoints.assign(named_weights(model.networks[name]), weights, name)
     checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
-    translators = translator.translators(config, {n: g for n, g in model.generators.items() if n in arrays})
+    translators = translator.make_translators(config, {n: g for n, g in model.generators.items() if n in arrays})
     saved_model.export(translators, os.path.join(output, "export"))
     config.save(output)

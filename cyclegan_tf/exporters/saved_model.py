@@ -29,11 +29,11 @@ def export(translators, folder):
         temporary = f"{path}.tmp"
         filesystem.remove_tree(temporary)  # Of a run that was killed.
         signatures = {
-            "serving_default": translator.float_images,
-            "translate": translator.uint8_images,
+            "serving_default": translator.translate_floats,
+            "translate": translator.translate_uint8,
         }
-        if translator.encoded_images:
-            signatures["translate_bytes"] = translator.encoded_images
+        if translator.translate_encoded:
+            signatures["translate_bytes"] = translator.translate_encoded
         try:
             with _quiet():
                 tf.saved_model.save(_weights_only(translator.generator), temporary, signatures=signatures)

@@ -114,18 +114,18 @@ def plan(found, output, channels, overwrite=False):
 
 
 def _result_name(name, channels):
-    return video.output_name(name) if video.is_video_name(name) else image_files.output_name(name, channels)
+    return video.get_output_name(name) if video.is_video_name(name) else image_files.output_name(name, channels)
 
 
 def run(model, jobs, batch_size=4, tile=0, update=None):
     """Translates the files of `jobs`.
 
     Args:
-      model: `loading.Model`.
+      model: `loading.LoadedTranslator`.
       jobs: list of `Job`.
       batch_size: images of one size and kind, or frames of a video, that are translated at once; fewer if images have
         more than a megapixel together.
-      tile: as in `loading.Model.translate`.
+      tile: as in `loading.LoadedTranslator.translate`.
       update: function called with the number of files done since it was last called, 0.25 for a quarter of one.
 
     Returns:
@@ -134,7 +134,7 @@ def run(model, jobs, batch_size=4, tile=0, update=None):
     Raises:
       UserError: a result cannot be written, or the model cannot do what is asked.
     """
-    if tile and not model.takes_tiles:
+    if tile and not model.supports_tiles:
         raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file give: use one "
                         "of these as the --model, or translate whole images")
     update = update or (lambda amount: None)

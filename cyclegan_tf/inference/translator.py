@@ -35,19 +35,19 @@ class Translator(tf.Module):
         self._multiple = multiple
         self._minimum = minimum
         channels = generator.input_shape[-1]
-        self.float_images = tf.function(
-            self._float_images, autograph=False,
+        self.translate_floats = tf.function(
+            self._translate_floats, autograph=False,
             input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32, name="images")],
         )
-        self.uint8_images = tf.function(
-            self._uint8_images, autograph=False,
+        self.translate_uint8 = tf.function(
+            self._translate_uint8, autograph=False,
             input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")],
         )
         # Files hold gray or color images only.
-        self.encoded_images = None
+        self.translate_encoded = None
         if {channels, generator.output_shape[-1]} <= {1, 3}:
-            self.encoded_images = tf.function(
-                self._encoded_images, autograph=False,
+            self.translate_encoded = tf.function(
+                self._translate_encoded, autograph=False,
                 input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")],
             )
 
@@ -66,7 +66,7 @@ class Translator(tf.Module):
         """The smallest height and width that the generator takes."""
         return self._minimum
 
-    def _float_images(self, images):
+    def _translate_floats(self, images):
         """float32 (N, H, W, C) in [-1, 1] -> the same."""
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         images = tf.gather(images, self._continued(height), axis=1)
@@ -83,14 +83,14 @@ class Translator(tf.Module):
         """Channels of the translations."""
         return self._generator.output_shape[-1]
 
-    def translated(self, image):
+    def translate(self, image):
         """(H, W, C) array of any kind of image -> the same kind, (H, W, C')."""
         if image.dtype == np.uint8:
-            return self.uint8_images(image[np.newaxis])["images"][0].numpy()
-        floats = self.float_images(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
+            return self.translate_uint8(image[np.newaxis])["images"][0].numpy()
+        floats = self.translate_floats(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
         return ranges.from_float(floats, image.dtype)
 
-    def tiled(self, image, tile, folder=None, progress=None):
+    def translate_in_tiles(self, image, tile, folder=None, progress=None):
         """(H, W, C) array of any kind of image -> the same kind, translated by tiles; see `tiling.translate`.
 
         Besides the arrays themselves the memory it takes depends on the side of a `tile` in pixels, not on the image.
@@ -120,32 +120,32 @@ class Translator(tf.Module):
         index = tf.range(whole)
         return tf.where(index < size, index, tf.maximum(2 * (size - 1) - index, 0))
 
-    def _uint8_images(self, images_):
+    def _translate_uint8(self, images_):
         """uint8 (N, H, W, C) -> uint8 (N, H, W, C)."""
-        return {"images": ranges.to_uint8(self.float_images(ranges.to_float(images_))["images"])}
+        return {"images": ranges.to_uint8(self.translate_floats(ranges.to_float(images_))["images"])}
 
-    def _encoded_images(self, image_bytes):
+    def _translate_encoded(self, image_bytes):
         """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
 
         def translate(data):
             channels = self._generator.input_shape[-1]
             image = tf.io.decode_image(data, channels=channels, expand_animations=False)
             image.set_shape((None, None, channels))
-            return tf.io.encode_png(self.uint8_images(image[tf.newaxis])["images"][0])
+            return tf.io.encode_png(self.translate_uint8(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
 
 
-def translators(config, generators):
+def make_translators(config, generators):
     """A `Translator` for each direction, a2b or b2a, that `generators` has a network for (gen_ab, gen_ba)."""
     return {
-        direction: translator(config, generators[direction.generator])
+        direction: make_translator(config, generators[direction.generator])
         for direction in Direction
         if direction.generator in generators
     }
 
 
-def translator(config, generator):
+def make_translator(config, generator):
     """The `Translator` of a generator that was built from `config`."""
     multiple = architectures.size_multiple(config)
     # Reflection by 3 pixels in the stem needs 4, by 1 pixel in the blocks at a quarter of the size needs 8.
@@ -185,5 +185,5 @@ def load_translators(workdir, directions=tuple(Direction)):
         name = direction.generator
         generator = registry.build_generator(config, name)
         checkpoints.assign(named_weights(generator), weights.get(name, {}), path)
-        loaded[direction] = translator(config, generator)
+        loaded[direction] = make_translator(config, generator)
     return int(arrays["step"]), loaded

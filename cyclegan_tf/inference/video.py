@@ -18,7 +18,7 @@ def is_video_name(path):
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def output_name(name):
+def get_output_name(name):
     """The name of the result for the video `name`: the same, or .mkv where its kind of file cannot hold H.264."""
     stem, suffix = os.path.splitext(name)
     return name if suffix.lower() in _WRITTEN else f"{stem}.mkv"
@@ -30,10 +30,10 @@ def translate(model, source, target, batch_size=1, tile=0, progress=None):
     One batch of frames is in memory at a time. The result is H.264, written beside its place and renamed.
 
     Args:
-      model: `loading.Model` of color images.
+      model: `loading.LoadedTranslator` of color images.
       source, target: paths.
       batch_size: frames that are translated at once.
-      tile: as in `loading.Model.translate`, for large frames.
+      tile: as in `loading.LoadedTranslator.translate`, for large frames.
       progress: function called with the share that is done, in (0, 1], after each batch; an estimate by the file's
         duration, which sound may have longer than the picture, and 1 at the end.
 

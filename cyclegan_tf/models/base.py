@@ -9,7 +9,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models import compilation, diff_augment, precision
 from cyclegan_tf.models.image_pool import ImagePool
-from cyclegan_tf.models.optimizers import adam, assign
+from cyclegan_tf.models.optimizers import Adam, assign
 from cyclegan_tf.networks import registry
 from cyclegan_tf.ops import hardware
 
@@ -55,9 +55,10 @@ class Model(abc.ABC):
             name: compilation.make_training_call(network, config.recompute and name in self.generator_names)
             for name, network in self.networks.items()
         }
-        self.optimizers = {name: adam(config) for name in self.networks}
-        for name, optimizer in self.optimizers.items():
-            optimizer.build(self.networks[name].trainable_variables)
+        self.optimizers = {
+            name: Adam(network.trainable_variables, config.learning_rate, config.beta_1, config.beta_2)
+            for name, network in self.networks.items()
+        }
         self.set_learning_rate(config.learning_rate)
         self.replica_pools = [
             {
@@ -168,8 +169,7 @@ class Model(abc.ABC):
         """Updates the weights and averages of the networks in `gradients`; returns the norms of their gradients."""
         def apply() -> None:
             for name, gradient in gradients.items():
-                variables = self.networks[name].trainable_variables
-                self.optimizers[name].apply_gradients(zip(gradient, variables, strict=True))
+                self.optimizers[name].apply_gradients(gradient)
 
         norms = self.scaling.update(gradients, apply)
         self._update_averages([name for name in self.averages if name in gradients])

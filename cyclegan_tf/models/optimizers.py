@@ -1,74 +1,88 @@
-"""Adam as PyTorch has it, in one operation a weight."""
+"""The Adam optimizer with PyTorch's epsilon, in one fused operation per weight."""
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
-keras = tf.keras
+# True for Keras 3, whose Adam kept the learning rate among its variables.
+_KERAS_3 = hasattr(tf.keras, "ops")
 
-_KERAS_2 = not hasattr(keras, "ops")
 
-
-class Adam(keras.optimizers.Adam):
-    """Keras's Adam with epsilon in PyTorch's place, by TensorFlow's fused kernel.
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) for a fixed list of float32 weights.
 
     m <- m + (1 - beta_1) (g - m) and v <- v + (1 - beta_2) (g^2 - v); then, in step t,
-    w <- w - rate m_hat / (sqrt(v_hat) + epsilon) with m_hat = m / (1 - beta_1^t) and v_hat = v / (1 - beta_2^t)
-    (Kingma and Ba 2015, algorithm 1). Keras adds epsilon to sqrt(v) instead (their section 2, "epsilon hat"), which in
-    the first step is 32 times as much. The kernel does that too, so it gets epsilon sqrt(1 - beta_2^t).
+    w <- w - rate m_hat / (sqrt(v_hat) + epsilon) with m_hat = m / (1 - beta_1^t) and v_hat = v / (1 - beta_2^t).
 
-    One operation in place of some forty makes the training step's graph a quarter smaller, which is time before the
-    first step, and goes through the weights once in place of ten times.
+    Keras's Adam instead adds epsilon to sqrt(v), which is "epsilon hat" in section 2 of the paper: in the first step,
+    that is 32 times as much. Keras also takes some forty operations per weight. TensorFlow's fused kernel takes one,
+    which makes the graph of a training step a quarter smaller and reads and writes each weight once instead of ten
+    times.
+
+    Create it inside the strategy's scope, as the weights are, so that each replica has its own copy.
+
+    Args:
+      weights: the trainable variables of a network.
+      learning_rate: the initial learning rate.
+      beta_1, beta_2: decay rates of the first and the second moment.
+      epsilon: 1e-8 is the authors' value and PyTorch's default.
+
+    Attributes:
+      iterations: int64 variable, the number of updates so far.
+      learning_rate: float32 variable.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        # Keras 2 would, on a GPU, compile `update_step` on its own, which then could not see the tensors below.
-        self.jit_compile = False
+    def __init__(
+        self, weights: Sequence, learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        self._weights = list(weights)
+        self._beta_1, self._beta_2, self._epsilon = beta_1, beta_2, epsilon
+        self.iterations = tf.Variable(0, trainable=False, dtype=tf.int64, name="iterations")
+        self.learning_rate = tf.Variable(learning_rate, trainable=False, dtype=tf.float32, name="learning_rate")
+        # (first moment, second moment) of each weight.
+        self._moments = [
+            tuple(tf.Variable(tf.zeros(weight.shape), trainable=False, name=name) for name in ("m", "v"))
+            for weight in self._weights
+        ]
 
-    def apply_gradients(self, grads_and_vars, *args, **kwargs):
-        # What all weights share, as tensors: once in the graph.
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The state, in the order in which checkpoints number it.
+
+        The order is that of the Keras optimizer that wrote the checkpoints of version 0.1.0, which differs between
+        Keras 2 and Keras 3.
+        """
+        scalars = [self.iterations, self.learning_rate] if _KERAS_3 else [self.iterations]
+        return [*scalars, *(moment for moments in self._moments for moment in moments)]
+
+    def apply_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Updates the weights by their gradients; on several replicas, each replica updates its own copies.
+
+        Args:
+          gradients: one tensor for each weight, equal on all replicas.
+        """
+        # The tensors that all weights share are in the graph once.
         step = tf.cast(self.iterations, tf.float32) + 1.0
-        beta_1, beta_2 = tf.constant(self.beta_1), tf.constant(self.beta_2)
+        beta_1, beta_2 = tf.constant(self._beta_1), tf.constant(self._beta_2)
         power_1, power_2 = tf.pow(beta_1, step), tf.pow(beta_2, step)
-        self._shared = {
+        shared = {
             "beta1": beta_1, "beta2": beta_2, "beta1_power": power_1, "beta2_power": power_2,
-            "lr": tf.convert_to_tensor(self.learning_rate), "epsilon": self.epsilon * tf.sqrt(1.0 - power_2),
+            "lr": tf.convert_to_tensor(self.learning_rate),
+            # The kernel adds epsilon to sqrt(v), like Keras.
+            "epsilon": self._epsilon * tf.sqrt(1.0 - power_2),
         }
-        if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-            return super().apply_gradients(grads_and_vars, *args, **kwargs)
-        # Keras would add up the gradients of all replicas; these are the mean already, and each replica has its copies.
-        for gradient, variable in grads_and_vars:
-            self.update_step(gradient, variable)
-        tf.raw_ops.AssignAddVariableOp(resource=_handle(self.iterations), value=tf.constant(1, tf.int64))
-        return None
-
-    def update_step(self, gradient, variable, learning_rate=None):
-        """Updates one weight; the rate is the optimizer's own (Keras 3 names it, Keras 2 does not)."""
-        del learning_rate
-        # Keras 2 and Keras 3 know their moments' places by these.
-        index = self._index_dict[self._var_key(variable)] if _KERAS_2 else self._get_variable_index(variable)
-        mean, square = self._momentums[index], self._velocities[index]
-        tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable), m=_handle(mean), v=_handle(square), grad=gradient, **self._shared
-        )
+        for weight, (mean, square), gradient in zip(self._weights, self._moments, gradients, strict=True):
+            tf.raw_ops.ResourceApplyAdam(
+                var=_get_handle(weight), m=_get_handle(mean), v=_get_handle(square), grad=gradient, **shared
+            )
+        tf.raw_ops.AssignAddVariableOp(resource=_get_handle(self.iterations), value=tf.constant(1, tf.int64))
 
 
-def adam(config):
-    """The optimizer of one network, with the authors' epsilon of 1e-8 (Keras's default is 1e-7)."""
-    return Adam(config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=1e-8)
+def assign(variable: tf.Variable, value: tf.Tensor) -> None:
+    """Assigns to a weight inside a training step; on several replicas, to this replica's copy."""
+    tf.raw_ops.AssignVariableOp(resource=_get_handle(variable), value=value)
 
 
-def assign_learning_rates(config, optimizers, value):
-    """Sets the generators' learning rate to `value`, the discriminators' in proportion to --disc_learning_rate."""
-    share = config.disc_learning_rate / config.learning_rate if config.disc_learning_rate else 1.0
-    for name, optimizer in optimizers.items():
-        optimizer.learning_rate.assign(value * share if name.startswith("disc_") else value)
-
-
-def assign(variable, value):
-    """Assigns to a weight inside of a step: to the copy of this replica, where there are several."""
-    tf.raw_ops.AssignVariableOp(resource=_handle(variable), value=value)
-
-
-def _handle(variable):
-    # A Keras 3 variable holds TensorFlow's.
+def _get_handle(variable: tf.Variable) -> tf.Tensor:
+    # A Keras 3 variable wraps a TensorFlow variable.
     return variable.handle if isinstance(variable, tf.Variable) else variable.value.handle

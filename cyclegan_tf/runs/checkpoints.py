@@ -34,8 +34,7 @@ from cyclegan_tf.storage import atomic, filesystem
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from cyclegan_tf.models.cyclegan import CycleGAN
-    from cyclegan_tf.models.pix2pix import Pix2Pix
+    from cyclegan_tf.models.base import Model
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -67,7 +66,7 @@ class Progress:
     stale: int = 0
 
 
-def collect_pools(model: "CycleGAN | Pix2Pix") -> list[Pools]:
+def collect_pools(model: "Model") -> list[Pools]:
     """Copies the image pools of this process's replicas, one item per replica."""
     return [
         {(name, part): array for name, pool in pools.items() for part, array in pool.state().items()}
@@ -80,7 +79,7 @@ def _pool_path(name: str, part: str, replica: int) -> str:
 
 
 def collect_state(
-    model: "CycleGAN | Pix2Pix", progress: Progress, pools: Sequence[Pools] | None = None
+    model: "Model", progress: Progress, pools: Sequence[Pools] | None = None
 ) -> dict[str, np.ndarray]:
     """Copies everything that a checkpoint of `model` holds: arrays by path.
 
@@ -102,7 +101,7 @@ def collect_state(
     return arrays
 
 
-def _variables(model: "CycleGAN | Pix2Pix") -> dict[str, "tf.Variable"]:
+def _variables(model: "Model") -> dict[str, "tf.Variable"]:
     """The TensorFlow variables of `model` by their path in a checkpoint."""
     variables: dict[str, tf.Variable] = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
@@ -115,7 +114,7 @@ def _variables(model: "CycleGAN | Pix2Pix") -> dict[str, "tf.Variable"]:
 
 
 def restore(
-    model: "CycleGAN | Pix2Pix", arrays: Arrays, where: str, local: Iterable[int] = range(1), n_replicas: int = 1
+    model: "Model", arrays: Arrays, where: str, local: Iterable[int] = range(1), n_replicas: int = 1
 ) -> Progress:
     """Loads the arrays of a checkpoint into `model` and returns the run's progress.
 
@@ -191,7 +190,7 @@ class NullWriter:
     """The interface of `Writer`, without effect: for workers that write no checkpoints."""
 
     def save(
-        self, model: "CycleGAN | Pix2Pix", progress: Progress, file_name: str | None = None,
+        self, model: "Model", progress: Progress, file_name: str | None = None,
         pools: Sequence[Pools] | None = None,
     ) -> None:
         """Writes a checkpoint in the background."""
@@ -224,7 +223,7 @@ class Writer(NullWriter):
         self._writing: Future[str] | None = None
 
     def save(
-        self, model: "CycleGAN | Pix2Pix", progress: Progress, file_name: str | None = None,
+        self, model: "Model", progress: Progress, file_name: str | None = None,
         pools: Sequence[Pools] | None = None,
     ) -> None:
         """Copies the state now and writes the copy in the background, after waiting for the previous checkpoint.
@@ -258,7 +257,7 @@ class Writer(NullWriter):
             self._thread.shutdown()
 
 
-def save(folder: str, model: "CycleGAN | Pix2Pix", progress: Progress, keep: int) -> str:
+def save(folder: str, model: "Model", progress: Progress, keep: int) -> str:
     """Writes a checkpoint of `model` in the calling thread; returns its path."""
     filesystem.makedirs(folder)
     return write(folder, collect_state(model, progress), keep)

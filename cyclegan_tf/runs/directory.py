@@ -1,10 +1,11 @@
-"""Where a run is, and a run directory in the hands of one process: its lock, its config.json and its log."""
+"""A run directory: finding it, and holding it for one process, with its lock, config.json and log.txt."""
 
 import contextlib
 import errno
 import fcntl
 import logging
 import os
+from collections.abc import Iterator
 
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.errors import UserError
@@ -12,12 +13,15 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# The run in the package that `--model=demo` means: trained generators, nothing else.
+# The run directory inside the package that --model=demo names. It holds trained generators only.
 _DEMO = os.path.join(os.path.dirname(__file__), "demo_model")
 
 
-def locate(path):
-    """The run directory that `path` means: itself, of RUN/checkpoints/NAME.npz the RUN, of "demo" the package's own."""
+def locate(path: str) -> str:
+    """The run directory that a user's `path` refers to.
+
+    RUN/checkpoints/NAME.npz refers to RUN, "demo" to the run directory inside the package, any other path to itself.
+    """
     if path == "demo":
         return _DEMO
     if not path.endswith(".npz"):
@@ -25,47 +29,48 @@ def locate(path):
     return os.path.dirname(os.path.dirname(path if filesystem.is_remote(path) else os.path.abspath(path)))
 
 
-def is_run(path):
-    """Whether `path` means a run directory, as `locate` has it."""
+def is_run(path: str) -> bool:
+    """True if `path` refers to a run directory, as `locate` resolves it."""
     return filesystem.exists(os.path.join(locate(path), "config.json"))
 
 
 @contextlib.contextmanager
-def open_run(config, workdir):
-    """Holds `workdir`, made if it is missing, for a run of `config` while the body runs; logs into its log.txt.
+def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
+    """Holds `workdir` for a run of `config` while the body runs, and logs to its log.txt.
 
-    On a remote file system there is no lock: that no other process trains there is up to whoever starts them.
+    Creates the folder if it is missing. On a remote file system there is no lock: the user must not start two processes
+    in one run directory.
 
     Raises:
-      UserError: another process trains there, a run with other options is there, or the body could not write a file
-        (a full disk, a read-only or vanished folder).
+      UserError: another process trains in `workdir`, its run has other options, or the body could not write a file
+        (full disk, read-only or removed folder).
     """
     try:
         filesystem.makedirs(workdir)
-        with _locked(workdir), _logging_to(os.path.join(workdir, "log.txt")):
+        with _lock(workdir), _log_to(os.path.join(workdir, "log.txt")):
             _claim(config, workdir)
             yield
     except OSError as error:
-        raise UserError(_explanation(error, workdir)) from error
+        raise UserError(_explain(error, workdir)) from error
 
 
-def _explanation(error, workdir):
+def _explain(error: OSError, workdir: str) -> str:
     if not filesystem.is_remote(workdir) and not os.path.isdir(workdir):
-        return f"run directory {workdir} is gone or cannot be made: {error.strerror or error}"
+        return f"run directory {workdir} was removed or cannot be created: {error.strerror or error}"
     what = {
-        errno.ENOSPC: "no space is left there: free some",
+        errno.ENOSPC: "the disk is full: free some space",
         errno.EDQUOT: "the quota is used up: free some space",
-        errno.EFBIG: "files may not grow that large here: raise the limit",
+        errno.EFBIG: "the file is larger than the limit for this process: raise the limit",
         errno.EROFS: "the file system is read-only: make it writable",
-        errno.EACCES: "the permission is missing: make it writable",
-    }.get(error.errno, error.strerror or str(error))
+        errno.EACCES: "permission denied: make it writable",
+    }.get(error.errno or 0, error.strerror or str(error))
     where = error.filename or workdir
-    return f"cannot write {where}: {what}, then start again: the run goes on from its newest checkpoint"
+    return f"cannot write {where}: {what}, then start again: the run resumes from its newest checkpoint"
 
 
 @contextlib.contextmanager
-def _locked(workdir):
-    """Holds the run directory; the lock ends with the process, however it ends. Remote file systems have none."""
+def _lock(workdir: str) -> Iterator[None]:
+    """Locks a local run directory; the operating system releases the lock when the process ends in any way."""
     if filesystem.is_remote(workdir):
         yield
         return
@@ -73,17 +78,22 @@ def _locked(workdir):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process trains in {workdir}; wait for it or use another --workdir") from error
+            raise UserError(f"another process trains in {workdir}: wait for it, or use another --workdir") from error
         yield
 
 
+class _LogHandler(logging.StreamHandler):
+    """Drops a log line that cannot be written: only files that matter stop a run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextlib.contextmanager
-def _logging_to(path):
+def _log_to(path: str) -> Iterator[None]:
     stream = filesystem.open_for_appending(path)
-    handler = logging.StreamHandler(stream)
+    handler = _LogHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # A log line that cannot be written is no reason to stop; files that matter raise their own errors.
-    handler.handleError = lambda record: None
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
@@ -96,12 +106,12 @@ def _logging_to(path):
             stream.close()
 
 
-def _claim(config, workdir):
-    """Writes config.json, after making sure that it may replace the one that is there."""
+def _claim(config: config_lib.Config, workdir: str) -> None:
+    """Writes config.json, unless the directory belongs to a run with other options."""
     path = os.path.join(workdir, "config.json")
     if filesystem.exists(path):
         differences = config_lib.list_differences(config_lib.Config.load(workdir), config)
         if differences:
-            raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): give the same ones "
-                            "to go on with it, or another --workdir")
+            raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): use the same "
+                            "options to resume it, or another --workdir")
     config.save(workdir)

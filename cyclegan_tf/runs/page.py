@@ -1,56 +1,63 @@
-"""index.html of a run directory: samples over time, held-out results, curves, measures, options.
+"""index.html of a run directory: samples over time, held-out images, measures, curves and options.
 
-The page refers to the run's samples/ and gallery/ by relative paths, and holds everything else itself.
+The page links to the images in the run's samples/ and gallery/ by relative paths and contains everything else.
 """
 
 import html
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
+from typing import Any
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.runs import metrics_log
+from cyclegan_tf.runs.metrics_log import Record
 from cyclegan_tf.storage import atomic, filesystem
 
-RESULTS = "gallery"  # Folder of the held-out images, with results.json.
+RESULTS = "gallery"  # Folder with the held-out images and results.json.
 _SAMPLE = re.compile(r"step-(\d+)\.png")
-_MOST_POINTS = 1000  # Of a curve; more are thinned out.
+_MOST_POINTS = 1000  # Longer curves are thinned out.
 _CHARTS = (
     ("Adversarial losses", re.compile(r"loss/(gen|disc)_.*")),
     ("Other losses", re.compile(r"loss/(?!gen_|disc_).*")),
-    ("Discriminators' mean scores", re.compile(r"score/.*")),
+    ("Mean discriminator outputs", re.compile(r"score/.*")),
     ("Gradient norms", re.compile(r"grad_norm/.*")),
 )
 _MEASURES = {
-    "psnr": "PSNR {} against the true image, dB (more is better)",
-    "ssim": "SSIM {} against the true image (1 is equal)",
-    "cycle": "Mean difference of {} from the image there and back, in units of [-1, 1]",
+    "psnr": "PSNR of {} translations, in dB (higher is better)",
+    "ssim": "SSIM of {} translations (higher is better, at most 1)",
+    "ms_ssim": "MS-SSIM of {} translations (higher is better, at most 1)",
+    "l1": "Mean absolute error of {} translations, range [-1, 1] (lower is better)",
+    "lpips": "LPIPS of {} translations (lower is better)",
+    "lpips_vgg": "LPIPS of {} translations with VGG16 (lower is better)",
+    "fid": "FID of {} translations (lower is better)",
+    "kid": "KID of {} translations (lower is better)",
+    "cycle": "Mean absolute error of {} images translated there and back, range [-1, 1] (lower is better)",
+    "identity": "Mean absolute change of {} images translated to their own domain, range [-1, 1] (lower is better)",
 }
+_WHICH = {"ab": "A to B", "ba": "B to A", "a": "A", "b": "B"}
 
 
-def write(workdir):
-    """Writes WORKDIR/index.html from what the run directory holds; returns its path.
+def write(workdir: str) -> str:
+    """Writes WORKDIR/index.html from the contents of the run directory; returns its path.
 
     Raises:
-      UserError: it is no run directory.
+      UserError: `workdir` is not a run directory.
     """
     config = Config.load(workdir)
     records = metrics_log.read_records(workdir)
-    data = {
-        "samples": _samples(os.path.join(workdir, "samples")),
-        "results": _results(workdir),
-        "charts": _charts(records),
-    }
-    steps = max([record["step"] for record in records] + [sample["step"] for sample in data["samples"]], default=0)
-    name = os.path.basename(os.path.abspath(workdir))
+    samples = _list_samples(os.path.join(workdir, "samples"))
+    data = {"samples": samples, "results": _read_results(workdir), "charts": _collect_charts(records)}
+    steps = max([each["step"] for each in (*records, *samples)], default=0)
     text = _fill(
         resources.files("cyclegan_tf.runs").joinpath("page.html").read_text(encoding="utf-8"),
-        title=html.escape(name),
+        title=html.escape(os.path.basename(os.path.abspath(workdir))),
         summary=html.escape(f"{config.model} on {config.dataset}, {steps} steps"),
-        measures=_table(_measures(records)),
-        options=_table(json.loads(config.to_json()).items()),
-        # "</script>" in a name must not end the script.
+        measures=_format_table(_describe_measures(records)),
+        options=_format_table(json.loads(config.to_json()).items()),
+        # A "</script>" inside a string would end the script element.
         data=json.dumps(data).replace("<", "\\u003c"),
     )
     path = os.path.join(workdir, "index.html")
@@ -59,17 +66,17 @@ def write(workdir):
     return path
 
 
-def _fill(template, **values):
-    # In one pass, so that a value is never taken for a place.
+def _fill(template: str, **values: str) -> str:
+    # One pass over the template: placeholders inside a value stay as they are.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
-def _samples(folder):
+def _list_samples(folder: str) -> list[dict[str, Any]]:
     names = sorted(filesystem.listdir(folder)) if filesystem.isdir(folder) else []
     return [{"step": int(match[1]), "path": f"samples/{name}"} for name in names if (match := _SAMPLE.fullmatch(name))]
 
 
-def _results(workdir):
+def _read_results(workdir: str) -> dict[str, Any]:
     path = os.path.join(workdir, RESULTS, "results.json")
     if not filesystem.exists(path):
         return {"step": 0, "rows": []}
@@ -77,8 +84,8 @@ def _results(workdir):
         return json.load(file)
 
 
-def _charts(records):
-    """[{"title", "lines": [{"name", "points": [[step, value], ...]}]}] of the train records."""
+def _collect_charts(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """[{"title", "lines": [{"name", "points": [[step, value], ...]}]}] from the training records."""
     train = [record for record in records if record["kind"] == "train"]
     train = train[:: -(-len(train) // _MOST_POINTS) or 1]
     names = list(dict.fromkeys(name for record in train for name in record))
@@ -94,20 +101,22 @@ def _charts(records):
     return charts
 
 
-def _measures(records):
-    """(description, value) of the last test record."""
-    last = next((record for record in reversed(records) if record["kind"] == "test"), {})
-    for name, value in last.items():
-        if name not in ("step", "kind"):
-            measure, _, which = name.partition("_")
-            which = {"ab": "A to B", "ba": "B to A"}.get(which, which.upper())
-            yield _MEASURES.get(measure, name).format(which), f"{value:.4g}"
+def _describe_measures(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Yields (description, value) for each measure in the last test record."""
+    last: Record = next((record for record in reversed(records) if record["kind"] == "test"), {})
+    for key, value in last.items():
+        if key not in ("step", "kind"):
+            measure, _, which = key.rpartition("_")
+            description = _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES else key
+            yield description, f"{value:.4g}"
 
 
-def _table(rows):
-    lines = [f"<tr><th scope='row'>{html.escape(a)}</th><td>{html.escape(_shown(b))}</td></tr>" for a, b in rows]
-    return f"<table>{''.join(lines)}</table>" if lines else "<p class='none'>None yet: they come when the run ends.</p>"
+def _format_table(rows: Iterable[tuple[str, Any]]) -> str:
+    lines = [f"<tr><th scope='row'>{html.escape(a)}</th><td>{html.escape(_format(b))}</td></tr>" for a, b in rows]
+    if not lines:
+        return "<p class='none'>No measures yet. Training computes them when it ends.</p>"
+    return f"<table>{''.join(lines)}</table>"
 
 
-def _shown(value):
+def _format(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

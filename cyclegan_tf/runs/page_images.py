@@ -1,41 +1,53 @@
-"""Held-out images before and after translation, as small files beside the page."""
+"""Held-out images before and after translation: small files that the page of a run shows."""
 
+import itertools
 import json
 import os
+from collections.abc import Callable, Mapping
 
+import numpy as np
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
+from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.runs.page import RESULTS
 from cyclegan_tf.storage import atomic, filesystem
 
-_LIMIT = 8  # Images of each direction.
+_LIMIT = 8  # Images per direction.
 
 
-def write(workdir, config, translators, dataset, step):
-    """Writes WORKDIR/gallery/: up to 8 held-out (else training) images a direction, translated, and results.json.
+def write(
+    workdir: str, config: Config, translate: Mapping[Direction, Callable[[np.ndarray], np.ndarray]],
+    dataset: ImageDataset, step: int,
+) -> None:
+    """Writes WORKDIR/gallery/: translations of up to 8 held-out images per direction, and results.json.
+
+    Uses training images of a domain without held-out images.
 
     Args:
-      translators: `translator.Translator`s by the directions a2b and b2a, or one of them.
-      dataset: the run's `ImageDataset`.
-      step: the step that the generators are of.
+      translate: for each direction, the function of an image (H, W, C) of any kind to its translation.
+      dataset: the run's images.
+      step: the training step of the generators.
     """
     folder = os.path.join(workdir, RESULTS)
     temporary = f"{folder}.tmp"
-    filesystem.remove_tree(temporary)  # Of a run that was killed.
+    filesystem.remove_tree(temporary)  # A killed process may have left one.
     filesystem.makedirs(temporary)
     lists = dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b
-    rows = []
-    for direction, translator in translators.items():
+    rows: list[dict[str, str]] = []
+    for direction, translate_image in translate.items():
         source, target = direction.order(*lists)
         found = pipeline.load_test_images(source, config, _LIMIT)
-        truths = pipeline.load_test_images(target, config, _LIMIT) if dataset.has_pairs else [None] * _LIMIT
+        truths = pipeline.load_test_images(target, config, _LIMIT) if dataset.has_pairs else itertools.repeat(None)
         for name, image, truth in zip(source.names, found, truths, strict=False):
             if image is None:
                 continue
-            shown = {"before": image, "after": translator.translated(image)}
+            shown = {"before": image, "after": translate_image(image)}
             if truth is not None:
                 shown["truth"] = truth
-            row = {"direction": direction, "name": name}
+            row = {"direction": str(direction), "name": name}
             for kind, picture in shown.items():
                 row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
                 _save(picture, os.path.join(temporary, os.path.basename(row[kind])))
@@ -45,6 +57,6 @@ def write(workdir, config, translators, dataset, step):
     atomic.replace_folder(folder, temporary)
 
 
-def _save(image, path):
+def _save(image: np.ndarray, path: str) -> None:
     with atomic.open_for_writing(path, "wb") as file:
         codec.write(ranges.to_rgb(image), file, format="WEBP", lossless=True)

@@ -24,6 +24,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import replicas
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.training import schedules, worker_faults
 
 log = logging.getLogger("cyclegan_tf")
@@ -115,12 +116,12 @@ class Replicas(abc.ABC):
 
     @abc.abstractmethod
     def train_step(
-        self, model: Any, batches: Sequence[Batch], get_signal: GetSignal
+        self, model: Model, batches: Sequence[Batch], get_signal: GetSignal
     ) -> Callable[[], dict[str, float]]:
         """Queues one training step and returns without waiting for its end.
 
         Args:
-          model: CycleGAN or Pix2Pix, built in `scope`.
+          model: built in `scope`.
           batches: the batch of each local replica.
           get_signal: asked before the step, so that `agree_on_signal` can tell all workers.
 
@@ -173,7 +174,7 @@ class OneReplica(Replicas):
         pass
 
     def train_step(
-        self, model: Any, batches: Sequence[Batch], get_signal: GetSignal
+        self, model: Model, batches: Sequence[Batch], get_signal: GetSignal
     ) -> Callable[[], dict[str, float]]:
         scalars = model.train_step(*batches[0])
         values = tf.stack(list(scalars.values()))  # One copy from the GPU instead of one for each scalar.
@@ -217,7 +218,7 @@ class StrategyReplicas(Replicas):
         self.count, n_local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // n_workers
         self.local = range(worker * n_local, (worker + 1) * n_local)
         self.is_chief = worker == 0
-        self._model: Any = None
+        self._model: Model | None = None
         # For each of `_SIGNALS`: > 0 if at least one worker had received the signal before the step last read.
         self._signal_flags = np.zeros(len(_SIGNALS))
         self._watchdog_paused = True  # The first step takes long, because it is traced.
@@ -247,7 +248,7 @@ class StrategyReplicas(Replicas):
                                 "--nodropout")
 
     def train_step(
-        self, model: Any, batches: Sequence[Batch], get_signal: GetSignal
+        self, model: Model, batches: Sequence[Batch], get_signal: GetSignal
     ) -> Callable[[], dict[str, float]]:
         if model is not self._model:
             self._model = model

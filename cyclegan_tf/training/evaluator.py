@@ -40,7 +40,7 @@ class Evaluator:
         Args:
           translators: by direction; pix2pix has only A to B.
         """
-        translate = {direction: translator.translated for direction, translator in translators.items()}
+        translate = {direction: translator.translate for direction, translator in translators.items()}
         records, notes = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )

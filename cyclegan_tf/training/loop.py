@@ -5,7 +5,7 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import RunningMeans
@@ -44,20 +45,20 @@ class QueuedStep(NamedTuple):
 
 
 class TrainingLoop:
-    """Trains a model from where `progress` says that it is to the end of its run.
+    """Trains a model from its current step to the end of the run.
 
     Args:
       workdir: the run directory.
-      model: CycleGAN or Pix2Pix.
-      progress: steps done so far.
+      model: has the weights of the current step.
+      progress: the current step, and what else a checkpoint holds besides the model.
 
     Attributes:
       n_steps: number of the last step; becomes smaller if the run ends early.
     """
 
     def __init__(
-        self, config: Config, workdir: str, model: Any, dataset: ImageDataset, replicas: Replicas, outputs: RunOutputs,
-        progress: Progress,
+        self, config: Config, workdir: str, model: Model, dataset: ImageDataset, replicas: Replicas,
+        outputs: RunOutputs, progress: Progress,
     ) -> None:
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._replicas, self._outputs = replicas, outputs
@@ -110,7 +111,8 @@ class TrainingLoop:
             while self._progress.step < self.n_steps:
                 newest = self._queue_step(self._progress.step + len(queue) + 1, next(batches), get_signal)
                 queue.append(newest)
-                while queue and (len(queue) > 1 or received or self._cadence.list_due(newest.step).need_weights):
+                read_all = self._cadence.list_due(newest.step).need_weights
+                while queue and (len(queue) > 1 or read_all or received):
                     step, batch, read_scalars = queue.popleft()
                     scalars = read_scalars()
                     require_finite(step, scalars, batch, self._workdir, self._replicas)
@@ -146,9 +148,7 @@ class TrainingLoop:
         done = step - 1
         return schedules.learning_rate(self._config, done, self._cadence.count_epochs(done), self._replicas.count)
 
-    def _complete_step(
-        self, step: int, scalars: Mapping[str, float], bar: tqdm, speedometer: Speedometer
-    ) -> None:
+    def _complete_step(self, step: int, scalars: Mapping[str, float], bar: tqdm, speedometer: Speedometer) -> None:
         """Counts `step` as done, and does what is due after it."""
         self._progress.step = step
         self._means.add(scalars)

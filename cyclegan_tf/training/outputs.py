@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import translator
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints, page, page_images
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
@@ -28,18 +28,17 @@ class RunOutputs:
 
     Args:
       workdir: the run directory, opened by the chief.
-      model: CycleGAN or Pix2Pix.
       step: steps done; records of later steps are removed.
     """
 
     def __init__(
-        self, config: Config, workdir: str, model: Any, dataset: ImageDataset, evaluator: Evaluator, replicas: Replicas,
-        step: int,
+        self, config: Config, workdir: str, model: Model, dataset: ImageDataset, evaluator: Evaluator,
+        replicas: Replicas, step: int,
     ) -> None:
         self.checkpoint_folder = os.path.join(workdir, "checkpoints")
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._evaluator, self._replicas = evaluator, replicas
-        self._translators = translator.translators(config, model.generators)
+        self._translators = translator.make_translators(config, model.generators)
         self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
         self._writer = checkpoints.NullWriter()
         self._reporter = NullReporter()
@@ -115,7 +114,8 @@ class RunOutputs:
         paths = saved_model.export(translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
         self._reporter.record(step, "test", measures)
-        page_images.write(self._workdir, self._config, translators, self._dataset, step)
+        translate = {direction: translator.translate for direction, translator in translators.items()}
+        page_images.write(self._workdir, self._config, translate, self._dataset, step)
         page.write(self._workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self._dataset.bad:

@@ -37,10 +37,10 @@ def draw_sample_grid(
         row = []
         for direction, translator in translators.items():
             source, target = direction.order(a, b)
-            fake = translator.translated(source)
+            fake = translator.translate(source)
             row += [source, fake]
             if both_ways:
-                row.append(translators[direction.reverse].translated(fake))
+                row.append(translators[direction.reverse].translate(fake))
             if dataset.has_pairs:
                 row.append(target)
         rows.append(row)

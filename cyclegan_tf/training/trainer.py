@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import os
-from typing import Any
 
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.registry import MODELS
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
@@ -26,7 +26,8 @@ def train(config: Config, workdir: str) -> dict[str, float]:
     """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
 
     Returns:
-      The final measures of the held-out images, as in metrics.jsonl: floats by name; empty on workers but the chief.
+      The final measures of the held-out images, as in metrics.jsonl: floats by name. Empty on all workers but the
+      chief.
 
     Raises:
       UserError: the data are bad, a loss is not finite, or the run directory has other options, is in use or is not
@@ -60,7 +61,7 @@ def train(config: Config, workdir: str) -> dict[str, float]:
             return outputs.write_results(loop.n_steps)
 
 
-def _build_model(config: Config, replicas: Replicas) -> Any:
+def _build_model(config: Config, replicas: Replicas) -> Model:
     """The model of `config` on its replicas, with initial weights drawn from the seed."""
     tf.keras.utils.set_random_seed(config.seed)
     if config.deterministic:
@@ -71,7 +72,7 @@ def _build_model(config: Config, replicas: Replicas) -> Any:
     return model
 
 
-def _restore_or_initialize(config: Config, workdir: str, model: Any, replicas: Replicas) -> Progress:
+def _restore_or_initialize(config: Config, workdir: str, model: Model, replicas: Replicas) -> Progress:
     """Loads the run's own newest checkpoint, else the networks of --init_from, else nothing; returns the progress."""
     found = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
     if found:

@@ -2,12 +2,12 @@
 
 import logging
 import os
-from typing import Any
 
 import numpy as np
 
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.networks import saved_model
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
@@ -20,13 +20,12 @@ log = logging.getLogger("cyclegan_tf")
 _Found = dict[str, tuple[dict[str, np.ndarray], str]]
 
 
-def initialize(model: Any, source: str) -> None:
+def initialize(model: Model, source: str) -> None:
     """Loads the weights of the networks in `source` into `model`; optimizers and image pools stay fresh.
 
     The moving averages of the model start from the loaded weights.
 
     Args:
-      model: CycleGAN or Pix2Pix.
       source: a run directory (all networks of its newest checkpoint, not the averages); a SavedModel folder a2b or
         b2a, or a folder that holds one or both; a .pth file of the authors' code, or the folder of an experiment.
 

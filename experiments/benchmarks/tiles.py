@@ -33,14 +33,14 @@ def translate(width: int, height: int, tile: int, output: str, kind: str) -> Non
     from cyclegan_tf.networks import registry
 
     tf.keras.utils.set_random_seed(0)
-    translator = translator_lib.translator(Config(), registry.build_generator(Config(), "gen_ab"))
+    translator = translator_lib.make_translator(Config(), registry.build_generator(Config(), "gen_ab"))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     image = image if kind == "uint8" else ranges.to_float(image)
     start = time.perf_counter()
     if tile:
-        result = translator.tiled(image, tile, folder=os.path.dirname(output))
+        result = translator.translate_in_tiles(image, tile, folder=os.path.dirname(output))
     else:
-        result = translator.float_images(image[np.newaxis])["images"][0].numpy()
+        result = translator.translate_floats(image[np.newaxis])["images"][0].numpy()
     seconds = time.perf_counter() - start
     np.save(output, result)
     print(f"{width} x {height}, {f'tiles of {tile}' if tile else 'whole'}: {seconds:.0f} s, "

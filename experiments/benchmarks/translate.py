@@ -55,8 +55,8 @@ def main() -> None:
         for index, path in enumerate(sources[: args.count]):
             paths.append(f"{folder}/in/{index:04d}.png")
             Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC).save(paths[-1])
-        translator = translator_lib.translator(Config(), registry.build_generator(Config(), "gen_ab"))
-        model = loading.Model(lambda batch: translator.float_images(batch)["images"], 3, 3, translator)
+        translator = translator_lib.make_translator(Config(), registry.build_generator(Config(), "gen_ab"))
+        model = loading.LoadedTranslator(lambda batch: translator.translate_floats(batch)["images"], 3, 3, translator)
         network = torch_twin.generator().eval()
         jobs = [batch_lib.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
         sides = {"PyTorch, test loop": lambda: translate_with_torch(network, paths, f"{folder}/torch")}

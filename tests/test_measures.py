@@ -1,0 +1,140 @@
+"""Measures of data sets whose values follow by hand from images of one color each."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data import sources
+from cyclegan_tf.metrics import evaluation, measures, segmentation
+
+TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
+
+
+class MeanColor:
+    """A network with one feature, the mean color, in place of Inception."""
+
+    name = "mean"
+
+    def get(self, name):
+        return self
+
+    def __call__(self, images):
+        return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
+
+
+@pytest.fixture
+def constant(tmp_path):
+    """Config of a data set whose images have one gray each; file names and domains tell the gray."""
+    for part, grays in (("trainA", [0, 10]), ("trainB", [202, 212]), ("testA", [51, 61]), ("testB", [102, 112])):
+        (tmp_path / part).mkdir()
+        for gray in grays:
+            Image.new("RGB", (20, 16), (gray,) * 3).save(tmp_path / part / f"{part}{gray}.png")
+    return Config(dataset=str(tmp_path), preprocess="none", pool_size=0)
+
+
+@pytest.mark.parametrize(("reference", "distance"), [("test", 0), ("train", 100)])
+def test_measures_of_constant_images_by_hand(constant, reference, distance):
+    names = ["cycle", "identity", "fid", "kid"]
+    protocol = measures.Protocol(reference=reference, weights_dir=constant.dataset)
+    arguments = sources.open_dataset(constant), constant, protocol, names, MeanColor()
+    values = evaluation.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
+    assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
+    assert values["identity_b"] == pytest.approx(51 / 127.5)
+    assert values["identity_a"] == pytest.approx(20 / 127.5)
+    # Translations to B are 102 and 112, like B's test images; B's training images are 100 brighter. Translations to A
+    # are 82 and 92.
+    assert values["fid_ab"] == pytest.approx(distance**2, abs=1e-3)
+    if reference == "test":
+        assert values["fid_ba"] == pytest.approx(31**2, abs=1e-3)
+        # Squared MMD with the kernel (xy + 1)^3: one pair inside each set, four pairs between the sets.
+        kernel = lambda x, y: (x * y + 1.0) ** 3  # noqa: E731
+        between = np.mean([kernel(x, y) for x in (82, 92) for y in (51, 61)])
+        assert values["kid_ba"] == pytest.approx(kernel(82, 92) + kernel(51, 61) - 2 * between, rel=1e-5)
+
+
+class NearestGray:
+    """A judge with a class for each multiple of 51; the nearest gray has the highest score."""
+
+    name = "nearest gray"
+
+    def get(self, name):
+        return self
+
+    def __call__(self, image):
+        return -np.abs(np.arange(6) * 51 - image.mean())
+
+
+def test_judge_rates_of_translations_and_real_images(constant):
+    protocol = measures.Protocol(classes={"b": [2], "a": [5]})
+    records, _ = evaluation.measure(
+        TRANSLATE, sources.open_dataset(constant), constant, protocol, ["judge"], NearestGray()
+    )
+    found = {(r["metric"], r["direction"]): (r["value"], r["real_source"], r["real_target"]) for r in records}
+    # A holds 51 and 61 (class 1), B holds 102 and 112 (class 2), translations to B have 102 and 112, to A 82 and 92.
+    assert found == {
+        ("judge_top1", "a2b"): (1, 0, 1), ("judge_top5", "a2b"): (1, 1, 1),
+        # Class 5 is the farthest of 6 classes from all of these.
+        ("judge_top1", "b2a"): (0, 0, 0), ("judge_top5", "b2a"): (0, 0, 0),
+    }
+    assert records[0]["n"] == 2
+
+
+def test_judge_without_readable_images_is_skipped(constant, tmp_path):
+    for path in (tmp_path / "testA").iterdir():
+        path.write_bytes(b"")
+    records, notes = evaluation.measure(
+        {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant,
+        measures.Protocol(classes={"b": [2]}), ["judge"], NearestGray(),
+    )
+    assert (records, notes) == ([], ["skipped judge in direction a2b: no image could be read"])
+
+
+class Roads:
+    """A network that segments every pixel as road, class 0."""
+
+    def get(self, name):
+        return lambda image: np.zeros(image.shape[:2], np.int64)
+
+
+def test_segmentation_scores_of_both_directions(constant, tmp_path):
+    road, sky = segmentation.CLASSES["road"], segmentation.CLASSES["sky"]
+    for path in (tmp_path / "testB").iterdir():
+        path.unlink()
+    for path in (tmp_path / "testA").iterdir():
+        label_map = Image.new("RGB", (20, 16), road)
+        label_map.paste(sky, (10, 0, 20, 16))
+        label_map.save(tmp_path / "testB" / path.name)
+    translate = {Direction.A2B: lambda image: np.full_like(image, road), Direction.B2A: lambda image: image}
+    records, _ = evaluation.measure(
+        translate, sources.open_dataset(constant), constant, measures.Protocol(labels="b", segmenter="x"),
+        ["segmentation"], Roads(),
+    )
+    # Everything is road; half of it truly is. IoU is 1/2 for road and 0 for sky.
+    scores = {"segmentation_pixel_accuracy": 0.5, "segmentation_class_accuracy": 0.5, "segmentation_mean_iou": 0.25}
+    for direction in ("a2b", "b2a"):
+        assert {r["metric"]: r["value"] for r in records if r["direction"] == direction} == scores
+
+
+def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
+    for part, grays in (("testA", (51, 61)), ("testB", (102, 112))):
+        for index, gray in enumerate(grays):
+            (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
+    Image.new("RGB", (24, 16)).save(tmp_path / "testB" / "1.png")
+    dataset = sources.open_dataset(constant)
+    translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
+    (record,), _ = evaluation.measure(translate, dataset, constant, measures.Protocol(), ["l1"])
+    assert (record["value"], record["n"]) == (0, 1)
+    assert str(tmp_path / "testB" / "1.png") in dataset.bad
+
+
+def test_is_better_knows_the_direction_of_each_measure_and_nan():
+    assert measures.is_better("psnr_ab", 2, 1)
+    assert not measures.is_better("psnr_ab", 1, 1)
+    assert measures.is_better("ms_ssim_ba", 0.5, 0.4)
+    assert measures.is_better("kid_ab", 1, 2)
+    assert measures.is_better("lpips_vgg_ab", 1, 2)
+    assert measures.is_better("cycle_a", 1, None)
+    assert not measures.is_better("cycle_a", float("nan"), 1)
+    assert not measures.is_better("cycle_a", float("nan"), None)

@@ -1,0 +1,45 @@
+"""Scalars that are NaN or infinite, and the file with their batch."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cyclegan_tf.training.distribution import OneReplica
+from cyclegan_tf.training.nonfinite import NotFinite, require_finite
+
+BATCH = (np.full((1, 2, 2, 3), 0.5, np.float32), np.full((1, 2, 2, 3), -0.5, np.float32))
+
+
+def test_finite_scalars_pass(tmp_path):
+    require_finite(7, {"loss/a": 1e30, "loss/b": -1.0}, [BATCH], str(tmp_path), OneReplica())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_each_nonfinite_value_is_named_and_its_batch_saved(tmp_path, value):
+    message = r"^step 7: loss/b, loss/c not finite; the batch is in .*step-000007\.npz"
+    with pytest.raises(NotFinite, match=message) as caught:
+        require_finite(7, {"loss/a": 1.0, "loss/b": value, "loss/c": value}, [BATCH], str(tmp_path), OneReplica())
+    assert caught.value.step == 7
+    saved = np.load(tmp_path / "not-finite-step-000007.npz")
+    np.testing.assert_array_equal(saved["a"], BATCH[0])
+    np.testing.assert_array_equal(saved["b"], BATCH[1])
+
+
+def test_the_file_has_the_batches_of_all_replicas(tmp_path):
+    other = {"a": BATCH[0] + 1, "b": BATCH[1] + 1}
+    replicas = SimpleNamespace(is_chief=True, gather=lambda own: [*own, other])
+    with pytest.raises(NotFinite):
+        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), replicas)
+    saved = np.load(tmp_path / "not-finite-step-000001.npz")
+    np.testing.assert_array_equal(saved["a"][:, 0, 0, 0], [0.5, 1.5])
+    np.testing.assert_array_equal(saved["b"][:, 0, 0, 0], [-0.5, 0.5])
+
+
+def test_only_the_chief_writes(tmp_path):
+    replicas = SimpleNamespace(is_chief=False, gather=lambda own: [])
+    with pytest.raises(NotFinite):
+        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), replicas)
+    assert not list(tmp_path.iterdir())
