@@ -36,10 +36,9 @@ class RecordingOptimizer:
     def iterations(self):
         return self._optimizer.iterations
 
-    def apply_gradients(self, pairs):
-        pairs = list(pairs)
-        self.gradients = [gradient.numpy() for gradient, _ in pairs]
-        self._optimizer.apply_gradients(pairs)
+    def apply_gradients(self, gradients):
+        self.gradients = [gradient.numpy() for gradient in gradients]
+        self._optimizer.apply_gradients(gradients)
 
 
 class Rerun:
