@@ -1,4 +1,4 @@
-"""Trains a CycleGAN or a pix2pix model.
+"""Trains a CycleGAN, pix2pix or CUT model.
 
   python -m cyclegan_tf.train --dataset=demo --flagfile=experiments/demo.flags
   python -m cyclegan_tf.train --dataset=horse2zebra
