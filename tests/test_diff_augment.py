@@ -99,7 +99,7 @@ def batch(number):
 
 
 def augment_by_hand(images, use, iteration=0):
-    seed = seeds.seed_of_step(5, f"augment/{use}", tf.constant(iteration, tf.int64))
+    seed = seeds.make_step_seed(5, f"augment/{use}", tf.constant(iteration, tf.int64))
     return diff_augment.augment(images, POLICY, diff_augment.draw(POLICY, seed, images.shape))
 
 

@@ -47,7 +47,7 @@ def test_xavier_networks_have_the_authors_statistics(recorded, net, name):
 
 def test_xavier_feature_network_has_the_authors_statistics(recorded):
     keras.utils.set_random_seed(1)
-    network = patch_features.feature_network((3, 128, 256, 256, 256))
+    network = patch_features.build_feature_network((3, 128, 256, 256, 256))
     initialization.initialize_xavier(network)
     assert sum(int(np.prod(w.shape)) for w in network.weights) == recorded["F"]["parameters"]
     for name, weight in named_weights(network).items():
@@ -59,7 +59,7 @@ def test_xavier_feature_network_has_the_authors_statistics(recorded):
 
 
 def test_each_layer_and_each_seed_draws_other_weights():
-    network = patch_features.feature_network((16, 16), width=16)
+    network = patch_features.build_feature_network((16, 16), width=16)
 
     def draw(seed):
         keras.utils.set_random_seed(seed)

@@ -23,7 +23,7 @@ def recorded():
 def test_feature_maps_of_the_default_layers_and_their_gradients():
     case = golden.Golden(FEATURES)
     generator = golden.build_with(golden.options(case.info["config"]), case.group("w"))
-    maps = patch_features.find_maps(generator, patch_features.default_layers(n_blocks=9))
+    maps = patch_features.find_maps(generator, patch_features.list_default_layers(n_blocks=9))
     x, numbers = tf.constant(case.images("x")), case.info["config"]["nce_layers"]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -37,8 +37,8 @@ def test_feature_maps_of_the_default_layers_and_their_gradients():
 
 
 def test_default_layers_of_few_blocks():
-    assert patch_features.default_layers(3)[-2:] == ("block1_add", "block3_add")
-    assert patch_features.default_layers(1) == ("stem_pad", "down1_conv", "down2_conv", "block1_add")
+    assert patch_features.list_default_layers(3)[-2:] == ("block1_add", "block3_add")
+    assert patch_features.list_default_layers(1) == ("stem_pad", "down1_conv", "down2_conv", "block1_add")
 
 
 def test_unknown_layers_are_named():
@@ -58,7 +58,7 @@ def theirs(key):
 def test_features_and_gradients_of_the_mlps(recorded, case):
     golden_case = recorded["sample_mlp"]
     weights = golden_case.group(f"{case}/w")
-    network = patch_features.feature_network((3, 6, 10), width=16)
+    network = patch_features.build_feature_network((3, 6, 10), width=16)
     variables = named_weights(network)
     assert {theirs(key) for key in weights} == set(variables)
     for key, array in weights.items():
@@ -113,7 +113,7 @@ def test_losses_and_gradients(recorded, name):
 
 def test_positions_are_a_random_sample_without_repetition():
     def draw(step, size=50, count=20):
-        seed = seeds.seed_of_step(3, "patches", tf.constant(step, tf.int64))
+        seed = seeds.make_step_seed(3, "patches", tf.constant(step, tf.int64))
         return patch_nce.draw_positions(seed, size, count).numpy().tolist()
 
     assert draw(1) == draw(1) != draw(2)
@@ -129,7 +129,7 @@ def test_positions_are_a_random_sample_without_repetition():
 
 def test_seeds_differ_by_run_use_and_step():
     def seed(*arguments):
-        return tuple(seeds.seed_of_step(*arguments).numpy().tolist())
+        return tuple(seeds.make_step_seed(*arguments).numpy().tolist())
 
     assert len({seed(0, "patches", 1), seed(1, "patches", 1), seed(0, "flip", 1), seed(0, "patches", 2)}) == 4
     assert seed(0, "patches", 1) == seed(0, "patches", 1)

@@ -6,8 +6,6 @@ from cyclegan_tf.models import base, compilation, losses, patch_nce, replicas, s
 from cyclegan_tf.models.base import Fakes, Past, Scalars
 from cyclegan_tf.networks import patch_features, registry
 
-keras = tf.keras
-
 
 class Cut(base.Model):
     """Unpaired translation from A to B.
@@ -22,12 +20,12 @@ class Cut(base.Model):
     generator_names = ("gen_ab",)
     discriminator_names = ("disc_b",)
 
-    def _build_other_networks(self) -> dict[str, keras.Model]:
+    def _build_other_networks(self) -> dict[str, tf.keras.Model]:
         generator, layers = self.networks["gen_ab"], patch_features.list_layers(self.config)
         maps = patch_features.find_maps(generator, layers)
         # One pass gives the translation and the compared maps. The encoder alone stops at the last compared layer.
-        self._translate_and_encode = keras.Model(generator.inputs[0], [generator.outputs[0], *maps])
-        self._encode = keras.Model(generator.inputs[0], maps)
+        self._translate_and_encode = tf.keras.Model(generator.inputs[0], [generator.outputs[0], *maps])
+        self._encode = tf.keras.Model(generator.inputs[0], maps)
         return {"features": registry.build_feature_network(self.config, generator, layers, "features")}
 
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
@@ -39,7 +37,7 @@ class Cut(base.Model):
         config, iteration = self.config, tf.convert_to_tensor(self.optimizers["gen_ab"].iterations)
         flipped = None
         if config.flip_equivariance:
-            flipped = patch_nce.draw_flip(seeds.seed_of_step(config.seed, "cut/flip", iteration))
+            flipped = patch_nce.draw_flip(seeds.make_step_seed(config.seed, "cut/flip", iteration))
         sources = [_mirror(real_a, flipped), *([real_b] if config.nce_identity else [])]
         with tf.GradientTape() as tape:
             outputs = self._run(self._translate_and_encode, sources)
@@ -59,7 +57,7 @@ class Cut(base.Model):
             total = tf.add_n(list(terms.values()))
         return scalars | terms | {"loss/generators": total} | self._update_generator(tape, total)
 
-    def _run(self, network: keras.Model, images: list[tf.Tensor]) -> list[list[tf.Tensor]]:
+    def _run(self, network: tf.keras.Model, images: list[tf.Tensor]) -> list[list[tf.Tensor]]:
         """The outputs of `network` for each batch of images, in one pass if all have the same size."""
         if len(images) == 1 or not self.config.crops:
             return [tf.nest.flatten(network(batch, training=True)) for batch in images]
@@ -76,7 +74,7 @@ class Cut(base.Model):
         config, positions = self.config, []
         for i, feature_map in enumerate(keys):
             size = tf.shape(feature_map)[1] * tf.shape(feature_map)[2]
-            seed = seeds.seed_of_step(config.seed, f"cut/{name}/{i}", iteration)
+            seed = seeds.make_step_seed(config.seed, f"cut/{name}/{i}", iteration)
             positions.append(patch_nce.draw_positions(seed, size, config.nce_patches))
         query_rows, key_rows = (
             tf.nest.flatten(self.networks["features"](list(map(patch_features.sample, maps, positions)), training=True))

@@ -33,7 +33,7 @@ def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tens
         return images
     policy, (number, count) = ",".join(config.augmentations), replicas.replica()
     shape = tf.shape(images)
-    seed = seeds.seed_of_step(config.seed, f"augment/{use}", iteration)
+    seed = seeds.make_step_seed(config.seed, f"augment/{use}", iteration)
     draws = draw(policy, seed, (count * shape[0], shape[1], shape[2]))
     return augment(images, policy, {name: tf.split(numbers, count)[number] for name, numbers in draws.items()})
 
@@ -51,18 +51,18 @@ def draw(policy: str, seed: tf.Tensor, shape: tf.Tensor) -> Draws:
     """
     count, height, width = shape[0], shape[1], shape[2]
     draws = {}
-    for number, name in enumerate(_draw_names(policy)):
+    for number, name in enumerate(_list_draws(policy)):
         uniform = tf.random.stateless_uniform((count,), seed + tf.constant([number, 0], tf.int64))
         if name in ("brightness", "saturation", "contrast"):
             draws[name] = uniform
             continue
         side = height if name.endswith("rows") else width
         if name.startswith("translation"):
-            largest = _rounded(side, _TRANSLATION_RATIO)
+            largest = _scale_and_round(side, _TRANSLATION_RATIO)
             lowest = -largest
         else:
-            lowest, largest = 0, side - _rounded(side, _CUTOUT_RATIO) % 2
-        draws[name] = lowest + _below(uniform, largest - lowest + 1)
+            lowest, largest = 0, side - _scale_and_round(side, _CUTOUT_RATIO) % 2
+        draws[name] = lowest + _to_integers(uniform, largest - lowest + 1)
     return draws
 
 
@@ -73,7 +73,7 @@ def augment(images: tf.Tensor, policy: str, draws: Draws) -> tf.Tensor:
     return images
 
 
-def _color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
+def _change_color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
     """Brightness +- 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
     brightness, saturation, contrast = (
         tf.reshape(tf.cast(draws[name], x.dtype), (-1, 1, 1, 1)) for name in ("brightness", "saturation", "contrast")
@@ -88,7 +88,7 @@ def _color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
 def _translate(x: tf.Tensor, draws: Draws) -> tf.Tensor:
     """Shifts each image by up to an eighth of its sides; zeros come in at the border."""
     shape = tf.shape(x)
-    rows, columns = _rounded(shape[1], _TRANSLATION_RATIO), _rounded(shape[2], _TRANSLATION_RATIO)
+    rows, columns = _scale_and_round(shape[1], _TRANSLATION_RATIO), _scale_and_round(shape[2], _TRANSLATION_RATIO)
     padded = tf.pad(x, [[0, 0], [rows, rows], [columns, columns], [0, 0]])
     shifted = [
         tf.slice(image, [draws["translation_rows"][i] + rows, draws["translation_columns"][i] + columns, 0], shape[1:])
@@ -101,7 +101,7 @@ def _cut_out(x: tf.Tensor, draws: Draws) -> tf.Tensor:
     """Sets a rectangle of half the image's sides to 0; the part outside of the image is cut off."""
     inside = []
     for name, side in (("cutout_rows", tf.shape(x)[1]), ("cutout_columns", tf.shape(x)[2])):
-        length = _rounded(side, _CUTOUT_RATIO)
+        length = _scale_and_round(side, _CUTOUT_RATIO)
         first = tf.reshape(draws[name] - length // 2, (-1, 1))  # (N, 1)
         position = tf.range(side)
         inside.append((position >= first) & (position < first + length))  # (N, side)
@@ -109,7 +109,7 @@ def _cut_out(x: tf.Tensor, draws: Draws) -> tf.Tensor:
     return x * tf.cast(~rectangle, x.dtype)
 
 
-FUNCTIONS = {"color": _color, "translation": _translate, "cutout": _cut_out}
+FUNCTIONS = {"color": _change_color, "translation": _translate, "cutout": _cut_out}
 _DRAWS = {
     "color": ("brightness", "saturation", "contrast"),
     "translation": ("translation_rows", "translation_columns"),
@@ -117,16 +117,16 @@ _DRAWS = {
 }
 
 
-def _draw_names(policy: str) -> list[str]:
+def _list_draws(policy: str) -> list[str]:
     return [name for function in policy.split(",") for name in _DRAWS[function]]
 
 
-def _rounded(side: tf.Tensor, ratio: float) -> tf.Tensor:
+def _scale_and_round(side: tf.Tensor, ratio: float) -> tf.Tensor:
     """int(ratio * side + 0.5), as the original computes it."""
     return tf.cast(tf.cast(side, tf.float32) * ratio + 0.5, tf.int32)
 
 
-def _below(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+def _to_integers(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Integers from 0 to `count` - 1, from uniform numbers in [0, 1)."""
     # A product just below `count` may round up to it.
     return tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)

@@ -5,7 +5,7 @@ import hashlib
 import tensorflow as tf
 
 
-def seed_of_step(seed: int, use: str, iteration: tf.Tensor) -> tf.Tensor:
+def make_step_seed(seed: int, use: str, iteration: tf.Tensor) -> tf.Tensor:
     """Returns the seed, int64 (2,), for what step `iteration` (int64 scalar) of a run with `seed` draws for one `use`.
 
     Different uses get unrelated numbers. A resumed run draws the numbers that the uninterrupted run would have drawn,

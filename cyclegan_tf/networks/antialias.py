@@ -7,8 +7,6 @@ import tensorflow as tf
 from cyclegan_tf.networks import blocks
 from cyclegan_tf.networks.receptive_field import ReceptiveField
 
-keras = tf.keras
-
 
 def downsample(x: tf.Tensor, name: str) -> tf.Tensor:
     """Blurs with [1, 2, 1] x [1, 2, 1] / 16 and halves: (N, H, W, C) -> (N, ceil(H/2), ceil(W/2), C).
@@ -17,8 +15,8 @@ def downsample(x: tf.Tensor, name: str) -> tf.Tensor:
     """
     x = blocks.pad(x, f"{name}_blur", 1, "reflect")
     # The mean of 2x2 pixels, applied twice, is the blur.
-    x = keras.layers.AveragePooling2D(2, strides=1, name=f"{name}_blur")(x)
-    return keras.layers.AveragePooling2D(2, strides=2, name=f"{name}_halve")(x)
+    x = tf.keras.layers.AveragePooling2D(2, strides=1, name=f"{name}_blur")(x)
+    return tf.keras.layers.AveragePooling2D(2, strides=2, name=f"{name}_halve")(x)
 
 
 def upsample(x: tf.Tensor, name: str) -> tf.Tensor:
@@ -26,8 +24,8 @@ def upsample(x: tf.Tensor, name: str) -> tf.Tensor:
     return BlurUpsampling2D(name=f"{name}_resize")(x)
 
 
-@keras.utils.register_keras_serializable("cyclegan_tf")
-class BlurUpsampling2D(keras.layers.Layer):
+@tf.keras.utils.register_keras_serializable("cyclegan_tf")
+class BlurUpsampling2D(tf.keras.layers.Layer):
     """Doubles height and width and blurs with [1, 3, 3, 1] x [1, 3, 3, 1] / 16: (N, H, W, C) -> (N, 2H, 2W, C).
 
     Repeats the border pixels. The result equals bilinear resizing with half-pixel centers. Keras's own layer for that,
@@ -49,10 +47,10 @@ class BlurUpsampling2D(keras.layers.Layer):
 
     def to_keras(self, inputs: Any) -> Any:
         """Rebuilds the layer from Keras's own layers, which blur after they have repeated the pixels."""
-        x = keras.layers.UpSampling2D(2, interpolation="nearest", name=self.name)(inputs)
+        x = tf.keras.layers.UpSampling2D(2, interpolation="nearest", name=self.name)(inputs)
         # Keras 2 makes a layer of any TensorFlow function, Keras 3 of its own functions.
-        pad = keras.ops.pad if hasattr(keras, "ops") else tf.pad
+        pad = tf.keras.ops.pad if hasattr(tf.keras, "ops") else tf.pad
         x = pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
         for part in ("blur1", "blur2"):
-            x = keras.layers.AveragePooling2D(2, strides=1, name=f"{self.name}_{part}")(x)
+            x = tf.keras.layers.AveragePooling2D(2, strides=1, name=f"{self.name}_{part}")(x)
         return x

@@ -2,19 +2,17 @@
 
 import tensorflow as tf
 
-keras = tf.keras
-
 _GAIN = 0.02
 
 
-def initialize_xavier(network: keras.Model) -> None:
+def initialize_xavier(network: tf.keras.Model) -> None:
     """Draws all kernels of `network` from N(0, s^2), s = 0.02 sqrt(2 / (fan_in + fan_out)), and sets biases to 0.
 
     Xavier initialization (Glorot and Bengio 2010) with the gain that the authors' code uses. The normal distribution
     is not truncated. Weights of normalization layers stay as they are. The draw follows Keras's global seed.
     """
     for layer in (layer for layer in network.layers if hasattr(layer, "kernel")):
-        initializer = keras.initializers.VarianceScaling(_GAIN**2, mode="fan_avg", distribution="untruncated_normal")
+        initializer = tf.keras.initializers.VarianceScaling(_GAIN**2, mode="fan_avg", distribution="untruncated_normal")
         layer.kernel.assign(initializer(layer.kernel.shape, dtype="float32"))
         if layer.use_bias:
             layer.bias.assign(tf.zeros_like(layer.bias))

@@ -10,18 +10,16 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 
-keras = tf.keras
-
 _EPSILON = 1e-7
 
 
 def list_layers(config: Config) -> tuple[str, ...]:
     """The layers of the generator whose outputs are compared: those of --nce_layers, or the default."""
     names = tuple(name.strip() for name in config.nce_layers.split(",") if name.strip())
-    return names or default_layers(config.n_blocks)
+    return names or list_default_layers(config.n_blocks)
 
 
-def default_layers(n_blocks: int) -> tuple[str, ...]:
+def list_default_layers(n_blocks: int) -> tuple[str, ...]:
     """The layers of a ResNet generator whose outputs CUT compares by default.
 
     The padded image, both downsampling convolutions before their norm, and the residual blocks 1 and 5. With 9
@@ -32,7 +30,7 @@ def default_layers(n_blocks: int) -> tuple[str, ...]:
     return ("stem_pad", "down1_conv", "down2_conv", *blocks)
 
 
-def find_maps(generator: keras.Model, names: Sequence[str]) -> list[tf.Tensor]:
+def find_maps(generator: tf.keras.Model, names: Sequence[str]) -> list[tf.Tensor]:
     """Returns the symbolic outputs (N, H, W, C) of the layers called `names`.
 
     Raises:
@@ -45,22 +43,23 @@ def find_maps(generator: keras.Model, names: Sequence[str]) -> list[tf.Tensor]:
     return [layers[name].output for name in names]
 
 
-def feature_network(channels: Sequence[int], width: int = 256, name: str = "features") -> keras.Model:
+def build_feature_network(channels: Sequence[int], width: int = 256, name: str = "features") -> tf.keras.Model:
     """Builds an MLP of two dense layers of `width` units for each feature map, with a ReLU between them.
 
     Maps a list of float32 (rows, C), one for each number of `channels`, to a list of (rows, width) whose rows have been
     scaled to norm 1 by `normalize_rows`.
     """
-    inputs = [keras.Input((count,)) for count in channels]
+    inputs = [tf.keras.Input((count,)) for count in channels]
     outputs = []
     for i, rows in enumerate(inputs):
-        hidden = keras.layers.Dense(width, activation="relu", name=f"mlp{i}_hidden")(rows)
-        outputs.append(UnitNormalization(name=f"mlp{i}_unit")(keras.layers.Dense(width, name=f"mlp{i}_output")(hidden)))
-    return keras.Model(inputs, outputs, name=name)
+        hidden = tf.keras.layers.Dense(width, activation="relu", name=f"mlp{i}_hidden")(rows)
+        features = tf.keras.layers.Dense(width, name=f"mlp{i}_output")(hidden)
+        outputs.append(UnitNormalization(name=f"mlp{i}_unit")(features))
+    return tf.keras.Model(inputs, outputs, name=name)
 
 
-@keras.utils.register_keras_serializable("cyclegan_tf")
-class UnitNormalization(keras.layers.Layer):
+@tf.keras.utils.register_keras_serializable("cyclegan_tf")
+class UnitNormalization(tf.keras.layers.Layer):
     """`normalize_rows` as a layer."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -84,7 +84,7 @@ def build_feature_network(config, generator, layers, name):
     """The feature network of CUT for the outputs of the `layers` of `generator`, with fresh weights."""
     maps = patch_features.find_maps(generator, layers)
     return _initialize(
-        config, patch_features.feature_network([m.shape[-1] for m in maps], config.nce_features, name)
+        config, patch_features.build_feature_network([m.shape[-1] for m in maps], config.nce_features, name)
     )
 
 
