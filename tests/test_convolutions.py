@@ -140,10 +140,20 @@ def test_each_size_gets_its_fastest_kernels():
     head = _operations((1, 134, 134, 32), 3, 7, 1)
     assert (head.count("Conv3D"), head.count("MatMul")) == (2, 7)
     assert not {"Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(head)
-    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 10, 10, 128), 128, 3, 1):
+    # Few channels, little work, and enough work for Winograd's algorithm but too few channels.
+    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 10, 10, 128), 128, 3, 1), ((1, 66, 66, 32), 32, 3, 1):
         operations = _operations(*small)
         assert {"Conv3D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
         assert "MatMul" not in operations
+
+
+def test_forced_portable_ops_are_tensorflows():
+    with hardware.force_portable_ops():
+        assert hardware.portable_ops_forced()
+        operations = _operations((1, 66, 66, 256), 256, 3, 1)
+    assert not hardware.portable_ops_forced()
+    assert not {"Conv3D", "MatMul"} & set(operations)
+    assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
 
 
 @WITHOUT_GPU
