@@ -65,6 +65,12 @@ def test_empty_remote_folders_and_files(tmp_path):
     assert content(f"ram://{tmp_path.name}/empty") == b""
 
 
+def test_listing_omits_the_folder_itself(monkeypatch):
+    # An object store may list a folder that was created in its console under an empty name.
+    monkeypatch.setattr(tf.io.gfile, "listdir", lambda path: ["", "file"])
+    assert filesystem.listdir("gs://bucket/folder") == ["file"]
+
+
 def test_growing_remote_file_keeps_old_lines_and_flushes_rarely(tmp_path, monkeypatch):
     path = f"ram://{tmp_path.name}/log.txt"
     with filesystem.open_for_appending(path) as file:
