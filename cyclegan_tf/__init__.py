@@ -6,12 +6,12 @@ The package imports TensorFlow only when something needs it, so that command-lin
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cyclegan_tf.inference.loading import Model
+    from cyclegan_tf.inference.loading import LoadedTranslator
 
 __version__ = "0.1.0"
 
 
-def load(path: str, direction: str | None = None) -> "Model":
+def load(path: str, direction: str | None = None) -> "LoadedTranslator":
     """Loads a trained model: a run directory, a SavedModel folder, a .pth or .tflite file, or "demo".
 
     cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`.

@@ -4,10 +4,10 @@
 
 In each round, a run is started, killed with SIGKILL, started again, and so on until it finishes. Then every array of
 its checkpoints (weights, Adam's moments, pools and their random states), metrics.jsonl and the sample grids must equal
-those of the undisturbed run, bit for bit. Rounds continue until there were enough kills. Some kills come at a random
-moment; the others are aimed at the worst moments: half of a checkpoint or half of a line of metrics.jsonl has been
-written, a file is complete but not renamed, a SavedModel is being replaced. Do not change the CPUs available to the
-script while it runs, because a different number of threads rounds differently.
+their counterparts in the undisturbed run, bit for bit. Rounds continue until there were enough kills. Some kills come
+at a random moment; the others are aimed at the worst moments: half of a checkpoint or half of a line of metrics.jsonl
+has been written, a file is complete but not renamed, a SavedModel is being replaced. Do not change the CPUs available
+to the script while it runs, because a different number of threads rounds differently.
 """
 
 import argparse

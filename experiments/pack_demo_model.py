@@ -21,7 +21,10 @@ from cyclegan_tf.runs import checkpoints
 def pack(run: str, output: str) -> None:
     """Packs the newest checkpoint of `run` into the run directory `output`."""
     config = Config.load(run)
-    _, arrays = checkpoints.read_newest(os.path.join(run, "checkpoints"))
+    newest = checkpoints.read_newest(os.path.join(run, "checkpoints"))
+    if not newest:
+        raise SystemExit(f"{run} has no checkpoint")
+    _, arrays = newest
     weights = {
         f"network/{network}/{name}": array.astype(np.float16)
         for network, network_arrays in checkpoints.network_weights(arrays).items() if network.startswith("gen_")

@@ -39,3 +39,32 @@ def test_user_error_is_one_line_and_status_2(tmp_path, run_command):
         assert child.stderr.strip().splitlines()[-1].startswith(message)
         assert "Traceback" not in child.stderr
         assert not (tmp_path / "run").exists()
+
+
+def run_main(body, *arguments, operands=False, **environment):
+    """Runs `cli.run` in a child process with a `main(argv)` of this body."""
+    code = f"import os\nfrom cyclegan_tf import cli\ndef main(argv): {body}\ncli.run(main, operands={operands})"
+    return run_python("-c", code, *arguments, **environment)
+
+
+def test_exit_status_is_what_main_returns():
+    assert run_main("return None").returncode == 0
+    assert run_main("return 3").returncode == 3
+
+
+def test_ctrl_c_is_one_line_and_status_130():
+    child = run_main("raise KeyboardInterrupt")
+    assert (child.returncode, child.stderr) == (130, "interrupted\n")
+
+
+def test_operands_reach_main():
+    assert run_main("print(argv[1:])", "one", "two", operands=True).stdout == "['one', 'two']\n"
+
+
+def test_environment_of_tensorflow_is_set_unless_the_user_sets_it(monkeypatch):
+    names = ["TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_FORCE_GPU_ALLOW_GROWTH"]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    body = f"print(*[os.environ[name] for name in {names}])"
+    assert run_main(body).stdout == "2 1 true\n"
+    assert run_main(body, **dict(zip(names, ["0", "0", "false"], strict=True))).stdout == "0 0 false\n"

@@ -315,4 +315,4 @@ def test_mistakes_on_the_command_line_are_one_line_and_status_2(run_command, arg
 
 
 def test_overridable_options_are_options():
-    assert set(convert._OVERRIDABLE) <= set(pytorch_run._ARCHITECTURE) <= {f.name for f in dataclasses.fields(Config)}
+    assert set(convert._OVERRIDABLE) <= set(pytorch_run.ARCHITECTURE) <= {f.name for f in dataclasses.fields(Config)}

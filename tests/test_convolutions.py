@@ -26,6 +26,7 @@ def _library_transposed(x, kernel, stride):
     return tf.nn.conv2d_transpose(x, kernel, (x.shape[0], *sides, kernel.shape[2]), stride, "VALID")
 
 
+LAYERS = {layers.Conv2D: keras.layers.Conv2D, layers.Conv2DTranspose: keras.layers.Conv2DTranspose}
 PAIRS = [(convolution.convolve, _library), (convolution.convolve_transpose, _library_transposed)]
 
 
@@ -140,10 +141,20 @@ def test_each_size_gets_its_fastest_kernels():
     head = _operations((1, 134, 134, 32), 3, 7, 1)
     assert (head.count("Conv3D"), head.count("MatMul")) == (2, 7)
     assert not {"Conv2DBackpropInput", "Conv2DBackpropFilter"} & set(head)
-    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 10, 10, 128), 128, 3, 1):
+    # Few channels, little work, and enough work for Winograd's algorithm but too few channels.
+    for small in ((1, 70, 70, 3), 32, 7, 1), ((1, 10, 10, 128), 128, 3, 1), ((1, 66, 66, 32), 32, 3, 1):
         operations = _operations(*small)
         assert {"Conv3D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
         assert "MatMul" not in operations
+
+
+def test_forced_portable_ops_are_tensorflows():
+    with hardware.force_portable_ops():
+        assert hardware.portable_ops_forced()
+        operations = _operations((1, 66, 66, 256), 256, 3, 1)
+    assert not hardware.portable_ops_forced()
+    assert not {"Conv3D", "MatMul"} & set(operations)
+    assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
 
 
 @WITHOUT_GPU
@@ -219,10 +230,10 @@ def test_bfloat16_kernels_need_avx512_bf16_without_amx(features, expected):
     assert found is expected
 
 
-@pytest.mark.parametrize("ours", layers.LIBRARY)
+@pytest.mark.parametrize("ours", LAYERS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_layers_match_keras(ours, bias):
-    both = [kind(5, 4, 2, use_bias=bias, name="t") for kind in (ours, layers.LIBRARY[ours])]
+    both = [kind(5, 4, 2, use_bias=bias, name="t") for kind in (ours, LAYERS[ours])]
     networks = []
     for layer in both:
         inputs = keras.Input((None, None, 3))
@@ -240,7 +251,7 @@ def test_layers_match_keras(ours, bias):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("ours", layers.LIBRARY)
+@pytest.mark.parametrize("ours", LAYERS)
 def test_bias_gradient_in_half_precision_sums_all_pixels(ours, dtype):
     layer = ours(2, 1, dtype=f"mixed_{dtype}")
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""The trained model in the package: small, whole, and better than what it was measured against."""
+"""The trained run in the package: its size, its quality, and the ways to use it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def pictures(domain):
     return [np.asarray(Image.open(path)) for path in sorted((sources.DEMO_DIR / f"test{domain}").iterdir())]
 
 
-def test_it_is_small():
+def test_the_run_takes_less_than_two_megabytes():
     folder = run_directory.locate("demo")
     assert run_directory.is_run("demo")
     found = [path for path in Path(folder).rglob("*") if path.is_file()]
@@ -26,31 +26,31 @@ def test_it_is_small():
     assert sum(path.stat().st_size for path in found) < 2_000_000
 
 
-def test_its_maps_of_held_out_tiles_are_nearer_to_the_true_ones_than_those_of_the_authors_code():
-    # Whose 1000 steps with 32 filters reach 19.1 dB and 0.39 on average.
+def test_its_maps_are_better_than_the_authors_code_gives():
+    # The authors' code reaches 19.1 dB and 0.39 on average, after 1000 steps with 32 filters.
     satellite, maps = pictures("A"), pictures("B")
     made = loading.load("demo").translate(np.stack(satellite))
     assert np.mean([peak_signal_noise_ratio(true, image) for true, image in zip(maps, made, strict=True)]) > 20
-    # As Wang et al. 2004 weigh the pixels.
+    # The pixel weights of Wang et al. 2004.
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
     similarity = [structural_similarity(true, image, **window) for true, image in zip(maps, made, strict=True)]
     assert np.mean(similarity) > 0.43
 
 
-def test_seas_are_paler_than_land_and_where_they_belong():
-    # A picture of one color, which has the figures above too, knows no coast.
+def test_seas_are_paler_than_land_and_in_the_right_places():
+    # Pictures of one color could reach the figures of the previous test, but show no coasts.
     satellite, maps = pictures("A"), pictures("B")
     right = []
     for true, made in zip(maps, loading.load("demo").translate(np.stack(satellite)), strict=True):
         red, green, blue = np.moveaxis(true.astype(int), -1, 0)
-        sea = (blue > red + 12) & (blue > green + 5)  # Waters are pale blue, lands bluish green, brown or white.
+        sea = (blue > red + 12) & (blue > green + 5)  # Water is pale blue; land is bluish green, brown or white.
         if 0.1 < sea.mean() < 0.9:
             right.append(made[sea].mean() > made[~sea].mean() + 5)
     assert len(right) >= 10
     assert np.mean(right) > 0.75
 
 
-def test_both_directions_and_the_public_function():
+def test_both_directions_load_by_name():
     image = pictures("A")[0][:40, :64]
     models = loading.load_directions("demo")
     assert set(models) == {"a2b", "b2a"}
@@ -59,7 +59,7 @@ def test_both_directions_and_the_public_function():
     assert not np.array_equal(result, models["b2a"].translate(image))
 
 
-def test_translate_needs_no_training(tmp_path):
+def test_the_command_translates_with_the_demo_run(tmp_path):
     tile = sources.DEMO_DIR / "testA"
     child = run_python("-m", "cyclegan_tf.translate", "--model=demo", f"--input={sorted(tile.iterdir())[0]}",
                        f"--output={tmp_path / 'map.png'}", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Exports against the SavedModel that training left, in their own runtimes."""
+"""Exports, run in their own runtimes and compared with the SavedModel that training wrote."""
 
 import dataclasses
 import shutil
@@ -20,13 +20,13 @@ from cyclegan_tf.networks.weights import named_weights
 
 keras = tf.keras
 
-# Not square, and not the size of the check.
+# Neither square nor of the size of the check images.
 IMAGE = np.random.default_rng(0).uniform(-1, 1, (1, 36, 44, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def expected(tiny_run):
-    """The translation of IMAGE by the run's SavedModel."""
+    """Translation of IMAGE by the run's SavedModel."""
     loaded = tf.saved_model.load(str(tiny_run / "export" / "a2b"))
     images = loaded.signatures["serving_default"](images=tf.constant(IMAGE))["images"].numpy()
     assert images.std() > 0.05, "a constant image would equal anything"
@@ -53,7 +53,7 @@ def translate_onnx(path, image):
     return session.run(["translations"], {"images": image})[0]
 
 
-def test_tflite_in_every_precision_takes_any_size_and_gives_the_images(tiny_run, tmp_path, expected):
+def test_tflite_files_of_every_precision_translate_any_size(tiny_run, tmp_path, expected):
     results = formats.export(str(tiny_run), "tflite", str(tmp_path / "out"))
     sizes = {result.artifact.name: result.size_bytes for result in results}
     assert sizes == {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
@@ -67,13 +67,13 @@ def test_tflite_in_every_precision_takes_any_size_and_gives_the_images(tiny_run,
         assert np.corrcoef(translation.ravel(), expected.ravel())[0, 1] > 0.9, "the picture stays"
 
 
-def test_onnx_takes_any_size_and_gives_the_images(tiny_run, tmp_path, expected):
+def test_onnx_files_translate_any_size(tiny_run, tmp_path, expected):
     (result,) = formats.export(str(tiny_run), "onnx", str(tmp_path), "a2b")
     assert set(result.milliseconds) == {1, 2}
     assert difference(translate_onnx(tmp_path / "a2b.onnx", IMAGE), expected) <= 1e-4
 
 
-def test_keras_file_loads_where_neither_this_package_nor_addons_is(tiny_run, tmp_path, expected):
+def test_keras_files_load_without_this_package_and_addons(tiny_run, tmp_path, expected):
     formats.export(str(tiny_run), "keras", str(tmp_path))
     np.save(tmp_path / "image.npy", IMAGE)
     code = (
@@ -87,7 +87,7 @@ def test_keras_file_loads_where_neither_this_package_nor_addons_is(tiny_run, tmp
     assert difference(np.load(tmp_path / "result.npy"), expected) <= 1e-4
 
 
-def test_saved_model_of_the_other_direction(tiny_run, tmp_path, expected):
+def test_the_other_direction_is_exported_on_request(tiny_run, tmp_path, expected):
     formats.export(str(tiny_run), "saved_model", str(tmp_path), "b2a")
     ours, trainers = (
         tf.saved_model.load(str(folder / "b2a")).signatures["serving_default"](images=tf.constant(IMAGE))["images"]
@@ -97,7 +97,7 @@ def test_saved_model_of_the_other_direction(tiny_run, tmp_path, expected):
     assert difference(ours.numpy(), expected) > 1e-2
 
 
-def test_a_fixed_size_is_the_only_one(tiny_run, tmp_path, expected):
+def test_a_file_of_a_fixed_size_accepts_no_other(tiny_run, tmp_path, expected):
     formats.export(str(tiny_run), "onnx", str(tmp_path), size=(36, 44))
     assert difference(translate_onnx(tmp_path / "a2b.onnx", IMAGE), expected) <= 1e-4
     with pytest.raises(Exception, match="invalid dimensions"):
@@ -106,7 +106,7 @@ def test_a_fixed_size_is_the_only_one(tiny_run, tmp_path, expected):
         formats.export(str(tiny_run), "onnx", str(tmp_path / "other"), size=(30, 44))
 
 
-def test_what_gives_other_images_is_an_error_and_not_left(tiny_run, tmp_path, monkeypatch):
+def test_an_export_with_other_images_is_an_error_and_leaves_nothing(tiny_run, tmp_path, monkeypatch):
     onnx_lib.write(source.load(str(tiny_run), Direction.B2A), str(tmp_path))
     artifact = verify.Artifact("b2a.onnx", "onnx", largest=1e-4)
     with pytest.raises(UserError, match=r"b2a\.onnx gives other images in its own runtime: largest difference"):
@@ -117,12 +117,12 @@ def test_what_gives_other_images_is_an_error_and_not_left(tiny_run, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_images_of_another_shape_or_of_one_color_are_an_error(tiny_run, monkeypatch):
+def test_images_of_another_shape_or_of_one_color_fail_the_check(tiny_run, monkeypatch):
     generator = source.load(str(tiny_run))
     images = [translation for _, translation in generator.check_pairs]
     artifact = verify.Artifact("x", "onnx", largest=2.0)
     for wrong, message in (
-        ([image[..., :1] for image in images], r"x gives images of shape \(1, 32, 32, 1\), not \(1, 32, 32, 3\)"),
+        ([image[..., :1] for image in images], r"x gives images of shape \(1, 32, 32, 1\); expected \(1, 32, 32, 3\)"),
         ([np.full_like(image, np.median(image)) for image in images], "x gives other images"),
     ):
         outputs = {f"image{i}": image for i, image in enumerate(wrong)}
@@ -131,20 +131,20 @@ def test_images_of_another_shape_or_of_one_color_are_an_error(tiny_run, monkeypa
             verify.check(artifact, "/", generator)
 
 
-def test_an_unprepared_set_is_not_downloaded_for_a_check(tiny_run, tmp_path, caplog):
+def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     config = dataclasses.replace(Config.load(str(tiny_run)), dataset="horse2zebra", data_dir=str(tmp_path))
     generator = dataclasses.replace(source.load(str(tiny_run)), config=config)
     assert len(generator.check_pairs) == 2
-    assert "horse2zebra is not prepared here: the check and the sample take images of the demo set" in caplog.text
+    assert "horse2zebra is not prepared here: the check and the sample use images of the demo set" in caplog.text
 
 
-def test_a_file_that_is_no_model_is_named_with_its_runtimes_reason(tmp_path):
+def test_a_damaged_export_is_an_error_with_the_runtimes_reason(tmp_path):
     (tmp_path / "a2b.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"a2b\.onnx does not run in its own runtime \(onnx\): .*(?i:protobuf)"):
         verify.run("onnx", str(tmp_path / "a2b.onnx"), [IMAGE])
 
 
-def test_nothing_is_replaced_unless_told(tiny_run, tmp_path):
+def test_existing_exports_are_replaced_only_on_request(tiny_run, tmp_path):
     (tmp_path / "a2b.onnx").write_text("mine")
     with pytest.raises(UserError, match=r"a2b\.onnx exists already"):
         formats.export(str(tiny_run), "onnx", str(tmp_path))
@@ -154,7 +154,7 @@ def test_nothing_is_replaced_unless_told(tiny_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a2b.onnx"]
 
 
-def test_integers_need_the_runs_images_and_floats_do_not(tiny_run, tmp_path):
+def test_only_int8_needs_the_runs_images(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "run")
     config = dataclasses.replace(Config.load(str(tiny_run)), dataset="/no/such/folder")
     (tmp_path / "run" / "config.json").write_text(config.to_json())
@@ -163,7 +163,7 @@ def test_integers_need_the_runs_images_and_floats_do_not(tiny_run, tmp_path):
     formats.export(str(tmp_path / "run"), "tflite", str(tmp_path / "out"), precisions=["float16"])
 
 
-# Every layer that a generator can have.
+# Together these options use every layer of the package's generators.
 ARCHITECTURES = [
     {"norm": "batch", "padding": "replicate", "upsample": "resize_conv", "dropout": True},
     {"generator": "unet", "n_downs": 5, "dropout": True, "norm": "instance"},
@@ -175,7 +175,7 @@ ARCHITECTURES = [
 
 
 def generator_source(options):
-    """A `Source` of a generator with weights of a size at which every layer matters."""
+    """Returns a `Source` of a generator whose random weights are so large that every layer changes the result."""
     config = Config.preset("tiny", **options)
     network = registry.build_generator(config, "gen_ab")
     random = np.random.default_rng(1)
@@ -186,7 +186,7 @@ def generator_source(options):
 
 
 @pytest.mark.parametrize("options", ARCHITECTURES, ids=str)
-def test_every_architecture_is_rebuilt_of_the_librarys_layers(options):
+def test_every_architecture_is_rebuilt_from_keras_layers(options):
     network = generator_source(options).network
     twin = portable.rebuild(network)
     image = np.random.default_rng(2).uniform(-1, 1, (2, 64, 96, 3)).astype(np.float32)
@@ -198,7 +198,7 @@ def test_every_architecture_is_rebuilt_of_the_librarys_layers(options):
 
 
 def network_of(*stacked):
-    """A network of layers, one after the other."""
+    """Returns a network of layers, one after the other."""
     inputs = outputs = keras.Input((None, None, 3))
     for layer in stacked:
         outputs = layer(outputs)
@@ -215,7 +215,7 @@ def test_a_layer_is_rebuilt_by_its_type_and_not_by_its_name():
     assert [twin.get_layer(name).get_config().get("activation") for name in ("my_relu", "b_leaky_relu")] == [
         "gelu", "relu"
     ]
-    # GELU of x is x times the normal distribution's probability of a value below x.
+    # GELU(x) is x times the probability that a normally distributed value is below x.
     gelu = image * np.vectorize(statistics.NormalDist().cdf)(image)
     np.testing.assert_allclose(np.asarray(twin(image)), np.maximum(np.maximum(gelu, 0.2 * gelu), 0), atol=1e-5)
 
@@ -255,7 +255,7 @@ def test_a_layer_that_keras_cannot_load_is_an_error(layer):
 
 
 @pytest.mark.parametrize("options", ARCHITECTURES[:2], ids=str)
-def test_every_architecture_converts(options, tmp_path):
+def test_every_architecture_converts_to_onnx_and_tflite(options, tmp_path):
     generator = generator_source(options)
     artifacts = onnx_lib.write(generator, str(tmp_path)) + tflite.write(generator, str(tmp_path), ["float32"])
     image = np.random.default_rng(3).uniform(-1, 1, (1, 64, 96, 3)).astype(np.float32)
@@ -265,8 +265,8 @@ def test_every_architecture_converts(options, tmp_path):
         assert difference(translate(tmp_path / artifact.name, image), expected) <= 1e-4
 
 
-def test_files_of_a_fixed_size_hold_convolutions_of_two_dimensions(tmp_path):
-    # In place of the three that this package computes one image of a known size with.
+def test_files_of_a_fixed_size_have_only_2d_convolutions(tmp_path):
+    # For a single image of known size this package uses 3-D convolutions, which runtimes do not support.
     generator, onnx = dataclasses.replace(generator_source({}), size=(16, 24)), pytest.importorskip("onnx")
     (in_onnx,), (in_tflite,) = onnx_lib.write(generator, str(tmp_path)), tflite.write(
         generator, str(tmp_path), ["float32"]
@@ -281,7 +281,7 @@ def test_files_of_a_fixed_size_hold_convolutions_of_two_dimensions(tmp_path):
     assert "CONV_3D" not in names
 
 
-def test_the_command(tiny_run, tmp_path, run_command):
+def test_the_command_exports_and_reports(tiny_run, tmp_path, run_command):
     command = ("cyclegan_tf.export", f"--output={tmp_path}")
     child = run_python("-m", *command, f"--model={tiny_run}", "--format=onnx", "--direction=b2a", "--size=64")
     assert child.returncode == 0, child.stderr

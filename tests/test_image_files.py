@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
@@ -43,6 +43,7 @@ def test_jpeg_keeps_colors_nearly(tmp_path, suffix):
     result = copy(tmp_path, f"a{suffix}")
     with Image.open(tmp_path / f"a{suffix}") as original, Image.open(result) as image:
         assert image.format == "JPEG"
+        assert JpegImagePlugin.get_sampling(image) == 0, "colors are not subsampled"
         assert np.abs(np.asarray(image).astype(int) - np.asarray(original)).mean() < 2
 
 

@@ -48,6 +48,17 @@ def test_to_uint8_rounds_and_clips():
     assert ranges.to_uint8(values).numpy().tolist() == [0, 0, 128, 255, 255]
 
 
+@pytest.mark.parametrize(("pixel", "expected"), [
+    pytest.param(np.uint8([7]), [7, 7, 7], id="gray"),
+    pytest.param(np.uint8([0, 100]), [50, 50, 50], id="mean of two"),
+    pytest.param(np.uint8([1, 2, 3, 4, 5]), [1, 2, 3], id="first three of five"),
+    pytest.param(np.uint16([0, 257, 65535]), [0, 1, 255], id="16-bit"),
+    pytest.param(np.float32([-1, 1, np.nan]), [0, 255, 128], id="float"),
+])
+def test_to_rgb(pixel, expected):
+    assert ranges.to_rgb(pixel[np.newaxis, np.newaxis]).tolist() == [[expected]]
+
+
 def test_decode_converts_gray_and_palette_to_rgb():
     gray = Image.fromarray(LEVELS.reshape(16, 16))
     expected = np.repeat(LEVELS.reshape(16, 16, 1), 3, axis=2)
@@ -96,12 +107,22 @@ def test_resize_is_pillows_bicubic():
     assert (codec.resize(image, 7, 13) == expected).all()
 
 
-def test_resize_has_a_limit_of_pixels():
-    # Pillow decodes images of up to twice 89,478,485 pixels, and refuses larger ones.
-    pixel = np.full((1, 1, 1), 7, np.uint8)
-    assert codec.resize(pixel, 12_470, 14_351).size == 2 * 89_478_485
+@pytest.mark.parametrize(("dtype", "low", "high"), [(np.uint16, 0, 65535), (np.float32, -1, 1)])
+def test_resize_clips_and_rounds_deep_images(dtype, low, high):
+    # Bicubic interpolation of a checkerboard overshoots its range.
+    image = np.where(np.indices((8, 8)).sum(0) % 2, high, low).astype(dtype)[..., np.newaxis]
+    exact = np.asarray(Image.fromarray(image[..., 0].astype(np.float32)).resize((13, 21), Image.Resampling.BICUBIC))
+    assert exact.min() < low and exact.max() > high
+    expected = np.clip(exact, low, high)
+    resized = codec.resize(image, 21, 13)
+    assert resized.dtype == dtype
+    np.testing.assert_array_equal(resized[..., 0], np.rint(expected) if dtype == np.uint16 else expected)
+
+
+def test_resize_stops_where_pillow_stops_decoding():
+    assert codec.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
     with pytest.raises(ValueError, match="1 x 1 pixels to 178956971 x 1 exceeds the limit of 178956970 pixels"):
-        codec.resize(pixel, 1, 178_956_971)
+        codec.resize(np.full((1, 1, 1), 7, np.uint8), 1, 178_956_971)
 
 
 def test_png_round_trip():

@@ -1,6 +1,6 @@
-"""What one stack wrote the other reads: a run and a SavedModel of each, made by data/stacks/make.py.
+"""Files that one stack wrote load on the other: a run and a SavedModel of each, made by data/stacks/make.py.
 
-And what was written before the modules lay in rooms (data/stacks/before_rooms_*.zip, commit abed4bf) still loads.
+Files that version 0.1.0 wrote (data/stacks/before_rooms_*.zip, commit abed4bf) load too.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def image():
     return np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
 
 
-def unpacked(name, folder):
+def unpack(name, folder):
     with zipfile.ZipFile(os.path.join(STACKS, f"{name}.zip")) as archive:
         archive.extractall(folder)
     return folder
@@ -36,23 +36,23 @@ def unpacked(name, folder):
 
 @pytest.fixture(params=["keras2", "keras3"])
 def run(request, tmp_path):
-    return unpacked(request.param, tmp_path)
+    return unpack(request.param, tmp_path)
 
 
 @pytest.fixture
 def old_run(tmp_path):
-    """A run of the stack that runs the tests: optimizers' states and .keras files are not for the other one."""
-    return unpacked("before_rooms_keras2" if tf.__version__.startswith("2.15.") else "before_rooms_keras3", tmp_path)
+    """A run of the stack that runs the tests. Optimizer states and .keras files do not move to the other stack."""
+    return unpack("before_rooms_keras2" if tf.__version__.startswith("2.15.") else "before_rooms_keras3", tmp_path)
 
 
-def test_a_checkpoint_of_either_stack_translates_alike(run):
+def test_a_checkpoint_of_either_stack_gives_the_same_pixels(run):
     expected = np.load(run / "expected.npy")
     assert expected.std() > 1e-3, "a constant image would equal anything"
     result = translator.load_run(str(run)).translate_floats(image())["images"]
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-def test_a_saved_model_of_either_stack_translates_alike(run):
+def test_a_saved_model_of_either_stack_gives_the_same_pixels(run):
     loaded = tf.saved_model.load(str(run / "export" / "a2b"))
     result = loaded.signatures["serving_default"](images=tf.constant(image()))["images"]
     np.testing.assert_allclose(result, np.load(run / "expected.npy"), atol=1e-5)
@@ -72,25 +72,25 @@ def test_training_starts_from_the_networks_of_either_stack(run):
 
 @pytest.mark.parametrize("stack", ["keras2", "keras3"])
 @pytest.mark.parametrize("model", ["", "checkpoints/step-00000003.npz", "export/a2b"])
-def test_what_was_written_before_the_rooms_translates_to_the_same_pixels(tmp_path, stack, model):
-    old_run = unpacked(f"before_rooms_{stack}", tmp_path)
+def test_files_of_version_0_1_0_give_the_same_pixels(tmp_path, stack, model):
+    old_run = unpack(f"before_rooms_{stack}", tmp_path)
     result = loading.load(old_run / model if model else old_run).translate(image())
     np.testing.assert_allclose(result, np.load(old_run / "expected.npy"), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["a2b", "network"])
-def test_a_keras_file_written_before_the_rooms_loads(old_run, name):
-    # Its layers are known by their registered names, not by the modules that they were in.
+def test_a_keras_file_of_version_0_1_0_loads(old_run, name):
+    # Keras finds the layers by their registered names, not by the modules in which they were defined.
     registry.build_generator(Config.load(str(old_run)), "gen_ab")
     network = tf.keras.models.load_model(str(old_run / "export" / f"{name}.keras"), compile=False)
     np.testing.assert_allclose(network(image()), np.load(old_run / "expected.npy"), atol=2e-6)
 
 
-def test_a_run_begun_before_the_rooms_goes_on_as_it_would_have(old_run):
+def test_a_run_of_version_0_1_0_resumes_with_the_same_numbers(old_run):
     config = Config.load(str(old_run))
     trainer.train(dataclasses.replace(config, max_steps=5), str(old_run))
     recorded = [json.loads(line) for line in (old_run / "resumed.jsonl").read_text().splitlines()]
     for expected, record in zip(recorded, read_records(old_run), strict=True):
         assert record.pop("kind") == expected.pop("kind")
-        # The last digits are the processor's.
+        # The last digits depend on the processor.
         assert record == pytest.approx(expected, rel=1e-3)

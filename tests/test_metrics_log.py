@@ -1,4 +1,4 @@
-"""metrics.jsonl: what is read back after a crash, and what a resumed run keeps."""
+"""metrics.jsonl: reading it after a crash, and the records that a resumed run keeps."""
 
 import pytest
 from conftest import run_python

@@ -138,6 +138,10 @@ GOOD = {
     "tiff 16-bit rgb, deflated": (tiff(DEEP, photometric="rgb", compression="zlib"), DEEP),
     "tiff 16-bit rgba": (tiff(RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
                          composite_on_white(DEEP, DEEP_ALPHA, 65535)),
+    "tiff 16-bit rgba, premultiplied": (tiff(
+        np.concatenate([np.rint(DEEP * (DEEP_ALPHA / 65535)).astype(np.uint16), DEEP_ALPHA], axis=2),
+        photometric="rgb", extrasamples=["assocalpha"],
+    ), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
     "tiff 32-bit integers": (tiff(DEEP[..., 0].astype(np.int32)), three(DEEP[..., 0])),
     "npy uint8": (npy(COLOR), COLOR),

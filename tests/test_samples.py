@@ -13,8 +13,8 @@ from cyclegan_tf.training.samples import draw_sample_grid
 
 # A translation adds 1 from A to B and 10 from B to A, so that each image of the grid tells where it comes from.
 TRANSLATORS = {
-    Direction.A2B: SimpleNamespace(translated=lambda image: image + np.uint8(1)),
-    Direction.B2A: SimpleNamespace(translated=lambda image: image + np.uint8(10)),
+    Direction.A2B: SimpleNamespace(translate=lambda image: image + np.uint8(1)),
+    Direction.B2A: SimpleNamespace(translate=lambda image: image + np.uint8(10)),
 }
 
 

@@ -1,4 +1,4 @@
-"""Exports are checked in a process that has TensorFlow and not this package."""
+"""SavedModel exports, run in a process that has TensorFlow but not this package."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ np.savez(folder + "/outputs.npz", **{name: np.asarray(value) for name, value in 
 
 
 @pytest.mark.parametrize("direction", ["a2b", "b2a"])
-def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_run, tmp_path, direction):
+def test_the_three_signatures_work_without_the_package(tiny_run, tmp_path, direction):
     image = np.random.default_rng(0).integers(0, 256, (100, 140, 3), np.uint8)
     np.save(tmp_path / "image.npy", image)
     (tmp_path / "image.png").write_bytes(encode_png(image))
@@ -53,13 +53,13 @@ def test_the_three_signatures_give_the_packages_pixels_without_the_package(tiny_
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (30, 41), (64, 64)])
-def test_any_size_comes_back_at_its_size(tiny_run, size):
+def test_translations_have_the_size_of_their_image(tiny_run, size):
     translator = translator_lib.load_run(str(tiny_run))
     image = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
     assert translator.translate_uint8(image)["images"].shape == image.shape
 
 
-def test_odd_sizes_are_continued_by_reflection(tiny_run):
+def test_odd_sizes_are_extended_by_reflection(tiny_run):
     translator = translator_lib.load_run(str(tiny_run))
     image = np.random.default_rng(2).integers(0, 256, (1, 30, 41, 3), np.uint8)
     continued = np.pad(image, ((0, 0), (0, 2), (0, 3), (0, 0)), mode="reflect")
@@ -67,7 +67,7 @@ def test_odd_sizes_are_continued_by_reflection(tiny_run):
     assert (translator.translate_uint8(image)["images"].numpy() == expected.numpy()).all()
 
 
-def test_averaged_weights_are_what_is_loaded(tmp_path):
+def test_averaged_weights_are_loaded(tmp_path):
     config = Config.preset("tiny", ema_decay=0.5)
     model = CycleGAN(config)
     for variable in named_weights(model.averages["gen_ab"]).values():
@@ -86,21 +86,21 @@ sys.modules["cyclegan_tf"] = None  # Importing it would fail.
 import tensorflow as tf
 request = json.load(open(sys.argv[2]))
 signature = tf.saved_model.load(sys.argv[1]).signatures[request["signature_name"]]
-# A server knows the names and types of the signature's tensors from the SavedModel only.
+# A server learns the names and types of the signature's tensors only from the SavedModel.
 (name, spec), = signature.structured_input_signature[1].items()
 assert spec.dtype == tf.string and spec.shape.rank == 1, spec
 values = [base64.b64decode(instance[name]["b64"]) for instance in request["instances"]]
 outputs = signature(**{name: tf.constant(values)})
 (name, tensor), = outputs.items()
-# Names that end in _bytes are encoded in the answer; of a single output the name is left out.
+# The answer encodes outputs whose names end in _bytes, and leaves out the name of a single output.
 assert name.endswith("_bytes"), name
 json.dump({"predictions": [{"b64": base64.b64encode(value).decode()} for value in tensor.numpy()]},
           open(sys.argv[3], "w"))
 """
 
 
-def test_translate_bytes_answers_the_rest_request_of_the_readme(tiny_run, tmp_path):
-    """As TensorFlow Serving decodes a predict request in row format, and encodes the answer."""
+def test_translate_bytes_answers_a_rest_request(tiny_run, tmp_path):
+    """Decodes a predict request in row format, and encodes the answer, as TensorFlow Serving does."""
     pictures = [np.random.default_rng(size).integers(0, 256, (size, 40, 3), np.uint8) for size in (30, 50)]
     request = {
         "signature_name": "translate_bytes",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 
 
@@ -64,6 +65,12 @@ def test_empty_remote_folders_and_files(tmp_path):
     assert content(f"ram://{tmp_path.name}/empty") == b""
 
 
+def test_listing_omits_the_folder_itself(monkeypatch):
+    # An object store may list a folder that was created in its console under an empty name.
+    monkeypatch.setattr(tf.io.gfile, "listdir", lambda path: ["", "file"])
+    assert filesystem.listdir("gs://bucket/folder") == ["file"]
+
+
 def test_growing_remote_file_keeps_old_lines_and_flushes_rarely(tmp_path, monkeypatch):
     path = f"ram://{tmp_path.name}/log.txt"
     with filesystem.open_for_appending(path) as file:
@@ -96,3 +103,44 @@ def test_remote_file_is_seekable(tmp_path):
         with pytest.raises(FileNotFoundError) as caught:
             read()
         assert caught.value.filename == f"{path}.none"
+
+
+@pytest.mark.parametrize("check", [filesystem.exists, filesystem.isdir, filesystem.isfile])
+def test_unreachable_file_system_is_not_a_missing_file(check):
+    assert not check("ram://nowhere/at/all")
+    with pytest.raises(UserError, match="cannot access nfs://host/file: File system scheme 'nfs' not implemented"):
+        check("nfs://host/file")
+
+
+@pytest.mark.parametrize(("error", "expected"), [
+    (tf.errors.NotFoundError, FileNotFoundError), (tf.errors.PermissionDeniedError, PermissionError),
+    (tf.errors.UnauthenticatedError, PermissionError), (tf.errors.UnavailableError, OSError),
+])
+def test_tensorflow_errors_become_os_errors(error, expected):
+    with pytest.raises(expected, match="the reason") as caught, filesystem.translate_errors("gs://bucket/file"):
+        raise error(None, None, "the reason\nand its details")
+    assert caught.value.filename == "gs://bucket/file"
+    assert caught.value.strerror == "the reason"
+
+
+def test_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        function = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *arguments, name=name, function=function: [calls.append(name), function(*arguments)]
+        )
+    for durable in (True, False):
+        with atomic.open_for_writing(tmp_path / "file", durable=durable) as file:
+            file.write("content")
+    assert calls == ["fsync", "replace", "replace"]
+
+
+def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError):
+        atomic.replace_folder(str(folder), str(tmp_path / "missing"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (folder / "old").read_bytes() == b"old"

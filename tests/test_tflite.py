@@ -1,4 +1,4 @@
-"""LiteRT's interpreter behind the interface of the other models."""
+"""Translating with .tflite files."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def generator():
 
 
 def convert(generator, path, size, quantized=False):
-    """Writes a .tflite file of `generator`, by the entry of the converter that is right on each stack."""
+    """Writes a .tflite file of `generator` with the converter's entry point that works on this stack."""
     if tf.__version__.startswith("2.15."):
         spec = tf.TensorSpec((1, *size, 3), tf.float32, name="images")
         function = tf.function(lambda images: generator(images, training=False), input_signature=[spec])
@@ -42,7 +42,7 @@ def convert(generator, path, size, quantized=False):
     return path
 
 
-def test_free_and_fixed_sizes(generator, tmp_path):
+def test_files_of_free_and_fixed_sizes_translate(generator, tmp_path):
     expected = generator(IMAGES, training=False).numpy()
     free = loading.load(convert(generator, tmp_path / "free.tflite", (None, None)))
     np.testing.assert_allclose(free.translate(IMAGES), expected, atol=1e-4)
@@ -51,19 +51,19 @@ def test_free_and_fixed_sizes(generator, tmp_path):
     )
     fixed = loading.load(convert(generator, tmp_path / "fixed.tflite", (32, 40)))
     np.testing.assert_allclose(fixed.translate(IMAGES), expected, atol=1e-4)
-    with pytest.raises(ValueError, match=r"the \.tflite file is for images of 40 x 32 pixels only"):
+    with pytest.raises(ValueError, match=r"the \.tflite file accepts only images of 40 x 32 pixels"):
         fixed.translate(IMAGES[0, :24, :28])
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
-def test_quantized_images_in_and_out(generator, tmp_path):
+def test_quantized_input_and_output_are_converted(generator, tmp_path):
     model = loading.load(convert(generator, tmp_path / "int8.tflite", (32, 40), quantized=True))
     expected = generator(IMAGES, training=False).numpy()
-    # 8 bits in every layer; a wrong scale or zero point would be off by the whole range.
+    # Every layer has 8 bits. A wrong scale or zero point would give errors as large as the whole range.
     assert np.abs(model.translate(IMAGES) - expected).mean() < 0.1
 
 
-def test_a_damaged_file_is_said(tmp_path):
+def test_a_damaged_file_is_an_error(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"no model")
-    with pytest.raises(UserError, match=r"a\.tflite is damaged or no \.tflite file"):
+    with pytest.raises(UserError, match=r"a\.tflite is damaged or not a \.tflite file"):
         tflite_model.Interpreter(tmp_path / "a.tflite")

@@ -1,7 +1,8 @@
-"""Tiles against the whole image, which the network is given itself."""
+"""Translation in tiles gives the same result as the network on the whole image."""
 
 import errno
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ keras = tf.keras
 
 
 def randomized(generator, seed=0):
-    """Gives weights of a size at which every layer matters; batch norms get statistics, too."""
+    """Sets random weights and running statistics, so large that every layer changes the result."""
     random = np.random.default_rng(seed)
     for weight in generator.weights:
         positive = weight.name.split("/")[-1].startswith(("gamma", "moving_variance"))
@@ -33,7 +34,7 @@ def slices(window):
 
 
 def tiled(generator, image, tile, **options):
-    """The result for a float image, made of tiles, and how often each pixel was written."""
+    """Translates a float image in tiles; returns the result and how often each pixel was written."""
     result = np.zeros(generator.compute_output_shape((1, *image.shape))[1:], np.float32)
     times = np.zeros(result.shape[:2], int)
 
@@ -68,9 +69,9 @@ CASES = {
 
 @pytest.mark.parametrize("tile", [16, 40])
 @pytest.mark.parametrize("case", CASES)
-def test_tiles_give_what_the_whole_image_gives(case, tile):
+def test_tiles_equal_the_whole_image(case, tile):
     generator = randomized(CASES[case]())
-    # Brightness and contrast change across the image, so that statistics of a part are not those of the whole.
+    # Brightness and contrast change across the image, so that tiles have other statistics than the whole image.
     ramp = np.linspace(0.1, 1, 128)[:, np.newaxis]
     image = np.random.default_rng(1).uniform(-1, 1, (64, 128, generator.input_shape[-1])) * ramp + (1 - ramp) / 2
     image = image.astype(np.float32)
@@ -131,8 +132,8 @@ KERAS_LAYERS = {
 
 
 @pytest.mark.parametrize("make", KERAS_LAYERS.values(), ids=KERAS_LAYERS)
-def test_tiles_of_any_known_layer_give_what_the_whole_image_gives(make):
-    # The layer in question reads a stored map with statistics of its own, and a second layer reads the layer's output.
+def test_tiles_of_a_known_layer_equal_the_whole_image(make):
+    # The layer reads a stored map, and its output is normalized and read by another layer of its kind.
     generator = randomized(stack(
         keras.layers.Conv2D(4, 3, padding="same"), keras.layers.MaxPooling2D(2), make(),
         layers.instance_normalization("norm"), make(), keras.layers.Conv2D(2, 3, padding="same"),
@@ -175,17 +176,17 @@ def stack_last_operation():
 @pytest.mark.parametrize("make", [
     stack_shared, stack_operations, stack_last_operation, lambda: stack(stack(keras.layers.ReLU())),
 ], ids=["a layer called twice", "an operation", "an operation at the end", "a model in a model"])
-def test_a_network_that_is_no_plain_graph_of_layers_is_an_error(make):
+def test_a_network_that_is_not_a_plain_graph_is_an_error(make):
     # Keras 2 makes layers of operations.
     with pytest.raises(UserError, match=r"is not a plain graph of layers|the receptive field of layer .* is unknown"):
         tiling.translate(make(), (32, 32), read=None, write=None, tile=16)
 
 
-def test_moments_of_parts_are_those_of_the_whole():
+def test_moments_accumulate_over_parts():
     random = np.random.default_rng(2)
     # A mean far from zero, where sums of squares in float32 would have no digit left.
     parts = [random.normal(1000, 0.5, (1, height, 7, 3)).astype(np.float32) for height in (1, 5, 40)]
-    moments = tiling._Moments()
+    moments = tiling.Moments()
     for part in parts:
         moments.add(tf.constant(part))
     pixels = np.concatenate(parts, axis=1).astype(np.float64)
@@ -194,7 +195,7 @@ def test_moments_of_parts_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_translator_tiles_any_size_and_kind(dtype):
+def test_a_translator_tiles_images_of_any_size_and_dtype(dtype):
     generator = randomized(build_generator(Config.preset("tiny"), "gen_ab"))
     translator = translator_lib.make_translator(Config.preset("tiny"), generator)
     image = ranges.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
@@ -205,7 +206,7 @@ def test_a_translator_tiles_any_size_and_kind(dtype):
         np.dtype(dtype).itemsize] / 127.5)
 
 
-def test_progress_ends_at_one_and_maps_leave_nothing(tmp_path):
+def test_progress_ends_at_one_and_no_files_are_left(tmp_path):
     shares = []
     image = np.zeros((32, 32, 3), np.float32)
     tiled(randomized(CASES["resnet"]()), image, 16, folder=str(tmp_path), progress=shares.append)
@@ -214,7 +215,7 @@ def test_progress_ends_at_one_and_maps_leave_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_is_an_error_of_one_line(monkeypatch, tmp_path):
+def test_a_full_disk_is_an_error(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -223,23 +224,22 @@ def test_a_full_disk_is_an_error_of_one_line(monkeypatch, tmp_path):
         tiled(CASES["resnet"](), np.zeros((32, 32, 3), np.float32), 16, folder=str(tmp_path))
 
 
-def test_large_maps_are_not_kept_and_others_are_dropped_early(monkeypatch):
-    """Of a ResNet at most two maps of a quarter of the size and one of half, from the last block to the first up."""
-    alive, sizes = set(), []
-    start, end = tiling._StoredMap.__init__, tiling._StoredMap.close
+def test_maps_of_full_size_are_not_stored_and_others_are_deleted_early(monkeypatch, tmp_path):
+    """A ResNet stores at most two maps of a quarter of the size and one of half the size at a time."""
+    files, sizes = [], []
+    open_file, allocate = tempfile.TemporaryFile, os.posix_fallocate
 
-    def opened(self, shape, folder):
-        start(self, shape, folder)
-        alive.add((id(self), shape))
-        sizes.append(sum(np.prod(shape) for _, shape in alive))
+    def open_and_remember(**options):
+        files.append(open_file(**options))
+        return files[-1]
 
-    def closed(self):
-        alive.discard((id(self), self._shape))
-        end(self)
+    def allocate_and_measure(*arguments):
+        allocate(*arguments)
+        sizes.append(sum(os.fstat(file.fileno()).st_size for file in files if not file.closed))
 
-    monkeypatch.setattr(tiling._StoredMap, "__init__", opened)
-    monkeypatch.setattr(tiling._StoredMap, "close", closed)
-    tiled(CASES["resnet"](), np.zeros((64, 64, 3), np.float32), 32)
-    # Channels 8 at half, 16 at a quarter of height and width: 2 and 1 values a pixel of the image.
-    assert max(sizes) == (1 + 1 + 2) * 64 * 64
-    assert not alive
+    monkeypatch.setattr(tempfile, "TemporaryFile", open_and_remember)
+    monkeypatch.setattr(os, "posix_fallocate", allocate_and_measure)
+    tiled(CASES["resnet"](), np.zeros((64, 64, 3), np.float32), 32, folder=str(tmp_path))
+    # 8 channels at half and 16 at a quarter of height and width: 2 values and 1 value per pixel, of 4 bytes each.
+    assert max(sizes) == (1 + 1 + 2) * 64 * 64 * 4
+    assert all(file.closed for file in files)

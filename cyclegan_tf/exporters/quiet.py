@@ -1,24 +1,25 @@
-"""Hides what converters print of themselves."""
+"""Hides the messages of converters."""
 
 import contextlib
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet():
-    """Nothing that Python or C++ code writes to stdout and stderr inside is seen; exceptions pass."""
-    # The converters' C++ side knows only the file descriptors.
+def silence_output() -> Iterator[None]:
+    """Discards everything that Python and C++ code writes to stdout and stderr inside; exceptions propagate."""
+    # The converters' C++ code writes to the file descriptors, not to sys.stdout.
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(1), os.dup(2)
+    null_descriptor = os.open(os.devnull, os.O_WRONLY)
     disabled = logging.root.manager.disable
     try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
+        os.dup2(null_descriptor, 1)
+        os.dup2(null_descriptor, 2)
         logging.disable(logging.WARNING)
         with warnings.catch_warnings(), open(os.devnull, "w", encoding="utf-8") as null:
             warnings.simplefilter("ignore")
@@ -26,7 +27,7 @@ def quiet():
                 yield
     finally:
         logging.disable(disabled)
-        for descriptor, copy in zip((1, 2), kept, strict=True):
+        for descriptor, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, descriptor)
             os.close(copy)
-        os.close(nowhere)
+        os.close(null_descriptor)

@@ -1,33 +1,39 @@
-"""SavedModels of the generators, for any process that has TensorFlow."""
+"""Exports generators as SavedModels, for any process that has TensorFlow."""
 
 import contextlib
 import os
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 from absl import logging
 
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
+from cyclegan_tf.inference.translator import Translator
 from cyclegan_tf.storage import atomic, filesystem
 
 
-def export(translators, folder):
-    """Writes FOLDER/a2b and FOLDER/b2a, each first beside its place and then renamed; returns their paths.
+def export(translators: Mapping[Direction, Translator], folder: str) -> list[str]:
+    """Writes a SavedModel to FOLDER/DIRECTION for each translator, and returns the paths.
 
-    Signatures, of images of any height and width:
-      serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, the same.
-      translate: `images` uint8 (N, H, W, C) -> `images`, the same.
-      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` PNG strings; only
-        where images have 1 or 3 channels.
+    Each one is written to a temporary folder beside its place, which then takes its name.
 
-    Args:
-      translators: `translator.Translator`s by the directions a2b and b2a, or one of them.
+    Signatures, for images of any height and width:
+      serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, float32 (N, H, W, C').
+      translate: `images` uint8 (N, H, W, C) -> `images`, uint8 (N, H, W, C').
+      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` (N,) PNG strings; only if C and
+        C' are 1 or 3.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
     paths = []
     for direction, translator in translators.items():
         path = os.path.join(folder, direction)
         temporary = f"{path}.tmp"
-        filesystem.remove_tree(temporary)  # Of a run that was killed.
+        filesystem.remove_tree(temporary)  # A killed run may have left it.
         signatures = {
             "serving_default": translator.translate_floats,
             "translate": translator.translate_uint8,
@@ -35,8 +41,8 @@ def export(translators, folder):
         if translator.translate_encoded:
             signatures["translate_bytes"] = translator.translate_encoded
         try:
-            with _quiet():
-                tf.saved_model.save(_weights_only(translator.generator), temporary, signatures=signatures)
+            with _silence_tensorflow():
+                tf.saved_model.save(_collect_weights(translator.generator), temporary, signatures=signatures)
         except tf.errors.OpError as error:
             raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
         atomic.replace_folder(path, temporary)
@@ -44,24 +50,24 @@ def export(translators, folder):
     return paths
 
 
-def write(source, folder):
-    """FOLDER/DIRECTION, with the signatures of `export`; any size."""
+def write(source: Source, folder: str) -> list[Artifact]:
+    """Writes FOLDER/DIRECTION with the signatures of `export`."""
     export({source.direction: source.translator}, folder)
-    return [Artifact(source.direction, "saved_model", largest=1e-4)]
+    return [Artifact(str(source.direction), "saved_model", largest=1e-4)]
 
 
-def _weights_only(generator):
-    """A module of the network's weights. With the layers Keras 2 would trace every one of them for its own format."""
+def _collect_weights(generator: tf.keras.Model) -> tf.Module:
+    """Returns a module that holds only the weights. If it held the layers, Keras 2 would trace each of them."""
     module = tf.Module()
-    # A variable of Keras 3 holds TensorFlow's.
+    # A variable of Keras 3 wraps TensorFlow's variable.
     module.weights = [each if isinstance(each, tf.Variable) else each.value for each in generator.variables]
     return module
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Hides TensorFlow's notes on renamed inputs and internal functions, which every Keras model causes."""
-    # TensorFlow 2.15 logs through its own logger, the newest through absl's.
+def _silence_tensorflow() -> Iterator[None]:
+    """Hides TensorFlow's notes on renamed inputs and internal functions, which every Keras network causes."""
+    # TensorFlow 2.15 logs through its own logger, newer versions through absl's.
     logger = tf.get_logger()
     level, verbosity = logger.level, logging.get_verbosity()
     try:

@@ -1,17 +1,20 @@
-"""What is exported: one direction of a run, and real images to check the exported thing with."""
+"""The generator to export, and real images to check the export with."""
 
 import dataclasses
 import functools
 import itertools
 import logging
 import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline, sources, tfds
+from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.inference import translator as translator_lib
@@ -20,103 +23,106 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-_N_REPRESENTATIVE = 32
+_N_REPRESENTATIVE = 32  # Images from which integer quantization learns the ranges of the feature maps.
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A trained generator and where it comes from.
+    """A trained generator and the run that it comes from.
 
     Attributes:
-      workdir: the run directory.
+      workdir: run directory.
       config: the run's Config.
-      direction: the `Direction`.
-      translator: the `translator.Translator`, averaged weights where the run has them.
-      size: (height, width) that the export shall take, or None for any.
+      direction: the direction that the generator translates.
+      translator: the generator, with averaged weights if the run has them.
+      size: (height, width) that the export must accept, or None for any size.
     """
 
     workdir: str
     config: Config
     direction: Direction
     translator: translator_lib.Translator
-    size: tuple | None = None
+    size: tuple[int, int] | None = None
 
     @property
-    def network(self):
-        """The Keras model: float32 (N, H, W, C) in [-1, 1] -> the same, H and W multiples of `multiple`."""
+    def network(self) -> tf.keras.Model:
+        """The Keras network: float32 (N, H, W, C) in [-1, 1] -> (N, H, W, C'); H and W are multiples of `multiple`."""
         return self.translator.generator
 
     @property
-    def multiple(self):
+    def multiple(self) -> int:
+        """Heights and widths must be multiples of this number."""
         return self.translator.multiple
 
     @property
-    def minimum(self):
+    def minimum(self) -> int:
+        """Smallest height and width."""
         return self.translator.minimum
 
     @property
-    def shape(self):
-        """The shape (1, H, W, C) of what an export takes, None where it is free."""
+    def shape(self) -> tuple[int | None, ...]:
+        """Input shape (1, H, W, C) of the export; H and W are None where the size is free."""
         return (1, *(self.size or (None, None)), self.network.input_shape[-1])
 
     @functools.cached_property
-    def check_pairs(self):
-        """[(image, translation)]: two, one of them not square, float32 (1, H, W, C) in [-1, 1]; one for a fixed size.
+    def check_pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Pairs (image, translation), float32 (1, H, W, C) in [-1, 1], to check the export with.
 
-        From the run's held-out images, or its training images; from the demo set where those are not at hand.
+        One pair if the size is fixed, otherwise two: a square image and one that is not square. The image comes from
+        the run's held-out images, else from its training images, else from the demo set.
         """
-        image = next(self._images(("test", "train"), self._dataset()))
-        side = _rounded(self.config.crop_size, self.multiple)
+        image = next(self._load_images(("test", "train"), self._open_dataset()))
+        side = _round_to_multiple(self.config.crop_size, self.multiple)
         sizes = [self.size] if self.size else [(side, side), (side, side + self.multiple)]
-        fitted = [_fitted(image, *size) for size in sizes]
-        return [(image, np.asarray(self.network(image, training=False))) for image in fitted]
+        resized = [_resize(image, *size) for size in sizes]
+        return [(image, np.asarray(self.network(image, training=False))) for image in resized]
 
-    def representative_images(self):
-        """Up to 32 training images as float32 (1, H, W, C) in [-1, 1], all of one size, for integer quantization.
+    def load_representative_images(self) -> list[np.ndarray]:
+        """Loads up to 32 training images for integer quantization: float32 (1, H, W, C) in [-1, 1], all of one size.
 
         Raises:
-          UserError: the run's images are gone.
+          UserError: the run's images cannot be opened.
         """
         try:
             dataset = sources.open_dataset(self.config)
         except UserError as error:
-            raise UserError(f"integer quantization needs images that {self.workdir} was trained on, and they are not "
-                            f"to be had: {error}; leave int8 out of --precision") from error
-        side = _rounded(self.config.crop_size, self.multiple)
+            raise UserError(f"integer quantization needs images that {self.workdir} was trained on, but they cannot be "
+                            f"opened: {error}; leave int8 out of --precision") from error
+        side = _round_to_multiple(self.config.crop_size, self.multiple)
         size = self.size or (side, side)
-        found = itertools.islice(self._images(("train",), dataset), _N_REPRESENTATIVE)
-        return [_fitted(image, *size) for image in found]
+        images = itertools.islice(self._load_images(("train",), dataset), _N_REPRESENTATIVE)
+        return [_resize(image, *size) for image in images]
 
-    def _dataset(self):
+    def _open_dataset(self) -> ImageDataset:
         name = self.config.dataset
-        # A check is no reason for a large download.
+        # Do not download a large data set for a check.
         if name in TFDS_NAMES and not os.path.exists(name) and not tfds.is_prepared(name, self.config.data_dir):
-            log.warning("%s is not prepared here: the check and the sample take images of the demo set", name)
+            log.warning("%s is not prepared here: the check and the sample use images of the demo set", name)
         else:
             try:
                 return sources.open_dataset(self.config)
             except UserError as error:
-                log.warning("the check and the sample take images of the demo set: %s", error)
+                log.warning("the check and the sample use images of the demo set: %s", error)
         return sources.open_dataset(dataclasses.replace(self.config, dataset="demo"))
 
-    def _images(self, splits, dataset):
-        """Those of the direction's domain that can be read, of the first split that has any."""
+    def _load_images(self, splits: Sequence[str], dataset: ImageDataset) -> Iterator[np.ndarray]:
+        """Yields the readable images of the direction's source domain, from the first split that has any."""
         for split in splits:
             image_list = getattr(dataset, f"{split}_{self.direction.source}")
-            found = (image for image in pipeline.load_test_images(image_list, self.config) if image is not None)
-            first = next(found, None)
+            images = (image for image in pipeline.load_test_images(image_list, self.config) if image is not None)
+            first = next(images, None)
             if first is not None:
                 yield first
-                yield from found
+                yield from images
                 return
-        raise UserError(f"none of the images of --dataset={self.config.dataset} can be read")
+        raise UserError(f"--dataset={self.config.dataset}: none of its images can be read")
 
 
-def load(workdir, direction=Direction.A2B, size=None):
-    """The `Source` of a run directory's newest checkpoint.
+def load(workdir: str, direction: Direction = Direction.A2B, size: tuple[int, int] | None = None) -> Source:
+    """Loads the `Source` from a run's newest checkpoint; see `Source` for the arguments.
 
     Raises:
-      UserError: there is no such run or direction, or the network does not take images of that size.
+      UserError: `workdir` is not a run or does not learn this direction, or the network does not accept this size.
     """
     workdir = workdir if filesystem.is_remote(workdir) else os.path.normpath(workdir)
     translator = translator_lib.load_run(workdir, direction)
@@ -127,9 +133,9 @@ def load(workdir, direction=Direction.A2B, size=None):
     return source
 
 
-def _rounded(side, multiple):
+def _round_to_multiple(side: int, multiple: int) -> int:
     return max(round(side / multiple), 1) * multiple
 
 
-def _fitted(image, height, width):
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(ranges.to_float(codec.resize(image, height, width)), np.float32)[np.newaxis]

@@ -1,29 +1,39 @@
-"""TensorFlow Lite (LiteRT) files."""
+"""Exports TensorFlow Lite (LiteRT) files."""
 
 import os
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters.quiet import quiet
+from cyclegan_tf.exporters.quiet import silence_output
+from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.ops import hardware
 
 keras = tf.keras
 
-# Largest and mean difference allowed, in units of the range [-1, 1]. Whole-integer arithmetic keeps the picture, not
-# its pixels: the variance of an instance norm has 256 levels.
+# Precision -> largest and mean difference allowed, in units of the range [-1, 1]. Integer arithmetic keeps the picture
+# but not its exact pixels, because the variance of an instance norm has only 256 levels.
 BOUNDS = {"float32": (1e-4, 1e-4), "float16": (1 / 255, 1e-3), "dynamic_range": (0.2, 0.02), "int8": (0.75, 0.15)}
 
 
-def write(source, folder, precisions):
-    """FOLDER/DIRECTION-PRECISION.tflite: float32 (1, H, W, C) in [-1, 1] -> the same, whatever the precision inside.
+def write(source: Source, folder: str, precisions: Sequence[str]) -> list[Artifact]:
+    """Writes FOLDER/DIRECTION-PRECISION.tflite for each precision; input and output are always float32.
+
+    The files map (1, H, W, C) in [-1, 1] to (1, H, W, C').
 
     Args:
-      precisions: of float32; float16 (weights); dynamic_range (8-bit weights); int8 (weights and arithmetic).
+      source: what to export.
+      folder: existing folder to write to.
+      precisions: among float32; float16 (weights); dynamic_range (8-bit weights); int8 (8-bit weights and arithmetic).
+
+    Raises:
+      UserError: TensorFlow cannot convert the network, or int8 lacks training images.
     """
-    # What can fail for want of images comes before the conversions.
-    representative = source.representative_images() if "int8" in precisions else None
+    # Load the images before the conversions, because loading them can fail.
+    representative = source.load_representative_images() if "int8" in precisions else None
     artifacts = []
     for precision in precisions:
         name = f"{source.direction}-{precision}.tflite"
@@ -33,27 +43,27 @@ def write(source, folder, precisions):
     return artifacts
 
 
-def _convert(source, precision, representative):
-    converter = _converter(source)
+def _convert(source: Source, precision: str, representative: list[np.ndarray] | None) -> bytes:
+    converter = _make_converter(source)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([image] for image in representative)
+        converter.representative_dataset = lambda: ([image] for image in representative or ())
     try:
-        with quiet(), hardware.force_portable_ops():
+        with silence_output(), hardware.force_portable_ops():
             return converter.convert()
-    except Exception as error:  # The converter raises whatever its C++ side says.
-        ways_on = "" if source.size else "--size=256x256, which is easier, "
+    except Exception as error:  # The converter raises many kinds of exceptions, with the message of its C++ code.
+        alternative = "" if source.size else "--size=256x256, which is easier, "
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"TensorFlow {tf.__version__} cannot convert this network to TFLite {precision} ({reason}); "
-                        f"try {ways_on}--format=onnx, or TensorFlow 2.15 on Python 3.11") from error
+                        f"try {alternative}--format=onnx, or TensorFlow 2.15 on Python 3.11") from error
 
 
-def _converter(source):
-    """The converter's entry that is right on this stack: others give NaN or fail where sizes are free."""
+def _make_converter(source: Source) -> tf.lite.TFLiteConverter:
+    """Makes the converter by the entry point that works on this stack; others give NaN or fail for free sizes."""
     shape = source.shape
     if hasattr(keras, "ops"):
         inputs = keras.Input(shape[1:], batch_size=1, name="images")
@@ -68,7 +78,7 @@ def _converter(source):
     return tf.lite.TFLiteConverter.from_concrete_functions([traced], source.network)
 
 
-class _RepeatPixels(keras.layers.Layer):
+class _RepeatPixels(tf.keras.layers.Layer):
     """Nearest-neighbor UpSampling2D(2): with free sizes, the converter loses the channels of Keras's own layer."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

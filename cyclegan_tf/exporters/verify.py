@@ -1,4 +1,4 @@
-"""Runs an exported generator in its own runtime, in a fresh process, and compares its images with the package's."""
+"""Runs an exported generator in its own runtime, in a new process, and compares its images with the run's."""
 
 import dataclasses
 import logging
@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters.source import Source
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -19,13 +21,13 @@ _REPEATS = 7
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """One exported file or folder, and how far its images may be from the package's.
+    """An exported file or folder, and the bounds for its differences from the run's images.
 
     Attributes:
-      name: inside the output folder.
-      runtime: the one of `runner.py` that runs it.
-      largest: the largest difference of a pixel allowed, in units of the range [-1, 1].
-      mean: the largest mean difference allowed, in the same units.
+      name: name inside the output folder.
+      runtime: the runtime of `runner.py` that runs it.
+      largest: bound for the largest difference of a pixel, in units of the range [-1, 1].
+      mean: bound for the mean difference, in the same units.
     """
 
     name: str
@@ -36,16 +38,24 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a check measured; differences in units of the range [-1, 1], latency by number of threads (0: default)."""
+    """The measurements of a check.
+
+    Attributes:
+      artifact: the checked file or folder.
+      size_bytes: its size on the disk.
+      largest, mean: differences from the run's images, in units of the range [-1, 1].
+      milliseconds: {number of threads: latency}; 0 stands for the runtime's default number.
+      image_size: (height, width) of the image that gave the latency.
+    """
 
     artifact: Artifact
     size_bytes: int
     largest: float
     mean: float
-    milliseconds: dict
-    image_size: tuple
+    milliseconds: dict[int, float]
+    image_size: tuple[int, int]
 
-    def __str__(self):
+    def __str__(self) -> str:
         threads = {0: "", 1: " with 1 thread", 2: " with 2 threads"}
         times = ", ".join(f"{value:.1f} ms{threads[n]}" for n, value in self.milliseconds.items())
         return (f"{self.artifact.name}: {self.size_bytes / 1e6:.2f} MB ({self.size_bytes} bytes), largest difference "
@@ -53,11 +63,11 @@ class Result:
                 f"{self.image_size[0]}x{self.image_size[1]}")
 
 
-def check(artifact, folder, source):
-    """The `Result` of an artifact in `folder`.
+def check(artifact: Artifact, folder: str, source: Source) -> Result:
+    """Runs an artifact in `folder` on the check images of `source`, logs the result and returns it.
 
     Raises:
-      UserError: it does not run in its runtime, or its images are further from the package's than its bounds.
+      UserError: the artifact does not run in its runtime, or its images differ by more than its bounds.
     """
     images, expected = zip(*source.check_pairs, strict=True)
     path = os.path.join(folder, artifact.name)
@@ -65,37 +75,40 @@ def check(artifact, folder, source):
     given = [outputs[f"image{i}"] for i in range(len(images))]
     for ours, theirs in zip(expected, given, strict=True):
         if theirs.shape != ours.shape:
-            raise UserError(f"{artifact.name} gives images of shape {theirs.shape}, not {ours.shape}: nothing was "
+            raise UserError(f"{artifact.name} gives images of shape {theirs.shape}; expected {ours.shape}. Nothing was "
                             "written")
     differences = [np.abs(theirs - ours) for ours, theirs in zip(expected, given, strict=True)]
-    # Whatever the bounds, an image of one color must not pass for one with contrast.
+    # Mean difference of an image of one color, which must fail however wide the bounds are.
     flat = float(np.mean([np.mean(np.abs(ours - np.median(ours))) for ours in expected]))
     times = {n: float(outputs[f"milliseconds_{n}"]) for n in (0, 1, 2) if f"milliseconds_{n}" in outputs}
-    # A NaN anywhere is the largest.
+    # np.max and np.mean propagate NaN, which then fails the comparison below.
     largest, mean = (float(np.max([measure(d) for d in differences])) for measure in (np.max, np.mean))
-    result = Result(artifact, _bytes(path), largest, mean, times, images[0].shape[1:3])
+    result = Result(artifact, _count_bytes(path), largest, mean, times, images[0].shape[1:3])
     mean_bound = min(artifact.mean, max(0.9 * flat, 1e-4))
     if not (largest <= artifact.largest and mean <= mean_bound):
         bound = f"{artifact.largest:.2g} and mean {mean_bound:.2g}"
         raise UserError(f"{artifact.name} gives other images in its own runtime: largest difference {largest:.3g}, "
-                        f"mean {mean:.3g}, where {bound} is allowed; nothing was written")
+                        f"mean {mean:.3g}; at most {bound} are allowed. Nothing was written")
     log.info("%s", result)
     return result
 
 
-def run(runtime, path, images):
-    """Arrays image0 ... and milliseconds_N of an exported generator in a fresh process; see `runner.py`.
+def run(runtime: str, path: str, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Runs an exported generator in a new process; returns the arrays image0, image1 ... and milliseconds_N.
+
+    See `runner.py`.
 
     Raises:
-      UserError: the runtime does not run it; with the last line that it said.
+      UserError: the runtime fails; the message ends with the last line of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = os.path.join(folder, "inputs.npz"), os.path.join(folder, "outputs.npz")
-        np.savez(inputs, **{f"image{i}": image for i, image in enumerate(images)})
+        arrays = {f"image{i}": image for i, image in enumerate(images)}
+        np.savez(inputs, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes any keyword for allow_pickle.
         child = subprocess.run(
             [sys.executable, RUNNER, runtime, path, inputs, outputs, str(_REPEATS)],
             capture_output=True, text=True, errors="replace", check=False,
-            # The runner's neighbours are no modules of anyone else's.
+            # Keep the runner's folder off sys.path: its files have the names of packages.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
         if child.returncode:
@@ -104,7 +117,7 @@ def run(runtime, path, images):
         return dict(np.load(outputs))
 
 
-def _bytes(path):
+def _count_bytes(path: str) -> int:
     if os.path.isfile(path):
         return os.path.getsize(path)
     return sum(os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(path) for name in names)

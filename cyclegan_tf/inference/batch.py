@@ -1,4 +1,4 @@
-"""Translating files: what is to be done, checked before anything is written; then image by image, in batches."""
+"""Translates files: finds them, plans where each result goes, checks the plan, then translates in batches."""
 
 import dataclasses
 import glob
@@ -6,7 +6,9 @@ import itertools
 import math
 import os
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,34 +18,43 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import video
+from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
 
-_BATCH_PIXELS = 2**20  # Of a batch, which takes about 0.7 GB with the paper's generator; a larger image goes alone.
-_WAITING_BATCHES = 4  # Images wait in memory for others of their size, up to this many batches in all.
+# Most pixels in a batch, unless a single image is larger. The paper's generator needs about 0.7 GB for such a batch.
+_BATCH_PIXELS = 2**20
+_WAITING_BATCHES = 4  # Images wait in memory for others of their size; this many batches in all.
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A file to translate, and where to."""
+    """A file to translate, and the path of the result."""
 
     source: str
     target: str
 
     @property
-    def is_video(self):
+    def is_video(self) -> bool:
+        """Whether the file is a video."""
         return video.is_video_name(self.source)
 
 
-def find(pattern, output):
-    """(path, name below the output folder) of the files that `pattern` means.
+_Item = tuple[Job, np.ndarray, Any]  # A job, its decoded pixels, and the file's other contents (`images.files.read`).
+
+
+def find(pattern: str, output: str) -> list[tuple[str, str]]:
+    """Finds the files that `pattern` stands for.
 
     Args:
-      pattern: a file; a folder, whose images in any sub-folder are meant; or a pattern with *, ? and **, whose images
-        and videos are meant.
-      output: the output folder, which is passed over where it is inside.
+      pattern: a file; a folder, for all images in it and its subfolders; or a pattern with *, ? or **, for all images
+        and videos that match.
+      output: the output folder. Files in it are left out, even if it is inside the input folder.
+
+    Returns:
+      List of (path, name below the output folder).
 
     Raises:
-      UserError: there are none, or the output folder is the input folder.
+      UserError: there are no such files, or the output folder is the input folder.
     """
     if filesystem.isfile(pattern):
         root, paths = os.path.dirname(pattern) or ".", [pattern]
@@ -51,115 +62,121 @@ def find(pattern, output):
         names = [name for name in folders.list_folder(pattern).names if not video.is_video_name(name)]
         root, paths = pattern, [os.path.join(pattern, name) for name in names]
     elif filesystem.is_remote(pattern):
-        raise UserError(f"--input={pattern}: no such file or folder; patterns are for the local disk")
+        raise UserError(f"--input={pattern}: no such file or folder; patterns work only on the local disk")
     else:
-        root = _fixed_part(pattern)
+        root = _find_fixed_part(pattern)
         paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path) and _is_known(path)]
-    if _real(root) == _real(output):
-        raise UserError(f"--output={output} is the folder of the input; the images there would be mixed up with their "
-                        "translations: give another folder")
-    inside = os.path.join(_real(output), "")
-    found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _real(path).startswith(inside)]
+    if _resolve(root) == _resolve(output):
+        raise UserError(f"--output={output} is the folder of the input, where results would mix with the originals; "
+                        "give another folder")
+    inside = os.path.join(_resolve(output), "")
+    found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _resolve(path).startswith(inside)]
     if not found:
         raise UserError(f"--input={pattern}: no such file or folder, or no images in it")
     return found
 
 
-def _real(path):
+def _resolve(path: str) -> str:
     return path.rstrip("/") if filesystem.is_remote(path) else os.path.realpath(path)
 
 
-def _fixed_part(pattern):
-    """The folder that a pattern starts from: its parts before the first one with a wildcard."""
+def _find_fixed_part(pattern: str) -> str:
+    """Returns the folder in which a pattern starts: the parts of the path before the first wildcard."""
     fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parent.parts)
     return os.path.join(".", *fixed)
 
 
-def _is_known(path):
+def _is_known(path: str) -> bool:
     return Path(path).suffix.lower() in codec.SUFFIXES or video.is_video_name(path)
 
 
-def plan(found, output, channels, overwrite=False):
-    """A `Job` for each of the files that `find` gives.
+def plan(found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False) -> list[Job]:
+    """Plans a `Job` for each file.
 
     Args:
-      found: list of (path, name).
-      output: folder; or, for a single file, a file of that suffix.
-      channels: of the translations.
-      overwrite: whether files may be there already.
+      found: list of (path, name), as `find` returns it.
+      output: folder; for a single file also the path of the result.
+      channels: channels of the translations.
+      overwrite: whether to replace existing files.
 
     Raises:
-      UserError: a result is there already, two have the same name, or `output` is a file of a kind that cannot be
-        written.
+      UserError: a result exists already, two results have the same path, or `output` is a file of a format that cannot
+        hold the result.
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
-        if _result_name(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
+        if _name_result(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
         jobs = [Job(source, output)]
     else:
-        jobs = [Job(path, os.path.join(output, _result_name(name, channels))) for path, name in found]
-    taken = {}
+        jobs = [Job(path, os.path.join(output, _name_result(name, channels))) for path, name in found]
+    taken: dict[str, Job] = {}
     for job in jobs:
         if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
-            raise UserError(f"{job.source}: videos are read and written on the local disk only; copy it there")
+            raise UserError(f"{job.source}: videos must be on the local disk, and so must their results; copy it there")
         other = taken.setdefault(job.target, job)
         if other is not job:
             raise UserError(f"{other.source} and {job.source} would both become {job.target}; rename one of them")
-    there = [job.target for job in jobs if filesystem.exists(job.target)]
-    if there and not overwrite:
-        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-        raise UserError(f"{there[0]} exists already{more}: give another --output, or --overwrite")
+    existing = [job.target for job in jobs if filesystem.exists(job.target)]
+    if existing and not overwrite:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UserError(f"{existing[0]} exists already{more}: give another --output, or --overwrite")
     return jobs
 
 
-def _result_name(name, channels):
+def _name_result(name: str, channels: int) -> str:
     return video.get_output_name(name) if video.is_video_name(name) else image_files.output_name(name, channels)
 
 
-def run(model, jobs, batch_size=4, tile=0, update=None):
-    """Translates the files of `jobs`.
+def run(
+    translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int = 4, tile: int = 0,
+    update: Callable[[float], object] | None = None,
+) -> dict[str, str]:
+    """Translates the files of `jobs`; leaves out the files that cannot be read or translated.
 
     Args:
-      model: `loading.LoadedTranslator`.
-      jobs: list of `Job`.
-      batch_size: images of one size and kind, or frames of a video, that are translated at once; fewer if images have
-        more than a megapixel together.
+      translator: the trained generator.
+      jobs: as `plan` returns them.
+      batch_size: images of equal size and dtype, or frames of a video, to translate at once. Batches of images with
+        more than a megapixel together are smaller.
       tile: as in `loading.LoadedTranslator.translate`.
-      update: function called with the number of files done since it was last called, 0.25 for a quarter of one.
+      update: called with the number of files that are done since the previous call, 0.25 for a quarter of a file.
 
     Returns:
-      {path: reason} of the files that could not be read or translated; they are left out.
+      {path: reason} of the files that were left out.
 
     Raises:
-      UserError: a result cannot be written, or the model cannot do what is asked.
+      UserError: a result cannot be written, or the translator does not support tiles.
     """
-    if tile and not model.supports_tiles:
-        raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file give: use one "
-                        "of these as the --model, or translate whole images")
+    if tile and not translator.supports_tiles:
+        raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file hold: give "
+                        "one of these as the --model, or translate whole images")
     update = update or (lambda amount: None)
-    bad = {}
-    for batch in _batches(model, [job for job in jobs if not job.is_video], batch_size, bad, update):
-        _run_batch(model, batch, tile, bad, update)
+    bad: dict[str, str] = {}
+    for batch in _read_batches(translator, [job for job in jobs if not job.is_video], batch_size, bad, update):
+        _translate_batch(translator, batch, tile, bad, update)
     for job in jobs:
         if job.is_video:
-            progress = _Shares(update)
+            progress = _Increments(update)
             try:
-                video.translate(model, job.source, job.target, batch_size, tile, progress)
+                video.translate(translator, job.source, job.target, batch_size, tile, progress)
             except (ValueError, tf.errors.OpError) as error:
-                bad[job.source] = _reason(error)
+                bad[job.source] = _describe(error)
             progress(1.0)
     return bad
 
 
-def _batches(model, jobs, batch_size, bad, update):
-    """Lists of (job, pixels, extras) of one size and kind; few images wait in memory for others of their size."""
-    waiting = defaultdict(list)
+def _read_batches(
+    translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int, bad: dict[str, str],
+    update: Callable[[float], object],
+) -> Iterator[list[_Item]]:
+    """Yields batches of images of equal size and dtype, and keeps few images in memory until their batch is full."""
+    waiting: dict[tuple[tuple[int, ...], np.dtype], list[_Item]] = defaultdict(list)
     for job in jobs:
         try:
-            pixels, extras = image_files.read(job.source, model.input_channels)
+            pixels, extras = image_files.read(job.source, translator.input_channels)
         except (ValueError, OSError) as error:
-            bad[job.source] = _reason(error)
+            bad[job.source] = _describe(error)
             update(1)
             continue
         key = pixels.shape, pixels.dtype
@@ -171,43 +188,47 @@ def _batches(model, jobs, batch_size, bad, update):
     yield from waiting.values()
 
 
-def _run_batch(model, batch, tile, bad, update):
-    pictures = [pixels for _, pixels, _ in batch]
-    progress = _Shares(update)
+def _translate_batch(
+    translator: LoadedTranslator, batch: list[_Item], tile: int, bad: dict[str, str], update: Callable[[float], object]
+) -> None:
+    images = [pixels for _, pixels, _ in batch]
+    progress = _Increments(update)
+    results: Sequence[np.ndarray] | np.ndarray
     try:
-        if tile and max(pictures[0].shape[:2]) > tile:
-            # The maps of a large image need the room that its result is given.
-            folder = os.path.dirname(batch[0][0].target) or "."
-            folder = None if filesystem.is_remote(folder) else folder
-            os.makedirs(folder or ".", exist_ok=True)
-            results = [model.translate(pixels, tile, folder, progress) for pixels in pictures]
+        if tile and max(images[0].shape[:2]) > tile:
+            # The output folder's disk has room for large results, so store the tiles' feature maps there.
+            output = os.path.dirname(batch[0][0].target) or "."
+            folder = None if filesystem.is_remote(output) else output
+            if folder:
+                os.makedirs(folder, exist_ok=True)
+            results = [translator.translate(pixels, tile, folder, progress) for pixels in images]
         else:
-            results = model.translate(np.stack(pictures))
+            results = translator.translate(np.stack(images))
     except (ValueError, tf.errors.OpError) as error:
-        bad.update({job.source: _reason(error) for job, _, _ in batch})
+        bad.update({job.source: _describe(error) for job, _, _ in batch})
     else:
         for (job, _, extras), result in zip(batch, results, strict=True):
             try:
                 image_files.write(job.target, result, extras)
             except OSError as error:
                 raise UserError(f"cannot write {job.target}: {error.strerror or error}") from error
-            except ValueError as error:  # The format holds no such image: WebP none of more than 16383 pixels.
+            except ValueError as error:  # The format cannot hold the image: WebP ends at 16383 pixels a side.
                 bad[job.source] = f"cannot be written as {os.path.basename(job.target)}: {error}"
     progress(float(len(batch)))
 
 
-class _Shares:
-    """Turns the share of a file that is done into what has been done since the last call."""
+class _Increments:
+    """Turns the amount that is done so far into the amount since the previous call."""
 
-    def __init__(self, update):
+    def __init__(self, update: Callable[[float], object]) -> None:
         self._update, self._done = update, 0.0
 
-    def __call__(self, done):
+    def __call__(self, done: float) -> None:
         self._update(done - self._done)
         self._done = done
 
 
-def _reason(error):
+def _describe(error: Exception) -> str:
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return "it needs more memory than there is; give --tile=512 or a smaller --batch_size"
     return " ".join((error.strerror or str(error)).split()) if isinstance(error, OSError) else str(error)

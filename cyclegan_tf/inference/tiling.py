@@ -78,7 +78,7 @@ def translate(
     done, total = 0, sum(map(len, windows.values()))
     for index, stage in enumerate(stages):
         stored = _StoredMap(network.get_shape(stage.name), folder) if stage.stored else None
-        moments = _Moments()
+        moments = Moments()
         for window in windows[stage]:
             pixels = network.compute(stage.name, window)
             if stage.normalized:
@@ -94,7 +94,7 @@ def translate(
 
 
 class _Network:
-    """A functional model of which any window of any feature map can be computed.
+    """Computes any window of any feature map of a functional model.
 
     A feature map has the name of the layer that computes the map.
     """
@@ -151,7 +151,7 @@ class _Network:
         return stages
 
     def finish_stage(
-        self, stage: Stage, stored: "_StoredMap | None", moments: "_Moments", later: Sequence[Stage]
+        self, stage: Stage, stored: "_StoredMap | None", moments: "Moments", later: Sequence[Stage]
     ) -> None:
         """Keeps the results of a stage, and deletes the stored maps that none of the `later` stages reads."""
         if stage.normalized:
@@ -219,7 +219,7 @@ def _cut_into_tiles(size: tuple[int, int], image: tuple[int, int], tile: int) ->
     return list(itertools.product(rows, columns))
 
 
-class _Moments:
+class Moments:
     """Mean and biased variance of each channel, accumulated over tiles in float64 (Chan et al. 1983)."""
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
-"""Translating images with a trained generator: any size, three forms of image, one module that SavedModels hold too."""
+"""One trained direction: translates images of any size, as floats, as 8-bit pixels or as encoded files."""
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,127 +18,130 @@ from cyclegan_tf.runs import directory as run_directory
 
 
 class Translator(tf.Module):
-    """One direction of a CycleGAN as three functions of a batch; translations have their image's height and width.
+    """A generator as three functions of a batch of images, which become the signatures of a SavedModel.
 
-    A network that halves its images needs sizes that are multiples of a power of two: others are continued by
-    reflection at the bottom and the right, and the translation is cropped.
+    Translations have the height and width of their image. A generator that halves its images needs sizes that are
+    multiples of a power of two. Images of other sizes are extended by reflection at the bottom and the right, and their
+    translations are cropped.
 
     Args:
-      generator: Keras model.
-      multiple: sizes that are multiples of this need no continuation.
-      minimum: smallest height and width that the generator takes.
+      generator: Keras network, (N, H, W, C) -> (N, H, W, C').
+      multiple: the generator needs heights and widths that are multiples of this number.
+      minimum: smallest height and width that the generator accepts.
+
+    Attributes:
+      generator, multiple, minimum: as given.
+      translate_floats: tf.function of `images`, float32 (N, H, W, C) in [-1, 1], to {"images": the same with C'
+        channels}.
+      translate_uint8: tf.function of `images`, uint8 (N, H, W, C), to {"images": the same with C' channels}.
+      translate_encoded: tf.function of `image_bytes`, (N,) encoded JPEG, PNG, BMP or GIF (first frame) strings of
+        images whose sizes may differ, to {"image_bytes": (N,) PNG strings}. None unless C and C' are 1 or 3.
     """
 
-    def __init__(self, generator, multiple, minimum):
+    def __init__(self, generator: tf.keras.Model, multiple: int, minimum: int) -> None:
         super().__init__()
-        # Each form calls the one before it, so that the network is traced once.
         self._generator = generator
         self._multiple = multiple
         self._minimum = minimum
-        channels = generator.input_shape[-1]
+        # Each function calls the previous one, so that the network is traced only once.
         self.translate_floats = tf.function(
             self._translate_floats, autograph=False,
-            input_signature=[tf.TensorSpec((None, None, None, channels), tf.float32, name="images")],
+            input_signature=[tf.TensorSpec((None, None, None, self.input_channels), tf.float32, name="images")],
         )
         self.translate_uint8 = tf.function(
             self._translate_uint8, autograph=False,
-            input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")],
+            input_signature=[tf.TensorSpec((None, None, None, self.input_channels), tf.uint8, name="images")],
         )
-        # Files hold gray or color images only.
         self.translate_encoded = None
-        if {channels, generator.output_shape[-1]} <= {1, 3}:
+        if {self.input_channels, self.output_channels} <= {1, 3}:
             self.translate_encoded = tf.function(
                 self._translate_encoded, autograph=False,
                 input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")],
             )
 
     @property
-    def generator(self):
-        """The Keras model."""
+    def generator(self) -> tf.keras.Model:
+        """The Keras network."""
         return self._generator
 
     @property
-    def multiple(self):
-        """Heights and widths that are multiples of this are translated without continuation."""
+    def multiple(self) -> int:
+        """Images whose height and width are multiples of this number need no extension."""
         return self._multiple
 
     @property
-    def minimum(self):
-        """The smallest height and width that the generator takes."""
+    def minimum(self) -> int:
+        """Smallest height and width that the generator accepts."""
         return self._minimum
 
-    def _translate_floats(self, images):
-        """float32 (N, H, W, C) in [-1, 1] -> the same."""
-        height, width = tf.shape(images)[1], tf.shape(images)[2]
-        images = tf.gather(images, self._continued(height), axis=1)
-        images = tf.gather(images, self._continued(width), axis=2)
-        return {"images": self._generator(images, training=False)[:, :height, :width]}
-
     @property
-    def input_channels(self):
-        """Channels of the images that it takes."""
+    def input_channels(self) -> int:
+        """Channels of the images."""
         return self._generator.input_shape[-1]
 
     @property
-    def output_channels(self):
+    def output_channels(self) -> int:
         """Channels of the translations."""
         return self._generator.output_shape[-1]
 
-    def translate(self, image):
-        """(H, W, C) array of any kind of image -> the same kind, (H, W, C')."""
+    def translate(self, image: np.ndarray) -> np.ndarray:
+        """Translates an image (H, W, C), uint8, uint16, or float32 in [-1, 1], to (H, W, C') of the same dtype."""
         if image.dtype == np.uint8:
             return self.translate_uint8(image[np.newaxis])["images"][0].numpy()
         floats = self.translate_floats(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
         return ranges.from_float(floats, image.dtype)
 
-    def translate_in_tiles(self, image, tile, folder=None, progress=None):
-        """(H, W, C) array of any kind of image -> the same kind, translated by tiles; see `tiling.translate`.
+    def translate_in_tiles(
+        self, image: np.ndarray, tile: int, folder: str | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> np.ndarray:
+        """Computes the result of `translate` tile by tile; see `tiling.translate` for the arguments and errors.
 
-        Besides the arrays themselves the memory it takes depends on the side of a `tile` in pixels, not on the image.
+        Besides the image and the result, the memory needed depends on the tile's side in pixels, not on the image.
         """
         height, width = image.shape[:2]
-        rows, columns = (self._continued(length).numpy() for length in (height, width))
+        rows, columns = (self._extend(length).numpy() for length in (height, width))
         result = np.empty((height, width, self.output_channels), image.dtype)
 
-        def read(window):
+        def read(window: tiling.Window) -> np.ndarray:
             (top, bottom), (left, right) = window
             return ranges.to_float(image[rows[top:bottom, np.newaxis], columns[left:right]])
 
-        def write(window, pixels):
+        def write(window: tiling.Window, pixels: np.ndarray) -> None:
             (top, bottom), (left, right) = window
-            # What is beyond the image is cropped.
-            result[top:bottom, left:right] = ranges.from_float(
-                pixels[: max(height - top, 0), : max(width - left, 0)], image.dtype
-            )
+            inside = pixels[: max(height - top, 0), : max(width - left, 0)]  # Crop the extension.
+            result[top:bottom, left:right] = ranges.from_float(inside, image.dtype)
 
         size = len(rows), len(columns)
         tiling.translate(self._generator, size, read, write, tile, folder, progress)
         return result
 
-    def _continued(self, size):
-        """Indices 0 .. size - 1, mirrored at the end up to the next size that the generator takes."""
-        whole = -(-tf.maximum(size, self._minimum) // self._multiple) * self._multiple
-        index = tf.range(whole)
+    def _extend(self, size: int | tf.Tensor) -> tf.Tensor:
+        """Pixel indices 0 .. size - 1, continued by reflection up to the next size that the generator accepts."""
+        extended = -(-tf.maximum(size, self._minimum) // self._multiple) * self._multiple
+        index = tf.range(extended)
         return tf.where(index < size, index, tf.maximum(2 * (size - 1) - index, 0))
 
-    def _translate_uint8(self, images_):
-        """uint8 (N, H, W, C) -> uint8 (N, H, W, C)."""
-        return {"images": ranges.to_uint8(self.translate_floats(ranges.to_float(images_))["images"])}
+    def _translate_floats(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        images = tf.gather(images, self._extend(height), axis=1)
+        images = tf.gather(images, self._extend(width), axis=2)
+        return {"images": self._generator(images, training=False)[:, :height, :width]}
 
-    def _translate_encoded(self, image_bytes):
-        """Encoded JPEG, PNG, BMP or GIF (first frame) strings (N,) -> PNG strings (N,); sizes may differ."""
+    def _translate_uint8(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"images": ranges.to_uint8(self.translate_floats(ranges.to_float(images))["images"])}
 
-        def translate(data):
-            channels = self._generator.input_shape[-1]
-            image = tf.io.decode_image(data, channels=channels, expand_animations=False)
-            image.set_shape((None, None, channels))
+    def _translate_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        def translate(data: tf.Tensor) -> tf.Tensor:
+            image = tf.io.decode_image(data, channels=self.input_channels, expand_animations=False)
+            image.set_shape((None, None, self.input_channels))
             return tf.io.encode_png(self.translate_uint8(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
 
 
-def make_translators(config, generators):
-    """A `Translator` for each direction, a2b or b2a, that `generators` has a network for (gen_ab, gen_ba)."""
+def make_translators(config: Config, generators: Mapping[str, tf.keras.Model]) -> dict[Direction, Translator]:
+    """Makes a `Translator` for each direction whose generator is in `generators` (by name: gen_ab, gen_ba)."""
     return {
         direction: make_translator(config, generators[direction.generator])
         for direction in Direction
@@ -145,45 +149,49 @@ def make_translators(config, generators):
     }
 
 
-def make_translator(config, generator):
-    """The `Translator` of a generator that was built from `config`."""
+def make_translator(config: Config, generator: tf.keras.Model) -> Translator:
+    """Makes the `Translator` of a generator that was built from `config`."""
     multiple = architectures.size_multiple(config)
-    # Reflection by 3 pixels in the stem needs 4, by 1 pixel in the blocks at a quarter of the size needs 8.
+    # Reflection padding by 3 pixels in the stem needs 4 pixels; by 1 pixel at a quarter of the size it needs 8.
     return Translator(generator, multiple, minimum=max(multiple, 8))
 
 
-def load_run(workdir, direction=Direction.A2B):
-    """The `Translator` of a run directory's newest checkpoint, averaged weights where it has them.
+def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
+    """Loads one direction from a run's newest checkpoint, with averaged weights if the run has them.
+
+    Args:
+      workdir: run directory, one of its checkpoint files (.npz), or "demo", the run in the package.
 
     Raises:
-      UserError: it is no run directory, has no checkpoint that can be read, or no such direction.
+      UserError: `workdir` is not a run, has no readable checkpoint, or does not learn this direction.
     """
-    translators_ = load_translators(workdir, [direction])[1]
-    if direction not in translators_:
+    translators = load_translators(workdir, [direction])[1]
+    if direction not in translators:
         raise UserError(f"{workdir} holds a model of one direction: it translates a2b only")
-    return translators_[direction]
+    return translators[direction]
 
 
-def load_translators(workdir, directions=tuple(Direction)):
-    """(step, {direction: Translator}) of a run's newest checkpoint; of pix2pix a2b only; raises as `load_run`.
+def load_translators(
+    workdir: str, directions: Iterable[Direction] = tuple(Direction)
+) -> tuple[int, dict[Direction, Translator]]:
+    """Loads the given directions, as far as the run learns them; see `load_run`.
 
-    `workdir` may also be one of its checkpoint files, which is then taken, or "demo", the run in the package.
+    Returns:
+      (step, {direction: Translator}).
     """
     folder = run_directory.locate(workdir)
     config = Config.load(folder)
     if workdir.endswith(".npz"):
         path, arrays = workdir, checkpoints.read_user_file(workdir)
     else:
-        found = checkpoints.read_newest(os.path.join(folder, "checkpoints"))
-        if found is None:
+        newest = checkpoints.read_newest(os.path.join(folder, "checkpoints"))
+        if newest is None:
             raise UserError(f"{workdir} has no checkpoint yet")
-        path, arrays = found
+        path, arrays = newest
     weights, loaded = checkpoints.network_weights(arrays), {}
     for direction in directions:
-        if direction not in config.directions:
-            continue
-        name = direction.generator
-        generator = registry.build_generator(config, name)
-        checkpoints.assign(named_weights(generator), weights.get(name, {}), path)
-        loaded[direction] = make_translator(config, generator)
+        if direction in config.directions:
+            generator = registry.build_generator(config, direction.generator)
+            checkpoints.assign(named_weights(generator), weights.get(direction.generator, {}), path)
+            loaded[direction] = make_translator(config, generator)
     return int(arrays["step"]), loaded

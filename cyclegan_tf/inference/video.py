@@ -1,68 +1,75 @@
-"""Video, frame by frame, through the ffmpeg that imageio-ffmpeg brings; an optional extra."""
+"""Translates videos frame by frame, through the ffmpeg of imageio-ffmpeg, an optional extra."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.inference.loading import LoadedTranslator
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg")
-_WRITTEN = (".mp4", ".m4v", ".mov", ".mkv")  # Hold H.264 video and any usual sound.
-_QUALITY = 7  # Of imageio-ffmpeg's 1 to 10: H.264 at constant rate factor 15, which shows no loss.
+_WRITTEN = (".mp4", ".m4v", ".mov", ".mkv")  # Containers that hold H.264 video and any common audio codec.
+_QUALITY = 7  # On imageio-ffmpeg's scale of 1 to 10: H.264 at constant rate factor 15, without visible loss.
 
 
-def is_video_name(path):
-    """Whether the name ends as a video's."""
+def is_video_name(path: str) -> bool:
+    """Returns whether the file name has the suffix of a video."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def get_output_name(name):
-    """The name of the result for the video `name`: the same, or .mkv where its kind of file cannot hold H.264."""
+def get_output_name(name: str) -> str:
+    """Returns the name of the translation of video `name`: `name`, or .mkv if its container cannot hold H.264."""
     stem, suffix = os.path.splitext(name)
     return name if suffix.lower() in _WRITTEN else f"{stem}.mkv"
 
 
-def translate(model, source, target, batch_size=1, tile=0, progress=None):
-    """Translates every frame of a video; size, frame rate and sound (its first track, copied) stay.
+def translate(
+    translator: LoadedTranslator, source: str, target: str, batch_size: int = 1, tile: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Translates every frame of a video and keeps its size, frame rate and first audio track.
 
-    One batch of frames is in memory at a time. The result is H.264, written beside its place and renamed.
+    Holds one batch of frames in memory. Writes H.264 to a temporary file beside `target`, which then takes its name.
 
     Args:
-      model: `loading.LoadedTranslator` of color images.
-      source, target: paths.
-      batch_size: frames that are translated at once.
+      translator: translator of color images.
+      source, target: paths of the video and of its translation.
+      batch_size: frames to translate at once.
       tile: as in `loading.LoadedTranslator.translate`, for large frames.
-      progress: function called with the share that is done, in (0, 1], after each batch; an estimate by the file's
-        duration, which sound may have longer than the picture, and 1 at the end.
+      progress: called after each batch with the fraction that is done, in (0, 1]. The fraction is an estimate from the
+        file's duration, because audio may be longer than video; it is 1 at the end.
 
     Raises:
-      ValueError: the video cannot be decoded or the result not be encoded; with the reason. A file that ends early
-        gives the frames that it has.
-      UserError: imageio-ffmpeg is missing, or the model is not for color images.
+      ValueError: ffmpeg cannot decode the video or encode the translation. A truncated file is not an error: its frames
+        are translated as far as they go.
+      UserError: imageio-ffmpeg is not installed, or the translator is not for color images.
     """
     ffmpeg = _import_ffmpeg()
-    if (model.input_channels, model.output_channels) != (3, 3):
-        raise UserError(f"{source}: videos need a model of color images, this one makes {model.output_channels} "
-                        f"channels of {model.input_channels}")
+    channels = translator.input_channels, translator.output_channels
+    if channels != (3, 3):
+        raise UserError(f"{source}: the model maps {channels[0]} channels to {channels[1]}; videos need a model that "
+                        "maps color images to color images")
     frames = ffmpeg.read_frames(os.path.abspath(source))
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
     stem, suffix = os.path.splitext(os.path.abspath(target))
-    temporary = f"{stem}.tmp{suffix}"  # The suffix tells ffmpeg the kind of file.
+    temporary = f"{stem}.tmp{suffix}"  # ffmpeg chooses the container by the suffix.
     try:
         meta = next(frames)
-        rate, shape = _rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
+        rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
         writer = ffmpeg.write_frames(
             temporary, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
-            # Color at half the resolution, which every player shows, needs even sizes.
+            # Every player shows color at half the resolution, which needs even sizes.
             pix_fmt_out="yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p",
             **({"audio_path": os.path.abspath(source), "audio_codec": "copy"} if meta.get("audio_codec") else {}),
         )
         writer.send(None)
         done, expected = 0, meta["duration"] * rate
-        for batch in _batches(frames, shape, batch_size):
-            for result in model.translate(batch, tile):
+        for batch in _batch_frames(frames, shape, batch_size):
+            for result in translator.translate(batch, tile):
                 writer.send(np.ascontiguousarray(result))
             done += len(batch)
             if progress and expected:
@@ -70,31 +77,31 @@ def translate(model, source, target, batch_size=1, tile=0, progress=None):
         writer.close()
         written = ffmpeg.count_frames_and_secs(temporary)[0]
         if written != done or not done:
-            raise ValueError(f"{written} of {done} frames were encoded")
+            raise ValueError(f"ffmpeg encoded {written} of {done} frames")
         os.replace(temporary, target)
         if progress:
             progress(1.0)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"ffmpeg: {_last_line(error)}") from error
+        raise ValueError(f"ffmpeg: {_get_last_line(error)}") from error
     finally:
         frames.close()
         Path(temporary).unlink(missing_ok=True)
 
 
-def _batches(frames, shape, batch_size):
-    """uint8 (n, H, W, 3) of up to `batch_size` frames each."""
-    waiting = []
+def _batch_frames(frames: Iterable[bytes], shape: tuple[int, int, int], batch_size: int) -> Iterator[np.ndarray]:
+    """Yields uint8 arrays (n, H, W, 3) of at most `batch_size` frames."""
+    batch: list[np.ndarray] = []
     for frame in frames:
-        waiting.append(np.frombuffer(frame, np.uint8).reshape(shape))
-        if len(waiting) == batch_size:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
+        batch.append(np.frombuffer(frame, np.uint8).reshape(shape))
+        if len(batch) == batch_size:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
 
 
-def _rate(rate):
-    """The exact frame rate of one that ffmpeg prints with two decimals: 29.97 is 30000/1001."""
+def _find_exact_rate(rate: float) -> Fraction:
+    """Returns the exact frame rate, which ffmpeg prints with two decimals: 29.97 stands for 30000/1001."""
     for whole in (24, 30, 48, 60, 120):
         exact = Fraction(whole * 1000, 1001)
         if abs(rate - exact) < 0.006:
@@ -102,12 +109,12 @@ def _rate(rate):
     return Fraction(rate).limit_denominator(100)
 
 
-def _last_line(error):
+def _get_last_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _import_ffmpeg():
+def _import_ffmpeg() -> ModuleType:
     try:
         import imageio_ffmpeg
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""Measures of translated images, one file each."""
+"""Measures of translated images, and the networks that some measures use."""

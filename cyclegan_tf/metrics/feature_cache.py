@@ -1,4 +1,4 @@
-"""Network features of many images, computed in batches; those of real images are cached on disk."""
+"""Network features of many images, computed in batches, and a disk cache for the features of real images."""
 
 import contextlib
 import hashlib

@@ -1,1 +1,1 @@
-"""A run directory: its files, checkpoints, reports, and the page that shows it."""
+"""Run directories: their files, checkpoints and reports, and the page that shows a run."""

@@ -84,7 +84,7 @@ def collect_state(
     """Copies everything that a checkpoint of `model` holds: arrays by path.
 
     Args:
-      pools: the pools of all replicas of the run; by default those of this process.
+      pools: the pools of all replicas of the run; by default the pools of this process.
     """
     pools = collect_pools(model) if pools is None else pools
     arrays: dict[str, np.ndarray] = {

@@ -55,7 +55,7 @@ def list_algorithms(size: int, stride: int, filters: int) -> Iterator[tuple[str,
         yield "both gradients", "Winograd", winograd.gradients
 
 
-def compute_in_float64(result: str, x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor, stride: int) -> list[tf.Tensor]:
+def compute_in_float64(result: str, stride: int, x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> list[tf.Tensor]:
     """Computes a result of `list_algorithms` in float64 with TensorFlow's own operations."""
     x, kernel, dy = (tf.cast(value, tf.float64) for value in (x, kernel, dy))
     if result == "forward":
@@ -76,7 +76,7 @@ def measure(shape: tuple[int, ...], batch: int, repeats: int, dtype: str) -> Non
     for result, algorithm, function in list_algorithms(size, stride, filters):
         compiled = tf.function(function, autograph=False)
         computed = tf.nest.flatten(compiled(*values))
-        exact = [value.numpy() for value in compute_in_float64(result, *values, stride)]
+        exact = [value.numpy() for value in compute_in_float64(result, stride, *values)]
         errors = [
             np.abs(tf.cast(one, tf.float64) - other).max() / np.abs(other).max()
             for one, other in zip(computed, exact, strict=True)

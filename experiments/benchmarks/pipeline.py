@@ -14,6 +14,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import harness
 import numpy as np
@@ -64,7 +65,7 @@ def load_with_torch(folder: str, workers: int) -> Iterator[Batch]:
             yield a.numpy(), b.numpy()
 
 
-def load_with_tensorflow(folder: str, cache: str) -> Iterator[Batch]:
+def load_with_tensorflow(folder: str, cache: Literal["off", "memory"]) -> Iterator[Batch]:
     """Returns an iterator over this package's batches, after the first epoch if `cache` is "memory"."""
     dataset = sources.open_folder(folder)
     stream, _ = pipeline.make_batches(dataset, Config(cache=cache), 0, 10**6)

@@ -24,6 +24,7 @@ def measure(flags: list[str]) -> dict[str, float]:
         command = [sys.executable, "-m", "cyclegan_tf.train", f"--workdir={folder}/run", *flags, "--log_every=1"]
         start = time.perf_counter()
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stderr  # It is a pipe.
             seconds: dict[str, float] = {}
             line = ""
             for line in child.stderr:

@@ -88,18 +88,22 @@ def build_ours(
     if device == "gpu" and not tf.config.list_logical_devices("GPU"):
         raise SystemExit("TensorFlow sees no GPU")
     model, replicas = CycleGAN(config), OneReplica()
-    images = [tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)]
+    real_a, real_b = (
+        tf.random.stateless_uniform((batch, pixels, pixels, 3), (seed, 0), -1, 1) for seed in range(2)
+    )
 
     def run_steps(count: int) -> float:
-        read_previous, queued = None, 0.0
+        read_previous: Callable[[], object] | None = None
+        queued = 0.0
         for _ in range(count):
             start = time.perf_counter()
-            read = replicas.train_step(model, [images], lambda: None)
+            read = replicas.train_step(model, [(real_a, real_b)], lambda: None)
             queued += time.perf_counter() - start
             if read_previous:
                 read_previous()
             read_previous = read
-        read_previous()
+        if read_previous:
+            read_previous()
         return queued
 
     def peak() -> float:
@@ -167,6 +171,8 @@ class Side:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
+        assert self._process.stdin and self._process.stdout  # They are pipes.
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
     def wait_until_ready(self) -> None:
         """Waits until the networks are built."""
@@ -175,8 +181,8 @@ class Side:
     def start_steps(self, count: int) -> None:
         """Makes the process start `count` steps, without waiting for them."""
         if self.alive:
-            self._process.stdin.write(f"{count}\n")
-            self._process.stdin.flush()
+            self._requests.write(f"{count}\n")
+            self._requests.flush()
 
     def finish_steps(self, count: int) -> tuple[float, float]:
         """Waits for the `count` steps that were started; returns the seconds of a step and the seconds to queue it."""
@@ -193,11 +199,11 @@ class Side:
 
     def close(self) -> None:
         """Ends the process."""
-        self._process.stdin.close()
+        self._requests.close()
         self._process.wait()
 
     def _read_line(self) -> list[str]:
-        answer = self._process.stdout.readline().split()
+        answer = self._answers.readline().split()
         if not answer and self.alive:
             self.alive = False
             print(f"{TITLES[self.name]} has died; run it alone with --worker {self.name} to see why", flush=True)

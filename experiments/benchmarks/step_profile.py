@@ -20,18 +20,19 @@ from cyclegan_tf.models import compilation
 from cyclegan_tf.models.cyclegan import CycleGAN
 
 
-def read_own_times(folder: str) -> collections.Counter:
+def read_own_times(folder: str) -> collections.Counter[str]:
     """Reads the profile in `folder`; returns {operation: seconds in it, without the operations that it calls}."""
     try:
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
     except ImportError:  # TensorFlow 2.17 and later.
         from tsl.profiler.protobuf import xplane_pb2
-    space, times = xplane_pb2.XSpace(), collections.Counter()
+    space = xplane_pb2.XSpace()
+    times: collections.Counter[str] = collections.Counter()
     with open(glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)[0], "rb") as file:
         space.ParseFromString(file.read())
     for plane in space.planes:
         for line in plane.lines if "CPU" in plane.name else ():
-            callers = []
+            callers: list[tuple[int, str]] = []
             for event in sorted(line.events, key=lambda event: (event.offset_ps, -event.duration_ps)):
                 while callers and callers[-1][0] <= event.offset_ps:
                     callers.pop()

@@ -7,6 +7,7 @@ weights, least-squares losses, cycle weight 10, identity weight half of that, Ad
 
 import itertools
 import random
+from typing import Any
 
 import torch
 from torch import nn
@@ -89,12 +90,16 @@ class Twin:
     ) -> None:
         torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.device = device
-        self.networks = [generator(ngf, n_blocks), generator(ngf, n_blocks), discriminator(ngf), discriminator(ngf)]
+        # Any, because torch's types do not know memory formats of modules.
+        self.networks: list[Any] = [
+            generator(ngf, n_blocks), generator(ngf, n_blocks), discriminator(ngf), discriminator(ngf)
+        ]
         for network in self.networks:
             for layer in network.modules():
                 if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                     nn.init.normal_(layer.weight, 0, 0.02)
-                    nn.init.zeros_(layer.bias)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
             network.to(device)
         if autocast:
             self.networks = [network.to(memory_format=torch.channels_last) for network in self.networks]

@@ -8,10 +8,12 @@ decoded and resized with Pillow, the network without gradients, and only the res
 warm-up, both use all cores, and the printed figures are medians. Needs PyTorch.
 """
 
+import functools
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import harness
@@ -59,9 +61,11 @@ def main() -> None:
         model = loading.LoadedTranslator(lambda batch: translator.translate_floats(batch)["images"], 3, 3, translator)
         network = torch_twin.generator().eval()
         jobs = [batch_lib.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
-        sides = {"PyTorch, test loop": lambda: translate_with_torch(network, paths, f"{folder}/torch")}
+        sides: dict[str, Callable[[], object]] = {
+            "PyTorch, test loop": functools.partial(translate_with_torch, network, paths, f"{folder}/torch")
+        }
         for size in args.batch_sizes:
-            sides[f"translate, batch {size}"] = lambda size=size: batch_lib.run(model, jobs, size)
+            sides[f"translate, batch {size}"] = functools.partial(batch_lib.run, model, jobs, size)
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for repeat in range(args.repeats + 1):
             for name, side in sides.items():

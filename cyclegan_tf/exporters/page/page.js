@@ -1,4 +1,4 @@
-// The page around worker.js: where images come from, and the slider between an image and its translation.
+// The page: opens images and the camera, lets worker.js translate them, and shows image and translation with a slider.
 "use strict";
 
 const element = (id) => document.getElementById(id);
@@ -6,9 +6,9 @@ const [before, after, stage, file] = ["before", "after", "stage", "file"].map(el
 
 let model;
 let worker;
-let source = null; // What is translated: an ImageBitmap, or the <video> of the camera.
-let waiting = false; // For the worker.
-let again = false; // The source or its size changed while the worker was busy.
+let source = null; // The image to translate: an ImageBitmap, or the <video> of the camera.
+let busy = false; // The worker is translating.
+let outdated = false; // The source or its size changed while the worker was busy.
 
 function say(state, text) {
   document.body.dataset.state = state;
@@ -19,7 +19,7 @@ const fail = (text) => say("error", text);
 
 async function start() {
   if (location.protocol === "file:") {
-    fail("Browsers let no page from the disk read its own files. Serve this folder, for example with " +
+    fail("Browsers do not let a page from the disk load its model. Serve this folder, for example by running " +
       "“python -m http.server” in it, and open http://localhost:8000.");
     return;
   }
@@ -27,7 +27,7 @@ async function start() {
     model = await (await fetch("model.json")).json();
     worker = new Worker("worker.js", { type: "module" });
   } catch (error) {
-    fail(`The model does not load: ${error.message}`);
+    fail(`The model cannot be loaded: ${error.message}`);
     return;
   }
   const [from, to] = model.direction.toUpperCase().split("2");
@@ -35,7 +35,8 @@ async function start() {
   for (const side of [...new Set([128, 256, 384, 512, 768, 1024, model.maxSide])].sort((a, b) => a - b)) {
     element("side").add(new Option(`${side} px`, side, false, side === model.maxSide));
   }
-  worker.onerror = (event) => fail(`The model does not load: ${event.message || "this browser runs no module workers"}`);
+  worker.onerror = (event) => fail("The model cannot be loaded: " +
+    (event.message || "this browser does not support module workers"));
   worker.onmessage = ({ data }) => receive(data);
   worker.postMessage({ model });
 }
@@ -47,22 +48,22 @@ function receive(data) {
     openSample();
     return;
   }
-  waiting = false;
+  busy = false;
   if (data.error) {
-    fail(data.fatal ? `The model does not load: ${data.error}` : `The translation failed: ${data.error}. ` +
+    fail(data.fatal ? `The model cannot be loaded: ${data.error}` : `The translation failed: ${data.error}. ` +
       "A smaller longer side may help.");
     stopCamera();
   } else {
     show(data);
   }
-  if (source && (again || source.srcObject)) translate();
+  if (source && (outdated || source.srcObject)) translate();
 }
 
 async function openSample() {
   try {
     const answer = await fetch("sample.png");
     if (answer.ok && !source) await openImage(await answer.blob());
-  } catch { /* The page works without it. */ }
+  } catch { /* The page works without the sample. */ }
 }
 
 async function openImage(blob) {
@@ -70,7 +71,7 @@ async function openImage(blob) {
   try {
     bitmap = await createImageBitmap(blob);
   } catch {
-    fail(`${blob.name || "That"} is no image that this browser can read.`);
+    fail(`This browser cannot read ${blob.name || "the pasted data"} as an image.`);
     return;
   }
   stopCamera();
@@ -78,8 +79,8 @@ async function openImage(blob) {
   translate();
 }
 
-// The longer side at most the chosen one, both sides multiples of what the network halves.
-function fittedSize(height, width) {
+// [height, width] for the network: the longer side is at most the chosen one, and both are multiples of model.multiple.
+function computeSize(height, width) {
   const scale = Math.min(1, Number(element("side").value) / Math.max(height, width));
   const fit = (side) => Math.max(Math.round((side * scale) / model.multiple), Math.ceil(model.minimum / model.multiple)) *
     model.multiple;
@@ -87,16 +88,16 @@ function fittedSize(height, width) {
 }
 
 function translate() {
-  if (waiting) {
-    again = true;
+  if (busy) {
+    outdated = true;
     return;
   }
-  again = false;
+  outdated = false;
   const video = source.srcObject;
-  const [height, width] = fittedSize(video ? source.videoHeight : source.height, video ? source.videoWidth : source.width);
+  const [height, width] = computeSize(video ? source.videoHeight : source.height, video ? source.videoWidth : source.width);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
-  context.fillStyle = "#fff"; // Behind transparency.
+  context.fillStyle = "#fff"; // Transparent pixels become white.
   context.fillRect(0, 0, width, height);
   context.drawImage(source, 0, 0, width, height);
   const image = context.getImageData(0, 0, width, height);
@@ -104,17 +105,17 @@ function translate() {
     put(before, image);
     stage.hidden = false;
     element("empty").hidden = true;
-    after.hidden = !video; // The old translation is not this image's.
+    after.hidden = !video; // Hide the translation of the previous image.
     layOut();
     say("busy", `Translating ${width} × ${height} pixels …`);
   }
-  waiting = true;
+  busy = true;
   translate.image = image;
   worker.postMessage({ pixels: image.data.slice().buffer, height, width });
 }
 
 function show({ pixels, height, width, seconds }) {
-  if (again && !source?.srcObject) return; // Another image's turn.
+  if (outdated && !source?.srcObject) return; // A newer image is waiting for its translation.
   put(before, translate.image);
   put(after, new ImageData(new Uint8ClampedArray(pixels), width, height));
   after.hidden = false;
@@ -129,7 +130,7 @@ function put(canvas, image) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-// As large as the column and the window allow.
+// Makes the stage as large as the column and the window allow.
 function layOut() {
   const aspect = before.width / before.height;
   const width = Math.min(stage.parentElement.clientWidth, 0.6 * window.innerHeight * aspect);
@@ -149,8 +150,8 @@ async function startCamera() {
     element("camera").textContent = "Stop the camera";
     translate();
   } catch (error) {
-    fail(navigator.mediaDevices ? `No camera: ${error.message}.` :
-      "Browsers give the camera only to pages served by https or from localhost.");
+    fail(navigator.mediaDevices ? `The camera cannot be used: ${error.message}.` :
+      "Browsers allow the camera only on pages served over https or from localhost.");
   }
 }
 
@@ -182,7 +183,7 @@ element("split").addEventListener("input", (event) => setSplit(Number(event.targ
 element("choose").addEventListener("click", () => file.click());
 file.addEventListener("change", () => {
   if (file.files.length) openImage(file.files[0]);
-  file.value = ""; // So that the same file can be chosen again.
+  file.value = ""; // Allow choosing the same file again.
 });
 element("side").addEventListener("change", () => source && translate());
 element("camera").addEventListener("click", () => (source?.srcObject ? stopCamera() : startCamera()));

@@ -1,7 +1,7 @@
-// Runs the model, so that the page stays responsive. Gets and gives RGBA pixels, 8 bits a channel.
+// Runs the network in a worker, so that the page stays responsive. Receives and returns 8-bit RGBA pixels.
 import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
 
-// One thread, unless the server isolates the page (COOP and COEP headers): only then do browsers allow several.
+// The runtime uses one thread: browsers allow more only if the server isolates the page with COOP and COEP headers.
 ort.env.logLevel = "error";
 
 let model;
@@ -32,7 +32,7 @@ async function translate(pixels, height, width) {
   return toPixels(translations.data, pixels.length);
 }
 
-// 0 .. 255 -> -1 .. 1, without alpha; gray by the weights of ITU-R 601.
+// Maps 0 .. 255 to -1 .. 1 and drops alpha. Gray is the weighted mean of ITU-R BT.601.
 function toFloat(pixels) {
   const count = pixels.length / 4;
   const floats = new Float32Array(count * model.inputChannels);
@@ -49,7 +49,7 @@ function toFloat(pixels) {
   return floats;
 }
 
-// -1 .. 1 -> 0 .. 255; the clamped array rounds and clips.
+// Maps -1 .. 1 to 0 .. 255. The clamped array rounds and clips.
 function toPixels(floats, length) {
   const pixels = new Uint8ClampedArray(length);
   for (let i = 0; i < length / 4; i++) {
