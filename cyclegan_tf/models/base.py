@@ -162,6 +162,8 @@ class Model(abc.ABC):
         Args:
           use: names the images and the network that learns from them; each use has random numbers of its own.
         """
+        if not self.config.augmentations:
+            return images
         iteration = self.optimizers[self.generator_names[0]].iterations
         return diff_augment.augment_step(self.config, images, use, iteration)
 

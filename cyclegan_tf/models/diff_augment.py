@@ -20,7 +20,7 @@ _CUTOUT_RATIO = 0.5  # Side of the rectangle as a share of the image's side.
 
 
 def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tensor) -> tf.Tensor:
-    """Augments a batch (N, H, W, C) in a training step; without --diff_augment, returns the batch itself.
+    """Augments a batch (N, H, W, C) in a training step by --diff_augment, which must not be empty.
 
     The random numbers follow from the run's seed, the step and the use. They are drawn for the images of all replicas,
     and each replica takes its part.
@@ -29,8 +29,6 @@ def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tens
       use: what the images are and who learns from them, such as "b/fake"; each use has its own numbers.
       iteration: number of the step, int64 scalar.
     """
-    if not config.augmentations:
-        return images
     policy, (number, count) = ",".join(config.augmentations), replicas.replica()
     shape = tf.shape(images)
     seed = seeds.make_step_seed(config.seed, f"augment/{use}", iteration)
