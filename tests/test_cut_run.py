@@ -5,6 +5,7 @@ import dataclasses
 import golden
 import numpy as np
 import pytest
+from conftest import run_python
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
@@ -80,7 +81,7 @@ def test_exports_give_the_images(workdir, tmp_path, kind, names):
 
 def test_weights_go_to_pytorch_files_of_one_direction(workdir, tmp_path):
     torch = pytest.importorskip("torch")
-    pytorch_run.to_pytorch(str(workdir), str(tmp_path))
+    pytorch_run.convert_to_pytorch(str(workdir), str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest_net_D.pth", "latest_net_G.pth"]
     state_dict = torch.load(tmp_path / "latest_net_G.pth")
     average = read_newest(workdir)["average/gen_ab/stem_conv/kernel"]
@@ -94,7 +95,7 @@ def test_the_authors_generator_converts(tmp_path, monkeypatch):
     case = golden.Golden(CONVERTED)
     path = tmp_path / "latest_net_G.pth"
     torch.save({key: torch.from_numpy(array) for key, array in case.group("w").items()}, path)
-    pytorch_run.from_pytorch([str(path)], str(tmp_path / "run"))
+    pytorch_run.convert_from_pytorch([str(path)], str(tmp_path / "run"))
     assert Config.load(str(tmp_path / "run")).antialias == "both"
     for source in (path, tmp_path / "run"):
         model = cyclegan_tf.load(source)
@@ -111,3 +112,33 @@ def test_training_starts_from_the_authors_generator(tmp_path):
     warm_start.initialize(model, str(path))
     for network in (model.networks["gen_ab"], model.averages["gen_ab"]):
         case.assert_close(golden.nchw(network(case.images("x0"))), "y0")
+
+
+_TWO_REPLICAS = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from cyclegan_tf.config import Config
+from cyclegan_tf.models.cut import Cut
+from cyclegan_tf.training import distribution
+
+options = {"model": "fastcut", "nce_identity": True, "nce_features": 8, "nce_patches": 16, "initialization": "normal",
+           "diff_augment": "color,translation,cutout"}
+a, b = np.random.default_rng(0).uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.float32)
+tf.keras.utils.set_random_seed(0)
+whole = Cut(Config.preset("tiny", batch_size=2, **options)).train_step(tf.constant(a), tf.constant(b))
+config = Config.preset("tiny", strategy="mirrored", **options)
+replicas = distribution.open_replicas(config)
+assert replicas.count == 2
+tf.keras.utils.set_random_seed(0)
+with replicas.scope():
+    model = Cut(config, replicas.local)
+parts = replicas.train_step(model, [(a[:1], b[:1]), (a[1:], b[1:])], lambda: None)()
+for name, value in whole.items():
+    np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+"""
+
+
+def test_two_replicas_equal_one_with_the_whole_batch():
+    process = run_python("-c", _TWO_REPLICAS)
+    assert process.returncode == 0, process.stderr
