@@ -87,7 +87,7 @@ def test_remote_run_equals_local_run(remote_run, tiny_run):
     # The pages differ only in the names of the run and of its dataset.
     page, dataset = content(f"{remote_run}/index.html").decode(), Config.load(remote_run).dataset
     expected = (tiny_run / "index.html").read_text()
-    assert "PSNR A to B against the true image" in expected
+    assert "PSNR of A to B translations" in expected
     assert page.replace(dataset, "demo").replace(">run<", ">tiny<") == expected
     there = {name.split(".")[0] for name in tf.io.gfile.listdir(remote_run)}
     assert there == {"checkpoints", "config", "events", "export", "gallery", "index", "log", "metrics", "samples"}
