@@ -210,7 +210,7 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
         batch_lib.plan(found, f"{remote}/out", 3)
     with pytest.raises(UserError, match="is the folder of the input"):
         batch_lib.find(f"{remote}/", remote)
-    with pytest.raises(UserError, match="patterns are for the local disk"):
+    with pytest.raises(UserError, match="patterns work only on the local disk"):
         batch_lib.find(f"{remote}/*.png", str(tmp_path))
-    with pytest.raises(UserError, match=r"clip\.mp4: videos are read and written on the local disk only"):
+    with pytest.raises(UserError, match=r"clip\.mp4: videos must be on the local disk"):
         batch_lib.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)
