@@ -97,16 +97,21 @@ def test_batch_norm_eval():
     LAYERS.assert_close(golden.nchw(y), "batch_norm_eval/y")
 
 
-def test_library_instance_norm_is_the_one_of_the_stack():
+def test_instance_norm_is_a_subclass_of_the_stacks_library():
     library = type(layers.instance_normalization("t")).__mro__[1]
     assert library.__module__.startswith("tensorflow_addons" if tf.__version__.startswith("2.15.") else "keras")
 
 
-def test_instance_norm_is_the_librarys():
-    layer, x = layers.instance_normalization("t"), tf.random.stateless_normal((2, 7, 5, 3), (1, 2), mean=3.0)
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_matches_the_library_in_training_and_inference(affine):
+    layer = layers.instance_normalization("t", affine=affine)
+    x = tf.random.stateless_normal((2, 7, 5, 3), (1, 2), mean=3.0)
     library = type(layer).__mro__[1].from_config(layer.get_config())
-    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    layer(x), library(x)
+    for each in (layer, library):
+        each.set_weights([np.array([0.5, 2.0, -1.0], np.float32)] * (2 * affine))
+    np.testing.assert_array_equal(layer(x, training=False), library(x))
+    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=2e-6)
 
 
 def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):

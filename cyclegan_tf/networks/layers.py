@@ -184,8 +184,9 @@ def instance_normalization(name: str, second_derivative: bool = False, affine: b
 
     The library is tensorflow-addons with TensorFlow 2.15, else Keras, whose GroupNormalization has one group per
     channel; options and weights of the layer are the library's. Both compute (x - mean) / sqrt(var + 1e-5) in float32,
-    with the mean and the biased variance over H and W of each image and channel. In training, the layer takes a third
-    of the library's operations; these norms account for most operations of a training step.
+    with the mean and the biased variance over H and W of each image and channel. In inference, the library's own code
+    runs. In training, the layer computes the same with a third of the operations; these norms account for most
+    operations of a training step.
 
     Args:
       name: the layer's name.
@@ -216,7 +217,7 @@ def _get_instance_normalization() -> type:
     class InstanceNormalization(library):
         def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
             if not training:
-                return instance_norm.normalize_by_formula(inputs, self.epsilon, self.gamma, self.beta)
+                return super().call(inputs)
             y = instance_norm.normalize(inputs, self.epsilon)
             y = y if self.gamma is None else y * tf.cast(self.gamma, y.dtype)
             return y if self.beta is None else y + tf.cast(self.beta, y.dtype)
