@@ -103,12 +103,14 @@ class Conv2DTranspose(tf.keras.layers.Conv2DTranspose):
 
 # `.keras` files store the names of the two activations, so the names must not change.
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_relu")
+@receptive_field.pointwise
 def relu(x: tf.Tensor) -> tf.Tensor:
     """max(x, 0); compare with `layer.activation` to recognize it."""
     return recompute.relu(x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_leaky_relu")
+@receptive_field.pointwise
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:
     """max(x, 0.2 x); compare with `layer.activation` to recognize it."""
     # TensorFlow 2.21's graph optimizer fails on the gradient of tf.nn.leaky_relu with oneDNN, and then stops.

@@ -6,7 +6,7 @@ type, because a subclass may compute anything.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -50,6 +50,13 @@ class ReceptiveField(NamedTuple):
 
 POINTWISE = ReceptiveField()
 _Fields = tuple[ReceptiveField, ReceptiveField]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def pointwise(function: _Function) -> _Function:
+    """Decorator that declares an activation function to be pointwise: each output number depends on one input number."""
+    function.is_pointwise = True  # type: ignore[attr-defined]  # Functions take any attribute.
+    return function
 
 
 def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
@@ -73,6 +80,12 @@ def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
 
 def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fields:
     """Returns the fields of a layer that has the options of `library_class` and computes the same; see above."""
+    activation = getattr(layer, "activation", None)
+    if activation is not None and not _is_pointwise(activation):
+        raise UserError(
+            f"layer {layer.name} applies the function {getattr(activation, '__name__', activation)}, which may depend on "
+            "the whole image; declare it with @cyclegan_tf.networks.receptive_field.pointwise if it does not"
+        )
     find = _KERAS_LAYERS.get(library_class)
     fields = find(layer) if find and getattr(layer, "data_format", "channels_last") == "channels_last" else None
     if fields is None:
@@ -81,6 +94,15 @@ def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fie
             f"receptive_field() that returns a cyclegan_tf.networks.receptive_field.ReceptiveField"
         )
     return fields
+
+
+def _is_pointwise(activation: Callable[..., Any]) -> bool:
+    """True for activations of Keras, whose softmax stays within a pixel, and for declared functions."""
+    try:
+        is_keras = keras.activations.get(activation.__name__) is activation
+    except (AttributeError, ValueError):
+        is_keras = False
+    return is_keras or getattr(activation, "is_pointwise", False)
 
 
 def _both_axes(function: Callable[[tf.keras.layers.Layer, int], ReceptiveField]) -> Callable[..., _Fields]:
