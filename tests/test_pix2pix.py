@@ -1,4 +1,4 @@
-"""pix2pix against the numbers of the authors' code, and its pairs."""
+"""pix2pix against the numbers of the authors' code, and its pairs of images."""
 
 import golden
 import numpy as np
@@ -24,7 +24,7 @@ CONFIG = Config(
 
 
 class RecordingOptimizer:
-    """Passes gradients on to an optimizer, and keeps them."""
+    """Applies gradients by another optimizer, and records them."""
 
     def __init__(self, optimizer):
         self._optimizer = optimizer
@@ -73,7 +73,7 @@ def expected(case, group, net):
     )
 
 
-def test_the_losses_of_both_steps(case, run):
+def test_losses_match_the_authors(case, run):
     _, scalars, _ = run
     columns = {name: index for index, name in enumerate(case["loss_names"])}
     tolerances = case.info["tolerances"]["if_yours_runs_in_float32"]["losses_max_abs_by_step"]
@@ -82,7 +82,7 @@ def test_the_losses_of_both_steps(case, run):
             assert abs(scalars[step][f"loss/{ours}"] - case["losses"][step][columns[theirs]]) <= tolerance, (step, ours)
 
 
-def test_the_gradients_of_the_first_step(case, run):
+def test_first_gradients_match_the_authors(case, run):
     relative = case.info["tolerances"]["if_yours_runs_in_float32"]["grad1_max_abs_relative_to_max_of_tensor"]
     for net, name in NETS.items():
         wanted = expected(case, "grad1", net)
@@ -92,7 +92,7 @@ def test_the_gradients_of_the_first_step(case, run):
 
 
 @pytest.mark.parametrize("net", sorted(NETS))
-def test_the_weights_after_both_steps(case, run, net):
+def test_weights_match_the_authors_after_both_steps(case, run, net):
     rule = case.info["tolerances"]["if_yours_runs_in_float32"]["step2"]
     wanted, network = expected(case, "step2", net), run[0].networks[NETS[net]]
     trainable = set(trainable_names(network))
@@ -111,7 +111,7 @@ def test_the_weights_after_both_steps(case, run, net):
     assert off.max() <= rule["max_abs"]
 
 
-def test_the_translation_afterwards(case, run):
+def test_translation_matches_the_authors_after_both_steps(case, run):
     image = golden.nhwc(case["real_A"][0])
     case.assert_close(golden.nchw(run[0].networks["gen_ab"](image, training=False)), "after_last/fake_B_eval")
 
@@ -153,7 +153,7 @@ def test_folders_with_unequal_names_are_refused(tmp_path, make_images):
         trainer.train(Config.preset("tiny", model="pix2pix", dataset=str(tmp_path)), str(tmp_path / "run"))
 
 
-def test_a_bad_image_leaves_out_its_pair(tmp_path):
+def test_bad_image_excludes_its_pair(tmp_path):
     for split, offset in (("trainA", 0), ("trainB", 100)):
         (tmp_path / split).mkdir()
         for index in range(4):

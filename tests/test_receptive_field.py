@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import layers, receptive_field
@@ -86,3 +87,19 @@ def test_piece_of_the_image_gives_the_same_pixels(make, axis):
 def test_unknown_receptive_field_is_an_error_that_names_the_layer(layer):
     with pytest.raises(UserError, match=r"the receptive field of layer mystery \(\w+\) is unknown; give its class"):
         receptive_field.receptive_fields(layer)
+
+
+def add_mean(x):
+    """An activation that reads the whole image."""
+    return x + tf.reduce_mean(x, axis=(1, 2), keepdims=True)
+
+
+@pytest.mark.parametrize("layer", [
+    lambda function: keras.layers.Activation(function, name="mystery"),
+    lambda function: keras.layers.Conv2D(2, 3, activation=function, name="mystery"),
+], ids=["activation", "convolution"])
+def test_an_activation_that_may_read_the_whole_image_is_refused_unless_declared(layer):
+    with pytest.raises(UserError, match="layer mystery applies the function add_mean, which may depend on the whole"):
+        receptive_field.receptive_fields(layer(add_mean))
+    declared = receptive_field.pointwise(lambda x: 2 * x)
+    assert receptive_field.receptive_fields(layer(declared)) == receptive_field.receptive_fields(layer("gelu"))

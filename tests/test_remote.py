@@ -87,7 +87,7 @@ def test_remote_run_equals_local_run(remote_run, tiny_run):
     # The pages differ only in the names of the run and of its dataset.
     page, dataset = content(f"{remote_run}/index.html").decode(), Config.load(remote_run).dataset
     expected = (tiny_run / "index.html").read_text()
-    assert "PSNR A to B against the true image" in expected
+    assert "PSNR of A to B translations" in expected
     assert page.replace(dataset, "demo").replace(">run<", ">tiny<") == expected
     there = {name.split(".")[0] for name in tf.io.gfile.listdir(remote_run)}
     assert there == {"checkpoints", "config", "events", "export", "gallery", "index", "log", "metrics", "samples"}
@@ -210,7 +210,7 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
         batch_lib.plan(found, f"{remote}/out", 3)
     with pytest.raises(UserError, match="is the folder of the input"):
         batch_lib.find(f"{remote}/", remote)
-    with pytest.raises(UserError, match="patterns are for the local disk"):
+    with pytest.raises(UserError, match="patterns work only on the local disk"):
         batch_lib.find(f"{remote}/*.png", str(tmp_path))
-    with pytest.raises(UserError, match=r"clip\.mp4: videos are read and written on the local disk only"):
+    with pytest.raises(UserError, match=r"clip\.mp4: videos must be on the local disk"):
         batch_lib.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)

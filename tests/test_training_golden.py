@@ -125,7 +125,7 @@ def tolerances(rerun):
     return rerun.case.info["tolerances"]["if_yours_runs_in_float32"]
 
 
-def test_the_golden_set_is_there():
+def test_golden_set_is_complete():
     assert {UNEQUAL, "train/cyclegan_lsgan_idt.npz", "train/cyclegan_vanilla_noidt.npz"} <= set(RUNS)
     # All nets of one run at least, and images of some.
     for kind in ("grad1", "step3"):
@@ -134,7 +134,7 @@ def test_the_golden_set_is_there():
     assert recorded("after_last")
 
 
-def test_every_loss_of_every_step_is_the_authors(rerun):
+def test_losses_match_the_authors(rerun):
     names = [str(name) for name in rerun.case["loss_names"]]
     assert set(names) == set(LOSSES)
     for step, tolerance in enumerate(tolerances(rerun)["losses_max_abs_by_step"]):
@@ -147,7 +147,7 @@ def test_every_loss_of_every_step_is_the_authors(rerun):
 
 
 @pytest.mark.parametrize("rerun", recorded("step1_images"), indirect=True)
-def test_the_images_of_the_first_step_are_the_authors(rerun):
+def test_first_images_match_the_authors(rerun):
     networks = start(rerun.case).networks
     real_a, real_b = (golden.nhwc(rerun.case[key][0]) for key in ("real_A", "real_B"))
     fake_b, fake_a = networks["gen_ab"](real_a), networks["gen_ba"](real_b)
@@ -160,14 +160,14 @@ def test_the_images_of_the_first_step_are_the_authors(rerun):
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_biases_without_effect_have_no_gradient(rerun, net):
+def test_biases_before_norms_have_no_gradient(rerun, net):
     for key in rerun.compared_keys(net)[1]:
         gradient = rerun.gradients[0][net][key]
         assert np.abs(gradient).max() <= tolerances(rerun)["grad1_zero_gradient_keys_max_abs"], key
 
 
 @pytest.mark.parametrize(("rerun", "net"), recorded("grad1", NETS), indirect=["rerun"])
-def test_the_gradients_of_the_first_step_are_the_authors(rerun, net):
+def test_first_gradients_match_the_authors(rerun, net):
     gradients, expected = rerun.gradients[0][net], rerun.case.group(f"grad1/{net}")
     compared, _ = rerun.compared_keys(net)
     assert compared
@@ -177,7 +177,7 @@ def test_the_gradients_of_the_first_step_are_the_authors(rerun, net):
 
 
 @pytest.mark.parametrize(("rerun", "net"), recorded("step3", NETS), indirect=["rerun"])
-def test_the_weights_after_the_last_step_are_the_authors(rerun, net):
+def test_final_weights_match_the_authors(rerun, net):
     # All weights of a network, taken together, by the manifest's rule.
     rule, expected = tolerances(rerun)["step3"], rerun.case.group(f"step3/{net}")
     compared, without_effect = rerun.compared_keys(net)
@@ -196,7 +196,7 @@ def test_the_weights_after_the_last_step_are_the_authors(rerun, net):
 
 
 @pytest.mark.parametrize("rerun", recorded("after_last"), indirect=True)
-def test_the_networks_after_the_last_step_are_the_authors(rerun):
+def test_final_networks_match_the_authors(rerun):
     networks = rerun.model.networks
     real_a, real_b = (golden.nhwc(rerun.case[key][0]) for key in ("real_A", "real_B"))
     images = {
@@ -207,7 +207,7 @@ def test_the_networks_after_the_last_step_are_the_authors(rerun):
         rerun.case.assert_close(golden.nchw(images[key]), f"after_last/{key}")
 
 
-def test_adam_is_the_authors():
+def test_adam_matches_the_authors():
     case = golden.Golden("layers/adam.npz")
     parameters = tf.Variable(case["p0"])
     optimizer = Adam([parameters], learning_rate=1.0, beta_1=0.5)

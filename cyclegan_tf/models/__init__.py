@@ -1,1 +1,1 @@
-"""What trains: networks, losses, optimizers and the compiled step of each model."""
+"""Models: networks that train together, with their losses, optimizers and compiled training step."""

@@ -1,10 +1,12 @@
-"""Half precision in training: the policy that networks are built under, and the loss scale that float16 needs.
+"""Half precision in training: the Keras policy of the networks, and the loss scale that float16 needs.
 
-Weights, optimizers, images, scores and losses stay in float32; what lies between a network's input and its output is
-computed in the half precision (Micikevicius et al. 2018, section 3.1).
+Weights, optimizers, images, scores and losses remain in float32. Everything between a network's input and its output is
+computed in half precision (Micikevicius et al. 2018, section 3.1).
 """
 
 import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,8 +14,8 @@ keras = tf.keras
 
 
 @contextlib.contextmanager
-def use_policy(name):
-    """Layers that are made inside compute in `name`: bfloat16, float16, or none, which is float32."""
+def use_policy(name: str) -> Iterator[None]:
+    """Context in which new layers compute in `name`: bfloat16, float16, or none for float32."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32" if name == "none" else f"mixed_{name}")
     try:
@@ -22,63 +24,73 @@ def use_policy(name):
         keras.mixed_precision.set_global_policy(before)
 
 
-def make_scaling(name):
-    """How gradients are taken and applied in that precision: a `LossScale` for float16, whose smallest is 6e-8."""
+def make_scaling(name: str) -> "Unscaled":
+    """Returns a `LossScale` for float16, whose smallest number is 6e-8, and `Unscaled` for other precisions."""
     return LossScale() if name == "float16" else Unscaled()
 
 
 class Unscaled:
-    """Gradients as they are.
+    """Takes and applies gradients without a loss scale.
 
     Attributes:
-      variables: state by name, which a checkpoint holds; none.
+      variables: state that belongs to a checkpoint, by name; empty here.
     """
 
-    variables = {}
+    def __init__(self) -> None:
+        self.variables: dict[str, tf.Variable] = {}
 
-    def gradient(self, tape, loss, variables):
-        """d loss / d `variables`, a list or nested lists, in float32."""
+    def gradient(self, tape: tf.GradientTape, loss: tf.Tensor, variables: Any) -> Any:
+        """Returns d loss / d variables in float32, with the structure of the (nested) list `variables`."""
         return tape.gradient(loss, variables)
 
-    def update(self, gradients, apply):
-        """Calls `apply`, which updates the weights by `gradients`, {network: tensors}; returns scalars by name."""
+    def update(self, gradients: Mapping[str, list[tf.Tensor]], apply: Callable[[], None]) -> dict[str, tf.Tensor]:
+        """Updates weights.
+
+        Args:
+          gradients: the gradients of each network.
+          apply: function that updates the weights by these gradients.
+
+        Returns:
+          The norm of each network's gradient, and the state of the scale if there is one: scalars by name.
+        """
         apply()
-        return {f"grad_norm/{name}": tf.linalg.global_norm(tensors) for name, tensors in gradients.items()}
+        return _compute_norms(gradients)
 
 
 class LossScale(Unscaled):
-    """Gradients of the loss times a scale, divided by it again; the scale follows what float16 can hold.
+    """Multiplies the loss by a scale, and divides the gradients by it, so that float16 can hold small gradients.
 
-    Where a gradient is not finite, the update is left out and the scale halved; after `growth_steps` updates in a row
-    that were made it is doubled (Micikevicius et al. 2018, section 3.2). It never falls below 1: gradients that are not
-    finite then are no matter of scale.
+    If a gradient is not finite, the update is skipped and the scale is halved. After `growth_steps` updates in a row
+    the scale is doubled (Micikevicius et al. 2018, section 3.2). The scale never falls below 1, because another scale
+    does not help gradients that are not finite at 1.
 
     Args:
-      initial: the first scale, a power of two, so that scaling rounds nothing.
-      growth_steps: 2000 as in Keras.
+      initial: the first scale; a power of two, so that scaling does not round.
+      growth_steps: 2000 is Keras's value.
     """
 
-    def __init__(self, initial=2.0**15, growth_steps=2000):
+    def __init__(self, initial: float = 2.0**15, growth_steps: int = 2000) -> None:
+        super().__init__()
         self.growth_steps = growth_steps
         self.scale = tf.Variable(initial, trainable=False, dtype=tf.float32, name="scale")
         self.good_steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="good_steps")
         self.variables = {"scale": self.scale, "good_steps": self.good_steps}
 
-    def gradient(self, tape, loss, variables):
-        # The derivative of the scaled loss, begun with the scale in place of 1.
+    def gradient(self, tape: tf.GradientTape, loss: tf.Tensor, variables: Any) -> Any:
+        # Backpropagation starts with the scale instead of 1, which is the gradient of the scaled loss.
         scaled = tape.gradient(loss, variables, output_gradients=tf.convert_to_tensor(self.scale))
         return tf.nest.map_structure(lambda gradient: gradient / self.scale, scaled)
 
-    def update(self, gradients, apply):
-        """As of `Unscaled`; a norm is 0 where the update was left out and a smaller scale may help."""
+    def update(self, gradients: Mapping[str, list[tf.Tensor]], apply: Callable[[], None]) -> dict[str, tf.Tensor]:
+        """As in `Unscaled`; norms are 0 if the update was skipped and a smaller scale may help."""
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for tensors in gradients.values() for g in tensors])
-        hopeless = self.scale <= 1.0
-        tf.cond(finite, lambda: self._updated(apply), self._skipped)
-        norms = Unscaled().update(gradients, apply=lambda: None)
-        norms = {name: tf.where(finite | hopeless, norm, 0.0) for name, norm in norms.items()}
+        scale_is_smallest = self.scale <= 1.0
+        tf.cond(finite, lambda: self._count_update(apply), self._skip_update)
+        norms = _compute_norms(gradients)
+        norms = {name: tf.where(finite | scale_is_smallest, norm, 0.0) for name, norm in norms.items()}
         return norms | {"precision/loss_scale": tf.convert_to_tensor(self.scale)}
 
-    def _updated(self, apply):
+    def _count_update(self, apply: Callable[[], None]) -> bool:
         apply()
         good = self.good_steps + 1
         grows = good >= self.growth_steps
@@ -86,7 +98,11 @@ class LossScale(Unscaled):
         self.good_steps.assign(tf.where(grows, tf.zeros_like(good), good))
         return True
 
-    def _skipped(self):
+    def _skip_update(self) -> bool:
         self.scale.assign(tf.maximum(0.5 * self.scale, 1.0))
         self.good_steps.assign(0)
         return False
+
+
+def _compute_norms(gradients: Mapping[str, list[tf.Tensor]]) -> dict[str, tf.Tensor]:
+    return {f"grad_norm/{name}": tf.linalg.global_norm(tensors) for name, tensors in gradients.items()}

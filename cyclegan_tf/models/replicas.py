@@ -1,12 +1,12 @@
-"""What a training step asks of the replicas it runs on."""
+"""The replicas that a training step runs on, as seen from inside the step."""
 
 import tensorflow as tf
 
 _MEAN = tf.distribute.ReduceOp.MEAN
 
 
-def mean(tensors):
-    """Means over the replicas of a list of float tensors, inside of a step; one all-reduce for all of them."""
+def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns the means over the replicas of float tensors, by one all-reduce for all of them."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return tensors
@@ -15,8 +15,8 @@ def mean(tensors):
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def replica():
-    """(number of the replica whose step is being traced, how many there are): Python integers."""
+def replica() -> tuple[int, int]:
+    """Returns the number of the replica whose step is being traced, and the count of replicas."""
     context = tf.distribute.get_replica_context()
     count = context.num_replicas_in_sync
     return (0 if count == 1 else int(tf.get_static_value(context.replica_id_in_sync_group))), count

@@ -1,1 +1,1 @@
-"""The networks: Keras layers, blocks, builders, and the registry of builders by name."""
+"""Networks: Keras layers, blocks, builders, and the registry of the builders by name."""

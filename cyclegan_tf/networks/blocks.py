@@ -1,8 +1,10 @@
-"""Blocks of the networks: functions of a symbolic tensor (N, H, W, C) to another.
+"""Blocks of the networks: functions from one symbolic tensor (N, H, W, C) to another.
 
-They name their layers NAME_conv, NAME_norm, NAME_relu; checkpoints and the PyTorch converter know weights by these
-names.
+A block named NAME names its layers NAME_conv, NAME_norm, NAME_relu and so on. Checkpoints and the PyTorch converter
+find weights by these names.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -10,96 +12,128 @@ from cyclegan_tf.networks import layers, segments
 
 keras = tf.keras
 
-INIT_STDDEV = 0.02  # Paper section 7: weights from N(0, 0.02).
+INIT_STDDEV = 0.02  # Paper, section 7: weights from N(0, 0.02).
 
 
-def normalize(x, name, norm, second_derivative=False, affine=False):
-    """Applies the normalization called `norm` (instance, batch or none) as layer NAME_norm.
+def normalize(
+    x: tf.Tensor, name: str, norm: str, second_derivative: bool = False, affine: bool = False
+) -> tf.Tensor:
+    """Applies a normalization layer NAME_norm, or none.
 
-    `affine` gives an instance norm weights; a batch norm has them anyway.
+    Args:
+      norm: instance, batch or none.
+      second_derivative: whether a gradient penalty differentiates through an instance norm twice.
+      affine: whether an instance norm learns a scale and an offset; a batch norm always learns them.
     """
     if norm == "instance":
         return layers.instance_normalization(f"{name}_norm", second_derivative, affine)(x)
     if norm == "batch":
-        # PyTorch's initialization in the authors' code: scale N(1, 0.02), offset 0.
+        # The initial values of the authors' code: scale from N(1, 0.02), offset 0.
         scale = keras.initializers.RandomNormal(mean=1.0, stddev=INIT_STDDEV)
         return layers.BatchNormalization(gamma_initializer=scale, name=f"{name}_norm")(x)
     return x
 
 
-def pad(x, name, padding, mode):
-    """Pads (N, H, W, C) by `padding` pixels on each side; `mode` is zero, reflect or replicate (one pixel).
+def pad(x: tf.Tensor, name: str, padding: int | tuple[int, int], mode: str) -> tf.Tensor:
+    """Pads height and width of (N, H, W, C) by `padding` pixels on each side.
 
-    Zeros may also be (pixels before, pixels after).
+    Args:
+      padding: pixels; (before, after) is possible for zeros only.
+      mode: zero, reflect, or replicate, which pads by one pixel.
     """
     if mode == "reflect":
+        if not isinstance(padding, int):
+            raise ValueError(f"{name}: reflection padding is the same on both sides, not {padding}")
         return layers.ReflectionPadding2D(padding, name=f"{name}_pad")(x)
     if mode == "replicate":
         return layers.ReplicationPadding2D(name=f"{name}_pad")(x)
     return keras.layers.ZeroPadding2D((padding, padding), name=f"{name}_pad")(x)
 
 
-def same(kernel, stride=1):
-    """(before, after): the zeros that TensorFlow's padding "same" adds where the size is a multiple of `stride`.
+def same(kernel: int, stride: int = 1) -> tuple[int, int]:
+    """Returns the zeros (before, after) of TensorFlow's padding "same" for sizes that are multiples of `stride`.
 
-    `kernel` - `stride` in all, the odd one after: (1, 2) for a 4x4 convolution of stride 1, (0, 1) for 3x3 and 2.
+    There are `kernel` - `stride` zeros; an odd one goes after: (1, 2) for a 4x4 convolution of stride 1, (0, 1) for
+    3x3 and stride 2.
     """
     return (kernel - stride) // 2, (kernel - stride + 1) // 2
 
 
-def conv(x, name, filters, kernel, stride=1, padding=0, padding_mode="zero", bias=True):
-    """Convolution with `padding` pixels on both sides, as PyTorch pads, or with zeros (before, after).
+def conv(
+    x: tf.Tensor, name: str, filters: int, kernel: int, stride: int = 1, padding: int | tuple[int, int] = 0,
+    padding_mode: str = "zero", bias: bool = True,
+) -> tf.Tensor:
+    """Pads as PyTorch does, then convolves: (N, H, W, C) -> (N, H', W', filters).
 
-    TensorFlow's "same" would pad one of stride 2 at the end only, which is another network; `same` gives its numbers.
+    Padding "same" would pad a convolution of stride 2 at the end only, which is another network.
+
+    Args:
+      kernel: height and width of the kernel.
+      padding: pixels on each side, or (before, after), which `same` returns.
+      padding_mode: as in `pad`.
+      bias: whether the convolution has a bias.
     """
     if padding:
         x = pad(x, name, padding, padding_mode)
     return layers.Conv2D(
-        filters, kernel, stride, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
+        filters, kernel, stride, padding="valid", use_bias=bias, kernel_initializer=_make_initializer(),
+        name=f"{name}_conv",
     )(x)
 
 
-def transposed_conv(x, name, filters, kernel, bias=True, first=1):
-    """Transposed convolution of stride 2 that doubles height and width exactly.
+def transposed_conv(
+    x: tf.Tensor, name: str, filters: int, kernel: int, bias: bool = True, first: int = 1
+) -> tf.Tensor:
+    """Transposed convolution of stride 2 that exactly doubles the size: (N, H, W, C) -> (N, 2 H, 2 W, filters).
 
-    The whole adjoint, 2 H + kernel - 2 pixels high, less `first` pixels at the beginning and the rest at the end. With
-    1 that is PyTorch's ConvTranspose2d of padding 1, and output_padding 1 if `kernel` is 3, 0 if it is 4; with
-    `same(kernel, 2)[0]` it is TensorFlow's padding "same".
+    The full result has 2 H + kernel - 2 rows; `first` rows are cropped at the beginning and the rest at the end. 1
+    gives PyTorch's ConvTranspose2d with padding 1 and output_padding 1 for a kernel of 3, output_padding 0 for a kernel
+    of 4. `same(kernel, 2)[0]` gives TensorFlow's padding "same".
     """
     x = layers.Conv2DTranspose(
-        filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_initializer(), name=f"{name}_conv"
+        filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_make_initializer(), name=f"{name}_conv"
     )(x)
     last = kernel - 2 - first
     return layers.Cropping2D(((first, last), (first, last)), name=f"{name}_crop")(x)
 
 
-def resize_conv(x, name, filters, kernel=3, padding=1, padding_mode="reflect", bias=True):
-    """Repeats each pixel 2 x 2 times and convolves: (N, H, W, C) -> (N, 2 H, 2 W, filters); leaves no checkerboard.
+def resize_conv(
+    x: tf.Tensor, name: str, filters: int, kernel: int = 3, padding: int | tuple[int, int] = 1,
+    padding_mode: str = "reflect", bias: bool = True,
+) -> tf.Tensor:
+    """Repeats each pixel 2x2 times, then convolves: (N, H, W, C) -> (N, 2 H, 2 W, filters).
 
-    Odena et al. 2016. `padding` must keep the size, `padding_mode` as of `pad`.
+    This upsampling leaves no checkerboard pattern (Odena et al. 2016). `padding` must be such that the convolution
+    keeps the size.
     """
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_resize")(x)
     return conv(x, name, filters, kernel, padding=padding, padding_mode=padding_mode, bias=bias)
 
 
-def relu(x, name):
+def relu(x: tf.Tensor, name: str) -> tf.Tensor:
+    """max(x, 0)."""
     return keras.layers.Activation(layers.relu, name=f"{name}_relu")(x)
 
 
-def leaky_relu(x, name):
+def leaky_relu(x: tf.Tensor, name: str) -> tf.Tensor:
     """max(x, 0.2 x)."""
     return keras.layers.Activation(layers.leaky_relu, name=f"{name}_leaky_relu")(x)
 
 
 def residual_block(
-    x, name, filters, normalize_, padding_mode, dropout=False, bias=True, merge="add", ends_segment=False,
-):
-    """Joins x and norm(conv(relu(norm(conv(x))))), two 3x3 convolutions of `filters`; no activation afterwards.
+    x: tf.Tensor, name: str, filters: int, normalize_: Callable[[tf.Tensor, str], tf.Tensor], padding_mode: str,
+    dropout: bool = False, bias: bool = True, merge: str = "add", ends_segment: bool = False,
+) -> tf.Tensor:
+    """Joins x and norm(conv(relu(norm(conv(x))))), with 3x3 convolutions and no activation after the join.
 
     Args:
-      normalize_: function of a tensor and a name: `normalize` with its options.
-      merge: add, which needs `filters` channels in x, or concat: the new channels before those of x, so that every
-        block adds `filters` channels and the next one's first convolution has as many more to read.
+      filters: filters of both convolutions.
+      normalize_: function of a tensor and a name, `normalize` with its options.
+      padding_mode: as in `pad`.
+      dropout: whether there is dropout of 0.5 between the convolutions.
+      bias: whether the convolutions have a bias.
+      merge: add, which needs `filters` channels in x, or concat, which puts the new channels before the channels of x.
+        With concat, each block of a network adds `filters` channels.
       ends_segment: whether all later layers of the network read the block's output only; see `segments`.
     """
     y = conv(x, f"{name}a", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
@@ -114,5 +148,5 @@ def residual_block(
     return (segments.mark_segment_end(join) if ends_segment else join)(parts)
 
 
-def _initializer():
+def _make_initializer() -> tf.keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=INIT_STDDEV)

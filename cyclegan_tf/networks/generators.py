@@ -1,39 +1,45 @@
-"""Generators: Keras functional builders, with the authors' architecture (paper, appendix 7.2).
+"""Generators as functional Keras models, with the authors' architecture (paper, appendix 7.2).
 
-All map images (N, H, W, in) in [-1, 1] to images (N, H', W', out) in [-1, 1]. H' = H where H is a multiple of the
-network's `size_multiple`; otherwise the ResNet's output is rounded up to the next multiple of 4 and the U-Nets fail.
+A generator maps images (N, H, W, in) in [-1, 1] to images (N, H', W', out) in [-1, 1]. H' = H if H is a multiple of the
+network's `size_multiple`. Otherwise a ResNet rounds the size up to the next multiple of 4, and a U-Net fails.
 """
 
 from functools import partial
 
+import tensorflow as tf
+
 from cyclegan_tf.networks import antialias as antialiasing
 from cyclegan_tf.networks import blocks
 
-keras = blocks.keras
+keras = tf.keras
 
 
 def resnet_generator(
-    input_channels=3, output_channels=3, ngf=64, n_blocks=9, norm="instance", padding="reflect", dropout=False,
-    upsample="transpose", antialias="none", norm_affine=False, kernel=3, merge="add", norm_before_tanh=False,
-    name="resnet_generator",
-):
-    """c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh (Johnson et al. 2016, as in the paper).
+    input_channels: int = 3, output_channels: int = 3, ngf: int = 64, n_blocks: int = 9, norm: str = "instance",
+    padding: str = "reflect", dropout: bool = False, upsample: str = "transpose", norm_affine: bool = False,
+    kernel: int = 3, antialias: str = "none", merge: str = "add", norm_before_tanh: bool = False,
+    name: str = "resnet_generator",
+) -> tf.keras.Model:
+    """Builds c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh (Johnson et al. 2016).
 
     Args:
+      input_channels: channels of the images.
+      output_channels: channels of the translations.
       ngf: filters of the first layer; 64 in the paper.
-      n_blocks: residual blocks; 9 for 256 px and larger, 6 for 128 px.
-      norm: instance, batch or none. Convolutions before a batch norm, or with none, have no bias (the head has one).
-      padding: padding in the residual blocks: reflect, replicate or zero, while stem and head always reflect; or same:
-        zeros everywhere, as many and at the sides where TensorFlow's "same" puts them for sizes of a multiple of 4.
-      dropout: dropout 0.5 between the two convolutions of a block.
+      n_blocks: residual blocks; in the paper 9 for 256 px and larger, 6 for 128 px.
+      norm: instance, batch or none. Convolutions before a batch norm or no norm have no bias, except in the head.
+      padding: padding in the residual blocks: reflect, replicate or zero. Stem and head always reflect. The value same
+        uses TensorFlow's padding "same" in all layers.
+      dropout: whether the blocks have dropout of 0.5 between their convolutions.
       upsample: transpose (the authors') or resize_conv.
-      antialias: which changes of size are anti-aliased, as in CUT's generator: down, up, both or none. down replaces
-        a convolution of stride 2 by a convolution of stride 1, norm, ReLU and a blur that halves; up replaces a
-        transposed convolution by a blur that doubles and a 3x3 convolution. Both need padding other than "same".
-      norm_affine: instance norms with learned scale and offset.
-      kernel: side of the down- and up-sampling convolutions, 3 or 4; resize_conv has 3.
-      merge: how a block joins its input: add or concat, see `blocks.residual_block`.
-      norm_before_tanh: one more normalization, of the head.
+      norm_affine: whether instance norms learn a scale and an offset.
+      kernel: kernel size of the downsampling and transposed convolutions, 3 or 4; resize_conv always has 3.
+      antialias: changes of size that are anti-aliased, as in CUT's generator: none, down, up or both. down gives the
+        downsampling convolutions stride 1 and adds a blur that halves the size after their ReLU. up replaces a
+        transposed convolution by a blur that doubles the size and a 3x3 convolution. Not for padding same.
+      merge: add or concat, see `blocks.residual_block`.
+      norm_before_tanh: whether the head has a norm.
+      name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     bias, same = norm == "instance", padding == "same"
@@ -66,20 +72,27 @@ def resnet_generator(
 
 
 def unet_generator(
-    input_channels=3, output_channels=3, ngf=64, n_downs=8, norm="batch", dropout=False, upsample="transpose",
-    norm_affine=False, name="unet_generator",
-):
-    """U-Net with `n_downs` halvings and skip connections (Isola et al. 2017): 7 is unet_128, 8 is unet_256.
+    input_channels: int = 3, output_channels: int = 3, ngf: int = 64, n_downs: int = 8, norm: str = "batch",
+    dropout: bool = False, upsample: str = "transpose", norm_affine: bool = False, name: str = "unet_generator",
+) -> tf.keras.Model:
+    """Builds a U-Net with `n_downs` levels and skip connections (Isola et al. 2017); 7 is unet_128, 8 is unet_256.
 
-    Encoder: 4x4 stride-2 convolutions of ngf, 2, 4, 8, 8 ... ngf filters, leaky ReLU before and norm after each but the
-    outermost (neither) and the innermost (no norm). Decoder: ReLU, 4x4 stride-2 transposed convolution, norm; its input
-    is the encoder's normalized map of that size, then the decoder's.
+    Encoder: 4x4 convolutions of stride 2 with ngf, 2, 4, 8, 8 ... ngf filters. A leaky ReLU precedes each convolution
+    and a norm follows it, except that the outermost one has neither and the innermost one has no norm. Decoder: ReLU,
+    4x4 transposed convolution of stride 2, norm. The input of a decoder level is the encoder's normalized feature map
+    of the same size, concatenated with the output of the level below.
 
     Args:
-      norm: instance, batch or none. As in the ResNet, only the last layer keeps its bias without instance norm.
-      dropout: dropout 0.5 in the decoder levels between the innermost and the 8-ngf one.
-      upsample: transpose (the authors'), or resize_conv, whose convolutions are 3x3.
-      norm_affine: instance norms with learned scale and offset.
+      input_channels: channels of the images.
+      output_channels: channels of the translations.
+      ngf: filters of the first layer.
+      n_downs: levels; sizes must be multiples of 2^n_downs.
+      norm: instance, batch or none. Without instance norm only the last layer has a bias.
+      dropout: whether the decoder levels between the innermost level and the first one of 8 ngf filters have dropout
+        of 0.5.
+      upsample: transpose (the authors') or resize_conv, whose convolutions are 3x3.
+      norm_affine: whether instance norms learn a scale and an offset.
+      name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     bias = norm == "instance"
@@ -94,7 +107,7 @@ def unet_generator(
         if i < n_downs - 1:
             x = normalize(x, f"down{i + 1}")
             skips.append(x)
-    for i in range(n_downs - 1, 0, -1):  # (N, H/2^i, W/2^i, filters[i-1]) joined to the skip of that size
+    for i in range(n_downs - 1, 0, -1):  # (N, H/2^i, W/2^i, filters[i-1]), then concatenated with its skip connection
         x = enlarge(blocks.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], bias=bias)
         x = normalize(x, f"up{i + 1}")
         if dropout and 4 <= i < n_downs - 1:
@@ -105,30 +118,35 @@ def unet_generator(
 
 
 def resize_unet_generator(
-    input_channels=3, output_channels=3, ngf=32, n_downs=4, norm="instance", dropout=False, norm_affine=False,
-    name="resize_unet_generator",
-):
-    """U-Net that enlarges by repeating pixels and normalizes after the activation (as in E. Linder-Noren's Keras-GAN).
+    input_channels: int = 3, output_channels: int = 3, ngf: int = 32, n_downs: int = 4, norm: str = "instance",
+    dropout: bool = False, norm_affine: bool = False, name: str = "resize_unet_generator",
+) -> tf.keras.Model:
+    """Builds a U-Net that upsamples by repeating pixels and normalizes after the activation (E. Linder-Noren).
 
-    Encoder: `n_downs` 4x4 stride-2 convolutions of ngf, 2, 4, 8, 8 ... ngf filters, each with leaky ReLU, then norm.
-    Decoder: nearest-neighbour resize, 4x4 convolution, ReLU, norm, joined to the encoder's map of that size, which
-    stands behind; the last level has a convolution and tanh only. Padding is TensorFlow's "same"; every convolution has
-    a bias, since none is followed by a norm at once.
+    The architecture is the one in Keras-GAN. Encoder: `n_downs` 4x4 convolutions of stride 2 with ngf, 2, 4, 8, 8 ...
+    ngf filters, each with a leaky ReLU and then a norm. Decoder: nearest-neighbor resize, 4x4 convolution, ReLU, norm,
+    concatenated with the encoder's feature map of the same size. The last level has a convolution and tanh only.
+    Padding is TensorFlow's "same". Every convolution has a bias, because no norm follows a convolution directly.
 
     Args:
-      n_downs: halvings; sizes must be multiples of 2^n_downs.
+      input_channels: channels of the images.
+      output_channels: channels of the translations.
+      ngf: filters of the first layer.
+      n_downs: levels; sizes must be multiples of 2^n_downs.
       norm: instance, batch or none.
-      dropout: dropout 0.5 after the decoder's ReLUs.
-      norm_affine: instance norms with learned scale and offset.
+      dropout: whether dropout of 0.5 follows the decoder's ReLUs.
+      norm_affine: whether instance norms learn a scale and an offset.
+      name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     inputs = x = keras.Input((None, None, input_channels))
-    filters, skips = [ngf * min(2**i, 8) for i in range(n_downs)], []
+    filters = [ngf * min(2**i, 8) for i in range(n_downs)]
+    skips = []
     for i, width in enumerate(filters, 1):  # (N, H/2^i, W/2^i, width)
         x = blocks.leaky_relu(blocks.conv(x, f"down{i}", width, 4, stride=2, padding=blocks.same(4, 2)), f"down{i}")
         x = normalize(x, f"down{i}")
         skips.append(x)
-    for i in range(n_downs, 1, -1):  # (N, H/2^(i-1), W/2^(i-1), filters[i-2]) joined to the skip of that size
+    for i in range(n_downs, 1, -1):  # (N, H/2^(i-1), W/2^(i-1), filters[i-2]), then with its skip connection
         x = blocks.resize_conv(x, f"up{i}", filters[i - 2], 4, blocks.same(4), "zero")
         x = blocks.relu(x, f"up{i}")
         x = keras.layers.Dropout(0.5, name=f"up{i}_dropout")(x) if dropout else x
@@ -137,5 +155,5 @@ def resize_unet_generator(
     return keras.Model(inputs, _tanh(x), name=name)
 
 
-def _tanh(x):
+def _tanh(x: tf.Tensor) -> tf.Tensor:
     return keras.layers.Activation("tanh", name="tanh", dtype="float32")(x)

@@ -1,7 +1,9 @@
-"""Keras layers of the networks, with PyTorch's padding, which is the authors'."""
+"""Keras layers of the networks, with the padding and the statistics of PyTorch, which the authors used."""
 
 import functools
 import warnings
+from types import ModuleType
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,53 +13,54 @@ from cyclegan_tf.ops import convolution, hardware, instance_norm, padding, recom
 
 keras = tf.keras
 
-_TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")  # The last TensorFlow that tensorflow-addons imports with.
+# TensorFlow 2.15 is the last version that tensorflow-addons can be imported with.
+_TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class ReflectionPadding2D(keras.layers.Layer):
+class ReflectionPadding2D(tf.keras.layers.Layer):
     """Pads height and width by `padding` pixels on each side, mirrored at the edge pixel, which is not repeated.
 
     (N, H, W, C) -> (N, H + 2 padding, W + 2 padding, C); H and W must be larger than `padding`.
     """
 
-    def __init__(self, padding, **kwargs):
+    def __init__(self, padding: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.padding = padding
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return padding.reflect(inputs, self.padding)
 
-    def compute_output_shape(self, input_shape):
-        return _padded_shape(input_shape, self.padding)
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return _add_padding(input_shape, self.padding)
 
     def receptive_field(self) -> ReceptiveField:
-        # Output pixel 0 mirrors input pixel `padding`, the last one the pixel 3 padding before it.
+        # Output pixel 0 is input pixel `padding`. The last output pixel i is input pixel i - 3 padding.
         return ReceptiveField(before=3 * self.padding, after=self.padding)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "padding": self.padding}
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class ReplicationPadding2D(keras.layers.Layer):
-    """Pads height and width by one pixel on each side, a copy of the edge pixel: (N, H, W, C) -> (N, H+2, W+2, C)."""
+class ReplicationPadding2D(tf.keras.layers.Layer):
+    """Pads height and width by a copy of the edge pixel on each side: (N, H, W, C) -> (N, H + 2, W + 2, C)."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return padding.replicate(inputs)
 
-    def compute_output_shape(self, input_shape):
-        return _padded_shape(input_shape, 1)
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return _add_padding(input_shape, 1)
 
     def receptive_field(self) -> ReceptiveField:
         return ReceptiveField(before=2)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class Cropping2D(keras.layers.Cropping2D):
-    """Keras's layer, where sizes are known by an operation whose gradient is not ten times as slow on a CPU."""
+class Cropping2D(tf.keras.layers.Cropping2D):
+    """Keras's layer; on a CPU, for known sizes, with an operation whose gradient is ten times as fast."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not hardware.use_cpu_kernels(inputs):
             return super().call(inputs)
         (top, bottom), (left, right) = self.cropping
@@ -69,10 +72,13 @@ class Cropping2D(keras.layers.Cropping2D):
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class Conv2D(keras.layers.Conv2D):
-    """Keras's layer with `convolve`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
+class Conv2D(tf.keras.layers.Conv2D):
+    """Keras's layer with the faster `ops.convolution.convolve`: (N, H, W, C) -> (N, H', W', filters).
 
-    def call(self, inputs):
+    The padding must be "valid".
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = convolution.convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
         return convolution.add_bias(outputs, self.bias) if self.use_bias else outputs
 
@@ -81,10 +87,13 @@ class Conv2D(keras.layers.Conv2D):
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """Keras's layer with `convolve_transpose`, which needs padding "valid": (N, H, W, C) -> (N, H', W', filters)."""
+class Conv2DTranspose(tf.keras.layers.Conv2DTranspose):
+    """Keras's layer with the faster `ops.convolution.convolve_transpose`: (N, H, W, C) -> (N, H', W', filters).
 
-    def call(self, inputs):
+    The padding must be "valid".
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = convolution.convolve_transpose(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
         return convolution.add_bias(outputs, self.bias) if self.use_bias else outputs
 
@@ -92,112 +101,125 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         return receptive_field.find_keras_fields(self, keras.layers.Conv2DTranspose)
 
 
-# The names under which `.keras` files know the two activations.
+# `.keras` files store the names of the two activations, so the names must not change.
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_relu")
+@receptive_field.pointwise
 def relu(x: tf.Tensor) -> tf.Tensor:
     """max(x, 0); compare with `layer.activation` to recognize it."""
     return recompute.relu(x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_leaky_relu")
+@receptive_field.pointwise
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:
     """max(x, 0.2 x); compare with `layer.activation` to recognize it."""
-    # Not tf.nn.leaky_relu: with oneDNN, TensorFlow 2.21's graph optimizer fails to fuse its gradient and gives up.
+    # TensorFlow 2.21's graph optimizer fails on the gradient of tf.nn.leaky_relu with oneDNN, and then stops.
     return tf.maximum(x, 0.2 * x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class DifferentiableInstanceNormalization(keras.layers.Layer):
-    """Instance normalization whose second derivative is right; for the gradient penalty.
+class DifferentiableInstanceNormalization(tf.keras.layers.Layer):
+    """Instance normalization whose second derivative is right, as a gradient penalty needs.
 
-    (x - mean) / sqrt(var + epsilon), mean and biased variance over H and W of each image and channel; with `scale`
-    times gamma, with `center` plus beta, one of each a channel. The libraries' layers use `tf.nn.moments`, which stops
-    the gradient at the mean: right the first time, wrong the second.
+    (x - mean) / sqrt(var + epsilon), with the mean and the biased variance over H and W of each image and channel. The
+    layers of tensorflow-addons and Keras use `tf.nn.moments`, which stops the gradient at the mean: their first
+    derivative is right, their second is wrong.
+
+    Args:
+      epsilon: added to the variance.
+      center: whether to add beta, a learned offset of each channel.
+      scale: whether to multiply by gamma, a learned scale of each channel.
     """
 
-    def __init__(self, epsilon=1e-5, center=False, scale=False, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, center: bool = False, scale: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon, self.center, self.scale = epsilon, center, scale
         self.gamma = self.beta = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         if self.scale:
             self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
         if self.center:
             self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return instance_norm.normalize_by_formula(inputs, self.epsilon, self.gamma, self.beta)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon, "center": self.center, "scale": self.scale}
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
-class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalization with PyTorch's running variance, which takes the unbiased batch variance.
+class BatchNormalization(tf.keras.layers.BatchNormalization):
+    """Keras's batch normalization with PyTorch's running variance.
 
-    Keras feeds the biased one: at 1 x 1 pixel and batch 2 that is half as large.
+    PyTorch averages the unbiased variance of the batches, Keras the biased one, which is half as large for a batch of 2
+    images of 1x1 pixel.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         if not training:
             return super().call(inputs, training=False)
         x = tf.cast(inputs, tf.float32)
         mean, variance = tf.nn.moments(x, axes=(0, 1, 2))
         count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
-        self._follow(self.moving_mean, mean)
-        self._follow(self.moving_variance, variance * count / tf.maximum(count - 1, 1))
+        self._update_average(self.moving_mean, mean)
+        self._update_average(self.moving_variance, variance * count / tf.maximum(count - 1, 1))
         beta, gamma = (tf.cast(weight, tf.float32) for weight in (self.beta, self.gamma))
         return tf.cast(tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
 
     def receptive_field(self) -> tuple[ReceptiveField, ReceptiveField]:
         return receptive_field.find_keras_fields(self, keras.layers.BatchNormalization)
 
-    def _follow(self, running, value):
-        running.assign(running * self.momentum + value * (1 - self.momentum))
+    def _update_average(self, average: tf.Variable, value: tf.Tensor) -> None:
+        average.assign(average * self.momentum + value * (1 - self.momentum))
 
 
-def instance_normalization(name, second_derivative=False, affine=False):
-    """Instance normalization, epsilon 1e-5: a kind of the library layer of the installed stack.
+def instance_normalization(name: str, second_derivative: bool = False, affine: bool = False) -> tf.keras.layers.Layer:
+    """Makes an instance normalization layer with epsilon 1e-5, a subclass of the installed library's layer.
 
-    That is tensorflow-addons' where it exists (TensorFlow 2.15), Keras's GroupNormalization with one group per channel
-    elsewhere; options and weights are theirs. Both compute (x - mean) / sqrt(var + 1e-5), mean and biased variance over
-    H and W of each image and channel, in float32. Ours does so in a third of the operations, which are most of those of
-    a training step.
+    The library is tensorflow-addons with TensorFlow 2.15, else Keras, whose GroupNormalization has one group per
+    channel; options and weights of the layer are the library's. Both compute (x - mean) / sqrt(var + 1e-5) in float32,
+    with the mean and the biased variance over H and W of each image and channel. In inference, the library's own code
+    runs. In training, the layer computes the same with a third of the operations; these norms account for most
+    operations of a training step.
 
     Args:
       name: the layer's name.
-      second_derivative: True where a gradient penalty differentiates twice, which that does not.
-      affine: gamma times that plus beta, both learned for each channel, from 1 and 0 on; the authors' has no weights.
+      second_derivative: whether a gradient penalty differentiates through the layer twice, which the library's layer
+        does not support.
+      affine: whether the layer learns a scale and an offset of each channel, initially 1 and 0. The authors' layer has
+        neither.
     """
-    options = {"epsilon": 1e-5, "center": affine, "scale": affine, "name": name}
+    options: dict[str, Any] = {"epsilon": 1e-5, "center": affine, "scale": affine, "name": name}
     if second_derivative:
         return DifferentiableInstanceNormalization(**options)
-    return _instance_normalization()(**options, **({} if _TENSORFLOW_ADDONS else {"groups": -1}))
+    return _get_instance_normalization()(**options, **({} if _TENSORFLOW_ADDONS else {"groups": -1}))
 
 
-def is_instance_normalization(layer):
-    """Whether `layer` is one that `instance_normalization` makes."""
-    return isinstance(layer, (DifferentiableInstanceNormalization, _instance_normalization()))
+def is_instance_normalization(layer: tf.keras.layers.Layer) -> bool:
+    """True if `layer` has one of the types that `instance_normalization` makes."""
+    return isinstance(layer, (DifferentiableInstanceNormalization, _get_instance_normalization()))
 
 
 @functools.cache
-def _instance_normalization():
-    # Made when it is first asked for: tensorflow-addons takes a second to import.
-    library = _import_addons().layers.InstanceNormalization if _TENSORFLOW_ADDONS else keras.layers.GroupNormalization
+def _get_instance_normalization() -> type:
+    # The class is made at its first use, because importing tensorflow-addons takes a second.
+    library: Any = keras.layers.GroupNormalization
+    if _TENSORFLOW_ADDONS:
+        library = _import_addons().layers.InstanceNormalization
 
     @keras.utils.register_keras_serializable("cyclegan_tf")
     class InstanceNormalization(library):
-        def call(self, inputs, training=False):
+        def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
             if not training:
-                return instance_norm.normalize_by_formula(inputs, self.epsilon, self.gamma, self.beta)
+                return super().call(inputs)
             y = instance_norm.normalize(inputs, self.epsilon)
             y = y if self.gamma is None else y * tf.cast(self.gamma, y.dtype)
             return y if self.beta is None else y + tf.cast(self.beta, y.dtype)
@@ -205,14 +227,14 @@ def _instance_normalization():
     return InstanceNormalization
 
 
-def _import_addons():
-    """tensorflow-addons, without the end-of-life notice that it prints at import."""
+def _import_addons() -> ModuleType:
+    """Imports tensorflow-addons without the end-of-life notice that it prints."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?s).*TensorFlow Addons", category=UserWarning)
         import tensorflow_addons
     return tensorflow_addons
 
 
-def _padded_shape(shape, padding):
+def _add_padding(shape: tuple, padding: int) -> tuple:
     batch, height, width, channels = shape
     return (batch, height and height + 2 * padding, width and width + 2 * padding, channels)

@@ -6,7 +6,7 @@ type, because a subclass may compute anything.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -50,9 +50,16 @@ class ReceptiveField(NamedTuple):
 
 POINTWISE = ReceptiveField()
 _Fields = tuple[ReceptiveField, ReceptiveField]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def receptive_fields(layer: keras.layers.Layer) -> _Fields:
+def pointwise(function: _Function) -> _Function:
+    """Decorator that declares an activation function to be pointwise: each output number depends on one input number."""
+    function.is_pointwise = True  # type: ignore[attr-defined]  # Functions take any attribute.
+    return function
+
+
+def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
     """Returns the receptive fields of `layer` along height and width, in inference.
 
     A layer declares its own by a method `receptive_field()`, which returns one `ReceptiveField` for both axes or a pair
@@ -71,8 +78,14 @@ def receptive_fields(layer: keras.layers.Layer) -> _Fields:
     return find_keras_fields(layer, type(layer))
 
 
-def find_keras_fields(layer: keras.layers.Layer, library_class: type) -> _Fields:
+def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fields:
     """Returns the fields of a layer that has the options of `library_class` and computes the same; see above."""
+    activation = getattr(layer, "activation", None)
+    if activation is not None and not _is_pointwise(activation):
+        raise UserError(
+            f"layer {layer.name} applies the function {getattr(activation, '__name__', activation)}, which may depend on "
+            "the whole image; declare it with @cyclegan_tf.networks.receptive_field.pointwise if it does not"
+        )
     find = _KERAS_LAYERS.get(library_class)
     fields = find(layer) if find and getattr(layer, "data_format", "channels_last") == "channels_last" else None
     if fields is None:
@@ -83,31 +96,40 @@ def find_keras_fields(layer: keras.layers.Layer, library_class: type) -> _Fields
     return fields
 
 
-def _both_axes(function: Callable[[keras.layers.Layer, int], ReceptiveField]) -> Callable[..., _Fields]:
+def _is_pointwise(activation: Callable[..., Any]) -> bool:
+    """True for activations of Keras, whose softmax stays within a pixel, and for declared functions."""
+    try:
+        is_keras = keras.activations.get(activation.__name__) is activation
+    except (AttributeError, ValueError):
+        is_keras = False
+    return is_keras or getattr(activation, "is_pointwise", False)
+
+
+def _both_axes(function: Callable[[tf.keras.layers.Layer, int], ReceptiveField]) -> Callable[..., _Fields]:
     return lambda layer: (function(layer, 0), function(layer, 1))
 
 
-def _pointwise(layer: keras.layers.Layer) -> _Fields:
+def _pointwise(layer: tf.keras.layers.Layer) -> _Fields:
     del layer
     return POINTWISE, POINTWISE
 
 
-def _pointwise_along_channels(layer: keras.layers.Layer) -> _Fields | None:
+def _pointwise_along_channels(layer: tf.keras.layers.Layer) -> _Fields | None:
     axis = layer.axis if isinstance(layer.axis, int) else tuple(layer.axis)
     return (POINTWISE, POINTWISE) if axis in (-1, 3, (-1,), (3,)) else None
 
 
-def _prelu(layer: keras.layers.Layer) -> _Fields | None:
+def _prelu(layer: tf.keras.layers.Layer) -> _Fields | None:
     return (POINTWISE, POINTWISE) if layer.shared_axes and {1, 2} <= set(layer.shared_axes) else None
 
 
 @_both_axes
-def _convolution(layer: keras.layers.Layer, axis: int) -> ReceptiveField:
+def _convolution(layer: tf.keras.layers.Layer, axis: int) -> ReceptiveField:
     return _slide(layer.kernel_size[axis], layer.strides[axis], layer.padding, layer.dilation_rate[axis])
 
 
 @_both_axes
-def _pooling(layer: keras.layers.Layer, axis: int) -> ReceptiveField:
+def _pooling(layer: tf.keras.layers.Layer, axis: int) -> ReceptiveField:
     return _slide(layer.pool_size[axis], layer.strides[axis], layer.padding)
 
 
@@ -121,7 +143,7 @@ def _slide(kernel: int, stride: int, padding: str, dilation: int = 1) -> Recepti
 
 
 @_both_axes
-def _transposed_convolution(layer: keras.layers.Layer, axis: int) -> ReceptiveField:
+def _transposed_convolution(layer: tf.keras.layers.Layer, axis: int) -> ReceptiveField:
     stride, width = layer.strides[axis], (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
     # Input pixel i adds to output pixels i stride to i stride + width - 1; "same" then crops fewer than `width`.
     reach = -(-(width - 1) // stride)
@@ -129,17 +151,17 @@ def _transposed_convolution(layer: keras.layers.Layer, axis: int) -> ReceptiveFi
 
 
 @_both_axes
-def _zero_padding(layer: keras.layers.Layer, axis: int) -> ReceptiveField:
+def _zero_padding(layer: tf.keras.layers.Layer, axis: int) -> ReceptiveField:
     # Long enough that windows inside of the padding have an input.
     return ReceptiveField(before=sum(layer.padding[axis]))
 
 
 @_both_axes
-def _cropping(layer: keras.layers.Layer, axis: int) -> ReceptiveField:
+def _cropping(layer: tf.keras.layers.Layer, axis: int) -> ReceptiveField:
     return ReceptiveField(after=sum(layer.cropping[axis]))
 
 
-def _upsampling(layer: keras.layers.Layer) -> _Fields | None:
+def _upsampling(layer: tf.keras.layers.Layer) -> _Fields | None:
     reach = {"nearest": 0, "bilinear": 1, "bicubic": 2}.get(layer.interpolation)
     if reach is None:
         return None
