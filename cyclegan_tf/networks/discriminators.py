@@ -37,7 +37,7 @@ def patch_discriminator(
       stride_1_layer: whether there is a layer of stride 1 before the head.
       head_padding: zeros (before, after) around the head's input along both axes; by default as in the other layers.
       activation_first: whether the leaky ReLU comes before the norm; every convolution then has a bias.
-      antialias: whether a blur halves the size, as in CUT's discriminator. The convolutions of stride 2 then have stride
+      antialias: whether a blur halves the size, as in CUT's discriminator. The convolutions of stride 2 then get stride
         1, and the blur follows the leaky ReLU.
       averaged: whether the output is the mean score of each image, (N, 1).
       name: the network's name.
