@@ -91,6 +91,20 @@ def test_first_gradients_match_the_authors(case, run):
             np.testing.assert_allclose(gradient, wanted[weight], rtol=0, atol=bound, err_msg=f"{name} {weight}")
 
 
+def test_scores_are_the_discriminators_means_before_its_update():
+    model = Pix2Pix(Config.preset("tiny", model="pix2pix", pool_size=0, discriminator="pixel"))
+    real_a, real_b = (np.random.default_rng(seed).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32) for seed in (0, 1))
+    fake_b = model.networks["gen_ab"](real_a, training=True)
+    real, fake = (
+        np.mean(model.networks["disc_b"](np.concatenate([real_a, image], axis=-1), training=True))
+        for image in (real_b, fake_b)
+    )
+    assert abs(real - fake) > 1e-4
+    model.compiled_step = model.step
+    scalars = model.train_step(real_a, real_b)
+    np.testing.assert_allclose([scalars["score/real_b"], scalars["score/fake_b"]], [real, fake], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("net", sorted(NETS))
 def test_weights_match_the_authors_after_both_steps(case, run, net):
     rule = case.info["tolerances"]["if_yours_runs_in_float32"]["step2"]

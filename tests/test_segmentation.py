@@ -15,6 +15,14 @@ def test_pixels_get_the_class_of_the_nearest_color():
     np.testing.assert_array_equal(segmentation.class_ids(image), [[0, 0, 10], [10, 13, 19]])
 
 
+def test_each_of_many_colors_gets_its_own_class():
+    # More colors than are compared at once, all nearer to the color of the sky than to any other.
+    around = np.stack(np.meshgrid(*[np.arange(-10, 11)] * 3, indexing="ij"), axis=-1).reshape(1, -1, 3)
+    image = (np.array(SKY) + around).astype(np.uint8)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 9261
+    assert (segmentation.class_ids(image) == 10).all()
+
+
 def test_scores_by_hand():
     truth = np.array([[0, 0, 0, 10], [10, 10, 13, 19]])
     found = np.array([[0, 0, 10, 10], [10, 0, 19, 0]])

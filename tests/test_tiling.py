@@ -206,6 +206,15 @@ def test_a_translator_tiles_images_of_any_size_and_dtype(dtype):
         np.dtype(dtype).itemsize] / 127.5)
 
 
+def test_tiles_have_the_output_channels():
+    config = Config.preset("tiny", input_channels=3, output_channels=1, lambda_identity=0.0)
+    translator = translator_lib.make_translator(config, randomized(build_generator(config, "gen_ab")))
+    image = np.random.default_rng(3).uniform(-1, 1, (40, 48, 3)).astype(np.float32)
+    result = translator.translate_in_tiles(image, 16)
+    assert result.shape == (40, 48, 1)
+    np.testing.assert_allclose(result, translator.translate(image), atol=1e-5)
+
+
 def test_progress_ends_at_one_and_no_files_are_left(tmp_path):
     shares = []
     image = np.zeros((32, 32, 3), np.float32)

@@ -54,7 +54,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def pointwise(function: _Function) -> _Function:
-    """Decorator that declares an activation function to be pointwise: each output number depends on one input number."""
+    """Declares an activation function to be pointwise: an output number depends on one input number. A decorator."""
     function.is_pointwise = True  # type: ignore[attr-defined]  # Functions take any attribute.
     return function
 
@@ -83,8 +83,8 @@ def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fie
     activation = getattr(layer, "activation", None)
     if activation is not None and not _is_pointwise(activation):
         raise UserError(
-            f"layer {layer.name} applies the function {getattr(activation, '__name__', activation)}, which may depend on "
-            "the whole image; declare it with @cyclegan_tf.networks.receptive_field.pointwise if it does not"
+            f"layer {layer.name} applies the function {getattr(activation, '__name__', activation)}, which may depend "
+            "on the whole image; declare it with @cyclegan_tf.networks.receptive_field.pointwise if it does not"
         )
     find = _KERAS_LAYERS.get(library_class)
     fields = find(layer) if find and getattr(layer, "data_format", "channels_last") == "channels_last" else None
