@@ -26,7 +26,7 @@ def test_the_golden_set_is_there():
     assert NETWORKS == [
         "cut/generators/features_n9_antialias.npz", "cut/generators/resnet_n1_antialias.npz",
         "cut/generators/resnet_n1_no_antialias_up.npz", "cut/generators/resnet_n2_no_antialias.npz",
-        "cut/discriminators/nlayer_n2_antialias.npz", "cut/discriminators/nlayer_n3_antialias.npz",
+        "cut/discriminators/nlayer_n2_antialias.npz",
     ]
 
 
