@@ -23,25 +23,27 @@ shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord f
 """
 
 from collections.abc import Callable
+from types import ModuleType
 
 from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
+from cyclegan_tf.data import catalog
 from cyclegan_tf.errors import UserError
 
-# {name: (function of the module `data.commands`, the flags and the operands; names of the operands)}. The functions get
-# the module as an argument because it imports TensorFlow, which --help does not need.
+# {name: (function of `_import_commands`, the flags and the operands; names of the operands)}. The functions import
+# TensorFlow only if they need it.
 COMMANDS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
-    "list": (lambda commands, given: commands.list_known(), ()),
-    "prepare": (lambda commands, given, name: commands.prepare(name, given.data_dir), ("NAME",)),
-    "inspect": (lambda commands, given, path: commands.inspect(path, given.data_dir, given.output), ("PATH",)),
-    "preview": (lambda commands, given: commands.preview_training(config_flags.from_flags(given), given.output), ()),
+    "list": (lambda commands, given: _list_known(), ()),
+    "prepare": (lambda commands, given, name: commands().prepare(name, given.data_dir), ("NAME",)),
+    "inspect": (lambda commands, given, path: commands().inspect(path, given.data_dir, given.output), ("PATH",)),
+    "preview": (lambda commands, given: commands().preview_training(config_flags.from_flags(given), given.output), ()),
     "prepare-cityscapes": (
-        lambda commands, given: commands.prepare_cityscapes(given.left_img, given.gt_fine, given.output), (),
+        lambda commands, given: commands().prepare_cityscapes(given.left_img, given.gt_fine, given.output), (),
     ),
     "shard": (
-        lambda commands, given, source, output: commands.shard(source, output, given.data_dir, given.shard_mb),
+        lambda commands, given, source, output: commands().shard(source, output, given.data_dir, given.shard_mb),
         ("SOURCE", "OUTPUT"),
     ),
 }
@@ -55,9 +57,18 @@ def main(argv: list[str]) -> int:
     function, operands = COMMANDS[argv[1]]
     if len(argv) - 2 != len(operands):
         raise UserError(f"usage: {' '.join((argv[1], *operands))}; options start with -- (see --help)")
+    return function(_import_commands, flags.FLAGS, *argv[2:])
+
+
+def _import_commands() -> ModuleType:
     from cyclegan_tf.data import commands
 
-    return function(commands, flags.FLAGS, *argv[2:])
+    return commands
+
+
+def _list_known() -> int:
+    print(catalog.format_table())
+    return 0
 
 
 def _define_flags() -> None:

@@ -26,8 +26,9 @@ def test_help_and_list_are_complete():
         assert name in listed
 
 
-def test_help_does_not_import_tensorflow():
-    child = run_python("-X", "importtime", "-m", "cyclegan_tf.datasets", "--help")
+@pytest.mark.parametrize("argument", ["--help", "list"])
+def test_help_and_list_do_not_import_tensorflow(argument):
+    child = run_python("-X", "importtime", "-m", "cyclegan_tf.datasets", argument)
     assert "cyclegan_tf.config.flags" in child.stderr
     assert "tensorflow" not in child.stderr
 

@@ -6,16 +6,10 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
-from cyclegan_tf.data import catalog, cityscapes, preview, shards, sources
+from cyclegan_tf.data import cityscapes, preview, shards, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic
-
-
-def list_known() -> int:
-    """Prints the catalog of known data sets."""
-    print(catalog.format_table())
-    return 0
 
 
 def prepare(name: str, data_dir: str) -> int:
