@@ -114,7 +114,7 @@ def test_a_machine_without_a_gpu_is_fine(monkeypatch):
 def test_training_on_a_machine_whose_gpu_is_not_seen_is_an_error(site, tmp_path):
     (site / "nvidia" / "cusolver" / "lib" / "libcusolver.so.11").unlink()
     code = in_site(site, f"""
-sys.argv = ["train", "--dataset=demo", "--workdir={tmp_path}/run"]
+sys.argv = ["train", "--preset=tiny", "--workdir={tmp_path}/run"]
 import runpy; runpy.run_module("cyclegan_tf.train", run_name="__main__", alter_sys=True)
 """)
     result = run_python("-c", code)

@@ -16,6 +16,7 @@ from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import evaluator, loop, trainer
@@ -233,3 +234,10 @@ def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))
     Reporter(str(tmp_path), Config(), step=2).close()
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
+
+
+def test_the_log_of_a_run_names_the_gpus(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    monkeypatch.setattr(hardware, "describe_gpus", lambda: "training on one GPU")
+    trainer.train(Config.preset("tiny", max_steps=1, **SMALL), str(tmp_path))
+    assert "training on one GPU" in (tmp_path / "log.txt").read_text()

@@ -10,6 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.registry import MODELS
+from cyclegan_tf.ops import cuda_libraries, hardware
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
@@ -30,11 +31,12 @@ def train(config: Config, workdir: str) -> dict[str, float]:
       chief.
 
     Raises:
-      UserError: the data are bad, a loss is not finite, or the run directory has other options, is in use or is not
-        writable.
+      UserError: the data are bad, a loss is not finite, TensorFlow does not see this machine's GPU, or the run
+        directory has other options, is in use or is not writable.
       signals.Stopped: SIGTERM or SIGINT arrived; the state is saved.
     """
-    # 1. The workers and the data. An error here leaves nothing behind in the run directory.
+    # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
+    cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     replicas = distribution.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
@@ -45,6 +47,8 @@ def train(config: Config, workdir: str) -> dict[str, float]:
     with run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext():
         if replicas.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
+        if gpus := hardware.describe_gpus():
+            log.info(gpus)
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.
         model = _build_model(config, replicas)
         progress = _restore_or_initialize(config, workdir, model, replicas)
