@@ -136,7 +136,7 @@ def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
 
-def test_instance_norm_of_half_precision_has_statistics_in_single():
+def test_instance_norm_of_half_precision_has_float32_statistics():
     x = tf.constant(np.random.default_rng(0).normal(300, 30, (1, 8, 8, 2)), tf.float16)
     layer = layers.instance_normalization("t")
     layer.build(x.shape)

@@ -22,7 +22,7 @@ def test_the_golden_set_is_there():
 
 
 @pytest.mark.parametrize("case", GAN_CASES)
-def test_adversarial_losses_are_the_authors(case):
+def test_adversarial_losses_match_the_authors(case):
     mode, target, prediction_name = case.split("/")
     # The authors' generators use the loss of the target "real" on generated images.
     functions = {
@@ -87,7 +87,7 @@ def _discriminator():
 
 
 @pytest.mark.parametrize("case", PENALTY.info["cases"])
-def test_gradient_penalty_is_the_authors(case):
+def test_gradient_penalty_matches_the_authors(case):
     setting = PENALTY.info["cases"][case]
     discriminator = _discriminator()
     images = PENALTY.images("real"), PENALTY.images("fake"), ALPHA[setting["type"]]
@@ -112,7 +112,7 @@ def test_gradient_penalty_cases_have_second_derivatives():
     assert len(PENALTY.group("mixed/weight_grad")) == 8
 
 
-def test_input_gradient_is_the_authors():
+def test_input_gradient_matches_the_authors():
     alpha = ALPHA["mixed"].reshape(2, 1, 1, 1)
     mixed = tf.constant(alpha * PENALTY.images("real") + (1 - alpha) * PENALTY.images("fake"))
     discriminator = _discriminator()

@@ -32,7 +32,7 @@ def test_the_golden_set_is_there():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_are_the_authors(name):
+def test_outputs_match_the_authors(name):
     case = golden.Golden(name)
     network = golden.options(case.info["config"])
     if network["kind"] == "discriminator":
@@ -57,7 +57,7 @@ def _check_outputs(case, network, **more):
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "batch" in name])
-def test_running_statistics_are_the_authors(name):
+def test_running_statistics_match_the_authors(name):
     case = golden.Golden(name)
     model = golden.build_with(golden.options(case.info["config"]), case.group("w"))
     model(case.images("x0"), training=True)
@@ -153,7 +153,7 @@ def test_initial_weights():
                 assert abs(drawn.std() - 0.02) < 5 * 0.02 / np.sqrt(2 * drawn.size)
 
 
-def test_dropout_is_in_training_only():
+def test_dropout_acts_only_in_training():
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
     for model in (
@@ -164,7 +164,7 @@ def test_dropout_is_in_training_only():
         assert np.abs(model(x, training=True) - model(x, training=True)).max() > 1e-4
 
 
-def test_dropout_layers_stand_where_the_authors_have_them():
+def test_dropout_layers_have_the_authors_positions():
     def dropouts(model):
         return {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
 
@@ -237,7 +237,7 @@ def test_size_multiple():
 
 
 @pytest.mark.parametrize("name", sorted(registry.GENERATORS))
-def test_each_generator_takes_the_smallest_size_that_is_promised(name):
+def test_each_generator_accepts_its_smallest_size(name):
     config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
     generator = registry.build_generator(config, "gen_ab")
     side = translator.make_translator(config, generator).minimum
@@ -245,7 +245,7 @@ def test_each_generator_takes_the_smallest_size_that_is_promised(name):
     assert tuple(generator(image).shape) == image.shape
 
 
-def test_the_averaged_discriminator_gives_the_mean_of_the_map():
+def test_the_averaging_discriminator_returns_the_mean_score():
     config = Config(ndf=2)
     patch = registry.build_discriminator(config, "disc_a")
     averaged = registry.build_discriminator(dataclasses.replace(config, discriminator="patch_mean"), "disc_a")
@@ -267,7 +267,7 @@ def test_the_books_networks_normalize_after_the_activation():
     assert order(discriminator, "layer1") == ["layer1_pad", "layer1_conv", "layer1_leaky_relu", "layer1_norm"]
 
 
-def test_torchgans_head_has_two_zeros_at_the_top_and_left_and_one_elsewhere():
+def test_torchgans_head_pads_by_two_at_the_top_and_left_and_by_one_elsewhere():
     model = registry.build_discriminator(Config(discriminator="torchgan", ndf=1), "disc_a")
     assert model.get_layer("head_pad").padding == ((2, 1), (2, 1))
     assert "layer4_conv" not in [layer.name for layer in model.layers]

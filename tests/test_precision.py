@@ -69,7 +69,7 @@ def single():
 
 @pytest.mark.parametrize("kind", [CycleGAN, Pix2Pix])
 @pytest.mark.parametrize("name", HALVES)
-def test_losses_and_gradients_are_those_of_single_precision(name, kind, single):
+def test_losses_and_gradients_match_single_precision(name, kind, single):
     # A generator rounds three times for each of its 8 convolutions (weights, sum, what follows), an image that comes
     # back passes two of them, and a gradient the same way once more: 96 roundings. They are independent, so that their
     # errors add up to sqrt(96) of one; three standard deviations.
@@ -99,7 +99,7 @@ def test_200_steps_stay_finite_and_learn(trained):
     assert last < first
 
 
-def test_weights_images_and_scores_are_single_and_the_rest_half(trained):
+def test_only_feature_maps_are_in_half_precision(trained):
     model, _ = trained
     name = model.config.mixed_precision
     for network in model.networks.values():
@@ -126,7 +126,7 @@ def test_generators_are_float32_copies_of_the_newest_weights(trained):
             np.testing.assert_array_equal(weight, trained_weight)
 
 
-def test_a_restored_run_goes_on_with_the_same_bits(trained):
+def test_a_restored_run_continues_with_the_same_bits(trained):
     model, _ = trained
     stored = checkpoints.collect_state(model, Progress(200))
 
@@ -146,7 +146,7 @@ def test_a_restored_run_goes_on_with_the_same_bits(trained):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-def test_an_overflow_halves_the_scale_and_updates_nothing(trained):
+def test_an_overflow_halves_the_scale_and_skips_the_update(trained):
     model, scalars = trained
     if model.config.mixed_precision != "float16":
         assert "precision/loss_scale" not in scalars[0]
@@ -190,7 +190,7 @@ def test_the_scale_doubles_after_good_steps_and_halves_after_a_bad_one():
     assert scale_after(scale, inf) == (1, 0, inf)
 
 
-def test_scaled_gradients_are_the_gradients_where_float16_would_lose_them():
+def test_the_loss_scale_keeps_gradients_that_float16_would_lose():
     x = tf.Variable(3.0)
     with tf.GradientTape(persistent=True) as tape:
         loss = tf.cast(tf.cast(x, tf.float16) * 1e-4, tf.float32) * 1e-4  # 1e-8 is 0 in float16.
@@ -199,7 +199,7 @@ def test_scaled_gradients_are_the_gradients_where_float16_would_lose_them():
     assert float(found) == pytest.approx(1e-8, rel=2 * 2**-11)
 
 
-def test_the_policy_is_put_back_after_an_error():
+def test_the_policy_is_restored_after_an_error():
     with pytest.raises(ZeroDivisionError), precision.use_policy("bfloat16"):
         assert keras.layers.Activation("relu").compute_dtype == "bfloat16"
         raise ZeroDivisionError
