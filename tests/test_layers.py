@@ -111,7 +111,8 @@ def test_instance_norm_matches_the_library_in_training_and_inference(affine):
     for each in (layer, library):
         each.set_weights([np.array([0.5, 2.0, -1.0], np.float32)] * (2 * affine))
     np.testing.assert_array_equal(layer(x, training=False), library(x))
-    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=2e-6)
+    # The largest scale is 2, and rounding grows with it.
+    np.testing.assert_allclose(layer(x, training=True), library(x), rtol=0, atol=2e-6 if affine else 1e-6)
 
 
 def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
