@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from remote_files import Killed, read, store
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
@@ -22,7 +23,6 @@ from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.runs.reporter import Reporter
-from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training import trainer, warm_start
 
 
@@ -33,21 +33,6 @@ def upload(folder, remote):
             tf.io.gfile.makedirs(f"{remote}/{path.parent.relative_to(folder)}".removesuffix("/."))
             tf.io.gfile.copy(str(path), f"{remote}/{path.relative_to(folder)}")
     return remote
-
-
-def content(path):
-    with tf.io.gfile.GFile(str(path), "rb") as file:
-        return file.read()
-
-
-def store(path, data):
-    """Writes a remote file and creates its folder: ram:// lists only folders that were created."""
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    filesystem.upload(path, io.BytesIO(data))
-
-
-class Killed(BaseException):
-    """Like KeyboardInterrupt, no Exception: training does not handle it."""
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +57,20 @@ def remote_run(tmp_path_factory):
 
 
 def test_remote_run_equals_local_run(remote_run, tiny_run):
-    assert f"resuming from {remote_run}/checkpoints/step-00000002.npz" in content(f"{remote_run}/log.txt").decode()
+    assert f"resuming from {remote_run}/checkpoints/step-00000002.npz" in read(f"{remote_run}/log.txt").decode()
     assert sorted(step for step, _ in checkpoints.list_files(f"{remote_run}/checkpoints")) == [2, 4]
     ours, theirs = (checkpoints.read(f"{run}/checkpoints/step-00000004.npz") for run in (remote_run, tiny_run))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         np.testing.assert_array_equal(ours[name], array, err_msg=name)
-    assert content(f"{remote_run}/metrics.jsonl") == (tiny_run / "metrics.jsonl").read_bytes()
+    assert read(f"{remote_run}/metrics.jsonl") == (tiny_run / "metrics.jsonl").read_bytes()
     for step in (0, 2, 4):
         name = f"samples/step-{step:06d}.png"
-        assert content(f"{remote_run}/{name}") == (tiny_run / name).read_bytes()
+        assert read(f"{remote_run}/{name}") == (tiny_run / name).read_bytes()
     shown = sorted(path.name for path in (tiny_run / "gallery").iterdir())
     assert sorted(tf.io.gfile.listdir(f"{remote_run}/gallery")) == shown
     # The pages differ only in the names of the run and of its dataset.
-    page, dataset = content(f"{remote_run}/index.html").decode(), Config.load(remote_run).dataset
+    page, dataset = read(f"{remote_run}/index.html").decode(), Config.load(remote_run).dataset
     expected = (tiny_run / "index.html").read_text()
     assert "PSNR of A to B translations" in expected
     assert page.replace(dataset, "demo").replace(">run<", ">tiny<") == expected
@@ -115,7 +100,7 @@ def test_remote_run_can_be_evaluated(remote_run, tiny_run, run_command):
     arguments = [f"--model={remote_run}", "--metrics=psnr", "--direction=a2b", f"--output={remote_run}/measures.jsonl"]
     child = run_command("cyclegan_tf.evaluate", *arguments)
     assert child.returncode == 0, child.stderr
-    (record,) = map(json.loads, content(f"{remote_run}/measures.jsonl").splitlines())
+    (record,) = map(json.loads, read(f"{remote_run}/measures.jsonl").splitlines())
     expected = next(r for r in read_records(tiny_run) if r["kind"] == "test")["psnr_ab"]
     np.testing.assert_allclose(record["value"], expected, rtol=1e-5)
     tf.io.gfile.remove(f"{remote_run}/measures.jsonl")
@@ -129,7 +114,7 @@ def test_other_options_in_a_used_remote_run_directory_are_refused(remote_run):
 
 def test_damaged_remote_checkpoints_are_skipped_and_partial_ones_removed(remote_run, tmp_path):
     folder = f"ram://{tmp_path.name}"
-    whole = content(f"{remote_run}/checkpoints/step-00000004.npz")
+    whole = read(f"{remote_run}/checkpoints/step-00000004.npz")
     middle = len(whole) // 2
     for step, data in ((1, whole), (2, whole[:middle]), (3, whole[:middle] + b"?" + whole[middle + 1 :]), (4, b"")):
         store(f"{folder}/step-{step:08d}.npz", data)
@@ -167,7 +152,7 @@ def test_remote_datasets_equal_local_ones(tmp_path, make_images):
             assert found.where.startswith("ram://")
         dataset.bad.record_to(f"{remote}/bad_images.txt")
         assert dataset.train_b.load(1) is None
-    lines = content(f"{remote}/bad_images.txt").decode().splitlines()
+    lines = read(f"{remote}/bad_images.txt").decode().splitlines()
     assert lines == [
         f"{place}/trainB/001.png\tcannot identify image file" for place in (remote, f"{remote}.zip")
     ]
@@ -205,7 +190,7 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
     jobs = batch_lib.plan(found, f"{remote}/out", 3)
     assert batch_lib.run(model, jobs) == {}
     for name in ("a.png", "in/b.tif"):
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content(f"{remote}/out/{name}")))), 255 - pixels)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(read(f"{remote}/out/{name}")))), 255 - pixels)
     with pytest.raises(UserError, match=r"out/a\.png exists already \(and 1 more\)"):
         batch_lib.plan(found, f"{remote}/out", 3)
     with pytest.raises(UserError, match="is the folder of the input"):

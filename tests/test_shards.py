@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from remote_files import read
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, shards, sources
@@ -60,8 +61,7 @@ def test_shards_on_a_remote_file_system(folder, packed, tmp_path):
     for place in ("copied", "written"):
         assert_equal(batches(f"{remote}/{place}"), expected)
     for path in packed.iterdir():
-        with tf.io.gfile.GFile(f"{remote}/written/{path.name}", "rb") as file:
-            assert file.read() == path.read_bytes(), "the same source must make the same files"
+        assert read(f"{remote}/written/{path.name}") == path.read_bytes(), "the same source must make the same files"
 
 
 def test_shards_keep_names_pairs_and_bad_images(folder, packed):

@@ -6,24 +6,10 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from remote_files import Killed, read, store
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
-
-
-def content(path):
-    with tf.io.gfile.GFile(str(path), "rb") as file:
-        return file.read()
-
-
-def store(path, data):
-    """Writes a remote file and creates its folder: ram:// lists only folders that were created."""
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    filesystem.upload(path, io.BytesIO(data))
-
-
-class Killed(BaseException):
-    """Like KeyboardInterrupt, no Exception."""
 
 
 def test_remote_write_is_complete_or_absent(tmp_path):
@@ -33,7 +19,7 @@ def test_remote_write_is_complete_or_absent(tmp_path):
     with pytest.raises(Killed), atomic.open_for_writing(path) as file:
         file.write("half")
         raise Killed
-    assert content(path) == "é\n".encode()
+    assert read(path) == "é\n".encode()
 
     class Failing(io.BytesIO):
         def read(self, *arguments):
@@ -43,7 +29,7 @@ def test_remote_write_is_complete_or_absent(tmp_path):
 
     with pytest.raises(Killed):
         filesystem.upload(path, Failing(b"other"))
-    assert content(path) == "é\n".encode()
+    assert read(path) == "é\n".encode()
     assert tf.io.gfile.listdir(f"ram://{tmp_path.name}") == ["file"]
 
 
@@ -52,7 +38,7 @@ def test_remote_folder_is_replaced(tmp_path):
     for name in ("model/old", "model.tmp/top", "model.tmp/inner/deep/file"):
         store(f"ram://{tmp_path.name}/{name}", name.encode())
     atomic.replace_folder(path, f"{path}.tmp")
-    assert content(f"{path}/inner/deep/file") == b"model.tmp/inner/deep/file"
+    assert read(f"{path}/inner/deep/file") == b"model.tmp/inner/deep/file"
     assert sorted(tf.io.gfile.listdir(path)) == ["inner", "top"]
     assert tf.io.gfile.listdir(f"ram://{tmp_path.name}") == ["model"]
 
@@ -62,7 +48,7 @@ def test_empty_remote_folders_and_files(tmp_path):
     assert filesystem.listdir(f"ram://{tmp_path.name}/none") == []
     with atomic.open_for_writing(f"ram://{tmp_path.name}/empty"):
         pass
-    assert content(f"ram://{tmp_path.name}/empty") == b""
+    assert read(f"ram://{tmp_path.name}/empty") == b""
 
 
 def test_listing_omits_the_folder_itself(monkeypatch):
@@ -78,13 +64,13 @@ def test_growing_remote_file_keeps_old_lines_and_flushes_rarely(tmp_path, monkey
     with filesystem.open_for_appending(path) as file:
         file.write("two\n")
         file.flush()
-        assert content(path) == b"one\n", "FLUSH_SECONDS have not passed"
+        assert read(path) == b"one\n", "FLUSH_SECONDS have not passed"
         filesystem.sync(file)
-        assert content(path) == b"one\ntwo\n"
+        assert read(path) == b"one\ntwo\n"
         monkeypatch.setattr(filesystem, "FLUSH_SECONDS", 0)
         file.write("three \udce9\n")
         file.flush()
-        assert content(path) == b"one\ntwo\nthree \\udce9\n"
+        assert read(path) == b"one\ntwo\nthree \\udce9\n"
 
 
 def test_remote_file_is_seekable(tmp_path):
@@ -99,9 +85,9 @@ def test_remote_file_is_seekable(tmp_path):
         assert file.read() == data
     assert filesystem.read_bytes(path, 299_000, 500) == data[299_000:299_500]
     assert filesystem.read_bytes(path, 299_999, 500) == data[299_999:]
-    for read in (lambda: filesystem.open_for_reading(f"{path}.none"), lambda: filesystem.read_bytes(f"{path}.none")):
+    for open_missing in (filesystem.open_for_reading, filesystem.read_bytes):
         with pytest.raises(FileNotFoundError) as caught:
-            read()
+            open_missing(f"{path}.none")
         assert caught.value.filename == f"{path}.none"
 
 
