@@ -126,7 +126,9 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
     (record,), _ = evaluation.measure(translate, dataset, constant, measures.Protocol(), ["l1"])
     assert (record["value"], record["n"]) == (0, 1)
-    assert str(tmp_path / "testB" / "1.png") in dataset.bad
+    assert dataset.bad.reasons == {
+        str(tmp_path / "testB" / "1.png"): "not a pair: 24 x 16 pixels, 20 x 16 in the other domain"
+    }
 
 
 def test_is_better_knows_the_direction_of_each_measure_and_nan():

@@ -90,9 +90,7 @@ class ImageLoader:
                 return None
             images.append(image)
             if image.shape[:2] != images[0].shape[:2]:
-                (height, width), (first_height, first_width) = image.shape[:2], images[0].shape[:2]
-                sizes = f"{width} x {height} pixels, {first_width} x {first_height} in the other domain"
-                image_list.bad.add(image_list.path(index), f"not a pair: {sizes}")
+                image_list.bad.add(image_list.path(index), describe_size_mismatch(image, images[0]))
                 return None
         self._cache(index, images)
         return images
@@ -107,6 +105,12 @@ class ImageLoader:
             if size <= self._room and index not in self._cached:
                 self._room -= size
                 self._cached[index] = images
+
+
+def describe_size_mismatch(image: np.ndarray, other: np.ndarray) -> str:
+    """The reason why two images (H, W, C) of different sizes are not a pair; `other` is from the other domain."""
+    (height, width), (other_height, other_width) = image.shape[:2], other.shape[:2]
+    return f"not a pair: {width} x {height} pixels, {other_width} x {other_height} in the other domain"
 
 
 def compute_training_size(config: Config, height: int, width: int) -> tuple[int, int]:

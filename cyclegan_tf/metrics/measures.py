@@ -134,7 +134,7 @@ class Task:
             if source is None:
                 continue
             if truth is not None and truth.shape[:2] != source.shape[:2]:
-                self.targets.bad.add(self.targets.path(index), "no pair: its size differs from that of the other image")
+                self.targets.bad.add(self.targets.path(index), pipeline.describe_size_mismatch(truth, source))
                 yield source, None
             else:
                 yield source, truth
