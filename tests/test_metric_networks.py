@@ -15,7 +15,8 @@ RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "networks.npz")
 
 def needs(name):
     return pytest.mark.skipif(
-        not weights.is_available(name), reason="no weights: python -m cyclegan_tf.evaluate --fetch_weights"
+        not weights.is_available(name),
+        reason=f"{weights.default_folder()} has no weights of {name}: python -m cyclegan_tf.evaluate --fetch_weights",
     )
 
 
@@ -29,15 +30,16 @@ def test_inception_features():
 @needs("efficientnet_lite0")
 def test_efficientnet_scores():
     network = classifier.EfficientNetLite0()
-    images = metric_images()
     # Images of 240 x 240 would be cropped to 210 and enlarged; a crop of 224 x 224 needs no resizing.
-    found = network.logits(images[:, 8:232, 8:232].astype(np.float32) / 127.5 - 1)
+    found = network.logits(metric_images()[:, 8:232, 8:232].astype(np.float32) / 127.5 - 1)
+    assert found.shape[1] == 1000
     np.testing.assert_allclose(found, RECORDED["judge"], rtol=1e-3, atol=1e-4)
-    assert network(images[0]).shape == (1000,)
 
 
-@needs("lpips_alexnet")
-@pytest.mark.parametrize(("net", "key"), [("alexnet", "lpips"), ("vgg16", "lpips_vgg")])
+@pytest.mark.parametrize(("net", "key"), [
+    pytest.param("alexnet", "lpips", marks=needs("lpips_alexnet")),
+    pytest.param("vgg16", "lpips_vgg", marks=needs("lpips_vgg16")),
+])
 def test_lpips_equals_the_original_packages(net, key):
     images = metric_images().astype(np.float32) / 127.5 - 1
     measure = lpips.LPIPS(net)
@@ -48,7 +50,7 @@ def test_lpips_equals_the_original_packages(net, key):
     assert np.isfinite(measure(small[:1], small[1:])).all()
     try:
         distance = measure(small[:1, 1:], small[1:, 1:])
-    except tf.errors.AbortedError:  # oneDNN in TensorFlow 2.15 refuses to pool 0 pixels; others return NaN.
+    except tf.errors.AbortedError:  # oneDNN in TensorFlow 2.15 refuses to pool 0 pixels. Others return NaN.
         distance = np.nan
     assert not np.isfinite(distance).all()
 
@@ -79,14 +81,17 @@ def test_saved_model_replaces_inception(tmp_path):
         inception.SavedInception(str(tmp_path))
 
 
-def test_keras_classifier_as_judge_sees_the_center(tmp_path):
+def test_keras_classifier_resizes_the_crop_to_its_input(tmp_path):
     pixels = tf.keras.Input((10, 10, 3))
-    tf.keras.Model(pixels, tf.keras.layers.GlobalAveragePooling2D()(pixels)).save(tmp_path / "judge.keras")
-    network = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
-    # The judge sees the central 14 x 14 pixels: 224 / 256 of the shorter side.
+    tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")
+    # Gray outside the central 14 x 14 pixels.
     image = np.full((16, 32, 3), 128, np.uint8)
     image[1:15, 9:23] = 10, 20, 250
-    np.testing.assert_allclose(network(image), [10, 20, 250], atol=1e-3)
+    found = classifier.KerasClassifier(str(tmp_path / "judge.keras"))(image)
+    np.testing.assert_array_equal(found.reshape(100, 3), np.tile([10, 20, 250], (100, 1)))
+
+
+def test_a_judge_that_is_not_a_keras_model_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"--judge=.*no\.keras is not a Keras model"):
         classifier.KerasClassifier(str(tmp_path / "no.keras"))
 

