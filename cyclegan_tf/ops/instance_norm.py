@@ -11,8 +11,8 @@ import tensorflow as tf
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.ops.tracing import no_autograph
 
-# Largest batch that is unrolled into one batch-norm op per image. The paragraph "What was slow in the operations around
-# them" in experiments/benchmarks/README.md has the times of both ways.
+# Largest batch that is unrolled into one batch-norm op per image. The paragraph "Slow operations around convolutions"
+# in experiments/benchmarks/README.md has the times of both ways.
 MAX_UNROLLED_BATCH = 8
 
 

@@ -1,8 +1,8 @@
 """The authors' networks and training step in PyTorch, as plain as possible, for comparisons.
 
 Written from the paper (Zhu et al. 2017, section 7.2) and the settings of its code: instance norm without affine
-weights, least-squares losses, cycle weight 10, identity weight half of that, Adam with learning rate 2e-4 and beta_1
-0.5, pools of 50 images.
+weights, least-squares losses, cycle weight 10, identity weight 5, Adam with learning rate 2e-4 and beta_1 0.5, pools of
+50 images.
 """
 
 import itertools
