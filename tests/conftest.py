@@ -103,6 +103,15 @@ def run_command(monkeypatch):
 
 
 @pytest.fixture
+def cpu_kernels():
+    """Skips a test of the optimized CPU kernels, which are off with a GPU. For `pytest.mark.usefixtures`."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("CPU kernels are off with a GPU")
+
+
+@pytest.fixture
 def make_images():
     """A function make_images(folder, count, size=(height, width), suffix) that writes random images."""
 

@@ -14,7 +14,6 @@ from cyclegan_tf.ops import convolution, hardware
 from cyclegan_tf.ops.convolution import Thresholds
 
 keras = tf.keras
-WITHOUT_GPU = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="CPU kernels are off with a GPU")
 
 
 def _library(x, kernel, stride):
@@ -80,7 +79,7 @@ def test_matches_tensorflow_up_to_second_derivatives(
         )
 
 
-@WITHOUT_GPU
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize(("shape", "filters"), [((1, 4, 4, 1), 1), ((2, 6, 10, 3), 4)], ids=["smallest", "unequal"])
 def test_winograd_matches_tensorflow(shape, filters):
     with _use_thresholds(winograd_work=0, winograd_channels=0):
@@ -127,7 +126,7 @@ def _operations(*arguments, **options):
     return [node.op for nodes in (definition.node, *(function.node_def for function in functions)) for node in nodes]
 
 
-@WITHOUT_GPU
+@pytest.mark.usefixtures("cpu_kernels")
 def test_each_size_gets_its_fastest_kernels():
     for blocks in ((1, 66, 66, 256), 256), ((1, 34, 34, 128), 128), ((1, 18, 18, 128), 128):
         block = _operations(*blocks, 3, 1)
@@ -157,7 +156,7 @@ def test_forced_portable_ops_are_tensorflows():
     assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
 
 
-@WITHOUT_GPU
+@pytest.mark.usefixtures("cpu_kernels")
 def test_winograd_adds_two_functions_to_the_graph():
     # If the tape traced into them, there would be two more: a forward pass that keeps everything, and its gradient.
     functions = _graph((1, 18, 18, 128), 128, 3, 1).as_graph_def().library.function
@@ -175,7 +174,7 @@ def test_unknown_sizes_and_other_dtypes_use_tensorflows_kernels(shape, dtype, mo
     assert {"Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"} < set(operations)
 
 
-@WITHOUT_GPU
+@pytest.mark.usefixtures("cpu_kernels")
 def test_bfloat16_uses_fast_gradients_and_tensorflows_forward_pass(monkeypatch):
     monkeypatch.setattr(hardware, "use_bfloat16_kernels", lambda: True)
     block = _operations((2, 34, 34, 128), 128, 3, 1, tf.bfloat16)
@@ -184,9 +183,9 @@ def test_bfloat16_uses_fast_gradients_and_tensorflows_forward_pass(monkeypatch):
     assert _operations((2, 258, 258, 64), 128, 3, 2, tf.bfloat16).count("MatMul") == 6
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.skipif(
-    bool(tf.config.list_physical_devices("GPU")) or not hardware.use_bfloat16_kernels()
-    or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0",
+    not hardware.use_bfloat16_kernels() or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0",
     reason="TensorFlow's kernels, used on other CPUs, accumulate in bfloat16",
 )
 @pytest.mark.parametrize(("shape", "filters", "stride", "roundings"), [

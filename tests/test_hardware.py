@@ -46,6 +46,7 @@ def test_gpu_avoids_cpu_kernels(gpu, channels):
     assert not found & CPU_ONLY
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 def test_cpu_uses_cpu_kernels():
     found = operations(lambda x, k: convolution.convolve(x, k, 1), (1, 66, 66, 64), (3, 3, 64, 64))
     assert found & CPU_ONLY
@@ -87,5 +88,6 @@ def test_log_names_the_gpu_and_its_precision(monkeypatch, capability, text):
     assert hardware.describe_gpus() == f"training on NVIDIA H100 80GB HBM3; float32 products {text}"
 
 
-def test_log_names_no_gpu_without_one():
+def test_log_names_no_gpu_without_one(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert hardware.describe_gpus() == ""

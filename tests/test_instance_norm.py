@@ -37,7 +37,7 @@ def test_normalize_matches_the_closed_form(shape, dtype, rounding, wrap):
         np.testing.assert_allclose(tf.cast(value, tf.float64), exact, rtol=0, atol=bound)
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="CPU kernels are off with a GPU")
+@pytest.mark.usefixtures("cpu_kernels")
 def test_small_batches_are_unrolled_into_batch_norms():
     def count_batch_norms(shape, dtype):
         function = tf.function(lambda x: tf.gradients(instance_norm.normalize(x, 1e-5), x), autograph=False)

@@ -50,7 +50,7 @@ def test_cropping_keeps_static_sizes(shape):
     assert found.as_list() == list(library.compute_output_shape(shape))
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="CPU kernels are off with a GPU")
+@pytest.mark.usefixtures("cpu_kernels")
 def test_graph_avoids_slow_ops():
     inputs = keras.Input((8, 8, 3))
     network = keras.Model(inputs, blocks.transposed_conv(blocks.pad(inputs, "a", 1, "reflect"), "b", 2, 3))

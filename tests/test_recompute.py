@@ -42,6 +42,7 @@ def test_gradients_match_tensorflow(wrapped):
         np.testing.assert_allclose(value, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 def test_optimized_graph_computes_cheap_ops_twice():
     @tf.function(autograph=False)
     def gradient(images, kernel):
@@ -57,7 +58,7 @@ def test_optimized_graph_computes_cheap_ops_twice():
     assert [kinds[kind] for kind in ("Relu", "MirrorPad", "Pad", "GatherV2")] == [2, 2, 2, 2]
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="CPU kernels are off with a GPU")
+@pytest.mark.usefixtures("cpu_kernels")
 def test_generator_recomputes_every_relu_and_padding():
     network = registry.build_generator(Config.preset("tiny"), "gen_ab")
 
@@ -76,6 +77,7 @@ def test_generator_recomputes_every_relu_and_padding():
     assert kinds["GatherV2"] == 2 * 2 * len(reflections)  # Rows and columns.
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 def test_input_gradient_waits_for_the_bias_gradient():
     layer = layers.Conv2D(4, 3)
     layer.build((None, None, None, 3))
