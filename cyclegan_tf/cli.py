@@ -1,5 +1,6 @@
 """Shared by all commands: environment of TensorFlow, one-line errors, exit statuses, entry points."""
 
+import functools
 import logging
 import os
 import runpy
@@ -46,46 +47,17 @@ def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None
     app.run(run_guarded)
 
 
-def train() -> None:
-    """Entry point of the console script cyclegan-train."""
-    _run_as_main("cyclegan_tf.train")
-
-
-def convert() -> None:
-    """Entry point of the console script cyclegan-convert."""
-    _run_as_main("cyclegan_tf.convert")
-
-
-def export() -> None:
-    """Entry point of the console script cyclegan-export."""
-    _run_as_main("cyclegan_tf.export")
-
-
-def translate() -> None:
-    """Entry point of the console script cyclegan-translate."""
-    _run_as_main("cyclegan_tf.translate")
-
-
-def launch() -> None:
-    """Entry point of the console script cyclegan-launch."""
-    _run_as_main("cyclegan_tf.launch")
-
-
-def evaluate() -> None:
-    """Entry point of the console script cyclegan-evaluate."""
-    _run_as_main("cyclegan_tf.evaluate")
-
-
-def datasets() -> None:
-    """Entry point of the console script cyclegan-datasets."""
-    _run_as_main("cyclegan_tf.datasets")
-
-
-def gallery() -> None:
-    """Entry point of the console script cyclegan-gallery."""
-    _run_as_main("cyclegan_tf.gallery")
-
-
 def _run_as_main(module: str) -> None:
     # Like `python -m`, because absl takes the text and the flags of --help from the module __main__.
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+# The entry points of the console scripts cyclegan-train, cyclegan-translate ...
+train = functools.partial(_run_as_main, "cyclegan_tf.train")
+translate = functools.partial(_run_as_main, "cyclegan_tf.translate")
+evaluate = functools.partial(_run_as_main, "cyclegan_tf.evaluate")
+export = functools.partial(_run_as_main, "cyclegan_tf.export")
+convert = functools.partial(_run_as_main, "cyclegan_tf.convert")
+datasets = functools.partial(_run_as_main, "cyclegan_tf.datasets")
+launch = functools.partial(_run_as_main, "cyclegan_tf.launch")
+gallery = functools.partial(_run_as_main, "cyclegan_tf.gallery")

@@ -1,10 +1,14 @@
 """Behavior shared by all commands: help, errors and exit statuses."""
 
+import configparser
 import dataclasses
+import runpy
 import time
 
-from conftest import run_python, run_train
+from conftest import ROOT, run_python, run_train
+from test_imports import COMMANDS
 
+from cyclegan_tf import cli
 from cyclegan_tf.config import Config
 
 
@@ -14,6 +18,18 @@ def test_console_script_prints_the_same_help():
         line for line in run_train("--help").stdout.splitlines() if line.startswith("  --")
     ]
     assert "python -m cyclegan_tf.train --dataset=horse2zebra" in script.stdout
+
+
+def test_each_command_has_a_console_script(monkeypatch):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")[1:]
+    assert sorted(lines) == sorted(f"cyclegan-{name} = cyclegan_tf.cli:{name}" for name in COMMANDS)
+    ran = []
+    monkeypatch.setattr(runpy, "run_module", lambda module, **options: ran.append(module))
+    for name in COMMANDS:
+        getattr(cli, name)()
+    assert ran == [f"cyclegan_tf.{name}" for name in COMMANDS]
 
 
 def test_help_is_fast_and_lists_every_flag_with_its_default():
