@@ -149,10 +149,10 @@ def test_the_command_line_both_ways(torch, tmp_path, run_command):
     child = run_convert(f"--from_pytorch={zebra}", "--network=gen_ba", "--padding=replicate", f"--output={workdir}")
     assert child.returncode == 0, child.stderr
     assert child.stderr.strip().splitlines()[-1] == f"wrote {workdir}: gen_ba; fresh: disc_a, disc_b, gen_ab"
-    # The padding, which weights do not tell, is the flag's.
+    # The flag gives the padding, which the weights do not tell.
     assert Config.load(str(workdir)) == Config(ngf=8, n_blocks=2, padding="replicate")
     assert_translates(workdir, "b2a", golden.Golden(name))
-    # Of the direction that was not given there is no SavedModel.
+    # Only the given direction has a SavedModel.
     assert os.listdir(workdir / "export") == ["b2a"]
     child = run_command("cyclegan_tf.convert", f"--to_pytorch={back}", f"--model={workdir}")
     assert child.returncode == 0, child.stderr
@@ -174,12 +174,12 @@ def test_batch_norm_u_nets_are_converted_with_their_statistics(torch, no_export,
     assert_same(back, golden.state_dict(name) | counters)
 
 
-def test_training_goes_on_from_a_converted_run(torch, no_export, tmp_path):
+def test_training_continues_from_a_converted_run(torch, no_export, tmp_path):
     path = golden.checkpoint("checkpoints/old_04/latest_net_G_A.pth", tmp_path)
     workdir = tmp_path / "run"
     pytorch_run.convert_from_pytorch([path], str(workdir))
     config = Config.load(str(workdir))
-    # As the run itself, from step 0, and as --init_from of another.
+    # Resume the run itself, from step 0, and start another run with --init_from.
     resumed, other = CycleGAN(config), CycleGAN(config)
     assert checkpoints.restore(resumed, newest(workdir), "run") == checkpoints.Progress()
     warm_start.initialize(other, str(workdir))
@@ -194,7 +194,7 @@ def write_run(workdir, model):
     (workdir / "config.json").write_text(model.config.to_json())
 
 
-def test_averaged_generators_are_the_ones_that_are_written(torch, tmp_path):
+def test_averaged_generators_are_written(torch, tmp_path):
     model = CycleGAN(Config.preset("tiny", ema_decay=0.9))
     for average in model.averages.values():
         average.set_weights([array + 1 for array in average.get_weights()])
@@ -217,9 +217,10 @@ def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, t
     assert_same(pytorch_weights.to_keras(written, network), weights(newest(tmp_path), "disc_b"))
 
 
-def test_runs_that_pytorch_has_no_counterpart_of_write_nothing(torch, tmp_path):
-    write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv")))
-    with pytest.raises(UserError, match=r"step-00000007\.npz: upsample=resize_conv does not exist in the authors'"):
+@pytest.mark.parametrize("options", [{}, {"generator": "unet", "n_downs": 5}], ids=["resnet", "unet"])
+def test_networks_outside_the_authors_code_are_not_written(torch, tmp_path, options):
+    write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv", **options)))
+    with pytest.raises(UserError, match=r"step-00000007\.npz: --upsample=resize_conv does not exist in the authors'"):
         pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert not (tmp_path / "pth").exists()
 

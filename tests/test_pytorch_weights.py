@@ -222,16 +222,12 @@ def test_unknown_network_is_an_error(keys, message):
         pytorch_weights.infer_architecture({key: np.zeros(shape, np.float32) for key, shape in keys.items()})
 
 
-def test_resize_convolutions_cannot_be_converted():
-    arrays = pytorch_weights.to_keras(_state_dict(), _network())
-    with pytest.raises(UserError, match="upsample=resize_conv does not exist in the authors' code"):
-        pytorch_weights.to_pytorch(arrays, {**_network(), "upsample": "resize_conv"})
-
-
 @pytest.mark.parametrize(("network", "named"), [
     ({"kind": "generator", "generator": "tf_blog"}, "generator=tf_blog"),
     ({"kind": "discriminator", "discriminator": "patch_mean"}, "discriminator=patch_mean"),
     ({"kind": "generator", "generator": "resnet", "norm_affine": True}, "norm_affine"),
+    ({"kind": "generator", "generator": "resnet", "upsample": "resize_conv"}, "upsample=resize_conv"),
+    ({"kind": "generator", "generator": "unet", "upsample": "resize_conv"}, "upsample=resize_conv"),
 ])
 def test_networks_outside_the_authors_code_are_refused(network, named):
     options = {**_network(), **network}

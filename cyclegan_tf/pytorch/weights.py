@@ -69,9 +69,6 @@ def _list_resnet_layers(options: Options) -> list[Layer]:
     In PyTorch, reflection padding, replication padding and dropout are modules without weights, which count in the keys
     of the modules behind them. Zero padding is no module.
     """
-    if options.get("upsample", "transpose") != "transpose":
-        raise UserError(f"upsample={options['upsample']} does not exist in the authors' code, so the weights cannot be "
-                        "converted; only upsample=transpose can be")
     ngf, n_blocks, bias = options["ngf"], options["n_blocks"], options["norm"] == "instance"
     layers = [_conv("model.1", "stem", options["input_channels"], ngf, 7, bias=bias), _norm("model.2", "stem", ngf)]
     places = _ResnetPlaces(options)
@@ -177,9 +174,13 @@ _LIST_LAYERS: dict[str, dict[str, Callable[[Options], list[Layer]]]] = {
 def _list_layers(options: Options) -> list[Layer]:
     """The layers of a network, in PyTorch's order; UserError if the authors' code has no such network."""
     kind = options["kind"]
-    option = "norm_affine" if options.get("norm_affine") else f"{kind}={options[kind]}"
-    if options.get("norm_affine") or options[kind] not in _LIST_LAYERS[kind]:
-        raise UserError(f"--{option} does not exist in the authors' code, so the weights cannot be converted")
+    foreign = [f"{kind}={options[kind]}"] if options[kind] not in _LIST_LAYERS[kind] else []
+    if options.get("norm_affine"):
+        foreign.append("norm_affine")
+    if kind == "generator" and options.get("upsample", "transpose") != "transpose":
+        foreign.append(f"upsample={options['upsample']}")
+    if foreign:
+        raise UserError(f"--{foreign[0]} does not exist in the authors' code, so the weights cannot be converted")
     return _LIST_LAYERS[kind][options[kind]](options)
 
 
