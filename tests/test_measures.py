@@ -1,5 +1,7 @@
 """Measures of data sets whose values follow by hand from images of one color each."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, measures, segmentation
 
 TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
@@ -52,6 +55,13 @@ def test_measures_of_constant_images_by_hand(constant, reference, distance):
         kernel = lambda x, y: (x * y + 1.0) ** 3  # noqa: E731
         between = np.mean([kernel(x, y) for x in (82, 92) for y in (51, 61)])
         assert values["kid_ba"] == pytest.approx(kernel(82, 92) + kernel(51, 61) - 2 * between, rel=1e-5)
+
+
+def test_identity_of_domains_with_different_channels_is_refused(constant):
+    config = dataclasses.replace(constant, input_channels=1, lambda_identity=0.0)
+    arguments = sources.open_dataset(config), config, measures.Protocol(), ["identity"], MeanColor()
+    with pytest.raises(UserError, match="1 in the source domain, 3 in the target domain; leave identity out"):
+        evaluation.measure(TRANSLATE, *arguments, strict=True)
 
 
 class NearestGray:

@@ -260,8 +260,12 @@ class _Identity(Measure):
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
-        if task.sources.channels != task.targets.channels:
-            raise UserError(f"{name} needs the same number of channels in both domains")
+        source, target = task.sources.channels, task.targets.channels
+        if source != target:
+            raise UserError(
+                f"{name} feeds a generator with images of its output domain, but the numbers of channels differ: "
+                f"{source} in the source domain, {target} in the target domain; leave {name} out"
+            )
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
         pass  # `records` translates images of the target domain instead.
