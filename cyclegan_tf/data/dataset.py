@@ -14,9 +14,6 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# Maps an image's (height, width) to the (height, width) that it is resized to.
-SizeFunction = Callable[[int, int], tuple[int, int]]
-
 
 class BadImages:
     """Records images that cannot be used, and logs each of them once. Thread-safe.
@@ -115,7 +112,7 @@ class ImageList:
         """Returns the path of image `index`, for messages."""
         return f"{self.where}/{self.names[index]}"
 
-    def decode(self, index: int, target_size: SizeFunction | None = None) -> np.ndarray:
+    def decode(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray:
         """Decodes image `index` to an array (H, W, channels) of a dtype that `images.ranges` describes.
 
         Args:
@@ -133,7 +130,7 @@ class ImageList:
         image = both[:, :middle] if self.half == "left" else both[:, middle : 2 * middle]
         return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
-    def load(self, index: int, target_size: SizeFunction | None = None) -> np.ndarray | None:
+    def load(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray | None:
         """Decodes image `index` as `decode` does; if that fails, adds the image to `bad` and returns None.
 
         Raises:

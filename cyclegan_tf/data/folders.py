@@ -16,7 +16,7 @@ from cyclegan_tf.storage import filesystem
 _OTHER_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py",
 )
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\x93NUMPY")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", codec.NPY_SIGNATURE)
 _SIGNATURE_BYTES = 12
 # No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
 # is probably a zip bomb.

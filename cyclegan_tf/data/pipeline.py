@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.data.dataset import ImageDataset, ImageList, SizeFunction
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import ranges
+from cyclegan_tf.images import codec, ranges
 
 # Largest domain that --cache=auto keeps in memory.
 AUTO_CACHE_BYTES = 2 * 2**30
@@ -47,7 +47,7 @@ class ImageLoader:
     def __init__(
         self,
         image_lists: Sequence[ImageList],
-        target_size: SizeFunction,
+        target_size: codec.TargetSize,
         cache: str = "auto",
         auto_cache_bytes: int = AUTO_CACHE_BYTES,
     ) -> None:

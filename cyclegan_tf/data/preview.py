@@ -41,7 +41,7 @@ def describe(data: bytes) -> tuple[str, int]:
 
     Raises the exceptions of Pillow and NumPy if `data` is not an image.
     """
-    if data[:6] == b"\x93NUMPY":
+    if data.startswith(codec.NPY_SIGNATURE):
         array = np.load(io.BytesIO(data), allow_pickle=False)
         channels = array.shape[2] if array.ndim == 3 else 1
         return f"NPY {array.dtype} x {channels}", channels

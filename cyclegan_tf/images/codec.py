@@ -16,8 +16,10 @@ MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MA
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # TIFF and EXIF tags.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 258, 262, 274, 338
+ORIENTATION = 274
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
 
+# Maps an image's (height, width) to the (height, width) that it is resized to.
 TargetSize = Callable[[int, int], tuple[int, int]]
 
 # Pillow refuses images above MAX_PIXELS, because a file of a few bytes can claim any size. It warns from half of that
@@ -80,11 +82,11 @@ def _decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: 
     """Decodes an opened image; resizes only images that Pillow can resize without a copy to NumPy and back."""
     is_color = image.mode in ("RGB", "RGBA")
     if isinstance(image, TiffImageFile) and is_color and 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
-        return apply_orientation(_convert_channels(_read_tiff(image, data), channels), image.tag_v2.get(_ORIENTATION))
+        return apply_orientation(_convert_channels(_read_tiff(image, data), channels), image.tag_v2.get(ORIENTATION))
     image.load()
     # Read after loading: a PNG file may have EXIF data behind its pixels. Pillow has already rotated a TIFF image and
     # removed the tag.
-    orientation = image.getexif().get(_ORIENTATION)
+    orientation = image.getexif().get(ORIENTATION)
     if image.format == "PNG" and is_color and data[24] == 16:  # Byte 24 is the bit depth; Pillow would keep 8 bits.
         pixels = _convert_channels(tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy(), channels)
     elif image.mode.startswith(("I", "F")):

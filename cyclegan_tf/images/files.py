@@ -19,7 +19,6 @@ from PIL import Image, ImageOps
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.storage import atomic, filesystem
 
-_ORIENTATION = 0x0112
 # EXIF data of a TIFF file also holds the layout of its pixels, which differs in the new file, and the color profile.
 _LAYOUT_TAGS = (
     *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 317, *range(320, 326), 338, 339, 347, *range(529, 533), 34675
@@ -72,7 +71,7 @@ def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
 
 def _exif(image: Image.Image) -> bytes | None:
     exif = image.getexif()
-    for tag in (_ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
+    for tag in (codec.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
         exif.pop(tag, None)
     # Pillow leaves the thumbnail out.
     return exif.tobytes() if exif else None
@@ -81,7 +80,7 @@ def _exif(image: Image.Image) -> bytes | None:
 def _alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray | None:
     if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return None
-    orientation = image.getexif().get(_ORIENTATION)
+    orientation = image.getexif().get(codec.ORIENTATION)
     if dtype != np.uint16:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))
     if image.format == "PNG":
