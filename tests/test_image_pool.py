@@ -99,6 +99,19 @@ def test_state_does_not_change_with_the_pool():
     assert _stored(pool) != [0, 1]
 
 
+def test_pool_stores_copies():
+    pool = ImagePool(2, seed=0)
+    batch = _images([0, 1])
+    pool.draw(batch.shape)
+    pool.store(np.split(batch, 2))
+    batch[...] = -1
+    assert _stored(pool) == [0, 1]
+    state = pool.state()
+    pool.set_state(state)
+    state["images"][...] = -2
+    assert _stored(pool) == [0, 1]
+
+
 def test_images_are_arrays_or_stay_on_the_device():
     for on_device, kind in ((False, np.ndarray), (True, tf.Tensor)):
         pool = ImagePool(2, seed=0, on_device=on_device)
