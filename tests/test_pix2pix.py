@@ -48,10 +48,10 @@ def run(case):
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(case.info["config"], net))
         checkpoints.assign(named_weights(model.networks[name]), arrays, net)
     model.optimizers = {name: RecordingOptimizer(optimizer) for name, optimizer in model.optimizers.items()}
+    model.compiled_step = model.step  # So that the gradients are arrays.
     scalars, gradients = [], None
     for step in range(2):
         batch = (golden.nhwc(case[domain][step]) for domain in ("real_A", "real_B"))
-        model.compiled_step = model.step  # So that the gradients are arrays.
         scalars.append({name: float(value) for name, value in model.train_step(*batch).items()})
         if gradients is None:
             gradients = {
