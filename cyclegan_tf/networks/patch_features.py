@@ -14,17 +14,17 @@ _EPSILON = 1e-7
 
 
 def list_layers(config: Config) -> tuple[str, ...]:
-    """The layers of the generator whose outputs are compared: those of --nce_layers, or the default."""
+    """Returns the names of the generator layers whose outputs CUT compares: --nce_layers, or else the default."""
     names = tuple(name.strip() for name in config.nce_layers.split(",") if name.strip())
     return names or list_default_layers(config.n_blocks)
 
 
 def list_default_layers(n_blocks: int) -> tuple[str, ...]:
-    """The layers of a ResNet generator whose outputs CUT compares by default.
+    """Returns the names of the layers whose outputs CUT compares by default, in a ResNet generator.
 
-    The padded image, both downsampling convolutions before their norm, and the residual blocks 1 and 5. With 9
-    blocks, these are the layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator. With less than 5 blocks, the
-    last one takes the place of block 5.
+    The layers are the stem's padding, both downsampling convolutions, and the residual blocks 1 and 5. With 9 blocks,
+    they are layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator. With fewer than 5 blocks, the last block
+    takes the place of block 5.
     """
     blocks = dict.fromkeys(f"block{i}_add" for i in (1, min(5, n_blocks)))
     return ("stem_pad", "down1_conv", "down2_conv", *blocks)
