@@ -216,7 +216,7 @@ def test_cache_keeps_decoded_images(cache, reads):
     ("none", (21, 35), (20, 36)),
     ("none", (1, 1), (8, 8)),
 ])
-def test_training_sizes_are_those_of_the_authors(preprocess, size, expected):
+def test_training_sizes_match_the_authors(preprocess, size, expected):
     options = {} if preprocess.endswith("crop") else {"pool_size": 0}
     config = Config(preprocess=preprocess, load_size=40, crop_size=32, **options)
     assert training_size(config)(*size) == expected

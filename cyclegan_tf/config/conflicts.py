@@ -48,8 +48,8 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
                "sizes; use --jit_compile=off or a --preprocess mode that crops")
     blurs = config.generator == "resnet" and config.discriminator in ("patch", "patch_mean")
     if config.antialias != "none" and not blurs:
-        yield (f"--antialias={config.antialias} needs --generator=resnet and --discriminator=patch or patch_mean, and "
-               f"not {config.generator} and {config.discriminator}")
+        yield (f"--antialias={config.antialias} needs --generator=resnet and --discriminator=patch or patch_mean, "
+               f"not --generator={config.generator} and --discriminator={config.discriminator}")
     if config.antialias in ("up", "both") and config.upsample != "transpose":
         yield (f"--antialias={config.antialias} replaces the upsampling of --upsample={config.upsample}; remove one of "
                "them")

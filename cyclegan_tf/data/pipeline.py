@@ -285,7 +285,7 @@ def _augment(image: np.ndarray, config: Config, top: float, left: float, mirror:
 def load_test_images(image_list: ImageList, config: Config, limit: int | None = None) -> Iterator[np.ndarray | None]:
     """Yields the first `limit` test images (default: all), whole and resized; None for an image that cannot be used.
 
-    Dtypes are those that `images.ranges` describes.
+    `images.ranges` describes the dtypes.
     """
     target_size = functools.partial(compute_test_size, config)
     return (image_list.load(index, target_size) for index in range(len(image_list))[:limit])

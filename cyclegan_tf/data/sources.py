@@ -85,8 +85,8 @@ def open_parts(name: str, data_dir: str = "") -> tuple[dict[str, ImageList], Bad
     """Opens a data set, or any folder of images.
 
     Returns:
-      The non-empty lists by name (trainA and so on; the name of a folder that is no data set), and the `BadImages` that
-      they share.
+      The non-empty lists by name (trainA and so on; the folder's name if the folder is not a data set), and the
+      `BadImages` that they share.
 
     Raises:
       UserError: as `open_dataset`, or the folder has no images.

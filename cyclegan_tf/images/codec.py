@@ -44,7 +44,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
       uint8; uint16 for 16-bit PNG, TIFF and .npy files; float32 in [-1, 1] for floats.
 
     Raises:
-      ValueError: the bytes are no complete image, or have another number of channels; the message gives the reason.
+      ValueError: the bytes are not a complete image, or have another number of channels; the message gives the reason.
     """
     try:
         if data.startswith(NPY_SIGNATURE):

@@ -1,1 +1,1 @@
-"""Tensor functions that compute what TensorFlow's own compute, only faster."""
+"""Tensor functions that compute the same numbers as TensorFlow's, only faster, and facts about the hardware."""

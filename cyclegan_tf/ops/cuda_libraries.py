@@ -1,7 +1,7 @@
 """CUDA libraries installed by pip: loads them where TensorFlow finds them, and names the ones that are missing.
 
-TensorFlow opens its CUDA libraries by file name when it is imported, and uses the CPU without a word if one of them
-cannot be opened. TensorFlow 2.21's search path does not contain the folder of cuSOLVER; a library that the process has
+TensorFlow opens its CUDA libraries by file name when it is imported, and silently uses the CPU if it cannot open one of
+them. TensorFlow 2.21's search path does not contain the folder of cuSOLVER; a library that the process has
 already loaded is found all the same. Nothing here imports TensorFlow.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from cyclegan_tf.errors import UserError
 
 # File that TensorFlow opens (a pattern: TensorFlow 2.15 takes cuDNN 8, TensorFlow 2.21 cuDNN 9) -> pip package. Each
-# library comes after those that it needs itself.
+# library comes after the libraries that it needs.
 _LIBRARIES = {
     "libcudart.so.12": "nvidia-cuda-runtime-cu12",
     "libnvJitLink.so.12": "nvidia-nvjitlink-cu12",

@@ -20,9 +20,9 @@ MAX_UNROLLED_BATCH = 8
 def normalize(x: tf.Tensor, epsilon: float) -> tf.Tensor:
     """(x - mean) / sqrt(var + epsilon) per image and channel, with the gradient in closed form, for training.
 
-    The gradient is that of Ioffe and Szegedy 2015, section 3, over the pixels of one image. In half precision it keeps
-    the normalized map and nothing else of that size; only sums are float32. Second derivatives need
-    `normalize_by_formula`.
+    The gradient formula is from Ioffe and Szegedy 2015, section 3, with the pixels of one image as the batch. In half
+    precision, the gradient keeps only the normalized map; no other tensor of its size is kept, and only sums are
+    float32. Second derivatives need `normalize_by_formula`.
     """
     if hardware.has_gpu() and not hardware.portable_ops_forced() and _is_small_batch(x):
         return _join_maps(_batch_norm_each(x, epsilon))

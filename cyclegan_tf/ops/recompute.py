@@ -28,8 +28,8 @@ _CHEAP: dict[str, Callable[[tf.Operation, tf.Tensor], tf.Tensor]] = {
 def recompute(x: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
     """Computes `x` a second time once `after` exists, so that `x` need not be kept until then.
 
-    Repeats the chain of ReLUs, paddings and gathers that ends in `x`. Returns `x` itself in eager mode, and where the
-    last op is none of these.
+    Repeats the chain of ReLUs, paddings and gathers that ends in `x`. Returns `x` itself in eager mode, or if another
+    op computes `x`.
     """
     if tf.executing_eagerly() or x.graph is not tf.compat.v1.get_default_graph():
         return x

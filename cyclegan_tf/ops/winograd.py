@@ -3,8 +3,8 @@
 Winograd's minimal filtering F(2x2, 3x3), Lavin and Gray 2015, section 4. The input is cut into tiles of 4x4 pixels that
 overlap by 2; each tile yields 2x2 outputs. In the paper's notation, each of a tile's 16 pixels is a matrix over all
 tiles: V = B' d B of the input, (tiles, C), and U = G g G' of the kernel, (C, C'). 16 matrix products M = V U give the
-outputs A' M A. Gradients are the transposes of these operations. B and A only add and subtract: the rounding error is
-smaller than that of a sum of nine products per output and channel.
+outputs A' M A. Gradients are the transposes of these operations. B and A only add and subtract, so the rounding error
+is smaller than for a sum of nine products per output and channel.
 
 Feature maps are (N, H, W, C) with static shapes; outputs have even H and W. They are float32, or bfloat16, where sums
 of tiles and products are rounded too: four times as much error as a direct convolution. All functions are

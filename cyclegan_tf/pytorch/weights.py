@@ -67,7 +67,7 @@ def _list_resnet_layers(options: Options) -> list[Layer]:
     """The layers of a ResNet generator, in PyTorch's order.
 
     In PyTorch, reflection padding, replication padding and dropout are modules without weights, which count in the keys
-    of the modules behind them. Zero padding is no module.
+    of the modules behind them. Zero padding is part of the convolution.
     """
     ngf, n_blocks, bias = options["ngf"], options["n_blocks"], options["norm"] == "instance"
     layers = [_conv("model.1", "stem", options["input_channels"], ngf, 7, bias=bias), _norm("model.2", "stem", ngf)]
@@ -116,7 +116,7 @@ class _ResnetPlaces:
 
 
 def _has_blur(options: Options, way: str) -> bool:
-    """Whether the network is anti-aliased on its `way`, down or up."""
+    """True if the network blurs before it changes sizes on its `way`, down or up."""
     return options.get("antialias", "none") in (way, "both")
 
 
@@ -146,7 +146,7 @@ def _list_patch_layers(options: Options) -> list[Layer]:
     ndf, n_layers, bias = options["ndf"], options["n_layers"], options["norm"] == "instance"
     layers = [_conv("model.0", "layer0", options["input_channels"], ndf, 4)]
     filters = [ndf * min(2**i, 8) for i in range(n_layers + 1)]
-    # With a blur, each layer of stride 2 has one module more.
+    # With a blur, each layer of stride 2 has one more module.
     modules, last = (4, 4 * n_layers + 2) if _has_blur(options, "down") else (3, 3 * n_layers + 2)
     for i in range(1, n_layers + 1):
         layers.append(_conv(f"model.{modules * i - 1}", f"layer{i}", filters[i - 1], filters[i], 4, bias=bias))
@@ -352,7 +352,7 @@ def _infer_discriminator(shapes: Shapes) -> dict[str, Any]:
     pixel = "net.0.weight" in shapes
     module = "net" if pixel else "model"
     ndf, input_channels, *_ = _kernel(shapes, f"{module}.0")
-    # CUT's has blurs, and its generator then has both kinds by default.
+    # A discriminator with blurs comes from CUT, whose generator by default blurs on both ways.
     blurs = "model.2.filt" in shapes
     first = 3 if blurs else 2
     return {

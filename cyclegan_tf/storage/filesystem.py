@@ -3,8 +3,9 @@
 A path with :// in it is remote and goes through tf.io.gfile, whose errors become OSErrors. Every other path goes
 through the operating system. TensorFlow is imported for the first remote path, not before.
 
-etils.epath is no replacement: it accepts only gs://, s3://, az:// and hf:// paths, lets most TensorFlow errors pass
-(an outage is then no OSError), has no growing files where the file system cannot append, and takes longer to import.
+etils.epath cannot replace this module: it accepts only gs://, s3://, az:// and hf:// paths, lets most TensorFlow errors
+pass (so that an outage raises no OSError), has no growing files where the file system cannot append, and takes longer
+to import.
 """
 
 import contextlib
@@ -130,7 +131,7 @@ def remove(path: PathLike) -> None:
 
 
 def remove_tree(path: PathLike) -> None:
-    """Removes a folder with everything in it, ignoring errors; a missing folder is no error."""
+    """Removes a folder with everything in it, ignoring errors and a missing folder."""
     if not is_remote(path):
         shutil.rmtree(path, ignore_errors=True)
         return
