@@ -14,7 +14,7 @@ def parse(*arguments):
     return config_flags.from_arguments(arguments)
 
 
-def test_defaults_are_those_of_the_paper():
+def test_defaults_match_the_paper():
     config = Config()
     assert (config.load_size, config.crop_size, config.batch_size, config.pool_size) == (286, 256, 1, 50)
     assert (config.lambda_a, config.lambda_b, config.lambda_identity) == (10.0, 10.0, 0.5)
@@ -51,6 +51,8 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         Config.from_json('{"nfg": 5}')
     with pytest.raises(UserError, match="not valid JSON"):
         Config.from_json('{"ngf": ')
+    with pytest.raises(UserError, match="not a JSON object"):
+        Config.from_json("[]")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,8 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         ({"model": "pix2pix", "identity_mode": "cross"}, "pix2pix has one generator and no cycle"),
         ({"model": "pix2pix", "generator_loss": "separate"}, "pix2pix has one generator and no cycle"),
         ({"model": "pix2pix", "cycle_loss": "l2"}, "pix2pix has one generator and no cycle"),
+        ({"model": "pix2pix", "ema_decay": 0.9}, "pix2pix supports neither --gan_mode=wgangp nor --ema_decay"),
+        ({"model": "pix2pix", "gan_mode": "wgangp"}, "pix2pix supports neither --gan_mode=wgangp nor --ema_decay"),
     ],
 )
 def test_impossible_options_are_rejected(values, message):
