@@ -26,9 +26,9 @@ def chromium(profile):
     Yields:
       A selenium driver.
     """
-    paths = shutil.which("chromium"), shutil.which("chromedriver")
+    paths = [shutil.which(program) for program in ("chromium", "chromedriver")]
     if None in paths:
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+        pytest.skip("Chromium or its driver is not installed: apt-get install chromium chromium-driver")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

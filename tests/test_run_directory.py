@@ -55,8 +55,11 @@ def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs root, to mount a small disk")
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("needs root and the command mount, to mount a small disk")
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -106,7 +109,7 @@ def test_read_only_run_directory_is_an_error_and_stays_unchanged(tiny_run, tmp_p
         path.chmod(0o444 if path.is_file() else 0o555)
     child = subprocess.Popen(
         [sys.executable, "-m", "cyclegan_tf.train", "--preset=tiny", "--max_steps=6", f"--workdir={workdir}"],
-        stderr=subprocess.PIPE, text=True, preexec_fn=without_override,  # noqa: PLW1509 -- sets a limit, no more.
+        stderr=subprocess.PIPE, text=True, preexec_fn=without_override,  # noqa: PLW1509 - only drops a capability.
     )
     line = error_of(child)
     for path in folders:
