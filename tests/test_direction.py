@@ -1,3 +1,5 @@
+"""Directions: their parts, parsing, and finding them in file names."""
+
 import json
 
 import pytest
