@@ -137,15 +137,14 @@ def load_directions(
     """
     path = os.fspath(path)
     direction = Direction.parse(direction) if direction else None
-    if not run_directory.is_run(path):
-        direction = direction or Direction.find_in_name(os.path.basename(path.rstrip("/")))
-        if direction is None:
-            raise UserError(f"the name of {path} does not tell its direction: give --direction=a2b or --direction=b2a")
-        return {direction: load(path)}
-    found = translator_lib.load_translators(path, [direction] if direction else list(Direction))[1]
-    if not found:
-        raise UserError(f"{path} holds a model of one direction: it translates a2b only")
-    return {direction: _wrap(translator) for direction, translator in found.items()}
+    if run_directory.is_run(path):
+        if direction:
+            return {direction: load(path, direction)}
+        return {each: _wrap(translator) for each, translator in translator_lib.load_translators(path)[1].items()}
+    direction = direction or Direction.find_in_name(os.path.basename(path.rstrip("/")))
+    if direction is None:
+        raise UserError(f"the name of {path} does not tell its direction: give --direction=a2b or --direction=b2a")
+    return {direction: load(path)}
 
 
 def _wrap(translator: translator_lib.Translator) -> LoadedTranslator:
