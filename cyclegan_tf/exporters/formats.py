@@ -1,4 +1,4 @@
-"""Exports a generator to any format: writes it beside its place, checks it there, then moves it."""
+"""Exports a generator to any format: writes it to a temporary folder, checks it there, then moves it into place."""
 
 import contextlib
 import importlib.util
@@ -43,7 +43,7 @@ def export(
       direction: a2b or b2a.
       precisions: precisions of a tflite export: float32, float16, dynamic_range, int8.
       size: (height, width) that a tflite or onnx file accepts; None: any multiple of the network's size multiple.
-      max_side: longer side in pixels to which the web page first scales larger images.
+      max_side: longer side in pixels to which the web page scales larger images unless the user chooses another.
       runtime_dir: unpacked npm package onnxruntime-web for the web page; None: download it with npm.
       overwrite: replace files of the same names in `output`.
 

@@ -18,13 +18,13 @@ from cyclegan_tf.storage import atomic, filesystem
 def export(translators: Mapping[Direction, Translator], folder: str) -> list[str]:
     """Writes a SavedModel to FOLDER/DIRECTION for each translator, and returns the paths.
 
-    Each one is written to a temporary folder beside its place, which then takes its name.
+    Writes each SavedModel to a temporary folder first, so that FOLDER/DIRECTION is always complete.
 
     Signatures, for images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, float32 (N, H, W, C').
       translate: `images` uint8 (N, H, W, C) -> `images`, uint8 (N, H, W, C').
-      translate_bytes: `image_bytes` (N,) encoded JPEG or PNG strings -> `image_bytes` (N,) PNG strings; only if C and
-        C' are 1 or 3.
+      translate_bytes: `image_bytes` (N,) encoded JPEG, PNG, BMP or GIF strings -> `image_bytes` (N,) PNG strings; only
+        if C and C' are 1 or 3.
 
     Raises:
       UserError: the folder cannot be written.

@@ -63,7 +63,10 @@ def _convert(source: Source, precision: str, representative: list[np.ndarray] | 
 
 
 def _make_converter(source: Source) -> tf.lite.TFLiteConverter:
-    """Makes the converter by the entry point that works on this stack; others give NaN or fail for free sizes."""
+    """Makes the converter, with the entry point that works with this version of Keras.
+
+    With other entry points, a conversion for images of any size fails, or its file gives NaN.
+    """
     shape = source.shape
     if hasattr(keras, "ops"):
         inputs = keras.Input(shape[1:], batch_size=1, name="images")

@@ -33,7 +33,7 @@ def write(source: Source, folder: str, max_side: int, runtime_dir: str | None = 
     Args:
       source: generator of gray or color images.
       folder: existing folder to write to.
-      max_side: longer side in pixels to which the page first scales larger images.
+      max_side: longer side in pixels to which the page scales larger images unless the user chooses another.
       runtime_dir: unpacked npm package onnxruntime-web; None: use the cached copy, which npm downloads once.
 
     Raises:

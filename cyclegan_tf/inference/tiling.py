@@ -4,8 +4,8 @@ Instance normalization needs the mean and variance of a whole feature map, so ti
 get different statistics and show seams. This module runs the network one feature map at a time instead. It computes a
 map that feeds an instance norm in tiles, each with the margin that the receptive fields of its layers need, and
 accumulates the map's statistics over the tiles; given the statistics, the norm is a function of each pixel. Maps are
-stored in a temporary file between stages. Exceptions are the maps of the image's own size, which are the largest and
-the cheapest to recompute (the ResNet's first convolution and its last upsampling, 3 % of its work).
+stored in a temporary file between stages. Maps of the image's own size are recomputed instead, because they are the
+largest and the cheapest to compute (the ResNet's first convolution and its last upsampling, 3 % of its work).
 
 Every layer but instance norms must have a known receptive field; see `networks.receptive_field`.
 """

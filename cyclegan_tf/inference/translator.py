@@ -174,7 +174,7 @@ def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
 def load_translators(
     workdir: str, directions: Iterable[Direction] = tuple(Direction)
 ) -> tuple[int, dict[Direction, Translator]]:
-    """Loads the given directions, as far as the run learns them; see `load_run`.
+    """Loads each of the given directions that the run learns; see `load_run`.
 
     Returns:
       (step, {direction: Translator}).

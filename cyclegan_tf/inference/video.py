@@ -33,7 +33,7 @@ def translate(
 ) -> None:
     """Translates every frame of a video and keeps its size, frame rate and first audio track.
 
-    Holds one batch of frames in memory. Writes H.264 to a temporary file beside `target`, which then takes its name.
+    Holds one batch of frames in memory. Writes H.264 to a temporary file beside `target` and renames it at the end.
 
     Args:
       translator: translator of color images.

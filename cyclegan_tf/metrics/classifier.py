@@ -95,9 +95,10 @@ class EfficientNetLite0:
 
 
 class KerasClassifier:
-    """The same function, computed by a Keras model of float32 images (N, H, W, 3), 0 .. 255.
+    """Function of a uint8 image (H, W, 3) to the class scores of a Keras model.
 
-    Images are resized to the model's input size, or to 224 x 224 if the model accepts any size.
+    The model takes float32 images (N, H, W, 3) in 0 .. 255. It sees the same square as `EfficientNetLite0`, resized to
+    the model's input size, or to 224 x 224 if the model accepts any size.
 
     Raises:
       UserError: the file is missing or is not such a model.

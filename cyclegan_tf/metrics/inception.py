@@ -110,9 +110,10 @@ class Inception:
 
 
 class SavedInception:
-    """The same function, computed by a SavedModel such as TF-GAN's Inception.
+    """Function of uint8 images (N, H, W, 3) of any size to the features (N, d) of a SavedModel.
 
-    The SavedModel maps float32 images (N, 299, 299, 3) in [-1, 1] to features in an output named pool_3.
+    The SavedModel, such as TF-GAN's Inception, maps float32 images (N, 299, 299, 3) in [-1, 1] to features in an output
+    named pool_3.
 
     Raises:
       UserError: `path` is not such a SavedModel.

@@ -99,7 +99,7 @@ class Task:
       split: "test", or "train" if the source domain has no test images.
       sources, targets: the images of the source and the target domain.
       references: the real images that FID and KID compare with.
-      collector: of the features that FID and KID share; created by the first of them.
+      collector: collects the features that FID and KID share; the first of the two measures creates it.
     """
 
     def __init__(

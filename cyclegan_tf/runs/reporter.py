@@ -100,7 +100,7 @@ class Reporter(NullReporter):
             tf.summary.image("samples", grid[np.newaxis])
 
     def sync(self) -> None:
-        """Flushes metrics.jsonl to the disk, so that no checkpoint survives a crash that its records do not."""
+        """Flushes metrics.jsonl to the disk, so that a crash cannot lose records of steps before a checkpoint."""
         filesystem.sync(self._log)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ function receive(data) {
   busy = false;
   if (data.error) {
     fail(data.fatal ? `The model cannot be loaded: ${data.error}` : `The translation failed: ${data.error}. ` +
-      "A smaller longer side may help.");
+      "Try a smaller size in the menu “Longer side”.");
     stopCamera();
   } else {
     show(data);
