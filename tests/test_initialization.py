@@ -10,6 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
@@ -80,6 +81,9 @@ def test_unusable_sources_are_errors(tiny_run, tmp_path):
     (tmp_path / "a2b").rename(tmp_path / "zebra")
     with pytest.raises(UserError, match="cannot tell the direction from the name"):
         warm_start.initialize(model, str(tmp_path / "zebra"))
+    one_way = Pix2Pix(Config.preset("tiny", model="pix2pix"))
+    with pytest.raises(UserError, match="b2a holds only gen_ba, but --model=pix2pix has only gen_ab, disc_b; give"):
+        warm_start.initialize(one_way, str(tiny_run / "export" / "b2a"))
     wider = CycleGAN(Config.preset("tiny", ngf=5))
     with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
         warm_start.initialize(wider, str(tiny_run))

@@ -30,12 +30,15 @@ def initialize(model: Model, source: str) -> None:
         b2a, or a folder that holds one or both; a .pth file of the authors' code, or the folder of an experiment.
 
     Raises:
-      UserError: `source` holds no networks, or a network in it differs from the model's network.
+      UserError: `source` holds no network of the model, or a network in it differs from the model's network.
     """
     found = _read_run(source) or _read_saved_models(source) or _read_pytorch(source)
     if not found:
         raise UserError(f"--init_from={source} holds no networks; give a run directory with a checkpoint, a SavedModel "
                         "or a .pth file")
+    if not found.keys() & model.networks.keys():
+        raise UserError(f"--init_from={source} holds only {', '.join(found)}, but --model={model.config.model} has only"
+                        f" {', '.join(model.networks)}; give a source with one of these networks")
     for name, (weights, path) in found.items():
         if name in model.networks:
             checkpoints.assign(named_weights(model.networks[name]), weights, path)
