@@ -247,8 +247,8 @@ def test_a_layer_declares_how_to_rebuild_it():
 @pytest.mark.parametrize("layer", [
     Scale(name="mine"), type("Mine", (keras.layers.ReLU,), {})(name="mine"),
     keras.layers.Lambda(lambda x: 2 * x, name="mine"), keras.layers.Activation(lambda x: 2 * x, name="mine"),
-    keras.layers.Conv2D(3, 1, activation=layers.relu, name="mine"),
-], ids=["own", "derived", "lambda", "activation", "convolution"])
+    keras.layers.Conv2D(3, 1, activation=layers.relu, name="mine"), keras.layers.Activation(tf.sin, name="mine"),
+], ids=["own", "derived", "lambda", "activation", "convolution", "tensorflow"])
 def test_a_layer_that_keras_cannot_load_is_an_error(layer):
     with pytest.raises(UserError, match=r"layer mine \(\w+\) cannot be rebuilt from Keras's layers: .* to_keras"):
         portable.rebuild(network_of(layer))

@@ -99,7 +99,9 @@ def add_mean(x):
     lambda function: keras.layers.Conv2D(2, 3, activation=function, name="mystery"),
 ], ids=["activation", "convolution"])
 def test_an_activation_that_may_read_the_whole_image_is_refused_unless_declared(layer):
-    with pytest.raises(UserError, match="layer mystery applies the function add_mean, which may depend on the whole"):
-        receptive_field.receptive_fields(layer(add_mean))
+    for function in (add_mean, tf.nn.softmax):
+        message = f"layer mystery applies the function {function.__name__}, which may depend on the whole"
+        with keras.utils.custom_object_scope({"add_mean": add_mean}), pytest.raises(UserError, match=message):
+            receptive_field.receptive_fields(layer(function))
     declared = receptive_field.pointwise(lambda x: 2 * x)
     assert receptive_field.receptive_fields(layer(declared)) == receptive_field.receptive_fields(layer("gelu"))

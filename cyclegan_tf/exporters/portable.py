@@ -17,6 +17,7 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import layers
 from cyclegan_tf.networks.graph import read_graph
+from cyclegan_tf.networks.receptive_field import is_keras_activation
 
 keras = tf.keras
 
@@ -88,13 +89,14 @@ def _make_twin(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
 
 
 def _is_from_keras(layer: tf.keras.layers.Layer) -> bool:
-    """Returns whether Keras alone can load the layer: its class and its activation function are Keras's own."""
+    """Returns whether Keras alone can load the layer: its class and its activation are Keras's own."""
     kind = type(layer)
     if kind is keras.layers.Lambda or getattr(keras.layers, kind.__name__, None) is not kind:
         return False
     activation = getattr(layer, "activation", None)
-    # Some names of activations in Keras 2 mean functions of TensorFlow.
-    return activation is None or getattr(activation, "__module__", "").split(".")[0] in ("keras", "tensorflow")
+    if isinstance(activation, keras.layers.Layer):
+        return _is_from_keras(activation)
+    return activation is None or is_keras_activation(activation)
 
 
 def _pad(images: Any, padding: int, mode: str) -> Any:

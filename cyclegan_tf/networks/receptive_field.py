@@ -81,7 +81,9 @@ def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
 def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fields:
     """Returns the fields of a layer that has the options of `library_class` and computes the same; see above."""
     activation = getattr(layer, "activation", None)
-    if activation is not None and not _is_pointwise(activation):
+    # Keras's own activations are pointwise; softmax reads the channels of one pixel.
+    is_pointwise = is_keras_activation(activation) or getattr(activation, "is_pointwise", False)
+    if activation is not None and not is_pointwise:
         raise UserError(
             f"layer {layer.name} applies the function {getattr(activation, '__name__', activation)}, which may depend "
             "on the whole image; declare it with @cyclegan_tf.networks.receptive_field.pointwise if it does not"
@@ -96,13 +98,15 @@ def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fie
     return fields
 
 
-def _is_pointwise(activation: Callable[..., Any]) -> bool:
-    """True for activations of Keras, whose softmax stays within a pixel, and for declared functions."""
+def is_keras_activation(activation: Callable[..., Any]) -> bool:
+    """Returns whether `activation` is a function of Keras that Keras finds by its name."""
+    # Some names mean functions of TensorFlow in Keras 2. Custom objects have names too.
+    if getattr(activation, "__module__", "").split(".")[0] not in ("keras", "tensorflow"):
+        return False
     try:
-        is_keras = keras.activations.get(activation.__name__) is activation
+        return keras.activations.get(activation.__name__) is activation
     except (AttributeError, ValueError):
-        is_keras = False
-    return is_keras or getattr(activation, "is_pointwise", False)
+        return False
 
 
 def _both_axes(function: Callable[[tf.keras.layers.Layer, int], ReceptiveField]) -> Callable[..., _Fields]:
