@@ -73,6 +73,12 @@ def test_growing_remote_file_keeps_old_lines_and_flushes_rarely(tmp_path, monkey
         assert read(path) == b"one\ntwo\nthree \\udce9\n"
 
 
+def test_local_line_with_an_undecodable_file_name_is_escaped(tmp_path):
+    with filesystem.open_for_appending(tmp_path / "log.txt") as file:
+        file.write(os.fsdecode(b"skipping caf\xe9.png\n"))
+    assert (tmp_path / "log.txt").read_bytes() == b"skipping caf\\udce9.png\n"
+
+
 def test_remote_file_is_seekable(tmp_path):
     data = np.random.default_rng(0).bytes(300_000)
     path = f"ram://{tmp_path.name}/data"
