@@ -81,9 +81,7 @@ def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
 def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fields:
     """Returns the fields of a layer that has the options of `library_class` and computes the same; see above."""
     activation = getattr(layer, "activation", None)
-    # Keras's own activations are pointwise; softmax reads the channels of one pixel.
-    is_pointwise = is_keras_activation(activation) or getattr(activation, "is_pointwise", False)
-    if activation is not None and not is_pointwise:
+    if activation is not None and not _is_pointwise(activation):
         raise UserError(
             f"layer {layer.name} applies the function {getattr(activation, '__name__', activation)}, which may depend "
             "on the whole image; declare it with @cyclegan_tf.networks.receptive_field.pointwise if it does not"
@@ -96,6 +94,11 @@ def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fie
             f"receptive_field() that returns a cyclegan_tf.networks.receptive_field.ReceptiveField"
         )
     return fields
+
+
+def _is_pointwise(activation: Callable[..., Any]) -> bool:
+    """Returns True for activations of Keras, whose softmax stays within a pixel, and for declared functions."""
+    return is_keras_activation(activation) or getattr(activation, "is_pointwise", False)
 
 
 def is_keras_activation(activation: Callable[..., Any]) -> bool:
