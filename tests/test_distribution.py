@@ -48,15 +48,16 @@ def images(tmp_path_factory):
         yield
 
 
-def start(workdir, n_workers=2, **how):
-    """Starts worker.py in `n_workers` processes; a single process gets two logical devices."""
+def start(workdir, n_workers=2, overrides=({}, {}), **how):
+    """Starts worker.py in `n_workers` processes, each with its own overrides; a single one gets two logical devices."""
     config = {**CONFIG, "worker_timeout": TIMEOUT, **how.pop("config", {})}
     if n_workers == 1:
         how, config = {"cpus": 2, **how}, {**config, "strategy": "mirrored"}
-    argument = json.dumps({"config": config, "workdir": str(workdir), **how})
+    arguments = [json.dumps({"config": {**config, **own}, "workdir": str(workdir), **how}) for own in overrides]
+    environments = local_workers.make_environments(n_workers) if n_workers > 1 else [os.environ]
     return [
         subprocess.Popen([sys.executable, str(WORKER), argument], env=env, stderr=subprocess.PIPE, text=True)
-        for env in (local_workers.make_environments(n_workers) if n_workers > 1 else [os.environ])
+        for argument, env in zip(arguments, environments, strict=False)
     ]
 
 
@@ -210,6 +211,13 @@ def test_workers_without_pools_save_checkpoints(tmp_path):
     assert not [name for name in arrays if name.startswith("pool/")]
 
 
+def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path):
+    for status, text in finish(start(tmp_path, overrides=({}, {"seed": 1}))):
+        assert status == 1
+        assert "UserError: the workers differ in options: " in text
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
 def test_restoring_another_number_of_replicas_is_an_error(runs):
     model = CycleGAN(Config.preset("tiny", **CONFIG))
     with pytest.raises(UserError, match="needs 2 replicas, but this run has 1: resume it with 2"):
@@ -243,6 +251,16 @@ def test_impossible_strategies_are_errors(monkeypatch, strategy, cluster, messag
     monkeypatch.setenv("TF_CONFIG", cluster)
     with pytest.raises(UserError, match=message):
         distribution.open_replicas(Config(strategy=strategy))
+
+
+def test_state_that_replicas_would_not_share_is_an_error():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with pytest.raises(UserError, match="float16 does not work with several replicas"):
+        distribution.StrategyReplicas(strategy, Config(mixed_precision="float16"))
+    networks = {norm: CycleGAN(Config.preset("tiny", norm=norm)).networks["gen_ab"] for norm in ("instance", "batch")}
+    with pytest.raises(UserError, match=r"^batch has running statistics of batch norms"):
+        distribution.StrategyReplicas(strategy, Config()).require_stateless(networks)
+    distribution.OneReplica().require_stateless(networks)
 
 
 def test_an_error_in_a_single_process_is_raised():

@@ -25,14 +25,14 @@ if "cpus" in given:
 skip_outputs(pytest.MonkeyPatch())
 
 if "signal" in given:
-    step_of_all, steps = distribution.StrategyReplicas.train_step, []
+    train_step_of_package, steps = distribution.StrategyReplicas.train_step, []
 
-    def train_step(self, model, batches, asked_to_stop):
+    def train_step(self, model, batches, get_signal):
         steps.append(1)
         newest = given.get("from_step", 0) + len(steps)
         if newest == given["step"] and self.local.start == given["worker"]:
             os.kill(os.getpid(), getattr(signal, given["signal"]))
-        return step_of_all(self, model, batches, asked_to_stop)
+        return train_step_of_package(self, model, batches, get_signal)
 
     distribution.StrategyReplicas.train_step = train_step
 try:

@@ -301,8 +301,9 @@ class StrategyReplicas(Replicas):
 
     def require_equal(self, **values: int) -> None:
         own = np.array(list(values.values()), np.int64)
-        for worker in range(self._n_workers):
-            theirs = self._sum_bytes(own.tobytes(), own=worker == self._worker)
+        # Exchange all values before the first error, because the other workers would wait for a worker that has left.
+        exchanged = [self._sum_bytes(own.tobytes(), own=worker == self._worker) for worker in range(self._n_workers)]
+        for worker, theirs in enumerate(exchanged):
             for name, mine, other in zip(values, own, theirs, strict=True):
                 if mine != other:
                     raise UserError(f"the workers differ in {name.replace('_', ' ')}: {mine} in worker {self._worker}, "
