@@ -1,7 +1,10 @@
-"""Reports of a run: epoch means, and the objects that stand in where a worker writes nothing."""
+"""Reports of a run: epoch means, resumed records, and the objects that stand in where a worker writes nothing."""
+
+import json
 
 import pytest
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.runs import checkpoints, reporter
 
 
@@ -40,3 +43,10 @@ def test_running_means_continue_from_stored_sums_and_start_again():
     assert resumed.take() == {"loss": 3.0}
     resumed.add({"loss": 5.0})
     assert resumed.take() == {"loss": 5.0}
+
+
+def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path):
+    lines = [json.dumps({"step": step, "kind": "train"}) for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))
+    reporter.Reporter(str(tmp_path), Config(), step=2).close()
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import re
 
 import numpy as np
@@ -150,6 +149,24 @@ def test_rollback_restores_the_checkpoint_and_skips_the_batch(tmp_path, poisoned
     assert positions(seen, config) == [9]
 
 
+def test_rollback_does_not_restore_the_learning_rate_of_the_checkpoint(tmp_path, poisoned, monkeypatch):
+    poisoned({4})
+    step, rates = CycleGAN.step, []
+
+    def recorded_step(self, *arguments):
+        rates.append(float(self.optimizers["gen_ab"].learning_rate))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(CycleGAN, "step", recorded_step)
+    trainer.train(Config.preset(
+        "tiny", max_dataset_size=2, max_steps=0, n_epochs=1, n_epochs_decay=2, checkpoint_every=2,
+        on_nonfinite="rollback", sample_every=0, **SMALL,
+    ), str(tmp_path))
+    # Epochs of 2 steps, with the factors 1, 2/3 and 1/3. Step 4 fails; after the checkpoint of the first epoch, steps 3
+    # and 4 are trained again.
+    np.testing.assert_allclose(np.array(rates) / 2e-4, [1, 1, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3], rtol=1e-6)
+
+
 def test_rollbacks_are_limited(tmp_path, poisoned):
     config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     poisoned(range(3, 100))
@@ -225,15 +242,6 @@ def test_a_resumed_run_reports_the_speed_of_its_own_steps(tmp_path, monkeypatch,
     # Batches of 2: steps 1 and 2 are 4 images, step 3 alone 2; resumed, step 4 alone 2, steps 5 and 6 4.
     speeds = re.findall(r"step (\d)/\d: .* ([0-9.]+) images/s", caplog.text)
     assert speeds == [("2", "4.0"), ("3", "2.0"), ("4", "2.0"), ("6", "4.0")]
-
-
-def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path):
-    from cyclegan_tf.runs.reporter import Reporter
-
-    lines = [json.dumps({"step": step, "kind": "train"}) for step in (1, 2, 3)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))
-    Reporter(str(tmp_path), Config(), step=2).close()
-    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
 
 
 def test_the_log_of_a_run_names_the_gpus(tmp_path, monkeypatch):
