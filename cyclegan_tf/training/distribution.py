@@ -136,7 +136,7 @@ class Replicas(abc.ABC):
 
     @abc.abstractmethod
     def pause_watchdog(self) -> None:
-        """Does not time out the next step, before which a worker does other work."""
+        """Lifts the time limit of the next step, because a worker does other work before it."""
 
     @abc.abstractmethod
     def barrier(self) -> None:
