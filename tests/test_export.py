@@ -117,13 +117,14 @@ def test_an_export_with_other_images_is_an_error_and_leaves_nothing(tiny_run, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_images_of_another_shape_or_of_one_color_fail_the_check(tiny_run, monkeypatch):
+def test_images_of_another_shape_of_one_color_or_with_nan_fail_the_check(tiny_run, monkeypatch):
     generator = source.load(str(tiny_run))
     images = [translation for _, translation in generator.check_pairs]
     artifact = verify.Artifact("x", "onnx", largest=2.0)
     for wrong, message in (
         ([image[..., :1] for image in images], r"x gives images of shape \(1, 32, 32, 1\); expected \(1, 32, 32, 3\)"),
         ([np.full_like(image, np.median(image)) for image in images], "x gives other images"),
+        ([np.where(image == image.max(), np.nan, image) for image in images], "x gives other images"),
     ):
         outputs = {f"image{i}": image for i, image in enumerate(wrong)}
         monkeypatch.setattr(verify, "run", lambda *arguments, outputs=outputs: outputs)

@@ -10,7 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import evaluation, measures, segmentation
+from cyclegan_tf.metrics import evaluation, feature_cache, measures, segmentation
 
 TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
 
@@ -62,6 +62,33 @@ def test_identity_of_domains_with_different_channels_is_refused(constant):
     arguments = sources.open_dataset(config), config, measures.Protocol(), ["identity"], MeanColor()
     with pytest.raises(UserError, match="1 in the source domain, 3 in the target domain; leave identity out"):
         evaluation.measure(TRANSLATE, *arguments, strict=True)
+
+
+def test_features_of_real_images_are_cached_until_something_changes(constant, tmp_path):
+    class Counted(MeanColor):
+        calls = 0
+
+        def __call__(self, images):
+            self.calls += 1
+            return super().__call__(images)
+
+    network, cache = Counted(), tmp_path / "cache"
+
+    def load(config=constant):
+        """Loads the features; returns the gray of the first image, and how often the network has run."""
+        features = feature_cache.load_or_compute(network, sources.open_dataset(config).test_b, config, str(cache))
+        return features[0, 0], network.calls
+
+    assert load() == (102, 1)
+    assert load() == (102, 1)
+    (cached,) = (cache / "features").iterdir()
+    cached.write_bytes(cached.read_bytes()[:-1])
+    assert load() == (102, 2)
+    assert load(dataclasses.replace(constant, preprocess="resize_and_crop")) == (102, 3)
+    network.name = "another network"
+    assert load() == (102, 4)
+    Image.new("RGB", (20, 16), (7,) * 3).save(tmp_path / "testB" / "testB102.png")
+    assert load() == (7, 5)
 
 
 class NearestGray:

@@ -63,6 +63,17 @@ def test_results_keep_their_names_and_images_of_a_size_form_batches(photos, tmp_
     ]
 
 
+def test_batches_have_at_most_a_megapixel(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index, height in enumerate((512, 512, 512, 1025, 1025)):
+        Image.new("RGB", (1024, height)).save(tmp_path / "photos" / f"{index}.png")
+    model = Negative()
+    translate(tmp_path / "photos", tmp_path / "out", model, batch_size=8)
+    assert sorted(model.batches) == [
+        (1, 512, 1024, 3), (1, 1025, 1024, 3), (1, 1025, 1024, 3), (2, 512, 1024, 3)
+    ]
+
+
 def test_few_images_wait_in_memory(tmp_path, make_images, monkeypatch):
     for height in range(8, 28):
         make_images(tmp_path / "photos" / str(height), 1, size=(height, 8))
