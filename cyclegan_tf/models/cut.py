@@ -92,10 +92,7 @@ class Cut(base.Model):
         with tf.GradientTape() as tape:
             on_fake = discriminator(self._augment(fake_b, "b/fake"))
             on_real = discriminator(self._augment(real_b, "b/real"))
-            loss = 0.5 * (
-                losses.discriminator_fake_loss(config.gan_mode, on_fake)
-                + losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
-            )
+            loss = losses.discriminator_loss(config.gan_mode, on_real, on_fake, config.label_smoothing)
         gradient = replicas.mean(self.scaling.gradient(tape, loss, self.networks["disc_b"].trainable_variables))
         scores = {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
         return {"loss/disc_b": loss} | self._apply_gradients({"disc_b": gradient}) | scores

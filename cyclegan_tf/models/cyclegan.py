@@ -117,10 +117,7 @@ class CycleGAN(base.Model):
             on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0)), 2)
         else:
             on_real, on_fake = discriminator(real), discriminator(fake)
-        loss = 0.5 * (
-            losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
-            + losses.discriminator_fake_loss(config.gan_mode, on_fake)
-        )
+        loss = losses.discriminator_loss(config.gan_mode, on_real, on_fake, config.label_smoothing)
         if config.gan_mode == "wgangp":
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])

@@ -72,6 +72,11 @@ def discriminator_fake_loss(mode: str, prediction: tf.Tensor) -> tf.Tensor:
     return _ADVERSARIAL[mode][1](prediction)
 
 
+def discriminator_loss(mode: str, on_real: tf.Tensor, on_fake: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """Returns 1/2 (loss on real + loss on generated images) from a discriminator's scores of both."""
+    return 0.5 * (discriminator_real_loss(mode, on_real, smoothing) + discriminator_fake_loss(mode, on_fake))
+
+
 def generator_loss(mode: str, prediction: tf.Tensor) -> tf.Tensor:
     """Returns the adversarial loss of a generator from the discriminator's `prediction` on its images."""
     return _ADVERSARIAL[mode][2](prediction)

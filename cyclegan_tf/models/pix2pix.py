@@ -29,10 +29,7 @@ class Pix2Pix(base.Model):
             with generator_tape.stop_recording(), tf.GradientTape() as discriminator_tape:
                 on_fake = discriminator(self._pair(real_a, fake_b, "fake"))
                 on_real = discriminator(self._pair(real_a, real_b, "real"))
-                loss = 0.5 * (
-                    losses.discriminator_fake_loss(config.gan_mode, on_fake)
-                    + losses.discriminator_real_loss(config.gan_mode, on_real, config.label_smoothing)
-                )
+                loss = losses.discriminator_loss(config.gan_mode, on_real, on_fake, config.label_smoothing)
             scalars = {"loss/disc_b": loss, **self._update_network("disc_b", discriminator_tape, loss)}
 
             on_updated = discriminator(self._pair(real_a, fake_b, "generator"))
