@@ -377,12 +377,13 @@ class Config:
         return cls(**{**PRESETS[name], **overrides})
 
 
+# A field of a dataclass has one default, but some defaults depend on the model. `__post_init__` cannot tell a default
+# from an equal value that the caller gave, so the generated __init__ is wrapped. Its signature stays visible.
 _set_options = Config.__init__
 
 
 @functools.wraps(_set_options)
 def _set_options_and_defaults(self: Config, *arguments: Any, **options: Any) -> None:
-    # The __init__ that the dataclass made cannot tell which options were given.
     model = arguments[0] if arguments else options.get("model")
     defaults = MODEL_DEFAULTS.get(model, {}) if isinstance(model, str) else {}
     _set_options(self, *arguments, **{**defaults, **options})
