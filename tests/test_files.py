@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cyclegan_tf.data import folders
+from cyclegan_tf.data.dataset import BadImages
 from cyclegan_tf.errors import UserError
 
 
@@ -151,6 +152,14 @@ def test_damaged_members_are_bad_images(tmp_path, archive):
     assert found.names == ["a.png", "b.png", "no suffix", "windows.png"]
     assert [found.load(index) is not None for index in range(4)] == [True, False, True, True]
     assert "damaged in the archive" in found.bad.reasons[f"{path}/trainA/b.png"]
+
+
+def test_bad_image_is_logged_once_with_its_first_reason(caplog):
+    bad = BadImages()
+    for reason in ("first", "second"):
+        bad.add("a.png", reason)
+    assert bad.reasons == {"a.png": "first"}
+    assert caplog.messages == ["skipping a.png: first"]
 
 
 def test_bad_images_are_recorded_once(tmp_path):
