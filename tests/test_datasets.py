@@ -90,6 +90,13 @@ def test_inspect_accepts_any_folder_of_images(tmp_path):
         sources.open_parts(str(tmp_path))
 
 
+def test_example_images_are_evenly_spaced(tmp_path):
+    for index in range(11):
+        Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
+    (summary,) = preview.inspect(sources.open_parts(str(tmp_path))[0], n_shown=3).values()
+    assert [image[0, 0, 0] for image in summary.shown] == [0, 5, 10]
+
+
 def test_report_gives_the_range_of_many_sizes(tmp_path):
     for width, height in ((5, 40), (6, 30), (7, 20), (8, 10), (9, 50)):
         Image.new("L", (width, height)).save(tmp_path / f"{width}.png")
