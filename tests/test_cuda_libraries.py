@@ -98,10 +98,9 @@ def test_complete_libraries_leave_the_driver(site):
         cuda_libraries.require_gpu_in_use(0)
 
 
-@pytest.mark.parametrize("gpus_seen", [1, 0])
-def test_a_gpu_in_use_or_hidden_by_the_user_is_fine(site, monkeypatch, gpus_seen):
-    if not gpus_seen:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+@pytest.mark.parametrize(("gpus_seen", "visible"), [(1, "0"), (0, "-1"), (0, "")])
+def test_a_gpu_in_use_or_hidden_by_the_user_is_fine(site, monkeypatch, gpus_seen, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     (site / "nvidia" / "cusolver" / "lib" / "libcusolver.so.11").unlink()
     cuda_libraries.require_gpu_in_use(gpus_seen)
 

@@ -44,8 +44,8 @@ def require_gpu_in_use(gpus_seen: int) -> None:
       gpus_seen: the number of GPUs that TensorFlow lists.
 
     Raises:
-      UserError: names the library that is missing and the package that brings it. CUDA_VISIBLE_DEVICES=-1 in the
-        environment asks for the CPU, so nothing is wrong then.
+      UserError: names the missing library and the package that contains it. No error if CUDA_VISIBLE_DEVICES is -1 or
+        empty, which asks for the CPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus_seen or visible in ("", "-1") or not _has_gpu():
