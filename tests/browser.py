@@ -21,7 +21,7 @@ _OPTIONS = (
 
 @contextlib.contextmanager
 def chromium(profile):
-    """Starts Debian's Chromium with an empty profile in the folder `profile`; skips the test if Chromium is missing.
+    """Starts Debian's Chromium with an empty profile in the folder `profile`; skips the test if a program is missing.
 
     Yields:
       A selenium driver.

@@ -109,6 +109,12 @@ def test_only_damaged_checkpoints_are_an_error(model, tmp_path):
         checkpoints.read_newest(str(tmp_path), report=lambda line: None)
 
 
+def test_archive_of_other_arrays_is_not_a_checkpoint(tmp_path):
+    np.savez(tmp_path / "other.npz", x=1)
+    with pytest.raises(UserError, match=r"other\.npz is damaged \(it holds no step\): use another checkpoint"):
+        checkpoints.read_user_file(str(tmp_path / "other.npz"))
+
+
 def test_other_architecture_is_an_error_that_names_the_difference(model):
     arrays = checkpoints.collect_state(model, Progress(1))
     wider = CycleGAN(Config.preset("tiny", ema_decay=0.9, ngf=5))
