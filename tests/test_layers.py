@@ -131,7 +131,7 @@ def test_affine_instance_norm_has_the_gradients_of_the_librarys(monkeypatch):
             y = keras.Sequential([each])(x, training=True)
             total = tf.reduce_sum(y * weight)
         gradients.append([y, *tape.gradient(total, [x, *each.trainable_variables])])
-    # The closed form is what trains: Keras passes `training` on.
+    # The model passes `training` to the layer, which then uses the closed form.
     assert used
     for ours, theirs in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)

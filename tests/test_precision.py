@@ -33,7 +33,7 @@ def gradients(model):
     """(losses, {network: its gradient as one vector}) of a step that updates nothing."""
     found = {}
     model.scaling.update = lambda new, apply: found.update(new) or {}
-    # Of pix2pix no pixel is near that of real_b, where its L1 loss has a kink.
+    # The L1 loss of pix2pix has a kink at real_b; these values are outside of the generator's range.
     real_b = 2 * np.sign(batch(2)) if isinstance(model, Pix2Pix) else batch(2)
     model.compiled_step = model.step  # To see the gradients' values.
     scalars = model.train_step(batch(1), real_b)
@@ -44,9 +44,9 @@ def gradients(model):
 def smooth(name, kind):
     """Networks whose gradients are well conditioned: where rounding stays rounding.
 
-    A norm divides by a deviation that may be far below the mean. A ReLU that rounding turns on or off changes a
-    gradient by all of it: here is ELU, which has no kink, and no L1 in a cycle. The weights have He's standard
-    deviations, since there are no norms to keep the maps from fading.
+    The networks have no norms, because a norm divides by a deviation that may be far below the mean. They have ELUs and
+    an L2 cycle loss, because rounding can switch the gradient of a ReLU or an L1 loss. The weights have He's standard
+    deviations, so that the feature maps do not vanish without norms.
     """
     with pytest.MonkeyPatch.context() as patch:
         for activation in ("relu", "leaky_relu"):
@@ -70,9 +70,9 @@ def single():
 @pytest.mark.parametrize("kind", [CycleGAN, Pix2Pix])
 @pytest.mark.parametrize("name", HALVES)
 def test_losses_and_gradients_match_single_precision(name, kind, single):
-    # A generator rounds three times for each of its 8 convolutions (weights, sum, what follows), an image that comes
-    # back passes two of them, and a gradient the same way once more: 96 roundings. They are independent, so that their
-    # errors add up to sqrt(96) of one; three standard deviations.
+    # A generator rounds three times for each of its 8 convolutions: weights, sum and activation. A cycle passes two
+    # generators, and the gradient passes them once more: 96 roundings. Their errors are independent, so the total has
+    # sqrt(96) times the deviation of one; the bound is three deviations.
     bound = 3 * np.sqrt(96) * ROUNDING[name]
     losses, vectors = gradients(smooth(name, kind))
     for loss, expected in single[kind][0].items():
@@ -162,7 +162,7 @@ def test_an_overflow_halves_the_scale_and_skips_the_update(trained):
     for name, array in before.items():
         if name.startswith(("network/", "optimizer/")):
             np.testing.assert_array_equal(after[name], array, err_msg=name)
-    # The run goes on: what stops it is a value that is not finite.
+    # The scalars are finite, so the overflow does not stop the run.
     assert np.all(np.isfinite(list(step.values())))
     assert {name: value for name, value in step.items() if name.startswith("grad_norm/")} == {
         f"grad_norm/{name}": 0 for name in model.networks

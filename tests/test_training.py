@@ -1,4 +1,4 @@
-"""The training step against sums done by hand, and what it must remember or forget."""
+"""The training step against losses computed by hand; its image pools, averages and tracing."""
 
 import functools
 
@@ -29,8 +29,8 @@ class Trained:
     """Six compiled steps with a pool of two and moving averages, and a record of each.
 
     Attributes:
-      steps: dicts of the batch (real_a, real_b), the scalars, what went into each pool and came out of it (fake_a,
-        fake_b), and weights and averages before the step.
+      steps: dicts of the batch (real_a, real_b), the scalars, each pool's input and output (fake_a, fake_b), and the
+        weights and averages before the step.
       weights, averages: {network: {name: array}} after the last step.
     """
 

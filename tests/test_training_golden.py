@@ -18,11 +18,11 @@ from cyclegan_tf.runs import checkpoints
 
 RUNS = [name for name in golden.names("train") if name.startswith("train/cyclegan_")]
 UNEQUAL = "train/cyclegan_nlayers2_unequal_lambdas.npz"
-# A run that is done a second time, with Winograd's algorithm for the small convolutions that it has too.
+# This run is repeated with Winograd's algorithm, which otherwise skips convolutions as small as the run's.
 WINOGRAD = f"{UNEQUAL} by Winograd"
 # The authors name a discriminator after the generator that it judges: their D_A sees B.
 NETS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a"}
-# Their idt_A is what G_A, which makes B, changes in B.
+# The authors' idt_A is the identity loss of G_A, which makes images of B.
 LOSSES = {
     **NETS, "cycle_A": "cycle_a", "cycle_B": "cycle_b", "idt_A": "identity_b", "idt_B": "identity_a", "G": "generators",
 }
@@ -35,7 +35,7 @@ def recorded(kind, nets=("",)):
 
 
 class RecordingOptimizer:
-    """Keeps the gradients that it passes on, in variables: the step is compiled."""
+    """Applies gradients by another optimizer, and records them in variables, because the step is compiled."""
 
     def __init__(self, optimizer, variables):
         self._optimizer = optimizer
@@ -139,7 +139,7 @@ def test_losses_match_the_authors(rerun):
     assert set(names) == set(LOSSES)
     for step, tolerance in enumerate(tolerances(rerun)["losses_max_abs_by_step"]):
         for name, expected in zip(names, rerun.case["losses"][step], strict=True):
-            # Without an identity loss they list 0, we nothing.
+            # Without an identity loss the authors record 0, and this package records nothing.
             loss = rerun.scalars[step].get(f"loss/{LOSSES[name]}", 0.0 if name.startswith("idt") else None)
             np.testing.assert_allclose(loss, expected, rtol=0, atol=tolerance, err_msg=f"{name} in step {step + 1}")
     identity = rerun.case.info["config"]["lambda_identity"]
@@ -189,7 +189,7 @@ def test_final_weights_match_the_authors(rerun, net):
     assert over <= limit
     assert differences.mean() <= rule["mean_abs"]
     assert differences.max() <= rule["max_abs"]
-    # Adam moves these by noise, at most 1.05 times the rate a step here and there.
+    # Adam moves these weights by noise, at most 1.05 times the learning rate in a step of either code.
     most = 2.1 * rerun.case.info["config"]["lr"] * len(rerun.scalars)
     for key in without_effect:
         assert np.abs(rerun.weights[net][key] - expected[key]).max() <= most, key

@@ -26,7 +26,7 @@ def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tens
     and each replica takes its part.
 
     Args:
-      use: what the images are and who learns from them, such as "b/fake"; each use has its own numbers.
+      use: names the images and the network that learns from them, such as "b/fake"; each use has its own numbers.
       iteration: number of the step, int64 scalar.
     """
     policy, (number, count) = ",".join(config.augmentations), replicas.replica()

@@ -49,8 +49,7 @@ class Adam:
     def variables(self) -> list[tf.Variable]:
         """The state, in the order in which checkpoints number it.
 
-        The order is that of the Keras optimizer that wrote the checkpoints of version 0.1.0, which differs between
-        Keras 2 and Keras 3.
+        Version 0.1.0 wrote its checkpoints with Keras's optimizer, whose order differs between Keras 2 and Keras 3.
         """
         scalars = [self.iterations, self.learning_rate] if _KERAS_3 else [self.iterations]
         return [*scalars, *(moment for moments in self._moments for moment in moments)]

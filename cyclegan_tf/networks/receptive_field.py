@@ -79,7 +79,10 @@ def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
 
 
 def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fields:
-    """Returns the fields of a layer that has the options of `library_class` and computes the same; see above."""
+    """Returns the receptive fields of a layer that computes the same as the Keras class `library_class`.
+
+    The layer must have the options of that class. Raises the errors of `receptive_fields`.
+    """
     activation = getattr(layer, "activation", None)
     if activation is not None and not _is_pointwise(activation):
         raise UserError(
