@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from conftest import run_python
 from PIL import Image, ImageOps
 
 from cyclegan_tf.images import codec
@@ -262,6 +263,19 @@ def test_108_megapixels_are_decoded():
     image = Image.fromarray(np.broadcast_to(rows.astype(np.uint8)[:, np.newaxis], (9000, 12000)))
     small = codec.decode(saved(image, "PNG", compress_level=1), channels=1, target_size=lambda h, w: (h, 8))
     assert (small == rows[:, np.newaxis, np.newaxis]).all()
+
+
+def test_large_image_causes_no_warning():
+    # In a child process, because pytest replaces the filters of warnings. Pillow warns above MAX_IMAGE_PIXELS.
+    code = f"""
+from PIL import Image
+from cyclegan_tf.images import codec
+Image.MAX_IMAGE_PIXELS = {HEIGHT * WIDTH - 1}
+codec.decode({saved(COLOR, "PNG")!r})
+"""
+    child = run_python("-c", code)
+    assert child.returncode == 0, child.stderr
+    assert "DecompressionBombWarning" not in child.stderr
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg gray", "jpeg cmyk", "png rgba", "png palette with transparency",
