@@ -90,6 +90,13 @@ def test_inspect_accepts_any_folder_of_images(tmp_path):
         sources.open_parts(str(tmp_path))
 
 
+def test_broken_link_named_like_a_domain_is_an_error(tmp_path):
+    (tmp_path / "trainA").symlink_to(tmp_path / "nowhere")
+    Image.new("L", (5, 4)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="trainA is not a folder"):
+        sources.open_parts(str(tmp_path))
+
+
 def test_example_images_are_evenly_spaced(tmp_path):
     for index in range(11):
         Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
