@@ -14,9 +14,11 @@ from PIL import Image
 
 from cyclegan_tf import gallery
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data import sources
 from cyclegan_tf.data.sources import DEMO_DIR
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.runs import page
+from cyclegan_tf.runs import page, page_images
 from cyclegan_tf.runs.metrics_log import read_records
 
 
@@ -66,6 +68,25 @@ def test_results_equal_the_saved_models_translations(tiny_run):
         (path,) = DEMO_DIR.glob(f"{part}/{row['name']}")
         original = Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
         assert (np.asarray(Image.open(tiny_run / row[kind])) == np.asarray(original)).all()
+
+
+def test_the_next_image_takes_the_place_of_a_bad_one(tmp_path):
+    for part, gray in (("trainA", 0), ("trainB", 0), ("testA", 10), ("testB", 200)):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for index in range(10):
+            Image.new("RGB", (8, 8), (gray + index,) * 3).save(tmp_path / "set" / part / f"{index}.png")
+    for bad in ("testA/0.png", "testA/5.png", "testB/2.png"):
+        (tmp_path / "set" / bad).write_bytes(b"")
+    config = Config(dataset=str(tmp_path / "set"), preprocess="none", pool_size=0)
+    translate = {Direction.A2B: lambda image: image + np.uint8(1)}
+    page_images.write(str(tmp_path), config, translate, sources.open_dataset(config), 7)
+    rows = json.loads((tmp_path / "gallery" / "results.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == [f"{index}.png" for index in (1, 2, 3, 4, 6, 7, 8, 9)]
+    for row in rows:
+        number = int(row["name"][0])
+        kinds = {"before": 10 + number, "after": 11 + number} | ({} if number == 2 else {"truth": 200 + number})
+        assert {kind: Image.open(tmp_path / row[kind]).getpixel((0, 0))[0] for kind in kinds} == kinds
+        assert ("truth" in row) == (number != 2)
 
 
 def test_names_cannot_break_the_page(run):

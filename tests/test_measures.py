@@ -168,6 +168,15 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     }
 
 
+def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
+    (tmp_path / "testA" / "a.png").write_bytes(b"")
+    task = measures.Task(
+        Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, measures.Protocol(), MeanColor()
+    )
+    assert [int(image.max()) for image, _ in task.pairs(2)] == [51, 61]
+    assert [int(image.max()) for image, _ in task.pairs(1)] == [51]
+
+
 def test_is_better_knows_the_direction_of_each_measure_and_nan():
     assert measures.is_better("psnr_ab", 2, 1)
     assert not measures.is_better("psnr_ab", 1, 1)

@@ -77,8 +77,20 @@ def test_one_direction_has_no_way_back(tmp_path, draw):
     assert titles == ["A", "A to B"]
 
 
-def test_bad_images_are_skipped(tmp_path, draw):
-    write_images(tmp_path / "trainA", [20, 30, 40])
-    write_images(tmp_path / "trainB", [120, 130, 140])
-    (tmp_path / "trainA" / "1.png").write_bytes(b"")
-    assert [row[0] for row in draw(n_samples=3)[0]] == [20, 40]
+def test_the_next_image_takes_the_place_of_a_bad_one(tmp_path, draw):
+    write_images(tmp_path / "trainA", [20, 30, 40, 50, 60])
+    write_images(tmp_path / "trainB", [120, 130, 140, 150, 160])
+    for bad in ("trainA/0.png", "trainA/2.png", "trainB/1.png"):
+        (tmp_path / bad).write_bytes(b"")
+    rows, _ = draw(n_samples=3)
+    assert [(row[0], row[3]) for row in rows] == [(30, 120), (50, 140), (60, 150)]
+
+
+def test_the_next_pair_takes_the_place_of_a_bad_one(tmp_path, draw):
+    for split in ("train", "test"):
+        write_images(tmp_path / f"{split}A", [20, 30, 40, 50, 60])
+        write_images(tmp_path / f"{split}B", [120, 130, 140, 150, 160])
+    for bad in ("testA/0.png", "testB/2.png"):
+        (tmp_path / bad).write_bytes(b"")
+    rows, _ = draw(n_samples=3)
+    assert [(row[0], row[4]) for row in rows] == [(30, 130), (50, 150), (60, 160)]

@@ -10,6 +10,7 @@ N * batch_size images, and each replica can compute its share alone.
 """
 
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -282,10 +283,20 @@ def _augment(image: np.ndarray, config: Config, top: float, left: float, mirror:
     return image
 
 
-def load_test_images(image_list: ImageList, config: Config, limit: int | None = None) -> Iterator[np.ndarray | None]:
-    """Yields the first `limit` test images (default: all), whole and resized; None for an image that cannot be used.
+def load_test_image(image_list: ImageList, config: Config, index: int) -> np.ndarray | None:
+    """Loads test image `index`, whole and resized, of a dtype of `images.ranges`; None if the image cannot be used."""
+    return image_list.load(index, functools.partial(compute_test_size, config))
 
-    `images.ranges` describes the dtypes.
-    """
-    target_size = functools.partial(compute_test_size, config)
-    return (image_list.load(index, target_size) for index in range(len(image_list))[:limit])
+
+def load_test_images(image_list: ImageList, config: Config) -> Iterator[np.ndarray | None]:
+    """Yields all test images of a list as `load_test_image` returns them."""
+    return (load_test_image(image_list, config, index) for index in range(len(image_list)))
+
+
+def load_test_rows(
+    image_lists: Sequence[ImageList], config: Config, limit: int
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yields (index, image `index` of each list) for the first `limit` indices at which every image can be used."""
+    rows = zip(*(load_test_images(image_list, config) for image_list in image_lists), strict=False)
+    good = ((index, list(row)) for index, row in enumerate(rows) if all(image is not None for image in row))
+    return itertools.islice(good, limit)

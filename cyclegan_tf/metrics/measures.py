@@ -115,22 +115,25 @@ class Task:
         self.references = (trains if protocol.reference == "train" else tests)[1]
         self.collector: feature_cache.Collector | None = None
 
-    def load(self, image_list: ImageList, limit: int | None = None) -> Iterator[np.ndarray | None]:
-        """Yields the first `limit` images of a list (all by default); None for an image that cannot be decoded."""
-        return pipeline.load_test_images(image_list, self.config, limit)
+    def load(self, image_list: ImageList) -> Iterator[np.ndarray | None]:
+        """Yields all images of a list; None for an image that cannot be decoded."""
+        return pipeline.load_test_images(image_list, self.config)
 
     def load_readable(self, image_list: ImageList) -> Iterator[np.ndarray]:
         """Yields all images of a list that can be decoded."""
         return (image for image in self.load(image_list) if image is not None)
 
     def pairs(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yields (source image, true translation or None) for each source image that can be decoded.
+        """Yields (source image, true translation or None) for the first `limit` source images that can be decoded.
 
         Two images of different sizes are not a pair: the file is reported once as a bad image, and the source image
         has no true translation.
         """
-        truths = self.load(self.targets, limit) if self.dataset.has_pairs else itertools.repeat(None)
-        for index, (source, truth) in enumerate(zip(self.load(self.sources, limit), truths, strict=False)):
+        return itertools.islice(self._load_all_pairs(), limit)
+
+    def _load_all_pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        truths = self.load(self.targets) if self.dataset.has_pairs else itertools.repeat(None)
+        for index, (source, truth) in enumerate(zip(self.load(self.sources), truths, strict=False)):
             if source is None:
                 continue
             if truth is not None and truth.shape[:2] != source.shape[:2]:

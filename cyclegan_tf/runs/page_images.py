@@ -1,6 +1,5 @@
 """Held-out images before and after translation: small files that the page of a run shows."""
 
-import itertools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ def write(
     workdir: str, config: Config, translate: Mapping[Direction, Callable[[np.ndarray], np.ndarray]],
     dataset: ImageDataset, step: int,
 ) -> None:
-    """Writes WORKDIR/gallery/: translations of up to 8 held-out images per direction, and results.json.
+    """Writes WORKDIR/gallery/: translations of the first 8 usable held-out images per direction, and results.json.
 
     Uses training images of a domain without held-out images.
 
@@ -39,15 +38,12 @@ def write(
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
         source, target = direction.order(*lists)
-        found = pipeline.load_test_images(source, config, _LIMIT)
-        truths = pipeline.load_test_images(target, config, _LIMIT) if dataset.has_pairs else itertools.repeat(None)
-        for name, image, truth in zip(source.names, found, truths, strict=False):
-            if image is None:
-                continue
+        for index, [image] in pipeline.load_test_rows([source], config, _LIMIT):
             shown = {"before": image, "after": translate_image(image)}
+            truth = pipeline.load_test_image(target, config, index) if dataset.has_pairs else None
             if truth is not None:
                 shown["truth"] = truth
-            row = {"direction": str(direction), "name": name}
+            row = {"direction": str(direction), "name": source.names[index]}
             for kind, picture in shown.items():
                 row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
                 _save(picture, os.path.join(temporary, os.path.basename(row[kind])))

@@ -1,13 +1,13 @@
 """The sample grid of a run: held-out images through its generators."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
-from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference.translator import Translator
 
@@ -17,9 +17,9 @@ def draw_sample_grid(
 ) -> np.ndarray:
     """Draws the first `config.n_samples` images of each domain and their translations, one row for each pair of images.
 
-    The images are held-out images, or training images if none are held out; bad images are skipped. For each direction
-    a row shows the image, its translation, and the translation back if both directions are trained. Held-out pairs
-    also show the true translation.
+    The images are held-out images, or training images if none are held out; the next image, or the next pair, takes
+    the place of a bad one. For each direction a row shows the image, its translation, and the translation back if both
+    directions are trained. Held-out pairs also show the true translation.
 
     Args:
       translators: by direction; pix2pix has only A to B.
@@ -30,10 +30,7 @@ def draw_sample_grid(
     image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     both_ways = len(translators) == 2
     rows = []
-    images = (pipeline.load_test_images(image_list, config, config.n_samples) for image_list in image_lists)
-    for a, b in zip(*images, strict=False):
-        if a is None or b is None:
-            continue
+    for a, b in _load_images(config, image_lists, dataset.has_pairs or config.paired):
         row = []
         for direction, translator in translators.items():
             source, target = direction.order(a, b)
@@ -53,3 +50,13 @@ def draw_sample_grid(
         columns += [f"{near} to {far} to {near}"] * both_ways + ["truth"] * dataset.has_pairs
     widest = max(image.shape[1] for row in rows for image in row)
     return grid.draw(rows, columns, scale=max(1, 128 // widest))
+
+
+def _load_images(
+    config: Config, image_lists: Sequence[ImageList], are_pairs: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the first images of both domains that can be used; of pairs, both images must be usable."""
+    if are_pairs:
+        return ((a, b) for _, (a, b) in pipeline.load_test_rows(image_lists, config, config.n_samples))
+    domains = (pipeline.load_test_rows([each], config, config.n_samples) for each in image_lists)
+    return ((a, b) for (_, [a]), (_, [b]) in zip(*domains, strict=False))
