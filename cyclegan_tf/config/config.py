@@ -71,6 +71,10 @@ class Config:
         "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
         "bad_images.txt; error stops the run", may_differ=True,
     )
+    allow_changed_data: bool = option(
+        False, "resume a run whose training images were added, removed or renamed since its newest checkpoint; without "
+        "this option that is an error", may_differ=True,
+    )
     preprocess: Literal[
         "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "scale_shortside_and_crop",
         "none",

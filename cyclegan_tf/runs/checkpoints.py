@@ -47,6 +47,14 @@ BEST = "best.npz"
 _DAMAGES = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """What tells the training images of a domain from others: their number, and the SHA-256 of their names."""
+
+    count: int
+    digest: bytes
+
+
 @dataclasses.dataclass
 class Progress:
     """How far a run has come, apart from the model's own state.
@@ -57,6 +65,7 @@ class Progress:
       epoch_sums: sums of the current epoch's values so far, by name.
       best: best value so far of the measure that --keep_best names; None before the first measurement.
       stale: number of evaluations since `best` last improved.
+      images: fingerprint of the training images of domains "a" and "b"; empty in checkpoints of older versions.
     """
 
     step: int = 0
@@ -64,6 +73,7 @@ class Progress:
     epoch_sums: dict[str, float] = dataclasses.field(default_factory=dict)
     best: float | None = None
     stale: int = 0
+    images: dict[str, Fingerprint] = dataclasses.field(default_factory=dict)
 
 
 def collect_pools(model: "Model") -> list[Pools]:
@@ -93,6 +103,9 @@ def collect_state(
     if progress.best is not None:
         arrays |= {"best": np.array(progress.best, np.float64), "stale": np.array(progress.stale, np.int64)}
     arrays |= {f"epoch/{name}": np.array(value, np.float64) for name, value in progress.epoch_sums.items()}
+    for domain, found in progress.images.items():
+        arrays |= {f"images/{domain}/count": np.array(found.count, np.int64)}
+        arrays |= {f"images/{domain}/digest": np.frombuffer(found.digest, np.uint8)}
     arrays |= {path: np.array(variable) for path, variable in _variables(model).items()}
     if len(pools) > 1:
         arrays["replicas"] = np.array(len(pools), np.int64)
@@ -139,8 +152,14 @@ def restore(
             pool.set_state({part: arrays[_pool_path(name, part, replica)] for part in ("images", "random")})
     sums = {path.removeprefix("epoch/"): float(value) for path, value in arrays.items() if path.startswith("epoch/")}
     best = float(arrays["best"]) if "best" in arrays else None
+    images = {
+        domain: Fingerprint(int(arrays[f"images/{domain}/count"]), arrays[f"images/{domain}/digest"].tobytes())
+        for domain in ("a", "b") if f"images/{domain}/count" in arrays
+    }
     # Old checkpoints lack "skipped": they were written before rollbacks existed.
-    return Progress(int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)))
+    return Progress(
+        int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)), images
+    )
 
 
 def network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:

@@ -216,7 +216,8 @@ class TrainingLoop:
         skipped = self._progress.skipped + error.step - restored.step
         # best.npz stays, so its value stays too.
         self._resume_from(dataclasses.replace(
-            restored, skipped=skipped, best=self._progress.best, stale=self._progress.stale
+            restored, skipped=skipped, best=self._progress.best, stale=self._progress.stale,
+            images=self._progress.images,
         ))
         self._outputs.rewind(restored.step)
         # As text: a log record that is kept must not keep the tensors in the traceback of the error.

@@ -1,6 +1,7 @@
 """Training a run from its config: set up, resume, train, export."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 
@@ -8,10 +9,12 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
+from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.registry import MODELS
 from cyclegan_tf.ops import cuda_libraries, hardware
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.training import distribution, signals, warm_start
@@ -31,8 +34,8 @@ def train(config: Config, workdir: str) -> dict[str, float]:
       chief.
 
     Raises:
-      UserError: the data are bad, a loss is not finite, TensorFlow does not see this machine's GPU, or the run
-        directory has other options, is in use or is not writable.
+      UserError: the data are bad or have changed, a loss is not finite, TensorFlow does not see this machine's GPU, or
+        the run directory has other options, is in use or is not writable.
       signals.Stopped: SIGTERM or SIGINT arrived; the state is saved.
     """
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
@@ -52,10 +55,17 @@ def train(config: Config, workdir: str) -> dict[str, float]:
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.
         model = _build_model(config, replicas)
         progress = _restore_or_initialize(config, workdir, model, replicas)
+        images = training_images.compute_fingerprints(dataset)
         replicas.require_equal(
-            options=config.fingerprint(), images_of_A=len(dataset.train_a), images_of_B=len(dataset.train_b),
+            options=config.fingerprint(), images_of_A=images["a"].count, images_of_B=images["b"].count,
+            the_digest_of_the_names_of_A=int.from_bytes(images["a"].digest[:4], "big"),
+            the_digest_of_the_names_of_B=int.from_bytes(images["b"].digest[:4], "big"),
             the_step_of_the_newest_checkpoint=progress.step,
         )
+        _require_unchanged_images(config, workdir, dataset, progress)
+        progress = dataclasses.replace(progress, images=images)
+        if replicas.is_chief:
+            training_images.write_names(workdir, dataset)
         # 3. The steps that are left, then the final measures and exports.
         outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step)
         with contextlib.closing(outputs):
@@ -63,6 +73,16 @@ def train(config: Config, workdir: str) -> dict[str, float]:
             with signals.catch_signals() as get_signal:
                 loop.run(get_signal)
             return outputs.write_results(loop.n_steps)
+
+
+def _require_unchanged_images(config: Config, workdir: str, dataset: ImageDataset, progress: Progress) -> None:
+    """Raises a UserError if the training images differ from the checkpoint's, unless --allow_changed_data is set."""
+    changes = "; ".join(training_images.list_changes(progress.images, dataset, workdir))
+    if changes and not config.allow_changed_data:
+        raise UserError(f"the training images have changed since step {progress.step}: {changes}; restore the images, "
+                        "or continue with the new ones with --allow_changed_data")
+    if changes:
+        log.warning("continuing with changed training images: %s", changes)
 
 
 def _build_model(config: Config, replicas: Replicas) -> Model:

@@ -1,0 +1,86 @@
+"""The images that a run trains on: their fingerprint, which checkpoints hold, and their names in a file of the run.
+
+The number of images decides the order of the data and the length of the run, and their names decide which image has
+which number. A run that resumes with other images would therefore continue with other numbers.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.runs.checkpoints import Fingerprint
+from cyclegan_tf.storage import atomic, filesystem
+
+FILE_NAME = "training_images.json"
+_MOST_NAMES = 3  # Names that a message lists.
+
+
+def compute_fingerprints(dataset: ImageDataset) -> dict[str, Fingerprint]:
+    """The fingerprint of the training images of each domain. Does not depend on the contents of the images."""
+    return {
+        domain: Fingerprint(len(image_list), _digest(image_list.names))
+        for domain, image_list in _get_domains(dataset).items()
+    }
+
+
+def _get_domains(dataset: ImageDataset) -> dict[str, ImageList]:
+    return {"a": dataset.train_a, "b": dataset.train_b}
+
+
+def _digest(names: Sequence[str]) -> bytes:
+    # Names that are not valid UTF-8 hold surrogates. No name holds a zero byte.
+    text = "".join(f"{name}\0" for name in names)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def list_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str) -> list[str]:
+    """Describes how the training images of each domain differ from those of a checkpoint; empty if they do not.
+
+    Args:
+      recorded: fingerprints in the checkpoint; none for a checkpoint of an older version, which differs from nothing.
+      workdir: the run directory; its training_images.json gives the names of the former images.
+    """
+    return list(_find_changes(recorded, dataset, workdir))
+
+
+def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str) -> Iterator[str]:
+    current, names = compute_fingerprints(dataset), read_names(workdir)
+    for domain, image_list in _get_domains(dataset).items():
+        former = recorded.get(domain)
+        if former is None or former == current[domain]:
+            continue
+        change = f"{image_list.where} had {former.count} images and has {len(image_list)}"
+        former_names = names.get(domain, [])
+        # The file may be damaged, or describe the images of a later start of the run.
+        if _digest(former_names) != former.digest:
+            yield f"{change}, with other names"
+            continue
+        added = _format_names("added", set(image_list.names) - set(former_names))
+        removed = _format_names("removed", set(former_names) - set(image_list.names))
+        yield ", ".join([change, *added, *removed] if added or removed else [change, "in another order"])
+
+
+def _format_names(what: str, names: set[str]) -> list[str]:
+    """["WHAT NAME, NAME, NAME and N more"]; empty if there are no names."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return [f"{what} {', '.join(sorted(names)[:_MOST_NAMES])}{more}"] if names else []
+
+
+def read_names(workdir: str) -> dict[str, list[str]]:
+    """The names of the training images in training_images.json by domain; empty if the file is missing or damaged."""
+    path = os.path.join(workdir, FILE_NAME)
+    try:
+        found = json.loads(filesystem.read_bytes(path))
+        return {domain: [str(name) for name in found[domain]] for domain in ("a", "b")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def write_names(workdir: str, dataset: ImageDataset) -> None:
+    """Writes the names of the training images to training_images.json, unless the file holds them already."""
+    names = {domain: list(image_list.names) for domain, image_list in _get_domains(dataset).items()}
+    if read_names(workdir) != names:
+        with atomic.open_for_writing(os.path.join(workdir, FILE_NAME)) as file:
+            json.dump(names, file)

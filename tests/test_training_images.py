@@ -1,0 +1,145 @@
+"""Changed training images on resume: which changes are noticed, what the error says, how a run goes on with them."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+from conftest import skip_outputs
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import shards, sources
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.runs import checkpoints, training_images
+from cyclegan_tf.runs.checkpoints import Fingerprint
+from cyclegan_tf.training import distribution, trainer
+
+SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "sample_every": 0}
+
+
+def dataset_of(a, b=("x.png",)):
+    return ImageDataset(
+        ImageList("set/trainA", a, lambda index: b""), ImageList("set/trainB", b, lambda index: b""),
+        ImageList.empty("set/testA"), ImageList.empty("set/testB"),
+    )
+
+
+def newest(workdir):
+    return checkpoints.read(checkpoints.list_files(str(workdir / "checkpoints"))[0][1])
+
+
+def test_a_fingerprint_is_the_count_and_the_sha256_of_the_names():
+    found = training_images.compute_fingerprints(dataset_of(["0.png", "\udcff.png"]))
+    # The lone surrogate stands for a byte that is not UTF-8; its three bytes are those of the code point U+DCFF.
+    assert found["a"] == Fingerprint(2, hashlib.sha256(b"0.png\0\xed\xb3\xbf.png\0").digest())
+    assert found["b"] == Fingerprint(1, hashlib.sha256(b"x.png\0").digest())
+
+
+@pytest.mark.parametrize(
+    ("names", "change"),
+    [
+        (["0", "1", "2"], []),
+        (["0", "1", "2", "3"], ["set/trainA had 3 images and has 4, added 3"]),
+        (["1"], ["set/trainA had 3 images and has 1, removed 0, 2"]),
+        (["0", "1", "new"], ["set/trainA had 3 images and has 3, added new, removed 2"]),
+        (["0", "1", "2", *"abcde"], ["set/trainA had 3 images and has 8, added a, b, c and 2 more"]),
+        (["1", "0", "2"], ["set/trainA had 3 images and has 3, in another order"]),
+    ],
+    ids=["equal", "added", "removed", "renamed", "many", "order"],
+)
+def test_a_change_names_counts_and_images(tmp_path, names, change):
+    former = dataset_of(["0", "1", "2"])
+    training_images.write_names(str(tmp_path), former)
+    recorded = training_images.compute_fingerprints(former)
+    assert training_images.list_changes(recorded, dataset_of(names), str(tmp_path)) == change
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[1]", b'{"a": 5, "b": []}', b'{"a": ["other"], "b": []}', b"[" * 9999],
+    ids=["missing", "empty", "list", "type", "other", "nested"],
+)
+def test_without_the_former_names_a_change_names_counts(tmp_path, content):
+    if content is not None:
+        (tmp_path / "training_images.json").write_bytes(content)
+    recorded = training_images.compute_fingerprints(dataset_of(["0", "1"], ["0"]))
+    assert training_images.list_changes(recorded, dataset_of(["0", "2"], ["0", "1"]), str(tmp_path)) == [
+        "set/trainA had 2 images and has 2, with other names", "set/trainB had 1 images and has 2, with other names",
+    ]
+
+
+def test_a_checkpoint_without_fingerprint_differs_from_nothing(tmp_path):
+    assert training_images.list_changes({}, dataset_of(["0"]), str(tmp_path)) == []
+
+
+def test_shards_of_a_folder_with_a_bad_image_have_its_fingerprint(tmp_path, make_images):
+    for domain in ("trainA", "trainB"):
+        make_images(tmp_path / "set" / domain, 2)
+    (tmp_path / "set" / "trainA" / "bad.png").symlink_to("missing")
+    folder = sources.find_dataset(str(tmp_path / "set"))
+    shards.write(folder.folders, str(tmp_path / "packed"), 2**20)
+    packed = sources.find_dataset(str(tmp_path / "packed"))
+    found = training_images.compute_fingerprints(packed)
+    assert found == training_images.compute_fingerprints(folder)
+    assert found["a"].count == 3
+
+
+def test_images_beyond_max_dataset_size_may_change(tmp_path, make_images):
+    config = Config(dataset=str(tmp_path), max_dataset_size=2)
+    for domain in ("trainA", "trainB"):
+        make_images(tmp_path / domain, 2)
+    recorded = training_images.compute_fingerprints(sources.open_dataset(config))
+    make_images(tmp_path / "trainA", 3)
+    assert training_images.list_changes(recorded, sources.open_dataset(config), str(tmp_path)) == []
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch, make_images):
+    """Function that trains in tmp_path/run on tmp_path/set, which holds two images of each domain at first."""
+    skip_outputs(monkeypatch)
+    for domain in ("trainA", "trainB"):
+        make_images(tmp_path / "set" / domain, 2, size=(32, 32))
+
+    def start(max_steps, **options):
+        config = Config.preset("tiny", dataset=str(tmp_path / "set"), max_steps=max_steps, **SMALL)
+        return trainer.train(dataclasses.replace(config, **options), str(tmp_path / "run"))
+
+    return start
+
+
+def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, start, make_images, monkeypatch):
+    compared = {}
+    monkeypatch.setattr(distribution.OneReplica, "require_equal", lambda self, **values: compared.update(values))
+    start(1)
+    digest = hashlib.sha256(b"000.png\x00001.png\x00").digest()
+    assert bytes(newest(tmp_path / "run")["images/a/digest"]) == digest
+    for domain in "AB":  # What several workers compare.
+        assert compared[f"the_digest_of_the_names_of_{domain}"] == np.frombuffer(digest[:4], ">u4")[0]
+    make_images(tmp_path / "set" / "trainA", 3, size=(32, 32))
+    (tmp_path / "set" / "trainB" / "001.png").unlink()
+    folder = tmp_path / "set"
+    with pytest.raises(UserError) as caught:
+        start(2)
+    assert str(caught.value) == (
+        f"the training images have changed since step 1: {folder}/trainA had 2 images and has 3, added 002.png; "
+        f"{folder}/trainB had 2 images and has 1, removed 001.png; restore the images, or continue with the new ones "
+        "with --allow_changed_data"
+    )
+    assert newest(tmp_path / "run")["step"] == 1
+    start(2, allow_changed_data=True)
+    assert "continuing with changed training images: " in (tmp_path / "run" / "log.txt").read_text()
+    last = newest(tmp_path / "run")
+    assert (last["step"], last["images/a/count"], last["images/b/count"]) == (2, 3, 1)
+    start(3)  # The new images are recorded, and are no change any more.
+
+
+def test_a_checkpoint_of_an_older_version_resumes_and_records_the_images(tmp_path, start):
+    start(1)
+    arrays = newest(tmp_path / "run")
+    old = {name: array for name, array in arrays.items() if not name.startswith("images/")}
+    assert len(arrays) - len(old) == 4
+    checkpoints.write(str(tmp_path / "run" / "checkpoints"), old, keep=1)
+    (tmp_path / "run" / "training_images.json").unlink()
+    start(2)
+    assert newest(tmp_path / "run")["images/b/count"] == 2
+    assert training_images.read_names(str(tmp_path / "run"))["b"] == ["000.png", "001.png"]
