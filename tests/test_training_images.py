@@ -130,7 +130,7 @@ def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, start, make
     assert "continuing with changed training images: " in (tmp_path / "run" / "log.txt").read_text()
     last = newest(tmp_path / "run")
     assert (last["step"], last["images/a/count"], last["images/b/count"]) == (2, 3, 1)
-    start(3)  # The new images are recorded, and are no change any more.
+    assert training_images.read_names(str(tmp_path / "run"))["a"] == ["000.png", "001.png", "002.png"]
 
 
 def test_a_checkpoint_of_an_older_version_resumes_and_records_the_images(tmp_path, start):
