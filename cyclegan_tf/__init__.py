@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def load(path: str, direction: str | None = None) -> "LoadedTranslator":
-    """Loads a trained model: a run directory, a SavedModel folder, a .pth or .tflite file, or "demo".
+    """Loads a trained model: a run directory, a SavedModel folder, a .pth or .tflite file, or "demo_maps".
 
     cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`.
     """

@@ -101,7 +101,7 @@ def _parse_classes(texts: list[str]) -> list[int]:
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
     flags.DEFINE_string("model", None, "run directory, one of its checkpoint files (RUN/checkpoints/best.npz), "
-                        "SavedModel folder, .pth or .tflite file, or demo")
+                        "SavedModel folder, .pth or .tflite file, demo or demo_maps")
     flags.DEFINE_string("dataset", None, "data set, as for train; default: the data set of the run")
     flags.DEFINE_string("data_dir", None, "folder of downloaded and prepared sets, as for train")
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")

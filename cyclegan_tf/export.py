@@ -51,7 +51,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    flags.DEFINE_string("model", None, "run directory, one of its checkpoint files, or demo")
+    flags.DEFINE_string("model", None, "run directory, one of its checkpoint files, demo or demo_maps")
     flags.DEFINE_enum("format", None, formats.FORMATS, "format of the export")
     flags.DEFINE_string("output", None, "folder to write to; the files are named after the direction")
     flags.DEFINE_enum_class("direction", Direction.A2B, Direction, "direction of the generator")

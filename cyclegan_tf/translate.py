@@ -6,8 +6,8 @@
   python -m cyclegan_tf.translate --model=runs/horse2zebra --input=clip.mp4 --output=results
 
 The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file, or
-demo: the trained model in the package, which turns satellite images into maps. Each image is translated whole, at its
-own size, and written to --output under its own name. The result has the format of the input if that is JPEG or if
+demo_maps: a trained model in the package, which turns satellite images into maps. Each image is translated whole, at
+its own size, and written to --output under its own name. The result has the format of the input if that is JPEG or if
 Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit images stay 16-bit; color profile,
 EXIF and transparency are kept. Of an animation only the first frame is translated.
 
@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    flags.DEFINE_string("model", None, "run directory, SavedModel folder, .pth or .tflite file; or demo, a trained "
-                        "model from satellite images to maps")
+    flags.DEFINE_string("model", None, "run directory, SavedModel folder, .pth or .tflite file; or demo_maps, a "
+                        "trained model from satellite images to maps")
     flags.DEFINE_string("input", None, "image, video, folder of images, or pattern in quotes")
     flags.DEFINE_string("output", None, "folder for the results, or the result file of a single input")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of a run with two generators; default: a2b")

@@ -40,17 +40,30 @@ def test_invalid_flag_values_are_rejected():
         parse("--no_flip")
 
 
+@pytest.mark.parametrize(("text", "dataset"), [
+    ('{"dataset": "demo"}', "demo_maps"),
+    ("{}", "demo_maps"),
+    ('{"dataset": "demo_pairs"}', "demo_pairs"),
+    ('{"config_version": 2, "dataset": "demo"}', "demo"),
+    ('{"config_version": 2}', "demo"),
+])
+def test_demo_in_an_old_config_json_is_demo_maps(text, dataset):
+    assert Config.from_json(text).dataset == dataset
+
+
 def test_json_round_trip():
-    config = Config(dataset="x", ngf=3, flip=False, learning_rate=1e-3)
+    config = Config(dataset="demo", ngf=3, flip=False, learning_rate=1e-3)
     assert Config.from_json(config.to_json()) == config
 
 
 def test_from_json_fills_in_defaults_and_rejects_unknown_options():
-    assert Config.from_json('{"ngf": 5}') == Config(ngf=5)
+    assert Config.from_json('{"config_version": 2, "ngf": 5}') == Config(ngf=5)
     with pytest.raises(UserError, match=r"config\.json has unknown options: nfg"):
         Config.from_json('{"nfg": 5}')
     with pytest.raises(UserError, match="not valid JSON"):
         Config.from_json('{"ngf": ')
+    with pytest.raises(UserError, match=r"config\.json has config_version 3, expected at most 2"):
+        Config.from_json('{"config_version": 3}')
     with pytest.raises(UserError, match="not a JSON object"):
         Config.from_json("[]")
 

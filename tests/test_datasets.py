@@ -25,7 +25,7 @@ def test_help_and_list_are_quick_and_complete():
                 "--left_img", "--data_dir")
     for command in commands:
         assert command in text
-    for name in ("demo", "cityscapes", *config_lib.TFDS_NAMES):
+    for name in ("demo_maps", "cityscapes", *config_lib.TFDS_NAMES):
         assert name in listed
 
 
@@ -37,8 +37,9 @@ def test_help_and_list_do_not_import_tensorflow(argument):
 
 
 def test_catalog_has_every_dataset_with_its_counts():
-    assert {entry.name for entry in catalog.CATALOG} == {"demo", "demo_pairs", "cityscapes", *config_lib.TFDS_NAMES}
-    for name in ("demo", "demo_pairs"):
+    demos = ("demo_maps", "demo_pairs")
+    assert {entry.name for entry in catalog.CATALOG} == {*demos, "cityscapes", *config_lib.TFDS_NAMES}
+    for name in demos:
         parts = sources.find_dataset(name).parts.values()
         assert next(entry.counts for entry in catalog.CATALOG if entry.name == name) == tuple(map(len, parts))
 

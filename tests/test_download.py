@@ -9,7 +9,7 @@ import pytest
 from conftest import run_python
 
 from cyclegan_tf.data import download
-from cyclegan_tf.data.sources import DEMO_DIR
+from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 from cyclegan_tf.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000
@@ -111,7 +111,7 @@ def test_prepare_downloads_verifies_and_prepares(serve, tmp_path):
     path = tmp_path / "made.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for split, count in (("trainA", 4), ("trainB", 3), ("testA", 1), ("testB", 2)):
-            for file in sorted((DEMO_DIR / split).iterdir())[:count]:
+            for file in sorted((DEMO_MAPS_DIR / split).iterdir())[:count]:
                 archive.write(file, f"horse2zebra/{split}/{file.name}")
     data = path.read_bytes()
     server = serve(data, cut=len(data) * 2 // 3)

@@ -46,12 +46,12 @@ def test_command_and_training_measure_the_same_values(measured, tiny_run):
 
 def test_saved_model_is_measured_in_the_direction_of_its_name(tiny_run, run_command, tmp_path, measured):
     model = tiny_run / "export" / "b2a"
-    child = run_command("cyclegan_tf.evaluate", f"--model={model}", "--dataset=demo", "--metrics=l1", "--size=32")
+    child = run_command("cyclegan_tf.evaluate", f"--model={model}", "--dataset=demo_maps", "--metrics=l1", "--size=32")
     assert child.returncode == 0, child.stderr
     record = json.loads(child.stdout)
     assert (record["direction"], record["size"]) == ("b2a", "32x32")
     (tmp_path / "model").symlink_to(model)
-    child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo")
+    child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo_maps")
     assert "error: " in child.stderr
     assert "does not tell its direction" in child.stderr
 

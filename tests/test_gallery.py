@@ -16,7 +16,7 @@ from cyclegan_tf import gallery
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
-from cyclegan_tf.data.sources import DEMO_DIR
+from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import page, page_images
 from cyclegan_tf.runs.metrics_log import read_records
@@ -65,7 +65,7 @@ def test_results_equal_the_saved_models_translations(tiny_run):
     row = next(row for row in rows if row["direction"] == "b2a")
     # Images and truths are the held-out pairs, resized to the crop size of 32 pixels.
     for kind, part in (("before", "testB"), ("truth", "testA")):
-        (path,) = DEMO_DIR.glob(f"{part}/{row['name']}")
+        (path,) = DEMO_MAPS_DIR.glob(f"{part}/{row['name']}")
         original = Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
         assert (np.asarray(Image.open(tiny_run / row[kind])) == np.asarray(original)).all()
 
@@ -107,7 +107,7 @@ def test_page_of_a_run_in_progress(run):
     page.write(str(run))
     assert read_data(run)["results"]["rows"] == []
     assert [step for step, _ in read_data(run)["charts"][0]["lines"][0]["points"]] == [1, 2]
-    assert "cyclegan on demo, 4 steps" in (run / "index.html").read_text()  # From the sample of step 4.
+    assert "cyclegan on demo_maps, 4 steps" in (run / "index.html").read_text()  # From the sample of step 4.
     with pytest.raises(UserError, match="is not a run directory"):
         page.write(str(run / "samples"))
 

@@ -39,7 +39,7 @@ def upload(folder, remote):
 def remote_run(tmp_path_factory):
     """The run of `tiny_run` with run directory and images on ram://, killed in step 3 and resumed from step 2."""
     name = f"ram://{tmp_path_factory.mktemp('remote').name}"
-    config = Config.preset("tiny", dataset=upload(sources.DEMO_DIR, f"{name}/demo"))
+    config = Config.preset("tiny", dataset=upload(sources.DEMO_MAPS_DIR, f"{name}/demo"))
     with pytest.MonkeyPatch.context() as patch:
         record = Reporter.record
 
@@ -73,7 +73,7 @@ def test_remote_run_equals_local_run(remote_run, tiny_run):
     page, dataset = read(f"{remote_run}/index.html").decode(), Config.load(remote_run).dataset
     expected = (tiny_run / "index.html").read_text()
     assert "PSNR of A to B translations" in expected
-    assert page.replace(dataset, "demo").replace(">run<", ">tiny<") == expected
+    assert page.replace(dataset, "demo_maps").replace(">run<", ">tiny<") == expected
     there = {name.split(".")[0] for name in tf.io.gfile.listdir(remote_run)}
     assert there == {"checkpoints", "config", "events", "export", "gallery", "index", "log", "metrics", "samples"}
     assert not os.path.exists("ram:"), "no local folder of that name"

@@ -145,6 +145,16 @@ def test_other_options_than_the_run_directory_holds_are_an_error(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_an_old_run_on_the_demo_is_resumed_as_demo_maps(tmp_path):
+    # Before config.json had a version, demo was the name of demo_maps.
+    (tmp_path / "config.json").write_text('{"dataset": "demo"}')
+    held = run_directory.open_run(Config(dataset="demo"), str(tmp_path))
+    with pytest.raises(UserError, match=r"run with other options \(dataset: demo_maps -> demo\)"), held:
+        pass
+    with run_directory.open_run(Config(dataset="demo_maps"), str(tmp_path)):
+        assert Config.load(str(tmp_path)).dataset == "demo_maps"
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_first_signal_is_a_request_and_the_second_has_its_default_effect(signum, status, capfd):
     before = [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)]

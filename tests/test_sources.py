@@ -16,14 +16,14 @@ def folder(tmp_path, make_images):
     return tmp_path / "set"
 
 
-def test_demo_has_the_documented_counts_and_test_pairs():
-    demo = sources.open_dataset(Config(dataset="demo"))
+def test_demo_maps_has_the_documented_counts_and_test_pairs():
+    demo = sources.open_dataset(Config(dataset="demo_maps"))
     assert [len(part) for part in (demo.train_a, demo.train_b, demo.test_a, demo.test_b)] == [186, 208, 51, 51]
     assert demo.has_pairs
 
 
 def test_demo_pairs_has_different_places_for_training_and_testing():
-    demo, pairs = (sources.open_dataset(Config(dataset=name)) for name in ("demo", "demo_pairs"))
+    demo, pairs = (sources.open_dataset(Config(dataset=name)) for name in ("demo_maps", "demo_pairs"))
     pairs.require_training_pairs()
     assert pairs.has_pairs
     assert sorted(pairs.train_a.names + pairs.test_a.names) == sorted(demo.test_a.names)

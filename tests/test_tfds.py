@@ -8,7 +8,7 @@ import pytest
 from conftest import run_python, run_train
 
 from cyclegan_tf.data import tfds
-from cyclegan_tf.data.sources import DEMO_DIR
+from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 
 # The command of a user, with the expected checksum replaced by that of our archive. Everything else is TFDS's own.
 CHILD = """
@@ -33,7 +33,7 @@ def archive(tmp_path_factory):
     path = tmp_path_factory.mktemp("archives") / "horse2zebra.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for split, count in (("trainA", 6), ("trainB", 5), ("testA", 2), ("testB", 3)):
-            for file in sorted((DEMO_DIR / split).iterdir())[:count]:
+            for file in sorted((DEMO_MAPS_DIR / split).iterdir())[:count]:
                 archive.write(file, f"horse2zebra/{split}/{file.name}")
     return path
 

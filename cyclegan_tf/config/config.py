@@ -20,6 +20,8 @@ TFDS_NAMES = (
 )
 # The measures of `metrics.measures` that need no further options.
 EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
+# The version of config.json. In version 1, which had no number, --dataset=demo was what demo_maps is now.
+_VERSION = 2
 # The functions of `models.diff_augment`.
 AUGMENTATIONS = ("color", "translation", "cutout")
 MODEL_DEFAULTS_HELP = "; ".join(
@@ -48,10 +50,10 @@ class Config:
         "A to B, need no pairs and have one generator. cut and fastcut change some defaults: " + MODEL_DEFAULTS_HELP,
     )
     dataset: str = option(
-        "demo", "training images: demo (part of the package), demo_pairs (the demo's held-out pairs as a data set of "
-        "their own), a folder or .zip file with subfolders trainA and trainB (and testA and testB for held-out "
-        "images), a folder or .zip file with a subfolder train of files that show A and B side by side (as the pix2pix "
-        "sets do), a folder of shards, or one of: " + ", ".join(TFDS_NAMES),
+        "demo", "training images: demo and demo_maps (parts of the package), demo_pairs (the held-out pairs of "
+        "demo_maps as a data set of their own), a folder or .zip file with subfolders trainA and trainB (and testA and "
+        "testB for held-out images), a folder or .zip file with a subfolder train of files that show A and B side by "
+        "side (as the pix2pix sets do), a folder of shards, or one of: " + ", ".join(TFDS_NAMES),
     )
     data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS data sets; if empty, ~/tensorflow_datasets",
@@ -330,8 +332,8 @@ class Config:
         return zlib.crc32(json.dumps(values).encode())
 
     def to_json(self) -> str:
-        """Returns the options as an indented JSON object, in the order of the fields."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Returns `config_version` and the options, in the order of the fields, as an indented JSON object."""
+        return json.dumps({"config_version": _VERSION, **dataclasses.asdict(self)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "config.json") -> "Config":
@@ -349,6 +351,7 @@ class Config:
             raise UserError(f"{where} is not valid JSON ({error}); restore it or use another --workdir") from error
         if not isinstance(values, dict):
             raise UserError(f"{where} is not a JSON object; restore it or use another --workdir")
+        values = _upgrade(values, where)
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise UserError(
@@ -394,6 +397,19 @@ def _set_options_and_defaults(self: Config, *arguments: Any, **options: Any) -> 
 
 
 setattr(Config, "__init__", _set_options_and_defaults)  # noqa: B010 - mypy refuses to assign to a method.
+
+
+def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Converts the contents of a config.json of any version to the options of this version."""
+    version = values.pop("config_version", 1)
+    if version not in (1, _VERSION):
+        raise UserError(
+            f"{where} has config_version {version}, expected at most {_VERSION}; use the version of cyclegan_tf that "
+            "wrote the file, or another --workdir"
+        )
+    if version == 1 and values.get("dataset", "demo") == "demo":
+        return {**values, "dataset": "demo_maps"}
+    return values
 
 
 def list_differences(old: Config, new: Config) -> list[str]:

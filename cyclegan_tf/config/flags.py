@@ -33,7 +33,7 @@ def define_flags() -> None:
 
 
 def from_arguments(arguments: Sequence[str]) -> Config:
-    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=demo.flags"].
+    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=demo_maps.flags"].
 
     Raises:
       absl.flags.Error: a flag is unknown or its value is invalid.

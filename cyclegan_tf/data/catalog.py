@@ -25,10 +25,10 @@ _FLICKR = "none given; photographs from Flickr belong to their authors"
 _PAINTINGS = "none given; paintings from WikiArt, photographs from Flickr"
 
 CATALOG = (
-    CatalogEntry("demo", (186, 208, 51, 51), "in the package",
+    CatalogEntry("demo_maps", (186, 208, 51, 51), "in the package",
                  "satellite tiles and relief maps; the test images are pairs", "public domain"),
     CatalogEntry("demo_pairs", (40, 40, 11, 11), "in the package",
-                 "the demo's test tiles; the training images are pairs too", "public domain"),
+                 "the test tiles of demo_maps; the training images are pairs too", "public domain"),
     CatalogEntry("apple2orange", (995, 1019, 266, 248), "75 MiB", "apples and navel oranges", _IMAGENET),
     CatalogEntry("facades", (400, 400, 106, 106), "34 MiB", "photographs of facades and their label maps",
                  "none given; CMP Facade Database"),

@@ -1,4 +1,4 @@
-"""Opens the data set that --dataset names: the demo, a folder, a .zip archive, shards or a TFDS set."""
+"""Opens the data set that --dataset names: a demo set, a folder, a .zip archive, shards or a TFDS set."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from cyclegan_tf.storage import filesystem
 
 # A folder is a data set if it has one of these entries.
 _DATASET_ENTRIES = ("trainA", "trainB", "train", shards.INDEX)
-DEMO_DIR = Path(__file__).resolve().parent / "demo_images"
+DEMO_MAPS_DIR = Path(__file__).resolve().parent / "demo_maps_images"
 
 
 def open_dataset(config: Config) -> ImageDataset:
@@ -39,7 +39,7 @@ def open_dataset(config: Config) -> ImageDataset:
 
 
 def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
-    """Opens the data set `name`: demo, demo_pairs, a folder of images or shards, a .zip archive, or a TFDS name.
+    """Opens the data set `name`: a demo set, a folder of images or shards, a .zip archive, or a TFDS name.
 
     Args:
       data_dir: folder of TFDS sets; see `tfds.open_tfds`.
@@ -47,8 +47,8 @@ def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
     Raises:
       UserError: as `open_dataset`.
     """
-    if name == "demo":
-        return open_folder(DEMO_DIR)
+    if name in ("demo", "demo_maps"):
+        return open_folder(DEMO_MAPS_DIR)
     if name == "demo_pairs":
         return _open_demo_pairs()
     if filesystem.isdir(name):
@@ -61,17 +61,17 @@ def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
 
         return tfds.open_tfds(name, data_dir)
     raise UserError(
-        f"--dataset={name}: no such folder or .zip file; expected a path or one of demo, demo_pairs, "
+        f"--dataset={name}: no such folder or .zip file; expected a path or one of demo, demo_maps, demo_pairs, "
         f"{', '.join(TFDS_NAMES)}"
     )
 
 
 def _open_demo_pairs() -> ImageDataset:
-    """Makes a data set of the demo's test pairs: three of four places are for training, every fourth is for testing.
+    """Makes a data set of the test pairs of demo_maps: every fourth place is for testing, the others for training.
 
     Tile bBLOCK_Y_X.jpg is one of up to four tiles of a block of 256 x 256 pixels. All tiles of a block stay together.
     """
-    demo = open_folder(DEMO_DIR)
+    demo = open_folder(DEMO_MAPS_DIR)
     blocks = [name.split("_")[0] for name in demo.test_a.names]
     places = {block: number for number, block in enumerate(dict.fromkeys(blocks))}
     is_test = [places[block] % 4 == 3 for block in blocks]

@@ -97,9 +97,9 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
 
     Args:
       path: where the trained generator is. For a run, `path` may also be one of its checkpoint files
-        (RUN/checkpoints/best.npz). "demo" is the trained run in the package. The architecture of a .pth file is
-        inferred from its weights, which do not tell replicate padding from reflect padding: convert such a file to a
-        run with --padding=replicate.
+        (RUN/checkpoints/best.npz). "demo" and "demo_maps" are trained runs in the package. The architecture of a .pth
+        file is inferred from its weights, which do not tell replicate padding from reflect padding: convert such a file
+        to a run with --padding=replicate.
       direction: a2b (default) or b2a of a run; the other kinds hold only one direction.
 
     Raises:
@@ -121,7 +121,7 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
         return LoadedTranslator(interpreter, interpreter.input_channels, interpreter.output_channels)
     problem = "is not a trained model" if filesystem.exists(path) else "does not exist"
     raise UserError(f"{path} {problem}: expected a run directory, a checkpoint in one, a SavedModel folder, a .pth "
-                    "file, a .tflite file, or demo")
+                    "file, a .tflite file, demo or demo_maps")
 
 
 def load_directions(

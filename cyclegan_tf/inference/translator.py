@@ -160,7 +160,7 @@ def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
     """Loads one direction from a run's newest checkpoint, with averaged weights if the run has them.
 
     Args:
-      workdir: run directory, one of its checkpoint files (.npz), or "demo", the run in the package.
+      workdir: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
 
     Raises:
       UserError: `workdir` is not a run, has no readable checkpoint, or does not learn this direction.

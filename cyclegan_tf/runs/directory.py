@@ -13,17 +13,21 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# The run directory inside the package that --model=demo names. It holds trained generators only.
-_DEMO = os.path.join(os.path.dirname(__file__), "demo_model")
+# The run directories inside the package, by the names that --model takes. They hold trained generators only.
+_DEMOS = {
+    name: os.path.join(os.path.dirname(__file__), folder)
+    for name, folder in {"demo": "demo_maps_model", "demo_maps": "demo_maps_model"}.items()
+}
 
 
 def locate(path: str) -> str:
     """The run directory that a user's `path` refers to.
 
-    RUN/checkpoints/NAME.npz refers to RUN, "demo" to the run directory inside the package, any other path to itself.
+    RUN/checkpoints/NAME.npz refers to RUN, "demo" and "demo_maps" to run directories inside the package, any other
+    path to itself.
     """
-    if path == "demo":
-        return _DEMO
+    if path in _DEMOS:
+        return _DEMOS[path]
     if not path.endswith(".npz"):
         return path
     return os.path.dirname(os.path.dirname(path if filesystem.is_remote(path) else os.path.abspath(path)))

@@ -3,6 +3,7 @@
 The page links to the images in the run's samples/ and gallery/ by relative paths and contains everything else.
 """
 
+import dataclasses
 import html
 import json
 import os
@@ -56,7 +57,7 @@ def write(workdir: str) -> str:
         title=html.escape(os.path.basename(os.path.abspath(workdir))),
         summary=html.escape(f"{config.model} on {config.dataset}, {steps} steps"),
         measures=_format_table(_describe_measures(records)),
-        options=_format_table(json.loads(config.to_json()).items()),
+        options=_format_table(dataclasses.asdict(config).items()),
         # A "</script>" inside a string would end the script element.
         data=json.dumps(data).replace("<", "\\u003c"),
     )

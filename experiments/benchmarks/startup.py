@@ -42,7 +42,7 @@ def measure(flags: list[str]) -> dict[str, float]:
 def main() -> None:
     """Prints the medians."""
     parser = harness.make_parser(__doc__)
-    parser.add_argument("--flags", default="--dataset=demo", help="flags of the run, in one string")
+    parser.add_argument("--flags", default="--dataset=demo_maps", help="flags of the run, in one string")
     parser.add_argument("--repeats", type=int, default=3, help="runs to start")
     args = parser.parse_args()
     runs = [measure(args.flags.split()) for _ in range(args.repeats)]

@@ -14,7 +14,7 @@ from cyclegan_tf.config.flags import from_arguments
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.models.cyclegan import CycleGAN
 
-SMALL = "--dataset=demo --load_size=72 --crop_size=64 --n_blocks=6 --ngf=32 --ndf=32"
+SMALL = "--dataset=demo_maps --load_size=72 --crop_size=64 --n_blocks=6 --ngf=32 --ndf=32"
 WARM_UP = 5
 
 

@@ -14,12 +14,12 @@ from cyclegan_tf.runs import directory as run_directory
 
 
 def pictures(domain):
-    return [np.asarray(Image.open(path)) for path in sorted((sources.DEMO_DIR / f"test{domain}").iterdir())]
+    return [np.asarray(Image.open(path)) for path in sorted((sources.DEMO_MAPS_DIR / f"test{domain}").iterdir())]
 
 
 def test_the_run_takes_less_than_two_megabytes():
-    folder = Path(run_directory.locate("demo"))
-    assert run_directory.is_run("demo")
+    folder = Path(run_directory.locate("demo_maps"))
+    assert run_directory.is_run("demo_maps")
     assert folder.is_relative_to(Path(cyclegan_tf.__file__).parent)
     found = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in found} == {".json", ".npz"}
@@ -29,7 +29,7 @@ def test_the_run_takes_less_than_two_megabytes():
 def test_its_maps_are_better_than_the_authors_code_gives():
     # The authors' code reaches 19.1 dB and 0.39 on average, after 1000 steps with 32 filters.
     satellite, maps = pictures("A"), pictures("B")
-    made = loading.load("demo").translate(np.stack(satellite))
+    made = loading.load("demo_maps").translate(np.stack(satellite))
     assert np.mean([peak_signal_noise_ratio(true, image) for true, image in zip(maps, made, strict=True)]) > 20
     # The pixel weights of Wang et al. 2004.
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
@@ -41,7 +41,7 @@ def test_seas_are_paler_than_land_and_in_the_right_places():
     # Pictures of one color could reach the figures of the previous test, but show no coasts.
     satellite, maps = pictures("A"), pictures("B")
     right = []
-    for true, made in zip(maps, loading.load("demo").translate(np.stack(satellite)), strict=True):
+    for true, made in zip(maps, loading.load("demo_maps").translate(np.stack(satellite)), strict=True):
         red, green, blue = np.moveaxis(true.astype(int), -1, 0)
         sea = (blue > red + 12) & (blue > green + 5)  # Water is pale blue; land is bluish green, brown or white.
         if 0.1 < sea.mean() < 0.9:
@@ -52,16 +52,16 @@ def test_seas_are_paler_than_land_and_in_the_right_places():
 
 def test_both_directions_load_by_name():
     image = pictures("A")[0][:40, :64]
-    models = loading.load_directions("demo")
+    models = loading.load_directions("demo_maps")
     assert set(models) == {"a2b", "b2a"}
-    result = cyclegan_tf.load("demo").translate(image)
+    result = cyclegan_tf.load("demo_maps").translate(image)
     assert np.array_equal(result, models["a2b"].translate(image))
     assert not np.array_equal(result, models["b2a"].translate(image))
 
 
-def test_the_command_translates_with_the_demo_run(tmp_path):
-    tile = sources.DEMO_DIR / "testA"
-    child = run_python("-m", "cyclegan_tf.translate", "--model=demo", f"--input={sorted(tile.iterdir())[0]}",
+def test_the_command_translates_with_the_packaged_run(tmp_path):
+    tile = sources.DEMO_MAPS_DIR / "testA"
+    child = run_python("-m", "cyclegan_tf.translate", "--model=demo_maps", f"--input={sorted(tile.iterdir())[0]}",
                        f"--output={tmp_path / 'map.png'}", cwd=tmp_path)
     assert child.returncode == 0, child.stderr
     assert Image.open(tmp_path / "map.png").size == (128, 128)
