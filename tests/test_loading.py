@@ -92,6 +92,38 @@ def test_a_saved_model_of_something_other_than_images_is_an_error(tmp_path):
         loading.load(tmp_path)
 
 
+@pytest.fixture
+def identity():
+    """A translator that returns its images."""
+    return loading.LoadedTranslator(lambda images: images, 3, 3)
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    pytest.param(255, r"the values are 0 to 255; floats must be in \[-1, 1\], for example x / 127\.5 - 1 for 8-bit",
+                 id="8-bit levels"),
+    pytest.param(-1.5, r"the values are -1\.5 to 0; floats must be in \[-1, 1\]", id="below"),
+    pytest.param(np.inf, r"the values are 0 to inf; floats must be in \[-1, 1\]", id="infinite"),
+    pytest.param(np.nan, r"1 of 36 values are NaN; floats must be in \[-1, 1\]", id="NaN"),
+])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_outside_of_the_range_are_an_error(identity, dtype, value, message):
+    image = np.zeros((3, 4, 3), dtype)
+    image[1, 2, 0] = value
+    for given in (image, np.stack([np.zeros_like(image), image])[1:]):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            identity.translate(given)
+
+
+def test_floats_at_the_ends_of_the_range_are_translated(identity):
+    image = np.tile(np.float32([-1, 0, 1]), (3, 4, 1))
+    np.testing.assert_array_equal(identity.translate(image), image)
+
+
+def test_an_image_without_pixels_is_an_error(identity):
+    with pytest.raises(ValueError, match=r"the image has shape \(0, 4, 3\) and no pixels"):
+        identity.translate(np.zeros((0, 4, 3), np.uint8))
+
+
 def test_wrong_directions_and_images_are_errors(tiny_run):
     with pytest.raises(UserError, match="holds only one direction"):
         loading.load(tiny_run / "export" / "b2a", "b2a")

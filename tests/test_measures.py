@@ -177,6 +177,15 @@ def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
     assert [int(image.max()) for image, _ in task.pairs(1)] == [51]
 
 
+def test_an_image_that_cannot_be_translated_is_a_one_line_error(constant):
+    def refuse(image):
+        raise ValueError("1 of 960 values are NaN")
+
+    arguments = sources.open_dataset(constant), constant, measures.Protocol(), ["cycle"], MeanColor()
+    with pytest.raises(UserError, match=r"^an image cannot be translated in direction a2b: 1 of 960 values are NaN$"):
+        evaluation.measure({**TRANSLATE, Direction.A2B: refuse}, *arguments)
+
+
 def test_is_better_knows_the_direction_of_each_measure_and_nan():
     assert measures.is_better("psnr_ab", 2, 1)
     assert not measures.is_better("psnr_ab", 1, 1)

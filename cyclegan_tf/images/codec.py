@@ -10,6 +10,8 @@ import tensorflow as tf
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from cyclegan_tf.images import ranges
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy")
 NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
@@ -73,8 +75,7 @@ def _check_floats(array: np.ndarray) -> np.ndarray:
     """Returns floats in [-1, 1] as float32; raises ValueError for other types and values."""
     if array.dtype.kind != "f":
         raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1]")
-    if (np.abs(array) > 1).any():
-        raise ValueError(f"the values are {np.nanmin(array):g} to {np.nanmax(array):g}; floats must be in [-1, 1]")
+    ranges.require_range(array, allow_nan=True)
     return array.astype(np.float32)
 
 

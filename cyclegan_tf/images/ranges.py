@@ -15,6 +15,17 @@ import tensorflow as tf
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
+def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
+    """Raises a ValueError that states the expected range if an array of floats has values outside [-1, 1], or NaN."""
+    if image.dtype.kind != "f":
+        return
+    if not allow_nan and (count := int(np.isnan(image).sum())):
+        raise ValueError(f"{count} of {image.size} values are NaN; floats must be in [-1, 1]")
+    if (np.abs(image) > 1).any():
+        raise ValueError(f"the values are {np.nanmin(image):g} to {np.nanmax(image):g}; floats must be in [-1, 1], for "
+                         "example x / 127.5 - 1 for 8-bit values")
+
+
 def to_float(image: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     """Converts an array or tensor of any supported dtype to float32 in [-1, 1].
 

@@ -71,7 +71,8 @@ class LoadedTranslator:
           Array of the same height, width and dtype, with C' channels.
 
         Raises:
-          ValueError: the array has another shape or dtype, or the file cannot be decoded.
+          ValueError: the array has another shape or dtype, holds floats outside [-1, 1] or NaN, or the file cannot be
+            decoded.
           UserError: this translator does not support tiles, or has a layer that does not.
         """
         if isinstance(image, str | os.PathLike):
@@ -83,6 +84,9 @@ class LoadedTranslator:
             raise ValueError(f"the image has shape {image.shape}; expected (height, width, {self.input_channels})")
         if image.dtype not in (np.uint8, np.uint16, np.float32):
             raise ValueError(f"the image has dtype {image.dtype}; expected uint8, uint16, or float32 in [-1, 1]")
+        if not image.size:
+            raise ValueError(f"the image has shape {image.shape} and no pixels")
+        ranges.require_range(image)
         if tile and self._translator is None:
             raise UserError("tiles need the generator's layers: load the run directory or the .pth file instead")
         if image.ndim == 3:

@@ -106,7 +106,8 @@ class Task:
         self, direction: Direction, translate: Mapping[Direction, Translate], dataset: ImageDataset, config: Config,
         protocol: Protocol, networks: Networks,
     ) -> None:
-        self.direction, self.translate, self.config, self.protocol = direction, translate, config, protocol
+        self.direction, self.config, self.protocol = direction, config, protocol
+        self.translate = {each: _name_errors(each, function) for each, function in translate.items()}
         self.networks, self.dataset = networks, dataset
         tests = direction.order(dataset.test_a, dataset.test_b)
         trains = direction.order(dataset.train_a, dataset.train_b)
@@ -145,6 +146,18 @@ class Task:
     def run(self, image: np.ndarray) -> np.ndarray:
         """Translates an image in the direction of this task."""
         return self.translate[self.direction](image)
+
+
+def _name_errors(direction: Direction, translate: Translate) -> Translate:
+    """Returns `translate` with UserErrors in place of ValueErrors, such as the one for an image with NaN."""
+
+    def translate_image(image: np.ndarray) -> np.ndarray:
+        try:
+            return translate(image)
+        except ValueError as error:
+            raise UserError(f"an image cannot be translated in direction {direction}: {error}") from error
+
+    return translate_image
 
 
 class Measure(abc.ABC):
