@@ -16,9 +16,9 @@ def load(path: str, direction: str | None = None) -> "LoadedTranslator":
 
     cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`.
     """
-    from cyclegan_tf.ops import cuda_libraries
+    from cyclegan_tf.ops import startup
 
-    cuda_libraries.load()  # Before TensorFlow is imported.
+    startup.import_tensorflow()
     from cyclegan_tf.inference import loading
 
     return loading.load(path, direction)

@@ -1,35 +1,26 @@
-"""Shared by all commands: environment of TensorFlow, one-line errors, exit statuses, entry points."""
+"""Shared by all commands: help, one-line errors, exit statuses, entry points."""
 
 import functools
 import logging
-import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.ops import cuda_libraries
 
 
 def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None:
     """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
 
-    A UserError becomes one line on stderr and exit status 2, Ctrl-C becomes exit status 130.
+    A wrong flag and a UserError become one line on stderr and exit status 2, Ctrl-C becomes exit status 130.
 
     Args:
       main: gets the command's name and its arguments that are not flags.
       operands: if False, arguments that are not flags are a UserError.
     """
-    from absl import app
-
-    # TensorFlow reads these variables when it is imported. The first hides its notes on CPU features and missing GPUs.
-    # oneDNN's convolutions are faster on every x86 CPU, but TensorFlow uses them by default on the newest CPUs only.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # On a GPU, allocate memory as needed and leave the rest to other processes.
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    cuda_libraries.load()
-
     def run_guarded(argv: list[str]) -> int | None:
         logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
         logging.getLogger("cyclegan_tf").setLevel(logging.INFO)
@@ -44,7 +35,56 @@ def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None
             print("interrupted", file=sys.stderr)
             return 130
 
-    app.run(run_guarded)
+    for flag in (_HelpFlag(), _VersionFlag()):
+        if flag.name not in flags.FLAGS:
+            flags.DEFINE_flag(flag)
+    app.run(run_guarded, flags_parser=_parse_flags)
+
+
+class _HelpFlag(app.HelpFlag):
+    NAME, SHORT_NAME = "h", None
+
+
+class _VersionFlag(flags.BooleanFlag):
+    """Prints the version of the package and exits."""
+
+    def __init__(self) -> None:
+        super().__init__("version", False, "show the version")
+
+    def parse(self, argument: Any) -> None:
+        del argument
+        print_version()
+        sys.exit(0)
+
+
+def print_version() -> None:
+    """Prints the name and the version of the package."""
+    print(f"cyclegan_tf {sys.modules['cyclegan_tf'].__version__}")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Sets the flags from the command line and returns the other arguments, as `app.parse_flags_with_usage` does.
+
+    Exits with status 0 after --help (absl: 1), and with status 2 and one line after a wrong flag (absl: 1, two lines).
+    """
+    try:
+        return flags.FLAGS(argv)
+    except SystemExit:  # Raised by --help, -h, --helpfull, --version ... after their output.
+        sys.exit(0)
+    except flags.UnrecognizedFlagError as error:
+        # absl's message ends in ". Did you mean: NAME, NAME ?" if some flag has a similar name.
+        similar = str(error).partition("Did you mean: ")[2].removesuffix(" ?").split(", ")
+        hint = f"did you mean {' or '.join(f'--{name}' for name in similar)}?" if similar[0] else "see --help"
+        _exit_with_error(f"unknown option --{error.flagname}; {hint}")
+    except UnicodeDecodeError as error:
+        _exit_with_error(f"the file of --flagfile is not text in UTF-8 ({error.reason}); see --help")
+    except (flags.Error, ValueError) as error:  # absl raises a ValueError for --noflip=1.
+        _exit_with_error(f"{' '.join(str(error).removeprefix('ERROR:: ').split())}; see --help")
+
+
+def _exit_with_error(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _run_as_main(module: str) -> None:

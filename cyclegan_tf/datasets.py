@@ -31,6 +31,7 @@ from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import catalog
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 
 # {name: (function of `_import_commands`, the flags and the operands; names of the operands)}. The functions import
 # TensorFlow only if they need it.
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def _import_commands() -> ModuleType:
+    startup.import_tensorflow()
     from cyclegan_tf.data import commands
 
     return commands

@@ -31,6 +31,7 @@ from absl import flags
 from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> int:
     if not filesystem.is_remote(folder) and not os.path.isdir(folder):
         raise UserError(f"--output={given.output}: folder {folder} does not exist; make it first")
 
-    # These import TensorFlow, which --help does not need.
+    # --help does not need TensorFlow.
+    startup.import_tensorflow()
     from cyclegan_tf.data import sources
     from cyclegan_tf.inference import loading
     from cyclegan_tf.metrics import evaluation, measures

@@ -13,6 +13,7 @@ from absl import flags
 from cyclegan_tf import cli
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -32,7 +33,8 @@ def write(workdir: str) -> None:
     Raises:
       UserError: `workdir` is not a run directory, or has no checkpoint yet.
     """
-    # These import TensorFlow, which --help does not need.
+    # --help does not need TensorFlow.
+    startup.import_tensorflow()
     from cyclegan_tf.data import sources
     from cyclegan_tf.inference import translator
     from cyclegan_tf.runs import page, page_images

@@ -18,6 +18,7 @@ from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
+from cyclegan_tf.ops import startup
 
 config_flags.define_flags()
 flags.adopt_module_key_flags(config_flags)
@@ -31,7 +32,8 @@ def main(argv: list[str]) -> int:
     name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
     workdir = _WORKDIR.value or os.path.join("runs", name)
 
-    # These import TensorFlow, which --help does not need.
+    # --help does not need TensorFlow.
+    startup.import_tensorflow()
     from cyclegan_tf.models import compilation
     from cyclegan_tf.training import trainer
     from cyclegan_tf.training.signals import Stopped

@@ -22,6 +22,7 @@ from absl import flags
 from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> int:
         if not given[name].value:
             raise UserError(f"--{name} is missing; see --help")
 
-    # These import TensorFlow, which --help does not need.
+    # --help does not need TensorFlow.
+    startup.import_tensorflow()
     from tqdm import tqdm
 
     from cyclegan_tf.inference import batch, loading

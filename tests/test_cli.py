@@ -5,9 +5,12 @@ import dataclasses
 import runpy
 import time
 
+import pytest
 from conftest import ROOT, run_python, run_train
 from test_imports import COMMANDS
 
+import cyclegan_tf
+from cyclegan_tf import __main__ as commands
 from cyclegan_tf import cli
 from cyclegan_tf.config import Config
 
@@ -57,6 +60,50 @@ def test_user_error_is_one_line_and_status_2(tmp_path, run_command):
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("option", ["--help", "-h", "-?", "--helpshort"])
+def test_help_exits_with_status_0(run_command, name, option):
+    result = run_command(f"cyclegan_tf.{name}", option)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"python -m cyclegan_tf.{name} " in result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_version(run_command, name):
+    result = run_command(f"cyclegan_tf.{name}", "--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"cyclegan_tf {cyclegan_tf.__version__}\n", "")
+
+
+@pytest.mark.parametrize(("argument", "message"), [
+    pytest.param("--modle=demo_maps", "unknown option --modle; did you mean --model?", id="misspelled"),
+    pytest.param("--xyzzy", "unknown option --xyzzy; see --help", id="unlike_any"),
+    pytest.param("--tile=big", "flag --tile=big: invalid literal for int() with base 10: 'big'; see --help", id="type"),
+    pytest.param("--direction=c", "flag --direction=c: value should be one of <a2b|b2a>; see --help", id="choice"),
+    pytest.param("--tile", "Missing value for flag --tile; see --help", id="no_value"),
+    pytest.param("--nooverwrite=3", "--nooverwrite=3 does not take an argument; see --help", id="value_of_a_no_flag"),
+    pytest.param("--flagfile=no/such.flags", "Unable to open flagfile: [Errno 2] No such file or directory: "
+                 "'no/such.flags'; see --help", id="no_flagfile"),
+    pytest.param(f"--flagfile={ROOT}/docs/web.png", "the file of --flagfile is not text in UTF-8 (invalid start byte); "
+                 "see --help", id="binary_flagfile"),
+])
+def test_usage_error_is_one_line_and_status_2(run_command, argument, message):
+    result = run_command("cyclegan_tf.translate", argument)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
+
+
+def test_the_package_lists_its_commands(capsys):
+    assert commands.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines[1:]] == [f"cyclegan_tf.{name}" for name in COMMANDS]
+    assert lines[1].endswith("  Trains a CycleGAN, pix2pix or CUT model.")
+
+
+def test_the_package_refuses_arguments(capsys):
+    assert commands.main(["translate", "--model=x"]) == 2
+    assert capsys.readouterr().err == ("error: unexpected arguments: translate --model=x; give the command with a "
+                                       "dot, as in python -m cyclegan_tf.translate\n")
+
+
 def run_main(body, *arguments, operands=False, **environment):
     """Runs `cli.run` in a child process with a `main(argv)` of this body."""
     code = f"import os\nfrom cyclegan_tf import cli\ndef main(argv): {body}\ncli.run(main, operands={operands})"
@@ -75,12 +122,3 @@ def test_ctrl_c_is_one_line_and_status_130():
 
 def test_operands_reach_main():
     assert run_main("print(argv[1:])", "one", "two", operands=True).stdout == "['one', 'two']\n"
-
-
-def test_environment_of_tensorflow_is_set_unless_the_user_sets_it(monkeypatch):
-    names = ["TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_FORCE_GPU_ALLOW_GROWTH"]
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    body = f"print(*[os.environ[name] for name in {names}])"
-    assert run_main(body).stdout == "2 1 true\n"
-    assert run_main(body, **dict(zip(names, ["0", "0", "false"], strict=True))).stdout == "0 0 false\n"

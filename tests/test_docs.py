@@ -27,7 +27,8 @@ def defined_options():
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     names = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", text)) | set(re.findall(r"add_argument\(\"--([\w-]+)\"", text))
     names |= {field.name for field in dataclasses.fields(Config)}
-    names |= {"flagfile", "help", "judge_classes_a", "judge_classes_b"}  # absl's, and two that a loop defines.
+    # absl's, cli's, and two that a loop defines.
+    names |= {"flagfile", "help", "version", "judge_classes_a", "judge_classes_b"}
     return names | {f"no{name}" for name in names}
 
 

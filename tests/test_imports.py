@@ -75,7 +75,7 @@ def test_files_of_a_room_import_each_other_without_circles():
 
 def test_package_root_has_rooms_and_commands_only():
     names = {path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert names == {*ROOMS, *COMMANDS, "__init__", "py"}
+    assert names == {*ROOMS, *COMMANDS, "__init__", "__main__", "py"}
 
 
 def test_help_and_config_need_no_tensorflow():

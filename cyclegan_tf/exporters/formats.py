@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -60,6 +61,7 @@ def export(
     _require_modules(format_)
     _require_free_names(output, list_outputs(format_, direction, precisions), overwrite)
 
+    startup.import_tensorflow()
     from cyclegan_tf.exporters import source, verify
 
     generator = source.load(workdir, direction, size)

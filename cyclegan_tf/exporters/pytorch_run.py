@@ -10,6 +10,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.storage import filesystem
@@ -63,6 +64,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
         contains one of the files already.
     """
     torch_files.require_torch()
+    startup.import_tensorflow()
     from cyclegan_tf.runs import checkpoints
 
     config = Config.load(workdir)
@@ -146,6 +148,7 @@ def _call_for_file(path: str, function: Callable[..., _T], *arguments: Any) -> _
 
 def _write_run(config: Config, arrays: Mapping[str, _Arrays], output: str) -> None:
     """Writes a checkpoint of step 0, the SavedModels of the converted generators, and at the end config.json."""
+    startup.import_tensorflow()
     import tensorflow as tf
 
     from cyclegan_tf.exporters import saved_model

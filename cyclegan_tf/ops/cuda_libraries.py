@@ -37,18 +37,25 @@ def load() -> None:
             _open(str(path))
 
 
-def require_gpu_in_use(gpus_seen: int) -> None:
-    """Raises an error if this machine has a GPU that TensorFlow does not see.
+def is_gpu_missing(gpus_seen: int) -> bool:
+    """True if this machine has a GPU that TensorFlow does not see.
 
     Args:
       gpus_seen: the number of GPUs that TensorFlow lists.
 
-    Raises:
-      UserError: names the missing library and the package that contains it. No error if CUDA_VISIBLE_DEVICES is -1 or
-        empty, which asks for the CPU.
+    Returns:
+      False also if CUDA_VISIBLE_DEVICES is -1 or empty, which asks for the CPU.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpus_seen or visible in ("", "-1") or not _has_gpu():
+    return not gpus_seen and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and _has_gpu()
+
+
+def require_gpu_in_use(gpus_seen: int) -> None:
+    """Raises an error if `is_gpu_missing`.
+
+    Raises:
+      UserError: names the missing library and the package that contains it.
+    """
+    if not is_gpu_missing(gpus_seen):
         return
     on_cpu = "to compute on the CPU, set CUDA_VISIBLE_DEVICES=-1"
     if all(_is_installed(f"nvidia-cudnn-cu{version}") for version in (12, 13)):

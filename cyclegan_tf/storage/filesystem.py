@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -41,6 +42,7 @@ def require_local(name: str, path: PathLike) -> None:
 
 def _gfile(path: PathLike) -> Any:
     """tf.io.gfile, after importing tensorflow-io if it is installed and TensorFlow does not know the path's scheme."""
+    startup.import_tensorflow()
     import tensorflow as tf
 
     if os.fspath(path).split("://")[0] not in tf.io.gfile.get_registered_schemes():
@@ -52,6 +54,7 @@ def _gfile(path: PathLike) -> Any:
 @contextlib.contextmanager
 def translate_errors(path: PathLike) -> Iterator[None]:
     """Context that turns TensorFlow's errors into OSErrors about `path`."""
+    startup.import_tensorflow()
     import tensorflow as tf
 
     try:

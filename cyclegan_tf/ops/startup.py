@@ -1,0 +1,74 @@
+"""Imports TensorFlow with the environment that this package needs, and without TensorFlow's messages at each start."""
+
+import contextlib
+import faulthandler
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+from cyclegan_tf.ops import cuda_libraries
+
+# TensorFlow reads these variables when it is imported. The first hides its notes on CPU features and missing GPUs.
+# oneDNN's convolutions are faster on every x86 CPU, but TensorFlow uses them by default on the newest CPUs only.
+# On a GPU, TensorFlow should allocate memory as needed and leave the rest to other processes.
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow and lists its GPUs; does nothing if TensorFlow is imported already.
+
+    Discards what TensorFlow then writes to stderr, which no variable silences. Prints it after all if the import fails
+    or TensorFlow does not see a GPU that this machine has. Discards nothing if the user has set TF_CPP_MIN_LOG_LEVEL.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    hold = contextlib.nullcontext(lambda: None) if "TF_CPP_MIN_LOG_LEVEL" in os.environ else hold_stderr()
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    cuda_libraries.load()
+    with hold as show:
+        import tensorflow as tf
+
+        if cuda_libraries.is_gpu_missing(len(tf.config.list_physical_devices("GPU"))):
+            show()
+
+
+@contextlib.contextmanager
+def hold_stderr() -> Iterator[Callable[[], None]]:
+    """Holds back everything that the body writes to stderr, from Python or C++; discards it at the end of the body.
+
+    Yields a function that the body may call to have the text printed at its end. If the body raises an exception, the
+    text is printed too.
+    """
+    _flush()
+    try:
+        stderr = os.dup(2)
+    except OSError:  # Stderr is closed.
+        yield lambda: None
+        return
+    wanted: list[bool] = []
+    crash_reports = faulthandler.is_enabled()
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        faulthandler.enable(stderr)  # If C++ aborts the process, nothing else reaches the user.
+        try:
+            yield lambda: wanted.append(True)
+        except BaseException:
+            wanted.append(True)
+            raise
+        finally:
+            _flush()
+            os.dup2(stderr, 2)
+            faulthandler.enable(2) if crash_reports else faulthandler.disable()
+            os.close(stderr)
+            if wanted:
+                held.seek(0)
+                with open(2, "wb", closefd=False) as file:
+                    file.write(held.read())
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # Stderr may be closed.
+            sys.stderr.flush()

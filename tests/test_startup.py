@@ -1,0 +1,61 @@
+"""Commands start without TensorFlow's messages, unless something is wrong."""
+
+import os
+import sys
+
+import pytest
+from conftest import run_python
+
+from cyclegan_tf.ops import startup
+
+
+def write(text):
+    os.write(2, text.encode())
+
+
+def test_what_the_body_writes_to_stderr_is_discarded(capfd):
+    with startup.hold_stderr():
+        write("Could not find cuda drivers\n")
+    write("after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def test_held_text_is_printed_if_the_body_fails(capfd):
+    with pytest.raises(ImportError, match="no such library"), startup.hold_stderr():
+        write("libcublas is missing\n")
+        raise ImportError("no such library")
+    assert capfd.readouterr().err == "libcublas is missing\n"
+
+
+def test_held_text_is_printed_on_request(capfd):
+    with startup.hold_stderr() as show:
+        write("failed call to cuInit\n")
+        show()
+        write("and more\n")
+    assert capfd.readouterr().err == "failed call to cuInit\nand more\n"
+
+
+STAND_IN = """
+import os
+os.write(2, b"failed call to cuInit\\n")
+print(*[os.environ[name] for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS", "TF_FORCE_GPU_ALLOW_GROWTH")])
+class config:
+    list_physical_devices = staticmethod(lambda kind: [])
+"""
+
+
+@pytest.mark.parametrize(("gpu", "environment", "printed"), [
+    pytest.param(False, {}, ("2 1 true\n", ""), id="no_gpu"),
+    pytest.param(True, {}, ("2 1 true\n", "failed call to cuInit\n"), id="gpu_not_seen"),
+    pytest.param(False, {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_ENABLE_ONEDNN_OPTS": "0"},
+                 ("0 0 true\n", "failed call to cuInit\n"), id="user_wants_messages"),
+])
+def test_messages_and_environment(tmp_path, monkeypatch, gpu, environment, printed):
+    # A stand-in for TensorFlow, because the result must not depend on this machine's devices.
+    (tmp_path / "tensorflow.py").write_text(STAND_IN)
+    for name in startup.ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    code = f"from cyclegan_tf.ops import cuda_libraries, startup; cuda_libraries.is_gpu_missing = lambda seen: {gpu}; "
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    result = run_python("-c", code + "startup.import_tensorflow()", PYTHONPATH=path, **environment)
+    assert (result.stdout, result.stderr) == printed
