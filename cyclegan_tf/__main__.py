@@ -8,7 +8,7 @@ import ast
 import sys
 from importlib import resources
 
-from cyclegan_tf import cli
+from cyclegan_tf import cli, console
 
 COMMANDS = ("train", "translate", "evaluate", "export", "convert", "datasets", "launch", "gallery")
 
@@ -36,4 +36,5 @@ def _summarize(name: str) -> str:
 
 
 if __name__ == "__main__":
+    console.guard_streams()
     sys.exit(main(sys.argv[1:]))

@@ -9,30 +9,38 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from cyclegan_tf import console
 from cyclegan_tf.errors import UserError
+
+log = logging.getLogger("cyclegan_tf")
 
 
 def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None:
     """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
 
-    A wrong flag and a UserError become one line on stderr and exit status 2, Ctrl-C becomes exit status 130.
+    A wrong flag and a UserError become one line on stderr and exit status 2, Ctrl-C becomes exit status 130. A closed
+    stdout or stderr, or one that nobody reads, does not stop the command.
 
     Args:
       main: gets the command's name and its arguments that are not flags.
       operands: if False, arguments that are not flags are a UserError.
     """
+    console.guard_streams()
+
     def run_guarded(argv: list[str]) -> int | None:
-        logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
-        logging.getLogger("cyclegan_tf").setLevel(logging.INFO)
+        console.log_to_stderr()
         try:
             if len(argv) > 1 and not operands:
                 raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; options start with -- (see --help)")
-            return main(argv)
+            status = main(argv)
+            if not status:
+                console.require_complete_stdout()
+            return status
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            log.error("%s", error)
             return 2
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            log.warning("interrupted")
             return 130
 
     for flag in (_HelpFlag(), _VersionFlag()):

@@ -1,4 +1,6 @@
-"""The exception for mistakes that the user can correct."""
+"""The exceptions that end a command without a traceback."""
+
+import signal
 
 
 class UserError(Exception):
@@ -6,3 +8,17 @@ class UserError(Exception):
 
     The message says what is wrong with which value, and what to do.
     """
+
+
+class Stopped(Exception):
+    """A signal asked a run to stop, and the run has saved its state.
+
+    Attributes:
+      signum: the signal.
+      status: the exit status that shells give a process ended by that signal: 129 for SIGHUP, 130 for SIGINT, 143 for
+        SIGTERM.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; start again to resume")
+        self.signum, self.status = signum, 128 + signum

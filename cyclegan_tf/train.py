@@ -11,14 +11,17 @@ Writes sample grids, metrics, checkpoints and SavedModels to the run directory (
 same command again to resume an interrupted run. Watch a run with: tensorboard --logdir=runs
 """
 
+import logging
 import os
-import sys
 
 from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
+from cyclegan_tf.errors import Stopped
 from cyclegan_tf.ops import startup
+
+log = logging.getLogger("cyclegan_tf")
 
 config_flags.define_flags()
 flags.adopt_module_key_flags(config_flags)
@@ -36,13 +39,12 @@ def main(argv: list[str]) -> int:
     startup.import_tensorflow()
     from cyclegan_tf.models import compilation
     from cyclegan_tf.training import trainer
-    from cyclegan_tf.training.signals import Stopped
 
     compilation.set_threads(config)
     try:
-        trainer.train(config, workdir)
+        trainer.train(config, workdir, exit_on_second_signal=True)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        log.warning("%s", stopped)
         return stopped.status
     return 0
 

@@ -11,8 +11,8 @@ import cyclegan_tf
 PACKAGE = Path(cyclegan_tf.__file__).parent
 # From left to right; a room is a folder, or a file beside the folders. The commands are to the right of all rooms.
 ROOMS = (
-    "errors", "ops", "storage", "cli", "config", "pytorch", "images", "networks", "data", "models", "runs", "metrics",
-    "inference", "exporters", "training",
+    "errors", "ops", "storage", "console", "cli", "config", "pytorch", "images", "networks", "data", "models", "runs",
+    "metrics", "inference", "exporters", "training",
 )
 COMMANDS = ("train", "translate", "evaluate", "export", "convert", "datasets", "launch", "gallery")
 FILES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}

@@ -57,21 +57,22 @@ def test_one_failure_ends_all_workers_and_is_the_status(launched):
     assert launched("if me == 0: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.5)\nsys.exit(75)") == 137
 
 
-def test_signals_are_passed_on(launched, capfd, tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
+def test_signals_are_passed_on(signum, launched, capfd, tmp_path):
     def ask():
         until = time.monotonic() + 60
         while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signum)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    code = "signal.signal(signal.SIGTERM, lambda *a: [print('saved', flush=True), sys.exit(143)])\n"
+    code = f"signal.signal({signum:d}, lambda *a: [print('saved', flush=True), sys.exit({128 + signum})])\n"
     # Each worker writes a file when it is ready for the signal.
-    assert launched(f"{code}open({str(tmp_path)!r} + f'/{{me}}', 'w').close()\ntime.sleep(60)") == 143
+    assert launched(f"{code}open({str(tmp_path)!r} + f'/{{me}}', 'w').close()\ntime.sleep(60)") == 128 + signum
     thread.join()
     assert sorted(capfd.readouterr().out.splitlines()) == ["[0] saved", "[1] saved"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signum) is signal.SIG_DFL
 
 
 def test_missing_options_are_an_error(run_command):

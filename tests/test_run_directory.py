@@ -1,23 +1,22 @@
 """Run directories that fill up, are removed or cannot be written: one-line errors, and the last checkpoint stays."""
 
 import ctypes
+import errno
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import signals, trainer
+from cyclegan_tf.training import trainer
 
 # Small networks, so that a run starts quickly.
 ARGUMENTS = [
@@ -155,39 +154,48 @@ def test_an_old_run_on_the_demo_is_resumed_as_demo_maps(tmp_path):
         assert Config.load(str(tmp_path)).dataset == "demo_maps"
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_first_signal_is_a_request_and_the_second_has_its_default_effect(signum, status, capfd):
-    before = [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)]
-    with signals.catch_signals() as get_signal:
-        assert get_signal() is None
-        os.kill(os.getpid(), signum)
-        assert get_signal() == signum
-        assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == [signal.SIG_DFL] * 2
-    assert [signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGINT)] == before
-    assert "a second signal stops at once" in capfd.readouterr().err
-    assert signals.Stopped(signum, 3).status == status
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_a_warning(number, monkeypatch, tmp_path, caplog):
+    def fail(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with run_directory.open_run(Config.preset("tiny"), str(tmp_path)):
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot lock files: do not start two processes in this run directory" in (tmp_path / "log.txt").read_text()
 
 
-def test_signal_saves_a_checkpoint_and_sets_the_exit_status(tmp_path):
-    child = start(tmp_path, "--checkpoint_every=0")
-    wait_for(child, "step 3/")
-    child.send_signal(signal.SIGTERM)
-    rest = child.stderr.read()
-    child.stderr.close()
-    assert child.wait() == 143
-    step = int(checkpoints.read_newest(str(tmp_path / "checkpoints"), report=pytest.fail)[1]["step"])
-    assert f"stopped by SIGTERM after step {step}; start again to resume" in rest
-    assert read_records(tmp_path)[-1]["step"] == step
+def test_operating_system_without_locks_is_a_warning(monkeypatch, tmp_path, caplog):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # As on Windows.
+    with run_directory.open_run(Config.preset("tiny"), str(tmp_path)):
+        assert "cannot lock files" in caplog.text
 
 
-def test_second_signal_stops_at_once(tmp_path):
-    child = start(tmp_path)
-    # The first step is not traced yet.
-    wait_for(child, "training steps")
-    time.sleep(0.5)
-    child.send_signal(signal.SIGINT)
-    wait_for(child, "a second signal stops at once")
-    child.send_signal(signal.SIGINT)
-    child.stderr.close()
-    assert child.wait(timeout=3) == -signal.SIGINT
-    assert np.all([step == 0 for step, _ in checkpoints.list_files(str(tmp_path / "checkpoints"))])
+def test_other_errors_of_the_lock_are_errors(monkeypatch, tmp_path):
+    def fail(file, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    run = run_directory.open_run(Config.preset("tiny"), str(tmp_path))
+    with pytest.raises(UserError, match="Input/output error"), run:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "last_line"),
+    [
+        (Stopped(signal.SIGHUP, 7), "ERROR stopped by SIGHUP after step 7; start again to resume"),
+        (UserError("step 3: loss/gen not finite"), "ERROR step 3: loss/gen not finite"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "ERROR cannot write /x: the disk is full: free some "
+         "space, then start again: the run resumes from its newest checkpoint"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (RuntimeError("a fault"), "RuntimeError: a fault"),
+    ],
+    ids=["signal", "user error", "full disk", "interrupt", "fault"],
+)
+def test_log_says_what_ended_the_run(error, last_line, tmp_path):
+    with pytest.raises((type(error), UserError)), run_directory.open_run(Config.preset("tiny"), str(tmp_path)):
+        raise error
+    *before, last = (tmp_path / "log.txt").read_text().splitlines()
+    assert last.endswith(last_line)
+    assert any("Traceback" in line for line in before) == isinstance(error, RuntimeError | KeyboardInterrupt)

@@ -15,14 +15,17 @@ import pytest
 import tensorflow as tf
 from conftest import skip_outputs
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
-from cyclegan_tf.training import distribution, signals, trainer
+from cyclegan_tf.errors import Stopped
+from cyclegan_tf.training import distribution, trainer
 
 given = json.loads(sys.argv[1])
 if "cpus" in given:
     devices = [tf.config.LogicalDeviceConfiguration()] * given["cpus"]
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 skip_outputs(pytest.MonkeyPatch())
+console.log_to_stderr()
 
 if "signal" in given:
     train_step_of_package, steps = distribution.StrategyReplicas.train_step, []
@@ -37,6 +40,6 @@ if "signal" in given:
     distribution.StrategyReplicas.train_step = train_step
 try:
     trainer.train(Config.preset("tiny", **given["config"]), given["workdir"])
-except signals.Stopped as stopped:
+except Stopped as stopped:
     print(stopped, file=sys.stderr)
     sys.exit(stopped.status)

@@ -64,7 +64,7 @@ def hold_stderr() -> Iterator[Callable[[], None]]:
             os.close(stderr)
             if wanted:
                 held.seek(0)
-                with open(2, "wb", closefd=False) as file:
+                with contextlib.suppress(OSError), open(2, "wb", closefd=False) as file:
                     file.write(held.read())
 
 

@@ -2,13 +2,13 @@
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
+from typing import IO
 
 from cyclegan_tf.config import config as config_lib
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -18,6 +18,8 @@ _DEMOS = {
     name: os.path.join(os.path.dirname(__file__), folder)
     for name, folder in {"demo": "demo_maps_model", "demo_maps": "demo_maps_model"}.items()
 }
+# Errors of file systems without locks, such as Lustre and some NFS.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def locate(path: str) -> str:
@@ -40,20 +42,30 @@ def is_run(path: str) -> bool:
 
 @contextlib.contextmanager
 def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
-    """Holds `workdir` for a run of `config` while the body runs, and logs to its log.txt.
+    """Holds `workdir` for a run of `config` while the body runs, and logs to its log.txt, also what ended the body.
 
-    Creates the folder if it is missing. On a remote file system there is no lock: the user must not start two processes
-    in one run directory.
+    Creates the folder if it is missing. Remote file systems and some local ones have no locks: there the user must not
+    start two processes in one run directory.
 
     Raises:
       UserError: another process trains in `workdir`, its run has other options, or the body could not write a file
         (full disk, read-only or removed folder).
     """
-    try:
+    with _explain_errors(workdir):
         filesystem.makedirs(workdir)
-        with _lock(workdir), _log_to(os.path.join(workdir, "log.txt")):
+        # Twice, because log.txt gets the explained error.
+        with _lock(workdir) as locked, _log_to(os.path.join(workdir, "log.txt")), _explain_errors(workdir):
+            if not locked:
+                log.warning("the file system of %s cannot lock files: do not start two processes in this run directory",
+                            workdir)
             _claim(config, workdir)
             yield
+
+
+@contextlib.contextmanager
+def _explain_errors(workdir: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(_explain(error, workdir)) from error
 
@@ -73,17 +85,33 @@ def _explain(error: OSError, workdir: str) -> str:
 
 
 @contextlib.contextmanager
-def _lock(workdir: str) -> Iterator[None]:
-    """Locks a local run directory; the operating system releases the lock when the process ends in any way."""
+def _lock(workdir: str) -> Iterator[bool]:
+    """Locks a local run directory; the operating system releases the lock when the process ends in any way.
+
+    Yields:
+      False if the file system or the operating system has no locks.
+    """
     if filesystem.is_remote(workdir):
-        yield
+        yield True
         return
     with open(os.path.join(workdir, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process trains in {workdir}: wait for it, or use another --workdir") from error
-        yield
+        yield _try_lock(file, workdir)
+
+
+def _try_lock(file: IO[str], workdir: str) -> bool:
+    try:
+        import fcntl  # Windows does not have it.
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process trains in {workdir}: wait for it, or use another --workdir") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 class _LogHandler(logging.StreamHandler):
@@ -91,6 +119,20 @@ class _LogHandler(logging.StreamHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
+
+    def log_end(self, error: BaseException) -> None:
+        """Logs the error that ends the run, with a traceback if it is not an expected one."""
+        if isinstance(error, (Stopped, UserError)):
+            self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (error,), None))
+        else:
+            exc_info = (type(error), error, error.__traceback__)
+            self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "the run ends", (), exc_info))
+
+    def close(self) -> None:
+        """Closes the file too, so that logging.shutdown() uploads a remote one."""
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -103,11 +145,13 @@ def _log_to(path: str) -> Iterator[None]:
     log.addHandler(handler)
     try:
         yield
+    except BaseException as error:
+        handler.log_end(error)
+        raise
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-        with contextlib.suppress(OSError):
-            stream.close()
+        handler.close()
 
 
 def _claim(config: config_lib.Config, workdir: str) -> None:

@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import replicas
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.training import schedules, worker_faults
+from cyclegan_tf.training.signals import SIGNALS
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -34,7 +34,6 @@ Batch = tuple[tf.Tensor, tf.Tensor]
 # Returns the signal that asks this process to stop, if one has arrived.
 GetSignal = Callable[[], int | None]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SUM = tf.distribute.ReduceOp.SUM
 
 
@@ -219,8 +218,8 @@ class StrategyReplicas(Replicas):
         self.local = range(worker * n_local, (worker + 1) * n_local)
         self.is_chief = worker == 0
         self._model: Model | None = None
-        # For each of `_SIGNALS`: > 0 if at least one worker had received the signal before the step last read.
-        self._signal_flags = np.zeros(len(_SIGNALS))
+        # For each of `SIGNALS`: > 0 if at least one worker had received the signal before the step last read.
+        self._signal_flags = np.zeros(len(SIGNALS))
         self._watchdog_paused = True  # The first step takes long, because it is traced.
         self._watchdog = worker_faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
         # In a single process a failed operation is a fault of this process, not of another worker.
@@ -254,7 +253,7 @@ class StrategyReplicas(Replicas):
             self._model = model
             self._step = tf.function(self._wrap_step(model.step), autograph=False)
         received = get_signal()
-        flags = self._distribute(lambda index: np.array([float(received == one) for one in _SIGNALS], np.float32))
+        flags = self._distribute(lambda index: np.array([float(received == one) for one in SIGNALS], np.float32))
         real_a = self._distribute(lambda index: batches[index][0])
         real_b = self._distribute(lambda index: batches[index][1])
         past = model.draw_past(*(image.shape for image in batches[0]))
@@ -275,7 +274,7 @@ class StrategyReplicas(Replicas):
 
     def agree_on_signal(self, get_signal: GetSignal) -> int | None:
         # A signal that arrived after the step began counts for the next step: all workers must stop after the same one.
-        received = [one for one, flag in zip(_SIGNALS, self._signal_flags, strict=True) if flag > 0]
+        received = [one for one, flag in zip(SIGNALS, self._signal_flags, strict=True) if flag > 0]
         return received[0] if received else None
 
     def pause_watchdog(self) -> None:

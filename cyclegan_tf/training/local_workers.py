@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
+from cyclegan_tf.training.signals import SIGNALS
+
 
 def make_environments(n_workers: int) -> list[dict[str, str]]:
     """The environment of each worker: this process's, and TF_CONFIG with free ports of the loopback interface."""
@@ -28,7 +30,7 @@ def make_environments(n_workers: int) -> list[dict[str, str]]:
 def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0) -> int:
     """Runs cyclegan_tf.train with `arguments` in `n_workers` processes; returns the common exit status.
 
-    SIGTERM and SIGINT are passed on to all workers.
+    The `SIGNALS` that ask a run to stop are passed on to all workers.
 
     Args:
       grace_seconds: time for the other workers to print their errors and end after one worker has failed; then they
@@ -38,21 +40,21 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
       0, or the status of the first worker that failed; for a worker that was killed, 128 plus the signal.
     """
     command = [sys.executable, "-m", "cyclegan_tf.train", *arguments]
-    workers = [
-        # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
-        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-        for env in make_environments(n_workers)
-    ]
-    printers = [
-        threading.Thread(target=_print_lines, args=(index, worker.stdout)) for index, worker in enumerate(workers)
-    ]
-    for printer in printers:
-        printer.start()
+    workers: list[subprocess.Popen] = []
     previous = {
         signum: signal.signal(signum, lambda signum, frame: _signal_all(workers, signum))
-        for signum in (signal.SIGTERM, signal.SIGINT)
+        for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN
     }
+    printers: list[threading.Thread] = []
     try:
+        for index, env in enumerate(make_environments(n_workers)):
+            # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
+            worker = subprocess.Popen(
+                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            workers.append(worker)
+            printers.append(threading.Thread(target=_print_lines, args=(index, worker.stdout)))
+            printers[-1].start()
         return _wait(workers, grace_seconds)
     finally:
         _signal_all(workers, signal.SIGKILL)

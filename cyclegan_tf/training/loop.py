@@ -12,13 +12,13 @@ from tqdm import tqdm
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import RunningMeans
-from cyclegan_tf.training import cadence, schedules, signals
+from cyclegan_tf.training import cadence, schedules
 from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
 from cyclegan_tf.training.nonfinite import NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
@@ -83,7 +83,7 @@ class TrainingLoop:
         Raises:
           NotFinite: a loss is NaN or infinite.
           UserError: the images cannot be read, or the run cannot roll back.
-          signals.Stopped: a signal arrived; the state is saved.
+          Stopped: a signal arrived; the state is saved.
         """
         if self._progress.step == 0:
             self._outputs.write_samples(0)
@@ -121,7 +121,7 @@ class TrainingLoop:
                     if received and not queue:
                         self._write_checkpoint()
                         self._outputs.wait()
-                        raise signals.Stopped(received, step)
+                        raise Stopped(received, step)
 
     def _open_batches(self) -> Iterator[list[Batch]]:
         """The batches of the local replicas, for each step that is left."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from cyclegan_tf import console
+
 
 class Speedometer:
     """Measures images per second between two readings.
@@ -37,6 +39,6 @@ def open_progress_bar(total: int, initial: int) -> Iterator[tqdm]:
       total: images of the whole run.
       initial: images already done.
     """
-    bar = tqdm(total=total, initial=initial, unit="images", disable=not sys.stderr.isatty())
+    bar = tqdm(total=total, initial=initial, unit="images", disable=not console.is_terminal(sys.stderr))
     with bar, contextlib.nullcontext() if bar.disable else logging_redirect_tqdm():
         yield bar

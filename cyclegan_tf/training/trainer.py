@@ -26,8 +26,11 @@ from cyclegan_tf.training.outputs import RunOutputs
 log = logging.getLogger("cyclegan_tf")
 
 
-def train(config: Config, workdir: str) -> dict[str, float]:
+def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> dict[str, float]:
     """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
+
+    Args:
+      exit_on_second_signal: as `exit_on_second` of `signals.catch_signals`.
 
     Returns:
       The final measures of the held-out images, as in metrics.jsonl: floats by name. Empty on all workers but the
@@ -36,7 +39,7 @@ def train(config: Config, workdir: str) -> dict[str, float]:
     Raises:
       UserError: the data are bad or have changed, a loss is not finite, TensorFlow does not see this machine's GPU, or
         the run directory has other options, is in use or is not writable.
-      signals.Stopped: SIGTERM or SIGINT arrived; the state is saved.
+      Stopped: SIGINT, SIGTERM or SIGHUP arrived; the state is saved.
     """
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
@@ -70,7 +73,7 @@ def train(config: Config, workdir: str) -> dict[str, float]:
         outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step)
         with contextlib.closing(outputs):
             loop = TrainingLoop(config, workdir, model, dataset, replicas, outputs, progress)
-            with signals.catch_signals() as get_signal:
+            with signals.catch_signals(exit_on_second_signal) as get_signal:
                 loop.run(get_signal)
             return outputs.write_results(loop.n_steps)
 

@@ -1,4 +1,4 @@
-"""What a worker does when another worker is lost: print one line on stderr and exit without waiting for the others.
+"""What a worker does when another worker is lost: log one error and exit without waiting for the others.
 
 The heartbeats of TensorFlow's coordination service detect a worker that is dead or does not answer; the collective
 operations of the other workers then fail with an error. A watchdog detects a worker that answers but makes no progress.
@@ -8,12 +8,13 @@ import contextlib
 import functools
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
 import tensorflow as tf
+
+log = logging.getLogger("cyclegan_tf")
 
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again.
 
@@ -23,15 +24,14 @@ def exit_now(reason: str) -> NoReturn:
 
     An unfinished checkpoint does no harm: checkpoints are written to a temporary file and renamed.
     """
-    sys.stdout.flush()
-    os.write(2, f"error: {reason}; start all workers again to resume from the newest checkpoint\n".encode())
+    log.error("%s; start all workers again to resume from the newest checkpoint", reason)
     logging.shutdown()
     os._exit(EXIT_STATUS)
 
 
 @contextlib.contextmanager
 def exit_on_lost_worker() -> Iterator[None]:
-    """Ends the process with one line on stderr if a collective operation in the body fails."""
+    """Logs an error and ends the process if a collective operation in the body fails."""
     try:
         yield
     except (

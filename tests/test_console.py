@@ -1,0 +1,144 @@
+"""Commands whose stdout or stderr is closed, full, or a pipe that nobody reads."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import run_python
+
+from cyclegan_tf import console
+from cyclegan_tf.errors import UserError
+
+PRINT_EVERYTHING = """
+import logging, os, sys
+from cyclegan_tf import cli
+
+def main(argv):
+    print("a result", flush=True)
+    print("a note", file=sys.stderr)
+    logging.getLogger("cyclegan_tf").warning("a warning")
+    open("file", "w").write(f"{os.fstat(1).st_rdev} {os.fstat(2).st_rdev}")
+    return 0
+
+cli.run(main)
+"""
+
+
+def run_shell(redirection, cwd, code=PRINT_EVERYTHING):
+    """Runs Python code with a redirection of the shell; returns the CompletedProcess."""
+    return subprocess.run(
+        ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, code], cwd=cwd, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+@pytest.mark.parametrize("redirection", [">&- 2>&-", "2>/dev/full"])
+def test_dead_streams_do_not_stop_a_command(redirection, tmp_path):
+    child = run_shell(redirection, tmp_path)
+    assert (child.returncode, child.stderr) == (0, "")
+    null, full = (os.stat(path).st_rdev for path in ("/dev/null", "/dev/full"))
+    # Without a stream, later files must not get its number: C++ code would write its messages into them.
+    expected = f"{null} {null}" if "&-" in redirection else f"0 {full}"
+    assert (tmp_path / "file").read_text() == expected
+
+
+def test_reader_that_ends_early_is_no_error(tmp_path):
+    code = "import sys\nfrom cyclegan_tf import cli\nsys.argv = ['datasets', 'list']\ncli.datasets()"
+    child = run_shell("| head -1; exit ${PIPESTATUS[0]}", tmp_path, code)
+    assert (child.returncode, child.stderr) == (0, "")
+    assert child.stdout.startswith("name ")
+    assert len(child.stdout.splitlines()) == 1
+
+
+def test_lost_result_is_an_error(tmp_path):
+    child = run_shell(">/dev/full", tmp_path)
+    assert child.returncode == 2
+    assert child.stderr.splitlines()[-1] == (
+        "error: the output on stdout is incomplete: No space left on device; redirect stdout to another file"
+    )
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """Function that replaces stdout by a guarded file with the given descriptor, and returns the file."""
+    def guard(descriptor, **options):
+        stream = os.fdopen(descriptor, "w", **options)
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        console.guard_streams()
+        assert sys.stdout is not stream
+        return sys.stdout
+
+    return guard
+
+
+def test_broken_pipe_drops_output(guarded):
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = guarded(writer)
+    print("lost", file=stream, flush=True)
+    stream.buffer.write(b"lost too")
+    stream.flush()
+    console.require_complete_stdout()
+
+
+def test_full_pipe_that_does_not_block_drops_output(guarded):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stream = guarded(writer)
+    print("x" * 2**20, file=stream, flush=True)
+    with pytest.raises(UserError, match="stdout is incomplete: Resource temporarily unavailable"):
+        console.require_complete_stdout()
+    # What fits into the pipe arrives.
+    assert set(os.read(reader, 2**20)) == {ord("x")}
+    os.close(reader)
+
+
+def test_text_that_the_terminal_cannot_show_is_escaped(guarded, tmp_path):
+    stream = guarded(os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY), encoding="ascii")
+    print("zebra \U0001f993 \udcff", file=stream)
+    stream.flush()
+    assert (tmp_path / "out").read_bytes() == b"zebra \\U0001f993 \\udcff\n"
+
+
+def test_streams_that_are_no_files_stay(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    console.guard_streams()
+    assert sys.stdout is sys.stderr is stream
+    console.require_complete_stdout()
+
+
+def test_missing_stream_is_no_terminal():
+    assert not console.is_terminal(None)
+
+
+def test_only_errors_of_the_package_are_called_errors(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    root, level = logging.getLogger(), console.log.level
+    handlers = root.handlers[:]
+    root.handlers.clear()  # log_to_stderr closes the handlers that it finds.
+    try:
+        console.log_to_stderr()
+        console.log.info("fine")
+        console.log.error("not fine")
+        logging.getLogger("another").error("theirs")
+    finally:
+        root.handlers[:] = handlers
+        console.log.setLevel(level)
+    assert stream.getvalue() == "fine\nerror: not fine\ntheirs\n"
+
+
+def test_help_needs_no_reader(tmp_path):
+    code = "import sys\nfrom cyclegan_tf import cli\nsys.argv = ['train', '--help']\ncli.train()"
+    child = run_shell("| head -1", tmp_path, code)
+    assert (child.stdout, child.stderr) == ("Trains a CycleGAN, pix2pix or CUT model.\n", "")
+
+
+def test_python_without_buffers_is_guarded_too():
+    code = "import os; from cyclegan_tf import console; console.guard_streams(); os.close(1); print('lost', flush=True)"
+    assert run_python("-u", "-c", code).returncode == 0
