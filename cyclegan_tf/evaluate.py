@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.metrics import evaluation, measures
 
     evaluation.require_known(given.metrics)
-    config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size)
+    config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
     models = loading.load_directions(given.model, given.direction)
     if not run_directory.is_run(given.model):
         (direction, model), = models.items()
@@ -63,6 +63,8 @@ def main(argv: list[str]) -> int:
         channels: dict[str, Any] = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
     dataset = sources.open_dataset(config)
+    if dataset.pairing:
+        print(dataset.pairing, file=sys.stderr)
     protocol = measures.Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {"a": _parse_classes(given.judge_classes_a), "b": _parse_classes(given.judge_classes_b)}, given.labels,
@@ -107,6 +109,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("dataset", None, "data set, as for train; default: the data set of the run")
     flags.DEFINE_string("data_dir", None, "folder of downloaded and prepared sets, as for train")
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
+    flags.DEFINE_enum("paired", None, ["auto", "yes", "no"], "whether the held-out images are pairs, as for train; "
+                      "default: as in the run")
     flags.DEFINE_list("metrics", [], "measures, separated by commas; default: all that the data and weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "

@@ -97,6 +97,8 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         ({"model": "pix2pix", "identity_mode": "cross"}, "pix2pix has one generator and no cycle"),
         ({"model": "pix2pix", "generator_loss": "separate"}, "pix2pix has one generator and no cycle"),
         ({"model": "pix2pix", "cycle_loss": "l2"}, "pix2pix has one generator and no cycle"),
+        ({"model": "pix2pix", "paired": "no"}, "--model=pix2pix trains on pairs, which --paired=no rules out"),
+        ({"identity_mode": "cross", "paired": "no"}, "--identity_mode=cross trains on pairs, which --paired=no"),
         ({"model": "pix2pix", "ema_decay": 0.9}, "pix2pix supports neither --gan_mode=wgangp nor --ema_decay"),
         ({"model": "pix2pix", "gan_mode": "wgangp"}, "pix2pix supports neither --gan_mode=wgangp nor --ema_decay"),
     ],
@@ -126,7 +128,7 @@ def test_options_that_a_resumed_run_may_change():
     assert may_differ == {
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
-        "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout",
+        "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout", "allow_changed_data", "paired",
     }
 
 
@@ -145,9 +147,9 @@ def test_fingerprint_depends_only_on_options_that_affect_the_numbers():
 
 
 def test_pix2pix_and_cross_identity_need_pairs():
-    assert Config(model="pix2pix").paired
-    assert Config(identity_mode="cross").paired
-    assert not Config().paired
+    assert Config(model="pix2pix").trains_on_pairs
+    assert Config(identity_mode="cross").trains_on_pairs
+    assert not Config().trains_on_pairs
 
 
 def test_config_json_is_readable():

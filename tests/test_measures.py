@@ -1,6 +1,7 @@
 """Measures of data sets whose values follow by hand from images of one color each."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, feature_cache, measures, segmentation
+from cyclegan_tf.training import evaluator
 
 TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
 
@@ -166,6 +168,23 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     assert dataset.bad.reasons == {
         str(tmp_path / "testB" / "1.png"): "not a pair: 24 x 16 pixels, 20 x 16 in the other domain"
     }
+
+
+@pytest.mark.parametrize(("paired", "values"), [
+    # By hand: A to B to A adds 51 - 20 = 31 of 127.5 levels.
+    ("no", {"cycle_a": 31 / 127.5, "cycle_b": 31 / 127.5}),
+    ("auto", {"cycle_a": 31 / 127.5, "cycle_b": 31 / 127.5}),
+    # One pair, of 51 and 112: A to B gives 102, and B to A 92.
+    ("yes", {"l1_ab": 10 / 127.5, "l1_ba": 41 / 127.5}),
+])
+def test_held_out_images_are_measured_as_pairs_or_as_cycles(constant, tmp_path, paired, values):
+    for part, gray in (("testA", 51), ("testB", 112)):
+        (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"0.{'png' if gray == 51 else 'PNG'}")
+    config = dataclasses.replace(constant, paired=paired, eval_metrics="l1" if paired == "yes" else "")
+    translators = {direction: SimpleNamespace(translate=translate) for direction, translate in TRANSLATE.items()}
+    found = evaluator.Evaluator(config, sources.open_dataset(config))(translators)
+    assert found.keys() == values.keys() | ({"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} if paired == "yes" else set())
+    assert {name: found[name] for name in values} == pytest.approx(values, abs=1e-6)
 
 
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from remote_files import read
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import pipeline, shards, sources
+from cyclegan_tf.data import pairing, pipeline, shards, sources
 from cyclegan_tf.errors import UserError
 
 BYTES = 4000  # Size of a shard: two or three of the images below.
@@ -66,7 +66,7 @@ def test_shards_on_a_remote_file_system(folder, packed, tmp_path):
 
 def test_shards_keep_names_pairs_and_bad_images(folder, packed):
     found, expected = (sources.open_dataset(Config(dataset=str(place))) for place in (packed, folder))
-    for part, other in zip(vars(found).values(), vars(expected).values(), strict=True):
+    for part, other in zip(found.parts.values(), expected.parts.values(), strict=True):
         assert list(part.names) == other.names
         for index in range(len(part)):
             loaded, wanted = part.load(index), other.load(index)
@@ -98,7 +98,7 @@ def test_side_by_side_images_stay_side_by_side(tmp_path):
     assert (counts, unreadable) == ({"train": 2, "test": 1}, 0)
     options = {"model": "pix2pix", "lambda_identity": 0.0, "pool_size": 0}
     assert_equal(batches(tmp_path / "out", **options), batches(tmp_path / "set", **options))
-    assert sources.find_dataset(str(tmp_path / "out")).has_pairs
+    assert sources.open_dataset(Config(dataset=str(tmp_path / "out"))).has_pairs
 
 
 def test_shard_command_reports_unreadable_images_and_never_overwrites(folder, tmp_path, run_command):
@@ -115,7 +115,7 @@ def test_shard_command_reports_unreadable_images_and_never_overwrites(folder, tm
         assert line in child.stdout.splitlines()
     child = run_command("cyclegan_tf.datasets", "shard", "demo_pairs", tmp_path / "pairs")
     assert child.stdout.startswith("40 in trainA, 40 in trainB, 11 in testA, 11 in testB images.")
-    sources.find_dataset(str(tmp_path / "pairs")).require_training_pairs()
+    pairing.require_training_pairs(sources.find_dataset(str(tmp_path / "pairs")))
 
 
 def edit(path, change):

@@ -63,6 +63,12 @@ class Config:
         "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
     )
     max_dataset_size: int = option(0, "use only this many images of each domain, the first by name; 0: all", minimum=0)
+    paired: Literal["auto", "yes", "no"] = option(
+        "auto", "whether the held-out images testA and testB are pairs, to which PSNR and other measures compare "
+        "translations: auto takes them as pairs if each file has a counterpart of the same name, whose suffix may "
+        "differ; yes uses the files that have counterparts; no never takes them as pairs. pix2pix trains on pairs",
+        may_differ=True,
+    )
     input_channels: int = option(
         3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy files", minimum=1
     )
@@ -322,7 +328,7 @@ class Config:
         return self.preprocess.endswith("crop")
 
     @property
-    def paired(self) -> bool:
+    def trains_on_pairs(self) -> bool:
         """True if the images A and B of a training step must be pairs."""
         return self.model == "pix2pix" or self.identity_mode == "cross"
 

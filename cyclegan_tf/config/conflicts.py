@@ -64,6 +64,9 @@ def _find_objective_conflicts(config: "Config") -> Iterator[str]:
                "the identity loss feeds a generator with images of its output domain; use --lambda_identity=0")
     if config.identity_mode == "cross" and not config.lambda_identity:
         yield "--lambda_identity=0 turns off the identity loss that --identity_mode=cross selects; change one of them"
+    if config.paired == "no" and config.trains_on_pairs:
+        flag = "--model=pix2pix" if config.model == "pix2pix" else "--identity_mode=cross"
+        yield f"{flag} trains on pairs, which --paired=no rules out; remove one of them"
     if config.label_smoothing and config.gan_mode not in ("lsgan", "vanilla"):
         yield f"--gan_mode={config.gan_mode} has no labels to smooth; use --label_smoothing=0"
     if config.label_smoothing >= 1:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
-from cyclegan_tf.data import cityscapes, preview, shards, sources
+from cyclegan_tf.data import cityscapes, pairing, preview, shards, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic
@@ -44,8 +44,8 @@ def _write_grid(grid: np.ndarray, path: str) -> None:
 def preview_training(config: Config, output: str) -> int:
     """Writes a grid of the first training images, as the networks see them."""
     dataset = sources.open_dataset(config)
-    if config.paired:
-        dataset.require_training_pairs()
+    if config.trains_on_pairs:
+        pairing.require_training_pairs(dataset)
     _write_grid(preview.draw_training_images(dataset, config), output or "training-preview.png")
     return 0
 

@@ -1,7 +1,6 @@
 """`ImageDataset`: the images of two domains as random-access lists, and a record of the images that are unusable."""
 
 import dataclasses
-import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -149,17 +148,24 @@ class ImageList:
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A data set: training and test (held-out) images of domains A and B. The test lists may be empty."""
+    """A data set: training and test (held-out) images of domains A and B. The test lists may be empty.
+
+    Attributes:
+      n_pairs: number of test images that are pairs: the first ones of both lists. `pairing.arrange` sets it.
+      pairing: a sentence for the log: whether the test images are taken as pairs, and why; empty if a test list is.
+    """
 
     train_a: ImageList
     train_b: ImageList
     test_a: ImageList
     test_b: ImageList
+    n_pairs: int = dataclasses.field(default=0, kw_only=True)
+    pairing: str = dataclasses.field(default="", kw_only=True)
 
     @property
     def has_pairs(self) -> bool:
-        """True if there are test images and both domains have the same names, so that the images are pairs."""
-        return len(self.test_a) > 0 and list(self.test_a.names) == list(self.test_b.names)
+        """True if there are test images that are pairs."""
+        return self.n_pairs > 0
 
     @property
     def bad(self) -> BadImages:
@@ -175,17 +181,3 @@ class ImageDataset:
     def folders(self) -> dict[str, ImageList]:
         """The lists by folder name: as `parts`, or train and test if each file shows A and B side by side."""
         return {"train": self.train_a, "test": self.test_a} if self.train_a.half else self.parts
-
-    def require_training_pairs(self) -> None:
-        """Checks that the training images are pairs.
-
-        Raises:
-          UserError: a training image of one domain has no counterpart of the same name in the other.
-        """
-        for name_a, name_b in itertools.zip_longest(self.train_a.names, self.train_b.names):
-            if name_a != name_b:
-                raise UserError(
-                    f"--model=pix2pix and --identity_mode=cross need pairs, but {name_a or name_b} exists only in "
-                    f"{(self.train_a if name_a else self.train_b).where}; give both images of a pair the same name, or "
-                    "put them side by side into one file in a folder named train"
-                )

@@ -180,7 +180,7 @@ def make_batches(
         )
     lists = (dataset.train_a, dataset.train_b)
     domains: list[tuple[Sequence[ImageList], int, int]] = [(lists, _ORDER_A, _AUGMENT_A)]
-    if not config.paired:
+    if not config.trains_on_pairs:
         domains = [(lists[:1], _ORDER_A, _AUGMENT_A), (lists[1:], _ORDER_B, _AUGMENT_B)]
     target_size = functools.partial(compute_training_size, config)
     loaders = [ImageLoader(domain, target_size, config.cache) for domain, _, _ in domains]

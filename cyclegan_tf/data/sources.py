@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
-from cyclegan_tf.data import shards
+from cyclegan_tf.data import pairing, shards
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
@@ -21,10 +21,11 @@ DEMO_MAPS_DIR = Path(__file__).resolve().parent / "demo_maps_images"
 
 
 def open_dataset(config: Config) -> ImageDataset:
-    """Opens `config.dataset` with the config's direction, channels, max_dataset_size and on_bad_image.
+    """Opens `config.dataset` with the config's direction, channels, max_dataset_size, on_bad_image and paired.
 
     Raises:
-      UserError: there is no such data set, or a training domain has no images; the message says where it looked.
+      UserError: there is no such data set, or a training domain has no images; the message says where it looked. Or
+        --paired=yes, and there are no pairs.
     """
     dataset = find_dataset(config.dataset, config.data_dir)
     lists = [dataset.train_a, dataset.train_b, dataset.test_a, dataset.test_b]
@@ -32,10 +33,11 @@ def open_dataset(config: Config) -> ImageDataset:
         lists = [dataset.train_b, dataset.train_a, dataset.test_b, dataset.test_a]
     bad = BadImages(stop=config.on_bad_image == "error")
     channels = itertools.cycle((config.input_channels, config.output_channels))
-    return ImageDataset(*(
+    opened = ImageDataset(*(
         dataclasses.replace(found, names=found.names[: config.max_dataset_size or None], channels=number, bad=bad)
         for found, number in zip(lists, channels, strict=False)
     ))
+    return pairing.arrange(opened, config)
 
 
 def find_dataset(name: str, data_dir: str = "") -> ImageDataset:

@@ -157,7 +157,8 @@ def require_known(names: Sequence[str]) -> None:
 
 
 def choose_data_config(
-    model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None
+    model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None,
+    paired: str | None = None,
 ) -> Config:
     """The Config to load data with: the measured run's, or one for whole images; the arguments override its options.
 
@@ -165,6 +166,7 @@ def choose_data_config(
       model: value of --model.
       dataset, data_dir: as in the Config; None keeps the run's.
       size: side in pixels to resize images to; None keeps the run's preprocessing.
+      paired: as in the Config; None keeps the run's for its own data set.
 
     Raises:
       UserError: `model` is not a run, and there is no `dataset`.
@@ -177,9 +179,11 @@ def choose_data_config(
     else:
         raise UserError(f"--dataset is missing: only a run directory names its data set, and {model} is not one")
     if dataset:
-        values |= {"dataset": dataset, "max_dataset_size": 0}
+        values |= {"dataset": dataset, "max_dataset_size": 0, "paired": "auto"}
     if data_dir:
         values["data_dir"] = data_dir
+    if paired:
+        values["paired"] = paired
     if size:
         values |= {"preprocess": "resize_and_crop", "load_size": size, "crop_size": size}
     return dataclasses.replace(config, **values)

@@ -133,7 +133,8 @@ class Task:
         return itertools.islice(self._load_all_pairs(), limit)
 
     def _load_all_pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        truths = self.load(self.targets) if self.dataset.has_pairs else itertools.repeat(None)
+        paired_targets = itertools.islice(self.load(self.targets), self.dataset.n_pairs)
+        truths = itertools.chain(paired_targets, itertools.repeat(None))
         for index, (source, truth) in enumerate(zip(self.load(self.sources), truths, strict=False)):
             if source is None:
                 continue

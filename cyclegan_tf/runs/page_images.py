@@ -40,7 +40,7 @@ def write(
         source, target = direction.order(*lists)
         for index, [image] in pipeline.load_test_rows([source], config, _LIMIT):
             shown = {"before": image, "after": translate_image(image)}
-            truth = pipeline.load_test_image(target, config, index) if dataset.has_pairs else None
+            truth = pipeline.load_test_image(target, config, index) if index < dataset.n_pairs else None
             if truth is not None:
                 shown["truth"] = truth
             row = {"direction": str(direction), "name": source.names[index]}

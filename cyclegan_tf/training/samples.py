@@ -28,9 +28,11 @@ def draw_sample_grid(
       uint8 (H, W, 3).
     """
     image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
+    if dataset.has_pairs:
+        image_lists = (dataset.test_a.subset(range(dataset.n_pairs)), dataset.test_b.subset(range(dataset.n_pairs)))
     both_ways = len(translators) == 2
     rows = []
-    for a, b in _load_images(config, image_lists, dataset.has_pairs or config.paired):
+    for a, b in _load_images(config, image_lists, dataset.has_pairs or config.trains_on_pairs):
         row = []
         for direction, translator in translators.items():
             source, target = direction.order(a, b)

@@ -8,7 +8,7 @@ import os
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import sources
+from cyclegan_tf.data import pairing, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -47,12 +47,14 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
     dataset = sources.open_dataset(config)
-    if config.paired:
-        dataset.require_training_pairs()
+    if config.trains_on_pairs:
+        pairing.require_training_pairs(dataset)
     evaluator = Evaluator(config, dataset)
     with run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext():
         if replicas.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
+        if dataset.pairing:
+            log.info(dataset.pairing)
         if gpus := hardware.describe_gpus():
             log.info(gpus)
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.

@@ -1,0 +1,124 @@
+"""Which images of two domains are pairs: those whose files have the same name, or names that differ in the suffix only.
+
+Pairs have the same index in both lists of a data set: `arrange` puts them first.
+"""
+
+import collections
+import dataclasses
+import itertools
+import os
+from collections.abc import Sequence
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
+
+
+def match_names(names_a: Sequence[str], names_b: Sequence[str]) -> dict[int, int]:
+    """Maps the index of each name in A that has a counterpart in B to the index of its counterpart.
+
+    The counterpart is the equal name, or the name that differs only in the suffix of an image file (0.jpg and 0.png).
+    A name that is not unique in its domain has no counterpart; neither have names of several suffixes (0.png, 0.tif).
+    """
+    found = _match_unique(names_a, names_b)
+    others = _match_unique([_drop_suffix(name) for name in names_a], [_drop_suffix(name) for name in names_b])
+    return dict(sorted((others | found).items()))
+
+
+def _match_unique(keys_a: Sequence[str], keys_b: Sequence[str]) -> dict[int, int]:
+    counts_a, counts_b = collections.Counter(keys_a), collections.Counter(keys_b)
+    places = {key: index for index, key in enumerate(keys_b)}
+    return {i: places[key] for i, key in enumerate(keys_a) if counts_a[key] == counts_b[key] == 1}
+
+
+def _drop_suffix(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in codec.SUFFIXES else name
+
+
+def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
+    """Decides by --paired which held-out images are pairs, and reorders the images so that pairs have equal indices.
+
+    Training images are reordered only if the config trains on pairs and all of them have counterparts.
+
+    Returns:
+      The data set with `n_pairs` and `pairing` set.
+
+    Raises:
+      UserError: --paired=yes, and there are no pairs.
+    """
+    train_b = dataset.train_b
+    if config.trains_on_pairs:
+        partners = match_names(dataset.train_a.names, train_b.names)
+        if len(partners) == len(dataset.train_a) == len(train_b):
+            train_b = _reorder(train_b, list(partners.values()))
+    dataset = dataclasses.replace(dataset, train_b=train_b)
+    test_a, test_b = dataset.test_a, dataset.test_b
+    if not test_a or not test_b:
+        if config.paired == "yes" and not config.trains_on_pairs:
+            missing = test_b if test_a else test_a
+            raise UserError(f"--paired=yes: there are no held-out images in {missing.where}; add some, or use "
+                            "--paired=auto")
+        return dataset
+    partners = match_names(test_a.names, test_b.names)
+    are_pairs, reason = _decide(config, test_a, test_b, partners)
+    if not are_pairs:
+        return dataclasses.replace(dataset, pairing=f"the held-out images are taken as unpaired: {reason}")
+    return dataclasses.replace(
+        dataset, n_pairs=len(partners), pairing=f"the held-out images are taken as pairs: {reason}",
+        test_a=_reorder(test_a, list(partners.keys())), test_b=_reorder(test_b, list(partners.values())),
+    )
+
+
+def _decide(
+    config: Config, test_a: ImageList, test_b: ImageList, partners: dict[int, int]
+) -> tuple[bool, str]:
+    """Whether held-out images are pairs, and why."""
+    if config.paired == "no":
+        return False, "--paired=no says so"
+    if test_a.half:
+        return True, "each file shows both"
+    if not partners:
+        if config.paired == "yes":
+            raise UserError(f"--paired=yes: no file in {test_a.where} has a counterpart of the same name in "
+                            f"{test_b.where}; give both images of a pair the same name, or use --paired=no")
+        return False, "they have no file names in common"
+    is_equal = all(test_a.names[a] == test_b.names[b] for a, b in partners.items())
+    names = "equal file names" if is_equal else "file names that are equal except for suffixes"
+    alone = [test_a.path(a) for a in range(len(test_a)) if a not in partners]
+    matched_b = set(partners.values())
+    alone += [test_b.path(b) for b in range(len(test_b)) if b not in matched_b]
+    if not alone:
+        return True, f"all of them have {names}; --paired=no takes them as unpaired"
+    pairs = f"{len(partners)} pair{'s have' if len(partners) > 1 else ' has'} {names}"
+    images = f"{len(alone)} image{'s have' if len(alone) > 1 else ' has'} no counterpart ({alone[0]}"
+    images += ", ...)" if len(alone) > 1 else ")"
+    if config.paired == "yes" or config.trains_on_pairs:
+        return True, f"{pairs}; {images}"
+    return False, f"{images}; {pairs}, and only these are taken as pairs with --paired=yes"
+
+
+def _reorder(image_list: ImageList, first: Sequence[int]) -> ImageList:
+    """The images at the indices `first`, then the others in their order."""
+    chosen = set(first)
+    order = [*first, *(index for index in range(len(image_list)) if index not in chosen)]
+    return image_list if order == list(range(len(image_list))) else image_list.subset(order)
+
+
+def require_training_pairs(dataset: ImageDataset) -> None:
+    """Checks that all training images of a data set from `arrange` are pairs.
+
+    Raises:
+      UserError: a training image of one domain has no counterpart in the other.
+    """
+    names_a, names_b = dataset.train_a.names, dataset.train_b.names
+    partners = match_names(names_a, names_b)
+    matched_b = set(partners.values())
+    alone_a = ((dataset.train_a, name) for i, name in enumerate(names_a) if i not in partners)
+    alone_b = ((dataset.train_b, name) for i, name in enumerate(names_b) if i not in matched_b)
+    for image_list, name in itertools.chain(alone_a, alone_b):
+        raise UserError(
+            f"--model=pix2pix and --identity_mode=cross need pairs, but {name} exists only in {image_list.where}; give "
+            "both images of a pair the same name, or put them side by side into one file in a folder named train"
+        )
