@@ -13,6 +13,7 @@ from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.storage import array_files
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)
 
@@ -81,6 +82,15 @@ def test_only_the_newest_checkpoints_are_kept(model, tmp_path):
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
 
 
+def test_damaged_newer_checkpoint_does_not_displace_the_new_one(tmp_path):
+    for step in (3, 9):
+        write_arrays(tmp_path, step)
+    (tmp_path / "step-00000009.npz").write_bytes(b"damaged")
+    checkpoints.write(str(tmp_path), {"step": np.array(4)}, keep=1)
+    assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [9, 4]
+    assert checkpoints.read_newest(str(tmp_path), report=lambda line: None)[1] == {"step": 4}
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, damage):
     checkpoints.save(str(tmp_path), model, Progress(1), keep=3)
@@ -98,6 +108,48 @@ def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, damage):
     assert arrays["step"] == 1
     assert len(lines) == 1
     assert "step-00000002.npz is damaged" in lines[0]
+
+
+def write_arrays(folder, step, changes=()):
+    """Writes a checkpoint of a few arrays; an array of None is left out."""
+    arrays = {"step": np.array(step), "replicas": np.array(1), "best": np.array(0.5), "epoch/x": np.array(1.0)}
+    arrays.update(changes)
+    array_files.write(folder / f"step-{step:08d}.npz", {name: a for name, a in arrays.items() if a is not None})
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"step": None}, "it holds no step"),
+    ({"step": np.array(2.0)}, "step is not a count"),
+    ({"step": np.array([2])}, "step is not a count"),
+    ({"step": np.array("2")}, "step is not a count"),
+    ({"step": np.array(-2)}, "step is not a count"),
+    ({"replicas": np.array(True)}, "replicas is not a count"),
+    ({"images/a/count": np.array(3.0)}, "images/a/count is not a count"),
+    ({"best": np.array([0.5])}, "best is not a number"),
+    ({"epoch/x": np.array("1")}, "epoch/x is not a number"),
+], ids=str)
+def test_checkpoint_with_impossible_progress_is_skipped(tmp_path, changes, reason):
+    write_arrays(tmp_path, 1)
+    write_arrays(tmp_path, 2, changes)
+    lines = []
+    found, arrays = checkpoints.read_newest(str(tmp_path), report=lines.append)
+    assert (found, int(arrays["step"])) == (f"{tmp_path}/step-00000001.npz", 1)
+    assert lines == [f"checkpoint {tmp_path}/step-00000002.npz is damaged ({reason}); trying the one before"]
+
+
+def test_folder_in_place_of_a_checkpoint_is_skipped(tmp_path):
+    write_arrays(tmp_path, 1)
+    (tmp_path / "step-00000002.npz").mkdir()
+    lines = []
+    assert checkpoints.read_newest(str(tmp_path), report=lines.append)[1]["step"] == 1
+    assert "step-00000002.npz cannot be read (Is a directory); trying the one before" in lines[0]
+
+
+def test_missing_image_pool_is_an_error_that_names_it(model):
+    arrays = checkpoints.collect_state(model, Progress(1))
+    del arrays["pool/fake_b/random"]
+    with pytest.raises(UserError, match=r"^x\.npz does not fit this configuration: pool/fake_b/random is missing$"):
+        checkpoints.restore(CycleGAN(CONFIG), arrays, "x.npz")
 
 
 def test_only_damaged_checkpoints_are_an_error(model, tmp_path):

@@ -66,7 +66,7 @@ def test_identity_of_domains_with_different_channels_is_refused(constant):
         evaluation.measure(TRANSLATE, *arguments, strict=True)
 
 
-def test_features_of_real_images_are_cached_until_something_changes(constant, tmp_path):
+def test_features_of_real_images_are_cached_until_something_changes(constant, tmp_path, caplog):
     class Counted(MeanColor):
         calls = 0
 
@@ -84,7 +84,11 @@ def test_features_of_real_images_are_cached_until_something_changes(constant, tm
     assert load() == (102, 1)
     assert load() == (102, 1)
     (cached,) = (cache / "features").iterdir()
-    cached.write_bytes(cached.read_bytes()[:-1])
+    data = bytearray(cached.read_bytes())
+    data[data.index(b"PK\1\2") - 1] ^= 1  # The last bit of the features, in front of the directory of the archive.
+    cached.write_bytes(data)
+    assert load() == (102, 2)
+    assert f"{cached} is damaged (Bad CRC-32 for file 'features.npy'); computing the features again" in caplog.text
     assert load() == (102, 2)
     assert load(dataclasses.replace(constant, preprocess="resize_and_crop")) == (102, 3)
     network.name = "another network"

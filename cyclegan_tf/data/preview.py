@@ -15,6 +15,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import codec, grid, ranges
+from cyclegan_tf.storage import array_files
 
 _CELL_PIXELS = 128  # The longer side of an image in a grid.
 
@@ -42,7 +43,7 @@ def describe(data: bytes) -> tuple[str, int]:
     Raises the exceptions of Pillow and NumPy if `data` is not an image.
     """
     if data.startswith(codec.NPY_SIGNATURE):
-        array = np.load(io.BytesIO(data), allow_pickle=False)
+        array = array_files.parse(data)
         channels = array.shape[2] if array.ndim == 3 else 1
         return f"NPY {array.dtype} x {channels}", channels
     with Image.open(io.BytesIO(data)) as image:

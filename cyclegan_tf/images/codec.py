@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cyclegan_tf.images import ranges
+from cyclegan_tf.storage import array_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy")
 NPY_SIGNATURE = b"\x93NUMPY"
@@ -50,7 +51,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
     """
     try:
         if data.startswith(NPY_SIGNATURE):
-            pixels = _decode_array(np.load(io.BytesIO(data), allow_pickle=False), channels)
+            pixels = _decode_array(array_files.parse(data), channels)
         elif channels not in (1, 3):
             raise ValueError(f"images with {channels} channels must be .npy files")
         else:

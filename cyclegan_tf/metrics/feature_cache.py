@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +14,10 @@ from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import weights
-from cyclegan_tf.storage import atomic
+from cyclegan_tf.storage import array_files
+from cyclegan_tf.storage.array_files import DamagedFileError
+
+log = logging.getLogger("cyclegan_tf")
 
 _BATCH = 16
 
@@ -77,10 +81,12 @@ def load_or_compute(
             key.update(hashlib.sha256(image_list.read(index)).digest())
         except OSError:
             key.update(b"unreadable")
-    path = os.path.join(folder or weights.default_folder(), "features", f"{key.hexdigest()[:32]}.npy")
+    path = os.path.join(folder or weights.default_folder(), "features", f"{key.hexdigest()[:32]}.npz")
     if os.path.exists(path):
-        with contextlib.suppress(OSError, ValueError, EOFError):  # Damaged: compute the features again.
-            return np.load(path, allow_pickle=False)
+        try:
+            return array_files.read(path)["features"]
+        except (OSError, DamagedFileError, KeyError) as error:
+            log.warning("%s is damaged (%s); computing the features again", path, error)
     collector = Collector(network)
     for image in pipeline.load_test_images(image_list, config):
         if image is not None:
@@ -88,6 +94,5 @@ def load_or_compute(
     features = collector.features()
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with atomic.open_for_writing(path, "wb") as file:
-            np.save(file, features)
+        array_files.write(path, {"features": features})
     return features

