@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,10 @@ from cyclegan_tf.errors import UserError
 log = logging.getLogger("cyclegan_tf")
 
 
-def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None:
+def run(
+    main: Callable[[list[str]], int | None], operands: bool = False,
+    define_flags: Callable[[Sequence[str]], None] | None = None,
+) -> None:
     """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
 
     A wrong flag and a UserError become one line on stderr and exit status 2, Ctrl-C becomes exit status 130. A closed
@@ -24,6 +28,7 @@ def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None
     Args:
       main: gets the command's name and its arguments that are not flags.
       operands: if False, arguments that are not flags are a UserError.
+      define_flags: gets the arguments of the command, and defines the flags that depend on them.
     """
     console.guard_streams()
 
@@ -43,10 +48,18 @@ def run(main: Callable[[list[str]], int | None], operands: bool = False) -> None
             log.warning("interrupted")
             return 130
 
+    def parse_flags(argv: Sequence[str]) -> list[str]:
+        try:
+            if define_flags:
+                define_flags(argv[1:])
+        except UserError as error:
+            _exit_with_error(str(error))
+        return _parse_flags(argv)
+
     for flag in (_HelpFlag(), _VersionFlag()):
         if flag.name not in flags.FLAGS:
             flags.DEFINE_flag(flag)
-    app.run(run_guarded, flags_parser=_parse_flags)
+    app.run(run_guarded, flags_parser=parse_flags)
 
 
 class _HelpFlag(app.HelpFlag):
@@ -96,7 +109,9 @@ def _exit_with_error(message: str) -> NoReturn:
 
 
 def _run_as_main(module: str) -> None:
-    # Like `python -m`, because absl takes the text and the flags of --help from the module __main__.
+    # Like `python -m`: absl takes the text and the flags of --help from the module __main__, and plugins may be in the
+    # current folder.
+    sys.path.append(os.getcwd())
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

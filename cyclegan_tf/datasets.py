@@ -22,7 +22,7 @@ shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord f
   --dataset=SOURCE. Images that cannot be read are listed and packed as empty entries; the exit status is then 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from absl import flags
@@ -73,7 +73,7 @@ def _list_known() -> int:
     return 0
 
 
-def _define_flags() -> None:
+def _define_flags(arguments: Sequence[str]) -> None:
     # Not at import, because other commands have flags of the same names.
     flags.DEFINE_string("data_dir", "", "folder of downloaded and prepared sets; default: ~/tensorflow_datasets")
     flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; preview: PNG file, "
@@ -81,9 +81,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
     flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
     flags.DEFINE_integer("shard_mb", 256, "shard: size of a file in MiB", lower_bound=1)
-    config_flags.define_flags()  # For preview.
+    config_flags.define_flags(arguments)  # For preview.
 
 
 if __name__ == "__main__":
-    _define_flags()
-    cli.run(main, operands=True)
+    cli.run(main, operands=True, define_flags=_define_flags)

@@ -12,7 +12,7 @@ same command again to resume an interrupted run. Watch a run with: tensorboard -
 """
 
 import logging
-import os
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -20,20 +20,16 @@ from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.errors import Stopped
 from cyclegan_tf.ops import startup
+from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
-
-config_flags.define_flags()
-flags.adopt_module_key_flags(config_flags)
-_WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/ and the name of the data set")
 
 
 def main(argv: list[str]) -> int:
     """Parses the flags into a Config and trains it; returns the exit status."""
     del argv
     config = config_flags.from_flags(flags.FLAGS)
-    name = os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0]
-    workdir = _WORKDIR.value or os.path.join("runs", name)
+    workdir = flags.FLAGS.workdir or run_directory.choose_default(config)
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
@@ -49,5 +45,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _define_flags(arguments: Sequence[str]) -> None:
+    config_flags.define_flags(arguments)
+    flags.adopt_module_key_flags(config_flags)
+    flags.DEFINE_string("workdir", None, "run directory; default: runs/ and the name of the data set")
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags=_define_flags)

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
-from cyclegan_tf.models.registry import MODELS
+from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks.weights import named_weights
 
 STEPS = 3
@@ -47,7 +47,7 @@ def train_first_steps(arguments: Sequence[str]) -> dict[str, Any]:
     config = config_flags.from_arguments(arguments)
     dataset = sources.open_dataset(config)
     tf.keras.utils.set_random_seed(config.seed)
-    model = MODELS[config.model](config)
+    model = build_model(config)
     stream, _ = pipeline.make_batches(dataset, config, 0, STEPS)
     model.compiled_step = model.step  # Tracing takes longer than three eager steps.
     steps = [model.train_step(*batch) for batch in stream]

@@ -10,7 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import compilation
 from cyclegan_tf.models.cyclegan import CycleGAN
-from cyclegan_tf.models.registry import MODELS
+from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry, segments
 from cyclegan_tf.networks.layers import Conv2D
 from cyclegan_tf.networks.weights import named_weights
@@ -89,7 +89,7 @@ def test_compiled_steps_compute_what_plain_steps_compute(options):
             "crop_size": 16, "load_size": 16, "pool_size": 0, "discriminator": "pixel", "jit_compile": jit_compile,
             **options,
         })
-        model = MODELS[config.model](config)
+        model = build_model(config)
         results.append([model.train_step(IMAGES[:1], TARGET[:1])])
         gradients.append(read_gradients(model))
         weights.append(read_weights(model))

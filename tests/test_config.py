@@ -109,10 +109,11 @@ def test_impossible_options_are_rejected(values, message):
 
 
 def test_every_option_has_a_flag_with_default_help_and_choices():
-    config_flags.define_flags()
+    defined = flags.FlagValues()
+    config_flags.define_flags([], defined)
     for field in dataclasses.fields(Config):
-        flag = flags.FLAGS[field.name]
-        assert flag.default == field.default, field.name
+        flag = defined[field.name]
+        assert flag.default == getattr(Config(), field.name), field.name
         assert flag.help, field.name
         assert tuple(getattr(flag.parser, "enum_values", ())) == options.get_choices(field), field.name
 
@@ -129,6 +130,7 @@ def test_options_that_a_resumed_run_may_change():
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
         "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout", "allow_changed_data", "paired",
+        "plugins",
     }
 
 

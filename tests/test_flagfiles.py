@@ -14,7 +14,7 @@ from conftest import ROOT, run_python
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
-from cyclegan_tf.models.registry import MODELS
+from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry
 
 keras = tf.keras
@@ -256,7 +256,7 @@ def reduce(config):
 @functools.cache
 def train_two_steps(config):
     """(scalars of two steps, whether each network's weights changed)."""
-    model = MODELS[config.model](config)
+    model = build_model(config)
     before = {name: network.get_weights() for name, network in model.networks.items()}
     stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 2)
     model.compiled_step = model.step  # Eager, because tracing takes longer than two steps.

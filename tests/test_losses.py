@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.models import losses
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
@@ -25,14 +26,13 @@ def test_the_golden_set_is_there():
 def test_adversarial_losses_match_the_authors(case):
     mode, target, prediction_name = case.split("/")
     # The authors' generators use the loss of the target "real" on generated images.
-    functions = {
-        "real": (losses.discriminator_real_loss, losses.generator_loss), "fake": (losses.discriminator_fake_loss,),
-    }[target]
+    built = losses.build_loss(Config(gan_mode=mode))
+    functions = {"real": (built.real, built.generator), "fake": (built.fake,)}[target]
     for function in functions:
         prediction = tf.constant(GAN.images(prediction_name))
         with tf.GradientTape() as tape:
             tape.watch(prediction)
-            loss = function(mode, prediction)
+            loss = function(prediction)
         GAN.assert_close(loss, f"loss/{case}")
         GAN.assert_close(golden.nchw(tape.gradient(loss, prediction)), f"grad/{case}")
 
@@ -40,21 +40,28 @@ def test_adversarial_losses_match_the_authors(case):
 def test_hinge_loss_by_hand():
     prediction = tf.constant([[3.0, 1.0], [0.5, -2.0]])
     # max(0, 1 - p) = 0, 0, 0.5, 3 and max(0, 1 + p) = 4, 2, 1.5, 0; the mean of p is 0.625.
-    assert losses.discriminator_real_loss("hinge", prediction).numpy() == 3.5 / 4
-    assert losses.discriminator_fake_loss("hinge", prediction).numpy() == 7.5 / 4
-    assert losses.generator_loss("hinge", prediction).numpy() == -0.625
+    assert losses.HINGE.real(prediction).numpy() == 3.5 / 4
+    assert losses.HINGE.fake(prediction).numpy() == 7.5 / 4
+    assert losses.HINGE.generator(prediction).numpy() == -0.625
+    # Half of the sum.
+    assert losses.HINGE.discriminator(prediction, prediction).numpy() == 11 / 8
+
+
+def smooth(mode):
+    return losses.build_loss(Config(gan_mode=mode, label_smoothing=0.1))
 
 
 def test_smoothed_labels_by_hand():
     prediction = tf.constant([[3.0, 1.0], [0.5, -2.0]])
     # (p - 0.9)^2 = 4.41, 0.01, 0.16, 8.41.
-    np.testing.assert_allclose(losses.discriminator_real_loss("lsgan", prediction, 0.1), 12.99 / 4, rtol=1e-6)
+    np.testing.assert_allclose(smooth("lsgan").real(prediction), 12.99 / 4, rtol=1e-6)
     # -0.9 log s(p) - 0.1 log(1 - s(p)) = log(1 + exp(-p)) + 0.1 p.
     expected = np.mean(np.log1p(np.exp([-3.0, -1.0, -0.5, 2.0])) + 0.1 * np.array([3.0, 1.0, 0.5, -2.0]))
-    np.testing.assert_allclose(losses.discriminator_real_loss("vanilla", prediction, 0.1), expected, rtol=1e-6)
-    for mode in ("lsgan", "vanilla", "hinge", "wgangp"):
-        plain = losses.discriminator_real_loss(mode, prediction)
-        np.testing.assert_array_equal(losses.discriminator_real_loss(mode, prediction, 0.0), plain)
+    np.testing.assert_allclose(smooth("vanilla").real(prediction), expected, rtol=1e-6)
+    for mode in ("lsgan", "vanilla"):
+        sharp = losses.build_loss(Config(gan_mode=mode))
+        for part in ("fake", "generator"):
+            np.testing.assert_array_equal(getattr(smooth(mode), part)(prediction), getattr(sharp, part)(prediction))
 
 
 def test_l2_loss_by_hand():
@@ -75,10 +82,10 @@ def test_l1_loss_by_hand():
 @pytest.mark.parametrize("mode", ["lsgan", "vanilla", "wgangp", "hinge"])
 def test_losses_of_half_precision_are_float32(mode):
     prediction = tf.constant([0.5, -2.0], tf.float16)
-    for function in (losses.discriminator_real_loss, losses.discriminator_fake_loss, losses.generator_loss):
-        loss = function(mode, prediction)
+    for function in losses.build_loss(Config(gan_mode=mode)):
+        loss = function(prediction)
         assert loss.dtype == tf.float32
-        np.testing.assert_allclose(loss, function(mode, tf.cast(prediction, tf.float32)), rtol=1e-6)
+        np.testing.assert_allclose(loss, function(tf.cast(prediction, tf.float32)), rtol=1e-6)
     assert losses.l1_loss(prediction, prediction + 1).dtype == tf.float32
 
 

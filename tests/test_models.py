@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config import Config, architectures, registries
 from cyclegan_tf.inference import translator
 from cyclegan_tf.networks import discriminators, generators, layers, registry
 from cyclegan_tf.networks.weights import named_weights
@@ -236,7 +236,7 @@ def test_size_multiple():
         assert architectures.size_multiple(Config(generator=name)) == multiple
 
 
-@pytest.mark.parametrize("name", sorted(registry.GENERATORS))
+@pytest.mark.parametrize("name", registries.GENERATORS.names)
 def test_each_generator_accepts_its_smallest_size(name):
     config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
     generator = registry.build_generator(config, "gen_ab")

@@ -30,8 +30,8 @@ def compute_generator_losses(model, cycle_loss, cross):
     fake_b, fake_a = nets["gen_ab"](real_a, training=True), nets["gen_ba"](real_b, training=True)
     same_a, same_b = (fake_a, fake_b) if cross else (nets["gen_ba"](real_a), nets["gen_ab"](real_b))
     terms = {
-        "gen_ab": losses.generator_loss(config.gan_mode, nets["disc_b"](fake_b, training=True)),
-        "gen_ba": losses.generator_loss(config.gan_mode, nets["disc_a"](fake_a, training=True)),
+        "gen_ab": losses.build_loss(config).generator(nets["disc_b"](fake_b, training=True)),
+        "gen_ba": losses.build_loss(config).generator(nets["disc_a"](fake_a, training=True)),
         "cycle_a": 7.0 * cycle_loss(nets["gen_ba"](fake_b, training=True), real_a),
         "cycle_b": 11.0 * cycle_loss(nets["gen_ab"](fake_a, training=True), real_b),
         "identity_a": 0.5 * 7.0 * tf.reduce_mean(tf.abs(same_a - real_a)),

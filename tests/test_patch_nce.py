@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import patch_nce, seeds
 from cyclegan_tf.networks import generators, patch_features
@@ -23,7 +24,7 @@ def recorded():
 def test_feature_maps_of_the_default_layers_and_their_gradients():
     case = golden.Golden(FEATURES)
     generator = golden.build_with(golden.options(case.info["config"]), case.group("w"))
-    maps = patch_features.find_maps(generator, patch_features.list_default_layers(n_blocks=9))
+    maps = patch_features.find_maps(generator, patch_features.list_layers(Config(n_blocks=9)))
     x, numbers = tf.constant(case.images("x")), case.info["config"]["nce_layers"]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -37,8 +38,8 @@ def test_feature_maps_of_the_default_layers_and_their_gradients():
 
 
 def test_default_layers_of_few_blocks():
-    assert patch_features.list_default_layers(3)[-2:] == ("block1_add", "block3_add")
-    assert patch_features.list_default_layers(1) == ("stem_pad", "down1_conv", "down2_conv", "block1_add")
+    assert patch_features.list_layers(Config(n_blocks=3))[-2:] == ("block1_add", "block3_add")
+    assert patch_features.list_layers(Config(n_blocks=1)) == ("stem_pad", "down1_conv", "down2_conv", "block1_add")
 
 
 def test_unknown_layers_are_named():

@@ -148,12 +148,12 @@ def losses_by_hand(config, networks, real_a, real_b):
         cycled = generators[domain](fake[other], training=True)
         same = generators[domain](real[domain], training=True)
         expected |= {
-            f"loss/gen_{other}{domain}": losses.generator_loss(config.gan_mode, on_fake),
+            f"loss/gen_{other}{domain}": losses.build_loss(config).generator(on_fake),
             f"loss/cycle_{domain}": weight * np.mean(np.abs(cycled - real[domain])),
             f"loss/identity_{domain}": config.lambda_identity * weight * np.mean(np.abs(same - real[domain])),
         }
-        loss = losses.discriminator_real_loss(config.gan_mode, on_real)
-        loss = (loss + losses.discriminator_fake_loss(config.gan_mode, on_fake)) / 2
+        loss = losses.build_loss(config).real(on_real)
+        loss = (loss + losses.build_loss(config).fake(on_fake)) / 2
         if config.gan_mode == "wgangp":
             alpha = tf.random.stateless_uniform((len(real_a),), [2 * config.seed + index, 0])
             critic = functools.partial(discriminator, training=True)

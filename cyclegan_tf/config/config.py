@@ -1,16 +1,17 @@
 """`Config`: every option of a run in one frozen dataclass, and its reader and writer of config.json."""
 
 import dataclasses
-import functools
 import json
 import os
 import zlib
 from typing import Any, Literal
 
+from cyclegan_tf.config import plugins as plugin_modules
+from cyclegan_tf.config import registries
 from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.config.options import option, validate
-from cyclegan_tf.config.presets import MODEL_DEFAULTS, PRESETS
+from cyclegan_tf.config.options import UNSET, option, validate
+from cyclegan_tf.config.presets import PRESETS
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -24,17 +25,14 @@ EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
 _VERSION = 2
 # The functions of `models.diff_augment`.
 AUGMENTATIONS = ("color", "translation", "cutout")
-MODEL_DEFAULTS_HELP = "; ".join(
-    f"{model}: " + ", ".join(f"--{name}={value}" for name, value in values.items())
-    for model, values in MODEL_DEFAULTS.items()
-)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Options of a training run. The defaults are from the CycleGAN authors' code (Zhu et al. 2017, section 7).
 
-    Some models have other defaults, see `presets.MODEL_DEFAULTS`.
+    Some models are registered with other defaults, see `models.builtin`. `plugins` are imported before anything else is
+    validated.
 
     Sizes are in pixels. Cadences (`*_every`) are in steps; a cadence of 0 means "only at the end". A resumed run may
     change the fields marked `may_differ`. All other fields affect the run's numbers and must stay the same.
@@ -44,10 +42,14 @@ class Config:
     """
 
     # The model and its training images.
-    model: Literal["cyclegan", "pix2pix", "cut", "fastcut"] = option(
+    plugins: str = option(
+        "", "modules to import first, separated by commas, because they register generators, discriminators, losses or "
+        "models (docs/extending.md); the current folder and the installed packages are searched", may_differ=True,
+    )
+    model: str = option(
         "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
         "counterpart, which translates A to B and needs pairs; cut and the faster fastcut (Park et al. 2020) translate "
-        "A to B, need no pairs and have one generator. cut and fastcut change some defaults: " + MODEL_DEFAULTS_HELP,
+        "A to B, need no pairs and have one generator", registry=registries.MODELS,
     )
     dataset: str = option(
         "demo", "training images: demo and demo_maps (parts of the package), demo_pairs (the held-out pairs of "
@@ -101,13 +103,14 @@ class Config:
     )
 
     # The networks.
-    generator: Literal["resnet", "unet", "torchgan", "tf_blog", "unet_book"] = option(
+    generator: str = option(
         "resnet", "architecture of the generators: resnet and unet are the authors'; experiments/README.md describes "
-        "the others",
+        "torchgan, tf_blog and unet_book", registry=registries.GENERATORS,
     )
-    discriminator: Literal["patch", "pixel", "torchgan", "tf_blog", "patch_mean", "unet_book"] = option(
+    discriminator: str = option(
         "patch", "architecture of the discriminators: patch (PatchGAN) and pixel are the authors'; "
-        "experiments/README.md describes the others",
+        "experiments/README.md describes torchgan, tf_blog, patch_mean and unet_book",
+        registry=registries.DISCRIMINATORS,
     )
     ngf: int = option(64, "filters in the first layer of the generators", minimum=1)
     ndf: int = option(64, "filters in the first layer of the discriminators", minimum=1)
@@ -140,9 +143,9 @@ class Config:
     )
 
     # The objective.
-    gan_mode: Literal["lsgan", "vanilla", "wgangp", "hinge"] = option(
+    gan_mode: str = option(
         "lsgan", "adversarial loss: lsgan is least squares; vanilla is cross-entropy; wgangp is Wasserstein with a "
-        "gradient penalty",
+        "gradient penalty", registry=registries.LOSSES,
     )
     label_smoothing: float = option(
         0.0, "subtract this from 1, the discriminators' target for real images; for --gan_mode=lsgan and vanilla",
@@ -291,6 +294,11 @@ class Config:
     n_samples: int = option(4, "rows in a sample grid", minimum=1, may_differ=True)
 
     def __post_init__(self) -> None:
+        self._set_defaults("plugins", "model")
+        # The modules may register the names that other options are validated against.
+        validate({field.name: field for field in dataclasses.fields(self)}["plugins"], self.plugins)
+        plugin_modules.import_plugins(self.plugins)
+        self._set_defaults()
         for field in dataclasses.fields(self):
             validate(field, getattr(self, field.name))
         if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
@@ -307,6 +315,20 @@ class Config:
         for message in find_conflicts(self):
             raise UserError(message)
 
+    def _set_defaults(self, *names: str) -> None:
+        """Gives the options that the caller has not set, or only those called `names`, their default values."""
+        # An option that is not a name in the registry of models fails in `validate`.
+        known = isinstance(self.model, str) and self.model in registries.MODELS
+        defaults = registries.MODELS[self.model].defaults if known else {}
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        if unknown := sorted(set(defaults) - set(fields)):
+            raise UserError(f"--model={self.model} is registered with defaults of unknown options: "
+                            f"{', '.join(unknown)}; correct their names")
+        for name in names or fields:
+            if getattr(self, name) is UNSET:
+                value = defaults.get(name, fields[name].metadata["default"])
+                object.__setattr__(self, name, value)  # The class is frozen.
+
     @property
     def extra_metrics(self) -> list[str]:
         """The names in `eval_metrics`."""
@@ -320,7 +342,7 @@ class Config:
     @property
     def directions(self) -> tuple[Direction, ...]:
         """The directions that the run learns: a2b and b2a, or only a2b for a model with one generator."""
-        return (Direction.A2B, Direction.B2A) if self.model == "cyclegan" else (Direction.A2B,)
+        return registries.MODELS[self.model].directions
 
     @property
     def crops(self) -> bool:
@@ -330,7 +352,12 @@ class Config:
     @property
     def trains_on_pairs(self) -> bool:
         """True if the images A and B of a training step must be pairs."""
-        return self.model == "pix2pix" or self.identity_mode == "cross"
+        return registries.MODELS[self.model].paired or self.identity_mode == "cross"
+
+    @property
+    def penalizes_gradient(self) -> bool:
+        """True if the adversarial loss has a gradient penalty, which differentiates the discriminators twice."""
+        return registries.LOSSES[self.gan_mode].gradient_penalty
 
     def fingerprint(self) -> int:
         """Returns a checksum of the options that affect the run's numbers; equal for configs that agree on them."""
@@ -349,7 +376,8 @@ class Config:
           where: the name of the file, for error messages.
 
         Raises:
-          UserError: the text is not a JSON object, has an unknown option, or a value is invalid.
+          UserError: the text is not a JSON object, has an unknown option, or a value is invalid; or a plugin cannot be
+            imported.
         """
         try:
             values = json.loads(text)
@@ -364,7 +392,10 @@ class Config:
                 f"{where} has unknown options: {', '.join(unknown)}; use the version of cyclegan_tf that wrote the "
                 "file, or another --workdir"
             )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
 
     def save(self, workdir: str) -> None:
         """Writes WORKDIR/config.json."""
@@ -388,21 +419,6 @@ class Config:
     def preset(cls, name: str, **overrides: Any) -> "Config":
         """Returns the named preset with `overrides` applied."""
         return cls(**{**PRESETS[name], **overrides})
-
-
-# A field of a dataclass has one default, but some defaults depend on the model. `__post_init__` cannot tell a default
-# from an equal value that the caller gave, so the generated __init__ is wrapped. Its signature stays visible.
-_set_options = Config.__init__
-
-
-@functools.wraps(_set_options)
-def _set_options_and_defaults(self: Config, *arguments: Any, **options: Any) -> None:
-    model = arguments[0] if arguments else options.get("model")
-    defaults = MODEL_DEFAULTS.get(model, {}) if isinstance(model, str) else {}
-    _set_options(self, *arguments, **{**defaults, **options})
-
-
-setattr(Config, "__init__", _set_options_and_defaults)  # noqa: B010 - mypy refuses to assign to a method.
 
 
 def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:

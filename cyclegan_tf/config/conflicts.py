@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, LOSSES, MODELS
+
 if TYPE_CHECKING:
     from cyclegan_tf.config.config import Config
 
@@ -12,8 +14,8 @@ def find_conflicts(config: "Config") -> Iterator[str]:
     yield from _find_size_conflicts(config)
     yield from _find_network_conflicts(config)
     yield from _find_objective_conflicts(config)
-    yield from _find_pix2pix_conflicts(config)
-    yield from _find_cut_conflicts(config)
+    if find_model_conflicts := MODELS[config.model].find_conflicts:
+        yield from find_model_conflicts(config)
     yield from _find_evaluation_conflicts(config)
 
 
@@ -32,24 +34,28 @@ def _find_size_conflicts(config: "Config") -> Iterator[str]:
 
 
 def _find_network_conflicts(config: "Config") -> Iterator[str]:
-    if config.gan_mode == "wgangp" and config.norm == "batch":
-        yield ("--gan_mode=wgangp penalizes the gradient of each image separately, but --norm=batch makes the images "
-               "of a batch depend on each other; use --norm=instance or --norm=none")
+    if config.penalizes_gradient and config.norm == "batch":
+        yield (f"--gan_mode={config.gan_mode} penalizes the gradient of each image separately, but --norm=batch makes "
+               "the images of a batch depend on each other; use --norm=instance or --norm=none")
     if config.norm_affine and config.norm != "instance":
         yield f"--norm_affine has no effect on --norm={config.norm}; remove it or use --norm=instance"
-    if config.gan_mode == "wgangp" and config.mixed_precision == "float16":
-        yield ("--mixed_precision=float16 cannot scale the gradient inside the loss of --gan_mode=wgangp; use "
-               "--mixed_precision=bfloat16")
+    if config.penalizes_gradient and config.mixed_precision == "float16":
+        yield (f"--mixed_precision=float16 cannot scale the gradient inside the loss of --gan_mode={config.gan_mode}; "
+               "use --mixed_precision=bfloat16")
     if config.recompute and (config.dropout or config.norm == "batch"):
         yield ("--recompute runs layers twice, so --dropout would draw a second mask and --norm=batch would update its "
                "running statistics twice; use --recompute without both")
     if config.jit_compile == "on" and not config.crops:
         yield (f"--jit_compile=on compiles again for every image size, and --preprocess={config.preprocess} makes many "
                "sizes; use --jit_compile=off or a --preprocess mode that crops")
-    blurs = config.generator == "resnet" and config.discriminator in ("patch", "patch_mean")
-    if config.antialias != "none" and not blurs:
-        yield (f"--antialias={config.antialias} needs --generator=resnet and --discriminator=patch or patch_mean, "
-               f"not --generator={config.generator} and --discriminator={config.discriminator}")
+    antialiased = {
+        "generator": [name for name in GENERATORS if GENERATORS[name].antialias],
+        "discriminator": [name for name in DISCRIMINATORS if DISCRIMINATORS[name].antialias],
+    }
+    for option, names in antialiased.items():
+        if config.antialias != "none" and getattr(config, option) not in names:
+            yield (f"--antialias={config.antialias} has no effect on --{option}={getattr(config, option)}; use "
+                   f"--antialias=none, or --{option}={' or '.join(names)}")
     if config.antialias in ("up", "both") and config.upsample != "transpose":
         yield (f"--antialias={config.antialias} replaces the upsampling of --upsample={config.upsample}; remove one of "
                "them")
@@ -58,47 +64,18 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
 
 
 def _find_objective_conflicts(config: "Config") -> Iterator[str]:
-    has_same_identity = config.identity_mode == "same" and config.lambda_identity > 0
-    if config.model == "cyclegan" and has_same_identity and config.input_channels != config.output_channels:
-        yield (f"--input_channels={config.input_channels} and --output_channels={config.output_channels} differ, but "
-               "the identity loss feeds a generator with images of its output domain; use --lambda_identity=0")
     if config.identity_mode == "cross" and not config.lambda_identity:
         yield "--lambda_identity=0 turns off the identity loss that --identity_mode=cross selects; change one of them"
     if config.paired == "no" and config.trains_on_pairs:
-        flag = "--model=pix2pix" if config.model == "pix2pix" else "--identity_mode=cross"
+        flag = f"--model={config.model}" if MODELS[config.model].paired else "--identity_mode=cross"
         yield f"{flag} trains on pairs, which --paired=no rules out; remove one of them"
-    if config.label_smoothing and config.gan_mode not in ("lsgan", "vanilla"):
+    if config.label_smoothing and not LOSSES[config.gan_mode].has_labels:
         yield f"--gan_mode={config.gan_mode} has no labels to smooth; use --label_smoothing=0"
     if config.label_smoothing >= 1:
         yield f"--label_smoothing={config.label_smoothing} must be below 1"
     if config.disc_learning_rate and not config.learning_rate:
         yield ("--disc_learning_rate is scaled by the schedule of --learning_rate, which must not be 0; set a positive "
                "--learning_rate")
-
-
-def _find_pix2pix_conflicts(config: "Config") -> Iterator[str]:
-    if config.model != "pix2pix":
-        return
-    if config.gan_mode == "wgangp" or config.ema_decay:
-        yield "--model=pix2pix supports neither --gan_mode=wgangp nor --ema_decay; remove them"
-    if (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"):
-        yield ("--model=pix2pix has one generator and no cycle; remove --identity_mode, --generator_loss and "
-               "--cycle_loss")
-
-
-def _find_cut_conflicts(config: "Config") -> Iterator[str]:
-    if config.model not in ("cut", "fastcut"):
-        return
-    flag = f"--model={config.model}"
-    if config.input_channels != config.output_channels:
-        yield (f"{flag} feeds the generator with images of both domains, so --input_channels={config.input_channels} "
-               f"and --output_channels={config.output_channels} must be equal")
-    if config.gan_mode == "wgangp" or config.norm == "batch":
-        yield f"{flag} supports neither --gan_mode=wgangp nor --norm=batch; remove them"
-    if (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"):
-        yield f"{flag} has one generator and no cycle; remove --identity_mode, --generator_loss and --cycle_loss"
-    if config.recompute:
-        yield f"{flag} uses maps inside of the generator, which --recompute does not keep; remove --recompute"
 
 
 def _find_evaluation_conflicts(config: "Config") -> Iterator[str]:

@@ -3,33 +3,67 @@
 Only the commands know flags; all other code takes a `Config`. This module imports no TensorFlow.
 """
 
-import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 
+from cyclegan_tf.config import plugins, registries
 from cyclegan_tf.config.config import Config
 from cyclegan_tf.config.options import get_choices, get_value_type
 from cyclegan_tf.config.presets import PRESETS
 
 
-def define_flags() -> None:
-    """Defines a flag for each option, and --preset. Skips names that are already defined."""
+def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Imports the plugins that `arguments` name, then defines a flag for each option, and --preset.
+
+    Skips names that are already defined.
+    The names that the plugins register are values of the flags, and --help lists them.
+
+    Raises:
+      UserError: a plugin cannot be imported.
+    """
+    plugins.import_plugins(_find_plugins(arguments, flag_values))
     definers: dict[type, Callable[..., Any]] = {
         bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string,
     }
     for field in dataclasses.fields(Config):
-        if field.name in flags.FLAGS:
+        if field.name in flag_values:
             continue
-        text = field.metadata["help"]
+        text, default = field.metadata["help"], field.metadata["default"]
+        if field.metadata["registry"] is registries.MODELS:
+            text = f"{text}. {_describe_defaults()}"
         if choices := get_choices(field):
-            flags.DEFINE_enum(field.name, str(field.default), choices, text)
+            flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
         else:
-            definers[get_value_type(field)](field.name, field.default, text)
-    if "preset" not in flags.FLAGS:
-        flags.DEFINE_enum("preset", "default", sorted(PRESETS), "named set of option values; other flags override it")
+            definers[get_value_type(field)](field.name, default, text, flag_values=flag_values)
+    if "preset" not in flag_values:
+        flags.DEFINE_enum(
+            "preset", "default", sorted(PRESETS), "named set of option values; other flags override it",
+            flag_values=flag_values,
+        )
+
+
+def _find_plugins(arguments: Sequence[str], flag_values: flags.FlagValues) -> str:
+    """The value of --plugins, before any flag is defined; reads flagfiles too."""
+    found = flags.FlagValues()
+    flags.DEFINE_string("plugins", "", "", flag_values=found)
+    try:
+        # Unknown flags of two words, as in --ngf 8, become an operand, so parsing must not stop there.
+        found(["", *flag_values.read_flags_from_files(list(arguments), force_gnu=True)], known_only=True)
+    except flags.Error:  # Parsing all flags reports the error.
+        return ""
+    return found["plugins"].value or ""
+
+
+def _describe_defaults() -> str:
+    """The defaults that models change, as a text for --help."""
+    changed = {name: registries.MODELS[name].defaults for name in registries.MODELS}
+    return "Some models change defaults: " + "; ".join(
+        f"{name}: " + ", ".join(f"--{option}={value}" for option, value in defaults.items())
+        for name, defaults in changed.items() if defaults
+    )
 
 
 def from_arguments(arguments: Sequence[str]) -> Config:
@@ -39,13 +73,10 @@ def from_arguments(arguments: Sequence[str]) -> Config:
       absl.flags.Error: a flag is unknown or its value is invalid.
       UserError: the options are invalid or contradict each other.
     """
-    define_flags()
-    own = flags.FlagValues()
-    for name in [*(field.name for field in dataclasses.fields(Config)), "preset"]:
-        own[name] = flags.FLAGS[name]
-    parsed = copy.deepcopy(own)  # Parsing must not change the flags of this process.
-    parsed(["", *arguments])
-    return from_flags(parsed)
+    own = flags.FlagValues()  # Parsing must not change the flags of this process.
+    define_flags(arguments, own)
+    own(["", *arguments])
+    return from_flags(own)
 
 
 def from_flags(flag_values: flags.FlagValues) -> Config:

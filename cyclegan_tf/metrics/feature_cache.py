@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
@@ -74,7 +74,7 @@ def load_or_compute(
     """
     key = hashlib.sha256(repr((
         network.name, image_list.half, image_list.channels, config.preprocess, config.load_size, config.crop_size,
-        config.generator, config.n_downs,
+        architectures.size_multiple(config),
     )).encode())
     for index in range(len(image_list)):
         try:

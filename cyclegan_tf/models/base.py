@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.models import compilation, diff_augment, precision
+from cyclegan_tf.models import compilation, diff_augment, losses, precision
 from cyclegan_tf.models.image_pool import ImagePool
 from cyclegan_tf.models.optimizers import Adam, assign
 from cyclegan_tf.networks import registry
@@ -32,6 +32,7 @@ class Model(abc.ABC):
       replicas: the numbers of this process's replicas; each replica has its own image pools.
 
     Attributes:
+      adversarial_loss: the loss that --gan_mode names.
       networks: generators, discriminators and other networks by name.
       optimizers: one `Adam` for each network, by the same names.
       averages: moving averages of the generators, by name; empty if `config.ema_decay` is 0.
@@ -46,6 +47,7 @@ class Model(abc.ABC):
 
     def __init__(self, config: Config, replicas: Iterable[int] = range(1)) -> None:
         self.config = config
+        self.adversarial_loss = losses.build_loss(config)
         with precision.use_policy(config.mixed_precision):
             self.networks = self._build_generators()
             self.networks |= {name: registry.build_discriminator(config, name) for name in self.discriminator_names}

@@ -19,7 +19,7 @@ def set_threads(config: Config) -> None:
     is split between two threads mostly waits for one of them on small feature maps (experiments/benchmarks). pix2pix
     has only one half. The environment variable TF_NUM_INTRAOP_THREADS takes precedence.
     """
-    if os.cpu_count() == 2 and config.model == "cyclegan":
+    if os.cpu_count() == 2 and len(config.directions) == 2:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from cyclegan_tf.models import base, compilation, losses, patch_nce, replicas, seeds
+from cyclegan_tf.models import base, compilation, patch_nce, replicas, seeds
 from cyclegan_tf.models.base import Fakes, Past, Scalars
 from cyclegan_tf.networks import patch_features, registry
 
@@ -47,7 +47,7 @@ class Cut(base.Model):
                     keys[0] = self._run(self._encode, [real_a])[0]  # The image of the keys is never mirrored.
                 scalars = self._update_discriminator(real_b, fakes[0])
             on_fake = self._calls["disc_b"](self._augment(fakes[0], "b/generator"))
-            terms = {"loss/gen_ab": losses.generator_loss(config.gan_mode, on_fake)}
+            terms = {"loss/gen_ab": self.adversarial_loss.generator(on_fake)}
             queries = self._run(self._encode, fakes)
             queries[0] = [_mirror(feature_map, flipped) for feature_map in queries[0]]
             names = ("nce", "nce_identity")[: len(fakes)]
@@ -88,11 +88,11 @@ class Cut(base.Model):
         return tf.reduce_mean(layer_losses)
 
     def _update_discriminator(self, real_b: tf.Tensor, fake_b: tf.Tensor) -> Scalars:
-        config, discriminator = self.config, self._calls["disc_b"]
+        discriminator = self._calls["disc_b"]
         with tf.GradientTape() as tape:
             on_fake = discriminator(self._augment(fake_b, "b/fake"))
             on_real = discriminator(self._augment(real_b, "b/real"))
-            loss = losses.discriminator_loss(config.gan_mode, on_real, on_fake, config.label_smoothing)
+            loss = self.adversarial_loss.discriminator(on_real, on_fake)
         gradient = replicas.mean(self.scaling.gradient(tape, loss, self.networks["disc_b"].trainable_variables))
         scores = {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
         return {"loss/disc_b": loss} | self._apply_gradients({"disc_b": gradient}) | scores

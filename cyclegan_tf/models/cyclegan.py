@@ -58,8 +58,8 @@ class CycleGAN(base.Model):
             on_fake_b = networks["disc_b"](self._augment(fake_b, "b/generator"))
             on_fake_a = networks["disc_a"](self._augment(fake_a, "a/generator"))
             scalars = {
-                "loss/gen_ab": losses.generator_loss(config.gan_mode, on_fake_b),
-                "loss/gen_ba": losses.generator_loss(config.gan_mode, on_fake_a),
+                "loss/gen_ab": self.adversarial_loss.generator(on_fake_b),
+                "loss/gen_ba": self.adversarial_loss.generator(on_fake_a),
                 "loss/cycle_a": config.lambda_a * cycle_loss(cycled_a, real_a),
                 "loss/cycle_b": config.lambda_b * cycle_loss(cycled_b, real_b),
             }
@@ -117,8 +117,8 @@ class CycleGAN(base.Model):
             on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0)), 2)
         else:
             on_real, on_fake = discriminator(real), discriminator(fake)
-        loss = losses.discriminator_loss(config.gan_mode, on_real, on_fake, config.label_smoothing)
-        if config.gan_mode == "wgangp":
+        loss = self.adversarial_loss.discriminator(on_real, on_fake)
+        if config.penalizes_gradient:
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
             number, count = replicas.replica()

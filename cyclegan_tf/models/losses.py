@@ -9,6 +9,10 @@ from functools import partial
 
 import tensorflow as tf
 
+from cyclegan_tf.config import Config, registries
+from cyclegan_tf.config.registries import AdversarialLoss
+from cyclegan_tf.errors import UserError
+
 
 def _mean(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(values, tf.float32))
@@ -33,53 +37,52 @@ def _hinge(prediction: tf.Tensor, sign: float) -> tf.Tensor:
     return _mean(tf.nn.relu(1.0 - sign * prediction))
 
 
-# Mode -> (discriminator's loss on real images, its loss on generated images, generator's loss).
-_ADVERSARIAL: dict[str, tuple[Callable[..., tf.Tensor], ...]] = {
-    # mean (D(x) - 1)^2 and mean D(G(x))^2; generator mean (D(G(x)) - 1)^2. Mao et al. 2017, as in paper section 3.1.
-    "lsgan": (
-        partial(_squared_distance, target=1.0),
-        partial(_squared_distance, target=0.0),
-        partial(_squared_distance, target=1.0),
-    ),
-    # -mean log s(D(x)) and -mean log(1 - s(D(G(x)))); generator -mean log s(D(G(x))). Paper equation 1.
-    "vanilla": (
-        partial(_cross_entropy, target=1.0),
-        partial(_cross_entropy, target=0.0),
-        partial(_cross_entropy, target=1.0),
-    ),
-    # -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; needs `gradient_penalty` too.
-    "wgangp": (_negative_mean, _mean, _negative_mean),
-    # mean max(0, 1 - D(x)) and mean max(0, 1 + D(G(x))); generator -mean D(G(x)). Miyato et al. 2018.
-    "hinge": (partial(_hinge, sign=1.0), partial(_hinge, sign=-1.0), _negative_mean),
-}
-
-
-def discriminator_real_loss(mode: str, prediction: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """Returns the loss of a discriminator's `prediction` on real images.
+def make_lsgan(smoothing: float = 0.0) -> AdversarialLoss:
+    """mean (D(x) - 1)^2 and mean D(G(x))^2; generator mean (D(G(x)) - 1)^2. Mao et al. 2017, as in paper section 3.1.
 
     Args:
-      mode: lsgan, vanilla, wgangp or hinge.
-      prediction: scores of real images.
-      smoothing: one-sided label smoothing (Salimans et al. 2016, section 3.4), for lsgan and vanilla: the target of
-        real images is 1 - smoothing instead of 1. The targets of generated images do not change.
+      smoothing: one-sided label smoothing (Salimans et al. 2016, section 3.4): the discriminator's target of real
+        images is 1 - smoothing instead of 1. The targets of generated images do not change.
     """
-    function = _ADVERSARIAL[mode][0]
-    return function(prediction, target=1.0 - smoothing) if smoothing else function(prediction)
+    return _make_labeled(_squared_distance, smoothing)
 
 
-def discriminator_fake_loss(mode: str, prediction: tf.Tensor) -> tf.Tensor:
-    """Returns the loss of a discriminator's `prediction` on generated images."""
-    return _ADVERSARIAL[mode][1](prediction)
+def make_vanilla(smoothing: float = 0.0) -> AdversarialLoss:
+    """-mean log s(D(x)) and -mean log(1 - s(D(G(x)))); generator -mean log s(D(G(x))). Paper equation 1.
+
+    `make_lsgan` explains the argument.
+    """
+    return _make_labeled(_cross_entropy, smoothing)
 
 
-def discriminator_loss(mode: str, on_real: tf.Tensor, on_fake: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """Returns 1/2 (loss on real + loss on generated images) from a discriminator's scores of both."""
-    return 0.5 * (discriminator_real_loss(mode, on_real, smoothing) + discriminator_fake_loss(mode, on_fake))
+def _make_labeled(distance: Callable[..., tf.Tensor], smoothing: float) -> AdversarialLoss:
+    one = partial(distance, target=1.0)
+    return AdversarialLoss(partial(distance, target=1.0 - smoothing), partial(distance, target=0.0), one)
 
 
-def generator_loss(mode: str, prediction: tf.Tensor) -> tf.Tensor:
-    """Returns the adversarial loss of a generator from the discriminator's `prediction` on its images."""
-    return _ADVERSARIAL[mode][2](prediction)
+# -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; needs `gradient_penalty` too.
+WGANGP = AdversarialLoss(_negative_mean, _mean, _negative_mean)
+# mean max(0, 1 - D(x)) and mean max(0, 1 + D(G(x))); generator -mean D(G(x)). Miyato et al. 2018.
+HINGE = AdversarialLoss(partial(_hinge, sign=1.0), partial(_hinge, sign=-1.0), _negative_mean)
+
+
+def build_loss(config: Config) -> AdversarialLoss:
+    """Makes the adversarial loss that --gan_mode names.
+
+    Raises:
+      UserError: the registered function does not fulfill the contract of `register_loss`.
+    """
+    option = f"--gan_mode={config.gan_mode}: the registered function"
+    loss = registries.LOSSES[config.gan_mode].build(config)
+    if not isinstance(loss, AdversarialLoss):
+        raise UserError(f"{option} returns a {type(loss).__name__}; return a cyclegan_tf.AdversarialLoss")
+    scores = tf.constant([[[[-0.5]], [[0.5]]]])
+    for name, function in loss._asdict().items():
+        value = function(scores)
+        if not tf.is_tensor(value) or value.dtype != tf.float32 or value.shape != ():
+            raise UserError(f"{option} returns a loss whose part {name!r} is {value!r:.80} for scores (1, 2, 1, 1); "
+                            "return a float32 scalar, the mean over all scores")
+    return loss
 
 
 def l1_loss(image: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

@@ -29,11 +29,11 @@ class Pix2Pix(base.Model):
             with generator_tape.stop_recording(), tf.GradientTape() as discriminator_tape:
                 on_fake = discriminator(self._pair(real_a, fake_b, "fake"))
                 on_real = discriminator(self._pair(real_a, real_b, "real"))
-                loss = losses.discriminator_loss(config.gan_mode, on_real, on_fake, config.label_smoothing)
+                loss = self.adversarial_loss.discriminator(on_real, on_fake)
             scalars = {"loss/disc_b": loss, **self._update_network("disc_b", discriminator_tape, loss)}
 
             on_updated = discriminator(self._pair(real_a, fake_b, "generator"))
-            scalars["loss/gen_ab"] = losses.generator_loss(config.gan_mode, on_updated)
+            scalars["loss/gen_ab"] = self.adversarial_loss.generator(on_updated)
             scalars["loss/l1"] = config.lambda_l1 * losses.l1_loss(fake_b, real_b)
             total = scalars["loss/generators"] = scalars["loss/gen_ab"] + scalars["loss/l1"]
         scalars |= self._update_network("gen_ab", generator_tape, total)

@@ -1,8 +1,25 @@
-"""The models by the names that --model takes."""
+"""Builds the model that a Config names."""
 
+from collections.abc import Iterable
+
+from cyclegan_tf.config import Config, registries
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
-from cyclegan_tf.models.cut import Cut
-from cyclegan_tf.models.cyclegan import CycleGAN
-from cyclegan_tf.models.pix2pix import Pix2Pix
 
-MODELS: dict[str, type[Model]] = {"cyclegan": CycleGAN, "pix2pix": Pix2Pix, "cut": Cut, "fastcut": Cut}
+
+def build_model(config: Config, replicas: Iterable[int] = range(1)) -> Model:
+    """Builds the model that --model names; see `Model` for the arguments.
+
+    Raises:
+      UserError: the registered function does not fulfill the contract of `register_model`.
+    """
+    entry = registries.MODELS[config.model]
+    model = entry.build(config, replicas)
+    if not isinstance(model, Model):
+        raise UserError(f"--model={config.model}: the registered function returns a {type(model).__name__}; return an "
+                        "instance of a subclass of cyclegan_tf.models.base.Model")
+    for direction in entry.directions:
+        if direction.generator not in model.generator_names:
+            raise UserError(f"--model={config.model} is registered for direction {direction}, but has no generator "
+                            f"{direction.generator}; name it in generator_names, or register other directions")
+    return model

@@ -7,27 +7,26 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, registries
 from cyclegan_tf.errors import UserError
 
 _EPSILON = 1e-7
 
 
 def list_layers(config: Config) -> tuple[str, ...]:
-    """Returns the names of the generator layers whose outputs CUT compares: --nce_layers, or else the default."""
-    names = tuple(name.strip() for name in config.nce_layers.split(",") if name.strip())
-    return names or list_default_layers(config.n_blocks)
+    """Returns the names of the generator layers whose outputs CUT compares: --nce_layers, or else the generator's own.
 
-
-def list_default_layers(n_blocks: int) -> tuple[str, ...]:
-    """Returns the names of the layers whose outputs CUT compares by default, in a ResNet generator.
-
-    The layers are the stem's padding, both downsampling convolutions, and the residual blocks 1 and 5. With 9 blocks,
-    they are layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator. With fewer than 5 blocks, the last block
-    takes the place of block 5.
+    Raises:
+      UserError: --nce_layers is empty, and the generator is registered without such layers.
     """
-    blocks = dict.fromkeys(f"block{i}_add" for i in (1, min(5, n_blocks)))
-    return ("stem_pad", "down1_conv", "down2_conv", *blocks)
+    names = tuple(name.strip() for name in config.nce_layers.split(",") if name.strip())
+    list_own = registries.GENERATORS[config.generator].nce_layers
+    if names:
+        return names
+    if list_own is None:
+        raise UserError(f"--model={config.model} does not know which layers of --generator={config.generator} to "
+                        "compare; name them with --nce_layers")
+    return list_own(config)
 
 
 def find_maps(generator: tf.keras.Model, names: Sequence[str]) -> list[tf.Tensor]:

@@ -1,87 +1,108 @@
-"""The networks by name: builds the generators and discriminators that a Config describes."""
+"""Builds the networks that a Config describes, from the functions registered for them, and checks what they return."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config import Config, architectures, registries
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import initialization, patch_features
-from cyclegan_tf.networks.discriminators import patch_discriminator, pixel_discriminator
-from cyclegan_tf.networks.generators import resize_unet_generator, resnet_generator, unet_generator
 
-
-def _resnet(config: Config, **options: Any) -> tf.keras.Model:
-    return resnet_generator(**{
-        "n_blocks": config.n_blocks, "padding": config.padding, "upsample": config.upsample,
-        "antialias": config.antialias, **options
-    })
-
-
-def _unet(config: Config, **options: Any) -> tf.keras.Model:
-    return unet_generator(n_downs=config.n_downs, upsample=config.upsample, **options)
-
-
-def _resize_unet(config: Config, **options: Any) -> tf.keras.Model:
-    del config
-    return resize_unet_generator(**options)
-
-
-def _patch(config: Config, **options: Any) -> tf.keras.Model:
-    antialias = config.antialias in ("down", "both")
-    return patch_discriminator(**{"n_layers": config.n_layers, "antialias": antialias, **options})
-
-
-def _pixel(config: Config, **options: Any) -> tf.keras.Model:
-    del config
-    return pixel_discriminator(**options)
-
-
-# Name -> function of a Config and keyword arguments. experiments/ has a flagfile for each architecture that is not the
-# authors', which names its source.
-GENERATORS: dict[str, Callable[..., tf.keras.Model]] = {
-    "resnet": _resnet,
-    "unet": _unet,
-    # 4x4 kernels instead of 3x3 in the downsampling and upsampling convolutions.
-    "torchgan": partial(_resnet, kernel=4),
-    # TensorFlow's padding, residual blocks that concatenate, a norm before tanh.
-    "tf_blog": partial(_resnet, padding="same", merge="concat", norm_before_tanh=True),
-    "unet_book": partial(_resize_unet, n_downs=4),
-}
-DISCRIMINATORS: dict[str, Callable[..., tf.keras.Model]] = {
-    "patch": _patch,
-    "pixel": _pixel,
-    # Four layers of stride 2, and more zeros on the left and at the top of the head's input: 64 px -> 4x4.
-    "torchgan": partial(_patch, n_layers=4, stride_1_layer=False, head_padding=(2, 1)),
-    # Four layers of stride 2, one of stride 1, and no loss at the edges: 256 px -> 16x16.
-    "tf_blog": partial(_patch, n_layers=4, padding="same"),
-    # The mean score of an image.
-    "patch_mean": partial(_patch, averaged=True),
-    # Four layers of stride 2, with norms after the activations: 128 px -> 8x8.
-    "unet_book": partial(_patch, n_layers=4, stride_1_layer=False, padding="same", activation_first=True),
-}
+# The functions whose networks have translated or scored a probe in this process.
+_PROBED: set[Callable] = set()
 
 
 def build_generator(config: Config, name: str) -> tf.keras.Model:
-    """Builds generator `name` (gen_ab or gen_ba) as `config` describes it, with fresh weights."""
-    build = GENERATORS[config.generator]
+    """Builds generator `name` (gen_ab, gen_ba ...) as `config` describes it, with fresh weights.
+
+    Raises:
+      UserError: the registered function does not fulfill the contract of `register_generator`.
+    """
+    build = registries.GENERATORS[config.generator].build
     inputs, outputs = architectures.channels(config, name)
-    network = build(
-        config, input_channels=inputs, output_channels=outputs, ngf=config.ngf, norm=config.norm,
-        norm_affine=config.norm_affine, dropout=config.dropout, name=name,
-    )
+    network = build(config, input_channels=inputs, output_channels=outputs, name=name)
+    require = _Requirements(f"--generator={config.generator}", network, name, inputs)
+    shape = tuple(network.input_shape)
+    require(shape[1:3] == (None, None), f"takes images of {shape[1]} x {shape[2]} pixels only; build it on "
+            f"keras.Input((None, None, {inputs}))")
+    out = tuple(network.output_shape)
+    require(len(out) == 4 and out[-1] == outputs, f"returns {out}; expected images (N, H, W, {outputs})")
+    if build not in _PROBED:
+        _probe_generator(require, network, architectures.size_multiple(config), inputs)
+        _PROBED.add(build)
     return _initialize(config, network)
+
+
+def _probe_generator(require: "_Requirements", network: tf.keras.Model, multiple: int, channels: int) -> None:
+    side = -(-8 // multiple) * multiple
+    size = (1, side, 2 * side)
+    # Noise of the largest amplitude that images can have.
+    images = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (*size, channels))
+    translated = require.run(images)
+    require(translated.shape[:3] == size, f"makes images of {' x '.join(map(str, translated.shape[1:3]))} pixels from "
+            f"{side} x {2 * side} pixels; keep the size, or register another size_multiple than {multiple}")
+    largest = np.abs(translated).max()
+    require(largest <= 1 + 1e-5, f"returns values up to {largest:.3g} in magnitude; end it with tanh, because images "
+            "are in [-1, 1]")
 
 
 def build_discriminator(config: Config, name: str) -> tf.keras.Model:
-    """Builds discriminator `name` (disc_a or disc_b) as `config` describes it, with fresh weights."""
-    build = DISCRIMINATORS[config.discriminator]
-    network = build(
-        config, input_channels=architectures.channels(config, name)[0], ndf=config.ndf, norm=config.norm,
-        norm_affine=config.norm_affine, second_derivative=config.gan_mode == "wgangp", name=name,
-    )
+    """Builds discriminator `name` (disc_a or disc_b) as `config` describes it, with fresh weights.
+
+    Raises:
+      UserError: the registered function does not fulfill the contract of `register_discriminator`.
+    """
+    build = registries.DISCRIMINATORS[config.discriminator].build
+    inputs = architectures.channels(config, name)[0]
+    network = build(config, input_channels=inputs, name=name)
+    require = _Requirements(f"--discriminator={config.discriminator}", network, name, inputs)
+    if build not in _PROBED and config.crops:
+        images = np.random.default_rng(0).uniform(-1, 1, (2, config.crop_size, config.crop_size, inputs))
+        scores = require.run(images.astype(np.float32))
+        require(scores.shape[:1] == (2,) and scores.size > 0, f"returns scores {scores.shape} for 2 images; expected "
+                "the images along the first axis, and at least one score for each")
+        _PROBED.add(build)
     return _initialize(config, network)
+
+
+class _Requirements:
+    """Raises a UserError that names the registered function for the first thing that is wrong with its network.
+
+    Args:
+      option: the option that names the function, for messages.
+      network: what the function returned.
+      name: the name that the network must have.
+      channels: channels that the network must accept.
+    """
+
+    def __init__(self, option: str, network: tf.keras.Model, name: str, channels: int) -> None:
+        self._option, self._network = option, network
+        self(isinstance(network, tf.keras.Model), f"is a {type(network).__name__}; return a keras.Model")
+        single = len(getattr(network, "inputs", None) or ()) == 1 and len(network.outputs) == 1
+        self(single, "must be a functional keras.Model of one input and one output: return "
+             "keras.Model(inputs, outputs, name=name)")
+        self(network.name == name, f"is called {network.name}; pass name={name!r} on to keras.Model")
+        shape = tuple(network.input_shape)
+        self(len(shape) == 4 and shape[-1] == channels, f"takes {shape}; expected images (N, H, W, {channels})")
+        dtype = tf.as_dtype(network.outputs[0].dtype)
+        self(dtype == tf.float32, f"returns {dtype.name}; give the last layer dtype=\"float32\"")
+
+    def __call__(self, fulfilled: bool, problem: str) -> None:
+        if not fulfilled:
+            raise UserError(f"{self._option}: the network of the registered function {problem}")
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Runs the network in inference mode; its values must be finite."""
+        size = " x ".join(map(str, images.shape[1:3]))
+        try:
+            values = np.asarray(self._network(images, training=False))
+        except Exception as error:
+            problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{self._option}: the network of the registered function fails on images of {size} pixels: "
+                            f"{problem}") from error
+        self(bool(np.isfinite(values).all()), f"returns values that are not finite for images of {size} pixels")
+        return values
 
 
 def build_feature_network(

@@ -35,6 +35,11 @@ def locate(path: str) -> str:
     return os.path.dirname(os.path.dirname(path if filesystem.is_remote(path) else os.path.abspath(path)))
 
 
+def choose_default(config: config_lib.Config) -> str:
+    """The run directory of a user who names none: runs/ and the name of the data set."""
+    return os.path.join("runs", os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0])
+
+
 def is_run(path: str) -> bool:
     """True if `path` refers to a run directory, as `locate` resolves it."""
     return filesystem.exists(os.path.join(locate(path), "config.json"))

@@ -12,7 +12,7 @@ from cyclegan_tf.data import pairing, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
-from cyclegan_tf.models.registry import MODELS
+from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import cuda_libraries, hardware
 from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs import directory as run_directory
@@ -96,7 +96,7 @@ def _build_model(config: Config, replicas: Replicas) -> Model:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     with replicas.scope():
-        model = MODELS[config.model](config, replicas.local)
+        model = build_model(config, replicas.local)
     replicas.require_stateless(model.networks)
     return model
 

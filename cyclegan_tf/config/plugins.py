@@ -1,0 +1,49 @@
+"""Plugins: modules that register networks, losses and models when they are imported."""
+
+import importlib
+import os
+import re
+import traceback
+
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import startup
+
+
+def parse_names(plugins: str) -> list[str]:
+    """The names of modules in the value of --plugins.
+
+    Raises:
+      UserError: a name is not the name of a module.
+    """
+    names = [name.strip() for name in plugins.split(",")] if plugins else []
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
+            raise UserError(f"--plugins={plugins}: {name!r} is not the name of a module; give names as in import "
+                            "statements, separated by commas: my_package.networks,my_losses")
+    return names
+
+
+def import_plugins(plugins: str) -> None:
+    """Imports the modules in the value of --plugins; a module that is imported already is not imported again.
+
+    Raises:
+      UserError: a module is missing, or its import fails.
+    """
+    names = parse_names(plugins)
+    if names:
+        startup.import_tensorflow()  # A plugin would import TensorFlow without the environment that this package needs.
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except UserError as error:
+            raise UserError(f"--plugins={plugins}: {name}: {error}") from error
+        except ModuleNotFoundError as error:
+            missing = error.name or str(error)
+            if not f"{name}.".startswith(f"{missing}."):
+                raise UserError(f"--plugins={plugins}: {name} imports {missing}, which is not installed") from error
+            raise UserError(f"--plugins={plugins}: there is no module {missing} in the current folder or among the "
+                            "installed packages; install it, or start in the folder that contains it") from error
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(f"--plugins={plugins}: importing {name} fails: {type(error).__name__}: {error} "
+                            f"({os.path.basename(place.filename)}, line {place.lineno})") from error

@@ -1,0 +1,281 @@
+"""What the options --generator, --discriminator, --gan_mode and --model name. This module needs no TensorFlow.
+
+The package's own networks, losses and models are registered by the same decorators as those of plugins.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from cyclegan_tf.config.config import Config
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered function, and the facts about its result that need no TensorFlow.
+
+    The decorators below explain the fields of this class and of its subclasses.
+    """
+
+    build: Callable[..., Any]
+
+
+_E = TypeVar("_E", bound=Entry)
+
+
+class Registry(Generic[_E]):
+    """The values that one option may have: entries by name.
+
+    Args:
+      option: name of the option, for error messages.
+    """
+
+    def __init__(self, option: str) -> None:
+        self._option = option
+        self._entries: dict[str, _E] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The registered names, in the order of registration."""
+        return tuple(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> _E:
+        """The entry called `name`.
+
+        Raises:
+          UserError: there is none.
+        """
+        if name not in self._entries:
+            raise UserError(
+                f"--{self._option}={name}: expected one of {', '.join(self._entries)}, or a name that a plugin "
+                "registers (see --plugins)"
+            )
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def add(self, name: str, entry: _E) -> None:
+        """Registers `entry` as `name`.
+
+        A function may be registered again, as happens when a notebook cell runs twice: functions are the same if their
+        modules and qualified names are equal. The newer function then replaces the older one.
+
+        Raises:
+          UserError: `name` is not a word, or belongs to another function.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise UserError(f"cannot register {name!r} for --{self._option}: a name consists of letters, digits, _, . "
+                            "and -, and begins with a letter or digit")
+        if name in self._entries and _identify(self._entries[name]) != _identify(entry):
+            raise UserError(
+                f"cannot register {_identify(entry)} as --{self._option}={name}: {_identify(self._entries[name])} has "
+                "that name already; choose another name"
+            )
+        self._entries[name] = entry
+
+
+def _identify(entry: Entry) -> str:
+    return f"{entry.build.__module__}.{getattr(entry.build, '__qualname__', repr(entry.build))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorEntry(Entry):
+    """A registered generator."""
+
+    size_multiple: "int | Callable[[Config], int]"
+    antialias: bool
+    nce_layers: "Callable[[Config], tuple[str, ...]] | None"
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorEntry(Entry):
+    """A registered discriminator."""
+
+    antialias: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class LossEntry(Entry):
+    """A registered adversarial loss."""
+
+    has_labels: bool
+    gradient_penalty: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry(Entry):
+    """A registered model."""
+
+    defaults: Mapping[str, Any]
+    directions: tuple[Direction, ...]
+    paired: bool
+    channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None"
+    find_conflicts: "Callable[[Config], Iterable[str]] | None"
+
+
+GENERATORS: Registry[GeneratorEntry] = Registry("generator")
+DISCRIMINATORS: Registry[DiscriminatorEntry] = Registry("discriminator")
+LOSSES: Registry[LossEntry] = Registry("gan_mode")
+MODELS: Registry[ModelEntry] = Registry("model")
+
+
+class AdversarialLoss(NamedTuple):
+    """The losses of a discriminator and of the generator that it judges.
+
+    Each is a function of a discriminator's scores, a float32 tensor of any shape whose first axis is the batch, to a
+    float32 scalar: the mean over all scores.
+
+    Attributes:
+      real: the discriminator's loss on real images.
+      fake: the discriminator's loss on generated images.
+      generator: the generator's loss on its own images.
+    """
+
+    real: "Callable[[tf.Tensor], tf.Tensor]"
+    fake: "Callable[[tf.Tensor], tf.Tensor]"
+    generator: "Callable[[tf.Tensor], tf.Tensor]"
+
+    def discriminator(self, on_real: "tf.Tensor", on_fake: "tf.Tensor") -> "tf.Tensor":
+        """1/2 (loss on real + loss on generated images) from a discriminator's scores of both."""
+        return 0.5 * (self.real(on_real) + self.fake(on_fake))
+
+
+def register_generator(
+    name: str, *, size_multiple: "int | Callable[[Config], int]", antialias: bool = False,
+    nce_layers: "Callable[[Config], tuple[str, ...]] | None" = None,
+) -> Callable[[_Function], _Function]:
+    """Registers a function that builds a generator, for --generator=`name`.
+
+    The function has the arguments `(config, input_channels, output_channels, name)` and returns a functional
+    `keras.Model` called `name` with fresh weights, which maps images (N, H, W, input_channels) to images
+    (N, H, W, output_channels), float32 in [-1, 1]. These requirements are checked when a network is built:
+
+    - The input is `keras.Input((None, None, input_channels))`, so that images of any size can be translated.
+    - The output has the height and width of the input if both are multiples of `size_multiple` and at least 8.
+    - The output is in [-1, 1], as of tanh, and float32 also with --mixed_precision: give the last layer
+      `dtype="float32"`.
+
+    --recompute cuts the network behind each layer that `networks.segments.mark_segment_end` marks, and recomputes a
+    network without marks as a whole. Networks with dropout or running statistics cannot be recomputed. Translation by
+    tiles needs layers that Keras or this package provides, or that declare their `receptive_field`.
+
+    Args:
+      name: value of --generator.
+      size_multiple: the network keeps the size of images whose height and width are multiples of this number of pixels;
+        a number, or a function of the `Config`. Images of other sizes are extended, and their translations cropped.
+      antialias: whether the function reads `config.antialias`; if not, --antialias is an error.
+      nce_layers: function of the `Config`; returns the names of the layers whose outputs --model=cut and fastcut
+        compare unless --nce_layers names others.
+
+    Raises:
+      UserError: another function has this name.
+    """
+
+    def register(function: _Function) -> _Function:
+        GENERATORS.add(name, GeneratorEntry(function, size_multiple, antialias, nce_layers))
+        return function
+
+    return register
+
+
+def register_discriminator(name: str, *, antialias: bool = False) -> Callable[[_Function], _Function]:
+    """Registers a function that builds a discriminator, for --discriminator=`name`.
+
+    The function has the arguments `(config, input_channels, name)` and returns a functional `keras.Model` called `name`
+    with fresh weights, which maps images (N, H, W, input_channels) in [-1, 1] to scores: raw (no sigmoid), float32, of
+    any shape whose first axis is N. These requirements are checked when a network is built:
+
+    - The input is `keras.Input((None, None, input_channels))`, or has the size of the training crops.
+    - The output is float32 also with --mixed_precision: give the last layer `dtype="float32"`.
+    - The scores of images of `crop_size` are finite, and there is at least one for each image.
+
+    The gradient penalty of --gan_mode=wgangp differentiates the network twice. The instance norms of tensorflow-addons
+    and Keras have a wrong second derivative; use `networks.blocks.normalize` with
+    `second_derivative=config.penalizes_gradient`.
+
+    Args:
+      name: value of --discriminator.
+      antialias: whether the function reads `config.antialias`; if not, --antialias is an error.
+
+    Raises:
+      UserError: another function has this name.
+    """
+
+    def register(function: _Function) -> _Function:
+        DISCRIMINATORS.add(name, DiscriminatorEntry(function, antialias))
+        return function
+
+    return register
+
+
+def register_loss(
+    name: str, *, has_labels: bool = False, gradient_penalty: bool = False
+) -> Callable[[_Function], _Function]:
+    """Registers a function that makes an adversarial loss, for --gan_mode=`name`.
+
+    The function has the argument `config` and returns an `AdversarialLoss`, whose three functions are checked to return
+    float32 scalars.
+
+    Args:
+      name: value of --gan_mode.
+      has_labels: whether the target of real images is 1 - `config.label_smoothing`; if not, --label_smoothing is an
+        error.
+      gradient_penalty: whether CycleGAN adds the gradient penalty of Gulrajani et al. 2017 to the discriminators' loss;
+        pix2pix and CUT refuse such a loss.
+
+    Raises:
+      UserError: another function has this name.
+    """
+
+    def register(function: _Function) -> _Function:
+        LOSSES.add(name, LossEntry(function, has_labels, gradient_penalty))
+        return function
+
+    return register
+
+
+def register_model(
+    name: str, *, defaults: Mapping[str, Any] | None = None, directions: Iterable[str] = ("a2b", "b2a"),
+    paired: bool = False, channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None" = None,
+    find_conflicts: "Callable[[Config], Iterable[str]] | None" = None,
+) -> Callable[[_Function], _Function]:
+    """Registers a model, which is networks that train together with their losses, for --model=`name`.
+
+    Decorates a subclass of `cyclegan_tf.models.base.Model`, or a function of its two arguments `(config, replicas)`
+    that returns one. The subclass names its networks and implements the training step; `models.base` describes the
+    contract. `models.pix2pix` is a short example.
+
+    Args:
+      name: value of --model.
+      defaults: values of options that the caller of `Config`, flags and presets do not set, by name.
+      directions: the directions that the model learns. a2b needs a generator gen_ab, b2a a generator gen_ba.
+      paired: whether the images A and B of a training step must be pairs.
+      channels: function of the `Config`; returns the (input, output) channels of networks by name, in addition to and
+        instead of those of CycleGAN: gen_ab and gen_ba translate between `config.input_channels` of A and
+        `config.output_channels` of B, disc_a judges images of A, disc_b judges images of B.
+      find_conflicts: function of the `Config`; returns an error message for each option that cannot work with the
+        model. A message names the flag and the remedy.
+
+    Raises:
+      UserError: another model has this name, or a direction is unknown.
+    """
+    parsed = tuple(Direction.parse(direction) for direction in directions)
+
+    def register(function: _Function) -> _Function:
+        MODELS.add(name, ModelEntry(function, dict(defaults or {}), parsed, paired, channels, find_conflicts))
+        return function
+
+    return register
