@@ -22,8 +22,18 @@ log = logging.getLogger("cyclegan_tf")
 
 def guard_streams() -> None:
     """Replaces sys.stdout and sys.stderr by streams that drop what cannot be written, instead of raising errors."""
-    _open_missing_descriptors()
+    open_missing_descriptors()
     sys.stdout, sys.stderr = _guard(sys.stdout, 1), _guard(sys.stderr, 2)
+
+
+def open_missing_descriptors() -> None:
+    """Opens the null device for each standard stream without which the process was started.
+
+    Otherwise a file that is opened later would get the number of the stream, and then the messages of C++ code.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def log_to_stderr() -> None:
@@ -83,14 +93,6 @@ class _DroppingFile(io.RawIOBase):
 
     def isatty(self) -> bool:
         return self._raw.isatty()
-
-
-def _open_missing_descriptors() -> None:
-    # A file that is opened later would otherwise get the number of the closed stdout or stderr, and then the messages
-    # of C++ code.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
 
 
 def _guard(stream: TextIO | None, descriptor: int) -> TextIO:

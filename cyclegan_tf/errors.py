@@ -10,8 +10,10 @@ class UserError(Exception):
     """
 
 
-class Stopped(Exception):
-    """A signal asked a run to stop, and the run has saved its state.
+class Stopped(KeyboardInterrupt):
+    """A signal has stopped a run, which resumes from its newest checkpoint when it is started again.
+
+    As a KeyboardInterrupt, it is not caught by code that handles errors, and ends the cell of a notebook.
 
     Attributes:
       signum: the signal.
@@ -19,6 +21,7 @@ class Stopped(Exception):
         SIGTERM.
     """
 
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; start again to resume")
+    def __init__(self, signum: int, step: int | None = None) -> None:
+        after = "" if step is None else f" after step {step}"
+        super().__init__(f"stopped by {signal.Signals(signum).name}{after}; start again to resume")
         self.signum, self.status = signum, 128 + signum

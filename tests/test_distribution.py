@@ -187,12 +187,12 @@ def test_run_resumes_to_the_same_bits_after_a_dead_a_hanging_and_a_stopped_worke
     assert status == 75, text
     assert count_reports(text) == 1, text
     assert waited < TIMEOUT + 15
-    # The last checkpoint may be unfinished. Worker 1 gets SIGTERM before step 7: both workers save after step 7.
+    # The last checkpoint may be unfinished. Worker 1 gets SIGHUP before step 7: both workers save after step 7.
     newest = checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0]
     assert newest in (4, 5)
-    stopped = finish(start(tmp_path, signal="SIGTERM", worker=1, step=7, from_step=newest))
-    assert [status for status, _ in stopped] == [143, 143], stopped
-    assert all("stopped by SIGTERM after step 7; start again to resume" in text for _, text in stopped)
+    stopped = finish(start(tmp_path, signal="SIGHUP", worker=1, step=7, from_step=newest))
+    assert [status for status, _ in stopped] == [129, 129], stopped
+    assert all("stopped by SIGHUP after step 7; start again to resume" in text for _, text in stopped)
     assert checkpoints.list_files(str(tmp_path / "checkpoints"))[0][0] == 7
     run(tmp_path)
     ours, theirs = saved(tmp_path, 8), saved(runs / "workers", 8)

@@ -188,7 +188,7 @@ def test_other_errors_of_the_lock_are_errors(monkeypatch, tmp_path):
         (UserError("step 3: loss/gen not finite"), "ERROR step 3: loss/gen not finite"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), "ERROR cannot write /x: the disk is full: free some "
          "space, then start again: the run resumes from its newest checkpoint"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (KeyboardInterrupt(), "ERROR KeyboardInterrupt"),
         (RuntimeError("a fault"), "RuntimeError: a fault"),
     ],
     ids=["signal", "user error", "full disk", "interrupt", "fault"],
@@ -198,4 +198,4 @@ def test_log_says_what_ended_the_run(error, last_line, tmp_path):
         raise error
     *before, last = (tmp_path / "log.txt").read_text().splitlines()
     assert last.endswith(last_line)
-    assert any("Traceback" in line for line in before) == isinstance(error, RuntimeError | KeyboardInterrupt)
+    assert any("Traceback" in line for line in before) == isinstance(error, RuntimeError)

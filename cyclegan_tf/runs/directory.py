@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from cyclegan_tf.config import config as config_lib
-from cyclegan_tf.errors import Stopped, UserError
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -126,12 +126,12 @@ class _LogHandler(logging.StreamHandler):
         pass
 
     def log_end(self, error: BaseException) -> None:
-        """Logs the error that ends the run, with a traceback if it is not an expected one."""
-        if isinstance(error, (Stopped, UserError)):
-            self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (error,), None))
-        else:
-            exc_info = (type(error), error, error.__traceback__)
-            self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "the run ends", (), exc_info))
+        """Logs what ends the run, with a traceback if it is a fault."""
+        expected = isinstance(error, KeyboardInterrupt | UserError)
+        self.handle(log.makeRecord(
+            log.name, logging.ERROR, __file__, 0, "%s", (str(error) or type(error).__name__,),
+            None if expected else (type(error), error, error.__traceback__),
+        ))
 
     def close(self) -> None:
         """Closes the file too, so that logging.shutdown() uploads a remote one."""

@@ -10,49 +10,74 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from cyclegan_tf.errors import Stopped
+
 log = logging.getLogger("cyclegan_tf")
 
 # Signals that ask a run to stop. Windows has no SIGHUP, which tells that a terminal was closed.
 SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGINT", "SIGHUP"))
 _SIGHUP = getattr(signal, "SIGHUP", None)
 
+
+class Requests:
+    """The first of `SIGNALS` that arrives; it raises Stopped, or waits until a deferring body asks for it."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.deferred = False
+
+    @contextlib.contextmanager
+    def defer(self) -> Iterator[Callable[[], int | None]]:
+        """Yields a function that returns the signal received, or None; raises Stopped after the body if it is left."""
+        self.deferred = True
+        try:
+            yield lambda: self.received
+        finally:
+            self.deferred = False
+        if self.received:
+            raise Stopped(self.received)
+
+
 @contextlib.contextmanager
-def catch_signals(exit_on_second: bool = False) -> Iterator[Callable[[], int | None]]:
-    """Yields a function that returns the first of `SIGNALS` received, or None.
+def catch_signals(exit_on_second: bool = False) -> Iterator[Requests]:
+    """Makes signals in the body requests to stop.
 
     A signal that this process ignored before, such as SIGHUP under nohup, stays ignored. Outside the main thread Python
-    cannot handle signals; then the function always returns None.
+    cannot handle signals; then no request arrives.
 
     Args:
       exit_on_second: what a second SIGINT or SIGTERM does. True: end the process at once with status 128 plus the
         signal, even in the middle of a computation. False: what it did before the body, so a second SIGINT raises
-        KeyboardInterrupt. A second SIGHUP has no effect, because a closed terminal sends several.
+        KeyboardInterrupt. SIGHUP does not count, because a closed terminal sends several, and service managers send
+        it together with SIGTERM.
     """
+    requests = Requests()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        yield requests
         return
-    previous: dict[int, Any] = {one: signal.getsignal(one) for one in SIGNALS}
-    previous = {one: handler for one, handler in previous.items() if handler is not signal.SIG_IGN}
-    received: list[int] = []
+    previous: dict[int, Any] = {
+        one: handler for one in SIGNALS if (handler := signal.getsignal(one)) is not signal.SIG_IGN
+    }
 
-    def handle(signum: int, frame: FrameType | None) -> None:
-        # Does not print: the signal may have interrupted a line that is being printed.
-        if exit_on_second and _is_second(signum, received):
-            os._exit(128 + signum)
-        received.append(signum)
-        if not exit_on_second:
-            _set_handlers({one: handler for one, handler in previous.items() if one != _SIGHUP})
+    # Handlers print nothing, because the signal may have interrupted a line that is being printed.
+    def request_stop(signum: int, frame: FrameType | None) -> None:
+        if signum != _SIGHUP:
+            later = {one: exit_now if exit_on_second else handler for one, handler in previous.items()}
+            _set_handlers({one: handler for one, handler in later.items() if one != _SIGHUP})
+        if requests.received is None:
+            requests.received = signum
+            if not requests.deferred:
+                raise Stopped(signum)
 
-    with _announce(frozenset(previous), exit_on_second):
-        _set_handlers(dict.fromkeys(previous, handle))
+    def exit_now(signum: int, frame: FrameType | None) -> None:
+        os._exit(128 + signum)
+
+    with _announce(requests, frozenset(previous), exit_on_second):
+        _set_handlers(dict.fromkeys(previous, request_stop))
         try:
-            yield lambda: received[0] if received else None
+            yield requests
         finally:
             _set_handlers(previous)
-
-
-def _is_second(signum: int, received: list[int]) -> bool:
-    return bool(received) and signum != _SIGHUP
 
 
 def _set_handlers(handlers: dict[int, Any]) -> None:
@@ -62,25 +87,25 @@ def _set_handlers(handlers: dict[int, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _announce(signums: frozenset[int], exit_on_second: bool) -> Iterator[None]:
-    """Logs the first of `signums` that arrives in the body, in a thread; and exits on the second, if asked to.
+def _announce(requests: Requests, signums: frozenset[int], exit_on_second: bool) -> Iterator[None]:
+    """Logs the first of `signums` that is deferred, and exits on the second if asked to, both in a thread.
 
-    Python runs its handlers in the main thread between two operations, so a handler may have to wait for the end of a
-    training step. Python's C code sends each signal's number to the socket at once.
+    Python runs handlers in the main thread between two operations, so a handler may have to wait for the end of a
+    training step. Python's C code sends the number of each signal to the socket at once.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)  # set_wakeup_fd requires this.
 
     def listen() -> None:
-        received: list[int] = []
+        received: set[int] = set()
         while numbers := receiver.recv(64):
             for signum in filter(signums.__contains__, numbers):
-                if exit_on_second and _is_second(signum, received):
+                if exit_on_second and signum != _SIGHUP and received - {_SIGHUP}:
                     os._exit(128 + signum)
-                if not received:
-                    log.warning("received %s: finishing this step, then saving; a second signal stops at once",
-                                signal.Signals(signum).name)
-                received.append(signum)
+                if not received and requests.deferred:
+                    log.warning("received %s: finishing this step, then saving; a second Ctrl-C or SIGTERM stops at "
+                                "once", signal.Signals(signum).name)
+                received.add(signum)
 
     thread = threading.Thread(target=listen, daemon=True, name="signals")
     thread.start()

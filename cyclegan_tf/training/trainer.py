@@ -7,6 +7,7 @@ import os
 
 import tensorflow as tf
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pairing, sources
 from cyclegan_tf.data.dataset import ImageDataset
@@ -41,6 +42,7 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
         the run directory has other options, is in use or is not writable.
       Stopped: SIGINT, SIGTERM or SIGHUP arrived; the state is saved.
     """
+    console.open_missing_descriptors()
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     replicas = distribution.open_replicas(config)
@@ -50,7 +52,8 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
     if config.trains_on_pairs:
         pairing.require_training_pairs(dataset)
     evaluator = Evaluator(config, dataset)
-    with run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext():
+    opened = run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext()
+    with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
         if replicas.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
         if dataset.pairing:
@@ -75,7 +78,7 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
         outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step)
         with contextlib.closing(outputs):
             loop = TrainingLoop(config, workdir, model, dataset, replicas, outputs, progress)
-            with signals.catch_signals(exit_on_second_signal) as get_signal:
+            with stop_requests.defer() as get_signal:
                 loop.run(get_signal)
             return outputs.write_results(loop.n_steps)
 
