@@ -63,8 +63,8 @@ def main(argv: list[str]) -> int:
         channels: dict[str, Any] = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
     dataset = sources.open_dataset(config)
-    if dataset.pairing:
-        print(dataset.pairing, file=sys.stderr)
+    for assumption in filter(None, (dataset.pairing, dataset.substitution)):
+        print(assumption, file=sys.stderr)
     protocol = measures.Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {"a": _parse_classes(given.judge_classes_a), "b": _parse_classes(given.judge_classes_b)}, given.labels,

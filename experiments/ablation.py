@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from cyclegan_tf.runs import metrics_log
 from cyclegan_tf.runs.metrics_log import Record, read_records
 
 MEASURES = ("psnr_ab", "ssim_ab", "lpips_ab", "psnr_ba", "ssim_ba", "lpips_ba")
@@ -21,7 +22,7 @@ MEASURES = ("psnr_ab", "ssim_ab", "lpips_ab", "psnr_ba", "ssim_ba", "lpips_ba")
 
 def train(flagfile: str, seed: int, run: str) -> None:
     """Trains one run to its end, unless it has finished already."""
-    if any(record["kind"] == "test" for record in read_records(run)):
+    if any(record["kind"] in metrics_log.FINAL_KINDS for record in read_records(run)):
         return
     command = [sys.executable, "-m", "cyclegan_tf.train", f"--flagfile={flagfile}", f"--seed={seed}",
                f"--workdir={run}"]
@@ -30,7 +31,8 @@ def train(flagfile: str, seed: int, run: str) -> None:
 
 def read_measures(run: str, steps: int) -> tuple[int, Record]:
     """Returns a step and the measures of a run after it: `steps`, or the last measured step if `steps` is 0."""
-    measured = {record["step"]: record for record in read_records(run) if record["kind"] in ("eval", "test")}
+    kinds = metrics_log.EVAL, metrics_log.FINAL
+    measured = {record["step"]: record for record in read_records(run) if record["kind"] in kinds}
     step = steps or max(measured, default=0)
     if step not in measured:
         raise SystemExit(f"{run} has no measures after {step} steps, only after {sorted(measured)}")

@@ -37,7 +37,7 @@ def scans(tmp_path):
 def test_a_run_between_one_and_five_channels(scans, tmp_path):
     config = Config.preset(
         "tiny", dataset=str(scans), input_channels=1, output_channels=5, lambda_identity=0.0, checkpoint_every=0,
-        sample_every=0,
+        sample_every=0, paired="no",
     )
     run = tmp_path / "run"
     measures = trainer.train(config, str(run))

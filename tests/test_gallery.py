@@ -126,6 +126,22 @@ def test_measures_are_described(run):
         assert f"<th scope='row'>{description}</th><td>{value}</td>" in text
 
 
+def test_measures_and_images_of_training_have_their_own_headings(run):
+    records = {"step": 4, "kind": "test", "cycle_a": 0.25}, {"step": 4, "kind": "final_training_images", "cycle_b": 0.5}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    results = json.loads((run / "gallery" / "results.json").read_text())
+    assert {row["split"] for row in results["rows"]} == {"test"}
+    for row in results["rows"]:
+        row["split"] = "test" if row["direction"] == "a2b" else "train"
+    (run / "gallery" / "results.json").write_text(json.dumps(results))
+    page.write(str(run))
+    text = (run / "index.html").read_text()
+    assert "<h2>Held-out and training images</h2>" in text
+    held_out, training = text.split("<h2>Measures on ")[1:]
+    assert held_out.startswith("held-out images</h2>") and "<td>0.25</td>" in held_out
+    assert training.startswith("training images</h2>") and "<td>0.5</td>" in training
+
+
 def test_long_curves_are_thinned_out(run):
     lines = [json.dumps({"step": step, "kind": "train", "loss/gen_ab": 1.0}) for step in range(1, 2501)]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")

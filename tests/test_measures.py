@@ -1,6 +1,7 @@
 """Measures of data sets whose values follow by hand from images of one color each."""
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -189,6 +190,22 @@ def test_held_out_images_are_measured_as_pairs_or_as_cycles(constant, tmp_path, 
     found = evaluator.Evaluator(config, sources.open_dataset(config))(translators)
     assert found.keys() == values.keys() | ({"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} if paired == "yes" else set())
     assert {name: found[name] for name in values} == pytest.approx(values, abs=1e-6)
+
+
+@pytest.mark.parametrize(("removed", "held_out", "training"), [
+    ("", {"cycle_a", "cycle_b", "identity_b", "kid_ba"}, None),
+    ("B", {"cycle_a"}, {"cycle_b", "identity_b", "kid_ba"}),
+    ("AB", None, {"cycle_a", "cycle_b", "identity_b", "kid_ba"}),
+])
+def test_measures_of_training_images_are_kept_apart(constant, tmp_path, removed, held_out, training):
+    for domain in removed:
+        shutil.rmtree(tmp_path / f"test{domain}")
+    parts = evaluator.split_by_images(
+        dict.fromkeys(("cycle_a", "cycle_b", "identity_b", "kid_ba"), 1.0), sources.open_dataset(constant)
+    )
+    expected = {True: held_out, False: training}
+    assert {key: set(part) for key, part in parts.items()} == {key: part for key, part in expected.items() if part}
+    assert evaluator.split_by_images({}, sources.open_dataset(constant)) == {removed != "AB": {}}
 
 
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):

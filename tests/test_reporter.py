@@ -45,6 +45,14 @@ def test_running_means_continue_from_stored_sums_and_start_again():
     assert resumed.take() == {"loss": 5.0}
 
 
+def test_final_measures_are_removed_when_a_run_resumes(tmp_path):
+    kinds = ("eval", "eval_training_images", "test", "final_training_images")
+    lines = [json.dumps({"step": 2, "kind": kind}) for kind in kinds]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, ""]))
+    reporter.Reporter(str(tmp_path), Config(), step=2).close()
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
+
+
 def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path):
     lines = [json.dumps({"step": step, "kind": "train"}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))

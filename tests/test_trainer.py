@@ -65,6 +65,16 @@ def test_epochs_set_means_outputs_and_learning_rate(tmp_path, make_images, monke
     )
     measures = trainer.train(config, str(tmp_path / "run"))
     assert set(measures) == {"cycle_a", "cycle_b"}
+    # There are no held-out images, and nothing says that there are.
+    assert read_records(tmp_path / "run")[-1] == {"step": 9, "kind": "final_training_images", **measures}
+    text = (tmp_path / "run" / "log.txt").read_text()
+    assert f"no held-out images in {tmp_path}/set/testA and {tmp_path}/set/testB: samples and measures use" in text
+    assert "training images: cycle_a" in text
+    assert "held-out images:" not in text
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert "<h2>Training images</h2>" in page
+    assert "<h2>Measures on training images</h2>" in page
+    assert "held-out" not in page.lower()
     # Samples at the beginning, after two epochs and at the end; of the checkpoints of each epoch the last two.
     samples = [path.stem for path in sorted((tmp_path / "run" / "samples").iterdir())]
     assert samples == ["step-000000", "step-000006", "step-000009"]

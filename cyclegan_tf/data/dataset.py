@@ -168,6 +168,12 @@ class ImageDataset:
         return self.n_pairs > 0
 
     @property
+    def substitution(self) -> str:
+        """A sentence for the log if training images take the place of missing held-out images; empty otherwise."""
+        missing = " and ".join(dict.fromkeys(tests.where for tests in (self.test_a, self.test_b) if not tests))
+        return f"no held-out images in {missing}: samples and measures use training images" if missing else ""
+
+    @property
     def bad(self) -> BadImages:
         """The record of unusable images, which all lists of an opened data set share."""
         return self.train_a.bad

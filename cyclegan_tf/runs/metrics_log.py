@@ -8,6 +8,11 @@ from typing import Any, TextIO
 from cyclegan_tf.storage import atomic, filesystem
 
 FILE_NAME = "metrics.jsonl"
+# The kinds of records with measures, after a step and at the end of a run: of held-out images, or of training images
+# that take their place.
+EVAL, EVAL_OF_TRAINING = "eval", "eval_training_images"
+FINAL, FINAL_OF_TRAINING = "test", "final_training_images"
+FINAL_KINDS = (FINAL, FINAL_OF_TRAINING)
 Record = dict[str, Any]
 
 

@@ -8,7 +8,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -50,13 +50,15 @@ def write(workdir: str) -> str:
     config = Config.load(workdir)
     records = metrics_log.read_records(workdir)
     samples = _list_samples(os.path.join(workdir, "samples"))
-    data = {"samples": samples, "results": _read_results(workdir), "charts": _collect_charts(records)}
+    results = _read_results(workdir)
+    data = {"samples": samples, "results": results, "charts": _collect_charts(records)}
     steps = max([each["step"] for each in (*records, *samples)], default=0)
     text = _fill(
         resources.files("cyclegan_tf.runs").joinpath("page.html").read_text(encoding="utf-8"),
         title=html.escape(os.path.basename(os.path.abspath(workdir))),
         summary=html.escape(f"{config.model} on {config.dataset}, {steps} steps"),
-        measures=_format_table(_describe_measures(records)),
+        shown=_describe_shown_images(results["rows"]),
+        measures=_format_measures(records),
         options=_format_table(dataclasses.asdict(config).items()),
         # A "</script>" inside a string would end the script element.
         data=json.dumps(data).replace("<", "\\u003c"),
@@ -102,20 +104,34 @@ def _collect_charts(records: Sequence[Record]) -> list[dict[str, Any]]:
     return charts
 
 
-def _describe_measures(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Yields (description, value) for each measure in the last test record."""
-    last: Record = next((record for record in reversed(records) if record["kind"] == "test"), {})
-    for key, value in last.items():
-        if key not in ("step", "kind"):
-            measure, _, which = key.rpartition("_")
-            description = _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES else key
-            yield description, f"{value:.4g}"
+def _describe_shown_images(rows: Iterable[dict[str, str]]) -> str:
+    """The heading of the translated images. Runs of version 0.1.0 do not tell training images apart."""
+    splits = {row.get("split", "test") for row in rows}
+    return {frozenset(["train"]): "Training images", frozenset(["train", "test"]): "Held-out and training images"}.get(
+        frozenset(splits), "Held-out images"
+    )
+
+
+def _format_measures(records: Sequence[Record]) -> str:
+    """Formats the final measures of held-out images and of training images that take their place, each as a section."""
+    sections = []
+    for kind, images in ((metrics_log.FINAL, "held-out images"), (metrics_log.FINAL_OF_TRAINING, "training images")):
+        last: Record = next((record for record in reversed(records) if record["kind"] == kind), {})
+        rows = [_describe_measure(key, value) for key, value in last.items() if key not in ("step", "kind")]
+        if rows:
+            sections.append(f"<h2>Measures on {images}</h2><div class=\"card\">{_format_table(rows)}</div>")
+    none = "<p class='none'>No measures yet. Training computes them when it ends.</p>"
+    return "".join(sections) or f"<h2>Measures</h2><div class=\"card\">{none}</div>"
+
+
+def _describe_measure(key: str, value: float) -> tuple[str, str]:
+    measure, _, which = key.rpartition("_")
+    description = _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES else key
+    return description, f"{value:.4g}"
 
 
 def _format_table(rows: Iterable[tuple[str, Any]]) -> str:
     lines = [f"<tr><th scope='row'>{html.escape(a)}</th><td>{html.escape(_format(b))}</td></tr>" for a, b in rows]
-    if not lines:
-        return "<p class='none'>No measures yet. Training computes them when it ends.</p>"
     return f"<table>{''.join(lines)}</table>"
 
 

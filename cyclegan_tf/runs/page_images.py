@@ -38,12 +38,13 @@ def write(
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
         source, target = direction.order(*lists)
+        split = "test" if direction.order(dataset.test_a, dataset.test_b)[0] else "train"
         for index, [image] in pipeline.load_test_rows([source], config, _LIMIT):
             shown = {"before": image, "after": translate_image(image)}
             truth = pipeline.load_test_image(target, config, index) if index < dataset.n_pairs else None
             if truth is not None:
                 shown["truth"] = truth
-            row = {"direction": str(direction), "name": source.names[index]}
+            row = {"direction": str(direction), "name": source.names[index], "split": split}
             for kind, picture in shown.items():
                 row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
                 _save(picture, os.path.join(temporary, os.path.basename(row[kind])))

@@ -58,7 +58,7 @@ class Reporter(NullReporter):
 
     def _open_log(self, workdir: str, step: int) -> None:
         self._log = metrics_log.open_log(
-            workdir, lambda record: record["step"] <= step and record["kind"] != "test"
+            workdir, lambda record: record["step"] <= step and record["kind"] not in metrics_log.FINAL_KINDS
         )
 
     def rewind(self, step: int) -> None:
@@ -71,11 +71,11 @@ class Reporter(NullReporter):
         TensorBoard shows training values under their own names and others as KIND/NAME.
 
         Args:
-          kind: "train", "epoch", "eval" or "test".
+          kind: "train", "epoch", or a kind of measures that `metrics_log` defines.
           values: floats by name.
         """
         self._log.write(metrics_log.format_record({"step": step, "kind": kind, **values}))
-        if kind == "test":
+        if kind in metrics_log.FINAL_KINDS:
             self.sync()  # The final page is written next and reads the file.
         else:
             self._log.flush()

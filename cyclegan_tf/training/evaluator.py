@@ -47,3 +47,17 @@ class Evaluator:
         for note in notes:
             log.warning(note)
         return evaluation.values_by_key(records)
+
+
+def split_by_images(measures: Mapping[str, float], dataset: ImageDataset) -> dict[bool, dict[str, float]]:
+    """Separates the measures of held-out images (True) from those of training images that take their place (False).
+
+    The name of a measure ends with the domain of the images that it translates: cycle_a, psnr_ab. Without measures, the
+    result has one empty part: True if there are held-out images of A.
+    """
+    held_out = {"a": bool(dataset.test_a), "b": bool(dataset.test_b)}
+    parts: dict[bool, dict[str, float]] = {}
+    for name, value in measures.items():
+        domain = name.rpartition("_")[2][0]
+        parts.setdefault(held_out[domain], {})[name] = value
+    return parts or {held_out["a"]: {}}

@@ -11,12 +11,12 @@ from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import translator
 from cyclegan_tf.models.base import Model
-from cyclegan_tf.runs import checkpoints, page, page_images
+from cyclegan_tf.runs import checkpoints, metrics_log, page, page_images
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
 from cyclegan_tf.training import samples
 from cyclegan_tf.training.distribution import Replicas
-from cyclegan_tf.training.evaluator import Evaluator
+from cyclegan_tf.training.evaluator import Evaluator, split_by_images
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -96,8 +96,10 @@ class RunOutputs:
         """Measures the held-out images after `step` and writes the measures; empty on all workers but the chief."""
         self._replicas.pause_watchdog()
         measures = self._measure(step)
-        self._reporter.record(step, "eval", measures)
-        log.info("step %d, held-out images: %s", step, _format_measures(measures))
+        for held_out, values in split_by_images(measures, self._dataset).items():
+            kind = metrics_log.EVAL if held_out else metrics_log.EVAL_OF_TRAINING
+            self._reporter.record(step, kind, values)
+            log.info("step %d, %s", step, _describe_measures(held_out, values))
         return measures
 
     def write_results(self, step: int) -> dict[str, float]:
@@ -113,14 +115,18 @@ class RunOutputs:
         translators = self._refresh_translators()
         paths = saved_model.export(translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
-        self._reporter.record(step, "test", measures)
+        parts = split_by_images(measures, self._dataset)
+        for held_out, values in parts.items():
+            kind = metrics_log.FINAL if held_out else metrics_log.FINAL_OF_TRAINING
+            self._reporter.record(step, kind, values)
         translate = {direction: translator.translate for direction, translator in translators.items()}
         page_images.write(self._workdir, self._config, translate, self._dataset, step)
         page.write(self._workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self._dataset.bad:
             log.warning("skipped %d images that cannot be used; bad_images.txt lists them", len(self._dataset.bad))
-        log.info("held-out images: %s", _format_measures(measures))
+        for held_out, values in parts.items():
+            log.info(_describe_measures(held_out, values))
         return measures
 
     def _measure(self, step: int) -> dict[str, float]:
@@ -136,5 +142,6 @@ class RunOutputs:
         return self._translators
 
 
-def _format_measures(measures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
+def _describe_measures(held_out: bool, measures: Mapping[str, float]) -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
+    return f"{'held-out' if held_out else 'training'} images: {values}"

@@ -56,8 +56,8 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
         if replicas.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
-        if dataset.pairing:
-            log.info(dataset.pairing)
+        for assumption in filter(None, (dataset.pairing, dataset.substitution)):
+            log.info(assumption)
         if gpus := hardware.describe_gpus():
             log.info(gpus)
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.
