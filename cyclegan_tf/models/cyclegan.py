@@ -51,10 +51,13 @@ class CycleGAN(base.Model):
         """Returns the losses and scores, the gradient of each network's objective, and the fakes for the pools."""
         config, networks, cycle_loss = self.config, self._calls, losses.CYCLE_LOSSES[self.config.cycle_loss]
         with tf.GradientTape(persistent=True) as tape:
+            # The order of the calls is the authors', because the running statistics of a batch norm depend on it.
             fake_b, same_b = self._translate("gen_ab", real_a, real_b)  # (N, H, W, C) each
-            fake_a, same_a = self._translate("gen_ba", real_b, real_a)
             cycled_a = networks["gen_ba"](fake_b)
+            fake_a, same_a = self._translate("gen_ba", real_b, real_a)
             cycled_b = networks["gen_ab"](fake_a)
+            if config.lambda_identity and same_a is None:
+                same_b, same_a = networks["gen_ab"](real_b), networks["gen_ba"](real_a)
             on_fake_b = networks["disc_b"](self._augment(fake_b, "b/generator"))
             on_fake_a = networks["disc_a"](self._augment(fake_a, "a/generator"))
             scalars = {
@@ -87,17 +90,15 @@ class CycleGAN(base.Model):
         """Returns generator `name`'s translation of `source`, and the image that the identity loss compares.
 
         The identity loss compares `target`, a real image of the output domain, with the generator's output for
-        `target`; with --identity_mode=cross, for pairs of images, with the translation. Without an identity loss the
-        second value is None.
+        `target`; with --identity_mode=cross, for pairs of images, with the translation. The second value is None
+        without an identity loss, or if the output for `target` needs a call of its own.
         """
         generator = self._calls[name]
-        if not self.config.lambda_identity:
-            return generator(source), None
-        if self.config.identity_mode == "cross":
+        if self.config.lambda_identity and self.config.identity_mode == "cross":
             translation = generator(source)
             return translation, translation
-        if not self._joins_batches:
-            return generator(source), generator(target)
+        if not self.config.lambda_identity or not self._joins_batches:
+            return generator(source), None
         translation, same = tf.split(generator(tf.concat([source, target], axis=0)), 2)
         return translation, same
 
