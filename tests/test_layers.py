@@ -237,3 +237,14 @@ def test_layers_are_restored_from_their_config(layer):
     np.testing.assert_array_equal(again(x), layer(x))
     assert again.name == "t"
     assert tuple(layer.compute_output_shape((2, 5, 4, 3))) == tuple(layer(x).shape)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_leaky_relu_has_the_values_and_slopes_of_pytorch(dtype):
+    x = tf.constant([-2.0, -0.5, 0.0, 0.5, 2.0], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layers.leaky_relu(x)
+    np.testing.assert_allclose(tf.cast(y, tf.float32), [-0.4, -0.1, 0.0, 0.5, 2.0], rtol=1e-2)
+    # torch.nn.functional.leaky_relu has the smaller slope at 0.
+    np.testing.assert_allclose(tf.cast(tape.gradient(y, x), tf.float32), [0.2, 0.2, 0.2, 1.0, 1.0], rtol=1e-2)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from conftest import run_python
+from PIL import Image
 
 from cyclegan_tf.ops import startup
 
@@ -59,3 +60,12 @@ def test_messages_and_environment(tmp_path, monkeypatch, gpu, environment, print
     path = os.pathsep.join([str(tmp_path), *sys.path])
     result = run_python("-c", code + "startup.import_tensorflow()", PYTHONPATH=path, **environment)
     assert (result.stdout, result.stderr) == printed
+
+
+def test_translate_prints_only_its_own_line(tmp_path, monkeypatch):
+    # The model of the package is a U-Net, for which TensorFlow's graph optimizer once printed an error.
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    result = run_python("-m", "cyclegan_tf.translate", "--model=demo_maps", f"--input={tmp_path}/one.png",
+                        f"--output={tmp_path}/results")
+    assert (result.returncode, result.stderr) == (0, f"translated 1 of 1 files into {tmp_path}/results\n")

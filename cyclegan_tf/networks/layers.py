@@ -112,9 +112,11 @@ def relu(x: tf.Tensor) -> tf.Tensor:
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_leaky_relu")
 @receptive_field.pointwise
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0.2 x); compare with `layer.activation` to recognize it."""
-    # TensorFlow 2.21's graph optimizer fails on the gradient of tf.nn.leaky_relu with oneDNN, and then stops.
-    return tf.maximum(x, 0.2 * x)
+    """max(x, 0.2 x), with slope 0.2 at 0 as in PyTorch; compare with `layer.activation` to recognize it."""
+    # TensorFlow's graph optimizer also knows tf.nn.leaky_relu and the maximum of x and 0.2 x. It fuses them with the
+    # convolution before, fails if a U-Net's skip connection reads that convolution too, prints an error, and then
+    # leaves all other operations as they are.
+    return tf.where(x > 0, x, 0.2 * x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
