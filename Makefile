@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: train test lint clean
 
 train: $(VENV)/.installed
-	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo_maps.flags
+	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo.flags
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

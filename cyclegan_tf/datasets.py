@@ -3,7 +3,7 @@
   python -m cyclegan_tf.datasets list
   python -m cyclegan_tf.datasets prepare horse2zebra --data_dir=FOLDER
   python -m cyclegan_tf.datasets inspect PATH --output=preview.png
-  python -m cyclegan_tf.datasets preview --flagfile=experiments/demo_maps.flags --output=batch.png
+  python -m cyclegan_tf.datasets preview --flagfile=experiments/demo.flags --output=batch.png
   python -m cyclegan_tf.datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
   python -m cyclegan_tf.datasets shard SOURCE OUTPUT

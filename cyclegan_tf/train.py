@@ -1,6 +1,6 @@
 """Trains a CycleGAN, pix2pix or CUT model.
 
-  python -m cyclegan_tf.train --dataset=demo --flagfile=experiments/demo_maps.flags
+  python -m cyclegan_tf.train --flagfile=experiments/demo.flags
   python -m cyclegan_tf.train --dataset=horse2zebra
 
 Learns to translate images between two domains, A and B. Most runs need only these options: --dataset; --load_size and

@@ -37,7 +37,7 @@ def test_help_and_list_do_not_import_tensorflow(argument):
 
 
 def test_catalog_has_every_dataset_with_its_counts():
-    demos = ("demo_maps", "demo_pairs")
+    demos = ("demo", "demo_maps", "demo_pairs")
     assert {entry.name for entry in catalog.CATALOG} == {*demos, "cityscapes", *config_lib.TFDS_NAMES}
     for name in demos:
         parts = sources.find_dataset(name).parts.values()

@@ -128,6 +128,7 @@ def blog_discriminator(size, ndf=64):
 AUTHORS = (256, resnet(256, 64, 9), patch(256))
 # Flagfile: (crop size, generator, discriminator of B).
 SYSTEMS = {
+    "demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "demo_maps": (128, unet(128, 12, 5, side=3), patch(128, 32)),
     "demo_maps_model": (128, unet(128, 12, 5, side=3), patch(128, 32)),
     "torchgan_cityscapes": (64, resnet(64, 64, 5, kernel=4), four_halvings(64)),

@@ -1,3 +1,4 @@
+import hashlib
 import zipfile
 
 import numpy as np
@@ -16,10 +17,32 @@ def folder(tmp_path, make_images):
     return tmp_path / "set"
 
 
-def test_demo_maps_has_the_documented_counts_and_test_pairs():
-    demo = sources.open_dataset(Config(dataset="demo_maps"))
-    assert [len(part) for part in (demo.train_a, demo.train_b, demo.test_a, demo.test_b)] == [186, 208, 51, 51]
-    assert demo.has_pairs
+# SHA-256 of the names and contents of all images, in order.
+@pytest.mark.parametrize(("name", "counts", "side", "has_pairs", "digest"), [
+    ("demo", [300, 137, 31, 31], 192, False, "fa1b8ee412e7b92d0ffc4963c3e3f5ae8462cc19628ec7755532b06959ff267b"),
+    ("demo_maps", [186, 208, 51, 51], 128, True, "76c8e05f71d8dc6680ae1215ce774b4ff63f3dc47cc454b3c231fac9ec9bba70"),
+], ids=["demo", "demo_maps"])
+def test_demo_sets_have_the_documented_images(name, counts, side, has_pairs, digest):
+    demo = sources.open_dataset(Config(dataset=name))
+    assert [len(part) for part in demo.parts.values()] == counts
+    assert demo.has_pairs == has_pairs
+    found = hashlib.sha256()
+    for part in demo.parts.values():
+        assert part.decode(0).shape == (side, side, 3)
+        for index, image in enumerate(part.names):
+            found.update(image.encode() + part.read(index))
+    assert found.hexdigest() == digest
+
+
+def test_demo_keeps_to_its_size_and_carries_the_notice_of_its_photographers():
+    sizes = {part: sum(path.stat().st_size for path in (sources.DEMO_DIR / part).iterdir())
+             for part in ("trainA", "trainB", "testA", "testB")}
+    assert 3_900_000 < sizes["trainA"] + sizes["trainB"] <= 4_000_000
+    assert sizes["testA"] + sizes["testB"] < 1_000_000
+    assert "Copyright (c) 2019 Marcus Klasson\n\nPermission is hereby" in (sources.DEMO_DIR / "LICENSE").read_text()
+    assert "Klasson, Marcus and Zhang, Cheng and Kjellstr" in (sources.DEMO_DIR / "README.md").read_text()
+    trained = {path.name for part in ("trainA", "trainB") for path in (sources.DEMO_DIR / part).iterdir()}
+    assert trained.isdisjoint(path.name for part in ("testA", "testB") for path in (sources.DEMO_DIR / part).iterdir())
 
 
 def test_demo_pairs_has_different_places_for_training_and_testing():

@@ -67,7 +67,7 @@ def _describe_defaults() -> str:
 
 
 def from_arguments(arguments: Sequence[str]) -> Config:
-    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=demo_maps.flags"].
+    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=demo.flags"].
 
     Raises:
       absl.flags.Error: a flag is unknown or its value is invalid.

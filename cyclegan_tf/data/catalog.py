@@ -25,6 +25,8 @@ _FLICKR = "none given; photographs from Flickr belong to their authors"
 _PAINTINGS = "none given; paintings from WikiArt, photographs from Flickr"
 
 CATALOG = (
+    CatalogEntry("demo", (300, 137, 31, 31), "in the package",
+                 "photographs of apples and of oranges; Grocery Store Dataset", "MIT"),
     CatalogEntry("demo_maps", (186, 208, 51, 51), "in the package",
                  "satellite tiles and relief maps; the test images are pairs", "public domain"),
     CatalogEntry("demo_pairs", (40, 40, 11, 11), "in the package",

@@ -17,7 +17,8 @@ from cyclegan_tf.storage import filesystem
 
 # A folder is a data set if it has one of these entries.
 _DATASET_ENTRIES = ("trainA", "trainB", "train", shards.INDEX)
-DEMO_MAPS_DIR = Path(__file__).resolve().parent / "demo_maps_images"
+DEMO_DIR = Path(__file__).resolve().parent / "demo_images"
+DEMO_MAPS_DIR = DEMO_DIR.with_name("demo_maps_images")
 
 
 def open_dataset(config: Config) -> ImageDataset:
@@ -49,7 +50,9 @@ def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
     Raises:
       UserError: as `open_dataset`.
     """
-    if name in ("demo", "demo_maps"):
+    if name == "demo":
+        return open_folder(DEMO_DIR)
+    if name == "demo_maps":
         return open_folder(DEMO_MAPS_DIR)
     if name == "demo_pairs":
         return _open_demo_pairs()
