@@ -1,12 +1,13 @@
 """Translated files keep the format and metadata of their source, as Pillow and tifffile read them."""
 
+import errno
 import io
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
@@ -98,6 +99,20 @@ def test_png_keeps_16_bit_colors_and_alpha(tmp_path, channels):
         assert (result[..., -1] == alpha[..., 0]).all()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_alpha_is_rotated_with_its_image(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image = Image.fromarray(COLORS)
+    image.putalpha(Image.fromarray(COLORS[..., 1]))
+    image.save(tmp_path / f"a{suffix}", exif=exif)
+    # From memory: Pillow 13 does not rotate an uncompressed TIFF file that it maps into memory.
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO((tmp_path / f"a{suffix}").read_bytes())))
+    with Image.open(copy(tmp_path, f"a{suffix}")) as written:
+        assert (np.asarray(written)[..., 3] == np.asarray(upright)[..., 3]).all()
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_tiff_keeps_16_bit_colors(tmp_path, channels):
     alpha = np.full((11, 17, 1), 65535, np.uint16)
@@ -137,6 +152,108 @@ def test_profile_and_exif_without_orientation_are_kept(tmp_path, name):
         assert image.info["icc_profile"] == SRGB
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("pixels", [COLORS, DEEP], ids=["8 bits", "16 bits"])
+def test_bigtiff_keeps_pixels_and_exif(tmp_path, pixels, byteorder):
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, photometric="rgb", bigtiff=True, byteorder=byteorder, iccprofile=SRGB,
+        compression="lzw", extratags=[(MAKE, "s", 0, "Somebody", True)],
+    )
+    result = copy(tmp_path, "a.tif")
+    assert (tifffile.imread(result) == pixels).all()
+    with Image.open(result) as image:
+        assert (image.getexif()[MAKE], image.info["icc_profile"]) == ("Somebody", SRGB)
+
+
+def test_tiff_keeps_float_colors(tmp_path):
+    values = RANDOM.uniform(-1, 1, (5, 6, 3)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    assert (tifffile.imread(copy(tmp_path, "a.tif")) == values).all()
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_tiff_keeps_16_bit_gray_and_alpha(tmp_path, byteorder):
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.dstack([DEEP[..., 0], np.full_like(DEEP[..., 0], 65535)]), photometric="minisblack",
+        extrasamples=["unassalpha"], byteorder=byteorder,
+    )
+    assert (tifffile.imread(copy(tmp_path, "a.tif"))[..., 0] == DEEP[..., 0]).all()
+
+
+def set_exif(path, exif):
+    """Writes a JPEG file with the given EXIF bytes."""
+    Image.fromarray(COLORS).save(path, exif=b"Exif\0\0" + exif)
+
+
+@pytest.mark.parametrize(("exif", "message"), [
+    pytest.param(b"II*\0", "unpack requires a buffer of 4 bytes", id="short"),
+    pytest.param(b"no TIFF header", "not a TIFF file", id="no header"),
+    pytest.param(b"II*\0\x08\0\0\0\x02\0\x0f\x01\x02\0\x02\0\0\0me\0\0\x69\x87", "Corrupt EXIF data", id="cut"),
+    pytest.param(b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\xff\xff\0\0\0\0\0\0", "Corrupt EXIF data",
+                 id="pointer beyond the end"),
+])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pytest makes Pillow's warnings errors.
+def test_damaged_exif_costs_only_the_exif(tmp_path, caplog, exif, message):
+    set_exif(tmp_path / "a.jpg", exif)
+    with Image.open(copy(tmp_path, "a.jpg")) as image:
+        assert image.size == (17, 11)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path}/a.jpg: damaged metadata is left out: {message}")
+
+
+def test_metadata_that_cannot_be_written_costs_only_the_metadata(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[MAKE] = "x" * 70_000  # The EXIF data of a JPEG file ends at 64 kB.
+    path = tmp_path / "a.jpg"
+    image_files.write(str(path), COLORS, image_files.Extras(exif=exif.tobytes()))
+    with Image.open(path) as image:
+        assert (image.size, len(image.getexif())) == ((17, 11), 0)
+    assert f"{path}: color profile and EXIF data are left out: EXIF data is too long" in caplog.text
+
+
+def test_an_image_that_the_format_cannot_hold_is_an_error_about_its_size(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[MAKE] = "Somebody"
+    with pytest.raises(ValueError, match="exceeds WebP limit of 16383 pixels"):
+        image_files.write(str(tmp_path / "a.webp"), np.zeros((1, 16384, 3), np.uint8),
+                          image_files.Extras(exif=exif.tobytes()))
+    assert caplog.text == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "count"), [
+    pytest.param("a.tif", 3, id="TIFF"), pytest.param("b.ome.tif", 3, id="OME-TIFF"),
+    pytest.param("c.gif", 2, id="GIF"), pytest.param("d.webp", 2, id="WebP"), pytest.param("e.png", 2, id="APNG"),
+    pytest.param("pyramid.tif", 0, id="smaller copies"), pytest.param("f.tif", 0, id="one page"),
+    pytest.param("g.jpg", 0, id="JPEG"),
+])
+def test_a_file_of_several_pages_is_named(tmp_path, caplog, name, count):
+    path = tmp_path / name
+    stack = np.stack([COLORS[..., 0], COLORS[..., 1], COLORS[..., 2]])
+    first = stack[0]
+    if name == "a.tif":
+        tifffile.imwrite(path, stack, photometric="minisblack")
+    elif name == "b.ome.tif":
+        tifffile.imwrite(path, stack, photometric="minisblack", ome=True, metadata={"axes": "ZYX"})
+    elif name == "pyramid.tif":
+        with tifffile.TiffWriter(path) as file:
+            file.write(stack[0], subifds=0)
+            file.write(stack[0, ::2, ::2], subfiletype=1)
+    else:
+        more = {"save_all": True, "append_images": [Image.fromarray(stack[1])]} if count else {}
+        Image.fromarray(stack[0]).save(path, **more, **({"lossless": True} if name == "d.webp" else {}))
+        first = np.asarray(Image.open(path).convert("L"))
+    result = copy(tmp_path, name)
+    expected = [f"{path}: only page 1 of {count} is used"] if count else []
+    assert [record.getMessage() for record in caplog.records] == expected
+    with Image.open(result) as image:
+        assert getattr(image, "n_frames", 1) == 1
+        assert (np.asarray(image.convert("L")) == first).all() or name == "g.jpg"
+    if name.endswith("tif"):
+        # The description of a stack would declare pages that the result does not have.
+        assert (tifffile.imread(result) == first).all()
+
+
 def test_thumbnail_of_the_source_is_dropped(tmp_path):
     """A thumbnail in EXIF would show the source in file browsers."""
     exif = Image.Exif()
@@ -158,17 +275,6 @@ def test_profile_of_another_color_space_is_dropped(tmp_path):
         assert "icc_profile" not in image.info
 
 
-def test_alpha_is_rotated_with_its_image(tmp_path):
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    image = Image.fromarray(COLORS)
-    image.putalpha(Image.fromarray(COLORS[..., 1]))
-    image.save(tmp_path / "a.png", exif=exif)
-    with Image.open(copy(tmp_path, "a.png")) as written:
-        # Orientation 6: the first row of the file is the right edge of the image.
-        assert (np.asarray(written)[..., 3] == np.rot90(COLORS[..., 1], -1)).all()
-
-
 def test_arrays_and_unusual_channel_counts_are_written_as_npy(tmp_path):
     values = RANDOM.uniform(-1, 1, (5, 6, 3)).astype(np.float32)
     np.save(tmp_path / "a.npy", values)
@@ -186,7 +292,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(b"old")
 
     def broken(*_, **__):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(Image.Image, "save", broken)
     with pytest.raises(OSError, match="disk full"):

@@ -137,6 +137,31 @@ GOOD = {
     "tiff 16-bit rgb, planes": (tiff(np.moveaxis(DEEP, -1, 0).copy(), photometric="rgb", planarconfig="separate"),
                                 DEEP),
     "tiff 16-bit rgb, deflated": (tiff(DEEP, photometric="rgb", compression="zlib"), DEEP),
+    "tiff 16-bit rgb, lzw": (tiff(DEEP, photometric="rgb", compression="lzw"), DEEP),
+    "tiff 16-bit rgb, lzw with predictor, tiles": (
+        tiff(DEEP, photometric="rgb", compression="lzw", predictor=True, tile=(16, 16)), DEEP),
+    "tiff 16-bit rgb, deflated with predictor": (
+        tiff(DEEP, photometric="rgb", compression="zlib", predictor=True), DEEP),
+    "tiff 16-bit rgb, zstd": (tiff(DEEP, photometric="rgb", compression="zstd"), DEEP),
+    "tiff 16-bit rgb, lossless jpeg": (tiff(DEEP, photometric="rgb", compression="jpeg", compressionargs={
+        "lossless": True, "bitspersample": 16}), DEEP),
+    "tiff 12-bit rgb, lossless jpeg": (tiff(DEEP >> 4, photometric="rgb", compression="jpeg", compressionargs={
+        "lossless": True, "bitspersample": 12}), np.rint((DEEP >> 4) / 4095 * 65535).astype(np.uint16)),
+    "tiff 16-bit gray, lossless jpeg": (tiff(DEEP[..., 0], compression="jpeg", compressionargs={
+        "lossless": True, "bitspersample": 16}), three(DEEP[..., 0])),
+    "tiff 16-bit gray, jpeg xl": (tiff(DEEP[..., 0], compression="jpegxl", compressionargs={"lossless": True}),
+                                  three(DEEP[..., 0])),
+    "tiff webp": (tiff(COLOR, photometric="rgb", compression="webp", compressionargs={"lossless": True}), COLOR),
+    "tiff jpeg 2000": (tiff(COLOR, photometric="rgb", compression="jpeg2000"), COLOR),
+    "tiff jpeg 2000, rgba": (tiff(RGBA, photometric="rgb", compression="jpeg2000", extrasamples=["unassalpha"]),
+                             composite_on_white(COLOR, ALPHA, 255)),
+    "tiff 16-bit gray and alpha": (tiff(np.dstack([DEEP[..., 0], DEEP_ALPHA]), photometric="minisblack",
+                                        extrasamples=["unassalpha"]),
+                                   composite_on_white(three(DEEP[..., 0]), DEEP_ALPHA, 65535)),
+    "bigtiff": (tiff(COLOR, photometric="rgb", bigtiff=True), COLOR),
+    "bigtiff, big-endian": (tiff(COLOR, photometric="rgb", bigtiff=True, byteorder=">"), COLOR),
+    "bigtiff, gray": (tiff(GRAY, bigtiff=True), three(GRAY)),
+    "bigtiff 16-bit, lzw": (tiff(DEEP, photometric="rgb", bigtiff=True, compression="lzw"), DEEP),
     "tiff 16-bit rgba": (tiff(RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
                          composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "tiff 16-bit rgba, premultiplied": (tiff(
@@ -144,6 +169,9 @@ GOOD = {
         photometric="rgb", extrasamples=["assocalpha"],
     ), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
+    "tiff float rgb": (tiff(FLOATS[..., :3].copy(), photometric="rgb"), FLOATS[..., :3]),
+    "tiff float16 gray": (tiff(FLOATS[..., 0].astype(np.float16)), three(FLOATS[..., 0].astype(np.float16).astype(
+        np.float32))),
     "tiff 32-bit integers": (tiff(DEEP[..., 0].astype(np.int32)), three(DEEP[..., 0])),
     "npy uint8": (npy(COLOR), COLOR),
     "npy uint16": (npy(DEEP), DEEP),
@@ -209,6 +237,13 @@ def npy_bomb():
     return buffer.getvalue() + bytes(100)
 
 
+def tiff_bomb():
+    """A big-endian BigTIFF file of a few bytes that declares 200000 x 200000 pixels."""
+    tags = (256, 4, 200_000), (257, 4, 200_000), (258, 3, 8 << 48), (259, 3, 1 << 48), (262, 3, 1 << 48)
+    entries = [struct.pack(">HHQQ", tag, kind, 1, value << 32 if kind == 4 else value) for tag, kind, value in tags]
+    return b"MM\0+\0\x08\0\0" + struct.pack(">QQ", 16, len(entries)) + b"".join(entries) + bytes(8)
+
+
 NOISY = Image.fromarray(NOISE)
 # Name -> (bytes, pattern of the reason).
 BAD = {
@@ -241,6 +276,12 @@ BAD = {
     "npy of nothing": (npy(np.zeros((0, 4, 3), np.uint8)), r"the array has the shape \(0, 4, 3\)"),
     "tiff of large integers": (tiff(np.full((4, 4), 70000, np.int32)), r"integers must be in 0 \.\. 65535"),
     "tiff of negative integers": (tiff(np.full((4, 4), -5, np.int16)), r"integers must be in 0 \.\. 65535"),
+    "tiff of large float colors": (tiff(np.full((4, 4, 3), 255, np.float32), photometric="rgb"), "floats must be in"),
+    "tiff of five channels": (tiff(np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
+                              "the TIFF file has 5 channels of type MINISBLACK; expected gray or RGB"),
+    "tiff of 16-bit lab": (tiff(DEEP, photometric="cielab"), "the TIFF file has 3 channels of type CIELAB; expected"),
+    "bigtiff bomb": (tiff_bomb(), "200000 x 200000 pixels exceed the limit of 178956970 pixels"),
+    "bigtiff's first bytes": (b"MM\0+\0\x08\0\0" + bytes(20), ""),
     "tiff of large floats": (tiff(np.full((4, 4), 255, np.float32)), r"floats must be in \[-1, 1\]"),
 }
 

@@ -2,21 +2,20 @@
 
 import functools
 import os
-import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec
+from cyclegan_tf.images import codec, tiff
 from cyclegan_tf.storage import filesystem
 
 # Suffixes of files that are often stored beside images; such files are not opened to look for an image signature.
 _OTHER_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py",
 )
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", codec.NPY_SIGNATURE)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
 _SIGNATURE_BYTES = 12
 # No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
 # is probably a zip bomb.
@@ -66,12 +65,7 @@ def list_folder(folder: str | os.PathLike) -> ImageList:
     names.sort()
 
     def read(index: int) -> bytes:
-        path = os.path.join(folder, names[index])
-        # Reading a named pipe would block forever.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError("not a regular file")
-        with open(path, "rb") as file:
-            return file.read()
+        return filesystem.read_regular_file(os.path.join(folder, names[index]))
 
     return ImageList(folder, names, read)
 

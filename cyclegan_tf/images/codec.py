@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from cyclegan_tf.images import ranges
+from cyclegan_tf.images import ranges, tiff
 from cyclegan_tf.storage import array_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy")
@@ -18,9 +18,8 @@ NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-# TIFF and EXIF tags.
-ORIENTATION = 274
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
+_PHOTOMETRIC = 262  # A TIFF tag.
+_ANIMATIONS = (b"GIF8", b"RIFF", b"\x89PNG")  # Beginnings of the files that may have several frames.
 
 # Maps an image's (height, width) to the (height, width) that it is resized to.
 TargetSize = Callable[[int, int], tuple[int, int]]
@@ -28,6 +27,8 @@ TargetSize = Callable[[int, int], tuple[int, int]]
 # Pillow refuses images above MAX_PIXELS, because a file of a few bytes can claim any size. It warns from half of that
 # size on, and the user of a large image can do nothing about the warning.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Pillow's warnings on damaged metadata do not name the file.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None) -> np.ndarray:
@@ -54,15 +55,52 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
             pixels = _decode_array(array_files.parse(data), channels)
         elif channels not in (1, 3):
             raise ValueError(f"images with {channels} channels must be .npy files")
+        elif tiff.needs_tifffile(data):
+            pixels = _decode_page(tiff.read(data, MAX_PIXELS), channels)
         else:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with open_with_pillow(data) as image:
                 pixels = _decode_pillow(image, data, channels, target_size)
+        if not pixels.size:
+            raise ValueError("the image has no pixels")
         return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
     # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, DecompressionBombError ...
     except Exception as error:
-        # Pillow appends the address of the BytesIO, which tells the user nothing.
-        reason = str(error).split(" <_io.BytesIO")[0] or type(error).__name__
-        raise ValueError(" ".join(reason.split())) from error
+        raise ValueError(describe(error)) from error
+
+
+def open_with_pillow(data: bytes) -> Image.Image:
+    """Opens an image of one of the supported formats, without decoding its pixels."""
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def describe(error: Exception | Warning | str) -> str:
+    """The message of a library's error or warning, on one line."""
+    # Pillow appends the address of the BytesIO, which tells the user nothing.
+    reason = str(error).split(" <_io.BytesIO")[0]
+    if isinstance(error, MemoryError):
+        reason = f"not enough memory: {reason}" if reason else "not enough memory"
+    return " ".join(reason.split()) or type(error).__name__
+
+
+def count_pages(data: bytes) -> int:
+    """The number of pages of a TIFF file or of frames of an animation; 1 for other images. `decode` reads the first."""
+    if data.startswith(tiff.SIGNATURES):
+        return tiff.count_pages(data)
+    if not data.startswith(_ANIMATIONS):
+        return 1
+    try:
+        with open_with_pillow(data) as image:
+            return getattr(image, "n_frames", 1)
+    except Exception:  # Pillow raises many types for damaged files.
+        return 1
+
+
+def read_orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation of an opened image; None if there is none, or if the EXIF data is damaged."""
+    try:
+        return image.getexif().get(tiff.ORIENTATION)
+    except Exception:  # Pillow raises many types.
+        return None
 
 
 def _decode_array(array: np.ndarray, channels: int) -> np.ndarray:
@@ -82,15 +120,14 @@ def _check_floats(array: np.ndarray) -> np.ndarray:
 
 def _decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: TargetSize | None) -> np.ndarray:
     """Decodes an opened image; resizes only images that Pillow can resize without a copy to NumPy and back."""
-    is_color = image.mode in ("RGB", "RGBA")
-    if isinstance(image, TiffImageFile) and is_color and 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
-        return apply_orientation(_convert_channels(_read_tiff(image, data), channels), image.tag_v2.get(ORIENTATION))
     image.load()
     # Read after loading: a PNG file may have EXIF data behind its pixels. Pillow has already rotated a TIFF image and
     # removed the tag.
-    orientation = image.getexif().get(ORIENTATION)
-    if image.format == "PNG" and is_color and data[24] == 16:  # Byte 24 is the bit depth; Pillow would keep 8 bits.
-        pixels = _convert_channels(tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy(), channels)
+    orientation = read_orientation(image)
+    # Byte 24 of a PNG file is the bit depth; Pillow would keep 8 bits.
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and data[24] == 16:
+        samples = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
+        pixels = _convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
     elif image.mode.startswith(("I", "F")):
         pixels = _convert_channels(_decode_deep_gray(image), channels)
     else:
@@ -104,20 +141,15 @@ def _decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: 
     return apply_orientation(pixels, orientation)
 
 
-def _read_tiff(image: TiffImageFile, data: bytes) -> np.ndarray:
-    """16-bit colors, (H, W, 3), or (H, W, 4) with alpha; Pillow would keep 8 bits."""
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page: Any = file.pages[0]
-        pixels = page.asarray()
-        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            pixels = np.moveaxis(pixels, 0, -1)
-    if image.mode == "RGB":
-        return pixels[..., :3]
-    if image.tag_v2.get(_EXTRA_SAMPLES) == (1,):  # The colors are premultiplied with alpha.
-        return pixels[..., :3] + (65535 - pixels[..., 3:])
-    return pixels
+def _decode_page(page: tiff.Page, channels: int) -> np.ndarray:
+    pixels = page.pixels
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = _check_floats(pixels)
+        if page.alpha is not None:
+            raise ValueError("the image has floats and an alpha channel; remove the alpha channel")
+    elif page.alpha is not None:
+        pixels = _composite(pixels, page.alpha, page.is_premultiplied)
+    return apply_orientation(_convert_channels(pixels, channels), page.orientation)
 
 
 def _decode_deep_gray(image: Image.Image) -> np.ndarray:
@@ -142,18 +174,28 @@ def _composite_on_white(image: Image.Image) -> Image.Image:
     return image
 
 
+def _composite(pixels: np.ndarray, alpha: np.ndarray, is_premultiplied: bool = False) -> np.ndarray:
+    """Composites (H, W, C) on white with alpha (H, W), both uint8 or both uint16."""
+    # 32 bits suffice: the sum below is at most white * white + white / 2, which is 2^32 - 98304 for 16 bits.
+    white = np.uint32(np.iinfo(pixels.dtype).max)
+    alpha, wide = alpha[..., np.newaxis].astype(np.uint32), pixels.astype(np.uint32)
+    if is_premultiplied:
+        return np.minimum(wide + (white - alpha), white).astype(pixels.dtype)
+    return ((wide * alpha + white * (white - alpha) + white // np.uint32(2)) // white).astype(pixels.dtype)
+
+
 def _convert_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Converts uint16 or float32 of 1, 3 or (with alpha) 4 channels to 1 or 3 channels."""
-    if pixels.shape[-1] == 4:
-        alpha = pixels[..., 3:].astype(np.uint64)
-        pixels = ((pixels[..., :3] * alpha + 65535 * (65535 - alpha) + 32767) // 65535).astype(np.uint16)
+    """Converts an image of 1 or 3 channels to 1 or 3 channels."""
     if channels == 3:
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     if pixels.shape[-1] == 1:
         return pixels
-    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
     # Pillow's integer weights, which sum to 2^16.
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint16)[..., np.newaxis]
+    weights = 19595, 38470, 7471
+    if pixels.dtype == np.float32:
+        return (pixels @ np.array(weights, np.float32) / np.float32(65536))[..., np.newaxis]
+    total = pixels.astype(np.uint32) @ np.array(weights, np.uint32)
+    return ((total + 32768) >> 16).astype(pixels.dtype)[..., np.newaxis]
 
 
 def apply_orientation(pixels: np.ndarray, orientation: int | None) -> np.ndarray:

@@ -2,22 +2,26 @@
 
 A result keeps the depth (16 bits, floats), gray, the alpha channel, the ICC color profile, and EXIF data. It does not
 keep the EXIF orientation, which is applied, nor the EXIF thumbnail, which shows the original. TIFF files keep the main
-EXIF directory only. Transparent pixels are composited on white for the translation; the alpha channel itself is copied.
+EXIF directory only, and its text alone if Pillow cannot decode the file in full depth. Damaged EXIF data is left out
+with a warning. Transparent pixels are composited on white for the translation; the alpha channel itself is copied.
 """
 
 import dataclasses
-import io
+import logging
 import os
 import struct
+import warnings
 import zlib
 from typing import IO, Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.images import codec, ranges, tiff
 from cyclegan_tf.storage import atomic, filesystem
+
+log = logging.getLogger("cyclegan_tf")
 
 # EXIF data of a TIFF file also holds the layout of its pixels, which differs in the new file, and the color profile.
 _LAYOUT_TAGS = (
@@ -31,6 +35,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
     ".bmp": {"format": "BMP"},
 }
+_DESCRIPTION = 270  # A tag of TIFF and EXIF.
 _ALIASES = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
@@ -54,48 +59,90 @@ class Extras:
 def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
     """Reads an image, (H, W, channels) as from `codec.decode`, and its `Extras`.
 
+    Logs a warning if the file has other pages or frames besides the first, or damaged EXIF data.
+
     Raises:
       ValueError: the file cannot be decoded; the message gives the reason.
       OSError: the file cannot be read.
     """
-    data = filesystem.read_bytes(path)
+    data = filesystem.read_regular_file(path)
     pixels = codec.decode(data, channels)
     if data.startswith(codec.NPY_SIGNATURE):
         return pixels, Extras()
-    with Image.open(io.BytesIO(data)) as image:
-        # Pillow reports mode RGBA for 16-bit gray with alpha. Byte 25 of a PNG file, the color type, is 4 then.
-        gray = image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") or (image.format == "PNG" and data[25] == 4)
-        alpha = _alpha(image, data, pixels.dtype)
-        return pixels, Extras(gray and channels == 3, alpha, image.info.get("icc_profile"), _exif(image))
+    n_pages = codec.count_pages(data)
+    if n_pages > 1:
+        log.warning("%s: only page 1 of %d is used", path, n_pages)
+    try:
+        if tiff.needs_tifffile(data):
+            extras = _read_page_extras(tiff.read(data, codec.MAX_PIXELS))
+        else:
+            extras = _read_pillow_extras(data, pixels.dtype, path)
+    except Exception as error:  # Pillow's readers raise many types.
+        raise ValueError(codec.describe(error)) from error
+    if n_pages > 1:
+        extras = dataclasses.replace(extras, exif=_remove_description(extras.exif))
+    return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)
 
 
-def _exif(image: Image.Image) -> bytes | None:
+def _read_page_extras(page: tiff.Page) -> Extras:
+    exif = Image.Exif()
+    exif.update({tag: text for tag, text in page.texts.items() if tag not in _LAYOUT_TAGS})
+    alpha = None if page.alpha is None else codec.apply_orientation(page.alpha, page.orientation)
+    return Extras(page.pixels.shape[-1] == 1, alpha, page.icc, exif.tobytes() if exif else None)
+
+
+def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike) -> Extras:
+    damage = exif = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        with codec.open_with_pillow(data) as image:
+            # Pillow reports mode RGBA for 16-bit gray with alpha. Byte 25 of a PNG file, the color type, is 4 then.
+            gray = image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") or (
+                image.format == "PNG" and data[25] == 4
+            )
+            alpha = _read_alpha(image, data, dtype)
+            try:
+                exif = _read_exif(image)
+            except Exception as error:  # Pillow raises many types.
+                damage = codec.describe(error)
+    for warning in caught:
+        damage = damage or codec.describe(warning.message)
+    if damage:
+        log.warning("%s: damaged metadata is left out: %s", path, damage)
+    return Extras(gray, alpha, image.info.get("icc_profile"), exif)
+
+
+def _read_exif(image: Image.Image) -> bytes | None:
     exif = image.getexif()
-    for tag in (codec.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
+    if not exif:
+        # Pillow hides damage in EXIF data when it opens a file; this raises an exception for such data.
+        Image.Exif().load(image.info.get("exif", b""))
+        return None
+    for tag in (tiff.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
         exif.pop(tag, None)
+    exif.bigtiff = False  # Pillow cannot read EXIF data in the format of a BigTIFF file.
     # Pillow leaves the thumbnail out.
     return exif.tobytes() if exif else None
 
 
-def _alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray | None:
+def _remove_description(exif: bytes | None) -> bytes | None:
+    """Removes the image description, in which stacks store the number of pages (OME-TIFF, ImageJ)."""
+    directory = Image.Exif()
+    directory.load(exif or b"")
+    directory.pop(_DESCRIPTION, None)
+    return directory.tobytes() if directory else None
+
+
+def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray | None:
     if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return None
-    orientation = image.getexif().get(codec.ORIENTATION)
-    if dtype != np.uint16:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))
-    if image.format == "PNG":
+    image.load()  # Pillow rotates a TIFF image when it loads the pixels, and removes the tag.
+    orientation = codec.read_orientation(image)
+    if dtype == np.uint16:
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     else:
-        alpha = _tiff_alpha(data)
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
     return codec.apply_orientation(alpha, orientation)
-
-
-def _tiff_alpha(data: bytes) -> np.ndarray:
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page: Any = file.pages[0]
-        return page.asarray()[3 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else (..., 3)]
 
 
 def output_name(name: str, channels: int) -> str:
@@ -113,7 +160,12 @@ def output_name(name: str, channels: int) -> str:
 def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
     """Writes (H, W, C) of any supported dtype with its `extras` atomically, in the format of the path's suffix.
 
-    If `extras.gray`, three channels become their luminance. JPEG, WebP and BMP files have 8 bits per channel.
+    If `extras.gray`, three channels become their luminance. JPEG, WebP and BMP files have 8 bits per channel. Metadata
+    that the file cannot hold, such as EXIF data above 64 kB in a JPEG file, is left out with a warning.
+
+    Raises:
+      ValueError: the format cannot hold the image; the message gives the reason.
+      OSError: the file cannot be written.
     """
     suffix = os.path.splitext(path)[1].lower()
     suffix = _ALIASES.get(suffix, suffix)
@@ -122,15 +174,28 @@ def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
         if suffix == ".npy":
             np.save(file, pixels)
         else:
-            _save(file, suffix, pixels, extras)
+            _save_with_metadata(file, path, suffix, pixels, extras)
 
+
+def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndarray, extras: Extras) -> None:
+    try:
+        _save(file, suffix, pixels, extras)
+    except Exception as error:  # Pillow raises many types for metadata that it cannot write.
+        if isinstance(error, OSError) and error.errno is not None:  # Such as a full disk.
+            raise
+        if not (extras.icc or extras.exif):
+            raise ValueError(codec.describe(error)) from error
+        file.seek(0)
+        file.truncate()
+        _save_with_metadata(file, path, suffix, pixels, dataclasses.replace(extras, icc=None, exif=None))
+        log.warning("%s: color profile and EXIF data are left out: %s", path, codec.describe(error))
 
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     if pixels.shape[-1] == 3 and extras.gray:
         luminance = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in `codec.decode`.
         pixels = (luminance if pixels.dtype == np.float32 else np.rint(luminance)).astype(pixels.dtype)[..., np.newaxis]
-    if pixels.dtype == np.float32 and suffix == ".tif" and pixels.shape[-1] == 1:
-        Image.fromarray(pixels[..., 0]).save(file, **_OPTIONS[suffix])
+    if pixels.dtype == np.float32 and suffix == ".tif":
+        _save_deep_tiff(file, pixels, extras.icc, extras.exif)
         return
     is_deep = pixels.dtype == np.uint16 and suffix in (".png", ".tif")
     if not is_deep and pixels.dtype != np.uint8:
@@ -173,12 +238,12 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def _save_deep_tiff(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif: bytes | None) -> None:
     import tifffile
 
-    photometric, alpha = ("rgb", pixels.shape[-1] == 4) if pixels.shape[-1] > 2 else ("minisblack", True)
+    photometric, alpha = ("rgb" if pixels.shape[-1] > 2 else "minisblack"), pixels.shape[-1] in (2, 4)
     # Only text tags, such as camera, author and copyright; most other EXIF data is in subdirectories.
     directory = Image.Exif()
     directory.load(exif or b"")
     tags = [(tag, "s", 0, text, True) for tag, text in directory.items() if isinstance(text, str)]
     tifffile.imwrite(
-        file, pixels, photometric=photometric, compression="zlib", iccprofile=icc, metadata=None, software=False,
-        extrasamples=("unassalpha",) if alpha else (), extratags=tags,
+        file, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, photometric=photometric, compression="zlib",
+        iccprofile=icc, metadata=None, software=False, extrasamples=("unassalpha",) if alpha else (), extratags=tags,
     )

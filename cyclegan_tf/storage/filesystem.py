@@ -13,6 +13,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -175,6 +176,13 @@ def read_bytes(path: PathLike, offset: int = 0, length: int = -1) -> bytes:
         if offset:
             file.seek(offset)
         return file.read(length)
+
+
+def read_regular_file(path: PathLike) -> bytes:
+    """The bytes of a file; an OSError for a named pipe or a device, which could block forever."""
+    if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("not a regular file")
+    return read_bytes(path)
 
 
 class _RemoteReader(io.RawIOBase):
