@@ -229,7 +229,7 @@ def test_a_full_disk_is_an_error(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match=r"no room for 0\.0 GB .* in .*No space left on device"):
+    with pytest.raises(OSError, match=r"no room for 0\.0 GB .* in .*No space left on device"):
         tiled(CASES["resnet"](), np.zeros((32, 32, 3), np.float32), 16, folder=str(tmp_path))
 
 

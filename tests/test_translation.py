@@ -1,10 +1,14 @@
 """Translating files: names, batches, errors, unreadable files, and the command line."""
 
+import errno
 import os
+import struct
 import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tifffile
 from conftest import run_python
 from PIL import Image
 
@@ -155,11 +159,84 @@ def test_unreadable_files_are_reported_and_the_others_translated(photos, tmp_pat
     assert names(tmp_path / "out") == [name for name in ALL if name != "001.png"]
 
 
-def test_an_unwritable_result_is_an_error(photos, tmp_path):
-    (tmp_path / "out").mkdir()
+def test_results_that_cannot_be_written_are_reported_and_the_others_written(photos, tmp_path):
+    (tmp_path / "out" / "001.png").mkdir(parents=True)
     (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
-    with pytest.raises(UserError, match=r"cannot write .*out/deep/.*: "):
-        translate(photos, tmp_path / "out")
+    bad = translate(photos, tmp_path / "out", batch_size=3, overwrite=True)
+    assert sorted(bad) == [str(photos / name) for name in ("001.png", *ALL[3:7])]
+    assert bad[str(photos / "001.png")] == f"cannot write {tmp_path}/out/001.png: Is a directory"
+    assert bad[str(photos / ALL[3])].startswith(f"cannot write {tmp_path}/out/deep/000.bmp: ")
+    assert names(tmp_path / "out") == ["000.png", "002.png", "deep", "old.png"]
+
+
+def test_a_full_disk_costs_only_the_files_that_do_not_fit(tmp_path, make_images, monkeypatch):
+    make_images(tmp_path / "photos", 2)
+    make_images(tmp_path / "photos" / "large", 1, size=(100, 100))
+    save = Image.Image.save
+
+    def save_small(image, file, **options):
+        if image.height == 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(image, file, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save_small)
+    assert translate(tmp_path / "photos", tmp_path / "out") == {
+        f"{tmp_path}/photos/large/000.png": f"cannot write {tmp_path}/out/large/000.png: No space left on device"
+    }
+    assert names(tmp_path / "out") == ["000.png", "001.png"]
+
+
+def make_huge(path):
+    """A TIFF file that declares more pixels than the memory holds."""
+    tifffile.imwrite(path, np.zeros((4, 4, 3), np.uint16), photometric="rgb", bigtiff=True, byteorder=">")
+    data = bytearray(path.read_bytes())
+    for tag in (256, 257):  # Width and height: one 2-byte or 4-byte value.
+        position = data.index(struct.pack(">H", tag), 16)
+        kind, = struct.unpack_from(">H", data, position + 2)
+        struct.pack_into({3: ">H", 4: ">I"}[kind], data, position + 12, 60_000)
+    path.write_bytes(data)
+
+
+UNREADABLE = {
+    "huge.tif": (make_huge, "60000 x 60000 pixels exceed the limit of 178956970 pixels"),
+    "nan.npy": (lambda path: np.save(path, np.full((24, 24, 3), np.nan, np.float32)), "1728 of 1728 values are NaN"),
+    "levels.npy": (lambda path: np.save(path, np.full((24, 24, 3), 255, np.float32)), "the values are 255 to 255"),
+    "pipe.png": (os.mkfifo, "not a regular file"),
+    "loop.png": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    "folder.png": (lambda path: path.symlink_to(path.parent.parent), "not a regular file"),
+}
+
+
+def test_each_unreadable_file_costs_only_itself(tmp_path, make_images):
+    make_images(tmp_path / "photos", 1)
+    np.save(tmp_path / "photos" / "good.npy", np.full((24, 24, 3), 0.5, np.float32))
+    tifffile.imwrite(tmp_path / "photos" / "big.tif", np.full((24, 24, 3), 7, np.uint8), photometric="rgb",
+                     bigtiff=True)
+    for name, (make, _) in UNREADABLE.items():
+        make(tmp_path / "photos" / name)
+    bad = translate(tmp_path / "photos", tmp_path / "out")
+    assert sorted(bad) == sorted(f"{tmp_path}/photos/{name}" for name in UNREADABLE)
+    for name, (_, reason) in UNREADABLE.items():
+        assert bad[f"{tmp_path}/photos/{name}"].startswith(reason)
+    assert names(tmp_path / "out") == ["000.png", "big.tif", "good.npy"]
+    assert (np.load(tmp_path / "out" / "good.npy") == -0.5).all()
+    assert (tifffile.imread(tmp_path / "out" / "big.tif") == 248).all()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")],
+                         ids=["host", "TensorFlow"])
+def test_a_batch_that_is_too_large_is_translated_one_by_one(tmp_path, make_images, error):
+    make_images(tmp_path / "photos", 3)
+    make_images(tmp_path / "photos" / "large", 1, size=(100, 100))
+
+    def negate(images):
+        if images.size > 24 * 24 * 3:
+            raise error
+        return -images
+
+    bad = translate(tmp_path / "photos", tmp_path / "out", loading.LoadedTranslator(negate, 3, 3))
+    assert bad == {f"{tmp_path}/photos/large/000.png": "it needs more memory than there is; give --tile=512"}
+    assert names(tmp_path / "out") == ["000.png", "001.png", "002.png"]
 
 
 def test_tiles_need_a_generator_with_layers(photos, tmp_path):

@@ -23,6 +23,8 @@ from cyclegan_tf.storage import filesystem
 
 # Most pixels in a batch, unless a single image is larger. The paper's generator needs about 0.7 GB for such a batch.
 _BATCH_PIXELS = 2**20
+# Errors that concern a single file. A UserError concerns the options, and ends the command.
+_FILE_ERRORS = (ValueError, OSError, MemoryError, tf.errors.OpError)
 _WAITING_BATCHES = 4  # Images wait in memory for others of their size; this many batches in all.
 
 
@@ -132,7 +134,7 @@ def run(
     translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int = 4, tile: int = 0,
     update: Callable[[float], object] | None = None,
 ) -> dict[str, str]:
-    """Translates the files of `jobs`; leaves out the files that cannot be read or translated.
+    """Translates the files of `jobs`. An error of one file leaves out this file only.
 
     Args:
       translator: the trained generator.
@@ -143,10 +145,11 @@ def run(
       update: called with the number of files that are done since the previous call, 0.25 for a quarter of a file.
 
     Returns:
-      {path: reason} of the files that were left out.
+      {path: reason} of the files that were left out, because they or their results cannot be read, translated or
+      written.
 
     Raises:
-      UserError: a result cannot be written, or the translator does not support tiles.
+      UserError: the translator does not support tiles or videos.
     """
     if tile and not translator.supports_tiles:
         raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file hold: give "
@@ -160,7 +163,7 @@ def run(
             progress = _Increments(update)
             try:
                 video.translate(translator, job.source, job.target, batch_size, tile, progress)
-            except (ValueError, tf.errors.OpError) as error:
+            except _FILE_ERRORS as error:
                 bad[job.source] = _describe(error)
             progress(1.0)
     return bad
@@ -175,7 +178,7 @@ def _read_batches(
     for job in jobs:
         try:
             pixels, extras = image_files.read(job.source, translator.input_channels)
-        except (ValueError, OSError) as error:
+        except _FILE_ERRORS as error:
             bad[job.source] = _describe(error)
             update(1)
             continue
@@ -204,16 +207,19 @@ def _translate_batch(
             results = [translator.translate(pixels, tile, folder, progress) for pixels in images]
         else:
             results = translator.translate(np.stack(images))
-    except (ValueError, tf.errors.OpError) as error:
-        bad.update({job.source: _describe(error) for job, _, _ in batch})
+    except _FILE_ERRORS as error:
+        if len(batch) > 1:
+            # One image may be the cause, such as one with NaN, or the batch is too large for the memory.
+            for item in batch:
+                _translate_batch(translator, [item], tile, bad, update)
+            return
+        bad[batch[0][0].source] = _describe(error)
     else:
         for (job, _, extras), result in zip(batch, results, strict=True):
             try:
                 image_files.write(job.target, result, extras)
-            except OSError as error:
-                raise UserError(f"cannot write {job.target}: {error.strerror or error}") from error
-            except ValueError as error:  # The format cannot hold the image: WebP ends at 16383 pixels a side.
-                bad[job.source] = f"cannot be written as {os.path.basename(job.target)}: {error}"
+            except _FILE_ERRORS as error:  # A full disk, or an image that the format cannot hold.
+                bad[job.source] = f"cannot write {job.target}: {_describe(error)}"
     progress(float(len(batch)))
 
 
@@ -229,6 +235,6 @@ class _Increments:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return "it needs more memory than there is; give --tile=512 or a smaller --batch_size"
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+        return "it needs more memory than there is; give --tile=512"
     return " ".join((error.strerror or str(error)).split()) if isinstance(error, OSError) else str(error)

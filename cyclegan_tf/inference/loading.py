@@ -73,6 +73,7 @@ class LoadedTranslator:
         Raises:
           ValueError: the array has another shape or dtype, holds floats outside [-1, 1] or NaN, or the file cannot be
             decoded.
+          OSError: the file cannot be read, or the disk has no room for the temporary files of tiles.
           UserError: this translator does not support tiles, or has a layer that does not.
         """
         if isinstance(image, str | os.PathLike):

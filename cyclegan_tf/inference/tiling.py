@@ -69,8 +69,9 @@ def translate(
       progress: called after each tile with the fraction of the work that is done, in (0, 1].
 
     Raises:
-      UserError: the disk has no room for the feature maps, a layer has no known receptive field, or the network is not
-        a plain graph of layers (see `networks.graph.read_graph`).
+      OSError: the disk has no room for the feature maps.
+      UserError: a layer has no known receptive field, or the network is not a plain graph of layers (see
+        `networks.graph.read_graph`).
     """
     network = _Network(generator, size, read)
     stages = network.plan_stages()
@@ -257,10 +258,13 @@ class _StoredMap:
             os.posix_fallocate(self._file.fileno(), 0, n_bytes)
         except OSError as error:
             self.close()
-            raise UserError(
-                f"no room for {n_bytes / 1e9:.1f} GB of temporary maps in {folder or tempfile.gettempdir()} "
-                f"({error.strerror}); name a larger folder in the environment variable TMPDIR"
-            ) from error
+            where = folder or tempfile.gettempdir()
+            remedy = "free some space, or name an output folder on a larger disk" if folder else (
+                "name a larger folder in the environment variable TMPDIR"
+            )
+            # An OSError, because there may be room for a smaller image.
+            problem = f"no room for {n_bytes / 1e9:.1f} GB of temporary maps in {where} ({error.strerror})"
+            raise OSError(error.errno, f"{problem}; {remedy}") from error
 
     def _map(self) -> np.ndarray:
         # Map the file for each access: the pages of a lasting mapping would count as this process's memory.
