@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cyclegan_tf.storage import array_files
-from cyclegan_tf.storage.array_files import DamagedFileError
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
 ARRAYS = {
     "step": np.array(7, np.int64), "a/kernel": np.array([[1.5, -2]], np.float32).T,
@@ -58,9 +58,7 @@ def test_each_flipped_bit_is_named_as_damage_or_changes_nothing(tmp_path, conten
                 reasons.add(str(error))
             os.pwrite(file.fileno(), contents[position : position + 1], position)
     # Beside the checksum: two fields that zipfile does not verify.
-    assert {"the number of arrays in the directory of the archive is wrong", "the size of array 'step' is wrong"} <= (
-        reasons
-    )
+    assert {"the directory of the archive does not list all members", "the size of array 'step' is wrong"} <= reasons
     assert not [reason for reason in reasons if not reason or "\n" in reason]
 
 
@@ -140,7 +138,6 @@ NPY = make_npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}")
     (make_archive(("a.npy", NPY), ("b.txt", b"text")), "array 'b.txt': the header is damaged"),
     (make_archive(("a.npy", NPY), compression=zipfile.ZIP_DEFLATED), "the size of array 'a' is wrong"),
     (make_archive(("a.npy", NPY), ("a", NPY)), "there are two arrays 'a'"),
-    (make_archive(("a.npy", NPY)) + b"more", "the number of arrays in the directory of the archive is wrong"),
 ])
 def test_archive_of_anything_but_different_arrays_is_damaged(tmp_path, data, message):
     with pytest.raises(DamagedFileError, match=message):

@@ -1,5 +1,6 @@
 """Which files of a folder or an archive are images, and which archives are rejected."""
 
+import contextlib
 import os
 import zipfile
 
@@ -152,6 +153,24 @@ def test_damaged_members_are_bad_images(tmp_path, archive):
     assert found.names == ["a.png", "b.png", "no suffix", "windows.png"]
     assert [found.load(index) is not None for index in range(4)] == [True, False, True, True]
     assert "damaged in the archive" in found.bad.reasons[f"{path}/trainA/b.png"]
+
+
+def test_each_flipped_bit_of_an_archive_is_an_error_or_a_bad_image_or_changes_no_image(archive):
+    # The first entry of the directory takes 64 bytes (46 + 18), so that one bit of a length could hide the second one.
+    path = archive(("trainA/mirrors.png", bytes(9)), ("trainA/b.png", bytes(9)))
+    whole = path.read_bytes()
+    with open(path, "r+b", buffering=0) as file:
+        for bit in range(8 * len(whole)):
+            position = bit // 8
+            os.pwrite(file.fileno(), bytes([whole[position] ^ 1 << bit % 8]), position)
+            with contextlib.suppress(UserError):
+                opened = folders.open_archive(path)
+                assert len(opened.namelist()) == 2
+                found = folders.list_archive(opened)
+                for index in range(len(found)):
+                    with contextlib.suppress(OSError):
+                        assert found.read(index) == bytes(9)
+            os.pwrite(file.fileno(), whole[position : position + 1], position)
 
 
 def test_bad_image_is_logged_once_with_its_first_reason(caplog):

@@ -1,10 +1,13 @@
 """Shards give the same batches as their source, on local and remote file systems, and report damage."""
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from remote_files import read
 
@@ -122,6 +125,18 @@ def edit(path, change):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
+def edit_part(path, **values):
+    """Replaces values of trainA in the index; a list replaces only the first item, unless it is `shards`."""
+
+    def change(index):
+        part = index["parts"]["trainA"]
+        for name, value in values.items():
+            part[name] = value + part[name][1:] if isinstance(value, list) and name != "shards" else value
+        return index
+
+    edit(path / "shards.json", change)
+
+
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda path: (path / "trainA-00001.tfrecord").unlink(), "trainA-00001.tfrecord is missing; copy the file again"),
     (lambda path: (path / "trainB-00000.tfrecord").write_bytes((path / "trainB-00000.tfrecord").read_bytes()[:-1]),
@@ -131,12 +146,64 @@ def edit(path, change):
     (lambda path: edit(path / "shards.json", lambda index: {**index, "version": 2}), "has the unknown version 2"),
     (lambda path: edit(path / "shards.json", lambda index: index["parts"]["trainA"]["names"].pop() and index),
      "shards.json is damaged .trainA has unequal counts"),
+    (lambda path: (path / "shards.json").write_bytes(b'"\xff\xfe"'), r"shards.json is damaged \(.*\); pack the shards"),
+    (lambda path: (path / "shards.json").write_text("[" * 100_000), r"shards.json is damaged \(.*\); pack the shards"),
+    (lambda path: edit(path / "shards.json", lambda index: {**index, "parts": 5}), r"shards.json is damaged \(.*\)"),
+    (lambda path: edit_part(path, names="abcdefgh"), r"damaged \(trainA has no lists\)"),
+    (lambda path: edit_part(path, names=[5]), r"damaged \(trainA has a name that is not text\)"),
+    (lambda path: edit_part(path, crc32=[-1]), r"damaged \(trainA has the impossible CRC-32 -1\)"),
+    (lambda path: edit_part(path, crc32=[2**32]), r"damaged \(trainA has the impossible CRC-32 4294967296\)"),
+    (lambda path: edit_part(path, lengths=[2**70]), rf"damaged \(trainA has the impossible length {2**70}\)"),
+    (lambda path: edit_part(path, lengths=[-5]), r"damaged \(trainA has the impossible length -5\)"),
+    (lambda path: edit_part(path, lengths=[5.5]), r"damaged \(trainA has the impossible length 5\.5\)"),
+    (lambda path: edit_part(path, lengths=["5"]), r"damaged \(trainA has the impossible length '5'\)"),
+    (lambda path: edit_part(path, shards=[4, -1, 5]), r"damaged \(trainA has the impossible size -1\)"),
+    (lambda path: edit_part(path, shards=[True, 7]), r"damaged \(trainA has the impossible size True\)"),
+    (lambda path: edit_part(path, shards=[8]), r"trainA-00000.tfrecord is damaged: it has \d+ bytes instead of \d+"),
 ])
 def test_damage_is_a_one_line_error_that_names_the_file(packed, damage, message):
     damage(packed)
     with pytest.raises(UserError, match=message) as caught:
         sources.open_dataset(Config(dataset=str(packed)))
     assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
+    max_leaves=4,
+)
+
+
+def read_all(folder):
+    """The bytes of each image of each part, None for an image that cannot be read."""
+
+    def read_or_none(part, index):
+        with contextlib.suppress(OSError):
+            return part.read(index)
+
+    return {name: [read_or_none(part, i) for i in range(len(part))] for name, part in shards.open_parts(folder).items()}
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_other_value_in_the_index_is_an_error_or_changes_no_image(packed, data):
+    path = packed / "shards.json"
+    whole, expected = path.read_text(), read_all(str(packed))
+    place = index = json.loads(whole)
+    key = data.draw(st.sampled_from(sorted(index)))
+    while place[key] and isinstance(place[key], dict | list) and data.draw(st.integers(0, 3)):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+    place[key] = data.draw(JSON)
+    try:
+        path.write_text(json.dumps(index))
+        found = read_all(str(packed))
+        assert all(images[i] in (None, expected[part][i]) for part, images in found.items() for i in range(len(images)))
+    except UserError as error:
+        assert str(packed) in str(error)
+    finally:
+        path.write_text(whole)
 
 
 def test_corrupt_record_is_a_bad_image_that_names_its_shard(packed):

@@ -1,5 +1,6 @@
 """Finding weights, and reading them from pickles without executing the code that a pickle names."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -44,9 +45,18 @@ def test_pickle_that_would_execute_code_is_refused(tmp_path):
     assert (tmp_path / "made").exists()
     with pytest.raises(ValueError, match="not an array of numbers"):
         pickled_arrays.read(pickle.dumps({"a": np.array([{}], object)}, protocol=4))
-    for data in (b"", b"PK\x03\x04 nothing", pickle.dumps({"a": np.ones(9)})[:-20]):
-        with pytest.raises(ValueError, match=r"damaged|truncated|pickle"):
-            pickled_arrays.read(data)
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"PK\x03\x04 nothing", pickle.dumps({"a": np.ones(9)})[:-20],
+    b"\x80\x04\x8e" + b"\xff" * 8,  # Text of 2**64 - 1 bytes.
+    b"\x80\x04Nr\xff\xff\xff\x7f.",  # A memo of 2**31 entries.
+    b"}" + b"I1\n}" * 5000 + b"s" * 5000 + b".",  # A dict nested 5000 deep.
+    b"I" + b"9" * 5000 + b"\n.",
+], ids=["empty", "zip", "cut off", "text", "memo", "nested", "integer"])
+def test_damaged_pickle_is_one_kind_of_error(data):
+    with pytest.raises(ValueError, match=r"damaged|truncated|pickle|exceed"):
+        pickled_arrays.read(data)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
@@ -82,10 +92,19 @@ def test_tensors_are_views_of_their_storage():
     np.testing.assert_array_equal(pickled_arrays.read(make_tensor_file((2, 2), (1, 2)))["a"], [[0, 2], [1, 3]])
 
 
-@pytest.mark.parametrize(("shape", "strides"), [((2, 3), (3, 1)), ((2, 2), (-1, 1)), ((2,), (4,))])
+@pytest.mark.parametrize(("shape", "strides"), [((2, 3), (3, 1)), ((2, 2), (-1, 1)), ((2,), (4,)), ((2**50,), (0,))])
 def test_tensor_beyond_its_storage_is_refused(shape, strides):
     with pytest.raises(ValueError, match="larger than its storage"):
         pickled_arrays.read(make_tensor_file(shape, strides))
+
+
+def test_each_flipped_bit_of_a_tensor_file_is_damage_or_changes_nothing():
+    data = make_tensor_file((2, 2), (1, 2))
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ValueError):
+            np.testing.assert_array_equal(pickled_arrays.read(bytes(flipped))["a"], [[0, 2], [1, 3]])
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, tiff
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, zip_files
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
 # Suffixes of files that are often stored beside images; such files are not opened to look for an image signature.
 _OTHER_SUFFIXES = (
@@ -153,8 +154,8 @@ def open_archive(path: str) -> zipfile.ZipFile:
         or contains a member that is too large to be an image.
     """
     try:
-        archive = zipfile.ZipFile(filesystem.open_for_reading(path, "rb") if filesystem.is_remote(path) else path)
-    except (zipfile.BadZipFile, OSError) as error:
+        archive = zip_files.open_zip(filesystem.open_for_reading(path, "rb"))
+    except (OSError, DamagedFileError) as error:
         raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error})") from error
     for info in archive.infolist():
         name = info.filename
@@ -183,12 +184,19 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         if info.is_dir() or (split and split not in parts[:-1][:2]) or any(map(_is_hidden, parts)):
             continue
-        if _is_image(parts[-1], functools.partial(_read_member, archive, info, _SIGNATURE_BYTES)):
+        if _is_member_image(archive, info, parts[-1]):
             found.append(("/".join(parts[parts.index(split) + 1 :] if split else parts), info))
     found.sort(key=lambda item: item[0])
     path = str(archive.filename)
     where = os.path.join(path, split) if split else path
     return ImageList(where, [name for name, _ in found], lambda index: _read_member(archive, found[index][1]))
+
+
+def _is_member_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> bool:
+    try:
+        return _is_image(name, functools.partial(_read_member, archive, info, _SIGNATURE_BYTES))
+    except OSError:
+        return True  # Loading the damaged member reports it as a bad image.
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, length: int = -1) -> bytes:

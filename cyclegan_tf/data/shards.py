@@ -27,6 +27,7 @@ INDEX = "shards.json"
 _VERSION = 1
 # A TFRecord has a length (8 bytes) and its checksum (4) before the data, and the data's checksum (4) after.
 _HEAD, _TAIL = 12, 4
+_MOST_BYTES = 2**36  # No image is larger. Sums of the lengths of a hundred million images cannot overflow.
 
 
 def write(parts: Mapping[str, ImageList], folder: str, shard_bytes: int) -> tuple[dict[str, int], int]:
@@ -106,17 +107,27 @@ def open_parts(folder: str) -> dict[str, ImageList]:
     """
     path = os.path.join(folder, INDEX)
     try:
-        with filesystem.open_for_reading(path) as file:
-            index = json.load(file)
+        index = json.loads(filesystem.read_bytes(path).decode())
         if index["version"] != _VERSION:
-            raise UserError(f"{path} has the unknown version {index['version']}; pack the shards with this version of "
-                            "cyclegan_tf")
+            raise UserError(f"{path} has the unknown version {index['version']!r}; pack the shards again with this "
+                            "version of cyclegan_tf")
         return {part: _open_part(folder, part, **entry) for part, entry in index["parts"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    # The types of the values are not known before `_open_part`; deeply nested JSON raises RecursionError.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); pack the shards again") from error
 
 
 def _open_part(folder: str, part: str, names: Any, lengths: Any, crc32: Any, shards: Any) -> ImageList:
+    if not all(isinstance(values, list) for values in (names, lengths, crc32, shards)):
+        raise TypeError(f"{part} has no lists")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{part} has a name that is not text")
+    for what, values, least, most in (
+        ("length", lengths, 0, _MOST_BYTES), ("CRC-32", crc32, 0, 2**32 - 1), ("size", shards, 1, len(names))
+    ):
+        # `type`, because JSON's true is an int too.
+        if wrong := [value for value in values if type(value) is not int or not least <= value <= most]:
+            raise ValueError(f"{part} has the impossible {what} {wrong[0]!r}")
     if not len(names) == len(lengths) == len(crc32) == sum(shards):
         raise ValueError(f"{part} has unequal counts")
     # Arrays, because a million Python integers would take much more memory.

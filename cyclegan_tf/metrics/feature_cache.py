@@ -15,7 +15,7 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.storage import array_files
-from cyclegan_tf.storage.array_files import DamagedFileError
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
 log = logging.getLogger("cyclegan_tf")
 

@@ -6,6 +6,7 @@ builds tensors from the raw numbers stored beside the pickle and replaces TorchS
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def read(data: bytes) -> dict[str, np.ndarray]:
         return dict(_flatten(_read(data), ()))
     except pickle.UnpicklingError as error:
         raise ValueError(str(error)) from error
-    except (EOFError, KeyError, IndexError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Damaged data can raise any exception, such as MemoryError and RecursionError.
         raise ValueError(f"damaged ({error})") from error
 
 
@@ -82,10 +83,12 @@ class _Tensor:
 
     def array(self) -> np.ndarray:
         numbers = self._storage.numbers[self._offset :]
-        # as_strided checks no bounds: a view beyond the storage would read foreign memory.
+        # as_strided checks no bounds: a view beyond the storage would read foreign memory. A copy of a view with
+        # strides of 0 could fill all memory.
         last = sum((length - 1) * stride for length, stride in zip(self._shape, self._strides, strict=True))
-        if min((0, *self._shape, *self._strides)) < 0 or (0 not in self._shape and last >= len(numbers)):
-            raise ValueError("damaged (a tensor is larger than its storage)")
+        is_larger = last >= len(numbers) or math.prod(self._shape) > len(numbers)
+        if min((0, *self._shape, *self._strides)) < 0 or (0 not in self._shape and is_larger):
+            raise pickle.UnpicklingError("damaged (a tensor is larger than its storage)")
         strides = [stride * numbers.itemsize for stride in self._strides]
         return np.lib.stride_tricks.as_strided(numbers, self._shape, strides).copy()
 
@@ -130,7 +133,7 @@ def _flatten(tree: object, path: tuple[str, ...]) -> Iterator[tuple[str, np.ndar
     if isinstance(tree, np.ndarray | _Tensor):
         array = tree.array() if isinstance(tree, _Tensor) else tree
         if array.dtype.hasobject:
-            raise ValueError(f"{'.'.join(path)} is not an array of numbers")
+            raise pickle.UnpicklingError(f"{'.'.join(path)} is not an array of numbers")
         yield ".".join(path), array
         return
     children = tree if isinstance(tree, dict) else vars(tree) if isinstance(tree, _Module) else {}

@@ -20,7 +20,7 @@ import numpy as np
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import pickled_arrays
 from cyclegan_tf.storage import array_files
-from cyclegan_tf.storage.array_files import DamagedFileError
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ import numpy as np
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.storage import array_files, filesystem
-from cyclegan_tf.storage.array_files import DamagedFileError
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
 if TYPE_CHECKING:
     import tensorflow as tf

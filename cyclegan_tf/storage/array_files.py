@@ -5,26 +5,19 @@ array only if it happens to read all of its bytes. `read` reads each member whol
 looks at the header of the array.
 """
 
-import contextlib
 import io
 import math
 import os
-import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO
 
 import numpy as np
 
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, zip_files
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
-# The record at the end of a zip file: signature, 4 bytes, number of members on this disk, of all members, 10 bytes.
-_END = struct.Struct("<4s4xHH10x")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-
-
-class DamagedFileError(ValueError):
-    """The contents of a file are damaged. The message gives the reason, without the file's path."""
 
 
 def write(path: filesystem.PathLike, arrays: Mapping[str, np.ndarray], durable: bool = False) -> None:
@@ -47,22 +40,15 @@ def read(path: filesystem.PathLike) -> dict[str, np.ndarray]:
       DamagedFileError: any part of the file is damaged.
       OSError: the file is missing or cannot be opened.
     """
-    with filesystem.open_for_reading(path, "rb") as file, _as_damage():
+    with filesystem.open_for_reading(path, "rb") as file, zip_files.translate_errors():
         return _read_members(file)
 
 
 def _read_members(file: IO[bytes]) -> dict[str, np.ndarray]:
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _END.size))
-    end = file.read(_END.size)
     arrays: dict[str, np.ndarray] = {}
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        # zipfile does not compare the count, so a wrong length in one entry of the directory could hide the next entry.
-        count = min(len(members), 0xFFFF)
-        if len(end) < _END.size or _END.unpack(end) != (b"PK\5\6", count, count):
-            raise DamagedFileError("the number of arrays in the directory of the archive is wrong")
-        for member in members:
+    with zip_files.open_zip(file) as archive:
+        for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name in arrays:
                 raise DamagedFileError(f"there are two arrays {name!r}")
@@ -95,17 +81,5 @@ def parse(data: bytes) -> np.ndarray:
     if min(shape, default=0) < 0 or expected != found:
         raise DamagedFileError(f"shape {shape} of {dtype} does not fit {found} bytes")
     file.seek(0)
-    with _as_damage():
+    with zip_files.translate_errors():
         return np.lib.format.read_array(file, allow_pickle=False)
-
-
-@contextlib.contextmanager
-def _as_damage() -> Iterator[None]:
-    """Context that turns the exceptions of readers of damaged data into a DamagedFileError."""
-    try:
-        yield
-    except (DamagedFileError, MemoryError):  # Sizes are checked, so memory is really exhausted.
-        raise
-    # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, UnicodeDecodeError, OSError and more.
-    except Exception as error:
-        raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
