@@ -114,7 +114,8 @@ def _define_flags() -> None:
     flags.DEFINE_list("metrics", [], "measures, separated by commas; default: all that the data and weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "
-                         "size of the run's held-out images; without a run, the size of each image", lower_bound=4)
+                         "size of the run's held-out images; without a run, the size of each image", lower_bound=4,
+                         upper_bound=2**16)
     flags.DEFINE_string("output", None, "file for the JSON lines; default: stdout")
     flags.DEFINE_string("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS or "
                         "~/.cache/cyclegan_tf")

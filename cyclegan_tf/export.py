@@ -43,9 +43,9 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     """(height, width) from "HEIGHTxWIDTH" or from the side of a square; None from no text."""
     if not text:
         return None
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
     if not match:
-        raise UserError(f"--size={text} is not HEIGHTxWIDTH, as in --size=256x256")
+        raise UserError(f"--size={text} is not HEIGHTxWIDTH in pixels, as in --size=256x256")
     return int(match[1]), int(match[2] or match[1])
 
 
@@ -60,7 +60,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the images that a tflite or onnx file takes; default: any "
                         "multiple of 4 (ResNets), 2^n_downs (U-Net) or 16 (unet_book)")
     flags.DEFINE_integer("max_side", 512, "longer side, in pixels, to which a web page scales larger images unless its "
-                         "user changes it", lower_bound=16)
+                         "user changes it", lower_bound=16, upper_bound=2**16)
     flags.DEFINE_string("runtime_dir", None, "folder of the unpacked npm package onnxruntime-web, for web; default: "
                         "npm downloads the package once")
     flags.DEFINE_bool("overwrite", False, "replace files of the same names in --output")

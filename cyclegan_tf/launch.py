@@ -14,7 +14,7 @@ from cyclegan_tf import cli
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.training import local_workers
 
-_WORKERS = flags.DEFINE_integer("workers", 2, "number of processes", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "number of processes", lower_bound=1, upper_bound=256)
 
 
 def main(argv: list[str]) -> int:

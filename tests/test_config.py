@@ -74,7 +74,16 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         ({"load_size": 30, "crop_size": 32}, "--load_size=30 is smaller than --crop_size=32"),
         ({"gan_mode": "lsgna"}, "--gan_mode=lsgna: expected one of lsgan, vanilla, wgangp, hinge"),
         ({"ngf": 0}, "--ngf=0 must be at least 1"),
-        ({"learning_rate": float("nan")}, "--learning_rate=nan must be at least 0"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan must be a finite number"),
+        ({"learning_rate": float("inf")}, "--learning_rate=inf must be a finite number"),
+        ({"lambda_a": 10**400}, "--lambda_a=1000*0 must be a finite number"),
+        ({"lambda_a": True}, "--lambda_a=True must be of type float"),
+        ({"learning_rate": -1e-4}, "--learning_rate=-0.0001 must be at least 0"),
+        ({"beta_1": 2.0}, "--beta_1=2.0 must be below 1"),
+        ({"beta_2": 1.0}, "--beta_2=1.0 must be below 1"),
+        ({"seed": 2**32}, "--seed=4294967296 must be at most 4294967295"),
+        ({"max_steps": 10**30}, "--max_steps=10*0 must be at most 2147483647"),
+        ({"ngf": 10**9}, "--ngf=1000000000 must be at most 1024"),
         ({"ngf": 1.5}, "--ngf=1.5 must be of type int"),
         ({"norm": None}, "--norm=None must be of type str"),
         ({"preprocess": "none", "batch_size": 2, "pool_size": 0}, "use --batch_size=1 --pool_size=0"),
@@ -106,6 +115,19 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
 def test_impossible_options_are_rejected(values, message):
     with pytest.raises(UserError, match=message):
         Config(**values)
+
+
+@pytest.mark.parametrize("name", [
+    field.name for field in dataclasses.fields(Config) if options.get_value_type(field) in (int, float)
+])
+def test_every_number_has_a_smallest_and_a_largest_value(name):
+    for value in (-1, 10**400):
+        with pytest.raises(UserError, match=rf"--{name}=.* must be (at least|at most|a finite number)"):
+            Config(**{name: value})
+
+
+def test_largest_values_are_valid():
+    Config(seed=2**32 - 1, max_steps=2**31 - 1, beta_1=0.0, beta_2=0.9999999)
 
 
 def test_every_option_has_a_flag_with_default_help_and_choices():

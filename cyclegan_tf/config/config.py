@@ -72,10 +72,12 @@ class Config:
         may_differ=True,
     )
     input_channels: int = option(
-        3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy files", minimum=1
+        3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy files", minimum=1,
+        maximum=4096,
     )
     output_channels: int = option(
-        3, "channels of the images of domain B: 1 for gray, 3 for color, other numbers for .npy files", minimum=1
+        3, "channels of the images of domain B: 1 for gray, 3 for color, other numbers for .npy files", minimum=1,
+        maximum=4096,
     )
     on_bad_image: Literal["skip", "error"] = option(
         "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
@@ -93,8 +95,12 @@ class Config:
         "and scale_shortside scale the width or the shorter side to load_size and keep the aspect ratio; crop cuts out "
         "a square of crop_size; none keeps the size. Modes without a crop round sizes to what the generator accepts",
     )
-    load_size: int = option(286, "side that --preprocess resizes or scales images to, in pixels", minimum=4)
-    crop_size: int = option(256, "side of the square crops that the networks are trained on, in pixels", minimum=4)
+    load_size: int = option(
+        286, "side that --preprocess resizes or scales images to, in pixels", minimum=4, maximum=2**16
+    )
+    crop_size: int = option(
+        256, "side of the square crops that the networks are trained on, in pixels", minimum=4, maximum=2**16
+    )
     crop: Literal["random", "center"] = option("random", "where training crops are cut out")
     flip: bool = option(True, "mirror half of the training images left to right, chosen at random")
     cache: Literal["auto", "memory", "off"] = option(
@@ -112,16 +118,17 @@ class Config:
         "experiments/README.md describes torchgan, tf_blog, patch_mean and unet_book",
         registry=registries.DISCRIMINATORS,
     )
-    ngf: int = option(64, "filters in the first layer of the generators", minimum=1)
-    ndf: int = option(64, "filters in the first layer of the discriminators", minimum=1)
+    ngf: int = option(64, "filters in the first layer of the generators", minimum=1, maximum=1024)
+    ndf: int = option(64, "filters in the first layer of the discriminators", minimum=1, maximum=1024)
     n_blocks: int = option(
-        9, "residual blocks of a ResNet generator; the paper uses 9 at 256 px and 6 at 128 px", minimum=1
+        9, "residual blocks of a ResNet generator; the paper uses 9 at 256 px and 6 at 128 px", minimum=1, maximum=1000,
     )
     n_downs: int = option(
-        8, "downsampling levels of a U-Net generator; 7 makes the authors' unet_128, 8 their unet_256", minimum=5
+        8, "downsampling levels of a U-Net generator; 7 makes the authors' unet_128, 8 their unet_256", minimum=5,
+        maximum=16,
     )
     n_layers: int = option(
-        3, "stride-2 layers of the patch discriminator; 3 makes a receptive field of 70x70 px", minimum=1
+        3, "stride-2 layers of the patch discriminator; 3 makes a receptive field of 70x70 px", minimum=1, maximum=12,
     )
     norm: Literal["instance", "batch", "none"] = option("instance", "normalization layers of the networks")
     norm_affine: bool = option(
@@ -149,7 +156,7 @@ class Config:
     )
     label_smoothing: float = option(
         0.0, "subtract this from 1, the discriminators' target for real images; for --gan_mode=lsgan and vanilla",
-        minimum=0,
+        minimum=0, below=1,
     )
     generator_loss: Literal["joint", "separate"] = option(
         "joint", "joint: both generators minimize the sum of all their losses, as in the paper; separate: each "
@@ -179,7 +186,9 @@ class Config:
         "image, the two downsampling convolutions, and the residual blocks 1 and 5 (the last, if there are fewer)",
     )
     nce_patches: int = option(256, "patches of each layer that cut and fastcut compare", minimum=1)
-    nce_features: int = option(256, "features of a patch in the contrastive loss of cut and fastcut", minimum=1)
+    nce_features: int = option(
+        256, "features of a patch in the contrastive loss of cut and fastcut", minimum=1, maximum=2**16
+    )
     nce_temperature: float = option(0.07, "temperature of the contrastive loss of cut and fastcut", minimum=1e-3)
     diff_augment: str = option(
         "", "differentiable augmentation (Zhao et al. 2020) of the images that the discriminators see, for training on "
@@ -219,11 +228,11 @@ class Config:
     scale_learning_rate: Literal["none", "linear", "sqrt"] = option(
         "none", "multiply the learning rates by the number of replicas (linear) or by its square root (sqrt)",
     )
-    beta_1: float = option(0.5, "Adam's decay rate of the mean gradient", minimum=0)
-    beta_2: float = option(0.999, "Adam's decay rate of the mean squared gradient", minimum=0)
+    beta_1: float = option(0.5, "Adam's decay rate of the mean gradient", minimum=0, below=1)
+    beta_2: float = option(0.999, "Adam's decay rate of the mean squared gradient", minimum=0, below=1)
     ema_decay: float = option(
         0.0, "decay rate of a moving average of the generators' weights, which samples, evaluation and exports then "
-        "use; 0: no average", minimum=0,
+        "use; 0: no average", minimum=0, below=1,
     )
     init_from: str = option(
         "", "where a new run takes its initial network weights from: a run directory, a SavedModel, a .pth file or a "
@@ -259,7 +268,8 @@ class Config:
         False, "use only operations whose results do not depend on timing; slower on a GPU, without effect on a CPU"
     )
     seed: int = option(
-        0, "seed of the initial weights, the order of the images, the augmentation and the image pools", minimum=0
+        0, "seed of the initial weights, the order of the images, the augmentation and the image pools", minimum=0,
+        maximum=2**32 - 1,
     )
 
     # Outputs and their cadence.

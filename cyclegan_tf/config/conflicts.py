@@ -59,8 +59,6 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
     if config.antialias in ("up", "both") and config.upsample != "transpose":
         yield (f"--antialias={config.antialias} replaces the upsampling of --upsample={config.upsample}; remove one of "
                "them")
-    if config.ema_decay >= 1:
-        yield f"--ema_decay={config.ema_decay} must be below 1"
 
 
 def _find_objective_conflicts(config: "Config") -> Iterator[str]:
@@ -71,8 +69,6 @@ def _find_objective_conflicts(config: "Config") -> Iterator[str]:
         yield f"{flag} trains on pairs, which --paired=no rules out; remove one of them"
     if config.label_smoothing and not LOSSES[config.gan_mode].has_labels:
         yield f"--gan_mode={config.gan_mode} has no labels to smooth; use --label_smoothing=0"
-    if config.label_smoothing >= 1:
-        yield f"--label_smoothing={config.label_smoothing} must be below 1"
     if config.disc_learning_rate and not config.learning_rate:
         yield ("--disc_learning_rate is scaled by the schedule of --learning_rate, which must not be 0; set a positive "
                "--learning_rate")

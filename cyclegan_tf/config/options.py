@@ -1,6 +1,7 @@
 """How a field of `Config` is declared and validated."""
 
 import dataclasses
+import math
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cyclegan_tf.config.registries import Registry
@@ -18,10 +19,13 @@ class _Unset:
 # default of an option depends on the model; `Config` replaces this value by the right one.
 UNSET: Any = _Unset()
 
+# TensorFlow counts pixels and the like in 32 bits.
+LARGEST_INTEGER = 2**31 - 1
+
 
 def option(
-    default: _T, text: str, *, minimum: float | None = None, may_differ: bool = False,
-    registry: Registry | None = None,
+    default: _T, text: str, *, minimum: float | None = None, maximum: float | None = None, below: float | None = None,
+    may_differ: bool = False, registry: Registry | None = None,
 ) -> _T:
     """Declares an option. Its field's type must be bool, int, float, str or a `Literal` of strings.
 
@@ -29,11 +33,14 @@ def option(
       default: the value if neither a flag nor config.json nor the registration of the model sets the option.
       text: the help text of the flag.
       minimum: the smallest valid number.
+      maximum: the largest valid number; for integers LARGEST_INTEGER by default.
+      below: a limit that numbers must not reach.
       may_differ: whether a resumed run may change the option, because the option does not affect the run's numbers.
       registry: the registry whose names are the valid values.
     """
     metadata = {
-        "default": default, "help": text, "minimum": minimum, "may_differ": may_differ, "registry": registry
+        "default": default, "help": text, "minimum": minimum, "maximum": maximum, "below": below,
+        "may_differ": may_differ, "registry": registry,
     }
     return dataclasses.field(default=UNSET, metadata=metadata)
 
@@ -56,16 +63,30 @@ def validate(field: dataclasses.Field, value: Any) -> None:
     Raises:
       UserError: the value is invalid; the message names the flag.
     """
-    expected = get_value_type(field)
-    if isinstance(value, int) and expected is float:
-        value = float(value)
+    expected, flag = get_value_type(field), f"--{field.name}={value}"
+    if type(value) is int and expected is float:
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not expected:
         raise UserError(f"--{field.name}={value!r} must be of type {expected.__name__}")
-    registry, choices, minimum = field.metadata["registry"], get_choices(field), field.metadata["minimum"]
+    registry, choices = field.metadata["registry"], get_choices(field)
     if registry is not None:
         registry[value]  # Raises for an unknown name.
     if choices and value not in choices:
-        raise UserError(f"--{field.name}={value}: expected one of {', '.join(choices)}")
-    # NaN must fail too, hence not `value < minimum`.
-    if minimum is not None and not value >= minimum:
-        raise UserError(f"--{field.name}={value} must be at least {minimum}")
+        raise UserError(f"{flag}: expected one of {', '.join(choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{flag} must be a finite number")
+    if isinstance(value, int | float):
+        _validate_limits(flag, value, field.metadata["minimum"], field.metadata["maximum"], field.metadata["below"])
+
+
+def _validate_limits(
+    flag: str, value: float, minimum: float | None, maximum: float | None, below: float | None
+) -> None:
+    if maximum is None and isinstance(value, int):
+        maximum = LARGEST_INTEGER
+    if minimum is not None and value < minimum:
+        raise UserError(f"{flag} must be at least {minimum}")
+    if maximum is not None and value > maximum:
+        raise UserError(f"{flag} must be at most {maximum}")
+    if below is not None and value >= below:
+        raise UserError(f"{flag} must be below {below}")
