@@ -12,14 +12,18 @@ list: prints the data sets that --dataset knows by name, and Cityscapes: images 
 prepare NAME: downloads a known data set with tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
   --data_dir replaces the download; a set that is already prepared or downloaded is not downloaded again.
 inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,
-  sizes and bad files, and writes a grid of images to --output. Exit status 1 if there are bad files.
+  sizes, bad files and files of several pages, and writes a grid of images to --output. Exit status 1 if there are bad
+  files.
 preview: writes the first images that training sees, resized, cropped and mirrored, A beside B, to --output; takes the
   options of cyclegan_tf.train.
 prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) from the two official
   archives, which cityscapes-dataset.com offers after registration, and writes it to folder --output.
 shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord files of --shard_mb and an index, for
   sets that are too large for one folder or lie on a remote file system. --dataset=OUTPUT trains on the same images as
-  --dataset=SOURCE. Images that cannot be read are listed and packed as empty entries; the exit status is then 1.
+  --dataset=SOURCE. Images that cannot be read or decoded are listed and packed as they are, so that the other images
+  keep their numbers; the exit status is then 1.
+
+With --on_bad_image=error, inspect, preview and shard stop at the first bad file, with exit status 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,13 +42,17 @@ from cyclegan_tf.ops import startup
 COMMANDS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
     "list": (lambda commands, given: _list_known(), ()),
     "prepare": (lambda commands, given, name: commands().prepare(name, given.data_dir), ("NAME",)),
-    "inspect": (lambda commands, given, path: commands().inspect(path, given.data_dir, given.output), ("PATH",)),
+    "inspect": (lambda commands, given, path: commands().inspect(
+        path, given.data_dir, given.output, given.on_bad_image,
+    ), ("PATH",)),
     "preview": (lambda commands, given: commands().preview_training(config_flags.from_flags(given), given.output), ()),
     "prepare-cityscapes": (
         lambda commands, given: commands().prepare_cityscapes(given.left_img, given.gt_fine, given.output), (),
     ),
     "shard": (
-        lambda commands, given, source, output: commands().shard(source, output, given.data_dir, given.shard_mb),
+        lambda commands, given, source, output: commands().shard(
+            source, output, given.data_dir, given.shard_mb, given.on_bad_image,
+        ),
         ("SOURCE", "OUTPUT"),
     ),
 }

@@ -1,10 +1,12 @@
 """The datasets command."""
 
+import re
 import time
 import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import run_python
 from PIL import Image, JpegImagePlugin
 
@@ -105,11 +107,37 @@ def test_example_images_are_evenly_spaced(tmp_path):
     assert [image[0, 0, 0] for image in summary.shown] == [0, 5, 10]
 
 
+def test_the_next_image_takes_the_place_of_a_bad_example(tmp_path):
+    for index in range(11):
+        Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
+    for index in (0, 5, 6):
+        (tmp_path / f"{index:02d}.png").write_bytes(b"")
+    (summary,) = preview.inspect(sources.open_parts(str(tmp_path))[0], n_shown=3).values()
+    assert [image[0, 0, 0] for image in summary.shown] == [1, 7, 10]
+
+
+def test_files_of_several_pages_are_listed(tmp_path, caplog):
+    for name, count in (("a", 3), ("b", 1), ("c", 2)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((count, 5, 4), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "d.tif", np.zeros((5, 4, 3), np.uint16), photometric="rgb", compression="lzw")
+    parts, bad = sources.open_parts(str(tmp_path))
+    lines = preview.format_report(preview.inspect(parts), bad).splitlines()
+    assert lines[1] == "  kinds: 1 TIFF L, 1 TIFF L of 2 pages, 1 TIFF L of 3 pages, 1 TIFF uint16 x 3"
+    assert lines[3:] == [
+        "files of several pages, of which only page 1 is used: 2", f"  {tmp_path}/a.tif: 3 pages",
+        f"  {tmp_path}/c.tif: 2 pages", "bad files: none",
+    ]
+    # Training has no list, but one line in its log.
+    (record,) = caplog.records
+    assert re.fullmatch(rf"{tmp_path}/[ac]\.tif: only page 1 of [32] is used, and only page 1 of other such files; .*",
+                        record.getMessage())
+
+
 def test_report_gives_the_range_of_many_sizes(tmp_path):
     for width, height in ((5, 40), (6, 30), (7, 20), (8, 10), (9, 50)):
         Image.new("L", (width, height)).save(tmp_path / f"{width}.png")
     parts, bad = sources.open_parts(str(tmp_path))
-    lines = preview.format_report(preview.inspect(parts), bad.reasons).splitlines()
+    lines = preview.format_report(preview.inspect(parts), bad).splitlines()
     assert lines[1:] == [
         "  kinds: 5 PNG L", "  sizes: 5 different, 5 to 9 pixels wide, 10 to 50 high", "bad files: none",
     ]

@@ -13,7 +13,9 @@ from remote_files import read
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pairing, pipeline, shards, sources
+from cyclegan_tf.data.dataset import BadImages
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec
 
 BYTES = 4000  # Size of a shard: two or three of the images below.
 
@@ -97,21 +99,22 @@ def test_side_by_side_images_stay_side_by_side(tmp_path):
     for split, name in (("train", "0.png"), ("train", "1.png"), ("val", "9.png")):
         pixels = np.random.default_rng(ord(name[0])).integers(0, 256, (32, 64, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "set" / split / name)
-    counts, unreadable = shards.write(sources.find_dataset(str(tmp_path / "set")).folders, str(tmp_path / "out"), BYTES)
-    assert (counts, unreadable) == ({"train": 2, "test": 1}, 0)
+    counts = shards.write(sources.find_dataset(str(tmp_path / "set")).folders, str(tmp_path / "out"), BYTES)
+    assert counts == {"train": 2, "test": 1}
     options = {"model": "pix2pix", "lambda_identity": 0.0, "pool_size": 0}
     assert_equal(batches(tmp_path / "out", **options), batches(tmp_path / "set", **options))
     assert sources.open_dataset(Config(dataset=str(tmp_path / "out"))).has_pairs
 
 
-def test_shard_command_reports_unreadable_images_and_never_overwrites(folder, tmp_path, run_command):
+def test_shard_command_reports_bad_images_and_never_overwrites(folder, tmp_path, run_command):
     for status, output in ((1, "packed"), (2, "packed")):
         child = run_command("cyclegan_tf.datasets", "shard", folder, tmp_path / output, "--shard_mb=1")
         assert child.returncode == status, child.stderr
         assert "Traceback" not in child.stderr
         if status == 1:
-            assert "8 in trainA, 6 in trainB, 2 in testA, 2 in testB images, 1 of them unreadable" in child.stdout
-            assert f"{folder}/trainB/gone.png cannot be read: No such file or directory" in child.stderr
+            assert "8 in trainA, 6 in trainB, 2 in testA, 2 in testB images, 2 of them bad" in child.stdout
+            assert f"skipping {folder}/trainA/003.png: cannot identify image file" in child.stderr
+            assert f"skipping {folder}/trainB/gone.png: No such file or directory" in child.stderr
     assert f"error: {tmp_path}/packed is not empty; give a new folder for the shards" in child.stderr
     child = run_command("cyclegan_tf.datasets", "inspect", tmp_path / "packed", f"--output={tmp_path}/grid.png")
     for line in ("trainA: 8 images", "bad files: 2"):
@@ -119,6 +122,29 @@ def test_shard_command_reports_unreadable_images_and_never_overwrites(folder, tm
     child = run_command("cyclegan_tf.datasets", "shard", "demo_pairs", tmp_path / "pairs")
     assert child.stdout.startswith("40 in trainA, 40 in trainB, 11 in testA, 11 in testB images.")
     pairing.require_training_pairs(sources.find_dataset(str(tmp_path / "pairs")))
+
+
+def test_shard_command_can_stop_at_a_bad_image(folder, tmp_path, run_command):
+    data = codec.encode_png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    (folder / "trainA" / "003.png").write_bytes(data[:5000])
+    child = run_command("cyclegan_tf.datasets", "shard", folder, tmp_path / "packed", "--on_bad_image=error")
+    assert child.returncode == 2
+    assert child.stderr.strip().splitlines()[-1].startswith(f"error: {folder}/trainA/003.png: image file is truncated")
+    assert list((tmp_path / "packed").iterdir()) == [], "another attempt would find the folder not empty"
+    child = run_command("cyclegan_tf.datasets", "inspect", folder, "--on_bad_image=error")
+    assert child.returncode == 2
+    assert "/trainA/003.png: image file is truncated" in child.stderr
+
+
+def test_arrays_of_many_channels_are_not_bad(tmp_path):
+    for split in ("trainA", "trainB"):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        np.save(tmp_path / "set" / split / "0.npy", np.zeros((5, 4, 7), np.float32))
+        np.save(tmp_path / "set" / split / "1.npy", np.full((5, 4, 7), 9, np.float32))
+    bad = BadImages()
+    shards.write(sources.find_dataset(str(tmp_path / "set")).folders, str(tmp_path / "out"), BYTES, bad)
+    assert sorted(bad.reasons) == [f"{tmp_path}/set/{split}/1.npy" for split in ("trainA", "trainB")]
+    assert all(reason.startswith("the values are 9 to 9") for reason in bad.reasons.values())
 
 
 def edit(path, change):

@@ -7,6 +7,7 @@ import numpy as np
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.data import cityscapes, pairing, preview, shards, sources
+from cyclegan_tf.data.dataset import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic
@@ -23,11 +24,11 @@ def prepare(name: str, data_dir: str) -> int:
     return 0
 
 
-def inspect(path: str, data_dir: str, output: str) -> int:
+def inspect(path: str, data_dir: str, output: str, on_bad_image: str) -> int:
     """Reads all images of a data set or folder, prints statistics, and writes a grid; status 1 if an image is bad."""
-    parts, bad = sources.open_parts(path, data_dir)
+    parts, bad = sources.open_parts(path, data_dir, on_bad_image)
     summaries = preview.inspect(parts)
-    print(preview.format_report(summaries, bad.reasons))
+    print(preview.format_report(summaries, bad))
     grid = preview.draw_preview(summaries)
     if grid is not None:
         name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
@@ -61,11 +62,11 @@ def prepare_cityscapes(left_img: str, gt_fine: str, output: str) -> int:
     return 0
 
 
-def shard(source: str, output: str, data_dir: str, shard_mb: int) -> int:
-    """Packs the data set `source` into shards in the folder `output`; status 1 if an image is unreadable."""
-    folders = sources.find_dataset(source, data_dir).folders
-    counts, n_unreadable = shards.write(folders, output, shard_mb * 2**20)
+def shard(source: str, output: str, data_dir: str, shard_mb: int, on_bad_image: str) -> int:
+    """Packs the data set `source` into shards in the folder `output`; status 1 if an image is bad."""
+    folders, bad = sources.find_dataset(source, data_dir).folders, BadImages(stop=on_bad_image == "error")
+    counts = shards.write(folders, output, shard_mb * 2**20, bad)
     print(f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
-          + (f", {n_unreadable} of them unreadable" if n_unreadable else "")
+          + (f", {len(bad)} of them bad" if bad else "")
           + f". Train with: python -m cyclegan_tf.train --dataset={output}")
-    return 1 if n_unreadable else 0
+    return 1 if bad else 0

@@ -15,15 +15,17 @@ log = logging.getLogger("cyclegan_tf")
 
 
 class BadImages:
-    """Records images that cannot be used, and logs each of them once. Thread-safe.
+    """Records images that cannot be used, or only in part, and logs them. Thread-safe.
 
     Attributes:
-      reasons: dict of an image's path to the reason.
+      reasons: dict of an image's path to the reason why the image cannot be used.
+      n_pages: dict of an image's path to its number of pages, for images of which only the first page is used.
       stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
 
     def __init__(self, stop: bool = False) -> None:
         self.reasons: dict[str, str] = {}
+        self.n_pages: dict[str, int] = {}
         self.stop = stop
         self._file: str | None = None
         self._written: set[str] = set()
@@ -50,6 +52,15 @@ class BadImages:
             raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
         # File names need not be valid UTF-8, but log handlers may require it.
         log.warning("skipping %s: %s", path.encode(errors="backslashreplace").decode(), reason)
+
+    def add_pages(self, path: str, count: int) -> None:
+        """Records that only the first of `count` pages of the image at `path` is used; logs the first such image."""
+        with self._lock:
+            is_first = not self.n_pages
+            self.n_pages[path] = count
+        if is_first:
+            log.warning("%s: only page 1 of %d is used, and only page 1 of other such files; `python -m "
+                        "cyclegan_tf.datasets inspect` lists them", path, count)
 
     def record_to(self, path: str) -> None:
         """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".
@@ -120,9 +131,12 @@ class ImageList:
         Raises:
           ValueError, OSError: the image cannot be decoded or read; the message gives the reason.
         """
+        data, path = self.read(index), self.path(index)
+        if path not in self.bad.n_pages and (count := codec.count_pages(data)) > 1:
+            self.bad.add_pages(path, count)
         if not self.half:
-            return codec.decode(self.read(index), self.channels, target_size)
-        both = codec.decode(self.read(index), self.channels)
+            return codec.decode(data, self.channels, target_size)
+        both = codec.decode(data, self.channels)
         middle = both.shape[1] // 2
         if not middle:
             raise ValueError("too narrow to show two images side by side")

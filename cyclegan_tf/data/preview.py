@@ -3,18 +3,16 @@
 import collections
 import concurrent.futures
 import dataclasses
-import io
 import os
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
-from cyclegan_tf.data.dataset import ImageDataset, ImageList
-from cyclegan_tf.images import codec, grid, ranges
+from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
+from cyclegan_tf.images import codec, grid, ranges, tiff
 from cyclegan_tf.storage import array_files
 
 _CELL_PIXELS = 128  # The longer side of an image in a grid.
@@ -40,14 +38,26 @@ class Summary:
 def describe(data: bytes) -> tuple[str, int]:
     """Returns an encoded image's kind, such as "JPEG RGB", and the number of channels to decode it with.
 
-    Raises the exceptions of Pillow and NumPy if `data` is not an image.
+    Raises the exceptions of Pillow, tifffile and NumPy if `data` is not an image.
     """
     if data.startswith(codec.NPY_SIGNATURE):
         array = array_files.parse(data)
         channels = array.shape[2] if array.ndim == 3 else 1
         return f"NPY {array.dtype} x {channels}", channels
-    with Image.open(io.BytesIO(data)) as image:
-        return f"{image.format} {image.mode}", 3
+    n_pages = codec.count_pages(data)
+    pages = f" of {n_pages} pages" if n_pages > 1 else ""
+    if tiff.needs_tifffile(data):
+        return f"TIFF {tiff.describe(data)}{pages}", 3
+    with codec.open_with_pillow(data) as image:
+        return f"{image.format} {image.mode}{pages}", 3
+
+
+def count_channels(data: bytes) -> int:
+    """Returns the number of channels to decode an image with: an array's own, and 3 for others."""
+    try:
+        return describe(data)[1]
+    except Exception:  # Whoever decodes the image learns the reason.
+        return 3
 
 
 def inspect(parts: Mapping[str, ImageList], n_shown: int = 6) -> dict[str, Summary]:
@@ -59,29 +69,35 @@ def _inspect_part(name: str, image_list: ImageList, n_shown: int) -> Summary:
     summary = Summary(len(image_list), collections.Counter(), collections.Counter(), [])
     wanted = {round(i) for i in np.linspace(0, len(image_list) - 1, min(n_shown, len(image_list)))}
 
-    def examine(index: int) -> tuple[str, tuple[int, int], np.ndarray | None] | None:
-        """Returns (kind, size, shrunk image if wanted); None for a bad image."""
+    def load(index: int) -> tuple[str, np.ndarray | None]:
+        """Returns (kind, image); None for a bad image."""
         try:
             kind, channels = describe(image_list.read(index))
-        except Exception:  # `load` below records the reason.
+        except Exception:  # The next line records the reason.
             kind, channels = "unknown", 3
-        image = dataclasses.replace(image_list, channels=channels).load(index)
-        if image is None:
-            return None
-        return kind, (image.shape[1], image.shape[0]), _shrink(ranges.to_rgb(image)) if index in wanted else None
+        return kind, dataclasses.replace(image_list, channels=channels).load(index)
+
+    def examine(index: int) -> tuple[str, tuple[int, int]] | None:
+        """Returns (kind, size); None for a bad image."""
+        kind, image = load(index)
+        return None if image is None else (kind, (image.shape[1], image.shape[0]))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         # In blocks, because a future for each of a million images would take much memory.
         blocks = (range(start, min(start + 1024, len(image_list))) for start in range(0, len(image_list), 1024))
         results = (result for block in blocks for result in pool.map(examine, block))
-        for result in tqdm(results, name, len(image_list), unit="images", disable=None, leave=False):
+        due = 0  # Number of example images to show; the next image takes the place of a bad one.
+        bar = tqdm(results, name, len(image_list), unit="images", disable=None, leave=False)
+        for index, result in enumerate(bar):
+            due += index in wanted
             if result is None:
                 continue
-            kind, size, small = result
+            kind, size = result
             summary.kinds[kind] += 1
             summary.sizes[size] += 1
-            if small is not None:
-                summary.shown.append(small)
+            if due and (image := load(index)[1]) is not None:
+                summary.shown.append(_shrink(ranges.to_rgb(image)))
+                due -= 1
     return summary
 
 
@@ -91,8 +107,8 @@ def _shrink(image: np.ndarray) -> np.ndarray:
     return codec.resize(image, height, width)
 
 
-def format_report(summaries: Mapping[str, Summary], bad: Mapping[str, str]) -> str:
-    """Formats summaries and bad files (path to reason) as lines of text."""
+def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
+    """Formats summaries, bad files, and files of several pages as lines of text."""
     lines = []
     for name, summary in summaries.items():
         lines.append(f"{name}: {summary.count} images")
@@ -103,8 +119,11 @@ def format_report(summaries: Mapping[str, Summary], bad: Mapping[str, str]) -> s
                          f"{min(heights)} to {max(heights)} high")
         elif summary.sizes:
             lines.append("  sizes: " + _format_counts({f"{w} x {h}": n for (w, h), n in summary.sizes.items()}))
+    if bad.n_pages:
+        lines.append(f"files of several pages, of which only page 1 is used: {len(bad.n_pages)}")
+        lines += [f"  {path}: {count} pages" for path, count in sorted(bad.n_pages.items())]
     lines.append(f"bad files: {len(bad) or 'none'}")
-    return "\n".join(lines + [f"  {path}: {reason}" for path, reason in bad.items()])
+    return "\n".join(lines + [f"  {path}: {reason}" for path, reason in bad.reasons.items()])
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

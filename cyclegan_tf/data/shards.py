@@ -6,80 +6,90 @@ TFRecord reader can use the shards too. The lengths determine where each record 
 has random access too, knows only the local disk; shards are read from all of TensorFlow's file systems.
 """
 
+import concurrent.futures
+import contextlib
+import dataclasses
 import itertools
 import json
-import logging
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.data import preview
+from cyclegan_tf.data.dataset import BadImages, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
-
-log = logging.getLogger("cyclegan_tf")
 
 INDEX = "shards.json"
 _VERSION = 1
 # A TFRecord has a length (8 bytes) and its checksum (4) before the data, and the data's checksum (4) after.
 _HEAD, _TAIL = 12, 4
 _MOST_BYTES = 2**36  # No image is larger. Sums of the lengths of a hundred million images cannot overflow.
+_BLOCK = 64  # Images that are checked at the same time.
 
 
-def write(parts: Mapping[str, ImageList], folder: str, shard_bytes: int) -> tuple[dict[str, int], int]:
+def write(
+    parts: Mapping[str, ImageList], folder: str, shard_bytes: int, bad: BadImages | None = None
+) -> dict[str, int]:
     """Packs the images of `parts` into shards.
 
-    An unreadable image is logged and becomes an empty record. The other images keep their numbers, so that training on
-    the shards sees the same batches as training on the source.
+    Bad images are packed too, an unreadable one as an empty record. So the other images keep their numbers, and
+    training on the shards sees the same batches as training on the source.
 
     Args:
       parts: lists by folder name, such as trainA.
       folder: created if missing; may be on a remote file system.
       shard_bytes: a shard ends with the image that makes it at least this large.
+      bad: records the images that cannot be read or decoded; by default they are only logged.
 
     Returns:
-      The number of images of each part, and the number of unreadable images.
+      The number of images of each part, including bad ones.
 
     Raises:
-      UserError: the folder is not empty or cannot be written.
+      UserError: the folder is not empty or cannot be written, or an image is bad and `bad.stop` is set. All files that
+        were written are removed.
     """
     if filesystem.isdir(folder) and filesystem.listdir(folder):
         raise UserError(f"{folder} is not empty; give a new folder for the shards")
     entries: dict[str, dict[str, list]] = {}
-    n_unreadable = 0
+    bad = BadImages() if bad is None else bad
     try:
         filesystem.makedirs(folder)
         for part, image_list in parts.items():
-            entries[part], failed = _write_part(part, image_list, folder, shard_bytes)
-            n_unreadable += failed
+            entries[part] = _write_part(part, dataclasses.replace(image_list, bad=bad, half=""), folder, shard_bytes)
         with atomic.open_for_writing(os.path.join(folder, INDEX)) as file:
             json.dump({"version": _VERSION, "parts": entries}, file)
     except OSError as error:
+        _remove_files(folder)
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from error
-    return {part: len(entry["names"]) for part, entry in entries.items()}, n_unreadable
+    except BaseException:
+        _remove_files(folder)
+        raise
+    return {part: len(entry["names"]) for part, entry in entries.items()}
 
 
-def _write_part(part: str, image_list: ImageList, folder: str, shard_bytes: int) -> tuple[dict[str, list], int]:
-    """Writes the shards of one part; returns its entry in the index and the number of unreadable images."""
+def _remove_files(folder: str) -> None:
+    """Empties a folder of unfinished shards, which would be in the way of another attempt."""
+    with contextlib.suppress(OSError):
+        for name in filesystem.listdir(folder):
+            filesystem.remove(os.path.join(folder, name))
+
+
+def _write_part(part: str, image_list: ImageList, folder: str, shard_bytes: int) -> dict[str, list]:
+    """Writes the shards of one part; returns its entry in the index."""
     entry: dict[str, list] = {"names": list(image_list.names), "lengths": [], "crc32": [], "shards": []}
-    n_unreadable = 0
-    indices = iter(range(len(image_list)))
+    contents = _read_checked(image_list)
     for number in itertools.count():
-        first = next(indices, None)
+        first = next(contents, None)
         if first is None:
             break
         path, start, filled = _make_path(folder, part, number), len(entry["lengths"]), 0
         with filesystem.translate_errors(path), tf.io.TFRecordWriter(path) as writer:
-            for index in itertools.chain([first], indices):
-                try:
-                    data = image_list.read(index)
-                except OSError as error:
-                    log.warning("%s cannot be read: %s", image_list.path(index), error.strerror or error)
-                    data, n_unreadable = b"", n_unreadable + 1
+            for data in itertools.chain([first], contents):
                 writer.write(data)
                 entry["lengths"].append(len(data))
                 entry["crc32"].append(zlib.crc32(data))
@@ -87,7 +97,26 @@ def _write_part(part: str, image_list: ImageList, folder: str, shard_bytes: int)
                 if filled >= shard_bytes:
                     break
         entry["shards"].append(len(entry["lengths"]) - start)
-    return entry, n_unreadable
+    return entry
+
+
+def _read_checked(image_list: ImageList) -> Iterator[bytes]:
+    """Yields the encoded images of a list, b"" for an unreadable one; records those that are bad."""
+
+    def read(index: int) -> bytes:
+        try:
+            data = image_list.read(index)
+        except OSError as error:
+            image_list.bad.add(image_list.path(index), error.strerror or str(error))
+            return b""
+        # Decode the image, which records damage.
+        dataclasses.replace(image_list, channels=preview.count_channels(data), read=lambda index: data).load(index)
+        return data
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # In blocks, because the images of a block are in memory at the same time.
+        for start in range(0, len(image_list), _BLOCK):
+            yield from pool.map(read, range(start, min(start + _BLOCK, len(image_list))))
 
 
 def _make_path(folder: str, part: str, number: int) -> str:

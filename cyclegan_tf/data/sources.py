@@ -86,8 +86,12 @@ def _open_demo_pairs() -> ImageDataset:
     )
 
 
-def open_parts(name: str, data_dir: str = "") -> tuple[dict[str, ImageList], BadImages]:
+def open_parts(name: str, data_dir: str = "", on_bad_image: str = "skip") -> tuple[dict[str, ImageList], BadImages]:
     """Opens a data set, or any folder of images.
+
+    Args:
+      data_dir: as for `find_dataset`.
+      on_bad_image: skip or error; see `Config`.
 
     Returns:
       The non-empty lists by name (trainA and so on; the folder's name if the folder is not a data set), and the
@@ -96,7 +100,7 @@ def open_parts(name: str, data_dir: str = "") -> tuple[dict[str, ImageList], Bad
     Raises:
       UserError: as `open_dataset`, or the folder has no images.
     """
-    bad = BadImages()
+    bad = BadImages(stop=on_bad_image == "error")
     if filesystem.isdir(name) and not any(_exists(os.path.join(name, entry)) for entry in _DATASET_ENTRIES):
         parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
         if not any(parts.values()):

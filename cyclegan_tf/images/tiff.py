@@ -113,6 +113,15 @@ def _count_colors(page: Any, tifffile: Any) -> int:
                      "alpha")
 
 
+def describe(data: bytes) -> str:
+    """The dtype and the number of channels of the first page, such as "uint16 x 3", without decoding its pixels."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        return f"{page.dtype} x {page.samplesperpixel}"
+
+
 def count_pages(data: bytes) -> int:
     """The number of pages of a TIFF file, without smaller copies and masks; 1 if the pages cannot be counted."""
     import tifffile
