@@ -1,8 +1,11 @@
+import contextlib
 import dataclasses
 import json
 
 import pytest
 from absl import flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cyclegan_tf.config import Config, options
 from cyclegan_tf.config import config as config_lib
@@ -66,6 +69,44 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         Config.from_json('{"config_version": 3}')
     with pytest.raises(UserError, match="not a JSON object"):
         Config.from_json("[]")
+
+
+@pytest.mark.parametrize(("contents", "message"), [
+    (b"", "is not valid JSON"),
+    (b"\xff\xfe{\0}\0", "is not valid UTF-8"),
+    ("{}".encode("utf-16"), "is not valid UTF-8"),
+    (b"[" * 100_000, "is not valid JSON"),
+    (b'{"ngf": ' * 1000 + b"5" + b"}" * 1000, "is not "),  # The depth that Python can read depends on its version.
+    (b"5", "is not a JSON object of options"),
+    (b'{"ngf": {"ngf": 5}}', "is not a JSON object of options"),
+    (b'{"ngf": [5]}', "is not a JSON object of options"),
+    (b'{"ngf": 1' + b"0" * 5000 + b"}", "is not valid JSON"),
+    (b'{"ngf": null}', "--ngf=None must be of type int"),
+], ids=lambda value: value[:20].decode(errors="replace") if isinstance(value, bytes) else "")
+def test_damaged_file_is_a_one_line_error_that_names_it(tmp_path, contents, message):
+    (tmp_path / "config.json").write_bytes(contents)
+    with pytest.raises(UserError, match=message) as caught:
+        Config.load(str(tmp_path))
+    assert str(caught.value).startswith(f"{tmp_path}/config.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_file_that_cannot_be_read_is_an_error(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(UserError, match=r"^cannot read .*/config\.json: Is a directory$"):
+        Config.load(str(tmp_path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(
+    st.sampled_from(["config_version", *(field.name for field in dataclasses.fields(Config)), "x"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(max_size=1)),
+    min_size=1, max_size=3,
+))
+def test_any_values_are_a_config_or_a_user_error(values):
+    with contextlib.suppress(UserError):
+        config = Config.from_json(json.dumps(values))
+        assert Config.from_json(config.to_json()).fingerprint() == config.fingerprint()
 
 
 @pytest.mark.parametrize(

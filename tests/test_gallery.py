@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 from browser import chromium, read_console, set_view, wait_for
 from conftest import run_python
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cyclegan_tf import gallery
@@ -18,7 +20,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.runs import page, page_images
+from cyclegan_tf.runs import metrics_log, page, page_images
 from cyclegan_tf.runs.metrics_log import read_records
 
 
@@ -32,6 +34,14 @@ def read_data(workdir):
 def run(tiny_run, tmp_path):
     """A copy of the tiny run that a test may change."""
     return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+@pytest.fixture
+def bare_run(tmp_path):
+    """A run directory without samples, records and results."""
+    Config.preset("tiny").save(str(tmp_path))
+    (tmp_path / "gallery").mkdir()
+    return tmp_path
 
 
 def test_training_writes_a_page_with_samples_results_and_curves(tiny_run):
@@ -92,11 +102,84 @@ def test_the_next_image_takes_the_place_of_a_bad_one(tmp_path):
 def test_names_cannot_break_the_page(run):
     config = dataclasses.replace(Config.load(str(run)), dataset="<b>&{{data}}", data_dir="</script>")
     (run / "config.json").write_text(config.to_json())
-    (run / "gallery" / "results.json").write_text(json.dumps({"step": 1, "rows": [], "x": "</script>"}))
+    row = {"direction": "a2b", "name": "</script>", "before": "a.webp", "after": "b.webp"}
+    (run / "gallery" / "results.json").write_text(json.dumps({"step": 1, "rows": [row]}))
     page.write(str(run))
     text = (run / "index.html").read_text()
     assert "cyclegan on &lt;b&gt;&amp;{{data}}, 4 steps" in text
-    assert read_data(run)["results"]["x"] == "</script>"
+    assert read_data(run)["results"]["rows"] == [row]
+
+
+ROW = {"direction": "a2b", "name": "x.png", "before": "a.webp", "after": "b.webp"}
+
+
+@pytest.mark.parametrize("results", [
+    b"", b"\xff\xfe", b"[" * 100_000, b"5", b"{}", b"[]", b'{"step": 1}', b'{"step": 1, "rows": 5}',
+    b'{"step": 1, "rows": [5]}', b'{"step": 1, "rows": ["direction"]}', b'{"step": 1, "rows": [{}]}',
+    json.dumps({"step": "</script>", "rows": [ROW]}).encode(), json.dumps({"step": 1.5, "rows": [ROW]}).encode(),
+    json.dumps({"step": 1, "rows": [ROW, {**ROW, "before": 5}]}).encode(),
+], ids=lambda data: data[:40].decode(errors="replace"))
+def test_damaged_results_are_left_out_and_named_on_the_page(bare_run, results):
+    run = bare_run
+    (run / "gallery" / "results.json").write_bytes(results)
+    page.write(str(run))
+    assert read_data(run)["results"] == {"step": 0, "rows": []}
+    note = re.search(r"<header>.*<p class='note'>(.*?)</p></header>", (run / "index.html").read_text())[1]
+    assert note.startswith(f"{run}/gallery/results.json is damaged (")
+    assert "python -m cyclegan_tf.gallery" in note
+
+
+def test_damaged_records_are_left_out_and_named_on_the_page(bare_run):
+    run = bare_run
+    good = {"step": 5, "kind": "train", "loss/gen_ab": 0.5}
+    lines = b"5", b"\xff\xfe", b"{}", json.dumps({**good, "loss/gen_ba": float("nan"), "loss/disc_a": 2.0}).encode()
+    (run / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    page.write(str(run))
+    # Browsers cannot read NaN.
+    (chart,) = json.loads(json.dumps(read_data(run)["charts"]), parse_constant=pytest.fail)
+    assert [(line["name"], line["points"]) for line in chart["lines"]] == [("gen_ab", [[5, 0.5]]), ("disc_a", [[5, 2]])]
+    text = (run / "index.html").read_text()
+    assert f"<p class='note'>{run}/metrics.jsonl is damaged: ignoring line 1 and 2 more</p>" in text
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
+    max_leaves=4,
+)
+RECORDS = st.fixed_dictionaries(
+    {"step": st.integers(0) | VALUES, "kind": st.sampled_from(["train", "eval", "test"]) | VALUES},
+    optional={"loss/gen_ab": st.floats() | VALUES, "fid_ab": st.floats() | VALUES, "fid": VALUES},
+)
+RESULTS = st.fixed_dictionaries({"step": st.integers(0) | VALUES, "rows": st.lists(
+    st.fixed_dictionaries({key: st.text(max_size=3) | VALUES for key in ROW}, optional={"truth": VALUES}), max_size=2
+) | VALUES})
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(results=st.binary(max_size=9) | (RESULTS | VALUES).map(lambda value: json.dumps(value).encode()),
+       lines=st.lists(st.binary(max_size=9) | (RECORDS | VALUES).map(lambda value: json.dumps(value).encode())))
+def test_any_results_and_records_make_a_page_that_browsers_read(bare_run, results, lines):
+    (bare_run / "gallery" / "results.json").write_bytes(results)
+    (bare_run / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    page.write(str(bare_run))
+    data = json.loads(json.dumps(read_data(bare_run)), parse_constant=pytest.fail)
+    for row in data["results"]["rows"]:
+        assert all(isinstance(row[key], str) for key in ROW)
+    for chart in data["charts"]:
+        assert all(np.isfinite(line["points"]).all() and line["points"] for line in chart["lines"])
+    # A resumed run drops what cannot be read.
+    metrics_log.open_log(str(bare_run), lambda record: record["step"] >= 0 and record["kind"] != "test").close()
+    metrics_log.read_records(bare_run, pytest.fail)
+
+
+def test_measure_of_an_unknown_direction_keeps_its_name(bare_run):
+    run = bare_run
+    (run / "metrics.jsonl").write_text('{"step": 4, "kind": "test", "fid_x": 1, "\\ud800_ab": 2}\n')
+    page.write(str(run))
+    text = (run / "index.html").read_text()
+    assert "<th scope='row'>fid_x</th><td>1</td>" in text
+    assert "<th scope='row'>\\ud800_ab</th><td>2</td>" in text
 
 
 def test_page_of_a_run_in_progress(run):

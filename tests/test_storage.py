@@ -73,6 +73,15 @@ def test_growing_remote_file_keeps_old_lines_and_flushes_rarely(tmp_path, monkey
         assert read(path) == b"one\ntwo\nthree \\udce9\n"
 
 
+@pytest.mark.parametrize("folder", ["", "ram://"], ids=["local", "remote"])
+def test_damage_in_a_growing_file_stays_as_it_is(tmp_path, folder):
+    path = f"{folder}{tmp_path}/log.txt"
+    store(path, b"\xff\xfe\r\n")
+    with filesystem.open_for_appending(path) as file:
+        file.write("new\n")
+    assert read(path) == b"\xff\xfe\r\nnew\n"
+
+
 def test_local_line_with_an_undecodable_file_name_is_escaped(tmp_path):
     with filesystem.open_for_appending(tmp_path / "log.txt") as file:
         file.write(os.fsdecode(b"skipping caf\xe9.png\n"))

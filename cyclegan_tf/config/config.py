@@ -391,10 +391,10 @@ class Config:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is not valid JSON ({error}); restore it or use another --workdir") from error
-        if not isinstance(values, dict):
-            raise UserError(f"{where} is not a JSON object; restore it or use another --workdir")
+        if not isinstance(values, dict) or any(isinstance(value, list | dict) for value in values.values()):
+            raise UserError(f"{where} is not a JSON object of options; restore it or use another --workdir")
         values = _upgrade(values, where)
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
@@ -422,8 +422,13 @@ class Config:
         path = os.path.join(workdir, "config.json")
         if not filesystem.exists(path):
             raise UserError(f"{workdir} is not a run directory: it has no config.json")
-        with filesystem.open_for_reading(path) as file:
-            return cls.from_json(file.read(), where=path)
+        try:
+            text = filesystem.read_bytes(path).decode()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not valid UTF-8 ({error}); restore it or use another --workdir") from error
+        return cls.from_json(text, where=path)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "Config":

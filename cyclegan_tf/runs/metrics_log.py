@@ -1,11 +1,14 @@
 """metrics.jsonl of a run directory: one JSON record per line, {"step", "kind", **values}. Needs no TensorFlow."""
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from cyclegan_tf.storage import atomic, filesystem
+
+log = logging.getLogger("cyclegan_tf")
 
 FILE_NAME = "metrics.jsonl"
 # The kinds of records with measures, after a step and at the end of a run: of held-out images, or of training images
@@ -16,27 +19,44 @@ FINAL_KINDS = (FINAL, FINAL_OF_TRAINING)
 Record = dict[str, Any]
 
 
-def read_records(workdir: str | os.PathLike[str]) -> list[Record]:
+def read_records(
+    workdir: str | os.PathLike[str], report: Callable[[str], object] = log.warning
+) -> list[Record]:
     """The records of a run's metrics.jsonl, oldest first; an empty list if the file does not exist.
 
-    Reading stops at the first line that is not JSON: the line that a running process is writing, or the line that a
-    crash cut off.
+    Skips lines that are no records. The last line may be unfinished, because a running process is writing it or a crash
+    cut it off.
+
+    Args:
+      report: called with one line if any other line is skipped.
     """
     path = os.path.join(workdir, FILE_NAME)
-    records: list[Record] = []
     if not filesystem.exists(path):
-        return records
-    with filesystem.open_for_reading(path) as file:
-        for line in file:
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-    return records
+        return []
+    lines = filesystem.read_bytes(path).split(b"\n")
+    records = [_parse_record(line) for line in lines]
+    damaged = [number for number, record in enumerate(records[:-1], 1) if record is None]
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        report(f"{path} is damaged: ignoring line {damaged[0]}{more}")
+    return [record for record in records if record is not None]
+
+
+def _parse_record(line: bytes) -> Record | None:
+    """The record in a line, or None if the line is no record."""
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str) or type(record.get("step")) is not int:
+        return None
+    # `type`, because true is an int too. Larger integers are no floats.
+    numbers = [value for key, value in record.items() if key != "kind"]
+    return record if all(type(n) is float or (type(n) is int and abs(n) < 2**63) for n in numbers) else None
 
 
 def open_log(workdir: str, is_wanted: Callable[[Record], bool]) -> TextIO:
-    """Opens a run's metrics.jsonl for appending, after dropping an unfinished line and records that are not wanted."""
+    """Opens a run's metrics.jsonl for appending, after dropping damaged lines and records that are not wanted."""
     path = os.path.join(workdir, FILE_NAME)
     if filesystem.exists(path):
         kept = [format_record(record) for record in read_records(workdir) if is_wanted(record)]

@@ -6,9 +6,10 @@ The page links to the images in the run's samples/ and gallery/ by relative path
 import dataclasses
 import html
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,7 +18,9 @@ from cyclegan_tf.runs import metrics_log
 from cyclegan_tf.runs.metrics_log import Record
 from cyclegan_tf.storage import atomic, filesystem
 
-RESULTS = "gallery"  # Folder with the held-out images and results.json.
+RESULTS = "gallery"  # Folder with the translated images and results.json.
+# Keys of a row of results.json; all values are text.
+_ROW_KEYS, _OPTIONAL_KEYS = ("direction", "name", "split", "before", "after", "truth"), ("split", "truth")
 _SAMPLE = re.compile(r"step-(\d+)\.png")
 _MOST_POINTS = 1000  # Longer curves are thinned out.
 _CHARTS = (
@@ -44,28 +47,32 @@ _WHICH = {"ab": "A to B", "ba": "B to A", "a": "A", "b": "B"}
 def write(workdir: str) -> str:
     """Writes WORKDIR/index.html from the contents of the run directory; returns its path.
 
+    Damaged results and records are left out, and the page says so.
+
     Raises:
-      UserError: `workdir` is not a run directory.
+      UserError: `workdir` is not a run directory, or its config.json is damaged.
     """
     config = Config.load(workdir)
-    records = metrics_log.read_records(workdir)
+    notes: list[str] = []
+    records = metrics_log.read_records(workdir, notes.append)
     samples = _list_samples(os.path.join(workdir, "samples"))
-    results = _read_results(workdir)
+    results = _read_results(workdir, notes.append)
     data = {"samples": samples, "results": results, "charts": _collect_charts(records)}
     steps = max([each["step"] for each in (*records, *samples)], default=0)
     text = _fill(
         resources.files("cyclegan_tf.runs").joinpath("page.html").read_text(encoding="utf-8"),
         title=html.escape(os.path.basename(os.path.abspath(workdir))),
         summary=html.escape(f"{config.model} on {config.dataset}, {steps} steps"),
+        notes="".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes),
         shown=_describe_shown_images(results["rows"]),
         measures=_format_measures(records),
         options=_format_table(dataclasses.asdict(config).items()),
         # A "</script>" inside a string would end the script element.
-        data=json.dumps(data).replace("<", "\\u003c"),
+        data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
     )
     path = os.path.join(workdir, "index.html")
-    with atomic.open_for_writing(path) as file:
-        file.write(text)
+    with atomic.open_for_writing(path, "wb") as file:
+        file.write(text.encode(errors="backslashreplace"))  # Names of folders need not be valid UTF-8.
     return path
 
 
@@ -79,12 +86,23 @@ def _list_samples(folder: str) -> list[dict[str, Any]]:
     return [{"step": int(match[1]), "path": f"samples/{name}"} for name in names if (match := _SAMPLE.fullmatch(name))]
 
 
-def _read_results(workdir: str) -> dict[str, Any]:
+def _read_results(workdir: str, report: Callable[[str], object]) -> dict[str, Any]:
+    """The contents of results.json; no rows if the file is missing or damaged."""
     path = os.path.join(workdir, RESULTS, "results.json")
     if not filesystem.exists(path):
         return {"step": 0, "rows": []}
-    with filesystem.open_for_reading(path) as file:
-        return json.load(file)
+    try:
+        results = json.loads(filesystem.read_bytes(path).decode())
+        rows = [
+            {key: row[key] for key in _ROW_KEYS if key in row or key not in _OPTIONAL_KEYS} for row in results["rows"]
+        ]
+        if type(results["step"]) is not int or not all(isinstance(text, str) for row in rows for text in row.values()):
+            raise TypeError("a value has the wrong type")
+        return {"step": results["step"], "rows": rows}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        report(f"{path} is damaged ({error}): this page shows no translated images. Training rewrites the file when it "
+               f"ends, and `python -m cyclegan_tf.gallery --model={workdir}` at any time.")
+        return {"step": 0, "rows": []}
 
 
 def _collect_charts(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -95,11 +113,14 @@ def _collect_charts(records: Sequence[Record]) -> list[dict[str, Any]]:
     charts = []
     for title, pattern in _CHARTS:
         lines = [
-            {"name": name.split("/")[1], "points": [[r["step"], r[name]] for r in train if name in r]}
+            # JSON has no NaN.
+            {"name": name.split("/")[1], "points": [
+                [r["step"], r[name]] for r in train if math.isfinite(r.get(name, math.nan))
+            ]}
             for name in names
             if pattern.fullmatch(name)
         ]
-        if lines:
+        if lines := [line for line in lines if line["points"]]:
             charts.append({"title": title, "lines": lines})
     return charts
 
@@ -126,7 +147,7 @@ def _format_measures(records: Sequence[Record]) -> str:
 
 def _describe_measure(key: str, value: float) -> tuple[str, str]:
     measure, _, which = key.rpartition("_")
-    description = _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES else key
+    description = _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES and which in _WHICH else key
     return description, f"{value:.4g}"
 
 

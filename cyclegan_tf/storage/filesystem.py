@@ -258,20 +258,19 @@ def open_for_appending(path: PathLike) -> TextIO:
 
 
 class _GrowingFile(io.StringIO):
-    """The whole text of a remote file in memory, uploaded from time to time."""
+    """The new text of a remote file in memory, uploaded from time to time behind the old content of the file."""
 
     def __init__(self, path: PathLike) -> None:
-        data = read_bytes(path) if exists(path) else b""
-        super().__init__(data.decode(), newline="\n")
-        self.seek(0, io.SEEK_END)
-        self._path, self._length, self._written = path, len(data), time.monotonic()
+        super().__init__(newline="\n")
+        self._old = read_bytes(path) if exists(path) else b""  # Not decoded: damage in it stays as it is.
+        self._path, self._length, self._written = path, len(self._old), time.monotonic()
 
     def flush(self) -> None:
         if time.monotonic() - self._written >= FLUSH_SECONDS:
             self.sync()
 
     def sync(self) -> None:
-        data = self.getvalue().encode(errors="backslashreplace")
+        data = self._old + self.getvalue().encode(errors="backslashreplace")
         if len(data) != self._length:
             upload(self._path, io.BytesIO(data))
             self._length = len(data)
