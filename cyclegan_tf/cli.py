@@ -15,6 +15,9 @@ from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
 
+# --help shows a flag of `define_path` among the flags of the module that calls `define_path`.
+flags.disclaim_key_flags()
+
 
 def run(
     main: Callable[[list[str]], int | None], operands: bool = False,
@@ -58,8 +61,28 @@ def run(
 
     for flag in (_HelpFlag(), _VersionFlag()):
         if flag.name not in flags.FLAGS:
-            flags.DEFINE_flag(flag)
+            flags.DEFINE_flag(flag, module_name=__name__)
     app.run(run_guarded, flags_parser=parse_flags)
+
+
+def define_path(name: str, default: str | None, text: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag whose value is a path. A ~ at its start becomes the home folder, which shells leave to us here."""
+    flags.DEFINE(_PathParser(), name, default, text, flag_values, flags.ArgumentSerializer())
+
+
+def define_paths(name: str, default: list[str] | None, text: str) -> None:
+    """Defines a flag whose value is a list of paths, separated by commas."""
+    flags.DEFINE(_PathListParser(), name, default, text, flags.FLAGS, flags.CsvListSerializer(","))
+
+
+class _PathParser(flags.ArgumentParser):
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+class _PathListParser(flags.ListParser):
+    def parse(self, argument: str | list[str]) -> list[str]:
+        return [os.path.expanduser(path) for path in super().parse(argument)]
 
 
 class _HelpFlag(app.HelpFlag):

@@ -45,16 +45,16 @@ def main(argv: list[str]) -> int:
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
     fields = {field.name: field for field in dataclasses.fields(Config)}
-    flags.DEFINE_list("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
-    flags.DEFINE_string("output", None, "run directory that --from_pytorch writes")
+    cli.define_paths("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
+    cli.define_path("output", None, "run directory that --from_pytorch writes")
     networks = sorted(set(torch_files.NETWORKS.values()))
     flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell it")
     padding = fields["padding"]
     flags.DEFINE_enum("padding", None, options.get_choices(padding),
                       f"{padding.metadata['help']}; a file does not tell replicate from reflect")
     flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; the file of a U-Net does not tell")
-    flags.DEFINE_string("to_pytorch", None, "folder to write the .pth files of a run to")
-    flags.DEFINE_string("model", None, "run directory that --to_pytorch converts")
+    cli.define_path("to_pytorch", None, "folder to write the .pth files of a run to")
+    cli.define_path("model", None, "run directory that --to_pytorch converts")
 
 
 if __name__ == "__main__":

@@ -83,11 +83,11 @@ def _list_known() -> int:
 
 def _define_flags(arguments: Sequence[str]) -> None:
     # Not at import, because other commands have flags of the same names.
-    flags.DEFINE_string("data_dir", "", "folder of downloaded and prepared sets; default: ~/tensorflow_datasets")
-    flags.DEFINE_string("output", "", "inspect: PNG file of the grid, default NAME-preview.png; preview: PNG file, "
+    cli.define_path("data_dir", "", "folder of downloaded and prepared sets; default: ~/tensorflow_datasets")
+    cli.define_path("output", "", "inspect: PNG file of the grid, default NAME-preview.png; preview: PNG file, "
                         "default training-preview.png; prepare-cityscapes: folder for trainA, trainB, testA and testB")
-    flags.DEFINE_string("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
-    flags.DEFINE_string("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
+    cli.define_path("left_img", "", "prepare-cityscapes: leftImg8bit_trainvaltest.zip, or its unpacked folder")
+    cli.define_path("gt_fine", "", "prepare-cityscapes: gtFine_trainvaltest.zip, or its unpacked folder")
     flags.DEFINE_integer("shard_mb", 256, "shard: size of a file in MiB", lower_bound=1)
     config_flags.define_flags(arguments)  # For preview.
 

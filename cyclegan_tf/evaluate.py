@@ -104,10 +104,10 @@ def _parse_classes(texts: list[str]) -> list[int]:
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    flags.DEFINE_string("model", None, "run directory, one of its checkpoint files (RUN/checkpoints/best.npz), "
+    cli.define_path("model", None, "run directory, one of its checkpoint files (RUN/checkpoints/best.npz), "
                         "SavedModel folder, .pth or .tflite file, demo or demo_maps")
-    flags.DEFINE_string("dataset", None, "data set, as for train; default: the data set of the run")
-    flags.DEFINE_string("data_dir", None, "folder of downloaded and prepared sets, as for train")
+    cli.define_path("dataset", None, "data set, as for train; default: the data set of the run")
+    cli.define_path("data_dir", None, "folder of downloaded and prepared sets, as for train")
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
     flags.DEFINE_enum("paired", None, ["auto", "yes", "no"], "whether the held-out images are pairs, as for train; "
                       "default: as in the run")
@@ -116,19 +116,19 @@ def _define_flags() -> None:
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "
                          "size of the run's held-out images; without a run, the size of each image", lower_bound=4,
                          upper_bound=2**16)
-    flags.DEFINE_string("output", None, "file for the JSON lines; default: stdout")
-    flags.DEFINE_string("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS or "
+    cli.define_path("output", None, "file for the JSON lines; default: stdout")
+    cli.define_path("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS or "
                         "~/.cache/cyclegan_tf")
     flags.DEFINE_bool("fetch_weights", False, "download the weights of lpips, fid, kid and judge, then stop")
-    flags.DEFINE_string("inception", None, "SavedModel with an output pool_3, such as TF-GAN's Inception, to replace "
+    cli.define_path("inception", None, "SavedModel with an output pool_3, such as TF-GAN's Inception, to replace "
                         "the downloaded network in fid and kid")
-    flags.DEFINE_string("judge", "efficientnet_lite0", "efficientnet_lite0, or the file of a Keras classifier that "
+    cli.define_path("judge", "efficientnet_lite0", "efficientnet_lite0, or the file of a Keras classifier that "
                         "takes images in 0 .. 255")
     for domain in "ab":
         flags.DEFINE_list(f"judge_classes_{domain}", [], "numbers of the judge's classes that images of "
                           f"{domain.upper()} show; in ImageNet 948 is Granny Smith, 950 orange")
     flags.DEFINE_enum("labels", "b", ["a", "b"], "domain of the label maps, for segmentation")
-    flags.DEFINE_string("segmenter", None, "SavedModel that segments photographs, for segmentation of translations "
+    cli.define_path("segmenter", None, "SavedModel that segments photographs, for segmentation of translations "
                         "from labels to photographs: images in [-1, 1] to scores (N, h, w, 19)")
 
 

@@ -51,9 +51,9 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    flags.DEFINE_string("model", None, "run directory, one of its checkpoint files, demo or demo_maps")
+    cli.define_path("model", None, "run directory, one of its checkpoint files, demo or demo_maps")
     flags.DEFINE_enum("format", None, formats.FORMATS, "format of the export")
-    flags.DEFINE_string("output", None, "folder to write to; the files are named after the direction")
+    cli.define_path("output", None, "folder to write to; the files are named after the direction")
     flags.DEFINE_enum_class("direction", Direction.A2B, Direction, "direction of the generator")
     flags.DEFINE_list("precision", list(formats.PRECISIONS),
                       f"precisions of tflite files: {', '.join(formats.PRECISIONS)}")
@@ -61,7 +61,7 @@ def _define_flags() -> None:
                         "multiple of 4 (ResNets), 2^n_downs (U-Net) or 16 (unet_book)")
     flags.DEFINE_integer("max_side", 512, "longer side, in pixels, to which a web page scales larger images unless its "
                          "user changes it", lower_bound=16, upper_bound=2**16)
-    flags.DEFINE_string("runtime_dir", None, "folder of the unpacked npm package onnxruntime-web, for web; default: "
+    cli.define_path("runtime_dir", None, "folder of the unpacked npm package onnxruntime-web, for web; default: "
                         "npm downloads the package once")
     flags.DEFINE_bool("overwrite", False, "replace files of the same names in --output")
 

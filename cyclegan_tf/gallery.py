@@ -14,6 +14,7 @@ from cyclegan_tf import cli
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
+from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -39,6 +40,7 @@ def write(workdir: str) -> None:
     from cyclegan_tf.inference import translator
     from cyclegan_tf.runs import page, page_images
 
+    filesystem.require_utf8("model", workdir)
     config = Config.load(workdir)
     try:
         dataset = sources.open_dataset(config)
@@ -52,5 +54,5 @@ def write(workdir: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", None, "run directory")
+    cli.define_path("model", None, "run directory")
     cli.run(main)

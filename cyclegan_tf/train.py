@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 def _define_flags(arguments: Sequence[str]) -> None:
     config_flags.define_flags(arguments)
     flags.adopt_module_key_flags(config_flags)
-    flags.DEFINE_string("workdir", None, "run directory; default: runs/ and the name of the data set")
+    cli.define_path("workdir", None, "run directory; default: runs/ and the name of the data set")
 
 
 if __name__ == "__main__":

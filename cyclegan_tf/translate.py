@@ -53,10 +53,10 @@ def main(argv: list[str]) -> int:
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    flags.DEFINE_string("model", None, "run directory, SavedModel folder, .pth or .tflite file; or demo_maps, a "
+    cli.define_path("model", None, "run directory, SavedModel folder, .pth or .tflite file; or demo_maps, a "
                         "trained model from satellite images to maps")
-    flags.DEFINE_string("input", None, "image, video, folder of images, or pattern in quotes")
-    flags.DEFINE_string("output", None, "folder for the results, or the result file of a single input")
+    cli.define_path("input", None, "image, video, folder of images, or pattern in quotes")
+    cli.define_path("output", None, "folder for the results, or the result file of a single input")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of a run with two generators; default: a2b")
     flags.DEFINE_integer(
         "tile", 0, "side of the tiles, in pixels, in which larger images are translated, with bounded memory and the "

@@ -2,17 +2,20 @@
 
 import configparser
 import dataclasses
+import re
 import runpy
 import time
 
 import pytest
+from absl import flags
 from conftest import ROOT, run_python, run_train
-from test_imports import COMMANDS
+from test_imports import COMMANDS, PACKAGE
 
 import cyclegan_tf
 from cyclegan_tf import __main__ as commands
 from cyclegan_tf import cli
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, options
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.options import get_value_type
 
 
@@ -68,6 +71,8 @@ def test_help_exits_with_status_0(run_command, name, option):
     result = run_command(f"cyclegan_tf.{name}", option)
     assert (result.returncode, result.stderr) == (0, "")
     assert f"python -m cyclegan_tf.{name} " in result.stdout
+    paths = re.findall(r'define_paths?\("(\w+)"', (PACKAGE / f"{name}.py").read_text())
+    assert all(f"--{path}:" in result.stdout for path in paths)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -104,6 +109,51 @@ def test_the_package_refuses_arguments(capsys):
     assert commands.main(["translate", "--model=x"]) == 2
     assert capsys.readouterr().err == ("error: unexpected arguments: translate --model=x; give the command with a "
                                        "dot, as in python -m cyclegan_tf.translate\n")
+
+
+@pytest.mark.parametrize(("value", "path"), [
+    ("~/photos", "/home/me/photos"), ("~", "/home/me"), ("photos/~", "photos/~"), ("gs://bucket/~", "gs://bucket/~"),
+])
+def test_a_tilde_at_the_start_of_a_path_is_the_home_folder(monkeypatch, value, path):
+    monkeypatch.setenv("HOME", "/home/me")
+    own = flags.FlagValues()
+    cli.define_path("model", None, "a path", own)
+    own(["", f"--model={value}"])
+    assert own.model == path
+    if not value.startswith("gs"):
+        assert config_flags.from_arguments([f"--dataset={value}", f"--init_from={value}"]).dataset == path
+
+
+def test_all_options_that_may_be_paths_know_the_tilde():
+    # These take text that is no path.
+    others = {"size", "precision", "metrics", "judge_classes_{domain}", "plugins"}
+    names = {
+        name for command in COMMANDS
+        for name in re.findall(r'DEFINE_(?:string|list)\(f?"([^"]+)"', (PACKAGE / f"{command}.py").read_text())
+    }
+    assert names <= others
+    texts = {field.name: field for field in dataclasses.fields(Config) if options.get_value_type(field) is str}
+    free = {name for name, field in texts.items() if not options.get_choices(field)}
+    assert {name for name in free if texts[name].metadata["is_path"]} == {"dataset", "data_dir", "init_from"}
+    assert free - {"dataset", "data_dir", "init_from"} == {
+        "plugins", "nce_layers", "diff_augment", "eval_metrics", "keep_best"
+    }
+
+
+def test_lists_of_paths_know_the_tilde(monkeypatch, run_command, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = run_command("cyclegan_tf.convert", "--from_pytorch=~/latest_net_G_A.pth,~/x.pth", "--output=~/run")
+    assert f"{tmp_path}/x.pth" in result.stderr
+
+
+def test_a_name_that_the_locale_cannot_decode_is_one_line(tmp_path):
+    # Python 3.7 and later turn UTF-8 on in the C locale unless they are told not to.
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = run_python("-m", "cyclegan_tf.train", "--dataset=caf\u00e9", **locale)
+    assert (result.returncode, result.stderr.splitlines()) == (2, [
+        "error: --dataset=caf\\udcc3\\udca9: the name is not valid UTF-8; set PYTHONUTF8=1, because Python takes names "
+        "in ascii in this locale"
+    ])
 
 
 def run_main(body, *arguments, operands=False, **environment):

@@ -25,7 +25,8 @@ def defined_options():
     """Names of all options of the commands and scripts."""
     sources = [*(ROOT / "cyclegan_tf").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    names = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", text)) | set(re.findall(r"add_argument\(\"--([\w-]+)\"", text))
+    names = set(re.findall(r"(?:DEFINE_\w+|define_paths?)\(\s*\"(\w+)\"", text))
+    names |= set(re.findall(r"add_argument\(\"--([\w-]+)\"", text))
     names |= {field.name for field in dataclasses.fields(Config)}
     # absl's, cli's, and two that a loop defines.
     names |= {"flagfile", "help", "version", "judge_classes_a", "judge_classes_b"}

@@ -119,6 +119,17 @@ def test_floats_at_the_ends_of_the_range_are_translated(identity):
     np.testing.assert_array_equal(identity.translate(image), image)
 
 
+@pytest.mark.parametrize(("name", "reason"), [
+    ("missing.jpg", "No such file or directory"), ("folder", "not a regular file"),
+    ("text.jpg", "cannot identify image file"),
+])
+def test_a_file_that_cannot_be_read_is_named(identity, tmp_path, name, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(UserError, match=f"^{tmp_path}/{name} cannot be read as an image: {reason}$"):
+        identity.translate(tmp_path / name)
+
+
 def test_an_image_without_pixels_is_an_error(identity):
     with pytest.raises(ValueError, match=r"the image has shape \(0, 4, 3\) and no pixels"):
         identity.translate(np.zeros((0, 4, 3), np.uint8))

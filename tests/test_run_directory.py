@@ -199,3 +199,13 @@ def test_log_says_what_ended_the_run(error, last_line, tmp_path):
     *before, last = (tmp_path / "log.txt").read_text().splitlines()
     assert last.endswith(last_line)
     assert any("Traceback" in line for line in before) == isinstance(error, RuntimeError)
+
+
+@pytest.mark.parametrize(("dataset", "name"), [
+    ("horse2zebra", "horse2zebra"), ("sets/photos.zip", "photos"), ("sets/photos/", "photos"), (".", "zebras"),
+    ("..", "my sets"), ("/", "dataset"), ("gs://bucket/photos/", "photos"),
+])
+def test_default_run_directory_is_named_after_the_dataset(tmp_path, monkeypatch, dataset, name):
+    (tmp_path / "my sets" / "zebras").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "my sets" / "zebras")
+    assert run_directory.choose_default(Config(dataset=dataset)) == f"runs/{name}"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +146,20 @@ def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
         atomic.replace_folder(str(folder), str(tmp_path / "missing"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "old").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["runs/caf\u00e9", "runs/\u6771\u4eac", "gs://bucket/run", ""])
+def test_names_in_utf8_are_accepted(name):
+    filesystem.require_utf8("workdir", name)
+
+
+def test_a_name_that_is_not_utf8_is_an_error():
+    with pytest.raises(UserError, match=r"^--workdir=.*: the name is not valid UTF-8; rename the file"):
+        filesystem.require_utf8("workdir", os.fsdecode(b"caf\xe9"))
+
+
+def test_a_locale_in_which_tensorflow_would_use_another_name_is_an_error(monkeypatch):
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("latin-1"))
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    with pytest.raises(UserError, match="set PYTHONUTF8=1, because Python takes names in iso8859-1 in this locale"):
+        filesystem.require_utf8("workdir", "caf\u00e9")

@@ -55,11 +55,11 @@ class Config:
         "demo", "training images: demo and demo_maps (parts of the package), demo_pairs (the held-out pairs of "
         "demo_maps as a data set of their own), a folder or .zip file with subfolders trainA and trainB (and testA and "
         "testB for held-out images), a folder or .zip file with a subfolder train of files that show A and B side by "
-        "side (as the pix2pix sets do), a folder of shards, or one of: " + ", ".join(TFDS_NAMES),
+        "side (as the pix2pix sets do), a folder of shards, or one of: " + ", ".join(TFDS_NAMES), is_path=True,
     )
     data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS data sets; if empty, ~/tensorflow_datasets",
-        may_differ=True,
+        may_differ=True, is_path=True,
     )
     direction: Literal["a2b", "b2a"] = option(
         "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
@@ -236,7 +236,7 @@ class Config:
     )
     init_from: str = option(
         "", "where a new run takes its initial network weights from: a run directory, a SavedModel, a .pth file or a "
-        "folder of .pth files; optimizers and image pools start fresh",
+        "folder of .pth files; optimizers and image pools start fresh", is_path=True,
     )
     on_nonfinite: Literal["stop", "rollback"] = option(
         "stop", "what to do when a loss is NaN or infinite: stop ends the run; rollback restores the newest checkpoint "

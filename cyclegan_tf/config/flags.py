@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import flags
 
+from cyclegan_tf import cli
 from cyclegan_tf.config import plugins, registries
 from cyclegan_tf.config.config import Config
 from cyclegan_tf.config.options import get_choices, get_value_type
@@ -36,6 +37,8 @@ def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags
             text = f"{text}. {_describe_defaults()}"
         if choices := get_choices(field):
             flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
+        elif field.metadata["is_path"]:
+            cli.define_path(field.name, default, text, flag_values)
         else:
             definers[get_value_type(field)](field.name, default, text, flag_values=flag_values)
     if "preset" not in flag_values:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cyclegan_tf.config.registries import Registry
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import filesystem
 
 _T = TypeVar("_T")
 
@@ -25,7 +26,7 @@ LARGEST_INTEGER = 2**31 - 1
 
 def option(
     default: _T, text: str, *, minimum: float | None = None, maximum: float | None = None, below: float | None = None,
-    may_differ: bool = False, registry: Registry | None = None,
+    may_differ: bool = False, registry: Registry | None = None, is_path: bool = False,
 ) -> _T:
     """Declares an option. Its field's type must be bool, int, float, str or a `Literal` of strings.
 
@@ -37,10 +38,11 @@ def option(
       below: a limit that numbers must not reach.
       may_differ: whether a resumed run may change the option, because the option does not affect the run's numbers.
       registry: the registry whose names are the valid values.
+      is_path: whether the value may be a path, in whose flag ~ is the home folder.
     """
     metadata = {
         "default": default, "help": text, "minimum": minimum, "maximum": maximum, "below": below,
-        "may_differ": may_differ, "registry": registry,
+        "may_differ": may_differ, "registry": registry, "is_path": is_path,
     }
     return dataclasses.field(default=UNSET, metadata=metadata)
 
@@ -68,6 +70,8 @@ def validate(field: dataclasses.Field, value: Any) -> None:
         value = float(value) if abs(value) < 2**1023 else math.inf
     if type(value) is not expected:
         raise UserError(f"--{field.name}={value!r} must be of type {expected.__name__}")
+    if isinstance(value, str):
+        filesystem.require_utf8(field.name, value)
     registry, choices = field.metadata["registry"], get_choices(field)
     if registry is not None:
         registry[value]  # Raises for an unknown name.

@@ -41,6 +41,7 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
       UserError: a file cannot be read or converted, the files do not belong to one run, or `output` is in use.
     """
     files = torch_files.match_networks(paths, network)
+    filesystem.require_utf8("output", output)
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
     config = _infer_config(files, state_dicts, overrides)

@@ -71,13 +71,13 @@ class LoadedTranslator:
           Array of the same height, width and dtype, with C' channels.
 
         Raises:
-          ValueError: the array has another shape or dtype, holds floats outside [-1, 1] or NaN, or the file cannot be
-            decoded.
-          OSError: the file cannot be read, or the disk has no room for the temporary files of tiles.
-          UserError: this translator does not support tiles, or has a layer that does not.
+          ValueError: the array has another shape or dtype, or holds floats outside [-1, 1] or NaN.
+          OSError: the disk has no room for the temporary files of tiles.
+          UserError: the file cannot be read or decoded, or this translator does not support tiles, or has a layer that
+            does not.
         """
         if isinstance(image, str | os.PathLike):
-            image, _ = image_files.read(os.fspath(image), self.input_channels)
+            image = _read_image(os.fspath(image), self.input_channels)
         image = np.asarray(image)
         if image.dtype == np.float64:
             image = image.astype(np.float32)
@@ -95,6 +95,14 @@ class LoadedTranslator:
         if self._translator is not None and tile and max(image.shape[1:3]) > tile:
             return np.stack([self._translator.translate_in_tiles(one, tile, folder, progress) for one in image])
         return ranges.from_float(np.asarray(self._forward(ranges.to_float(image))), image.dtype)
+
+
+def _read_image(path: str, channels: int) -> np.ndarray:
+    try:
+        return image_files.read(path, channels)[0]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read as an image: {reason}") from error
 
 
 def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTranslator:

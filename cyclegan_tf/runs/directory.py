@@ -37,7 +37,8 @@ def locate(path: str) -> str:
 
 def choose_default(config: config_lib.Config) -> str:
     """The run directory of a user who names none: runs/ and the name of the data set."""
-    return os.path.join("runs", os.path.splitext(os.path.basename(os.path.normpath(config.dataset)))[0])
+    path = config.dataset if filesystem.is_remote(config.dataset) else os.path.abspath(config.dataset)
+    return os.path.join("runs", os.path.splitext(os.path.basename(path.rstrip("/")))[0] or "dataset")
 
 
 def is_run(path: str) -> bool:
@@ -53,9 +54,10 @@ def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
     start two processes in one run directory.
 
     Raises:
-      UserError: another process trains in `workdir`, its run has other options, or the body could not write a file
-        (full disk, read-only or removed folder).
+      UserError: another process trains in `workdir`, its run has other options, its name is not valid UTF-8, or the
+        body could not write a file (full disk, read-only or removed folder).
     """
+    filesystem.require_utf8("workdir", workdir)
     with _explain_errors(workdir):
         filesystem.makedirs(workdir)
         # Twice, because log.txt gets the explained error.

@@ -14,6 +14,7 @@ import io
 import os
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -39,6 +40,23 @@ def require_local(name: str, path: PathLike) -> None:
     """Raises a UserError if `path`, the value of option `name`, is remote."""
     if is_remote(path):
         raise UserError(f"--{name}={path}: expected a path on the local disk; copy the files to or from there yourself")
+
+
+def require_utf8(name: str, path: str) -> None:
+    """Raises a UserError if TensorFlow and Python would give the path `path`, the value of option `name`, other bytes.
+
+    TensorFlow takes paths in UTF-8. Python stands for bytes that are not UTF-8 with lone surrogates, and takes another
+    encoding in some locales.
+    """
+    try:
+        if path.encode() == os.fsencode(path):
+            return
+    except UnicodeEncodeError:
+        pass
+    encoding = sys.getfilesystemencoding()
+    remedy = ("rename the file or folder" if encoding == "utf-8" else
+              f"set PYTHONUTF8=1, because Python takes names in {encoding} in this locale")
+    raise UserError(f"--{name}={path}: the name is not valid UTF-8; {remedy}")
 
 
 def _gfile(path: PathLike) -> Any:
