@@ -31,6 +31,7 @@ app.define_help_flags()
 ABSL_FLAGS = set(flags.FLAGS)
 
 ROOT = Path(__file__).resolve().parent.parent
+PLUGINS = ROOT / "tests" / "plugins"
 
 
 def run_python(*arguments, cwd=None, timeout=240, **environment) -> subprocess.CompletedProcess:
@@ -100,6 +101,21 @@ def run_command(monkeypatch):
         return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Makes the packages in tests/plugins importable; forgets them and everything that the test registers."""
+    from cyclegan_tf.config import registries
+
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(PLUGINS)
+    for registry in (registries.GENERATORS, registries.DISCRIMINATORS, registries.LOSSES, registries.MODELS):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    yield
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in ("toy_package", "stranger"):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ TFDS_NAMES = (
     "apple2orange", "facades", "horse2zebra", "iphone2dslr_flower", "maps", "monet2photo", "summer2winter_yosemite",
     "cezanne2photo", "ukiyoe2photo", "vangogh2photo",
 )
+# The value of --dataset in a run whose images were given to `cyclegan_tf.fit`.
+GIVEN_DATASET = "given_to_fit"
 # The measures of `metrics.measures` that need no further options.
 EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
 # The version of config.json. In version 1, which had no number, --dataset=demo was what demo_maps is now.

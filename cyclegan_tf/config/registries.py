@@ -167,6 +167,7 @@ def register_generator(
     - The output has the height and width of the input if both are multiples of `size_multiple` and at least 8.
     - The output is in [-1, 1], as of tanh, and float32 also with --mixed_precision: give the last layer
       `dtype="float32"`.
+    - Layers with weights have names of their own, because checkpoints find weights by the names of layers.
 
     --recompute cuts the network behind each layer that `networks.segments.mark_segment_end` marks, and recomputes a
     network without marks as a whole. Networks with dropout or running statistics cannot be recomputed. Translation by
@@ -200,6 +201,7 @@ def register_discriminator(name: str, *, antialias: bool = False) -> Callable[[_
 
     - The input is `keras.Input((None, None, input_channels))`, or has the size of the training crops.
     - The output is float32 also with --mixed_precision: give the last layer `dtype="float32"`.
+    - Layers with weights have names of their own, because checkpoints find weights by the names of layers.
     - The scores of images of `crop_size` are finite, and there is at least one for each image.
 
     The gradient penalty of --gan_mode=wgangp differentiates the network twice. The instance norms of tensorflow-addons

@@ -4,12 +4,17 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import filesystem
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -167,6 +172,9 @@ class ImageDataset:
     Attributes:
       n_pairs: number of test images that are pairs: the first ones of both lists. `pairing.arrange` sets it.
       pairing: a sentence for the log: whether the test images are taken as pairs, and why; empty if a test list is.
+      stream: a tf.data.Dataset of pairs (A, B) of images to train on; `train_a` and `train_b` then hold its first
+        images. None: train on the images in `train_a` and `train_b`.
+      stream_size: number of pairs in the stream; 0 if unknown.
     """
 
     train_a: ImageList
@@ -175,6 +183,14 @@ class ImageDataset:
     test_b: ImageList
     n_pairs: int = dataclasses.field(default=0, kw_only=True)
     pairing: str = dataclasses.field(default="", kw_only=True)
+    stream: "tf.data.Dataset | None" = dataclasses.field(default=None, kw_only=True)
+    stream_size: int = dataclasses.field(default=0, kw_only=True)
+
+    def count_images_per_epoch(self, config: Config) -> int:
+        """Number of training images in the larger domain; of a stream of unknown size, those of the whole run."""
+        if self.stream is None:
+            return max(len(self.train_a), len(self.train_b))
+        return self.stream_size or config.max_steps * config.batch_size
 
     @property
     def has_pairs(self) -> bool:

@@ -29,7 +29,17 @@ AUTO_CACHE_BYTES = 2 * 2**30
 _ORDER_A, _ORDER_B, _AUGMENT_A, _AUGMENT_B, _N_STREAMS = range(5)
 
 
-class ImageLoader:
+class Loader:
+    """Loads the images of one position for tf.data's threads.
+
+    Attributes:
+      error: the UserError that ended loading, or None.
+    """
+
+    error: UserError | None = None
+
+
+class ImageLoader(Loader):
     """Decodes image i of a domain and resizes it to its size before the random crop. tf.data's threads call it.
 
     A loader of pairs has two domains and returns image i of both. If an image cannot be decoded, the next image, or the
@@ -40,9 +50,6 @@ class ImageLoader:
       target_size: computes the size to resize an image to.
       cache: auto, memory or off; see `Config`.
       auto_cache_bytes: largest size of all decoded images that cache="auto" keeps in memory.
-
-    Attributes:
-      error: the UserError that ended loading, or None.
     """
 
     def __init__(
@@ -52,7 +59,6 @@ class ImageLoader:
         cache: str = "auto",
         auto_cache_bytes: int = AUTO_CACHE_BYTES,
     ) -> None:
-        self.error: UserError | None = None
         self._lists = image_lists
         self._target_size = target_size
         self._auto_cache_bytes = auto_cache_bytes
@@ -108,6 +114,36 @@ class ImageLoader:
                 self._cached[index] = images
 
 
+class StreamLoader(Loader):
+    """Checks and resizes the images of a pair (A, B) that a tf.data.Dataset yields.
+
+    Args:
+      config: the preprocessing options, the channels, and whether both images of a pair must have one size.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, *pair: np.ndarray) -> list[np.ndarray]:
+        """Returns both images before their crop; dtypes as in `images.ranges`.
+
+        Raises:
+          UserError: an image has a wrong shape, dtype or range.
+        """
+        config, images = self._config, []
+        numbers = (config.input_channels, config.output_channels)
+        try:
+            for image, domain, channels in zip(pair, "AB", numbers, strict=True):
+                checked = ranges.check_given_image(image, domain, channels)
+                images.append(codec.resize(checked, *compute_training_size(config, *checked.shape[:2])))
+            if config.trains_on_pairs and images[0].shape[:2] != images[1].shape[:2]:
+                raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}")
+            return images
+        except UserError as error:
+            self.error = error
+            raise
+
+
 def describe_size_mismatch(image: np.ndarray, other: np.ndarray) -> str:
     """The reason why two images (H, W, C) of different sizes are not a pair; `other` is from the other domain."""
     (height, width), (other_height, other_width) = image.shape[:2], other.shape[:2]
@@ -158,7 +194,7 @@ def make_batches(
     last_step: int,
     local: range = range(1),
     n_replicas: int = 1,
-) -> tuple[tf.data.Dataset, list[ImageLoader]]:
+) -> tuple[tf.data.Dataset, Sequence[Loader]]:
     """Makes the training batches of steps first_step to last_step - 1.
 
     Args:
@@ -178,6 +214,23 @@ def make_batches(
             f"--crop_size={config.crop_size} must be a multiple of {multiple} for this generator; the nearest is "
             f"{max(1, round(config.crop_size / multiple)) * multiple}"
         )
+    loaders: Sequence[Loader]
+    if dataset.stream is None:
+        stream, loaders = _read_lists(dataset, config, first_step, last_step, local, n_replicas)
+    else:
+        stream, loaders = _read_stream(dataset, config, first_step, last_step, local, n_replicas)
+    if config.batch_size > 1:
+        stream = stream.batch(config.batch_size, drop_remainder=True)
+    # The autotuning thread sleeps for up to a minute, and an iterator cannot end before the thread wakes up.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return stream.prefetch(2).with_options(options), loaders
+
+
+def _read_lists(
+    dataset: ImageDataset, config: Config, first_step: int, last_step: int, local: range, n_replicas: int
+) -> tuple[tf.data.Dataset, Sequence[Loader]]:
+    """The training images of the local replicas, one after the other, from the lists of a data set."""
     lists = (dataset.train_a, dataset.train_b)
     domains: list[tuple[Sequence[ImageList], int, int]] = [(lists, _ORDER_A, _AUGMENT_A)]
     if not config.trains_on_pairs:
@@ -200,28 +253,58 @@ def make_batches(
             for domain, *streams in domains
             for value in _draw(position, len(domain[0]), config.seed, *streams)
         ]
-        images = tf.numpy_function(load, draws, [tf.float32] * 2, stateful=False)
-        side = config.crop_size if config.crops else None
-        for image, image_list in zip(images, lists, strict=True):
-            image.set_shape((side, side, image_list.channels))
-        # Adding a dimension makes a batch of one without a copy.
-        return tuple(image[tf.newaxis] for image in images) if config.batch_size == 1 else tuple(images)
+        return _finish(config, tf.numpy_function(load, draws, [tf.float32] * 2, stateful=False))
 
     n_local, n_total = len(local) * config.batch_size, n_replicas * config.batch_size
     positions = tf.data.Dataset.range(first_step * n_local, last_step * n_local)
     if n_local != n_total:
         first = local.start * config.batch_size
         positions = positions.map(lambda count: count // n_local * n_total + first + count % n_local)
-    stream = positions.map(sample, num_parallel_calls=os.cpu_count(), deterministic=True)
-    if config.batch_size > 1:
-        stream = stream.batch(config.batch_size, drop_remainder=True)
-    # The autotuning thread sleeps for up to a minute, and an iterator cannot end before the thread wakes up.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return stream.prefetch(2).with_options(options), loaders
+    return positions.map(sample, num_parallel_calls=os.cpu_count(), deterministic=True), loaders
 
 
-def take_batch(batches: Iterator, loaders: Sequence[ImageLoader]) -> tuple[tf.Tensor, tf.Tensor]:
+def _read_stream(
+    dataset: ImageDataset, config: Config, first_step: int, last_step: int, local: range, n_replicas: int
+) -> tuple[tf.data.Dataset, Sequence[Loader]]:
+    """The training images of the local replicas, one after the other, from the stream of a data set.
+
+    Skips the images of the steps before `first_step`. Crops and flips depend on (seed, position) only.
+    """
+    loader = StreamLoader(config)
+
+    def load(a: np.ndarray, b: np.ndarray, *shares: np.ndarray) -> list[np.ndarray]:
+        return [
+            ranges.to_float(_augment(image, config, *own)) for image, own in zip(loader(a, b), shares, strict=True)
+        ]
+
+    @tf.autograph.experimental.do_not_convert
+    def sample(position: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        streams = (_AUGMENT_A, _AUGMENT_A if config.trains_on_pairs else _AUGMENT_B)
+        shares = [_draw_shares(position, config.seed, stream) for stream in streams]
+        return _finish(config, tf.numpy_function(load, [*pair, *shares], [tf.float32] * 2, stateful=False))
+
+    assert dataset.stream is not None
+    n_total = n_replicas * config.batch_size
+    first, last = first_step * n_total, last_step * n_total
+    skipped = first % dataset.stream_size if dataset.stream_size else first
+    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(first, last), dataset.stream.repeat().skip(skipped)))
+    if len(local) != n_replicas:
+        numbered = numbered.filter(lambda position, pair: tf.reduce_any(
+            position % n_total // config.batch_size == tf.range(local.start, local.stop, dtype=tf.int64)
+        ))
+    return numbered.map(sample, num_parallel_calls=os.cpu_count(), deterministic=True), [loader]
+
+
+def _finish(config: Config, images: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    """Sets the shapes of an image of each domain, (H, W, C)."""
+    side = config.crop_size if config.crops else None
+    for image, channels in zip(images, (config.input_channels, config.output_channels), strict=True):
+        image.set_shape((side, side, channels))
+    # Adding a dimension makes a batch of one without a copy.
+    return tuple(image[tf.newaxis] for image in images) if config.batch_size == 1 else tuple(images)
+
+
+def take_batch(batches: Iterator, loaders: Sequence[Loader]) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the next batch of an iterator over the dataset of `make_batches`.
 
     Raises:
@@ -252,7 +335,11 @@ def _draw(
     index = tf.random.experimental.index_shuffle(
         position % count, _make_seed(seed, order_stream, position // count), tf.constant(count - 1, tf.int64)
     )
-    return index, tf.random.stateless_uniform((3,), _make_seed(seed, augment_stream, position))
+    return index, _draw_shares(position, seed, augment_stream)
+
+
+def _draw_shares(position: tf.Tensor, seed: int, stream: int) -> tf.Tensor:
+    return tf.random.stateless_uniform((3,), _make_seed(seed, stream, position))
 
 
 def _augment(image: np.ndarray, config: Config, top: float, left: float, mirror: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.config import TFDS_NAMES
+from cyclegan_tf.config.config import GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
@@ -28,7 +28,15 @@ def open_dataset(config: Config) -> ImageDataset:
       UserError: there is no such data set, or a training domain has no images; the message says where it looked. Or
         --paired=yes, and there are no pairs.
     """
-    dataset = find_dataset(config.dataset, config.data_dir)
+    return select(find_dataset(config.dataset, config.data_dir), config)
+
+
+def select(dataset: ImageDataset, config: Config) -> ImageDataset:
+    """Applies the config's direction, channels, max_dataset_size, on_bad_image and paired to a data set.
+
+    Raises:
+      UserError: --paired=yes, and there are no pairs.
+    """
     lists = [dataset.train_a, dataset.train_b, dataset.test_a, dataset.test_b]
     if config.direction == "b2a":
         lists = [dataset.train_b, dataset.train_a, dataset.test_b, dataset.test_a]
@@ -56,6 +64,9 @@ def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
         return open_folder(DEMO_MAPS_DIR)
     if name == "demo_pairs":
         return _open_demo_pairs()
+    if name == GIVEN_DATASET:
+        raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; name a data set with "
+                        "--dataset")
     if filesystem.isdir(name):
         return _open_shards(name) if shards.has_shards(name) else open_folder(name)
     if filesystem.isfile(name):

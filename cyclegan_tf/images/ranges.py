@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.errors import UserError
+
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -24,6 +26,30 @@ def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
     if (np.abs(image) > 1).any():
         raise ValueError(f"the values are {np.nanmin(image):g} to {np.nanmax(image):g}; floats must be in [-1, 1], for "
                          "example x / 127.5 - 1 for 8-bit values")
+
+
+def check_given_image(image: Any, domain: str, channels: int) -> np.ndarray:
+    """The image as an array (H, W, channels) of one of the three dtypes, for `cyclegan_tf.fit`.
+
+    Args:
+      domain: A or B, for the error message.
+
+    Raises:
+      UserError: the image has another shape or dtype, or floats outside [-1, 1].
+    """
+    pixels = np.asarray(image)
+    what = f"dataset: an image of {domain}"
+    if pixels.ndim != 3 or not pixels.size or pixels.shape[-1] != channels:
+        raise UserError(f"{what} has shape {pixels.shape}; expected (height, width, {channels}), or other values of "
+                        "--input_channels and --output_channels")
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise UserError(f"{what} has dtype {pixels.dtype}; expected uint8, or floats in [-1, 1]")
+    smallest, largest = pixels.min(), pixels.max()
+    if not (smallest >= -1 and largest <= 1):  # NaN must fail too.
+        raise UserError(f"{what} has values from {smallest:g} to {largest:g}; expected uint8, or floats in [-1, 1]")
+    return pixels.astype(np.float32)
 
 
 def to_float(image: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:

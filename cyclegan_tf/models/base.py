@@ -25,7 +25,11 @@ class Model(abc.ABC):
     """Networks that train together, and all state that changes while they train.
 
     A subclass sets the class attributes `generator_names`, `discriminator_names` and, if it has image pools,
-    `pool_names`; it implements `step` and, if it has image pools, `get_pool_shapes`.
+    `pool_names`; it implements `step` and, if it has image pools, `get_pool_shapes`. A step calls networks through
+    `calls`, takes gradients with `scaling.gradient`, averages them over the replicas with `replicas.mean`, and updates
+    networks with `apply_gradients`. It keeps no state but the variables in `networks`, `optimizers` and `scaling`, and
+    image pools, because nothing else is in a checkpoint; stateless functions draw random numbers from `config.seed`
+    and the step (`seeds.make_step_seed`).
 
     Args:
       config: the options of the run. `networks.registry` builds the networks from them.
@@ -35,6 +39,7 @@ class Model(abc.ABC):
       adversarial_loss: the loss that --gan_mode names.
       networks: generators, discriminators and other networks by name.
       optimizers: one `Adam` for each network, by the same names.
+      calls: for each network, the function of a batch of images that calls it in training mode, as --recompute asks.
       averages: moving averages of the generators, by name; empty if `config.ema_decay` is 0.
       scaling: takes and applies gradients in the precision of the networks; its variables belong to a checkpoint.
       replica_pools: for each local replica, the image pools by name.
@@ -53,7 +58,7 @@ class Model(abc.ABC):
             self.networks |= {name: registry.build_discriminator(config, name) for name in self.discriminator_names}
         self.networks |= self._build_other_networks()
         self.scaling = precision.make_scaling(config.mixed_precision)
-        self._calls = {
+        self.calls = {
             name: compilation.make_training_call(network, config.recompute and name in self.generator_names)
             for name, network in self.networks.items()
         }
@@ -158,7 +163,7 @@ class Model(abc.ABC):
             for name, images in replica_fakes.items():
                 pools[name].store(images)
 
-    def _augment(self, images: tf.Tensor, use: str) -> tf.Tensor:
+    def augment(self, images: tf.Tensor, use: str) -> tf.Tensor:
         """Applies --diff_augment to a batch (N, H, W, C) for a discriminator; call before the update of the generators.
 
         Args:
@@ -169,8 +174,12 @@ class Model(abc.ABC):
         iteration = self.optimizers[self.generator_names[0]].iterations
         return diff_augment.augment_step(self.config, images, use, iteration)
 
-    def _apply_gradients(self, gradients: Gradients) -> Scalars:
-        """Updates the weights and averages of the networks in `gradients`; returns the norms of their gradients."""
+    def apply_gradients(self, gradients: Gradients) -> Scalars:
+        """Updates the weights and averages of the networks in `gradients`; returns the norms of their gradients.
+
+        Args:
+          gradients: for each network to update, the gradient of each trainable variable, equal on all replicas.
+        """
         def apply() -> None:
             for name, gradient in gradients.items():
                 self.optimizers[name].apply_gradients(gradient)

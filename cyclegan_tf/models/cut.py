@@ -46,7 +46,7 @@ class Cut(base.Model):
                 if flipped is not None:
                     keys[0] = self._run(self._encode, [real_a])[0]  # The image of the keys is never mirrored.
                 scalars = self._update_discriminator(real_b, fakes[0])
-            on_fake = self._calls["disc_b"](self._augment(fakes[0], "b/generator"))
+            on_fake = self.calls["disc_b"](self.augment(fakes[0], "b/generator"))
             terms = {"loss/gen_ab": self.adversarial_loss.generator(on_fake)}
             queries = self._run(self._encode, fakes)
             queries[0] = [_mirror(feature_map, flipped) for feature_map in queries[0]]
@@ -88,14 +88,14 @@ class Cut(base.Model):
         return tf.reduce_mean(layer_losses)
 
     def _update_discriminator(self, real_b: tf.Tensor, fake_b: tf.Tensor) -> Scalars:
-        discriminator = self._calls["disc_b"]
+        discriminator = self.calls["disc_b"]
         with tf.GradientTape() as tape:
-            on_fake = discriminator(self._augment(fake_b, "b/fake"))
-            on_real = discriminator(self._augment(real_b, "b/real"))
+            on_fake = discriminator(self.augment(fake_b, "b/fake"))
+            on_real = discriminator(self.augment(real_b, "b/real"))
             loss = self.adversarial_loss.discriminator(on_real, on_fake)
         gradient = replicas.mean(self.scaling.gradient(tape, loss, self.networks["disc_b"].trainable_variables))
         scores = {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
-        return {"loss/disc_b": loss} | self._apply_gradients({"disc_b": gradient}) | scores
+        return {"loss/disc_b": loss} | self.apply_gradients({"disc_b": gradient}) | scores
 
     def _update_generator(self, tape: tf.GradientTape, loss: tf.Tensor) -> Scalars:
         """Updates the generator and the feature network by the gradients of one loss."""
@@ -103,7 +103,7 @@ class Cut(base.Model):
         variables = {name: self.networks[name].trainable_variables for name in names}
         found = self.scaling.gradient(tape, loss, list(variables.values()))
         means = iter(replicas.mean([tensor for gradient in found for tensor in gradient]))
-        return self._apply_gradients({name: [next(means) for _ in variables[name]] for name in names})
+        return self.apply_gradients({name: [next(means) for _ in variables[name]] for name in names})
 
 
 def _mirror(images: tf.Tensor, flipped: tf.Tensor | None) -> tf.Tensor:

@@ -44,12 +44,12 @@ class CycleGAN(base.Model):
         scalars, gradients, fakes = compilation.compile_part(self.config, self._differentiate)(real_a, real_b, past)
         means = iter(replicas.mean([tensor for gradient in gradients.values() for tensor in gradient]))
         gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
-        scalars |= compilation.compile_part(self.config, self._apply_gradients)(gradients)
+        scalars |= compilation.compile_part(self.config, self.apply_gradients)(gradients)
         return scalars, fakes
 
     def _differentiate(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Gradients, Fakes]:
         """Returns the losses and scores, the gradient of each network's objective, and the fakes for the pools."""
-        config, networks, cycle_loss = self.config, self._calls, losses.CYCLE_LOSSES[self.config.cycle_loss]
+        config, networks, cycle_loss = self.config, self.calls, losses.CYCLE_LOSSES[self.config.cycle_loss]
         with tf.GradientTape(persistent=True) as tape:
             # The order of the calls is the authors', because the running statistics of a batch norm depend on it.
             fake_b, same_b = self._translate("gen_ab", real_a, real_b)  # (N, H, W, C) each
@@ -58,8 +58,8 @@ class CycleGAN(base.Model):
             cycled_b = networks["gen_ab"](fake_a)
             if config.lambda_identity and same_a is None:
                 same_b, same_a = networks["gen_ab"](real_b), networks["gen_ba"](real_a)
-            on_fake_b = networks["disc_b"](self._augment(fake_b, "b/generator"))
-            on_fake_a = networks["disc_a"](self._augment(fake_a, "a/generator"))
+            on_fake_b = networks["disc_b"](self.augment(fake_b, "b/generator"))
+            on_fake_a = networks["disc_a"](self.augment(fake_a, "a/generator"))
             scalars = {
                 "loss/gen_ab": self.adversarial_loss.generator(on_fake_b),
                 "loss/gen_ba": self.adversarial_loss.generator(on_fake_a),
@@ -93,7 +93,7 @@ class CycleGAN(base.Model):
         `target`; with --identity_mode=cross, for pairs of images, with the translation. The second value is None
         without an identity loss, or if the output for `target` needs a call of its own.
         """
-        generator = self._calls[name]
+        generator = self.calls[name]
         if self.config.lambda_identity and self.config.identity_mode == "cross":
             translation = generator(source)
             return translation, translation
@@ -112,8 +112,8 @@ class CycleGAN(base.Model):
 
     def _compute_discriminator_loss(self, domain: str, real: tf.Tensor, fake: tf.Tensor) -> Scalars:
         """Returns 1/2 (loss on real + loss on fake), plus wgangp's gradient penalty, and the mean score of each."""
-        config, discriminator = self.config, self._calls[f"disc_{domain}"]
-        real, fake = self._augment(real, f"{domain}/real"), self._augment(fake, f"{domain}/fake")
+        config, discriminator = self.config, self.calls[f"disc_{domain}"]
+        real, fake = self.augment(real, f"{domain}/real"), self.augment(fake, f"{domain}/fake")
         if self._joins_batches:
             on_real, on_fake = tf.split(discriminator(tf.concat([real, fake], axis=0)), 2)
         else:

@@ -22,7 +22,7 @@ class Pix2Pix(base.Model):
 
     def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
         """Updates the discriminator, then the generator by the updated discriminator, as the authors' code does."""
-        config, generator, discriminator = self.config, self._calls["gen_ab"], self._calls["disc_b"]
+        config, generator, discriminator = self.config, self.calls["gen_ab"], self.calls["disc_b"]
         with tf.GradientTape() as generator_tape:
             fake_b = generator(real_a)  # (N, H, W, C)
 
@@ -42,8 +42,8 @@ class Pix2Pix(base.Model):
 
     def _pair(self, a: tf.Tensor, b: tf.Tensor, use: str) -> tf.Tensor:
         """Concatenates A and B along channels; augments both with the same random numbers (--diff_augment)."""
-        return tf.concat([self._augment(a, f"b/{use}"), self._augment(b, f"b/{use}")], axis=-1)
+        return tf.concat([self.augment(a, f"b/{use}"), self.augment(b, f"b/{use}")], axis=-1)
 
     def _update_network(self, name: str, tape: tf.GradientTape, loss: tf.Tensor) -> Scalars:
         gradient = self.scaling.gradient(tape, loss, self.networks[name].trainable_variables)
-        return self._apply_gradients({name: replicas.mean(gradient)})
+        return self.apply_gradients({name: replicas.mean(gradient)})

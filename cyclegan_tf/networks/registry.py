@@ -1,5 +1,6 @@
 """Builds the networks that a Config describes, from the functions registered for them, and checks what they return."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,17 +29,31 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
             f"keras.Input((None, None, {inputs}))")
     out = tuple(network.output_shape)
     require(len(out) == 4 and out[-1] == outputs, f"returns {out}; expected images (N, H, W, {outputs})")
+    if config.recompute:
+        _require_repeatable(require, network, architectures.size_multiple(config), inputs)
     if build not in _PROBED:
         _probe_generator(require, network, architectures.size_multiple(config), inputs)
         _PROBED.add(build)
     return _initialize(config, network)
 
 
-def _probe_generator(require: "_Requirements", network: tf.keras.Model, multiple: int, channels: int) -> None:
+def _make_probe(multiple: int, channels: int) -> np.ndarray:
+    """A small image of the largest amplitude that images can have, float32 (1, H, 2 H, channels)."""
     side = -(-8 // multiple) * multiple
-    size = (1, side, 2 * side)
-    # Noise of the largest amplitude that images can have.
-    images = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (*size, channels))
+    return np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (1, side, 2 * side, channels))
+
+
+def _require_repeatable(require: "_Requirements", network: tf.keras.Model, multiple: int, channels: int) -> None:
+    remedy = "--recompute runs layers twice, so remove --recompute, dropout, or what else is random or has statistics"
+    require(not network.non_trainable_variables, f"has weights that are not trainable; {remedy}")
+    images = _make_probe(multiple, channels)
+    first, second = (np.asarray(network(images, training=True)) for _ in range(2))
+    require(np.array_equal(first, second), f"returns other values for the same images in training mode; {remedy}")
+
+
+def _probe_generator(require: "_Requirements", network: tf.keras.Model, multiple: int, channels: int) -> None:
+    images = _make_probe(multiple, channels)
+    size, side = images.shape[:3], images.shape[1]
     translated = require.run(images)
     require(translated.shape[:3] == size, f"makes images of {' x '.join(map(str, translated.shape[1:3]))} pixels from "
             f"{side} x {2 * side} pixels; keep the size, or register another size_multiple than {multiple}")
@@ -85,6 +100,12 @@ class _Requirements:
         self(network.name == name, f"is called {network.name}; pass name={name!r} on to keras.Model")
         shape = tuple(network.input_shape)
         self(len(shape) == 4 and shape[-1] == channels, f"takes {shape}; expected images (N, H, W, {channels})")
+        for layer in network.layers:
+            # Keras counts the layers that it names itself over all networks of the process.
+            chosen = re.fullmatch(rf"{type(layer).__name__.lower()}\d*", layer.name.replace("_", ""))
+            named = not layer.weights or chosen is None
+            self(named, f"has a layer {layer.name} whose name Keras has chosen and will choose differently in another "
+                 f"process; give layers with weights a name, because checkpoints find weights by the names")
         dtype = tf.as_dtype(network.outputs[0].dtype)
         self(dtype == tf.float32, f"returns {dtype.name}; give the last layer dtype=\"float32\"")
 

@@ -62,7 +62,7 @@ class TrainingLoop:
     ) -> None:
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._replicas, self._outputs = replicas, outputs
-        images_per_epoch = max(len(dataset.train_a), len(dataset.train_b))
+        images_per_epoch = dataset.count_images_per_epoch(config)
         self._cadence = cadence.plan_run(config, images_per_epoch, replicas.count)
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.
@@ -132,6 +132,9 @@ class TrainingLoop:
         )
         log.info("training steps %d to %d, %d images per epoch%s", progress.step + 1, self.n_steps,
                  self._cadence.images_per_epoch, replicas.describe(self._config))
+        if self._dataset.stream is not None and progress.step:
+            log.warning("skipping the images of %d steps in the tf.data.Dataset; the run resumes exactly only if the "
+                        "data set yields the same images in the same order", progress.step + progress.skipped)
         batches = iter(stream)
         return (
             [pipeline.take_batch(batches, loaders) for _ in replicas.local] for _ in range(progress.step, self.n_steps)

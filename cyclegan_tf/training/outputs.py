@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
@@ -21,6 +21,10 @@ from cyclegan_tf.training.evaluator import Evaluator, split_by_images
 log = logging.getLogger("cyclegan_tf")
 
 
+# Called with a step and its scalars by name.
+Callback = Callable[[int, Mapping[str, float]], None]
+
+
 class RunOutputs:
     """Writes the outputs of a run to its run directory.
 
@@ -29,17 +33,19 @@ class RunOutputs:
     Args:
       workdir: the run directory, opened by the chief.
       step: steps done; records of later steps are removed.
+      callbacks: the chief calls each of them after it writes a line of losses or measures to metrics.jsonl.
     """
 
     def __init__(
         self, config: Config, workdir: str, model: Model, dataset: ImageDataset, evaluator: Evaluator,
-        replicas: Replicas, step: int,
+        replicas: Replicas, step: int, callbacks: Sequence[Callback] = (),
     ) -> None:
         self.checkpoint_folder = os.path.join(workdir, "checkpoints")
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._evaluator, self._replicas = evaluator, replicas
         self._translators = translator.make_translators(config, model.generators)
         self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
+        self._callbacks = callbacks if replicas.is_chief else ()
         self._writer = checkpoints.NullWriter()
         self._reporter = NullReporter()
         if replicas.is_chief:
@@ -66,8 +72,13 @@ class RunOutputs:
 
     def record_step(self, step: int, scalars: Mapping[str, float], learning_rate: float, speed: float) -> None:
         """Writes the scalars of a step to metrics.jsonl, and with the speed in images per second to TensorBoard."""
-        self._reporter.record(step, "train", {"learning_rate": learning_rate, **scalars})
+        self._record(step, "train", {"learning_rate": learning_rate, **scalars})
         self._reporter.write_scalars(step, {"images_per_second": speed})
+
+    def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
+        self._reporter.record(step, kind, scalars)
+        for callback in self._callbacks if scalars else ():
+            callback(step, dict(scalars))
 
     def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:
         """Writes the means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
@@ -98,7 +109,7 @@ class RunOutputs:
         measures = self._measure(step)
         for held_out, values in split_by_images(measures, self._dataset).items():
             kind = metrics_log.EVAL if held_out else metrics_log.EVAL_OF_TRAINING
-            self._reporter.record(step, kind, values)
+            self._record(step, kind, values)
             log.info("step %d, %s", step, _describe_measures(held_out, values))
         return measures
 
@@ -118,7 +129,7 @@ class RunOutputs:
         parts = split_by_images(measures, self._dataset)
         for held_out, values in parts.items():
             kind = metrics_log.FINAL if held_out else metrics_log.FINAL_OF_TRAINING
-            self._reporter.record(step, kind, values)
+            self._record(step, kind, values)
         translate = {direction: translator.translate for direction, translator in translators.items()}
         page_images.write(self._workdir, self._config, translate, self._dataset, step)
         page.write(self._workdir)

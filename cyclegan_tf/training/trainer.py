@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import pairing, sources
+from cyclegan_tf.data import memory, pairing, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -22,15 +24,20 @@ from cyclegan_tf.training import distribution, signals, warm_start
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
 from cyclegan_tf.training.loop import TrainingLoop
-from cyclegan_tf.training.outputs import RunOutputs
+from cyclegan_tf.training.outputs import Callback, RunOutputs
 
 log = logging.getLogger("cyclegan_tf")
 
 
-def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> dict[str, float]:
+def train(
+    config: Config, workdir: str, exit_on_second_signal: bool = False, given: Any = None,
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, float]:
     """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
 
     Args:
+      given: images to train on instead of `config.dataset`; see `memory.open_given`.
+      callbacks: see `RunOutputs`.
       exit_on_second_signal: as `exit_on_second` of `signals.catch_signals`.
 
     Returns:
@@ -48,7 +55,7 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
     replicas = distribution.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
-    dataset = sources.open_dataset(config)
+    dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
     if config.trains_on_pairs:
         pairing.require_training_pairs(dataset)
     evaluator = Evaluator(config, dataset)
@@ -75,7 +82,7 @@ def train(config: Config, workdir: str, exit_on_second_signal: bool = False) -> 
         if replicas.is_chief:
             training_images.write_names(workdir, dataset)
         # 3. The steps that are left, then the final measures and exports.
-        outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step)
+        outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step, callbacks)
         with contextlib.closing(outputs):
             loop = TrainingLoop(config, workdir, model, dataset, replicas, outputs, progress)
             with stop_requests.defer() as get_signal:

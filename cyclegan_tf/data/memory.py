@@ -1,0 +1,89 @@
+"""Data sets that the caller of `cyclegan_tf.fit` gives: arrays, or a tf.data.Dataset of pairs (A, B)."""
+
+import dataclasses
+import io
+import itertools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.config import GIVEN_DATASET
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data import sources
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
+
+log = logging.getLogger("cyclegan_tf")
+
+# Images of a tf.data.Dataset that are kept for sample grids, the page and the measures.
+_N_SAMPLES = 8
+
+
+def open_given(given: Any, config: Config) -> ImageDataset:
+    """Opens the argument `dataset` of `cyclegan_tf.fit`, with the config's direction, max_dataset_size and paired.
+
+    Raises:
+      UserError: `given` is neither a pair nor a tf.data.Dataset, or its images have a wrong shape, dtype or range.
+    """
+    if isinstance(given, tf.data.Dataset):
+        return _open_stream(given, config)
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise UserError(f"dataset is a {type(given).__name__}; give a pair (images of A, images of B) of arrays, or a "
+                        "tf.data.Dataset of pairs (A, B). A folder is an option: Config(dataset=...)")
+    return sources.select(_open_arrays(given, _get_channels(config)), config)
+
+
+def _get_channels(config: Config) -> tuple[int, int]:
+    """Channels of the images that the caller gives as A and as B, which --direction=b2a swaps."""
+    return Direction(config.direction).order(config.input_channels, config.output_channels)
+
+
+def _open_arrays(given: Sequence[Any], channels: Sequence[int]) -> ImageDataset:
+    lists = [_list_images(*described) for described in zip(given, "AB", channels, strict=True)]
+    return ImageDataset(*lists, *(ImageList.empty(GIVEN_DATASET) for _ in lists))
+
+
+def _list_images(images: Any, domain: str, channels: int) -> ImageList:
+    """The images of one domain: an array (N, H, W, C), or a sequence of arrays (H, W, C), by number."""
+    checked = [ranges.check_given_image(image, domain, channels) for image in images]
+    if not checked:
+        raise UserError(f"dataset: there are no images of {domain}")
+    if checked[0].dtype == np.float32 and min(image.min() for image in checked) >= 0:
+        log.warning("the images of %s are floats without negative values; floats are taken as [-1, 1], black to white",
+                    domain)
+    names = [f"{index:06d}" for index in range(len(checked))]
+
+    def read(index: int) -> bytes:
+        buffer = io.BytesIO()
+        np.save(buffer, checked[index])
+        return buffer.getvalue()
+
+    return ImageList(f"{GIVEN_DATASET} {domain}", names, read)
+
+
+def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
+    spec = given.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise UserError(f"dataset yields {spec}; expected pairs (A, B) of images")
+    if any(one.shape.rank not in (3, None) for one in spec):
+        raise UserError(f"dataset yields {spec}; expected pairs of single images (H, W, C), not of batches: call its "
+                        "method unbatch()")
+    if config.max_dataset_size:
+        raise UserError(f"--max_dataset_size={config.max_dataset_size} has no effect on a tf.data.Dataset; call its "
+                        "method take()")
+    count = int(given.cardinality())
+    if count < 0 and not config.max_steps:
+        raise UserError("dataset does not tell its number of elements, so an epoch has no end; set max_steps, or apply "
+                        "tf.data.experimental.assert_cardinality to the data set")
+    if config.direction == "b2a":
+        given = given.map(lambda a, b: (b, a))
+    first = list(itertools.islice(given.as_numpy_iterator(), _N_SAMPLES))
+    domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
+    channels = (config.input_channels, config.output_channels)
+    opened = sources.select(_open_arrays(domains, channels), dataclasses.replace(config, direction="a2b"))
+    return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))

@@ -1,0 +1,92 @@
+"""Training from Python: `cyclegan_tf.fit`."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cyclegan_tf.config import Config, registries
+from cyclegan_tf.config import plugins as plugin_modules
+from cyclegan_tf.config.config import GIVEN_DATASET
+from cyclegan_tf.errors import Stopped
+from cyclegan_tf.models import compilation
+from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.training import trainer
+from cyclegan_tf.training.outputs import Callback
+
+log = logging.getLogger("cyclegan_tf")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A finished run.
+
+    Attributes:
+      workdir: the run directory; `cyclegan_tf.load(result.workdir)` translates with the trained generator.
+      measures: the final measures of the held-out images, floats by name: psnr_ab, cycle_a ...
+    """
+
+    workdir: str
+    measures: dict[str, float]
+
+
+def fit(
+    config: Config, workdir: str | os.PathLike[str] | None = None, dataset: Any = None,
+    callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Trains `config`; `cyclegan_tf.fit` describes the arguments."""
+    if dataset is not None:
+        config = dataclasses.replace(config, dataset=GIVEN_DATASET)
+    config = _add_plugins(config)
+    workdir = os.fspath(workdir or run_directory.choose_default(config))
+    compilation.set_threads(config)
+    with _show_log():
+        try:
+            measures = trainer.train(config, workdir, given=dataset, callbacks=callbacks)
+        except Stopped as stopped:
+            log.warning("%s", stopped)
+            if stopped.signum == signal.SIGINT:
+                raise KeyboardInterrupt(str(stopped)) from stopped
+            raise
+    return FitResult(workdir, measures)
+
+
+def _add_plugins(config: Config) -> Config:
+    """Adds the modules that registered what `config` names to its plugins, so that the commands find them again."""
+    chosen = (
+        registries.MODELS[config.model], registries.GENERATORS[config.generator],
+        registries.DISCRIMINATORS[config.discriminator], registries.LOSSES[config.gan_mode],
+    )
+    modules = dict.fromkeys(plugin_modules.parse_names(config.plugins))
+    for entry in chosen:
+        name = entry.build.__module__
+        if name == "__main__":
+            log.warning("%s is defined in __main__, so only a process that defines it again can use the run; move the "
+                        "function into a module for the commands", entry.build.__qualname__)
+        elif name.split(".")[0] != "cyclegan_tf":
+            modules[name] = None
+    return dataclasses.replace(config, plugins=",".join(modules))
+
+
+@contextlib.contextmanager
+def _show_log() -> Iterator[None]:
+    """Shows the log of the package on stderr in the body, unless the process handles log records itself."""
+    if log.hasHandlers():
+        yield
+        return
+    # Without a handler of the root logger, libraries that log through it would add one, which prints lines twice.
+    handlers = {log: logging.StreamHandler(sys.stderr), logging.getLogger(): logging.NullHandler()}
+    level = log.level
+    log.setLevel(logging.INFO)
+    for logger, handler in handlers.items():
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for logger, handler in handlers.items():
+            logger.removeHandler(handler)

@@ -1,0 +1,273 @@
+"""Training from Python: the same run as the command's, on folders, arrays and tf.data; callbacks and interrupts."""
+
+import importlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, skip_outputs
+from PIL import Image
+
+import cyclegan_tf
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import memory, pipeline, sources
+from cyclegan_tf.errors import Stopped, UserError
+from cyclegan_tf.training import progress, trainer
+
+pytestmark = pytest.mark.usefixtures("plugins")
+
+TOY = {
+    "plugins": "toy_package.networks,toy_package.objectives", "generator": "toy", "discriminator": "toy",
+    "gan_mode": "toy_loss", "load_size": 18, "crop_size": 16,
+}
+RNG = np.random.default_rng(0)
+A = RNG.integers(0, 256, (5, 20, 24, 3), np.uint8)
+B = RNG.integers(0, 256, (3, 20, 20, 3), np.uint8)
+
+
+def config(**options):
+    return Config.preset("tiny", **{**TOY, **options})
+
+
+def read_arrays(run):
+    """The arrays of the newest checkpoint."""
+    path = sorted((run / "checkpoints").glob("step-*.npz"))[-1]
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if "crc" not in name and "checksum" not in name}
+
+
+def assert_equal_runs(one, other):
+    left, right = read_arrays(one), read_arrays(other)
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)
+
+
+def test_two_runs_in_one_process_are_the_runs_of_the_trainer(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    for model in ("toy_model", "cyclegan"):
+        options = config(model=model, max_steps=2, max_dataset_size=3)
+        result = cyclegan_tf.fit(options, tmp_path / f"fit-{model}")
+        assert result.workdir == str(tmp_path / f"fit-{model}")
+        trainer.train(options, str(tmp_path / f"train-{model}"))
+        assert_equal_runs(tmp_path / f"fit-{model}", tmp_path / f"train-{model}")
+
+
+def test_result_has_the_final_measures_and_callbacks_get_the_records(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    monkeypatch.setattr("cyclegan_tf.training.evaluator.Evaluator.__call__", lambda self, translators: {"psnr_ab": 7.0})
+    seen = []
+    options = config(max_steps=3, log_every=2, eval_every=2, max_dataset_size=3)
+    result = cyclegan_tf.fit(options, tmp_path, callbacks=[lambda step, scalars: seen.append((step, scalars))])
+    assert result.measures == {"psnr_ab": 7.0}
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    # Step 2: measures and losses. Step 3, the last: measures and losses, then the final measures.
+    assert [(step, "psnr_ab" in scalars) for step, scalars in seen] == [
+        (2, True), (2, False), (3, True), (3, False), (3, True)
+    ]
+    losses = {line["step"]: line for line in lines if "loss/gen_ab" in line and "epoch" not in line}
+    for step, scalars in seen:
+        if "psnr_ab" not in scalars:
+            assert scalars.items() <= losses[step].items()
+            assert "learning_rate" in scalars and "grad_norm/gen_ab" in scalars
+
+
+def test_ctrl_c_saves_the_run_and_the_same_call_resumes_it(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    options = config(max_steps=4, checkpoint_every=0, max_dataset_size=3)
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+
+    def interrupt(step, scalars):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT after step [23]; start again to resume"):
+        cyclegan_tf.fit(options, tmp_path / "run", callbacks=[interrupt])
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    cyclegan_tf.fit(options, tmp_path / "run")
+    cyclegan_tf.fit(options, tmp_path / "undisturbed")
+    assert_equal_runs(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_second_ctrl_c_raises_at_once(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    after = []
+
+    def interrupt(step, scalars):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        after.append(step)  # Not reached.
+
+    with pytest.raises(KeyboardInterrupt):
+        cyclegan_tf.fit(config(max_steps=4, max_dataset_size=3, checkpoint_every=0), tmp_path, callbacks=[interrupt])
+    assert not after
+    assert not list((tmp_path / "checkpoints").glob("*.npz"))
+
+
+def test_sigterm_raises_stopped(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        cyclegan_tf.fit(config(max_steps=4, max_dataset_size=3), tmp_path, callbacks=[
+            lambda step, scalars: os.kill(os.getpid(), signal.SIGTERM) if step == 1 else None
+        ])
+    assert read_arrays(tmp_path)["step"] in (1, 2)
+
+
+def take(dataset, options, first, last, local=range(1), n_replicas=1):
+    batches, loaders = pipeline.make_batches(dataset, options, first, last, local, n_replicas)
+    iterator = iter(batches)
+    count = (last - first) * len(local)
+    return [tuple(np.asarray(x) for x in pipeline.take_batch(iterator, loaders)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("options", [{}, {"direction": "b2a"}, {"max_dataset_size": 2, "batch_size": 2}], ids=str)
+@pytest.mark.parametrize("convert", [lambda x: x, list, lambda x: x / 127.5 - 1], ids=["array", "list", "float64"])
+def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_path):
+    for domain, images in ("trainA", A), ("trainB", B):
+        (tmp_path / domain).mkdir()
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / domain / f"{index}.png")
+    options = config(**options, preprocess="crop")
+    given = memory.open_given((convert(A), convert(B)), options)
+    from_folder = sources.open_dataset(config(**{**vars(options), "dataset": str(tmp_path)}))
+    found, expected = take(given, options, 3, 6), take(from_folder, options, 3, 6)
+    for ours, theirs in zip(found, expected, strict=True):
+        for image, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(image, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("photos", r"dataset is a str; give a pair .* A folder is an option: Config\(dataset=...\)"),
+        ((A,), "dataset is a tuple; give a pair"),
+        ((A, B[:0]), "there are no images of B"),
+        ((A, B[0]), r"an image of B has shape \(20, 3\); expected \(height, width, 3\)"),
+        ((A[..., :1], B), r"an image of A has shape \(20, 24, 1\); expected \(height, width, 3\), or other values of"),
+        ((A.astype(np.int64), B), "an image of A has dtype int64; expected uint8, or floats"),
+        ((A, B.astype(np.float32)), r"an image of B has values from \d+ to \d+; expected uint8, or floats"),
+        ((A, np.full((1, 9, 9, 3), np.nan)), "an image of B has values from nan to nan"),
+        (tf.data.Dataset.from_tensor_slices(A), r"dataset yields TensorSpec.*; expected pairs \(A, B\)"),
+        (tf.data.Dataset.from_tensor_slices((A[:3], B)).batch(2), r"not of batches: call its method unbatch\(\)"),
+    ],
+)
+def test_wrong_data_are_one_clear_error(given, message):
+    with pytest.raises(UserError, match=message):
+        memory.open_given(given, config())
+
+
+def test_floats_without_negative_values_are_warned_about(caplog):
+    memory.open_given((A / 255, B), config())
+    assert "the images of A are floats without negative values" in caplog.text
+
+
+def stream(images=A, endless=False):
+    """Pairs (image, the same image mirrored)."""
+    pairs = tf.data.Dataset.from_tensor_slices((images, images[:, :, ::-1]))
+    return pairs.repeat() if endless else pairs
+
+
+READY = {"preprocess": "crop", "flip": False, "crop_size": 16}
+
+
+def test_stream_is_read_in_its_order_and_repeated():
+    dataset = memory.open_given(stream(A[:, :16, :16]), config(**READY))
+    assert dataset.count_images_per_epoch(config()) == 5
+    for step, (a, b) in enumerate(take(dataset, config(**READY), 0, 7)):
+        np.testing.assert_allclose(a[0], A[step % 5, :16, :16] / 127.5 - 1, atol=1e-6)
+        np.testing.assert_allclose(b[0], a[0][:, ::-1])
+    swapped = config(**READY, direction="b2a")
+    (a, b), = take(memory.open_given(stream(A[:, :16, :16]), swapped), swapped, 0, 1)
+    np.testing.assert_allclose(b[0], A[0, :16, :16] / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_stream_resumes_with_the_same_crops_and_flips(endless):
+    options = config(batch_size=2, max_steps=7)
+    dataset = memory.open_given(stream(endless=endless), options)
+    whole = take(dataset, options, 0, 7)
+    np.testing.assert_equal(take(dataset, options, 4, 7), whole[4:])
+
+
+def test_replicas_share_the_stream():
+    dataset = memory.open_given(stream(), config())
+    whole = take(dataset, config(batch_size=6), 1, 3)
+    parts = [take(dataset, config(batch_size=2), 1, 3, local, 3) for local in (range(1), range(1, 3))]
+    for step, (a, _) in enumerate(whole):
+        joined = [parts[0][step], *parts[1][2 * step : 2 * step + 2]]
+        np.testing.assert_array_equal(np.concatenate([images for images, _ in joined]), a)
+
+
+def test_pairs_of_a_stream_share_crop_and_flip():
+    options = config(model="pix2pix")
+    dataset = memory.open_given(tf.data.Dataset.from_tensor_slices((A, A)), options)
+    for a, b in take(dataset, options, 0, 4):
+        np.testing.assert_array_equal(a, b)
+    options = config(model="pix2pix", preprocess="crop")
+    sizes = tf.data.Dataset.from_tensors((A[0], B[0]))
+    with pytest.raises(UserError, match="not a pair: 20 x 20 pixels, 24 x 20 in the other domain"):
+        take(memory.open_given(sizes, options), options, 0, 1)
+
+
+def test_wrong_image_in_a_stream_is_a_clear_error():
+    options = config()
+    dataset = memory.open_given(stream(), options)
+    bad = tf.data.Dataset.from_tensor_slices((A.astype(np.float32), A))
+    object.__setattr__(dataset, "stream", bad)
+    with pytest.raises(UserError, match="an image of A has values from"):
+        take(dataset, options, 0, 1)
+
+
+def test_length_of_a_run_on_a_stream_of_unknown_size():
+    with pytest.raises(UserError, match=r"does not tell its number of elements, .* set max_steps"):
+        memory.open_given(stream(endless=True), config(max_steps=0))
+    options = config(max_steps=3, batch_size=2)
+    assert memory.open_given(stream(endless=True), options).count_images_per_epoch(options) == 6
+
+
+def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkeypatch, caplog, run_command):
+    skip_outputs(monkeypatch)
+    caplog.set_level(logging.INFO, "cyclegan_tf")
+    importlib.import_module("toy_package.networks")
+    importlib.import_module("toy_package.objectives")
+    for steps in (2, 3):
+        result = cyclegan_tf.fit(config(max_steps=steps, plugins=""), tmp_path, dataset=stream())
+    assert "skipping the images of 2 steps in the tf.data.Dataset; the run resumes exactly only if" in caplog.text
+    assert "training steps 3 to 3, 5 images per epoch" in caplog.text
+    # The modules of the functions that the config names are recorded.
+    assert Config.load(result.workdir).plugins == "toy_package.networks,toy_package.objectives"
+    child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}", "--metrics=cycle")
+    assert child.returncode == 2
+    assert child.stderr.startswith("error: the images of this run were given to cyclegan_tf.fit and are not stored")
+
+
+def test_readme_example_registers_a_generator_and_trains_it(tmp_path, monkeypatch, caplog):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code, = (block for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) if "register_generator" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    skip_outputs(monkeypatch)
+    (tmp_path / "photos").symlink_to(sources.DEMO_MAPS_DIR)
+    monkeypatch.chdir(tmp_path)
+    # The example trains as long as the paper does.
+    small = {"max_steps": 1, "ngf": 2, "ndf": 2, "crop_size": 32, "load_size": 32, "pool_size": 0}
+    monkeypatch.setattr(cyclegan_tf, "Config", lambda **options: Config(**{**small, **options}))
+    namespace = {"__name__": "__main__"}
+    exec(compile(code, "README.md", "exec"), namespace)
+    assert Config.load("runs/tiny").generator == "tiny"
+    assert cyclegan_tf.load("runs/tiny").translate(A[0]).shape == A[0].shape
+    assert "is defined in __main__, so only a process that defines it again can use the run" in caplog.text
+
+
+def test_bar_is_shown_in_a_notebook(monkeypatch):
+    kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+    for shell, shown in (kernel, True), (types.SimpleNamespace(config={}), False), (None, False):
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda shell=shell: shell))
+        with progress.open_progress_bar(3, 0) as bar:
+            assert bar.disable is not shown
