@@ -1,7 +1,10 @@
 """Reading .pth files: allowed content, refused content, and errors for damaged files."""
 
+import contextlib
+import importlib
 import os
 import pickle
+import zipfile
 
 import golden
 import pytest
@@ -23,6 +26,16 @@ class Malice:
         return os.mkdir, (self.path,)
 
 
+class Call:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __reduce__(self):
+        return self.function, ("1 + 1",)
+
+
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
 def test_file_with_code_is_refused(tmp_path, form):
     path, made = tmp_path / "latest_net_G_A.pth", tmp_path / "made"
@@ -40,6 +53,63 @@ def test_file_with_code_is_refused(tmp_path, form):
     else:
         torch.load(path, weights_only=False)
     assert made.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("code", ["eval", "exec", "getattr", "os.system", "functools.partial"])
+def test_code_is_called_code_in_every_protocol_of_pickle(tmp_path, code, protocol):
+    path = tmp_path / "latest_net_G_A.pth"
+    module, _, name = f"builtins.{code}".rpartition(".") if "." not in code else code.rpartition(".")
+    path.write_bytes(pickle.dumps(Call(getattr(importlib.import_module(module), name)), protocol=protocol))
+    refusal = rf"^{path} holds more than tensors \((\w+\.)?{name}\) and was not executed, because .* can be malicious; "
+    with pytest.raises(UserError, match=refusal):
+        torch_files.read(str(path))
+
+
+@pytest.mark.parametrize("data", [
+    b"(S'1+1'\ni__builtin__\neval\n.", b"(c__builtin__\neval\nS'1+1'\no.",
+    b"\x80\x02c__builtin__\neval\nU\x031+1\x85R.",
+], ids=["INST", "OBJ", "REDUCE"])
+def test_code_in_an_archive_is_called_code_for_every_opcode(tmp_path, data):
+    path = tmp_path / "latest_net_G_A.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", data)
+        archive.writestr("net/version", "3\n")
+    with pytest.raises(UserError, match=r"tensors \((__builtin__\.)?eval\) and was not executed, .* malicious"):
+        torch_files.read(str(path))
+
+
+@pytest.mark.parametrize(("make", "kind"), [
+    (lambda: torch.eye(3).to_sparse(), "sparse"),
+    (lambda: torch.eye(3).to_sparse_csr(), "sparse"),
+    (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantized"),
+    (lambda: torch.ones(3, device="meta"), "meta"),
+    (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
+    (lambda: torch.ones(3, dtype=torch.complex64), "complex"),
+    (lambda: torch.ones(1).expand(2**40), "expanded"),
+], ids=["sparse", "sparse csr", "quantized", "meta", "nested", "complex", "expanded"])
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns about prototypes.
+def test_tensor_without_a_plain_array_is_named_in_one_line(tmp_path, make, kind):
+    path = tmp_path / "latest_net_G_A.pth"
+    torch.save({"model.1.bias": torch.ones(1), "model.1.weight": make()}, path)
+    with pytest.raises(UserError, match=rf"kind \(model\.1\.weight is {kind}\); save a network of ordinary") as caught:
+        torch_files.read(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_flipped_bits_are_damage_or_change_nothing(tmp_path):
+    path = tmp_path / "x.pth"
+    numbers = torch.arange(16, dtype=torch.float32)
+    torch.save({"a": numbers}, path)
+    whole = path.read_bytes()
+    with open(path, "r+b", buffering=0) as file:
+        for position, byte in enumerate(whole):
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << position % 8]), position)
+            with contextlib.suppress(UserError):
+                assert {key: array.tolist() for key, array in torch_files.read(path).items()} == {"a": numbers.tolist()}
+            os.pwrite(file.fileno(), whole[position : position + 1], position)
 
 
 def damaged(path):

@@ -3,9 +3,12 @@
 Reading never executes code in a file. PyTorch is an optional extra; only this module imports it.
 """
 
+import contextlib
 import os
+import pickletools
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -15,7 +18,8 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.pytorch import weights
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, zip_files
+from cyclegan_tf.storage.zip_files import DamagedFileError
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +84,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise UserError(f"{path} holds more than tensors ({', '.join(others[:3])}{more}); {_SAVE_AGAIN}")
-    return {key: _to_array(torch, tensor.detach()) for key, tensor in tensors.items()}
+    return {key: _to_array(torch, key, tensor.detach(), path) for key, tensor in tensors.items()}
 
 
 def read_network(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -112,20 +116,64 @@ def require_torch() -> None:
 
 def _load(torch: ModuleType, file: IO[bytes], path: str) -> Any:
     try:
+        _verify_checksums(file)
         with warnings.catch_warnings():
             # PyTorch warns about pickles from other programs; the error below says more.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged file can raise any exception, such as KeyError or OSError.
-        refused = re.search(r"GLOBAL (\w+(\.\w+)+)", str(error))
-        if refused:
-            raise UserError(
-                f"{path} holds more than tensors ({refused[1]}) and was not executed; {_SAVE_AGAIN}"
-            ) from error
+        refused = re.search(r"GLOBAL (\w+(\.\w+)*)", str(error))
+        name = refused[1] if refused else _find_code(file)
+        if name:
+            raise UserError(f"{path} holds more than tensors ({name}) and was not executed, because such a file can be "
+                            f"malicious; if you trust its author, {_SAVE_AGAIN}") from error
         raise UserError(f"{path} is damaged or not a PyTorch file; copy or download it again") from error
 
 
-def _to_array(torch: ModuleType, tensor: "torch.Tensor") -> np.ndarray:
+def _verify_checksums(file: IO[bytes]) -> None:
+    """Verifies the CRC-32 of each member of a zip file, which PyTorch does not."""
+    if file.read(4) == b"PK\3\4":
+        with zip_files.open_zip(file) as archive:
+            if damaged := archive.testzip():
+                raise DamagedFileError(f"the checksum of {damaged} is wrong")
+    file.seek(0)
+
+
+def _find_code(file: IO[bytes]) -> str | None:
+    """The first name of code in the pickles of a .pth file that is not PyTorch's; None if there is none.
+
+    PyTorch refuses most pickles of other programs as damaged, before it sees such a name.
+    """
+    with contextlib.suppress(Exception):  # The file may be damaged.
+        file.seek(0)
+        if zipfile.is_zipfile(file):
+            archive = zipfile.ZipFile(file)
+            file = archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        file.seek(0)
+        texts: list[str] = []
+        while True:  # The format from before version 1.6 is a sequence of pickles.
+            for opcode, argument, _ in pickletools.genops(file):
+                if isinstance(argument, str):
+                    texts.append(argument)
+                if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
+                    name = ".".join(texts[-2:]) if opcode.name == "STACK_GLOBAL" else texts[-1].replace(" ", ".")
+                    if not name.startswith(("torch.", "collections.")):
+                        return name
+    return None
+
+
+def _to_array(torch: ModuleType, key: str, tensor: "torch.Tensor", path: str) -> np.ndarray:
+    kinds = {
+        "nested": tensor.is_nested, "meta": tensor.is_meta, "quantized": tensor.is_quantized,
+        "sparse": tensor.layout != torch.strided, "complex": tensor.is_complex(),
+    }
+    kind = next((kind for kind, applies in kinds.items() if applies), None)
+    # A tensor of strides 0 could fill all memory.
+    if kind is None and tensor.nbytes > tensor.untyped_storage().nbytes():
+        kind = "expanded"
+    if kind:
+        raise UserError(f"{path} holds a tensor of an unsupported kind ({key} is {kind}); save a network of ordinary "
+                        "tensors with torch.save(network.state_dict(), PATH)")
     return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
 
 
