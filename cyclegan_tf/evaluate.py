@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     # --help does not need TensorFlow.
     startup.import_tensorflow()
     from cyclegan_tf.data import sources
-    from cyclegan_tf.inference import loading
+    from cyclegan_tf.inference import bounded, loading
     from cyclegan_tf.metrics import evaluation, measures
 
     evaluation.require_known(given.metrics)
@@ -70,7 +70,10 @@ def main(argv: list[str]) -> int:
         {"a": _parse_classes(given.judge_classes_a), "b": _parse_classes(given.judge_classes_b)}, given.labels,
         given.segmenter or "",
     )
-    translate = {direction: model.translate for direction, model in models.items()}
+    whole_pixels, remedy = bounded.count_whole_pixels(config), "give --size=256 or another --size for smaller images"
+    translate = {
+        direction: bounded.make_bounded(model, whole_pixels, remedy) for direction, model in models.items()
+    }
     records, notes = evaluation.measure(
         translate, dataset, config, protocol, given.metrics or measures.DEFAULT, strict=bool(given.metrics)
     )

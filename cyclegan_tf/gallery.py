@@ -37,8 +37,9 @@ def write(workdir: str) -> None:
     # --help does not need TensorFlow.
     startup.import_tensorflow()
     from cyclegan_tf.data import sources
-    from cyclegan_tf.inference import translator
+    from cyclegan_tf.inference import bounded, translator
     from cyclegan_tf.runs import page, page_images
+    from cyclegan_tf.training import memory_remedies
 
     filesystem.require_utf8("model", workdir)
     config = Config.load(workdir)
@@ -48,7 +49,10 @@ def write(workdir: str) -> None:
         log.warning("the page keeps its old images, because the held-out images cannot be opened: %s", error)
     else:
         step, translators = translator.load_translators(workdir)
-        translate = {direction: each.translate for direction, each in translators.items()}
+        whole_pixels, remedy = bounded.count_whole_pixels(config), memory_remedies.describe_for_images(config)
+        translate = {
+            direction: bounded.make_bounded(each, whole_pixels, remedy) for direction, each in translators.items()
+        }
         page_images.write(workdir, config, translate, dataset, step)
     log.info("wrote %s", page.write(workdir))
 

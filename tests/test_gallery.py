@@ -99,6 +99,16 @@ def test_the_next_image_takes_the_place_of_a_bad_one(tmp_path):
         assert ("truth" in row) == (number != 2)
 
 
+def test_large_images_are_shrunk(tmp_path):
+    for part in ("trainA", "trainB"):
+        (tmp_path / part).mkdir()
+        Image.new("RGB", (17000, 34)).save(tmp_path / part / "0.png")  # WebP ends at 16383 pixels a side.
+    config = Config(dataset=str(tmp_path), preprocess="none", pool_size=0)
+    page_images.write(str(tmp_path), config, {Direction.A2B: lambda image: image}, sources.open_dataset(config), 1)
+    # 34 pixels are rounded to 36, a multiple of 4: 36 / 17000 * 1024 is 2.2.
+    assert Image.open(tmp_path / "gallery" / "a2b-00-after.webp").size == (1024, 2)
+
+
 def test_names_cannot_break_the_page(run):
     config = dataclasses.replace(Config.load(str(run)), dataset="<b>&{{data}}", data_dir="</script>")
     (run / "config.json").write_text(config.to_json())

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,8 +185,7 @@ def test_held_out_images_are_measured_as_pairs_or_as_cycles(constant, tmp_path, 
     for part, gray in (("testA", 51), ("testB", 112)):
         (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"0.{'png' if gray == 51 else 'PNG'}")
     config = dataclasses.replace(constant, paired=paired, eval_metrics="l1" if paired == "yes" else "")
-    translators = {direction: SimpleNamespace(translate=translate) for direction, translate in TRANSLATE.items()}
-    found = evaluator.Evaluator(config, sources.open_dataset(config))(translators)
+    found = evaluator.Evaluator(config, sources.open_dataset(config))(TRANSLATE)
     assert found.keys() == values.keys() | ({"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} if paired == "yes" else set())
     assert {name: found[name] for name in values} == pytest.approx(values, abs=1e-6)
 
@@ -206,6 +204,21 @@ def test_measures_of_training_images_are_kept_apart(constant, tmp_path, removed,
     expected = {True: held_out, False: training}
     assert {key: set(part) for key, part in parts.items()} == {key: part for key, part in expected.items() if part}
     assert evaluator.split_by_images({}, sources.open_dataset(constant)) == {removed != "AB": {}}
+
+
+def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
+    class Exhausting(MeanColor):
+        def __call__(self, images):
+            raise MemoryError("Unable to allocate 9.00 GiB")
+
+    records, notes = evaluation.measure(
+        TRANSLATE, sources.open_dataset(constant), constant, measures.Protocol(), ["kid", "cycle"], Exhausting()
+    )
+    assert {record["metric"] for record in records} == {"cycle"}
+    assert notes[0] == (
+        "skipped kid in direction a2b: kid needs more memory than there is: measure smaller images (evaluate "
+        "--size=256) or leave the measure out"
+    )
 
 
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):

@@ -1,7 +1,5 @@
 """The sample grid of a run: which images it shows, in which order."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -12,9 +10,9 @@ from cyclegan_tf.images import codec, grid
 from cyclegan_tf.training.samples import draw_sample_grid
 
 # A translation adds 1 from A to B and 10 from B to A, so that each image of the grid tells where it comes from.
-TRANSLATORS = {
-    Direction.A2B: SimpleNamespace(translate=lambda image: image + np.uint8(1)),
-    Direction.B2A: SimpleNamespace(translate=lambda image: image + np.uint8(10)),
+TRANSLATE = {
+    Direction.A2B: lambda image: image + np.uint8(1),
+    Direction.B2A: lambda image: image + np.uint8(10),
 }
 
 
@@ -22,11 +20,11 @@ TRANSLATORS = {
 def draw(tmp_path, monkeypatch):
     """Function that draws the grid of a data set in `tmp_path`; returns rows of values, and the titles."""
 
-    def draw(translators=TRANSLATORS, **options):
+    def draw(translate=TRANSLATE, **options):
         drawn = []
         monkeypatch.setattr(grid, "draw", lambda *arguments, scale: drawn.append(arguments))
         config = Config.preset("tiny", dataset=str(tmp_path), load_size=32, crop_size=32, **options)
-        draw_sample_grid(config, translators, sources.open_dataset(config))
+        draw_sample_grid(config, translate, sources.open_dataset(config))
         (rows, titles), = drawn
         return [[int(image.max()) for image in row] for row in rows], titles
 
@@ -75,9 +73,9 @@ def test_only_the_pairs_are_shown_if_other_images_have_no_counterpart(tmp_path, 
     write_images(tmp_path / "testA", [20, 30])
     write_images(tmp_path / "testB", [120, 130, 140])
     (tmp_path / "testA" / "0.png").rename(tmp_path / "testA" / "2.png")
-    rows, _ = draw({Direction.A2B: TRANSLATORS[Direction.A2B]}, paired="yes")
+    rows, _ = draw({Direction.A2B: TRANSLATE[Direction.A2B]}, paired="yes")
     assert rows == [[30, 31, 130], [20, 21, 140]]
-    rows, titles = draw({Direction.A2B: TRANSLATORS[Direction.A2B]}, paired="no")
+    rows, titles = draw({Direction.A2B: TRANSLATE[Direction.A2B]}, paired="no")
     assert rows == [[30, 31], [20, 21]]
     assert titles == ["A", "A to B"]
 
@@ -85,7 +83,7 @@ def test_only_the_pairs_are_shown_if_other_images_have_no_counterpart(tmp_path, 
 def test_one_direction_has_no_way_back(tmp_path, draw):
     write_images(tmp_path / "trainA", [20])
     write_images(tmp_path / "trainB", [120])
-    rows, titles = draw({Direction.A2B: TRANSLATORS[Direction.A2B]})
+    rows, titles = draw({Direction.A2B: TRANSLATE[Direction.A2B]})
     assert rows == [[20, 21]]
     assert titles == ["A", "A to B"]
 

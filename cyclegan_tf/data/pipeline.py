@@ -22,6 +22,7 @@ from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.ops import exhaustion
 
 # Largest domain that --cache=auto keeps in memory.
 AUTO_CACHE_BYTES = 2 * 2**30
@@ -308,11 +309,14 @@ def take_batch(batches: Iterator, loaders: Sequence[Loader]) -> tuple[tf.Tensor,
     """Returns the next batch of an iterator over the dataset of `make_batches`.
 
     Raises:
-      UserError: a loader failed.
+      UserError: a loader failed, or memory is exhausted.
     """
     try:
         return next(batches)
     except tf.errors.OpError as error:
+        if exhaustion.is_exhausted(error):
+            raise UserError("loading training images needs more memory than there is: lower --load_size or "
+                            "--batch_size, or use --cache=off") from error
         for loader in loaders:
             if loader.error:
                 raise loader.error from error

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
-from cyclegan_tf.images import codec, grid, ranges, tiff
+from cyclegan_tf.images import codec, grid, tiff
 from cyclegan_tf.storage import array_files
 
 _CELL_PIXELS = 128  # The longer side of an image in a grid.
@@ -96,15 +96,9 @@ def _inspect_part(name: str, image_list: ImageList, n_shown: int) -> Summary:
             summary.kinds[kind] += 1
             summary.sizes[size] += 1
             if due and (image := load(index)[1]) is not None:
-                summary.shown.append(_shrink(ranges.to_rgb(image)))
+                summary.shown.append(grid.shrink(image, _CELL_PIXELS))
                 due -= 1
     return summary
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    scale = min(1.0, _CELL_PIXELS / max(image.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return codec.resize(image, height, width)
 
 
 def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:

@@ -19,6 +19,7 @@ from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import video
 from cyclegan_tf.inference.loading import LoadedTranslator
+from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
 
 # Most pixels in a batch, unless a single image is larger. The paper's generator needs about 0.7 GB for such a batch.
@@ -151,7 +152,7 @@ def run(
     Raises:
       UserError: the translator does not support tiles or videos.
     """
-    if tile and not translator.supports_tiles:
+    if tile and not translator.has_layers:
         raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file hold: give "
                         "one of these as the --model, or translate whole images")
     update = update or (lambda amount: None)
@@ -235,6 +236,6 @@ class _Increments:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+    if exhaustion.is_exhausted(error):
         return "it needs more memory than there is; give --tile=512"
     return " ".join((error.strerror or str(error)).split()) if isinstance(error, OSError) else str(error)

@@ -47,9 +47,14 @@ class LoadedTranslator:
         self._translator = translator
 
     @property
-    def supports_tiles(self) -> bool:
-        """Whether `translate` accepts a tile. Tiles need Keras layers, which only runs and .pth files give."""
+    def has_layers(self) -> bool:
+        """Whether there are Keras layers, which only runs and .pth files give."""
         return self._translator is not None
+
+    @property
+    def supports_tiles(self) -> bool:
+        """Whether `translate` accepts a tile: there are Keras layers, and their receptive fields are known."""
+        return self._translator is not None and self._translator.supports_tiles
 
     def translate(
         self,

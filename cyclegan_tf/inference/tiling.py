@@ -94,6 +94,20 @@ def translate(
         network.finish_stage(stage, stored, moments, stages[index + 1 :])
 
 
+def supports(generator: tf.keras.Model, multiple: int) -> bool:
+    """True if `translate` accepts the generator: a plain graph of layers with known receptive fields.
+
+    Args:
+      multiple: the generator's size multiple.
+    """
+    side = 64 * multiple  # Any size that the generator accepts.
+    try:
+        _Network(generator, (side, side), lambda window: np.zeros(()))
+    except UserError:
+        return False
+    return True
+
+
 class _Network:
     """Computes any window of any feature map of a functional model.
 

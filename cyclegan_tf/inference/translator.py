@@ -1,5 +1,6 @@
 """One trained direction: translates images of any size, as floats, as 8-bit pixels or as encoded files."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -84,8 +85,20 @@ class Translator(tf.Module):
         """Channels of the translations."""
         return self._generator.output_shape[-1]
 
-    def translate(self, image: np.ndarray) -> np.ndarray:
-        """Translates an image (H, W, C), uint8, uint16, or float32 in [-1, 1], to (H, W, C') of the same dtype."""
+    @functools.cached_property
+    def supports_tiles(self) -> bool:
+        """Whether `translate` accepts a tile: all layers of the generator must have known receptive fields."""
+        return tiling.supports(self._generator, self._multiple)
+
+    def translate(self, image: np.ndarray, tile: int = 0, folder: str | None = None) -> np.ndarray:
+        """Translates an image (H, W, C), uint8, uint16, or float32 in [-1, 1], to (H, W, C') of the same dtype.
+
+        Args:
+          tile: as in `translate_in_tiles`; 0 translates the image whole.
+          folder: as in `translate_in_tiles`.
+        """
+        if tile:
+            return self.translate_in_tiles(image, tile, folder)
         if image.dtype == np.uint8:
             return self.translate_uint8(image[np.newaxis])["images"][0].numpy()
         floats = self.translate_floats(ranges.to_float(image)[np.newaxis])["images"][0].numpy()

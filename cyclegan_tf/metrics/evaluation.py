@@ -14,6 +14,7 @@ from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.metrics.measures import Measure, Networks, Protocol, Record, Task, Translate
+from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.runs import directory as run_directory
 
 
@@ -80,13 +81,14 @@ def _count_needed_images(running: Iterable[Measure]) -> int | None:
 def _skip_on_error(
     name: str, direction: Direction, notes: list[str] | None, running: dict[str, Measure] | None = None
 ) -> Iterator[None]:
-    """Turns a UserError in the body into a note, and removes the measure from `running`.
+    """Turns a UserError or exhausted memory in the body into a note, and removes the measure from `running`.
 
     Args:
       notes: receives the note; None lets the UserError through.
     """
     try:
-        yield
+        with exhaustion.explain(name, "measure smaller images (evaluate --size=256) or leave the measure out"):
+            yield
     except UserError as error:
         if notes is None:
             raise

@@ -10,7 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
-from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.images import codec, grid
 from cyclegan_tf.runs.page import RESULTS
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -56,4 +56,4 @@ def write(
 
 def _save(image: np.ndarray, path: str) -> None:
     with atomic.open_for_writing(path, "wb") as file:
-        codec.write(ranges.to_rgb(image), file, format="WEBP", lossless=True)
+        codec.write(grid.shrink(image), file, format="WEBP", lossless=True)

@@ -7,8 +7,8 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.inference.translator import Translator
 from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics.measures import Translate
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -34,13 +34,12 @@ class Evaluator:
             raise UserError(f"--keep_best={config.keep_best}: this run measures only {', '.join(sorted(keys))}; choose "
                             "one of them, or add others with --eval_metrics")
 
-    def __call__(self, translators: Mapping[Direction, Translator]) -> dict[str, float]:
+    def __call__(self, translate: Mapping[Direction, Translate]) -> dict[str, float]:
         """Measures the held-out images: {`evaluation.format_key`: value}. Logs a warning for each measure left out.
 
         Args:
-          translators: by direction; pix2pix has only A to B.
+          translate: for each direction that the run learns, the function of an image to its translation.
         """
-        translate = {direction: translator.translate for direction, translator in translators.items()}
         records, notes = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )

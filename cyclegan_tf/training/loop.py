@@ -15,10 +15,11 @@ from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.models.base import Model
+from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import RunningMeans
-from cyclegan_tf.training import cadence, schedules
+from cyclegan_tf.training import cadence, memory_remedies, schedules
 from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
 from cyclegan_tf.training.nonfinite import NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
@@ -114,7 +115,8 @@ class TrainingLoop:
                 read_all = self._cadence.list_due(newest.step).need_weights
                 while queue and (len(queue) > 1 or read_all or received):
                     step, batch, read_scalars = queue.popleft()
-                    scalars = read_scalars()
+                    with exhaustion.explain(f"step {step}", memory_remedies.describe_for_steps(self._config)):
+                        scalars = read_scalars()
                     require_finite(step, scalars, batch, self._workdir, self._replicas)
                     self._complete_step(step, scalars, bar, speedometer)
                     received = received or self._replicas.agree_on_signal(get_signal)
@@ -145,7 +147,8 @@ class TrainingLoop:
         if rate != self._optimizer_rate:
             self._model.set_learning_rate(rate)
             self._optimizer_rate = rate
-        return QueuedStep(step, batches, self._replicas.train_step(self._model, batches, get_signal))
+        with exhaustion.explain(f"step {step}", memory_remedies.describe_for_steps(self._config)):
+            return QueuedStep(step, batches, self._replicas.train_step(self._model, batches, get_signal))
 
     def _compute_learning_rate(self, step: int) -> float:
         done = step - 1

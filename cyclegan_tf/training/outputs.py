@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.exporters import saved_model
-from cyclegan_tf.inference import translator
+from cyclegan_tf.inference import bounded, translator
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints, metrics_log, page, page_images
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
-from cyclegan_tf.training import samples
+from cyclegan_tf.storage import filesystem
+from cyclegan_tf.training import memory_remedies, samples
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator, split_by_images
 
@@ -44,6 +44,13 @@ class RunOutputs:
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._evaluator, self._replicas = evaluator, replicas
         self._translators = translator.make_translators(config, model.generators)
+        folder = None if filesystem.is_remote(workdir) else workdir  # The disk that has room for checkpoints.
+        self._translate = {
+            direction: bounded.make_bounded(
+                each, bounded.count_whole_pixels(config), memory_remedies.describe_for_images(config), folder
+            )
+            for direction, each in self._translators.items()
+        }
         self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
         self._callbacks = callbacks if replicas.is_chief else ()
         self._writer = checkpoints.NullWriter()
@@ -92,7 +99,8 @@ class RunOutputs:
         self._replicas.pause_watchdog()
         if not self._replicas.is_chief:
             return
-        grid = samples.draw_sample_grid(self._config, self._refresh_translators(), self._dataset)
+        self._model.refresh()
+        grid = samples.draw_sample_grid(self._config, self._translate, self._dataset)
         self._reporter.write_sample(step, grid)
         page.write(self._workdir)
 
@@ -123,15 +131,14 @@ class RunOutputs:
         return measures
 
     def _write_results(self, step: int) -> dict[str, float]:
-        translators = self._refresh_translators()
-        paths = saved_model.export(translators, os.path.join(self._workdir, "export"))
+        self._model.refresh()
+        paths = saved_model.export(self._translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
         parts = split_by_images(measures, self._dataset)
         for held_out, values in parts.items():
             kind = metrics_log.FINAL if held_out else metrics_log.FINAL_OF_TRAINING
             self._record(step, kind, values)
-        translate = {direction: translator.translate for direction, translator in translators.items()}
-        page_images.write(self._workdir, self._config, translate, self._dataset, step)
+        page_images.write(self._workdir, self._config, self._translate, self._dataset, step)
         page.write(self._workdir)
         log.info("SavedModels: %s", ", ".join(paths))
         if self._dataset.bad:
@@ -143,14 +150,11 @@ class RunOutputs:
     def _measure(self, step: int) -> dict[str, float]:
         """The measures after `step`, the newest step; a repeated call returns the same measures."""
         if step not in self._measures:
-            measures = self._evaluator(self._refresh_translators()) if self._replicas.is_chief else {}
-            self._measures = {step: measures}
+            self._measures = {step: {}}
+            if self._replicas.is_chief:
+                self._model.refresh()
+                self._measures = {step: self._evaluator(self._translate)}
         return self._measures[step]
-
-    def _refresh_translators(self) -> dict[Direction, translator.Translator]:
-        """The translators by direction, with the current weights of the generators."""
-        self._model.refresh()
-        return self._translators
 
 
 def _describe_measures(held_out: bool, measures: Mapping[str, float]) -> str:

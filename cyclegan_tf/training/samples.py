@@ -9,11 +9,11 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid
-from cyclegan_tf.inference.translator import Translator
+from cyclegan_tf.metrics.measures import Translate
 
 
 def draw_sample_grid(
-    config: Config, translators: Mapping[Direction, Translator], dataset: ImageDataset
+    config: Config, translate: Mapping[Direction, Translate], dataset: ImageDataset
 ) -> np.ndarray:
     """Draws the first `config.n_samples` images of each domain and their translations, one row for each pair of images.
 
@@ -22,7 +22,7 @@ def draw_sample_grid(
     directions are trained. Held-out pairs also show the true translation.
 
     Args:
-      translators: by direction; pix2pix has only A to B.
+      translate: for each direction that the run learns, the function of an image to its translation.
 
     Returns:
       uint8 (H, W, 3).
@@ -30,23 +30,24 @@ def draw_sample_grid(
     image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     if dataset.has_pairs:
         image_lists = (dataset.test_a.subset(range(dataset.n_pairs)), dataset.test_b.subset(range(dataset.n_pairs)))
-    both_ways = len(translators) == 2
+    both_ways = len(translate) == 2
     rows = []
     for a, b in _load_images(config, image_lists, dataset.has_pairs or config.trains_on_pairs):
         row = []
-        for direction, translator in translators.items():
+        for direction, translate_image in translate.items():
             source, target = direction.order(a, b)
-            fake = translator.translate(source)
+            fake = translate_image(source)
             row += [source, fake]
             if both_ways:
-                row.append(translators[direction.reverse].translate(fake))
+                row.append(translate[direction.reverse](fake))
             if dataset.has_pairs:
                 row.append(target)
-        rows.append(row)
+        # Shrunk now, because the whole images of all rows may not fit in memory.
+        rows.append([grid.shrink(image) for image in row])
     if not rows:
         return np.full((22, 22, 3), 255, np.uint8)
     columns = []
-    for direction in translators:
+    for direction in translate:
         near, far = direction.source.upper(), direction.target.upper()
         columns += [near, f"{near} to {far}"]
         columns += [f"{near} to {far} to {near}"] * both_ways + ["truth"] * dataset.has_pairs

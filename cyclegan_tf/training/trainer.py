@@ -16,11 +16,11 @@ from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.registry import build_model
-from cyclegan_tf.ops import cuda_libraries, hardware
+from cyclegan_tf.ops import cuda_libraries, exhaustion, hardware
 from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
-from cyclegan_tf.training import distribution, signals, warm_start
+from cyclegan_tf.training import distribution, memory_remedies, signals, warm_start
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
 from cyclegan_tf.training.loop import TrainingLoop
@@ -105,7 +105,8 @@ def _build_model(config: Config, replicas: Replicas) -> Model:
     tf.keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with replicas.scope():
+    remedy = memory_remedies.describe_for_steps(config)
+    with exhaustion.explain("building the networks", remedy), replicas.scope():
         model = build_model(config, replicas.local)
     replicas.require_stateless(model.networks)
     return model
