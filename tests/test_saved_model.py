@@ -1,11 +1,13 @@
 """SavedModel exports, run in a process that has TensorFlow but not this package."""
 
 import base64
+import io
 import json
 
 import numpy as np
 import pytest
 from conftest import run_python
+from PIL import Image
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
@@ -99,19 +101,29 @@ json.dump({"predictions": [{"b64": base64.b64encode(value).decode()} for value i
 """
 
 
+def save(pixels, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
 def test_translate_bytes_answers_a_rest_request(tiny_run, tmp_path):
     """Decodes a predict request in row format, and encodes the answer, as TensorFlow Serving does."""
-    pictures = [np.random.default_rng(size).integers(0, 256, (size, 40, 3), np.uint8) for size in (30, 50)]
+    picture, small = (np.random.default_rng(size).integers(0, 256, (size, 40, 3), np.uint8) for size in (30, 50))
+    alpha = np.random.default_rng(0).integers(0, 256, (30, 40, 1), np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6  # A phone's upright photograph.
+    contents = [encode_png(picture), encode_png(small), save(picture, "JPEG", exif=exif),
+                save(np.concatenate([picture, alpha], -1), "PNG")]
     request = {
         "signature_name": "translate_bytes",
-        "instances": [{"image_bytes": {"b64": base64.b64encode(encode_png(image)).decode()}} for image in pictures],
+        "instances": [{"image_bytes": {"b64": base64.b64encode(content).decode()}} for content in contents],
     }
     (tmp_path / "request.json").write_text(json.dumps(request))
     child = run_python("-c", SERVER, tiny_run / "export" / "a2b", tmp_path / "request.json", tmp_path / "answer.json")
     assert child.returncode == 0, child.stderr
     answer = json.loads((tmp_path / "answer.json").read_text())
     translator = translator_lib.load_run(str(tiny_run))
-    assert len(answer["predictions"]) == 2
-    for image, prediction in zip(pictures, answer["predictions"], strict=True):
-        expected = translator.translate_uint8(image[np.newaxis])["images"][0].numpy()
+    for content, prediction in zip(contents, answer["predictions"], strict=True):
+        expected = translator.translate_uint8(decode(content)[np.newaxis])["images"][0].numpy()
         assert (decode(base64.b64decode(prediction["b64"])) == expected).all()

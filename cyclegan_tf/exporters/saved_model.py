@@ -23,8 +23,8 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
     Signatures, for images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, float32 (N, H, W, C').
       translate: `images` uint8 (N, H, W, C) -> `images`, uint8 (N, H, W, C').
-      translate_bytes: `image_bytes` (N,) encoded JPEG, PNG, BMP or GIF strings -> `image_bytes` (N,) PNG strings; only
-        if C and C' are 1 or 3.
+      translate_bytes: `image_bytes` (N,) encoded JPEG, PNG, BMP or GIF strings, decoded by `images.graph_codec` ->
+        `image_bytes` (N,) PNG strings; only if C and C' are 1 or 3.
 
     Raises:
       UserError: the folder cannot be written.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import ranges
+from cyclegan_tf.images import graph_codec, ranges
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
@@ -146,8 +146,7 @@ class Translator(tf.Module):
 
     def _translate_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def translate(data: tf.Tensor) -> tf.Tensor:
-            image = tf.io.decode_image(data, channels=self.input_channels, expand_animations=False)
-            image.set_shape((None, None, self.input_channels))
+            image = graph_codec.decode(data, self.input_channels)
             return tf.io.encode_png(self.translate_uint8(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
