@@ -51,18 +51,10 @@ def run(
             log.warning("interrupted")
             return 130
 
-    def parse_flags(argv: Sequence[str]) -> list[str]:
-        try:
-            if define_flags:
-                define_flags(argv[1:])
-        except UserError as error:
-            _exit_with_error(str(error))
-        return _parse_flags(argv)
-
     for flag in (_HelpFlag(), _VersionFlag()):
         if flag.name not in flags.FLAGS:
             flags.DEFINE_flag(flag, module_name=__name__)
-    app.run(run_guarded, flags_parser=parse_flags)
+    app.run(run_guarded, flags_parser=functools.partial(_parse_flags, define_flags))
 
 
 def define_path(name: str, default: str | None, text: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -106,20 +98,25 @@ def print_version() -> None:
     print(f"cyclegan_tf {sys.modules['cyclegan_tf'].__version__}")
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(define_flags: Callable[[Sequence[str]], None] | None, argv: Sequence[str]) -> list[str]:
     """Sets the flags from the command line and returns the other arguments, as `app.parse_flags_with_usage` does.
 
     Exits with status 0 after --help (absl: 1), and with status 2 and one line after a wrong flag (absl: 1, two lines).
     """
     try:
-        return flags.FLAGS(argv)
-    except SystemExit:  # Raised by --help, -h, --helpfull, --version ... after their output.
-        sys.exit(0)
+        if define_flags:
+            define_flags(argv[1:])
+        try:
+            return flags.FLAGS(argv)
+        except SystemExit:  # Raised by --help, -h, --helpfull, --version ... after their output.
+            sys.exit(0)
     except flags.UnrecognizedFlagError as error:
         # absl's message ends in ". Did you mean: NAME, NAME ?" if some flag has a similar name.
         similar = str(error).partition("Did you mean: ")[2].removesuffix(" ?").split(", ")
         hint = f"did you mean {' or '.join(f'--{name}' for name in similar)}?" if similar[0] else "see --help"
         _exit_with_error(f"unknown option --{error.flagname}; {hint}")
+    except UserError as error:
+        _exit_with_error(str(error))
     except UnicodeDecodeError as error:
         _exit_with_error(f"the file of --flagfile is not text in UTF-8 ({error.reason}); see --help")
     except (flags.Error, ValueError) as error:  # absl raises a ValueError for --noflip=1.
@@ -127,7 +124,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _exit_with_error(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {console.escape(message)}", file=sys.stderr)
     sys.exit(2)
 
 

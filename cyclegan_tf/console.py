@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, TextIO, cast
 
 from cyclegan_tf.errors import UserError
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 log = logging.getLogger("cyclegan_tf")
+
+# Zero-width characters that words of some scripts need.
+_JOINERS = "\u200c\u200d"
 
 
 def guard_streams() -> None:
@@ -39,7 +43,7 @@ def open_missing_descriptors() -> None:
 def log_to_stderr() -> None:
     """Shows the log lines of this package on stderr; a line of level ERROR begins with "error: "."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(message)s"))
+    handler.setFormatter(_StderrFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler], force=True)
     log.setLevel(logging.INFO)
 
@@ -57,7 +61,37 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-class _Formatter(logging.Formatter):
+def escape(text: str) -> str:
+    """Makes text fit one line, and harmless to a terminal: names of files may hold any character.
+
+    Control characters, line and paragraph separators, and characters that change the direction of writing become
+    escapes as in Python, such as \\n and \\x1b. Bytes of a file name that are not UTF-8 become \\xff and the like.
+    """
+    return "".join(_escape_character(character) for character in text)
+
+
+def _escape_character(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in _JOINERS:
+        return character
+    if "\udc80" <= character <= "\udcff":  # How Python decodes the bytes 0x80 to 0xff of a name that is not UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def print_line(text: str) -> None:
+    """Prints one line on stdout, without what would make it two lines or control the terminal."""
+    print(escape(text))
+
+
+class Formatter(logging.Formatter):
+    """Formats log records, those of this package without what would make two lines or control a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return escape(line) if record.name == log.name else line
+
+
+class _StderrFormatter(Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         return f"error: {line}" if record.name == log.name and record.levelno >= logging.ERROR else line

@@ -22,6 +22,7 @@ from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers us
 """
 
 import dataclasses
+import logging
 import os
 import sys
 from typing import Any
@@ -34,6 +35,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem
+
+log = logging.getLogger("cyclegan_tf")
 
 
 def main(argv: list[str]) -> int:
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> int:
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
     dataset = sources.open_dataset(config)
     for assumption in filter(None, (dataset.pairing, dataset.substitution)):
-        print(assumption, file=sys.stderr)
+        log.info("%s", assumption)
     protocol = measures.Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {"a": _parse_classes(given.judge_classes_a), "b": _parse_classes(given.judge_classes_b)}, given.labels,
@@ -79,7 +82,7 @@ def main(argv: list[str]) -> int:
     )
     records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
     for note in notes:
-        print(note, file=sys.stderr)
+        log.info("%s", note)
     if given.output:
         with atomic.open_for_writing(given.output) as file:
             file.write(evaluation.format_lines(records))

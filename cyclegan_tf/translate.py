@@ -15,6 +15,7 @@ Files that cannot be read are named on stderr and skipped. Exit status: 0; 1 if 
 written, for a mistake in the options, such as results that exist already.
 """
 
+import logging
 import sys
 
 from absl import flags
@@ -23,6 +24,8 @@ from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
+
+log = logging.getLogger("cyclegan_tf")
 
 
 def main(argv: list[str]) -> int:
@@ -46,8 +49,8 @@ def main(argv: list[str]) -> int:
     with tqdm(total=len(jobs), bar_format=bar_format, disable=not sys.stderr.isatty()) as bar:
         bad = batch.run(model, jobs, given.batch_size, given.tile, bar.update)
     for path, reason in bad.items():
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(f"translated {len(jobs) - len(bad)} of {len(jobs)} files into {given.output}", file=sys.stderr)
+        log.warning("skipped %s: %s", path, reason)
+    log.info("translated %d of %d files into %s", len(jobs) - len(bad), len(jobs), given.output)
     return 1 if bad else 0
 
 

@@ -151,7 +151,7 @@ def test_a_name_that_the_locale_cannot_decode_is_one_line(tmp_path):
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = run_python("-m", "cyclegan_tf.train", "--dataset=caf\u00e9", **locale)
     assert (result.returncode, result.stderr.splitlines()) == (2, [
-        "error: --dataset=caf\\udcc3\\udca9: the name is not valid UTF-8; set PYTHONUTF8=1, because Python takes names "
+        "error: --dataset=caf\\xc3\\xa9: the name is not valid UTF-8; set PYTHONUTF8=1, because Python takes names "
         "in ascii in this locale"
     ])
 

@@ -142,3 +142,44 @@ def test_help_needs_no_reader(tmp_path):
 def test_python_without_buffers_is_guarded_too():
     code = "import os; from cyclegan_tf import console; console.guard_streams(); os.close(1); print('lost', flush=True)"
     assert run_python("-u", "-c", code).returncode == 0
+
+
+@pytest.mark.parametrize(("text", "escaped"), [
+    ("horse.jpg", "horse.jpg"),
+    ("\u6771\u4eac \u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.png",) * 2,
+    (r"C:\photos\new.jpg",) * 2,
+    ("two\nlines\r\n", r"two\nlines\r\n"),
+    ("\x1b]0;title\x07\x7f\x00", r"\x1b]0;title\x07\x7f\x00"),
+    ("\x9b2J", r"\x9b2J"),  # The control sequence introducer as one character.
+    ("a\u2028b\u2029c\x85d", r"a\u2028b\u2029c\x85d"),
+    ("evil\u202egpj.exe", r"evil\u202egpj.exe"),
+    (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+    ("\ud800", r"\ud800"),
+])
+def test_escape(text, escaped):
+    assert console.escape(text) == escaped
+    assert console.escape(escaped) == escaped
+
+
+def test_a_log_record_of_the_package_is_one_line():
+    formatter = console.Formatter("%(levelname)s %(message)s")
+
+    def formatted(name):
+        return formatter.format(logging.makeLogRecord({"name": name, "msg": "skipping a\n\x1bb", "levelname": "INFO"}))
+
+    assert formatted("cyclegan_tf") == r"INFO skipping a\n\x1bb"
+    assert formatted("tensorflow") == "INFO skipping a\n\x1bb"
+
+
+def test_names_of_files_stay_on_one_line_of_stderr(run_command, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a\n\x1b[31mb.png").write_bytes(b"no image")
+    result = run_command(
+        "cyclegan_tf.translate", "--model=demo_maps", f"--input={tmp_path}/in", f"--output={tmp_path}/out"
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-2:] == [
+        rf"skipped {tmp_path}/in/a\n\x1b[31mb.png: cannot identify image file",
+        f"translated 0 of 1 files into {tmp_path}/out",
+    ]
+    assert "\x1b" not in result.stderr

@@ -133,6 +133,13 @@ def test_files_of_several_pages_are_listed(tmp_path, caplog):
                         record.getMessage())
 
 
+def test_report_has_one_line_for_a_name_of_two_lines(tmp_path):
+    (tmp_path / "a\nb.png").write_bytes(b"no image")
+    parts, bad = sources.open_parts(str(tmp_path))
+    last = preview.format_report(preview.inspect(parts), bad).splitlines()[-1]
+    assert last == rf"  {tmp_path}/a\nb.png: cannot identify image file"
+
+
 def test_report_gives_the_range_of_many_sizes(tmp_path):
     for width, height in ((5, 40), (6, 30), (7, 20), (8, 10), (9, 50)):
         Image.new("L", (width, height)).save(tmp_path / f"{width}.png")

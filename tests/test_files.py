@@ -182,7 +182,7 @@ def test_bad_image_is_logged_once_with_its_first_reason(caplog):
 
 
 def test_bad_images_are_recorded_once(tmp_path):
-    name = os.fsdecode(b"caf\xe9.png")  # Not valid UTF-8.
+    name = os.fsdecode(b"caf\xe9\n\x1b[2J\tx.png")  # Not valid UTF-8, two lines, and a command to clear the screen.
     (tmp_path / "set").mkdir()
     for bad in (name, "b.png"):
         (tmp_path / "set" / bad).write_bytes(b"")
@@ -193,5 +193,7 @@ def test_bad_images_are_recorded_once(tmp_path):
         found.bad.record_to(record)
         assert found.load(0) is found.load(1) is None
         lines = record.read_bytes().splitlines()
-        assert [os.path.basename(line.split(b"\t")[0]) for line in lines] == [b"b.png", b"caf\xe9.png"]
+        assert [os.path.basename(line.split(b"\t")[0]) for line in lines] == [
+            b"b.png", rb"caf\xe9\n\x1b[2J\tx.png"
+        ]
         assert lines[0].endswith(b"\tcannot identify image file")

@@ -209,3 +209,11 @@ def test_default_run_directory_is_named_after_the_dataset(tmp_path, monkeypatch,
     (tmp_path / "my sets" / "zebras").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "my sets" / "zebras")
     assert run_directory.choose_default(Config(dataset=dataset)) == f"runs/{name}"
+
+
+def test_log_file_has_one_line_for_a_name_of_two_lines(tmp_path):
+    with run_directory.open_run(Config(), str(tmp_path)):
+        run_directory.log.warning("skipping %s", "a\nb\x1b.png")
+    assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().split("\n")[:-1]] == [
+        r"WARNING skipping a\nb\x1b.png"
+    ]

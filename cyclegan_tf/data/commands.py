@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.data import cityscapes, pairing, preview, shards, sources
@@ -19,8 +20,10 @@ def prepare(name: str, data_dir: str) -> int:
         raise UserError(f"prepare {name}: expected one of {', '.join(TFDS_NAMES)}")
     parts = sources.find_dataset(name, data_dir).parts
     counts = ", ".join(f"{len(image_list)} in {part}" for part, image_list in parts.items())
-    print(f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
-          + (f" --data_dir={data_dir}" if data_dir else ""))
+    console.print_line(
+        f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
+        + (f" --data_dir={data_dir}" if data_dir else "")
+    )
     return 0
 
 
@@ -28,10 +31,10 @@ def inspect(path: str, data_dir: str, output: str, on_bad_image: str) -> int:
     """Reads all images of a data set or folder, prints statistics, and writes a grid; status 1 if an image is bad."""
     parts, bad = sources.open_parts(path, data_dir, on_bad_image)
     summaries = preview.inspect(parts)
-    print(preview.format_report(summaries, bad))
+    print(preview.format_report(summaries, bad))  # Its names of files are escaped.
     grid = preview.draw_preview(summaries)
     if grid is not None:
-        name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
+        name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0]
         _write_grid(grid, output or f"{name}-preview.png")
     return 1 if bad else 0
 
@@ -39,7 +42,7 @@ def inspect(path: str, data_dir: str, output: str, on_bad_image: str) -> int:
 def _write_grid(grid: np.ndarray, path: str) -> None:
     with atomic.open_for_writing(path, "wb") as file:
         file.write(codec.encode_png(grid))
-    print(f"preview: {path}")
+    console.print_line(f"preview: {path}")
 
 
 def preview_training(config: Config, output: str) -> int:
@@ -57,8 +60,8 @@ def prepare_cityscapes(left_img: str, gt_fine: str, output: str) -> int:
         if not value:
             raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
     counts = cityscapes.prepare(left_img, gt_fine, output)
-    print(f"{counts['train']} training and {counts['test']} test pairs. Train with: python -m cyclegan_tf.train "
-          f"--dataset={output}")
+    console.print_line(f"{counts['train']} training and {counts['test']} test pairs. Train with: "
+                       f"python -m cyclegan_tf.train --dataset={output}")
     return 0
 
 
@@ -66,7 +69,9 @@ def shard(source: str, output: str, data_dir: str, shard_mb: int, on_bad_image: 
     """Packs the data set `source` into shards in the folder `output`; status 1 if an image is bad."""
     folders, bad = sources.find_dataset(source, data_dir).folders, BadImages(stop=on_bad_image == "error")
     counts = shards.write(folders, output, shard_mb * 2**20, bad)
-    print(f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
-          + (f", {len(bad)} of them bad" if bad else "")
-          + f". Train with: python -m cyclegan_tf.train --dataset={output}")
+    console.print_line(
+        f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
+        + (f", {len(bad)} of them bad" if bad else "")
+        + f". Train with: python -m cyclegan_tf.train --dataset={output}"
+    )
     return 1 if bad else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
@@ -56,7 +57,7 @@ class BadImages:
         if self.stop:
             raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
         # File names need not be valid UTF-8, but log handlers may require it.
-        log.warning("skipping %s: %s", path.encode(errors="backslashreplace").decode(), reason)
+        log.warning("skipping %s: %s", console.escape(path), reason)
 
     def add_pages(self, path: str, count: int) -> None:
         """Records that only the first of `count` pages of the image at `path` is used; logs the first such image."""
@@ -70,20 +71,20 @@ class BadImages:
     def record_to(self, path: str) -> None:
         """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".
 
-        Skips images that the file already lists.
+        Skips images that the file already lists. `console.escape` describes the characters that are escaped.
         """
         if filesystem.exists(path):
-            lines = filesystem.read_bytes(path).decode(errors="surrogateescape").split("\n")
+            lines = filesystem.read_bytes(path).decode(errors="backslashreplace").split("\n")
             self._written.update(line.split("\t")[0] for line in lines)
         self._file = path
         for bad, reason in self.reasons.items():
             self._write(bad, reason)
 
     def _write(self, path: str, reason: str) -> None:
-        if self._file and path not in self._written:
-            self._written.add(path)
-            # File names need not be valid UTF-8.
-            filesystem.append(self._file, f"{path}\t{reason}\n".encode(errors="surrogateescape"))
+        name = console.escape(path)
+        if self._file and name not in self._written:
+            self._written.add(name)
+            filesystem.append(self._file, f"{name}\t{console.escape(reason)}\n".encode())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from tqdm import tqdm
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
@@ -105,7 +106,7 @@ def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
     """Formats summaries, bad files, and files of several pages as lines of text."""
     lines = []
     for name, summary in summaries.items():
-        lines.append(f"{name}: {summary.count} images")
+        lines.append(f"{console.escape(name)}: {summary.count} images")
         lines.append("  kinds: " + (_format_counts(summary.kinds) or "none"))
         if len(summary.sizes) > 4:
             widths, heights = zip(*summary.sizes, strict=True)
@@ -115,9 +116,9 @@ def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
             lines.append("  sizes: " + _format_counts({f"{w} x {h}": n for (w, h), n in summary.sizes.items()}))
     if bad.n_pages:
         lines.append(f"files of several pages, of which only page 1 is used: {len(bad.n_pages)}")
-        lines += [f"  {path}: {count} pages" for path, count in sorted(bad.n_pages.items())]
+        lines += [f"  {console.escape(path)}: {count} pages" for path, count in sorted(bad.n_pages.items())]
     lines.append(f"bad files: {len(bad) or 'none'}")
-    return "\n".join(lines + [f"  {path}: {reason}" for path, reason in bad.reasons.items()])
+    return "\n".join(lines + [f"  {console.escape(f'{path}: {reason}')}" for path, reason in bad.reasons.items()])
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
+from cyclegan_tf import console
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import filesystem
@@ -146,7 +147,7 @@ class _LogHandler(logging.StreamHandler):
 def _log_to(path: str) -> Iterator[None]:
     stream = filesystem.open_for_appending(path)
     handler = _LogHandler(stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(console.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
