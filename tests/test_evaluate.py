@@ -11,7 +11,7 @@ from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import loading, translator
-from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics import baselines, evaluation, measures
 from cyclegan_tf.runs import checkpoints, metrics_log, page_images
 from cyclegan_tf.training import evaluator, samples, trainer
 
@@ -50,6 +50,8 @@ def test_saved_model_is_measured_in_the_direction_of_its_name(tiny_run, run_comm
     assert child.returncode == 0, child.stderr
     record = json.loads(child.stdout)
     assert (record["direction"], record["size"]) == ("b2a", "32x32")
+    assert list(record["baselines"]) == list(baselines.NAMES)
+    assert "color_map_unfair" in child.stderr
     (tmp_path / "model").symlink_to(model)
     child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo_maps")
     assert "error: " in child.stderr
@@ -61,14 +63,16 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     # "cycle" translates back with the other direction.
     assert child.returncode == 2
     assert "error: cycle needs both directions" in child.stderr
-    options = f"--model={tiny_run}", "--metrics=psnr,l1", f"--output={tmp_path}/x"
+    options = f"--model={tiny_run}", "--metrics=psnr,l1", "--nobaselines", f"--output={tmp_path}/x"
     child = run_python("-m", "cyclegan_tf.evaluate", *options)
     assert child.returncode == 0, child.stderr
     lines = [json.loads(line) for line in (tmp_path / "x").read_text().splitlines()]
     assert [(line["metric"], line["direction"]) for line in lines] == [
         ("psnr", "a2b"), ("l1", "a2b"), ("psnr", "b2a"), ("l1", "b2a")
     ]
+    assert not any("baselines" in line for line in lines)
     assert "metric  direction  value" in child.stderr
+    assert "color_map" not in child.stderr
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -97,6 +101,7 @@ def train(workdir, **options):
 def no_results(monkeypatch):
     # Results take longer than the training.
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
+    monkeypatch.setattr(evaluator.Evaluator, "measure_baselines", lambda self: {})
     monkeypatch.setattr(page_images, "write", lambda *arguments: None)
     monkeypatch.setattr(samples, "draw_sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
 

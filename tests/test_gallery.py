@@ -219,6 +219,21 @@ def test_measures_are_described(run):
         assert f"<th scope='row'>{description}</th><td>{value}</td>" in text
 
 
+def test_trivial_translations_are_shown_beside_the_models_measures(run):
+    records = {"step": 4, "kind": "baselines", "psnr_ab/input": 7.5, "psnr_ab/mean_color": 20.5, "kid_ba/input": 0.5}, {
+        "step": 4, "kind": "test", "psnr_ab": 21.25, "kid_ba": 0.125, "cycle_a": 0.25
+    }
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    page.write(str(run))
+    text = (run / "index.html").read_text()
+    assert ("<tr><td></td><th scope='col'>Model</th><th scope='col'>The input itself</th>"
+            "<th scope='col'>Mean color</th></tr>") in text
+    assert "(higher is better)</th><td>21.25</td><td>7.5</td><td>20.5</td></tr>" in text
+    assert "(lower is better)</th><td>0.125</td><td>0.5</td><td></td></tr>" in text
+    assert "(lower is better)</th><td>0.25</td><td></td><td></td></tr>" in text
+    assert "no more than a tint" in text
+
+
 def test_measures_and_images_of_training_have_their_own_headings(run):
     records = {"step": 4, "kind": "test", "cycle_a": 0.25}, {"step": 4, "kind": "final_training_images", "cycle_b": 0.5}
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -12,7 +12,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import measures
+from cyclegan_tf.metrics import baselines, measures
 from cyclegan_tf.metrics.measures import Measure, Networks, Protocol, Record, Task, Translate
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.runs import directory as run_directory
@@ -50,6 +50,28 @@ def measure(
                 running[name] = measures.build(name, task)
         records += _measure_direction(task, running, None if strict else notes)
     return records, list(dict.fromkeys(notes))
+
+
+def measure_baselines(
+    names: Iterable[str], directions: Iterable[Direction], dataset: ImageDataset, config: Config, protocol: Protocol,
+    networks: Networks,
+) -> dict[str, dict[str, float]]:
+    """Measures the trivial translations of `baselines`.
+
+    Args:
+      names: measures; those that are not in `measures.COMPARABLE` or cannot be computed are left out.
+
+    Returns:
+      {`format_key` of a measure: {name of a baseline: value}}.
+    """
+    comparable = [name for name in names if name in measures.COMPARABLE]
+    found: dict[str, dict[str, float]] = {}
+    for direction in directions if comparable else ():
+        for baseline, color_map in baselines.fit(Task(direction, {}, dataset, config, protocol, networks)).items():
+            records, _ = measure({direction: color_map}, dataset, config, protocol, comparable, networks)
+            for key, value in values_by_key(records).items():
+                found.setdefault(key, {})[baseline] = value
+    return found
 
 
 def _measure_direction(task: Task, running: dict[str, Measure], notes: list[str] | None) -> list[Record]:
@@ -132,15 +154,19 @@ def values_by_key(records: Iterable[Record]) -> dict[str, float]:
 
 
 def format_table(records: Iterable[Record]) -> str:
-    """The records as a text table with aligned columns."""
-    rows = [("metric", "direction", "value", "std", "n", "against")]
+    """The records as a text table with aligned columns; a record's "baselines" have a column each."""
+    records = list(records)
+    compared = [name for name in baselines.NAMES if any(name in record.get("baselines", {}) for record in records)]
+    rows = [("metric", "direction", "value", "std", "n", *compared, "against")]
     for record in records:
+        others = [record.get("baselines", {}).get(name) for name in compared]
         against = f"{record['n_reference']} real, {record['reference']}" if "reference" in record else ""
         if "real_target" in record:
             against = f"real: {record['real_source']:.3g} source, {record['real_target']:.3g} target"
         deviation = record.get("std")
         rows.append((record["metric"], str(record["direction"]), f"{record['value']:.5g}",
-                     "" if deviation is None else f"{deviation:.3g}", str(record["n"]), against))
+                     "" if deviation is None else f"{deviation:.3g}", str(record["n"]),
+                     *("" if other is None else f"{other:.5g}" for other in others), against))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

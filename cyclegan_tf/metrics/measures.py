@@ -26,6 +26,8 @@ _DISTRIBUTIONS = ("fid", "kid")
 NAMES = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
 # The measures that `evaluate` computes by default, if the data and the installed weights allow.
 DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
+# The measures that judge only the translations, so that trivial translations can be compared.
+COMPARABLE = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "judge")
 _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim")
 
 
@@ -359,4 +361,6 @@ def build(name: str, task: Task) -> Measure:
 def _summarize(values: Sequence[float]) -> Record:
     if not values:
         raise UserError("no image could be read, or there are no pairs")
-    return {"value": float(np.mean(values)), "std": float(np.std(values)), "n": len(values)}
+    # The PSNR of equal images is infinite, and has no deviation.
+    deviation = {"std": float(np.std(values))} if np.isfinite(values).all() else {}
+    return {"value": float(np.mean(values)), **deviation, "n": len(values)}

@@ -13,9 +13,14 @@ from cyclegan_tf.images import ranges
 MS_SSIM_SMALLEST = 161
 
 
+# As a graph, because the operations of a small image take less time than starting each of them from Python.
+_IMAGE = tf.TensorSpec((None, None, None), tf.float32)
+_ssim = tf.function(tf.image.ssim, autograph=False, input_signature=(_IMAGE, _IMAGE, tf.TensorSpec((), tf.float32)))
+
+
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB: 10 log10(range^2 / mean squared error), with range 255, 65535 or 2."""
-    return float(tf.image.psnr(*_shift_to_zero(image, truth)))
+    return float(tf.image.psnr(*_scale(image, truth), 1.0))
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
@@ -23,7 +28,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
     Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03; computed per channel and averaged.
     """
-    return float(tf.image.ssim(*_shift_to_zero(image, truth)))
+    return float(_ssim(*_scale(image, truth), 1.0))
 
 
 def ms_ssim(image: np.ndarray, truth: np.ndarray) -> float:
@@ -35,7 +40,7 @@ def ms_ssim(image: np.ndarray, truth: np.ndarray) -> float:
     if min(image.shape[:2]) < MS_SSIM_SMALLEST:
         raise UserError(f"ms_ssim needs images of at least {MS_SSIM_SMALLEST} x {MS_SSIM_SMALLEST} pixels, but one has "
                         f"{image.shape[1]} x {image.shape[0]}: use larger images, or another measure")
-    return float(tf.image.ssim_multiscale(*_shift_to_zero(image, truth)))
+    return float(tf.image.ssim_multiscale(*_scale(image, truth), 1.0))
 
 
 def l1(image: np.ndarray, truth: np.ndarray) -> float:
@@ -43,11 +48,9 @@ def l1(image: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(np.abs(ranges.to_float(image) - ranges.to_float(truth)), dtype=np.float64))
 
 
-def _shift_to_zero(image: np.ndarray, truth: np.ndarray) -> tuple[tf.Tensor, tf.Tensor, float]:
-    """Both images in a range that starts at 0, and the end of that range."""
-    if image.dtype == np.uint8:
-        return tf.convert_to_tensor(image), tf.convert_to_tensor(truth), 255
-    if image.dtype == np.uint16:
-        # tf.image.ssim does not support uint16.
-        return tf.cast(image, tf.float32), tf.cast(truth, tf.float32), 65535.0
-    return (tf.convert_to_tensor(image) + 1.0) / 2.0, (tf.convert_to_tensor(truth) + 1.0) / 2.0, 1.0
+def _scale(image: np.ndarray, truth: np.ndarray) -> list[np.ndarray]:
+    """Both images as float32 in [0, 1]; with larger values, SSIM would lose digits."""
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 0
+    return [
+        each.astype(np.float32) / np.float32(white) if white else (each + np.float32(1)) / 2 for each in (image, truth)
+    ]

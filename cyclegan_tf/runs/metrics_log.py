@@ -15,7 +15,9 @@ FILE_NAME = "metrics.jsonl"
 # that take their place.
 EVAL, EVAL_OF_TRAINING = "eval", "eval_training_images"
 FINAL, FINAL_OF_TRAINING = "test", "final_training_images"
-FINAL_KINDS = (FINAL, FINAL_OF_TRAINING)
+# The kind of the record with the final measures of trivial translations: values by MEASURE/BASELINE.
+BASELINES = "baselines"
+FINAL_KINDS = (BASELINES, FINAL, FINAL_OF_TRAINING)
 Record = dict[str, Any]
 
 

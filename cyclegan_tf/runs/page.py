@@ -41,6 +41,15 @@ _MEASURES = {
     "cycle": "Mean absolute error of {} images translated there and back, range [-1, 1] (lower is better)",
     "identity": "Mean absolute change of {} images translated to their own domain, range [-1, 1] (lower is better)",
 }
+# Trivial translations by the names of `metrics.baselines`.
+_BASELINES = {
+    "input": "The input itself", "mean_color": "Mean color", "color_map": "Color map",
+    "color_map_unfair": "Color map fitted to the truth (unfair)",
+}
+_BASELINES_HINT = (
+    "The other columns are translations that only change colors. The mean color and the color map are computed from "
+    "training images. A model that is no better than they has learned no more than a tint."
+)
 _WHICH = {"ab": "A to B", "ba": "B to A", "a": "A", "b": "B"}
 
 
@@ -138,17 +147,44 @@ def _format_measures(records: Sequence[Record]) -> str:
     sections = []
     for kind, images in ((metrics_log.FINAL, "held-out images"), (metrics_log.FINAL_OF_TRAINING, "training images")):
         last: Record = next((record for record in reversed(records) if record["kind"] == kind), {})
-        rows = [_describe_measure(key, value) for key, value in last.items() if key not in ("step", "kind")]
-        if rows:
-            sections.append(f"<h2>Measures on {images}</h2><div class=\"card\">{_format_table(rows)}</div>")
+        values = {key: value for key, value in last.items() if key not in ("step", "kind")}
+        if values:
+            table = _format_measure_table(values, _read_baselines(records))
+            sections.append(f"<h2>Measures on {images}</h2><div class=\"card\">{table}</div>")
     none = "<p class='none'>No measures yet. Training computes them when it ends.</p>"
     return "".join(sections) or f"<h2>Measures</h2><div class=\"card\">{none}</div>"
 
 
-def _describe_measure(key: str, value: float) -> tuple[str, str]:
+def _read_baselines(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """The final values of trivial translations: {measure: {baseline: value}}."""
+    last = next((record for record in reversed(records) if record["kind"] == metrics_log.BASELINES), {})
+    found: dict[str, dict[str, float]] = {}
+    for key, value in last.items():
+        measure, slash, baseline = key.partition("/")
+        if slash:
+            found.setdefault(measure, {})[baseline] = value
+    return found
+
+
+def _format_measure_table(values: dict[str, float], baselines: dict[str, dict[str, float]]) -> str:
+    """A row per measure: the model's value and, if any of the measures has them, those of trivial translations."""
+    shown = {key: baselines.get(key, {}) for key in values}
+    names = [name for name in _BASELINES if any(name in found for found in shown.values())]
+    if not names:
+        return _format_table((_describe_measure(key), f"{value:.4g}") for key, value in values.items())
+    titles = ["Model", *(_BASELINES[name] for name in names)]
+    head = "".join(f"<th scope='col'>{html.escape(title)}</th>" for title in titles)
+    lines = [f"<tr><td></td>{head}</tr>"]
+    for key, value in values.items():
+        numbers = [value, *(shown[key].get(name) for name in names)]
+        cells = "".join(f"<td>{'' if number is None else f'{number:.4g}'}</td>" for number in numbers)
+        lines.append(f"<tr><th scope='row'>{html.escape(_describe_measure(key))}</th>{cells}</tr>")
+    return f"<div class='wide'><table>{''.join(lines)}</table></div><p class='hint'>{_BASELINES_HINT}</p>"
+
+
+def _describe_measure(key: str) -> str:
     measure, _, which = key.rpartition("_")
-    description = _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES and which in _WHICH else key
-    return description, f"{value:.4g}"
+    return _MEASURES[measure].format(_WHICH[which]) if measure in _MEASURES and which in _WHICH else key
 
 
 def _format_table(rows: Iterable[tuple[str, Any]]) -> str:

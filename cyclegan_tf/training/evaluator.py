@@ -47,6 +47,13 @@ class Evaluator:
             log.warning(note)
         return evaluation.values_by_key(records)
 
+    def measure_baselines(self) -> dict[str, float]:
+        """Measures trivial translations of the held-out images: {`evaluation.format_key`/BASELINE: value}."""
+        found = evaluation.measure_baselines(
+            self._names, self._config.directions, self._dataset, self._config, self._protocol, self._networks
+        )
+        return {f"{key}/{baseline}": value for key, values in found.items() for baseline, value in values.items()}
+
 
 def split_by_images(measures: Mapping[str, float], dataset: ImageDataset) -> dict[bool, dict[str, float]]:
     """Separates the measures of held-out images (True) from those of training images that take their place (False).

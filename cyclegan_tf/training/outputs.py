@@ -134,6 +134,8 @@ class RunOutputs:
         self._model.refresh()
         paths = saved_model.export(self._translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
+        if baselines := self._evaluator.measure_baselines():
+            self._reporter.record(step, metrics_log.BASELINES, baselines)
         parts = split_by_images(measures, self._dataset)
         for held_out, values in parts.items():
             kind = metrics_log.FINAL if held_out else metrics_log.FINAL_OF_TRAINING

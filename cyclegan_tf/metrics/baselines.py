@@ -1,0 +1,135 @@
+"""Trivial translations, which change colors only: a model that measures no better has learned no more than a tint."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.images import ranges
+from cyclegan_tf.metrics.measures import Task
+
+# The input itself; the mean color of the target's training images; the color map that gives training images of the
+# source the mean and the covariance of the target's; the color map that is fitted to the true translations, unfairly.
+NAMES = ("input", "mean_color", "color_map", "color_map_unfair")
+# Most training images of a domain whose colors are collected.
+_LIMIT = 500
+# Most pixels of an image whose colors are collected.
+_PIXEL_LIMIT = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorMap:
+    """An affine map of colors in [-1, 1]: y = x @ matrix + offset, clipped.
+
+    Attributes:
+      matrix: float64 (channels of x, channels of y).
+      offset: float64 (channels of y,).
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Maps an image (H, W, C) of any dtype that `images.ranges` describes to an image of the same dtype."""
+        matrix, offset = self.matrix.astype(np.float32), self.offset.astype(np.float32)
+        return ranges.from_float(ranges.to_float(image) @ matrix + offset, image.dtype)
+
+
+class Colors:
+    """Mean and covariance of the colors of all pixels that were added.
+
+    Args:
+      channels: number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._count, self._sum, self._products = 0, np.zeros(channels), np.zeros((channels, channels))
+
+    def add(self, image: np.ndarray) -> None:
+        """Adds the pixels of an image (H, W, C)."""
+        pixels = _list_pixels(image)
+        self._count += len(pixels)
+        self._sum += pixels.sum(axis=0)
+        self._products += pixels.T @ pixels
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean color, float64 (C,), in [-1, 1]."""
+        return self._sum / self._count
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the colors, float64 (C, C)."""
+        return self._products / self._count - np.outer(self.mean, self.mean)
+
+
+def fit(task: Task) -> dict[str, ColorMap]:
+    """Fits the trivial translations of one direction: those of `NAMES` that its data allow.
+
+    The mean color and the unfair color map need pairs, because an image of one color, or a fit to single images,
+    imitates no set of images. The input and the color map need as many channels in A as in B.
+
+    Args:
+      task: gives the direction, the test images and the training images, of which up to 500 of each domain are read.
+    """
+    dataset, channels = task.dataset, (task.sources.channels, task.targets.channels)
+    source, target = (
+        _collect_colors(task, images) for images in task.direction.order(dataset.train_a, dataset.train_b)
+    )
+    found = {}
+    if channels[0] == channels[1]:
+        found["input"] = ColorMap(np.eye(channels[0]), np.zeros(channels[0]))
+        found["color_map"] = fit_transport(source, target)
+    if dataset.has_pairs:
+        found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
+        pairs = ((image, truth) for image, truth in task.pairs() if truth is not None)
+        found["color_map_unfair"] = fit_least_squares(pairs, *channels)
+    return {name: found[name] for name in NAMES if name in found}
+
+
+def _collect_colors(task: Task, images: ImageList) -> Colors:
+    step = -(-len(images) // _LIMIT)
+    colors = Colors(images.channels)
+    for image in task.load_readable(images.subset(range(0, len(images), step))):
+        colors.add(image)
+    return colors
+
+
+def fit_transport(source: Colors, target: Colors) -> ColorMap:
+    """Returns the optimal transport map between normal distributions with the two means and covariances.
+
+    The matrix is S^-1/2 (S^1/2 T S^1/2)^1/2 S^-1/2 for covariances S and T (Pitie and Kokaram 2007, "The linear
+    Monge-Kantorovitch linear colour mapping"). Directions in which the source does not vary map to zero.
+    """
+    root, inverse = _power(source.covariance, 0.5), _power(source.covariance, -0.5)
+    matrix = inverse @ _power(root @ target.covariance @ root, 0.5) @ inverse
+    return ColorMap(matrix, target.mean - source.mean @ matrix)
+
+
+def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    """A power of a symmetric positive semidefinite matrix; eigenvalues that are zero up to rounding stay zero."""
+    values, vectors = np.linalg.eigh(matrix)
+    positive = values > 1e-10 * max(values[-1], 1e-10)
+    powers = np.where(positive, np.where(positive, values, 1) ** exponent, 0)
+    return (vectors * powers) @ vectors.T
+
+
+def fit_least_squares(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], source_channels: int, target_channels: int
+) -> ColorMap:
+    """Returns the color map with the least squared error over all pixels of pairs (image, true translation)."""
+    products = np.zeros((source_channels + 1, source_channels + 1))
+    moments = np.zeros((source_channels + 1, target_channels))
+    for image, truth in pairs:
+        pixels = np.pad(_list_pixels(image), ((0, 0), (0, 1)), constant_values=1)
+        products += pixels.T @ pixels
+        moments += pixels.T @ _list_pixels(truth)
+    solution = np.linalg.lstsq(products, moments, rcond=None)[0]
+    return ColorMap(solution[:-1], solution[-1])
+
+
+def _list_pixels(image: np.ndarray) -> np.ndarray:
+    """The colors of an image as float64 (N, C) in [-1, 1]; of a large image, evenly spaced ones."""
+    pixels = image.reshape(-1, image.shape[-1])
+    return ranges.to_float(pixels[:: -(-len(pixels) // _PIXEL_LIMIT)]).astype(np.float64)
