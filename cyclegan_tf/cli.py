@@ -50,6 +50,11 @@ def run(
         except KeyboardInterrupt:
             log.warning("interrupted")
             return 130
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            log.error("the memory is exhausted: close other programs, or use smaller images or batches")
+            return 2
 
     for flag in (_HelpFlag(), _VersionFlag()):
         if flag.name not in flags.FLAGS:
@@ -75,6 +80,14 @@ class _PathParser(flags.ArgumentParser):
 class _PathListParser(flags.ListParser):
     def parse(self, argument: str | list[str]) -> list[str]:
         return [os.path.expanduser(path) for path in super().parse(argument)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "tensorflow" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from cyclegan_tf.ops import exhaustion
+
+    return exhaustion.is_exhausted(error)
 
 
 class _HelpFlag(app.HelpFlag):

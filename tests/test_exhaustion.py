@@ -10,6 +10,7 @@ from conftest import skip_outputs
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import bounded, tiling, translator
 from cyclegan_tf.models.cyclegan import CycleGAN
@@ -74,6 +75,36 @@ def test_tiles_give_the_translation_of_the_whole_image(monkeypatch):
     np.testing.assert_allclose(tiled.astype(int), whole, atol=1)
 
 
+def test_training_evaluate_and_the_page_respect_the_budget(tmp_path, make_images, monkeypatch, run_command):
+    for part in ("trainA", "trainB", "testA", "testB"):
+        make_images(tmp_path / "set" / part, 1, size=(48, 40))
+    monkeypatch.setattr(bounded, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(bounded, "TILE", 32)
+    monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
+    tiled, translate = [], tiling.translate
+
+    def record(generator, size, *arguments):
+        assert size == (48, 40)
+        tiled.append(generator.name)
+        translate(generator, size, *arguments)
+
+    monkeypatch.setattr(tiling, "translate", record)
+    config = Config.preset(
+        "tiny", dataset=str(tmp_path / "set"), preprocess="none", max_steps=1, discriminator="pixel", n_samples=1,
+        lambda_identity=0.0, pool_size=0,
+    )
+    run, calls = tmp_path / "run", []
+    trainer.train(config, str(run))
+    # Two grids with A, B, and both there and back; PSNR and SSIM share one translation of each; the page has both.
+    assert len(tiled) == 2 * 4 + 2 + 2
+    for command in ("evaluate", "gallery"):
+        tiled.clear()
+        child = run_command(f"cyclegan_tf.{command}", f"--model={run}", *["--metrics=l1"] * (command == "evaluate"))
+        assert child.returncode == 0, child.stderr
+        calls.append(len(tiled))
+    assert calls == [2, 2]
+
+
 def test_a_network_with_an_unknown_layer_does_not_support_tiles():
     inputs = tf.keras.Input((None, None, 3))
     known = tf.keras.Model(inputs, tf.keras.layers.ReLU()(inputs))
@@ -90,8 +121,9 @@ def test_a_network_with_an_unknown_layer_does_not_support_tiles():
         (tf.errors.InternalError(None, None, "a worker is gone"), False),
         (tf.errors.InvalidArgumentError(None, None, "out of memory"), False),
         (ValueError("out of memory"), False),
+        (tf.errors.ResourceExhaustedError(None, None, "run/export; No space left on device"), False),
     ],
-    ids=["tensor", "CUDA", "NumPy", "internal", "argument", "value"],
+    ids=["tensor", "CUDA", "NumPy", "internal", "argument", "value", "disk"],
 )
 def test_exhausted_memory_is_recognized(error, expected):
     assert exhaustion.is_exhausted(error) == expected
@@ -153,6 +185,19 @@ def test_a_step_that_needs_too_much_memory_says_what_to_lower(tmp_path, monkeypa
     with pytest.raises(UserError) as caught:
         trainer.train(config, str(tmp_path))
     assert str(caught.value) == f"step 1 needs more memory than there is: {memory_remedies.describe_for_steps(config)}"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, ALLOCATOR)])
+def test_exhausted_memory_ends_any_command_with_one_line(tmp_path, monkeypatch, run_command, error):
+    def exhaust(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(trainer, "train", exhaust)
+    child = run_command("cyclegan_tf.train", f"--workdir={tmp_path}")
+    assert child.returncode == 2
+    assert child.stderr == (
+        "error: the memory is exhausted: close other programs, or use smaller images or batches\n"
+    )
 
 
 def test_images_that_need_too_much_memory_say_what_to_lower():

@@ -20,7 +20,8 @@ _MOST_NAMES = 3  # Names that a message lists.
 def compute_fingerprints(dataset: ImageDataset) -> dict[str, Fingerprint]:
     """The fingerprint of the training images of each domain. Does not depend on the contents of the images."""
     return {
-        domain: Fingerprint(len(image_list), _digest(image_list.names))
+        # The lists of a stream hold only its first images.
+        domain: Fingerprint(dataset.stream_size if dataset.stream else len(image_list), _digest(image_list.names))
         for domain, image_list in _get_domains(dataset).items()
     }
 
@@ -51,7 +52,7 @@ def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wo
         former = recorded.get(domain)
         if former is None or former == current[domain]:
             continue
-        change = f"{image_list.where} had {former.count} images and has {len(image_list)}"
+        change = f"{image_list.where} had {former.count} images and has {current[domain].count}"
         former_names = names.get(domain, [])
         # The file may be damaged, or describe the images of a later start of the run.
         if _digest(former_names) != former.digest:
@@ -59,7 +60,8 @@ def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wo
             continue
         added = _format_names("added", set(image_list.names) - set(former_names))
         removed = _format_names("removed", set(former_names) - set(image_list.names))
-        yield ", ".join([change, *added, *removed] if added or removed else [change, "in another order"])
+        reordered = ["in another order"] if former.count == current[domain].count and not added + removed else []
+        yield ", ".join([change, *added, *removed, *reordered])
 
 
 def _format_names(what: str, names: set[str]) -> list[str]:
