@@ -36,6 +36,16 @@ def tiff(pixels, **options):
     return buffer.getvalue()
 
 
+def packed_tiff(gray):
+    """A TIFF file with 12 bits per pixel: tifffile writes bytes, and two changed tags give them another meaning."""
+    bits = np.unpackbits(gray.astype(">u2").view(np.uint8), axis=1).reshape(*gray.shape, 16)
+    data = bytearray(tiff(np.packbits(bits[..., 4:].reshape(len(gray), -1), axis=1)))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for tag, value in (("ImageWidth", gray.shape[1]), ("BitsPerSample", 12)):
+            struct.pack_into("<H", data, file.pages[0].tags[tag].valueoffset, value)
+    return bytes(data)
+
+
 def npy(array, **options):
     buffer = io.BytesIO()
     np.save(buffer, array, **options)
@@ -130,6 +140,8 @@ GOOD = {
     "tiff pages": (saved(Image.fromarray(COLOR), "TIFF", save_all=True, append_images=[Image.new("RGB", (3, 3))]),
                    COLOR),
     "tiff 16-bit gray": (tiff(DEEP[..., 0]), three(DEEP[..., 0])),
+    "tiff 12-bit gray": (packed_tiff(DEEP[..., 0] >> 4),
+                         three(np.rint((DEEP[..., 0] >> 4) / 4095 * 65535).astype(np.uint16))),
     "tiff 16-bit gray, big-endian": (tiff(DEEP[..., 0], byteorder=">"), three(DEEP[..., 0])),
     "tiff 16-bit white is zero": (tiff(DEEP[..., 0], photometric="miniswhite"), three(65535 - DEEP[..., 0])),
     "tiff 16-bit rgb": (tiff(DEEP, photometric="rgb"), DEEP),
@@ -282,6 +294,7 @@ BAD = {
     "tiff of 16-bit lab": (tiff(DEEP, photometric="cielab"), "the TIFF file has 3 channels of type CIELAB; expected"),
     "bigtiff bomb": (tiff_bomb(), "200000 x 200000 pixels exceed the limit of 178956970 pixels"),
     "bigtiff's first bytes": (b"MM\0+\0\x08\0\0" + bytes(20), ""),
+    "tiff of 8-bit integers with a sign": (tiff(np.full((4, 4), -5, np.int8)), "the values have the type int8"),
     "tiff of large floats": (tiff(np.full((4, 4), 255, np.float32)), r"floats must be in \[-1, 1\]"),
 }
 

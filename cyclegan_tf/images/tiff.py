@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 ORIENTATION = 274
-_BITS_PER_SAMPLE, _COMPRESSION = 258, 259
+_BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 258, 259, 339
 # Little-endian and big-endian TIFF and BigTIFF.
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
+_SIGNED = 2  # A sample format.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 # Bits of the tag NewSubfileType that mark a smaller copy of another page, and a transparency mask.
@@ -50,11 +52,14 @@ def needs_tifffile(data: bytes) -> bool:
         return True
     try:
         with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            tags: Any = image
-            compression = tags.tag_v2.get(_COMPRESSION, 1)
-            is_deep = max(tags.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8
-            is_lossy = is_deep and (compression == _JPEG or image.mode in ("RGB", "RGBA"))
-            return is_lossy or compression not in _PILLOW_COMPRESSIONS
+            assert isinstance(image, TiffImageFile)
+            tags = image.tag_v2
+            bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
+            if bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA")):
+                return True
+            # Pillow takes signed values of 8 bits for unsigned ones.
+            is_misread = bits == 8 and _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+            return is_misread or compression not in _PILLOW_COMPRESSIONS
     except UnidentifiedImageError:
         return True
 
