@@ -56,8 +56,8 @@ def main(argv: list[str]) -> int:
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    cli.define_path("model", None, "run directory, SavedModel folder, .pth or .tflite file; or demo_maps, a "
-                        "trained model from satellite images to maps")
+    cli.define_path("model", None, "run directory, one of its checkpoint files, SavedModel folder, .pth or .tflite "
+                        "file; or demo_maps, a trained model from satellite images to maps")
     cli.define_path("input", None, "image, video, folder of images, or pattern in quotes")
     cli.define_path("output", None, "folder for the results, or the result file of a single input")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of a run with two generators; default: a2b")

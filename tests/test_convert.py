@@ -112,7 +112,7 @@ def test_from_pytorch_to_a_run_and_back_is_exact(experiment, no_export, tmp_path
 
 def test_pytorch_is_needed_for_the_files_only(no_export, monkeypatch, tmp_path):
     files = {"G_A.pth": golden.state_dict(), "D_A.pth": golden.state_dict("discriminators/nlayer_n2_instance.npz")}
-    monkeypatch.setattr(torch_files, "require_torch", lambda: None)
+    monkeypatch.setattr(torch_files, "require_torch_for_writing", lambda: None)
     monkeypatch.setattr(torch_files, "read", files.get)
     monkeypatch.setattr(torch_files, "write", lambda path, arrays: files.update({os.path.basename(path): arrays}))
     pytorch_run.convert_from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
@@ -207,6 +207,17 @@ def test_averaged_generators_are_written(torch, tmp_path):
         assert_same(pytorch_weights.to_keras(written, network), weights(newest(tmp_path), name, kind))
 
 
+def test_a_checkpoint_file_is_written(torch, tmp_path):
+    best, newest = CycleGAN(Config.preset("tiny")), CycleGAN(Config.preset("tiny"))
+    write_run(tmp_path, newest)
+    arrays = checkpoints.collect_state(best, checkpoints.Progress(3))
+    path = checkpoints.write(str(tmp_path / "checkpoints"), arrays, keep=1, file_name=checkpoints.BEST)
+    pytorch_run.convert_to_pytorch(path, str(tmp_path / "pth"))
+    written = torch_files.read(tmp_path / "pth" / "latest_net_G_A.pth")
+    network = pytorch_weights.infer_architecture(written)
+    assert_same(pytorch_weights.to_keras(written, network), weights(arrays, "gen_ab"))
+
+
 def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, tmp_path):
     write_run(tmp_path, Pix2Pix(Config.preset("tiny", model="pix2pix")))
     pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
@@ -284,10 +295,9 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    message = r"^\.pth files need PyTorch: pip install torch$"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=r"^reading \.pth files needs PyTorch: pip install torch$"):
         pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / "run"))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=r"^writing \.pth files needs PyTorch: pip install torch$"):
         pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert os.listdir(tmp_path) == []
 

@@ -1,6 +1,7 @@
 """Initial weights from runs, SavedModels and .pth files."""
 
 import logging
+import os
 
 import golden
 import numpy as np
@@ -11,8 +12,10 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
+from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.training import warm_start
 
@@ -34,6 +37,29 @@ def test_networks_of_another_run(tmp_path):
     assert all(have_equal_weights(network, other.networks[name]) for name, network in model.networks.items())
     assert all(have_equal_weights(model.networks[name], average) for name, average in other.averages.items())
     assert other.optimizers["gen_ab"].iterations.numpy() == 0
+
+
+def test_networks_of_a_checkpoint_file(tmp_path):
+    best, newest, model = CycleGAN(CONFIG), CycleGAN(CONFIG), CycleGAN(CONFIG)
+    folder = tmp_path / "checkpoints"
+    checkpoints.save(str(folder), newest, Progress(6), keep=1)
+    checkpoints.write(str(folder), checkpoints.collect_state(best, Progress(3)), keep=1, file_name=checkpoints.BEST)
+    warm_start.initialize(model, str(folder / "best.npz"))
+    assert all(have_equal_weights(network, model.networks[name]) for name, network in best.networks.items())
+    with pytest.raises(UserError, match=r"there is no checkpoint .*step-00000005\.npz"):
+        warm_start.initialize(model, str(folder / "step-00000005.npz"))
+
+
+def test_networks_of_the_run_in_the_package(caplog):
+    path = run_directory.locate("demo_maps")
+    model = CycleGAN(Config.load(path))
+    with caplog.at_level(logging.INFO, logger="cyclegan_tf"):
+        warm_start.initialize(model, "demo_maps")
+    assert caplog.messages == ["networks from demo_maps; fresh: disc_a, disc_b"]
+    with np.load(os.path.join(path, "checkpoints", "step-00003000.npz")) as arrays:
+        for name in ("gen_ab", "gen_ba"):
+            for key, weight in named_weights(model.networks[name]).items():
+                np.testing.assert_array_equal(weight.numpy(), arrays[f"network/{name}/{key}"], err_msg=key)
 
 
 @pytest.mark.parametrize(("folder", "names"), [("export", {"gen_ab", "gen_ba"}), ("export/b2a", {"gen_ba"})])

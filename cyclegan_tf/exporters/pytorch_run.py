@@ -55,32 +55,39 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
 
 
 def convert_to_pytorch(workdir: str, output: str) -> None:
-    """Writes the networks of a run's newest checkpoint as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
+    """Writes the networks of a run as OUTPUT/latest_net_{G_A,G_B,D_A,D_B}.pth.
 
     A run of one direction gives latest_net_{G,D}.pth. If the run averages its generators, the files hold the averages.
     The authors' code loads the files into networks of the same options.
+
+    Args:
+      workdir: run directory, whose newest checkpoint is used, or one of its checkpoint files (.npz), or the name of a
+        run in the package.
+      output: folder for the files.
 
     Raises:
       UserError: `workdir` is not a run or has no checkpoint, the authors' code has no such network, or `output`
         contains one of the files already.
     """
-    torch_files.require_torch()
+    torch_files.require_torch_for_writing()
     startup.import_tensorflow()
     from cyclegan_tf.runs import checkpoints
+    from cyclegan_tf.runs import directory as run_directory
 
-    config = Config.load(workdir)
-    newest = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
-    if newest is None:
+    config = Config.load(run_directory.locate(workdir))
+    found = checkpoints.read_run(workdir)
+    if found is None:
         raise UserError(f"{workdir} has no checkpoint yet")
-    checkpoint, arrays = newest
+    checkpoint, arrays = found
+    weights = checkpoints.network_weights(arrays)
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
     if len(config.directions) == 1:
         networks = _ONE_DIRECTION_NETWORKS
-    files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items()}
+    # The runs in the package hold no discriminators.
+    files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items() if name in weights}
     for path in files:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
-    weights = checkpoints.network_weights(arrays)
     # Convert all networks before writing the first file.
     state_dicts = {
         path: _call_for_file(checkpoint, pytorch_weights.to_pytorch, weights[name], _describe(config, name))

@@ -1,7 +1,6 @@
 """One trained direction: translates images of any size, as floats, as 8-bit pixels or as encoded files."""
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -191,15 +190,11 @@ def load_translators(
     Returns:
       (step, {direction: Translator}).
     """
-    folder = run_directory.locate(workdir)
-    config = Config.load(folder)
-    if workdir.endswith(".npz"):
-        path, arrays = workdir, checkpoints.read_user_file(workdir)
-    else:
-        newest = checkpoints.read_newest(os.path.join(folder, "checkpoints"))
-        if newest is None:
-            raise UserError(f"{workdir} has no checkpoint yet")
-        path, arrays = newest
+    config = Config.load(run_directory.locate(workdir))
+    found = checkpoints.read_run(workdir)
+    if found is None:
+        raise UserError(f"{workdir} has no checkpoint yet")
+    path, arrays = found
     weights, loaded = checkpoints.network_weights(arrays), {}
     for direction in directions:
         if direction in config.directions:

@@ -72,7 +72,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: PyTorch or the file is missing, the file is damaged, or it holds anything but a dict of tensors.
     """
-    torch = _import_torch()
+    torch = _import_torch("reading")
     try:
         with filesystem.open_for_reading(path, "rb") as file:
             tensors = _load(torch, file, path)
@@ -103,15 +103,15 @@ def read_network(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def write(path: filesystem.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
     """Writes {key: array} atomically as the OrderedDict of tensors that the authors' code loads."""
-    torch = _import_torch()
+    torch = _import_torch("writing")
     tensors = OrderedDict((key, torch.from_numpy(np.array(array))) for key, array in state_dict.items())
     with atomic.open_for_writing(path, "wb") as file:
         torch.save(tensors, file)
 
 
-def require_torch() -> None:
+def require_torch_for_writing() -> None:
     """Raises UserError if PyTorch is not installed; for a check before a long conversion."""
-    _import_torch()
+    _import_torch("writing")
 
 
 def _load(torch: ModuleType, file: IO[bytes], path: str) -> Any:
@@ -177,9 +177,9 @@ def _to_array(torch: ModuleType, key: str, tensor: "torch.Tensor", path: str) ->
     return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
 
 
-def _import_torch() -> ModuleType:
+def _import_torch(purpose: str) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise UserError(".pth files need PyTorch: pip install torch") from error
+        raise UserError(f"{purpose} .pth files needs PyTorch: pip install torch") from error
     return torch

@@ -29,6 +29,7 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.runs import directory
 from cyclegan_tf.storage import array_files, filesystem
 from cyclegan_tf.storage.zip_files import DamagedFileError
 
@@ -330,6 +331,21 @@ def read_newest(
         raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged: move the folder away to start "
                         "from scratch")
     return None
+
+
+def read_run(path: str) -> tuple[str, dict[str, np.ndarray]] | None:
+    """(path, arrays) of the checkpoint that a user's `path` refers to; None if there is none.
+
+    Args:
+      path: a run directory or the name of one in the package, whose newest intact checkpoint is read, or the checkpoint
+        file itself (RUN/checkpoints/best.npz).
+
+    Raises:
+      UserError: the file is missing or damaged, or all checkpoints of the run are damaged.
+    """
+    if path.endswith(".npz"):
+        return path, read_user_file(path)
+    return read_newest(os.path.join(directory.locate(path), "checkpoints"))
 
 
 def read_user_file(path: str) -> dict[str, np.ndarray]:

@@ -26,16 +26,17 @@ def initialize(model: Model, source: str) -> None:
     The moving averages of the model start from the loaded weights.
 
     Args:
-      source: a run directory (all networks of its newest checkpoint, not the averages); a SavedModel folder a2b or
-        b2a, or a folder that holds one or both; a .pth file of the authors' code, or the folder of an experiment.
+      source: a run directory (all networks of its newest checkpoint, not the averages), one of its checkpoint files, or
+        the name of a run in the package; a SavedModel folder a2b or b2a, or a folder that holds one or both; a .pth
+        file of the authors' code, or the folder of an experiment.
 
     Raises:
       UserError: `source` holds no network of the model, or a network in it differs from the model's network.
     """
     found = _read_run(source) or _read_saved_models(source) or _read_pytorch(source)
     if not found:
-        raise UserError(f"--init_from={source} holds no networks; give a run directory with a checkpoint, a SavedModel "
-                        "or a .pth file")
+        raise UserError(f"--init_from={source} holds no networks; give a run directory with a checkpoint, one of its "
+                        "checkpoint files, a SavedModel or a .pth file")
     if not found.keys() & model.networks.keys():
         raise UserError(f"--init_from={source} holds only {', '.join(found)}, but --model={model.config.model} has only"
                         f" {', '.join(model.networks)}; give a source with one of these networks")
@@ -49,11 +50,11 @@ def initialize(model: Model, source: str) -> None:
 
 
 def _read_run(source: str) -> _Found:
-    """The networks in the newest checkpoint of a run directory; empty if there is no checkpoint."""
-    newest = checkpoints.read_newest(os.path.join(source, "checkpoints"))
-    if newest is None:
+    """The networks in a checkpoint file, or in the newest checkpoint of a run; empty if there is no checkpoint."""
+    checkpoint = checkpoints.read_run(source)
+    if checkpoint is None:
         return {}
-    path, arrays = newest
+    path, arrays = checkpoint
     return {name: (weights, path) for name, weights in checkpoints.network_weights(arrays, averaged=False).items()}
 
 
