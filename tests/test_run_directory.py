@@ -11,10 +11,11 @@ import subprocess
 import sys
 
 import pytest
+from conftest import skip_outputs
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import Stopped, UserError
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, page
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
 
@@ -117,6 +118,30 @@ def test_read_only_run_directory_is_an_error_and_stays_unchanged(tiny_run, tmp_p
     assert "permission denied: make it writable" in line
     assert (workdir / "metrics.jsonl").read_bytes() == before
     assert checkpoints.read_newest(str(workdir / "checkpoints"), report=pytest.fail)[1]["step"] == 4
+
+
+def test_run_with_all_files_damaged_resumes_and_ends_with_the_same_bits(tiny_run, tmp_path, monkeypatch, caplog):
+    workdir, write_page = shutil.copytree(tiny_run, tmp_path / "run"), page.write
+    newest = workdir / "checkpoints" / "step-00000004.npz"
+    expected = checkpoints.read(str(newest))
+    data = bytearray(newest.read_bytes())
+    data[data.index(b"'shape': (7, 7, 3, 4)") + len("'shape': (")] ^= 2  # (7, 7, 3, 4) becomes (5, 7, 3, 4).
+    newest.write_bytes(data)
+    records = (workdir / "metrics.jsonl").read_bytes()
+    (workdir / "metrics.jsonl").write_bytes(b"5\n\xff\xfe\n" + records)
+    for name in ("gallery/results.json", "log.txt", "bad_images.txt"):
+        (workdir / name).write_bytes(b"\xff\xfe")
+    skip_outputs(monkeypatch)
+    monkeypatch.setattr(page, "write", write_page)
+    trainer.train(Config.preset("tiny"), str(workdir))
+    assert f"checkpoint {newest} is damaged (Bad CRC-32 for file " in caplog.text
+    assert f"{workdir}/metrics.jsonl is damaged: ignoring line 1 and 1 more" in caplog.text
+    found = checkpoints.read(str(newest))
+    assert found.keys() == expected.keys()
+    assert all((found[name] == array).all() for name, array in expected.items())
+    # The final measures are skipped here.
+    assert (workdir / "metrics.jsonl").read_bytes().splitlines()[:-1] == records.splitlines()[:-1]
+    assert "results.json is damaged" in (workdir / "index.html").read_text()
 
 
 def test_removed_run_directory_is_an_error(tmp_path):
