@@ -1,15 +1,18 @@
-# make train, make test, make lint: each first creates its virtual environment if it is missing or older than setup.cfg.
-# PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use TensorFlow 2.15, later versions the
-# newest TensorFlow.
+# make train, make test, make lint, make pictures: each first creates its virtual environment if it is missing or older
+# than setup.cfg. PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use TensorFlow 2.15,
+# later versions the newest TensorFlow.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: train test lint clean
+.PHONY: train test lint pictures clean
 
 train: $(VENV)/.installed
 	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo.flags
+
+pictures: $(VENV)/.installed
+	$(BIN)/python experiments/pictures.py
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

@@ -102,7 +102,7 @@ def test_error_in_a_plugin_tells_its_line(tmp_path, monkeypatch):
 def test_commands_name_the_run_whose_plugin_is_missing(tmp_path, run_command):
     values = {**json.loads(Config.preset("tiny").to_json()), "plugins": "no_such_package"}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    translate = f"translate --input={ROOT}/docs/demo.png --output=y"
+    translate = f"translate --input={ROOT}/docs/demo_maps.png --output=y"
     for command in (translate, "evaluate", "export --format=keras --output=x", "gallery"):
         name, *arguments = command.split()
         child = run_command(f"cyclegan_tf.{name}", f"--model={tmp_path}", *arguments)
