@@ -7,7 +7,7 @@ from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclegan_tf.config import Config, options
+from cyclegan_tf.config import Config, architectures, options
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.errors import UserError
@@ -219,3 +219,33 @@ def test_pix2pix_and_cross_identity_need_pairs():
 
 def test_config_json_is_readable():
     assert json.loads(Config().to_json())["crop_size"] == 256
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"generator": "unet", "crop_size": 64},
+     "--crop_size=64 must be a multiple of 256 for --generator=unet; use --crop_size=256 or --n_downs=6"),
+    ({"generator": "unet", "crop_size": 96},
+     "--crop_size=96 must be a multiple of 256 for --generator=unet; use --crop_size=256 or --n_downs=5"),
+    ({"generator": "unet", "crop_size": 100},
+     "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256"),
+    ({"crop_size": 130}, "--crop_size=130 must be a multiple of 4 for --generator=resnet; use --crop_size=128"),
+    ({"crop_size": 10}, "--crop_size=10 must be a multiple of 4 for --generator=resnet; use --crop_size=24"),
+    ({"crop_size": 20}, "--crop_size=20 must be at least 24 for --generator=resnet and --discriminator=patch; use "
+     "--crop_size=24 or --n_layers=2"),
+    ({"crop_size": 4, "discriminator": "pixel"},
+     "--crop_size=4 must be at least 8 for --generator=resnet and --discriminator=pixel; use --crop_size=8"),
+    ({"crop_size": 12, "discriminator": "tf_blog"},
+     "--crop_size=12 must be at least 16 for --generator=resnet and --discriminator=tf_blog; use --crop_size=16"),
+])
+def test_crops_that_the_networks_do_not_accept_are_errors(values, message):
+    with pytest.raises(UserError) as raised:
+        architectures.require_crop_size(Config(**values))
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("values", [
+    {}, {"crop_size": 24}, {"crop_size": 8, "discriminator": "pixel"},
+    {"generator": "unet", "n_downs": 6, "crop_size": 64}, {"crop_size": 10, "preprocess": "none", "pool_size": 0},
+], ids=str)
+def test_crops_that_the_networks_accept(values):
+    architectures.require_crop_size(Config(**values))

@@ -279,3 +279,24 @@ def test_named_weights_are_in_layer_order():
         "layer0_conv/kernel", "layer0_conv/bias", "layer1_conv/kernel", "layer1_norm/gamma", "layer1_norm/beta",
         "layer1_norm/moving_mean", "layer1_norm/moving_variance", "head_conv/kernel", "head_conv/bias",
     ]
+
+
+@pytest.mark.parametrize(("options", "smallest"), [
+    ({"n_layers": 1}, 6), ({"n_layers": 2}, 12), ({"n_layers": 3}, 24), ({"n_layers": 2, "antialias": "down"}, 12),
+    ({"discriminator": "patch_mean", "n_layers": 2}, 12), ({"discriminator": "torchgan"}, 16),
+    ({"discriminator": "tf_blog"}, 16), ({"discriminator": "unet_book"}, 16), ({"discriminator": "pixel"}, 1),
+], ids=str)
+def test_smallest_image_of_a_discriminator(options, smallest):
+    config = Config(ndf=1, **options)
+    found = registries.DISCRIMINATORS[config.discriminator].smallest_size
+    assert (found(config) if callable(found) else found) == smallest
+    network = registry.build_discriminator(config, "disc_a")
+    assert _count_scores(network, smallest) > 0
+    assert smallest == 1 or _count_scores(network, smallest - 1) == 0
+
+
+def _count_scores(network, side):
+    try:
+        return np.asarray(network(np.zeros((1, side, side, 3), np.float32))).size
+    except (ValueError, tf.errors.OpError):  # A map became too small for a kernel.
+        return 0

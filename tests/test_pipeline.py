@@ -146,7 +146,8 @@ def test_cross_identity_draws_pairs():
 def test_preprocess_none_keeps_sizes(tmp_path, make_images):
     make_images(tmp_path / "trainA", 1, size=(20, 36))
     make_images(tmp_path / "trainB", 1, size=(28, 24))
-    stream, _ = pipeline.make_batches(sources.open_folder(tmp_path), Config(preprocess="none", pool_size=0), 0, 1)
+    config = Config(preprocess="none", pool_size=0, discriminator="pixel")
+    stream, _ = pipeline.make_batches(sources.open_folder(tmp_path), config, 0, 1)
     a, b = next(iter(stream))
     assert (a.shape, b.shape) == ((1, 20, 36, 3), (1, 28, 24, 3))
 
@@ -218,7 +219,7 @@ def test_cache_keeps_decoded_images(cache, reads):
 ])
 def test_training_sizes_match_the_authors(preprocess, size, expected):
     options = {} if preprocess.endswith("crop") else {"pool_size": 0}
-    config = Config(preprocess=preprocess, load_size=40, crop_size=32, **options)
+    config = Config(preprocess=preprocess, load_size=40, crop_size=32, discriminator="pixel", **options)
     assert training_size(config)(*size) == expected
 
 
@@ -253,9 +254,13 @@ def test_steps_of_epochs_are_rounded_up(epochs, images, batch_size, steps):
 def test_sizes_are_multiples_that_the_generator_accepts():
     config = Config(preprocess="none", pool_size=0, generator="unet", n_downs=5)
     assert training_size(config)(21, 70) == (32, 64)
-    dataset = dataset_of(1, 1)
-    with pytest.raises(UserError, match=r"--crop_size=100 must be a multiple of 32 for this .*; the nearest is 96"):
-        pipeline.make_batches(dataset, Config(crop_size=100, generator="unet", n_downs=5), 0, 1)
+
+
+@pytest.mark.parametrize(("n_layers", "size"), [(1, 8), (3, 24), (4, 48)])
+def test_training_images_are_large_enough_for_the_discriminator(n_layers, size):
+    config = Config(preprocess="none", pool_size=0, n_layers=n_layers)
+    assert training_size(config)(5, 100) == (size, 100)
+    assert pipeline.compute_test_size(config, 5, 100) == (8, 100)
 
 
 def test_image_too_flat_to_enlarge_is_bad():

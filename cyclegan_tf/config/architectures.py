@@ -1,7 +1,15 @@
 """Facts about the networks of a `Config` that do not need TensorFlow."""
 
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from cyclegan_tf.config import registries
 from cyclegan_tf.config.config import Config
+from cyclegan_tf.errors import UserError
+
+# Smallest height and width for a generator: a ResNet's innermost feature maps need two pixels for reflection padding.
+SMALLEST_SIZE = 8
 
 
 def channels(config: Config, name: str) -> tuple[int, int]:
@@ -16,3 +24,38 @@ def size_multiple(config: Config) -> int:
     """The generator keeps the size of images whose height and width are multiples of this number of pixels."""
     multiple = registries.GENERATORS[config.generator].size_multiple
     return multiple(config) if callable(multiple) else multiple
+
+
+def smallest_size(config: Config) -> int:
+    """The smallest height and width, in pixels, that the networks can be trained on."""
+    smallest = registries.DISCRIMINATORS[config.discriminator].smallest_size
+    return max(SMALLEST_SIZE, smallest(config) if callable(smallest) else smallest)
+
+
+def require_crop_size(config: Config) -> None:
+    """Checks that the networks can be trained on crops of `config.crop_size`, if the preprocessing crops.
+
+    Raises:
+      UserError: the size is too small or no multiple of `size_multiple`; the message names options that fit.
+    """
+    if not config.crops:
+        return
+    crop, multiple, smallest = config.crop_size, size_multiple(config), smallest_size(config)
+    fitting = multiple * max(round(crop / multiple), -(-smallest // multiple))
+    if crop % multiple:
+        fewer = range(config.n_downs - 1, 4, -1)
+        n_downs = _find_value(config, "n_downs", fewer, lambda other: crop % size_multiple(other) == 0)
+        raise UserError(f"--crop_size={crop} must be a multiple of {multiple} for "
+                        f"--generator={config.generator}; use --crop_size={fitting}{n_downs}")
+    if crop < smallest:
+        fewer = range(config.n_layers - 1, 0, -1)
+        n_layers = _find_value(config, "n_layers", fewer, lambda other: crop >= smallest_size(other))
+        raise UserError(f"--crop_size={crop} must be at least {smallest} for --generator={config.generator} and "
+                        f"--discriminator={config.discriminator}; use --crop_size={fitting}{n_layers}")
+
+
+def _find_value(config: Config, option: str, values: Iterable[int], fits: Callable[[Config], bool]) -> str:
+    """Returns " or --OPTION=VALUE" with the first value that fits, or "" if none does."""
+    changes: Iterable[dict[str, Any]] = ({option: value} for value in values)
+    found = (change[option] for change in changes if fits(dataclasses.replace(config, **change)))
+    return next((f" or --{option}={value}" for value in found), "")

@@ -105,6 +105,7 @@ class DiscriminatorEntry(Entry):
     """A registered discriminator."""
 
     antialias: bool
+    smallest_size: "int | Callable[[Config], int]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +193,9 @@ def register_generator(
     return register
 
 
-def register_discriminator(name: str, *, antialias: bool = False) -> Callable[[_Function], _Function]:
+def register_discriminator(
+    name: str, *, antialias: bool = False, smallest_size: "int | Callable[[Config], int]" = 1,
+) -> Callable[[_Function], _Function]:
     """Registers a function that builds a discriminator, for --discriminator=`name`.
 
     The function has the arguments `(config, input_channels, name)` and returns a functional `keras.Model` called `name`
@@ -211,13 +214,15 @@ def register_discriminator(name: str, *, antialias: bool = False) -> Callable[[_
     Args:
       name: value of --discriminator.
       antialias: whether the function reads `config.antialias`; if not, --antialias is an error.
+      smallest_size: the smallest height and width that the network accepts, in pixels; a number, or a function of the
+        `Config`.
 
     Raises:
       UserError: another function has this name.
     """
 
     def register(function: _Function) -> _Function:
-        DISCRIMINATORS.add(name, DiscriminatorEntry(function, antialias))
+        DISCRIMINATORS.add(name, DiscriminatorEntry(function, antialias, smallest_size))
         return function
 
     return register

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from cyclegan_tf import console
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.data import cityscapes, pairing, preview, shards, sources
 from cyclegan_tf.data.dataset import BadImages
@@ -47,6 +47,7 @@ def _write_grid(grid: np.ndarray, path: str) -> None:
 
 def preview_training(config: Config, output: str) -> int:
     """Writes a grid of the first training images, as the networks see them."""
+    architectures.require_crop_size(config)
     dataset = sources.open_dataset(config)
     if config.trains_on_pairs:
         pairing.require_training_pairs(dataset)

@@ -155,14 +155,19 @@ def compute_training_size(config: Config, height: int, width: int) -> tuple[int,
     """Computes the (height, width) of a training image before its random crop.
 
     As the authors' get_transform, except that an image too small for the crop is enlarged until the crop fits. Without
-    a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a ResNet).
+    a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a ResNet), and images too small
+    for the discriminator are enlarged.
     """
     height, width = _scale_size(config, height, width)
     if config.crops:
         return height, width
+    return _round_size(config, height, width, architectures.smallest_size(config))
+
+
+def _round_size(config: Config, height: int, width: int, smallest: int) -> tuple[int, int]:
+    """Rounds a size to multiples of what the generator accepts, and to at least `smallest`."""
     multiple = architectures.size_multiple(config)
-    # At least 8 pixels: the innermost feature maps of a ResNet need two pixels for reflection padding.
-    fewest = max(1, -(-8 // multiple))
+    fewest = -(-smallest // multiple)
     return multiple * max(fewest, round(height / multiple)), multiple * max(fewest, round(width / multiple))
 
 
@@ -185,7 +190,8 @@ def compute_test_size(config: Config, height: int, width: int) -> tuple[int, int
     """Computes the (height, width) of a test image: the whole image, at the scale of the training crops."""
     if config.preprocess == "resize_and_crop":
         return config.crop_size, config.crop_size
-    return compute_training_size(config, height, width)
+    height, width = _scale_size(config, height, width)
+    return (height, width) if config.crops else _round_size(config, height, width, architectures.SMALLEST_SIZE)
 
 
 def make_batches(
@@ -205,16 +211,7 @@ def make_batches(
     Returns:
       A tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, C) in [-1, 1] (height and width
       vary if the preprocessing does not crop), and its loaders, for `take_batch`.
-
-    Raises:
-      UserError: the generator does not accept crop_size.
     """
-    multiple = architectures.size_multiple(config)
-    if config.crops and config.crop_size % multiple:
-        raise UserError(
-            f"--crop_size={config.crop_size} must be a multiple of {multiple} for this generator; the nearest is "
-            f"{max(1, round(config.crop_size / multiple)) * multiple}"
-        )
     loaders: Sequence[Loader]
     if dataset.stream is None:
         stream, loaders = _read_lists(dataset, config, first_step, last_step, local, n_replicas)

@@ -78,7 +78,12 @@ def _generator_options(config: Config, input_channels: int, output_channels: int
     }
 
 
-@register_discriminator("patch", antialias=True)
+def compute_patch_size(config: Config) -> int:
+    """Returns the smallest image for a PatchGAN: each of its last two layers loses a row and a column."""
+    return 3 * 2**config.n_layers
+
+
+@register_discriminator("patch", antialias=True, smallest_size=compute_patch_size)
 def build_patch(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """The PatchGAN."""
     return _build_patch(config, input_channels, name)
@@ -92,25 +97,25 @@ def build_pixel(config: Config, input_channels: int, name: str) -> "tf.keras.Mod
     return pixel_discriminator(**_discriminator_options(config, input_channels, name))
 
 
-@register_discriminator("torchgan")
+@register_discriminator("torchgan", smallest_size=16)
 def build_torchgan_discriminator(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """Four layers of stride 2, and more zeros on the left and at the top of the head's input: 64 px -> 4x4."""
     return _build_patch(config, input_channels, name, n_layers=4, stride_1_layer=False, head_padding=(2, 1))
 
 
-@register_discriminator("tf_blog")
+@register_discriminator("tf_blog", smallest_size=16)
 def build_tf_blog_discriminator(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """Four layers of stride 2, one of stride 1, and no loss at the edges: 256 px -> 16x16."""
     return _build_patch(config, input_channels, name, n_layers=4, padding="same")
 
 
-@register_discriminator("patch_mean", antialias=True)
+@register_discriminator("patch_mean", antialias=True, smallest_size=compute_patch_size)
 def build_patch_mean(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """A PatchGAN that returns the mean score of an image."""
     return _build_patch(config, input_channels, name, averaged=True)
 
 
-@register_discriminator("unet_book")
+@register_discriminator("unet_book", smallest_size=16)
 def build_unet_book_discriminator(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """Four layers of stride 2, with norms after the activations: 128 px -> 8x8."""
     options = {"n_layers": 4, "stride_1_layer": False, "padding": "same", "activation_first": True}

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from cyclegan_tf import console
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.data import memory, pairing, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
@@ -52,6 +52,7 @@ def train(
     console.open_missing_descriptors()
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
+    architectures.require_crop_size(config)
     replicas = distribution.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
