@@ -99,6 +99,19 @@ def test_the_next_image_takes_the_place_of_a_bad_one(tmp_path):
         assert ("truth" in row) == (number != 2)
 
 
+def test_only_images_that_have_a_counterpart_have_a_truth(tmp_path):
+    for part, grays in (("trainA", [0]), ("trainB", [0]), ("testA", [10, 20]), ("testB", [20, 30])):
+        (tmp_path / part).mkdir()
+        for gray in grays:
+            Image.new("RGB", (8, 8), (gray + (part == "testB"),) * 3).save(tmp_path / part / f"{gray}.png")
+    config = Config(dataset=str(tmp_path), preprocess="none", pool_size=0, paired="yes")
+    page_images.write(str(tmp_path), config, {Direction.A2B: lambda image: image}, sources.open_dataset(config), 1)
+    pair, alone = json.loads((tmp_path / "gallery" / "results.json").read_text())["rows"]
+    assert (pair["name"], alone["name"]) == ("20.png", "10.png")
+    assert Image.open(tmp_path / pair["truth"]).getpixel((0, 0)) == (21, 21, 21)
+    assert "truth" not in alone
+
+
 def test_large_images_are_shrunk(tmp_path):
     for part in ("trainA", "trainB"):
         (tmp_path / part).mkdir()
