@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         sides = direction.order("input_channels", "output_channels")
         channels: dict[str, Any] = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
-    dataset = sources.open_dataset(config)
+    dataset = sources.open_dataset(config, needs_training=False)
     for assumption in filter(None, (dataset.pairing, dataset.substitution)):
         log.info("%s", assumption)
     protocol = measures.Protocol(
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         direction: bounded.make_bounded(model, whole_pixels, remedy) for direction, model in models.items()
     }
     names, networks = given.metrics or measures.DEFAULT, measures.Networks(protocol)
-    records, notes = evaluation.measure(
+    records, skipped = evaluation.measure(
         translate, dataset, config, protocol, names, networks, strict=bool(given.metrics)
     )
     records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
@@ -92,8 +92,10 @@ def main(argv: list[str]) -> int:
         for record in records:
             if values := compared.get(evaluation.format_key(record["metric"], record["direction"])):
                 record["baselines"] = values
-    for note in notes:
-        log.info("%s", note)
+    if skipped:
+        log.info("%s", evaluation.format_skipped(skipped))
+    for warning in evaluation.warn_of_few_images(records):
+        log.warning("%s", warning)
     if given.output:
         with atomic.open_for_writing(given.output) as file:
             file.write(evaluation.format_lines(records))

@@ -18,7 +18,7 @@ from cyclegan_tf.training import evaluator, samples, trainer
 
 @pytest.fixture(scope="module")
 def measured(tiny_run):
-    """(records, notes) of the tiny run from the measures that need no weights."""
+    """(records, skipped) of the tiny run from the measures that need no weights."""
     config = Config.load(str(tiny_run))
     models = loading.load_directions(str(tiny_run))
     translate = {direction: model.translate for direction, model in models.items()}
@@ -27,7 +27,7 @@ def measured(tiny_run):
 
 
 def test_command_and_training_measure_the_same_values(measured, tiny_run):
-    records, notes = measured
+    records, skipped = measured
     by_name = evaluation.values_by_key(records)
     test = metrics_log.read_records(tiny_run)[-1]
     for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
@@ -37,11 +37,12 @@ def test_command_and_training_measure_the_same_values(measured, tiny_run):
     }
     for record in records:
         assert (record["n"], record["split"], record["size"]) == (51, "test", "32x32")
-    text = "\n".join(notes)
-    assert "skipped ms_ssim in direction a2b: ms_ssim needs images of at least 161 x 161 pixels" in text
+    reasons = {(name, direction): reason for name, direction, reason in skipped}
+    assert {name for name, _ in reasons} == {"ms_ssim", "lpips", "fid", "kid", "judge"}
+    assert reasons["ms_ssim", "a2b"].startswith("needs images of at least 161 x 161 pixels")
     for name in ("lpips", "fid", "kid"):
-        assert f"skipped {name} in direction b2a: no weights of " in text
-    assert "skipped judge in direction a2b: judge needs the class numbers of domain b" in text
+        assert reasons[name, "b2a"].startswith("no weights of ")
+    assert reasons["judge", "a2b"].startswith("needs the numbers of the classes to recognize")
 
 
 def test_saved_model_is_measured_in_the_direction_of_its_name(tiny_run, run_command, tmp_path, measured):
@@ -56,6 +57,19 @@ def test_saved_model_is_measured_in_the_direction_of_its_name(tiny_run, run_comm
     child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo_maps")
     assert "error: " in child.stderr
     assert "does not tell its direction" in child.stderr
+
+
+def test_a_folder_of_held_out_images_is_measured(tiny_run, run_command, tmp_path, make_images):
+    for folder in ("testA", "testB"):
+        make_images(tmp_path / folder, 2)
+    child = run_command(
+        "cyclegan_tf.evaluate", f"--model={tiny_run}/export/a2b", f"--dataset={tmp_path}", "--paired=no",
+        f"--weights_dir={tmp_path}",
+    )
+    assert child.returncode == 0, child.stderr
+    assert [json.loads(line)["metric"] for line in child.stdout.splitlines()] == ["identity"]
+    (line,) = (line for line in child.stderr.splitlines() if "left out" in line)
+    assert "psnr, ssim, ms_ssim, l1, lpips in direction a2b (needs pairs" in line
 
 
 def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):

@@ -127,11 +127,64 @@ def test_judge_rates_of_translations_and_real_images(constant):
 def test_judge_without_readable_images_is_skipped(constant, tmp_path):
     for path in (tmp_path / "testA").iterdir():
         path.write_bytes(b"")
-    records, notes = evaluation.measure(
+    records, skipped = evaluation.measure(
         {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant,
         measures.Protocol(classes={"b": [2]}), ["judge"], NearestGray(),
     )
-    assert (records, notes) == ([], ["skipped judge in direction a2b: no image could be read"])
+    assert (records, skipped) == ([], [("judge", "a2b", "no image could be read")])
+
+
+def test_measures_left_out_are_one_line(constant):
+    translate = {**TRANSLATE, Direction.B2A: lambda image: image}
+    protocol = measures.Protocol(weights_dir=constant.dataset)
+    arguments = sources.open_dataset(constant), constant, protocol, measures.DEFAULT, MeanColor()
+    records, skipped = evaluation.measure(translate, *arguments)
+    assert {record["metric"] for record in records} == {"fid", "kid", "cycle", "identity"}
+    assert len(skipped) == 12
+    assert evaluation.format_skipped(skipped) == (
+        "left out psnr, ssim, ms_ssim, l1, lpips (needs pairs: equal file names in testA and testB); judge (needs the "
+        "numbers of the classes to recognize: --judge_classes_b for translations to B, --judge_classes_a for "
+        "translations to A)"
+    )
+
+
+def test_a_measure_left_out_in_one_direction_names_the_direction():
+    skipped = [evaluation.Skipped(*each) for each in (
+        ("kid", Direction.B2A, "too few"), ("fid", Direction.A2B, "too few"), ("fid", Direction.B2A, "too few")
+    )]
+    assert evaluation.format_skipped(skipped) == "left out kid in direction b2a (too few); fid (too few)"
+
+
+@pytest.mark.parametrize(("metric", "counts", "warned"), [
+    # FID's 2048 features, and the 2 * 100 images from which KID's subsets have 100.
+    ("fid", [(2047, 5000)], 2047), ("fid", [(2048, 5000)], None), ("fid", [(5000, 2047)], 2047),
+    ("kid", [(199, 200)], 199), ("kid", [(200, 200)], None), ("fid", [(3000, 20), (12, 3000)], 12),
+    ("cycle", [(2, 2)], None),
+])
+def test_few_images_cause_a_warning(metric, counts, warned):
+    records = [{"metric": metric, "n": n, "n_reference": reference} for n, reference in counts]
+    warnings = evaluation.warn_of_few_images(records)
+    assert [text.split(" means little")[0] for text in warnings] == ([f"{metric} of {warned} images"] if warned else [])
+
+
+def test_held_out_images_alone_are_measured(constant, tmp_path):
+    for part in ("trainA", "trainB"):
+        shutil.rmtree(tmp_path / part)
+    dataset = sources.open_dataset(constant, needs_training=False)
+    protocol = measures.Protocol(weights_dir=constant.dataset)
+    arguments = dataset, constant, protocol
+    records, skipped = evaluation.measure({**TRANSLATE}, *arguments, ["cycle", "fid"], MeanColor(), strict=True)
+    # As in test_measures_of_constant_images_by_hand.
+    values = evaluation.values_by_key(records)
+    assert (values["cycle_a"], values["fid_ba"]) == (pytest.approx(31 / 127.5), pytest.approx(31**2, abs=1e-3))
+    assert not skipped
+    # The mean color and the fair color map are fitted to training images. A's 51 and 61 are B's 102 and 112 less 51.
+    found = evaluation.measure_baselines(["fid"], [Direction.A2B], *arguments, MeanColor())
+    assert found == {"fid_ab": {"input": pytest.approx(51**2, abs=1e-3)}}
+    with pytest.raises(UserError, match=r"fid needs real images in .*trainB: add some, or use --reference=test$"):
+        evaluation.measure(
+            {**TRANSLATE}, dataset, constant, measures.Protocol(reference="train"), ["fid"], MeanColor(), strict=True
+        )
 
 
 class Roads:
@@ -211,13 +264,13 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
         def __call__(self, images):
             raise MemoryError("Unable to allocate 9.00 GiB")
 
-    records, notes = evaluation.measure(
+    records, skipped = evaluation.measure(
         TRANSLATE, sources.open_dataset(constant), constant, measures.Protocol(), ["kid", "cycle"], Exhausting()
     )
     assert {record["metric"] for record in records} == {"cycle"}
-    assert notes[0] == (
-        "skipped kid in direction a2b: kid needs more memory than there is: measure smaller images (evaluate "
-        "--size=256) or leave the measure out"
+    assert skipped[0] == (
+        "kid", "a2b", "needs more memory than there is: measure smaller images (evaluate --size=256) or leave the "
+        "measure out"
     )
 
 

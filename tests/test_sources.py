@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -94,6 +95,29 @@ def test_missing_domain_is_an_error_that_names_the_folder(folder):
         file.unlink()
     with pytest.raises(UserError, match=f"no images in {folder}/trainB"):
         sources.open_folder(folder)
+
+
+@pytest.mark.parametrize("splits", [("testA", "testB"), ("testA", "trainB")])
+def test_held_out_images_are_enough_without_training(folder, splits):
+    for split in {"trainA", "trainB", "testA", "testB"} - set(splits):
+        shutil.rmtree(folder / split)
+    dataset = sources.open_folder(folder, needs_training=False)
+    assert {name for name, found in dataset.parts.items() if found} == set(splits)
+    with pytest.raises(UserError, match=f"no images in {folder}/trainA: .* folders trainA and trainB"):
+        sources.open_folder(folder)
+    shutil.rmtree(folder / splits[1])
+    with pytest.raises(UserError, match=f"no images in {folder}/testB and {folder}/trainB: .* testA and testB, or"):
+        sources.open_folder(folder, needs_training=False)
+
+
+def test_held_out_images_side_by_side_are_enough_without_training(tmp_path):
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (8, 4)).save(tmp_path / "val" / "0.png")
+    dataset = sources.open_folder(tmp_path, needs_training=False)
+    assert (len(dataset.test_a), dataset.test_a.half, dataset.test_b.half) == (1, "left", "right")
+    assert not dataset.train_a
+    with pytest.raises(UserError, match=f"no images in {tmp_path}/trainA"):
+        sources.open_folder(tmp_path)
 
 
 def test_unknown_dataset_is_an_error(tmp_path):

@@ -21,14 +21,17 @@ DEMO_DIR = Path(__file__).resolve().parent / "demo_images"
 DEMO_MAPS_DIR = DEMO_DIR.with_name("demo_maps_images")
 
 
-def open_dataset(config: Config) -> ImageDataset:
+def open_dataset(config: Config, needs_training: bool = True) -> ImageDataset:
     """Opens `config.dataset` with the config's direction, channels, max_dataset_size, on_bad_image and paired.
 
+    Args:
+      needs_training: whether each domain needs training images; if not, held-out images are enough.
+
     Raises:
-      UserError: there is no such data set, or a training domain has no images; the message says where it looked. Or
+      UserError: there is no such data set, or a domain has no images; the message says where it looked. Or
         --paired=yes, and there are no pairs.
     """
-    return select(find_dataset(config.dataset, config.data_dir), config)
+    return select(find_dataset(config.dataset, config.data_dir, needs_training), config)
 
 
 def select(dataset: ImageDataset, config: Config) -> ImageDataset:
@@ -49,11 +52,12 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     return pairing.arrange(opened, config)
 
 
-def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
+def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> ImageDataset:
     """Opens the data set `name`: a demo set, a folder of images or shards, a .zip archive, or a TFDS name.
 
     Args:
       data_dir: folder of TFDS sets; see `tfds.open_tfds`.
+      needs_training: as for `open_dataset`.
 
     Raises:
       UserError: as `open_dataset`.
@@ -68,10 +72,10 @@ def find_dataset(name: str, data_dir: str = "") -> ImageDataset:
         raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; name a data set with "
                         "--dataset")
     if filesystem.isdir(name):
-        return _open_shards(name) if shards.has_shards(name) else open_folder(name)
+        return _open_shards(name, needs_training) if shards.has_shards(name) else open_folder(name, needs_training)
     if filesystem.isfile(name):
         archive = open_archive(name)
-        return _assemble(name, lambda split: list_archive(archive, split))
+        return _assemble(name, lambda split: list_archive(archive, split), needs_training)
     if name in TFDS_NAMES:
         from cyclegan_tf.data import tfds
 
@@ -127,34 +131,48 @@ def _exists(path: str) -> bool:
     return os.path.lexists(path) or filesystem.exists(path)
 
 
-def open_folder(root: str | os.PathLike) -> ImageDataset:
+def open_folder(root: str | os.PathLike, needs_training: bool = True) -> ImageDataset:
     """Opens the data set in folder `root`.
 
     Its subfolders are trainA and trainB, and optionally testA and testB for held-out images; or train, and optionally
     test or val, with images that show A on the left and B on the right, as the pix2pix sets do.
 
+    Args:
+      needs_training: as for `open_dataset`.
+
     Raises:
-      UserError: trainA or trainB has no images.
+      UserError: a domain has no images.
     """
-    return _assemble(str(root), lambda split: list_folder(os.path.join(root, split)))
+    return _assemble(str(root), lambda split: list_folder(os.path.join(root, split)), needs_training)
 
 
-def _open_shards(folder: str) -> ImageDataset:
+def _open_shards(folder: str, needs_training: bool) -> ImageDataset:
     parts = shards.open_parts(folder)
-    return _assemble(folder, lambda split: parts.get(split) or ImageList.empty(os.path.join(folder, split)))
+
+    def list_split(split: str) -> ImageList:
+        return parts.get(split) or ImageList.empty(os.path.join(folder, split))
+
+    return _assemble(folder, list_split, needs_training)
 
 
-def _assemble(where: str, list_split: Callable[[str], ImageList]) -> ImageDataset:
+def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training: bool) -> ImageDataset:
     """Makes the data set at `where`; `list_split` lists the images in the subfolder of a given name."""
-    train_a, train_b = list_split("trainA"), list_split("trainB")
-    if not train_a and not train_b and (train := list_split("train")):
-        test = list_split("test") or list_split("val")
-        halves = itertools.product((train, test), ("left", "right"))
-        return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves))
-    for split, found in (("trainA", train_a), ("trainB", train_b)):
-        if not found:
-            raise UserError(
-                f"no images in {where}/{split}: a data set needs folders trainA and trainB (and testA, testB for "
-                f"held-out images) of files with the suffixes {', '.join(codec.SUFFIXES)}"
-            )
-    return ImageDataset(train_a, train_b, list_split("testA"), list_split("testB"))
+    lists = [list_split(split) for split in ("trainA", "trainB", "testA", "testB")]
+    given = lists[:2] if needs_training else lists
+    if not any(given):
+        train, test = list_split("train"), list_split("test") or list_split("val")
+        if train or (test and not needs_training):
+            halves = itertools.product((train, test), ("left", "right"))
+            return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves))
+    for domain, train, test in zip("AB", lists[:2], lists[2:], strict=True):
+        if train or (test and not needs_training):
+            continue
+        folders = "trainA and trainB (and testA, testB for held-out images)"
+        if not needs_training:
+            folders = "testA and testB, or trainA and trainB,"
+        missing = f"{where}/train{domain}" if needs_training else f"{where}/test{domain} and {where}/train{domain}"
+        raise UserError(
+            f"no images in {missing}: a data set needs folders {folders} of files with the suffixes "
+            f"{', '.join(codec.SUFFIXES)}"
+        )
+    return ImageDataset(*lists)

@@ -68,7 +68,8 @@ def fit(task: Task) -> dict[str, ColorMap]:
     """Fits the trivial translations of one direction: those of `NAMES` that its data allow.
 
     The mean color and the unfair color map need pairs, because an image of one color, or a fit to single images,
-    imitates no set of images. The input and the color map need as many channels in A as in B.
+    imitates no set of images. The input and the color map need as many channels in A as in B. The mean color and the
+    color map need training images.
 
     Args:
       task: gives the direction, the test images and the training images, of which up to 500 of each domain are read.
@@ -80,15 +81,20 @@ def fit(task: Task) -> dict[str, ColorMap]:
     found = {}
     if channels[0] == channels[1]:
         found["input"] = ColorMap(np.eye(channels[0]), np.zeros(channels[0]))
-        found["color_map"] = fit_transport(source, target)
+        if source and target:
+            found["color_map"] = fit_transport(source, target)
     if dataset.has_pairs:
-        found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
+        if target:
+            found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
         pairs = ((image, truth) for image, truth in task.pairs() if truth is not None)
         found["color_map_unfair"] = fit_least_squares(pairs, *channels)
     return {name: found[name] for name in NAMES if name in found}
 
 
-def _collect_colors(task: Task, images: ImageList) -> Colors:
+def _collect_colors(task: Task, images: ImageList) -> Colors | None:
+    """The colors of up to `_LIMIT` images; None if there are no images."""
+    if not images:
+        return None
     step = -(-len(images) // _LIMIT)
     colors = Colors(images.channels)
     for image in task.load_readable(images.subset(range(0, len(images), step))):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,16 +12,34 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import baselines, measures
+from cyclegan_tf.metrics import baselines, kid, measures
 from cyclegan_tf.metrics.measures import Measure, Networks, Protocol, Record, Task, Translate
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.runs import directory as run_directory
+
+# Number of images, on each side, from which on a measure is worth comparing; and what is wrong with fewer.
+_ENOUGH_IMAGES = {"fid": 2048, "kid": 2 * kid.SUBSET_SIZE}
+_FEW_IMAGES = {"fid": "is biased upwards", "kid": "varies strongly"}
+
+
+class Skipped(NamedTuple):
+    """A measure that was left out in one direction.
+
+    Attributes:
+      name: one of `measures.NAMES`.
+      direction: the direction.
+      reason: a phrase without the name, such as "needs pairs: equal file names in testA and testB".
+    """
+
+    name: str
+    direction: Direction
+    reason: str
 
 
 def measure(
     translate: Mapping[Direction, Translate], dataset: ImageDataset, config: Config, protocol: Protocol,
     names: Iterable[str] = measures.DEFAULT, networks: Networks | None = None, strict: bool = False,
-) -> tuple[list[Record], list[str]]:
+) -> tuple[list[Record], list[Skipped]]:
     """Measures translations of the test images, or of the training images of a domain without test images.
 
     Args:
@@ -32,24 +50,23 @@ def measure(
       strict: raise an error for a measure that cannot be computed; by default such measures are skipped.
 
     Returns:
-      (records, notes). A record is a dict with metric, direction, value, n, split, size, preprocess, and, where they
-      apply, std (over images; for KID over subsets), weights and others. Each note says which measure was skipped in
-      which direction, and why.
+      (records, skipped). A record is a dict with metric, direction, value, n, split, size, preprocess, and, where they
+      apply, std (over images; for KID over subsets), weights and others.
 
     Raises:
       UserError: `strict` is set and a measure cannot be computed.
     """
     networks = networks or Networks(protocol)
     records: list[Record] = []
-    notes: list[str] = []
+    skipped: list[Skipped] = []
     for direction in translate:
         task = Task(direction, translate, dataset, config, protocol, networks)
         running: dict[str, Measure] = {}
         for name in names:
-            with _skip_on_error(name, direction, None if strict else notes):
+            with _skip_on_error(name, direction, None if strict else skipped):
                 running[name] = measures.build(name, task)
-        records += _measure_direction(task, running, None if strict else notes)
-    return records, list(dict.fromkeys(notes))
+        records += _measure_direction(task, running, None if strict else skipped)
+    return records, skipped
 
 
 def measure_baselines(
@@ -74,13 +91,13 @@ def measure_baselines(
     return found
 
 
-def _measure_direction(task: Task, running: dict[str, Measure], notes: list[str] | None) -> list[Record]:
+def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Skipped] | None) -> list[Record]:
     sizes = set()
     for source, truth in task.pairs(_count_needed_images(running.values())):
         result = task.run(source)
         sizes.add(f"{result.shape[1]}x{result.shape[0]}")
         for name in list(running):
-            with _skip_on_error(name, task.direction, notes, running):
+            with _skip_on_error(name, task.direction, skipped, running):
                 running[name].add(source, result, truth)
     common = {
         "direction": task.direction, "split": task.split,
@@ -88,7 +105,7 @@ def _measure_direction(task: Task, running: dict[str, Measure], notes: list[str]
     }
     records: list[Record] = []
     for name, finished in running.items():
-        with _skip_on_error(name, task.direction, notes):
+        with _skip_on_error(name, task.direction, skipped):
             records += [{**record, **common} for record in finished.records()]
     return records
 
@@ -101,22 +118,55 @@ def _count_needed_images(running: Iterable[Measure]) -> int | None:
 
 @contextlib.contextmanager
 def _skip_on_error(
-    name: str, direction: Direction, notes: list[str] | None, running: dict[str, Measure] | None = None
+    name: str, direction: Direction, skipped: list[Skipped] | None, running: dict[str, Measure] | None = None
 ) -> Iterator[None]:
-    """Turns a UserError or exhausted memory in the body into a note, and removes the measure from `running`.
+    """Skips the measure if the body raises a UserError or exhausts the memory, and removes it from `running`.
 
     Args:
-      notes: receives the note; None lets the UserError through.
+      skipped: receives the measure; None lets the UserError through.
     """
     try:
         with exhaustion.explain(name, "measure smaller images (evaluate --size=256) or leave the measure out"):
             yield
     except UserError as error:
-        if notes is None:
+        if skipped is None:
             raise
-        notes.append(f"skipped {name} in direction {direction}: {error}")
+        skipped.append(Skipped(name, direction, str(error).removeprefix(f"{name} ")))
         if running is not None:
             del running[name]
+
+
+def format_skipped(skipped: Iterable[Skipped]) -> str:
+    """One line that says which measures were left out and why: measures with the same reason stand together."""
+    groups: dict[tuple[str, frozenset[Direction]], list[str]] = {}
+    directions: dict[tuple[str, str], set[Direction]] = {}
+    for name, direction, reason in skipped:
+        directions.setdefault((name, reason), set()).add(direction)
+    for (name, reason), found in directions.items():
+        groups.setdefault((reason, frozenset(found)), []).append(name)
+    parts = [
+        f"{', '.join(names)}{f' in direction {min(found)}' if len(found) == 1 else ''} ({reason})"
+        for (reason, found), names in groups.items()
+    ]
+    return f"left out {'; '.join(parts)}"
+
+
+def warn_of_few_images(records: Iterable[Record]) -> list[str]:
+    """Returns a sentence for each of FID and KID that was computed from fewer images than it needs to mean much.
+
+    FID is biased upwards (Binkowski et al. 2018, section 4), and its covariances are singular with fewer images than
+    features. KID is unbiased, but its subsets are smaller than `kid.SUBSET_SIZE` with fewer than twice as many images.
+    """
+    fewest: dict[str, int] = {}
+    for record in records:
+        if record["metric"] in _ENOUGH_IMAGES:
+            count = min(record["n"], record["n_reference"])
+            fewest[record["metric"]] = min(count, fewest.get(record["metric"], count))
+    return [
+        f"{name} of {count} images means little, because it {_FEW_IMAGES[name]} with fewer than {_ENOUGH_IMAGES[name]} "
+        "(docs/metrics.md): compare it only with values from the same images"
+        for name, count in fewest.items() if count < _ENOUGH_IMAGES[name]
+    ]
 
 
 def require_measurable(

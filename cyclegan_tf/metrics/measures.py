@@ -231,7 +231,9 @@ class _Distribution(Measure):
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
         if not len(task.references):
-            raise UserError(f"{name} needs real images in {task.references.where}: add some, or use --reference=train")
+            other = "test" if task.protocol.reference == "train" else "train"
+            raise UserError(f"{name} needs real images in {task.references.where}: add some, or use "
+                            f"--reference={other}")
         self._network = task.networks.get("inception")
         # FID and KID share one collector; only the measure that creates the collector adds images.
         self._collects = task.collector is None
@@ -303,7 +305,8 @@ class _Judge(Measure):
         domain = task.direction.target
         self._classes = list(task.protocol.classes.get(domain, ()))
         if not self._classes:
-            raise UserError(f"{name} needs the class numbers of domain {domain}, such as --judge_classes_{domain}=950")
+            raise UserError(f"{name} needs the numbers of the classes to recognize: --judge_classes_b for translations "
+                            "to B, --judge_classes_a for translations to A")
         self._network = task.networks.get("judge")
         self._scores: list[np.ndarray] = []
 

@@ -24,6 +24,7 @@ class Evaluator:
     def __init__(self, config: Config, dataset: ImageDataset) -> None:
         self._config, self._dataset, self._protocol = config, dataset, measures.Protocol()
         self._networks = measures.Networks(self._protocol)
+        self._warned: set[str] = set()
         standard = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
         self._names = tuple(dict.fromkeys((*standard, *config.extra_metrics)))
         # Raises before the first step if a measure cannot be computed.
@@ -35,16 +36,22 @@ class Evaluator:
                             "one of them, or add others with --eval_metrics")
 
     def __call__(self, translate: Mapping[Direction, Translate]) -> dict[str, float]:
-        """Measures the held-out images: {`evaluation.format_key`: value}. Logs a warning for each measure left out.
+        """Measures the held-out images: {`evaluation.format_key`: value}. Logs which measures were left out.
+
+        The first call also logs a warning for each measure that has too few images.
 
         Args:
           translate: for each direction that the run learns, the function of an image to its translation.
         """
-        records, notes = evaluation.measure(
+        records, skipped = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )
-        for note in notes:
-            log.warning(note)
+        if skipped:
+            log.warning("%s", evaluation.format_skipped(skipped))
+        for warning in evaluation.warn_of_few_images(records):
+            if warning not in self._warned:
+                log.warning("%s", warning)
+                self._warned.add(warning)
         return evaluation.values_by_key(records)
 
     def measure_baselines(self) -> dict[str, float]:
