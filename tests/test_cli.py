@@ -75,6 +75,12 @@ def test_help_exits_with_status_0(run_command, name, option):
     assert all(f"--{path}:" in result.stdout for path in paths)
 
 
+@pytest.mark.parametrize("name", ["train", "translate", "evaluate"])
+def test_help_warns_of_saved_models_of_strangers(run_command, name):
+    text = " ".join(run_command(f"cyclegan_tf.{name}", "--help").stdout.split())
+    assert "is a program: loading one from a stranger runs it" in text
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_version(run_command, name):
     result = run_command(f"cyclegan_tf.{name}", "--version")

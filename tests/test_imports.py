@@ -81,3 +81,44 @@ def test_package_root_has_rooms_and_commands_only():
 def test_help_and_config_need_no_tensorflow():
     code = f"from cyclegan_tf import config, {', '.join(COMMANDS)}; import sys; print('tensorflow' in sys.modules)"
     assert run_python("-c", code).stdout == "False\n"
+
+
+# Modules of the standard library, and names of os and signal, that Windows does not have.
+POSIX_MODULES = {"crypt", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
+                 "termios", "tty"}
+POSIX_NAMES = {
+    "os.chown", "os.fchmod", "os.fork", "os.getegid", "os.geteuid", "os.getgid", "os.getloadavg", "os.getpgid",
+    "os.getuid", "os.killpg", "os.mkfifo", "os.O_DIRECTORY", "os.O_NOFOLLOW", "os.O_NONBLOCK", "os.pread", "os.pwrite",
+    "os.sched_getaffinity", "os.setsid", "os.statvfs", "os.sync", "os.sysconf", "os.uname", "os.wait",
+    "signal.alarm", "signal.pause", "signal.pthread_kill", "signal.pthread_sigmask", "signal.setitimer",
+    "signal.SIGALRM", "signal.SIGCHLD", "signal.SIGHUP", "signal.SIGKILL", "signal.SIGPIPE", "signal.SIGQUIT",
+    "signal.SIGUSR1", "signal.SIGUSR2", "signal.sigwait",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_needs_posix(name):
+    tree = ast.parse(FILES[name].read_text())
+    at_import = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    }
+    assert not at_import & POSIX_MODULES
+    assert not {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & POSIX_NAMES
+
+
+def test_commands_start_without_posix_modules(tmp_path):
+    code = f"""
+import signal, sys
+for name in {sorted(POSIX_MODULES - {"posix"})}:
+    sys.modules[name] = None
+for name in {sorted(name.partition(".")[2] for name in POSIX_NAMES if name.startswith("signal.SIG"))}:
+    delattr(signal, name)
+from cyclegan_tf import {", ".join(COMMANDS)}
+from cyclegan_tf.config import Config
+from cyclegan_tf.runs import directory
+with directory.open_run(Config(), {str(tmp_path)!r}):
+    print("ready")
+"""
+    result = run_python("-c", code)
+    assert result.stdout == "ready\n", result.stderr

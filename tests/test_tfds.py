@@ -1,6 +1,7 @@
 """TFDS sets through the real TFDS builder, with an archive of demo images."""
 
 import hashlib
+import importlib.util
 import time
 import zipfile
 
@@ -9,6 +10,7 @@ from conftest import run_python, run_train
 
 from cyclegan_tf.data import tfds
 from cyclegan_tf.data.sources import DEMO_MAPS_DIR
+from cyclegan_tf.errors import UserError
 
 # The command of a user, with the expected checksum replaced by that of our archive. Everything else is TFDS's own.
 CHILD = """
@@ -79,3 +81,10 @@ def test_missing_network_is_a_quick_error_with_remedies(tmp_path):
     assert "Traceback" not in child.stderr
     assert seconds < 60  # TFDS alone would retry for minutes.
     assert not (tmp_path / "run").exists()
+
+
+def test_windows_has_no_reader_for_sets_by_name(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^--dataset=horse2zebra needs the package array_record, .*; give a folder"):
+        tfds.open_tfds("horse2zebra")
+    assert not tfds.is_prepared("horse2zebra")

@@ -1,6 +1,7 @@
 """The ten unpaired data sets of the CycleGAN authors, from tensorflow-datasets, with random access."""
 
 import functools
+import importlib.util
 import os
 import threading
 import urllib.error
@@ -30,6 +31,9 @@ def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
       UserError: the set is not prepared, there is no archive and the download fails; or the archive has the wrong
         checksum.
     """
+    if not _has_array_record():
+        raise UserError(f"--dataset={name} needs the package array_record, which does not exist for Windows; give a "
+                        "folder or a .zip file of the images")
     import tensorflow_datasets as tfds
 
     builder = _make_builder(name, data_dir)
@@ -47,7 +51,11 @@ def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
 
 def is_prepared(name: str, data_dir: str = "") -> bool:
     """True if `open_tfds` needs neither a download nor an archive."""
-    return _make_builder(name, data_dir).is_prepared()
+    return _has_array_record() and _make_builder(name, data_dir).is_prepared()
+
+
+def _has_array_record() -> bool:
+    return importlib.util.find_spec("array_record") is not None
 
 
 def _make_builder(name: str, data_dir: str) -> Any:

@@ -269,7 +269,10 @@ class _StoredMap:
         n_bytes = 4 * math.prod(shape)
         try:
             # Allocate the disk space now: the process dies if a write to mapped memory finds no space.
-            os.posix_fallocate(self._file.fileno(), 0, n_bytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, n_bytes)
+            else:  # Windows and macOS do not have it.
+                self._file.truncate(n_bytes)
         except OSError as error:
             self.close()
             where = folder or tempfile.gettempdir()

@@ -24,10 +24,12 @@ def rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> 
       classes: numbers of the classes that count as hits, from 0.
 
     Raises:
-      UserError: there are no images.
+      UserError: there are no images, or no class has one of the numbers.
     """
     if not len(scores):
         raise UserError("no image could be read")
+    if (count := len(scores[0])) <= max(classes):
+        raise UserError(f"class {max(classes)}: the judge has the classes 0 to {count - 1}; correct --judge_classes")
     order = np.argsort(-np.asarray(scores), axis=-1, kind="stable")[:, :5]
     hits = np.isin(order, classes)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())

@@ -57,7 +57,8 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
             printers[-1].start()
         return _wait(workers, grace_seconds)
     finally:
-        _signal_all(workers, signal.SIGKILL)
+        for worker in workers:
+            worker.kill()
         for printer in printers:
             printer.join()
         for signum, handler in previous.items():
