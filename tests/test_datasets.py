@@ -110,10 +110,11 @@ def test_example_images_are_evenly_spaced(tmp_path):
 def test_the_next_image_takes_the_place_of_a_bad_example(tmp_path):
     for index in range(11):
         Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
-    for index in (0, 5, 6):
+    for index in (0, 1, 2, 5, 6):
         (tmp_path / f"{index:02d}.png").write_bytes(b"")
-    (summary,) = preview.inspect(sources.open_parts(str(tmp_path))[0], n_shown=3).values()
-    assert [image[0, 0, 0] for image in summary.shown] == [1, 7, 10]
+    (summary,) = preview.inspect(sources.open_parts(str(tmp_path))[0], n_shown=5).values()
+    # Without bad images, these would be 0, 2, 5, 8 and 10.
+    assert [image[0, 0, 0] for image in summary.shown] == [3, 4, 7, 8, 10]
 
 
 def test_files_of_several_pages_are_listed(tmp_path, caplog):
