@@ -42,9 +42,14 @@ def convert(generator, path, size, quantized=False):
     return path
 
 
-def test_files_of_free_and_fixed_sizes_translate(generator, tmp_path):
+@pytest.fixture(scope="module")
+def free(generator, tmp_path_factory):
+    """A loaded file that accepts images of any size."""
+    return loading.load(convert(generator, tmp_path_factory.mktemp("tflite") / "free.tflite", (None, None)))
+
+
+def test_files_of_free_and_fixed_sizes_translate(generator, free, tmp_path):
     expected = generator(IMAGES, training=False).numpy()
-    free = loading.load(convert(generator, tmp_path / "free.tflite", (None, None)))
     np.testing.assert_allclose(free.translate(IMAGES), expected, atol=1e-4)
     np.testing.assert_allclose(
         free.translate(IMAGES[0, :24, :28]), generator(IMAGES[:1, :24, :28], training=False)[0], atol=1e-4
@@ -53,6 +58,14 @@ def test_files_of_free_and_fixed_sizes_translate(generator, tmp_path):
     np.testing.assert_allclose(fixed.translate(IMAGES), expected, atol=1e-4)
     with pytest.raises(ValueError, match=r"the \.tflite file accepts only images of 40 x 32 pixels"):
         fixed.translate(IMAGES[0, :24, :28])
+
+
+def test_an_image_that_the_interpreter_refuses_is_an_error_of_this_image_only(free):
+    expected = free.translate(IMAGES[0])
+    # Reflection padding by 3 pixels needs 4.
+    with pytest.raises(ValueError, match=r"^the \.tflite file fails on images of 2 x 2 pixels \("):
+        free.translate(IMAGES[0, :2, :2])
+    np.testing.assert_array_equal(free.translate(IMAGES[0]), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")

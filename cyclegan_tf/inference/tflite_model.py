@@ -45,16 +45,20 @@ class Interpreter:
         """Translates float32 images (N, H, W, C) in [-1, 1] to float32 (N, H, W, C').
 
         Raises:
-          ValueError: the file accepts only images of another size.
+          ValueError: the file does not accept images of this size, or the interpreter fails.
         """
         # Translate the images one by one, because the file may have a fixed batch size of 1.
         return np.stack([self._translate(image[np.newaxis])[0] for image in np.asarray(images)])
 
     def _translate(self, image: np.ndarray) -> np.ndarray:
-        if self._shape != image.shape:
-            self._resize(image.shape)
-        self._interpreter.set_tensor(self._input["index"], _quantize(image, self._input))
-        self._interpreter.invoke()
+        try:
+            if self._shape != image.shape:
+                self._resize(image.shape)
+            self._interpreter.set_tensor(self._input["index"], _quantize(image, self._input))
+            self._interpreter.invoke()
+        except RuntimeError as error:  # For example, an image too small for reflection padding, or too little memory.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"the .tflite file fails on images of {_format_size(image)} pixels ({reason})") from error
         result = _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
         if result.shape[:3] != image.shape[:3]:
             raise ValueError(f"the .tflite file turns an image of {_format_size(image)} pixels into one of "
@@ -65,6 +69,7 @@ class Interpreter:
         fixed = self._input["shape_signature"][1:3]
         if any(length not in (-1, own) for length, own in zip(fixed, shape[1:3], strict=True)):
             raise ValueError(f"the .tflite file accepts only images of {fixed[1]} x {fixed[0]} pixels")
+        self._shape = None  # The next image must resize again if the interpreter fails here.
         self._interpreter.resize_tensor_input(self._input["index"], shape)
         self._interpreter.allocate_tensors()
         self._shape = shape
