@@ -194,6 +194,9 @@ def test_stream_resumes_with_the_same_crops_and_flips(endless):
     dataset = memory.open_given(stream(endless=endless), options)
     whole = take(dataset, options, 0, 7)
     np.testing.assert_equal(take(dataset, options, 4, 7), whole[4:])
+    # Image 5 is image 0 again, with another crop or flip; the same holds for 6 and 1.
+    images = np.concatenate([a for a, _ in whole])
+    assert not np.array_equal(images[0], images[5]) or not np.array_equal(images[1], images[6])
 
 
 def test_replicas_share_the_stream():

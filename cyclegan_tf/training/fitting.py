@@ -48,7 +48,6 @@ def fit(
         try:
             measures = trainer.train(config, workdir, given=dataset, callbacks=callbacks)
         except Stopped as stopped:
-            log.warning("%s", stopped)
             if stopped.signum == signal.SIGINT:
                 raise KeyboardInterrupt(str(stopped)) from stopped
             raise
