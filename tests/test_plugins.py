@@ -53,7 +53,11 @@ def test_commands_train_and_find_the_plugins_again(tmp_path, run_command, make_i
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help", f"--plugins={MODULES}"], ["--help", "--plugins", MODULES], ["--help", "--flagfile=FILE"]],
+    "arguments",
+    [
+        ["--help", f"--plugins={MODULES}"], ["--ngf", "8", "--help", "--plugins", MODULES],
+        ["--help", "--flagfile=FILE"],
+    ],
     ids=["after", "two words", "flagfile"],
 )
 def test_help_lists_the_names_of_plugins(arguments, tmp_path, run_command):

@@ -25,7 +25,7 @@ def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags
     Raises:
       UserError: a plugin cannot be imported.
     """
-    plugins.import_plugins(_find_plugins(arguments, flag_values))
+    plugins.import_plugins(_find_plugins(arguments))
     definers: dict[type, Callable[..., Any]] = {
         bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string,
     }
@@ -48,14 +48,13 @@ def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags
         )
 
 
-def _find_plugins(arguments: Sequence[str], flag_values: flags.FlagValues) -> str:
-    """The value of --plugins, before any flag is defined; reads flagfiles too."""
+def _find_plugins(arguments: Sequence[str]) -> str:
+    """The value of --plugins, also in a flagfile, before the other flags are defined."""
     found = flags.FlagValues()
     flags.DEFINE_string("plugins", "", "", flag_values=found)
     try:
-        # Unknown flags of two words, as in --ngf 8, become an operand, so parsing must not stop there.
-        found(["", *flag_values.read_flags_from_files(list(arguments), force_gnu=True)], known_only=True)
-    except flags.Error:  # Parsing all flags reports the error.
+        found(["", *arguments], known_only=True)
+    except (flags.Error, ValueError):  # Parsing all flags reports the error.
         return ""
     return found["plugins"].value or ""
 

@@ -119,6 +119,6 @@ def require_training_pairs(dataset: ImageDataset) -> None:
     alone_b = ((dataset.train_b, name) for i, name in enumerate(names_b) if i not in matched_b)
     for image_list, name in itertools.chain(alone_a, alone_b):
         raise UserError(
-            f"--model=pix2pix and --identity_mode=cross need pairs, but {name} exists only in {image_list.where}; give "
+            f"the training images must be pairs for these options, but {name} exists only in {image_list.where}; give "
             "both images of a pair the same name, or put them side by side into one file in a folder named train"
         )
