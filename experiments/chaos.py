@@ -1,6 +1,7 @@
 """Kills a training run again and again, and compares the result with an undisturbed run.
 
   python experiments/chaos.py --kills=100
+  python experiments/chaos.py --kills=100 --model=cut
 
 In each round, a run is started, killed with SIGKILL, started again, and so on until it finishes. Then every array of
 its checkpoints (weights, Adam's moments, pools and their random states), metrics.jsonl and the sample grids must equal
@@ -38,11 +39,19 @@ from cyclegan_tf.runs.reporter import Reporter
 # so this process can still be forked.
 from cyclegan_tf.training import trainer
 
-# A small run that writes everything a checkpoint can hold, with epochs that end between checkpoints.
-CONFIG = Config.preset(
-    "tiny", ema_decay=0.9, max_steps=8, checkpoint_every=3, sample_every=4, keep_checkpoints=2, max_dataset_size=5,
-    discriminator="pixel", lambda_identity=0.0,
-)
+_COMMON: dict[str, Any] = {
+    "ema_decay": 0.9, "max_steps": 8, "checkpoint_every": 3, "sample_every": 4, "keep_checkpoints": 2,
+    "max_dataset_size": 5,
+}
+# Small runs that write everything a checkpoint can hold, with epochs that end between checkpoints. The run of CUT draws
+# all random numbers that a model can draw: patches, mirrored images and augmentations.
+CONFIGS = {
+    "cyclegan": Config.preset("tiny", **_COMMON, discriminator="pixel", lambda_identity=0.0),
+    "cut": Config.preset(
+        "tiny", **_COMMON, model="cut", flip_equivariance=True, nce_patches=16, nce_features=8,
+        diff_augment="color,translation,cutout",
+    ),
+}
 
 # Which aimed kill, and in which call of its function, counted from 1.
 Target = tuple[str, int]
@@ -113,6 +122,7 @@ def count_calls() -> Counter:
 
 
 def start_run(
+    config: Config,
     workdir: str,
     log: TextIO,
     target: Target | None = None,
@@ -122,6 +132,7 @@ def start_run(
     """Starts or resumes the run in a child process; returns False if the child was killed, True if the run finished.
 
     Args:
+      config: the run's options.
       workdir: the run directory.
       log: file for the child's output.
       target: where the child kills itself.
@@ -130,7 +141,7 @@ def start_run(
     """
     child = os.fork()
     if child == 0:
-        train_in_child(workdir, log, target, counts_path)
+        train_in_child(config, workdir, log, target, counts_path)
     if seconds is not None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -141,14 +152,16 @@ def start_run(
     return has_finished(os.waitpid(child, 0)[1], log)
 
 
-def train_in_child(workdir: str, log: TextIO, target: Target | None, counts_path: str | None) -> NoReturn:
+def train_in_child(
+    config: Config, workdir: str, log: TextIO, target: Target | None, counts_path: str | None
+) -> NoReturn:
     """Trains in a child process of `start_run` and ends the process."""
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     if target:
         aim_kill(workdir, *target)
     counts = count_calls() if counts_path else None
-    trainer.train(CONFIG, workdir)
+    trainer.train(config, workdir)
     if counts_path:
         with open(counts_path, "w", encoding="utf-8") as file:
             json.dump(counts, file)
@@ -194,14 +207,16 @@ def find_differences(one: str, other: str) -> list[str]:
     return found
 
 
-def run_round(workdir: str, log: TextIO, targets: Iterable[tuple[Target | None, float | None]]) -> int:
+def run_round(
+    config: Config, workdir: str, log: TextIO, targets: Iterable[tuple[Target | None, float | None]]
+) -> int:
     """Starts the run, with one (target, seconds) per start, until it finishes; returns the number of kills."""
     kills = 0
     for target, seconds in targets:
-        if start_run(workdir, log, target, seconds):
+        if start_run(config, workdir, log, target, seconds):
             return kills
         kills += 1
-    assert start_run(workdir, log)
+    assert start_run(config, workdir, log)
     return kills
 
 
@@ -219,21 +234,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="kills in all rounds together")
     parser.add_argument("--seed", type=int, default=0, help="seed of the kills")
+    parser.add_argument("--model", choices=CONFIGS, default="cyclegan", help="the model of the run")
     parser.add_argument("--tour", action="store_true", help="play one round with each kind of aimed kill instead")
     args = parser.parse_args()
+    config = CONFIGS[args.model]
     folder = tempfile.mkdtemp(prefix="chaos-")
     undisturbed, killed = (os.path.join(folder, name) for name in ("undisturbed", "killed"))
     rng, kills, rounds, start = random.Random(args.seed), 0, 0, time.monotonic()
     with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as log:
         counts_path = os.path.join(folder, "calls.json")
-        assert start_run(undisturbed, log, counts_path=counts_path)
+        assert start_run(config, undisturbed, log, counts_path=counts_path)
         with open(counts_path, encoding="utf-8") as file:
             counts = json.load(file)
         seconds = time.monotonic() - start
         while rounds == 0 or (kills < args.kills and not args.tour):
             shutil.rmtree(killed, ignore_errors=True)
             targets = ((target, None) for target in TOUR) if args.tour else draw_targets(rng, seconds, counts)
-            kills += run_round(killed, log, targets)
+            kills += run_round(config, killed, log, targets)
             rounds += 1
             if args.tour and kills < len(TOUR):
                 sys.exit(f"the run finished after {kills} of {len(TOUR)} kills: a call in TOUR never happened")
