@@ -2,6 +2,7 @@
 
 import errno
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -252,6 +253,26 @@ def test_a_file_of_several_pages_is_named(tmp_path, caplog, name, count):
     if name.endswith("tif"):
         # The description of a stack would declare pages that the result does not have.
         assert (tifffile.imread(result) == first).all()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "deep.tif", "big.tif"])
+def test_texts_keep_their_bytes(tmp_path, name):
+    owner, lens = "© Zoë Müller 日本\0".encode(), "Läns\0".encode("latin-1")
+    # The main directory: copyright and the position of the camera's directory, which has the lens.
+    entries = struct.pack("<HHII", COPYRIGHT, 2, len(owner), 100) + struct.pack("<HHII", 0x8769, 4, 1, 50)
+    camera = struct.pack("<HHHII", 1, 0xA434, 2, len(lens), 80) + bytes(4)
+    exif = (b"II*\0\x08\0\0\0\x02\0" + entries + bytes(4)).ljust(50, b"\0") + camera
+    exif = exif.ljust(80, b"\0") + lens.ljust(20, b"\0") + owner
+    if name in ("deep.tif", "big.tif"):
+        tifffile.imwrite(tmp_path / name, DEEP if name == "deep.tif" else COLORS, photometric="rgb",
+                         bigtiff=name == "big.tif", extratags=[(COPYRIGHT, "s", 0, owner, True)])
+    elif name == "a.tif":
+        tifffile.imwrite(tmp_path / name, COLORS, photometric="rgb", extratags=[(COPYRIGHT, "s", 0, owner, True)])
+    else:
+        Image.fromarray(COLORS).save(tmp_path / name, exif=b"Exif\0\0" + exif)
+    data = copy(tmp_path, name).read_bytes()
+    assert owner in data
+    assert name.endswith("tif") or lens in data
 
 
 def test_thumbnail_of_the_source_is_dropped(tmp_path):

@@ -12,6 +12,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import MutableMapping
 from typing import IO, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".bmp": {"format": "BMP"},
 }
 _DESCRIPTION = 270  # A tag of TIFF and EXIF.
+_SUBDIRECTORIES = (0x8769, 0x8825)  # Of EXIF: the camera's settings, and GPS.
 _ALIASES = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
@@ -86,7 +88,8 @@ def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
 
 def _read_page_extras(page: tiff.Page) -> Extras:
     exif = Image.Exif()
-    exif.update({tag: text for tag, text in page.texts.items() if tag not in _LAYOUT_TAGS})
+    # As bytes, because Pillow writes only ASCII of a str.
+    exif.update({tag: text.encode() for tag, text in page.texts.items() if tag not in _LAYOUT_TAGS})
     alpha = None if page.alpha is None else codec.apply_orientation(page.alpha, page.orientation)
     return Extras(page.pixels.shape[-1] == 1, alpha, page.icc, exif.tobytes() if exif else None)
 
@@ -121,8 +124,17 @@ def _read_exif(image: Image.Image) -> bytes | None:
     for tag in (tiff.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
         exif.pop(tag, None)
     exif.bigtiff = False  # Pillow cannot read EXIF data in the format of a BigTIFF file.
+    for directory in (exif, *(exif.get_ifd(tag) for tag in _SUBDIRECTORIES if tag in exif)):
+        _encode_texts(directory)
     # Pillow leaves the thumbnail out.
     return exif.tobytes() if exif else None
+
+
+def _encode_texts(directory: MutableMapping[int, Any]) -> None:
+    """Turns texts back into their bytes, which Pillow has decoded as Latin-1. Pillow writes only ASCII of a str."""
+    for tag, value in list(directory.items()):
+        if isinstance(value, str) and not value.isascii():
+            directory[tag] = value.encode("latin-1")
 
 
 def _remove_description(exif: bytes | None) -> bytes | None:
@@ -130,6 +142,7 @@ def _remove_description(exif: bytes | None) -> bytes | None:
     directory = Image.Exif()
     directory.load(exif or b"")
     directory.pop(_DESCRIPTION, None)
+    _encode_texts(directory)
     return directory.tobytes() if directory else None
 
 
@@ -190,6 +203,7 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
         _save_with_metadata(file, path, suffix, pixels, dataclasses.replace(extras, icc=None, exif=None))
         log.warning("%s: color profile and EXIF data are left out: %s", path, codec.describe(error))
 
+
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     if pixels.shape[-1] == 3 and extras.gray:
         luminance = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in `codec.decode`.
@@ -211,6 +225,10 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
     if extras.alpha is not None and suffix != ".jpg":
         image.putalpha(Image.fromarray(extras.alpha))
     metadata: dict[str, Any] = {"icc_profile": icc, "exif": extras.exif}
+    if extras.exif and suffix == ".tif":
+        metadata["exif"] = Image.Exif()
+        metadata["exif"].load(extras.exif)
+        _encode_texts(metadata["exif"])
     image.save(file, **_OPTIONS[suffix], **{key: value for key, value in metadata.items() if value})
 
 
@@ -242,7 +260,7 @@ def _save_deep_tiff(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif
     # Only text tags, such as camera, author and copyright; most other EXIF data is in subdirectories.
     directory = Image.Exif()
     directory.load(exif or b"")
-    tags = [(tag, "s", 0, text, True) for tag, text in directory.items() if isinstance(text, str)]
+    tags = [(tag, "s", 0, text.encode("latin-1"), True) for tag, text in directory.items() if isinstance(text, str)]
     tifffile.imwrite(
         file, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, photometric=photometric, compression="zlib",
         iccprofile=icc, metadata=None, software=False, extrasamples=("unassalpha",) if alpha else (), extratags=tags,
