@@ -74,11 +74,14 @@ class Registry(Generic[_E]):
         modules and qualified names are equal. The newer function then replaces the older one.
 
         Raises:
-          UserError: `name` is not a word, or belongs to another function.
+          UserError: `name` is not a word or belongs to another function, or the entry has no function.
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise UserError(f"cannot register {name!r} for --{self._option}: a name consists of letters, digits, _, . "
                             "and -, and begins with a letter or digit")
+        if not hasattr(entry.build, "__qualname__"):
+            raise UserError(f"cannot register {entry.build!r} as --{self._option}={name}: register a function or a "
+                            "class")
         if name in self._entries and _identify(self._entries[name]) != _identify(entry):
             raise UserError(
                 f"cannot register {_identify(entry)} as --{self._option}={name}: {_identify(self._entries[name])} has "
@@ -88,7 +91,7 @@ class Registry(Generic[_E]):
 
 
 def _identify(entry: Entry) -> str:
-    return f"{entry.build.__module__}.{getattr(entry.build, '__qualname__', repr(entry.build))}"
+    return f"{entry.build.__module__}.{entry.build.__qualname__}"
 
 
 @dataclasses.dataclass(frozen=True)

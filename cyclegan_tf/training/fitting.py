@@ -46,7 +46,7 @@ def fit(
     compilation.set_threads(config)
     with _show_log():
         try:
-            measures = trainer.train(config, workdir, given=dataset, callbacks=callbacks)
+            measures = trainer.train(config, workdir, given=dataset, callbacks=tuple(callbacks))
         except Stopped as stopped:
             if stopped.signum == signal.SIGINT:
                 raise KeyboardInterrupt(str(stopped)) from stopped
