@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import runpy
 
 import numpy as np
 import pytest
@@ -151,6 +152,19 @@ def test_taken_names_are_refused_but_a_function_may_be_registered_again():
     cyclegan_tf.register_generator("mine", size_multiple=8)(build_other)
     assert registries.GENERATORS["mine"].build is build_other
     assert registries.GENERATORS["mine"].size_multiple == 8
+
+
+def test_script_may_be_its_own_plugin(tmp_path, monkeypatch):
+    script = tmp_path / "stranger.py"
+    script.write_text(
+        "import cyclegan_tf\n"
+        "@cyclegan_tf.register_generator('mine', size_multiple=4)\n"
+        "def build(config): pass\n"
+        "if __name__ == '__main__':\n"
+        "    config = cyclegan_tf.Config(plugins='stranger', generator='mine')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert runpy.run_path(str(script), run_name="__main__")["config"].generator == "mine"
 
 
 def test_size_multiple_may_depend_on_the_config():

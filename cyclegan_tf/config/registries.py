@@ -4,7 +4,9 @@ The package's own networks, losses and models are registered by the same decorat
 """
 
 import dataclasses
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -70,8 +72,9 @@ class Registry(Generic[_E]):
     def add(self, name: str, entry: _E) -> None:
         """Registers `entry` as `name`.
 
-        A function may be registered again, as happens when a notebook cell runs twice: functions are the same if their
-        modules and qualified names are equal. The newer function then replaces the older one.
+        A function may be registered again, and then replaces the older one, as happens when a notebook cell runs twice
+        or a script is its own plugin. Functions are the same if their qualified names are equal, and their modules or
+        the files of their modules.
 
         Raises:
           UserError: `name` is not a word or belongs to another function, or the entry has no function.
@@ -82,7 +85,7 @@ class Registry(Generic[_E]):
         if not hasattr(entry.build, "__qualname__"):
             raise UserError(f"cannot register {entry.build!r} as --{self._option}={name}: register a function or a "
                             "class")
-        if name in self._entries and _identify(self._entries[name]) != _identify(entry):
+        if name in self._entries and not _is_same(self._entries[name], entry):
             raise UserError(
                 f"cannot register {_identify(entry)} as --{self._option}={name}: {_identify(self._entries[name])} has "
                 "that name already; choose another name"
@@ -92,6 +95,19 @@ class Registry(Generic[_E]):
 
 def _identify(entry: Entry) -> str:
     return f"{entry.build.__module__}.{entry.build.__qualname__}"
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    file = _find_file(one)
+    return _identify(one) == _identify(other) or (
+        one.build.__qualname__ == other.build.__qualname__ and file is not None and file == _find_file(other)
+    )
+
+
+def _find_file(entry: Entry) -> str | None:
+    """The file of the module that defines the entry's function; None for a notebook."""
+    file = getattr(sys.modules.get(entry.build.__module__), "__file__", None)
+    return file and os.path.abspath(file)
 
 
 @dataclasses.dataclass(frozen=True)
