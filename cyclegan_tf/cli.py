@@ -25,8 +25,9 @@ def run(
 ) -> None:
     """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
 
-    A wrong flag and a UserError become one line on stderr and exit status 2, Ctrl-C becomes exit status 130. A closed
-    stdout or stderr, or one that nobody reads, does not stop the command.
+    A wrong flag, a UserError, a file that cannot be read or written and exhausted memory become one line on stderr and
+    exit status 2, Ctrl-C becomes exit status 130. A closed stdout or stderr, or one that nobody reads, does not stop
+    the command.
 
     Args:
       main: gets the command's name and its arguments that are not flags.
@@ -44,16 +45,14 @@ def run(
             if not status:
                 console.require_complete_stdout()
             return status
-        except UserError as error:
-            log.error("%s", error)
-            return 2
         except KeyboardInterrupt:
             log.warning("interrupted")
             return 130
         except Exception as error:
-            if not _is_out_of_memory(error):
+            message = _explain(error)
+            if message is None:
                 raise
-            log.error("the memory is exhausted: close other programs, or use smaller images or batches")
+            log.error("%s", message)
             return 2
 
     for flag in (_HelpFlag(), _VersionFlag()):
@@ -80,6 +79,19 @@ class _PathParser(flags.ArgumentParser):
 class _PathListParser(flags.ListParser):
     def parse(self, argument: str | list[str]) -> list[str]:
         return [os.path.expanduser(path) for path in super().parse(argument)]
+
+
+def _explain(error: Exception) -> str | None:
+    """The message to a user who can do something about the error; None if only a traceback helps."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        # A new file is written under a temporary name and renamed.
+        path = os.fsdecode(error.filename2 or error.filename).removesuffix(".tmp")
+        return f"cannot read or write {path}: {error.strerror}"
+    if _is_out_of_memory(error):
+        return "the memory is exhausted: close other programs, or use smaller images or batches"
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -56,9 +56,8 @@ def main(argv: list[str]) -> int:
         return _fetch_weights(given.weights_dir)
     if not given.model:
         raise UserError("--model is missing; see --help")
-    folder = os.path.dirname(given.output or "") or "."
-    if not filesystem.is_remote(folder) and not os.path.isdir(folder):
-        raise UserError(f"--output={given.output}: folder {folder} does not exist; make it first")
+    if given.output:
+        _require_writable(given.output)
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
@@ -107,6 +106,14 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(evaluation.format_lines(records))
     print(evaluation.format_table(records), file=sys.stderr)
     return 0
+
+
+def _require_writable(output: str) -> None:
+    folder = os.path.dirname(output) or "."
+    if not filesystem.is_remote(folder) and not os.path.isdir(folder):
+        raise UserError(f"--output={output}: folder {folder} does not exist; make it first")
+    if filesystem.isdir(output):
+        raise UserError(f"--output={output} is a folder; give the path of a file")
 
 
 def _fetch_weights(folder: str | None) -> int:

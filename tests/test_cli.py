@@ -178,5 +178,22 @@ def test_ctrl_c_is_one_line_and_status_130():
     assert (child.returncode, child.stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.parametrize(("body", "line"), [
+    ("open('no/such', 'w')", "no/such: No such file or directory"),
+    ("os.replace('no.tmp', 'results')", "results: No such file or directory"),
+    ("os.listdir(b'caf\\xe9')", r"caf\xe9: No such file or directory"),
+], ids=["open", "replace", "bytes"])
+def test_a_file_that_cannot_be_written_is_one_line_and_status_2(body, line):
+    child = run_main(body)
+    assert (child.returncode, child.stderr) == (2, f"error: cannot read or write {line}\n")
+
+
+def test_other_exceptions_keep_their_traceback():
+    for body in ("1 / 0", "raise OSError('no file')"):
+        child = run_main(body)
+        assert child.returncode == 1
+        assert child.stderr.startswith("Traceback")
+
+
 def test_operands_reach_main():
     assert run_main("print(argv[1:])", "one", "two", operands=True).stdout == "['one', 'two']\n"
