@@ -75,7 +75,9 @@ def test_remote_run_equals_local_run(remote_run, tiny_run):
     assert "PSNR of A to B translations" in expected
     assert page.replace(dataset, "demo_maps").replace(">run<", ">tiny<") == expected
     there = {name.split(".")[0] for name in tf.io.gfile.listdir(remote_run)}
-    assert there == {"checkpoints", "config", "events", "export", "gallery", "index", "log", "metrics", "samples"}
+    assert there == {
+        "checkpoints", "config", "events", "export", "gallery", "index", "log", "metrics", "samples", "training_images",
+    }
     assert not os.path.exists("ram:"), "no local folder of that name"
 
 

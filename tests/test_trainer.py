@@ -43,7 +43,7 @@ def test_a_run_writes_its_outputs(tiny_run):
 
 
 def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
-    *steps, last = read_records(tiny_run)
+    *steps, baselines, last = read_records(tiny_run)
     assert [(record["step"], record["kind"]) for record in steps] == [(step, "train") for step in (1, 2, 3, 4)]
     losses = {"gen_ab", "gen_ba", "cycle_a", "cycle_b", "identity_a", "identity_b", "generators", "disc_a", "disc_b"}
     assert {name.removeprefix("loss/") for name in steps[0] if name.startswith("loss/")} == losses
@@ -51,7 +51,7 @@ def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
     # max_steps=4 in the default proportion 100:100 means 2 steps at the full rate, then 1 - 1/3 and 1 - 2/3 of it.
     rates = [record["learning_rate"] for record in steps]
     np.testing.assert_allclose(rates, [2e-4, 2e-4, 2e-4 * 2 / 3, 2e-4 / 3])
-    assert last["kind"] == "test"
+    assert (baselines["kind"], last["kind"]) == ("baselines", "test")
     assert {"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} <= last.keys()
 
 
