@@ -3,17 +3,22 @@
   python experiments/chaos.py --kills=100
   python experiments/chaos.py --kills=100 --model=cut
 
-In each round, a run is started, killed with SIGKILL, started again, and so on until it finishes. Then every array of
-its checkpoints (weights, Adam's moments, pools and their random states), metrics.jsonl and the sample grids must equal
-their counterparts in the undisturbed run, bit for bit. Rounds continue until there were enough kills. Some kills come
-at a random moment; the others are aimed at the worst moments: half of a checkpoint or half of a line of metrics.jsonl
-has been written, a file is complete but not renamed, a SavedModel is being replaced. Do not change the CPUs available
-to the script while it runs, because a different number of threads rounds differently.
+In each round, a run is started, killed, started again, and so on until it finishes. Then every array of its checkpoints
+(weights, Adam's moments, pools and their random states), metrics.jsonl and the sample grids must equal their
+counterparts in the undisturbed run, bit for bit. Rounds continue until there were enough kills.
+
+Half of the kills are SIGKILL; the others are SIGHUP (a closed terminal), SIGTERM and SIGINT (Ctrl-C), after which the
+run saves its state. In half of the starts, stdout and stderr are a pipe that nobody reads. Some kills come at a random
+moment; the others are aimed at the worst moments: half of a checkpoint or half of a line of metrics.jsonl has been
+written (SIGKILL only), a file is complete but not renamed, a SavedModel is being replaced. Do not change the CPUs
+available to the script while it runs, because a different number of threads rounds differently.
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -21,8 +26,9 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NoReturn, TextIO
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,7 +37,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import numpy as np
 from PIL import Image
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
+from cyclegan_tf.errors import Stopped
 from cyclegan_tf.runs import checkpoints, metrics_log
 from cyclegan_tf.runs.reporter import Reporter
 
@@ -53,13 +61,24 @@ CONFIGS = {
     ),
 }
 
-# Which aimed kill, and in which call of its function, counted from 1.
-Target = tuple[str, int]
 
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """A kill of a run: a signal, and a random or an aimed moment.
 
-def kill_this_process() -> None:
-    """Sends SIGKILL to this process."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    Attributes:
+      signum: the signal.
+      seconds: time after the start, unless the kill is aimed.
+      aim: name in `AIMS` of the function in which the run kills itself; empty: the kill is not aimed.
+      call: which call of that function, counted from 1.
+      dead_pipe: whether the run's stdout and stderr are a pipe that nobody reads.
+    """
+
+    signum: int
+    seconds: float = math.inf
+    aim: str = ""
+    call: int = 0
+    dead_pipe: bool = False
 
 
 def write_half_an_array(workdir: str, entry: BinaryIO, array: np.ndarray, **options: Any) -> None:
@@ -85,21 +104,25 @@ AIMS: dict[str, tuple[Any, str, Callable | None]] = {
     "export": (os, "rename", None),
 }
 # The kills of --tour's single round.
-TOUR: tuple[Target, ...] = (
-    ("rename", 2), ("checkpoint", 40), ("line", 5), ("rename", 5), ("export", 1), ("export", 2),
+TOUR = (
+    *(Kill(signal.SIGKILL, aim=aim, call=call) for aim, call in (("rename", 2), ("checkpoint", 40))),
+    Kill(signal.SIGHUP, aim="line", call=2, dead_pipe=True),
+    *(Kill(signal.SIGKILL, aim=aim, call=call) for aim, call in (
+        ("line", 5), ("rename", 5), ("export", 1), ("export", 2),
+    )),
 )
 
 
-def aim_kill(workdir: str, name: str, call: int) -> None:
-    """Makes this process kill itself in the given call, counted from 1, of a function in AIMS."""
-    owner, attribute, last_action = AIMS[name]
+def aim_kill(workdir: str, kill: Kill) -> None:
+    """Makes this process send itself the signal of an aimed kill."""
+    owner, attribute, last_action = AIMS[kill.aim]
     original, calls = getattr(owner, attribute), itertools.count(1)
 
     def kill_or_call(*arguments: Any, **options: Any) -> Any:
-        if next(calls) == call:
-            if last_action:
+        if next(calls) == kill.call:
+            if last_action and kill.signum == signal.SIGKILL:
                 last_action(workdir, *arguments, **options)
-            kill_this_process()
+            os.kill(os.getpid(), kill.signum)
         return original(*arguments, **options)
 
     setattr(owner, attribute, kill_or_call)
@@ -122,12 +145,7 @@ def count_calls() -> Counter:
 
 
 def start_run(
-    config: Config,
-    workdir: str,
-    log: TextIO,
-    target: Target | None = None,
-    seconds: float | None = None,
-    counts_path: str | None = None,
+    config: Config, workdir: str, log: TextIO, kill: Kill | None = None, counts_path: str | None = None
 ) -> bool:
     """Starts or resumes the run in a child process; returns False if the child was killed, True if the run finished.
 
@@ -135,45 +153,60 @@ def start_run(
       config: the run's options.
       workdir: the run directory.
       log: file for the child's output.
-      target: where the child kills itself.
-      seconds: time after which the child is killed.
+      kill: how the child is killed; None: not at all.
       counts_path: file for the number of calls of each function in AIMS, as JSON.
     """
     child = os.fork()
     if child == 0:
-        train_in_child(config, workdir, log, target, counts_path)
-    if seconds is not None:
-        deadline = time.monotonic() + seconds
+        train_in_child(config, workdir, log, kill, counts_path)
+    if kill and not kill.aim:
+        deadline = time.monotonic() + kill.seconds
         while time.monotonic() < deadline:
             if (ended := os.waitpid(child, os.WNOHANG))[0]:
-                return has_finished(ended[1], log)
+                return has_finished(ended[1], log, kill)
             time.sleep(0.01)
-        os.kill(child, signal.SIGKILL)
-    return has_finished(os.waitpid(child, 0)[1], log)
+        os.kill(child, kill.signum)
+    return has_finished(os.waitpid(child, 0)[1], log, kill)
 
 
 def train_in_child(
-    config: Config, workdir: str, log: TextIO, target: Target | None, counts_path: str | None
+    config: Config, workdir: str, log: TextIO, kill: Kill | None, counts_path: str | None
 ) -> NoReturn:
-    """Trains in a child process of `start_run` and ends the process."""
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    if target:
-        aim_kill(workdir, *target)
-    counts = count_calls() if counts_path else None
-    trainer.train(config, workdir)
-    if counts_path:
-        with open(counts_path, "w", encoding="utf-8") as file:
-            json.dump(counts, file)
-    os._exit(0)
+    """Trains as the command does, in a child process of `start_run`, and ends the process."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for descriptor in (1, 2):
+        os.dup2(writer if kill and kill.dead_pipe else log.fileno(), descriptor)
+    console.guard_streams()
+    console.log_to_stderr()
+    status = 1
+    try:
+        if kill and kill.aim:
+            aim_kill(workdir, kill)
+        counts = count_calls() if counts_path else None
+        trainer.train(config, workdir, exit_on_second_signal=True)
+        if counts_path:
+            with open(counts_path, "w", encoding="utf-8") as file:
+                json.dump(counts, file)
+        status = 0
+    except Stopped as stopped:
+        status = stopped.status
+    except KeyboardInterrupt:  # Before the run directory is open.
+        status = 128 + signal.SIGINT
+    except BaseException:
+        traceback.print_exc(file=log)
+        log.flush()
+    os._exit(status)
 
 
-def has_finished(status: int, log: TextIO) -> bool:
+def has_finished(status: int, log: TextIO, kill: Kill | None) -> bool:
     """Interprets a child's wait status: True if the run finished, False if it was killed; exits if the run failed."""
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+    code = os.waitstatus_to_exitcode(status)
+    # SIGKILL, and other signals before the run directory is open, end the process without an exit status.
+    if kill and code in (-kill.signum, 128 + kill.signum):
         return False
-    if status:
-        sys.exit(f"the run failed without being killed; see {log.name}")
+    if code:
+        sys.exit(f"the run failed with status {code}, not by {kill}; see {log.name}")
     return True
 
 
@@ -181,8 +214,9 @@ def find_differences(one: str, other: str) -> list[str]:
     """Compares two run directories; returns a line for each array, log or sample grid that differs."""
     found = []
     files = [dict(checkpoints.list_files(os.path.join(run, "checkpoints"))) for run in (one, other)]
-    if files[0].keys() != files[1].keys():
-        found.append(f"checkpoints of steps {sorted(files[0])} and {sorted(files[1])}")
+    # A signal may have left a checkpoint of another step before the newest one.
+    if max(files[0], default=None) != max(files[1], default=None):
+        found.append(f"newest checkpoints: steps {sorted(files[0])} and {sorted(files[1])}")
     for step in files[0].keys() & files[1].keys():
         arrays = [checkpoints.read(file[step]) for file in files]
         if arrays[0].keys() != arrays[1].keys():
@@ -207,26 +241,26 @@ def find_differences(one: str, other: str) -> list[str]:
     return found
 
 
-def run_round(
-    config: Config, workdir: str, log: TextIO, targets: Iterable[tuple[Target | None, float | None]]
-) -> int:
-    """Starts the run, with one (target, seconds) per start, until it finishes; returns the number of kills."""
-    kills = 0
-    for target, seconds in targets:
-        if start_run(config, workdir, log, target, seconds):
-            return kills
-        kills += 1
+def run_round(config: Config, workdir: str, log: TextIO, kills: Iterable[Kill]) -> Counter:
+    """Starts the run, with one kill per start, until it finishes; returns the number of kills by signal and output."""
+    done: Counter = Counter()
+    for kill in kills:
+        if start_run(config, workdir, log, kill):
+            return done
+        done[signal.Signals(kill.signum).name + " with a dead pipe" * kill.dead_pipe] += 1
     assert start_run(config, workdir, log)
-    return kills
+    return done
 
 
-def draw_targets(
-    rng: random.Random, seconds: float, counts: dict[str, int]
-) -> Iterator[tuple[Target | None, float | None]]:
-    """Yields random (target, seconds): a moment within `seconds`, or one of the `counts` calls of an aimed function."""
+def draw_kills(rng: random.Random, seconds: float, counts: Mapping[str, int]) -> Iterator[Kill]:
+    """Yields random kills: at a moment within `seconds`, or in one of the `counts` calls of an aimed function."""
     while True:
-        name = rng.choice([None, None, *counts])
-        yield (None, rng.uniform(0, seconds)) if name is None else ((name, rng.randint(1, counts[name])), None)
+        signum = rng.choice([signal.SIGKILL] * 3 + [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+        dead_pipe, aim = rng.random() < 0.5, rng.choice(["", "", *counts])
+        if aim:
+            yield Kill(signum, aim=aim, call=rng.randint(1, counts[aim]), dead_pipe=dead_pipe)
+        else:
+            yield Kill(signum, rng.uniform(0, seconds), dead_pipe=dead_pipe)
 
 
 def main() -> None:
@@ -240,25 +274,27 @@ def main() -> None:
     config = CONFIGS[args.model]
     folder = tempfile.mkdtemp(prefix="chaos-")
     undisturbed, killed = (os.path.join(folder, name) for name in ("undisturbed", "killed"))
-    rng, kills, rounds, start = random.Random(args.seed), 0, 0, time.monotonic()
+    rng, done, rounds, start = random.Random(args.seed), Counter[str](), 0, time.monotonic()
     with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as log:
         counts_path = os.path.join(folder, "calls.json")
         assert start_run(config, undisturbed, log, counts_path=counts_path)
         with open(counts_path, encoding="utf-8") as file:
             counts = json.load(file)
         seconds = time.monotonic() - start
-        while rounds == 0 or (kills < args.kills and not args.tour):
+        while rounds == 0 or (done.total() < args.kills and not args.tour):
             shutil.rmtree(killed, ignore_errors=True)
-            targets = ((target, None) for target in TOUR) if args.tour else draw_targets(rng, seconds, counts)
-            kills += run_round(config, killed, log, targets)
+            kills = TOUR if args.tour else draw_kills(rng, seconds, counts)
+            done += run_round(config, killed, log, kills)
             rounds += 1
-            if args.tour and kills < len(TOUR):
-                sys.exit(f"the run finished after {kills} of {len(TOUR)} kills: a call in TOUR never happened")
+            if args.tour and done.total() < len(TOUR):
+                sys.exit(f"the run finished after {done.total()} of {len(TOUR)} kills: a call in TOUR never happened")
             found = find_differences(undisturbed, killed)
             if found:
                 first = f"{'; '.join(found[:5])} and {max(len(found) - 5, 0)} more"
-                sys.exit(f"round {rounds}, after {kills} kills: {first} differ; compare {undisturbed} and {killed}")
-            print(f"round {rounds}: {kills} kills so far, all bits equal", flush=True)
+                sys.exit(f"round {rounds}, after {done.total()} kills: {first} differ; compare {undisturbed} and "
+                         f"{killed}")
+            print(f"round {rounds}: {done.total()} kills so far, all bits equal", flush=True)
+    print(", ".join(f"{count} {name}" for name, count in sorted(done.items())))
     shutil.rmtree(folder)
 
 

@@ -7,13 +7,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from cyclegan_tf import console
+
 
 @contextlib.contextmanager
 def silence_output() -> Iterator[None]:
     """Discards everything that Python and C++ code writes to stdout and stderr inside; exceptions propagate."""
     # The converters' C++ code writes to the file descriptors, not to sys.stdout.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    console.open_missing_descriptors()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     saved = os.dup(1), os.dup(2)
     null_descriptor = os.open(os.devnull, os.O_WRONLY)
     disabled = logging.root.manager.disable
