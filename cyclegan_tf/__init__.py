@@ -46,8 +46,8 @@ def fit(
     """Trains a run to its end, as `python -m cyclegan_tf.train` does; resumes if `workdir` holds a part of the run.
 
     fit(Config(dataset="photos", generator="tiny"), workdir="runs/tiny").measures are the final measures. Several runs
-    can be trained in one process. TensorFlow takes the number of threads from the first run, or from the code that used
-    TensorFlow before; another number of threads rounds differently.
+    can be trained in one process. Import TensorFlow after this call, or inside of functions: it reads its environment
+    when it is imported and fixes its number of threads at its first operation, and another number rounds differently.
 
     Args:
       config: the options. The modules that registered the model and its networks are added to `config.plugins`.
