@@ -102,8 +102,9 @@ def test_training_pairs_may_differ_in_suffix_and_order(tmp_path):
         (tmp_path / split).mkdir()
         for name in names:
             Image.new("RGB", (8, 8), (100 * name.count("k"),) * 3).save(tmp_path / split / name)
-    dataset = sources.open_dataset(Config(dataset=str(tmp_path), model="pix2pix"))
-    pairing.require_training_pairs(dataset)
+    config = Config(dataset=str(tmp_path), model="pix2pix")
+    dataset = sources.open_dataset(config)
+    pairing.require_training_pairs(dataset, config)
     for index in range(2):
         a, b = (image_list.decode(index) for image_list in (dataset.train_a, dataset.train_b))
         np.testing.assert_allclose(a, b, atol=1)

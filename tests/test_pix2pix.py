@@ -163,7 +163,8 @@ def test_halves_of_a_file_stay_together(tmp_path):
 def test_folders_with_unequal_names_are_refused(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     make_images(tmp_path / "trainB", 3)
-    with pytest.raises(UserError, match=r"must be pairs .*, but 002\.png exists only in .*trainB"):
+    message = r"--model=pix2pix trains on pairs, but .*trainB/002\.png has no counterpart .*trainA"
+    with pytest.raises(UserError, match=message):
         trainer.train(Config.preset("tiny", model="pix2pix", dataset=str(tmp_path)), str(tmp_path / "run"))
 
 

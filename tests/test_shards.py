@@ -121,7 +121,7 @@ def test_shard_command_reports_bad_images_and_never_overwrites(folder, tmp_path,
         assert line in child.stdout.splitlines()
     child = run_command("cyclegan_tf.datasets", "shard", "demo_pairs", tmp_path / "pairs")
     assert child.stdout.startswith("40 in trainA, 40 in trainB, 11 in testA, 11 in testB images.")
-    pairing.require_training_pairs(sources.find_dataset(str(tmp_path / "pairs")))
+    pairing.require_training_pairs(sources.find_dataset(str(tmp_path / "pairs")), Config(model="pix2pix"))
 
 
 def test_shard_command_can_stop_at_a_bad_image(folder, tmp_path, run_command):

@@ -48,7 +48,7 @@ def test_demo_keeps_to_its_size_and_carries_the_notice_of_its_photographers():
 
 def test_demo_pairs_has_different_places_for_training_and_testing():
     demo, pairs = (sources.open_dataset(Config(dataset=name)) for name in ("demo_maps", "demo_pairs"))
-    pairing.require_training_pairs(pairs)
+    pairing.require_training_pairs(pairs, Config(model="pix2pix"))
     assert pairs.has_pairs
     assert sorted(pairs.train_a.names + pairs.test_a.names) == sorted(demo.test_a.names)
     places = [{name.split("_")[0] for name in part.names} for part in (pairs.train_b, pairs.test_b)]

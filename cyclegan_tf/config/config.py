@@ -368,6 +368,11 @@ class Config:
         return registries.MODELS[self.model].paired or self.identity_mode == "cross"
 
     @property
+    def pairing_flag(self) -> str:
+        """The option that makes the config train on pairs, for error messages."""
+        return f"--model={self.model}" if registries.MODELS[self.model].paired else "--identity_mode=cross"
+
+    @property
     def penalizes_gradient(self) -> bool:
         """True if the adversarial loss has a gradient penalty, which differentiates the discriminators twice."""
         return registries.LOSSES[self.gan_mode].gradient_penalty

@@ -65,8 +65,7 @@ def _find_objective_conflicts(config: "Config") -> Iterator[str]:
     if config.identity_mode == "cross" and not config.lambda_identity:
         yield "--lambda_identity=0 turns off the identity loss that --identity_mode=cross selects; change one of them"
     if config.paired == "no" and config.trains_on_pairs:
-        flag = f"--model={config.model}" if MODELS[config.model].paired else "--identity_mode=cross"
-        yield f"{flag} trains on pairs, which --paired=no rules out; remove one of them"
+        yield f"{config.pairing_flag} trains on pairs, which --paired=no rules out; remove one of them"
     if config.label_smoothing and not LOSSES[config.gan_mode].has_labels:
         yield f"--gan_mode={config.gan_mode} has no labels to smooth; use --label_smoothing=0"
     if config.disc_learning_rate and not config.learning_rate:

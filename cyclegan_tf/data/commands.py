@@ -50,7 +50,7 @@ def preview_training(config: Config, output: str) -> int:
     architectures.require_crop_size(config)
     dataset = sources.open_dataset(config)
     if config.trains_on_pairs:
-        pairing.require_training_pairs(dataset)
+        pairing.require_training_pairs(dataset, config)
     _write_grid(preview.draw_training_images(dataset, config), output or "training-preview.png")
     return 0
 

@@ -5,7 +5,6 @@ Pairs have the same index in both lists of a data set: `arrange` puts them first
 
 import collections
 import dataclasses
-import itertools
 import os
 from collections.abc import Sequence
 
@@ -106,19 +105,19 @@ def _reorder(image_list: ImageList, first: Sequence[int]) -> ImageList:
     return image_list if order == list(range(len(image_list))) else image_list.subset(order)
 
 
-def require_training_pairs(dataset: ImageDataset) -> None:
-    """Checks that all training images of a data set from `arrange` are pairs.
+def require_training_pairs(dataset: ImageDataset, config: Config) -> None:
+    """Checks that all training images of a data set from `arrange` are pairs, for a config that trains on pairs.
 
     Raises:
       UserError: a training image of one domain has no counterpart in the other.
     """
-    names_a, names_b = dataset.train_a.names, dataset.train_b.names
-    partners = match_names(names_a, names_b)
+    train_a, train_b = dataset.train_a, dataset.train_b
+    partners = match_names(train_a.names, train_b.names)
     matched_b = set(partners.values())
-    alone_a = ((dataset.train_a, name) for i, name in enumerate(names_a) if i not in partners)
-    alone_b = ((dataset.train_b, name) for i, name in enumerate(names_b) if i not in matched_b)
-    for image_list, name in itertools.chain(alone_a, alone_b):
+    alone = [(train_a.path(i), train_b) for i in range(len(train_a)) if i not in partners]
+    alone += [(train_b.path(i), train_a) for i in range(len(train_b)) if i not in matched_b]
+    for path, other in alone:
         raise UserError(
-            f"the training images must be pairs for these options, but {name} exists only in {image_list.where}; give "
-            "both images of a pair the same name, or put them side by side into one file in a folder named train"
+            f"{config.pairing_flag} trains on pairs, but {path} has no counterpart of the same name in {other.where}; "
+            "give both images of a pair the same name, or put them side by side into one file in a folder named train"
         )

@@ -58,7 +58,7 @@ def train(
         log.setLevel(logging.WARNING)
     dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
     if config.trains_on_pairs:
-        pairing.require_training_pairs(dataset)
+        pairing.require_training_pairs(dataset, config)
     evaluator = Evaluator(config, dataset)
     opened = run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext()
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
