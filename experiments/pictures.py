@@ -18,7 +18,7 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline, sources
-from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading
 from cyclegan_tf.metrics.measures import Translate
@@ -47,15 +47,24 @@ def translate_rows(
     """
     columns = []
     for direction, translate_image in translate.items():
-        images, _ = direction.order(dataset.test_a, dataset.test_b)
-        shown = []
-        for index in choose_images(len(images), wanted):
-            image = pipeline.load_test_image(images, config, index)
-            if image is None:
-                raise ValueError(f"{images.path(index)} cannot be read")
-            shown.append(image)
-        columns += [shown, [translate_image(image) for image in shown]]
+        images = load_images(direction.order(dataset.test_a, dataset.test_b)[0], config, wanted)
+        columns += [images, [translate_image(image) for image in images]]
     return [list(row) for row in zip(*columns, strict=False)]
+
+
+def load_images(images: ImageList, config: Config, wanted: int) -> list[np.ndarray]:
+    """Loads the chosen test images of a list.
+
+    Raises:
+      ValueError: one of them cannot be read.
+    """
+    loaded = []
+    for index in choose_images(len(images), wanted):
+        image = pipeline.load_test_image(images, config, index)
+        if image is None:
+            raise ValueError(f"{images.path(index)} cannot be read")
+        loaded.append(image)
+    return loaded
 
 
 def draw(model: str, wanted: int) -> np.ndarray:

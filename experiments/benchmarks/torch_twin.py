@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+# The first optimizer imports Triton, which crashes in a process that has imported TensorFlow.
+torch.optim.Adam([torch.zeros(1)])
+
 
 class Block(nn.Module):
     """Residual block with `width` channels."""

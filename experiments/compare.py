@@ -1,0 +1,265 @@
+"""Compares this package with the authors' method in PyTorch, on one data set, at equal steps and at equal time.
+
+  python experiments/compare.py --dataset=demo --best=experiments/demo.flags --steps=1500 --minutes=30 --seeds 0 1
+
+Trains three sides with each seed, for `--steps` steps each, and again for `--minutes` each:
+
+- paper: this package with the paper's settings, at `--size` pixels (from 286/256 of it), with `--blocks` residual
+  blocks and `--filters` filters.
+- twin: the authors' networks and training step in PyTorch (benchmarks/train_twin.py) with the same settings, on the
+  same batches.
+- best: this package with the flagfile `--best`.
+
+The steps that fit into `--minutes` follow from the time of the run of `--steps` steps of the same side and seed; the
+table has the minutes that the steps then took, without start, samples and measures. Learning rates follow the same
+schedule over the steps of each run. Use a quiet machine: other work delays PyTorch by far more than its share, because
+its threads wait for each other. Needs PyTorch, and the weights that cyclegan_tf.evaluate --fetch_weights downloads.
+
+All held-out images, at `--size` pixels, are measured with cyclegan_tf.evaluate; the twin's generators are converted to
+a run first. Prints a Markdown table for each direction, with the mean and the deviation over seeds, below the measures
+of trivial translations, and draws WORKDIR/rows.png from the runs of the first seed: every n-th held-out image by name.
+
+Each row of each seed keeps its result in WORKDIR/SIDE-BUDGET-SEED/result.json: an interrupted comparison continues with
+the next row, and rows that exist already are not trained again.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation import format_spread
+
+HERE = Path(__file__).resolve().parent
+SIDES = {"paper": "this package, the paper's settings", "twin": "PyTorch, the paper's settings",
+         "best": "this package, its own settings"}
+BUDGETS = ("steps", "time")
+DIRECTIONS = {"a2b": "A to B", "b2a": "B to A"}
+MEASURES = ("lpips", "kid", "fid", "judge_top5", "psnr", "ssim", "cycle")
+# Trivial translations, by the names of cyclegan_tf.metrics.baselines.
+BASELINES = {"input": "the input itself", "mean_color": "the mean color", "color_map": "color map",
+             "color_map_unfair": "color map fitted to the truth (unfair)"}
+# Only the measures at the end, and nothing else that takes time between the steps.
+QUIET = ("--sample_every=0", "--checkpoint_every=0", "--eval_every=0")
+_LOG_LINE = re.compile(r"(\d+-\d+-\d+ \d+:\d+:\d+,\d+) INFO (training steps 1 to|step (\d+)/\3:)")
+
+Result = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One training: a side of the comparison, what it has (steps or time), and a seed."""
+
+    side: str
+    budget: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of the row's folder."""
+        return f"{self.side}-{self.budget}-{self.seed}"
+
+
+class Comparison:
+    """The rows of a comparison and their results.
+
+    Args:
+      args: the command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self.rows = [Row(*each) for each in list_rows(args.seeds, args.minutes)]
+
+    def run_row(self, row: Row) -> Result:
+        """Returns the row's result; trains and measures if there is none yet."""
+        folder = os.path.join(self._args.workdir, row.name)
+        path = os.path.join(folder, "result.json")
+        steps = self._args.steps
+        if row.budget == "time":
+            calibration = self.run_row(dataclasses.replace(row, budget="steps"))
+            steps = max(1, round(60 * self._args.minutes * calibration["steps"] / calibration["seconds"]))
+        options = [*self._list_options(row.side), f"--seed={row.seed}", f"--max_steps={steps}", *QUIET]
+        if os.path.exists(path):
+            with open(path) as file:
+                result = json.load(file)
+            if result["options"] != options:
+                raise SystemExit(f"{folder} has a result of other options ({shlex.join(result['options'])}): remove "
+                                 "the folder, or use another --workdir")
+            return result
+        print(f"{row.name}: {steps} steps", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        run = os.path.join(folder, "run")
+        seconds = train_twin(options, folder, run) if row.side == "twin" else train(options, run)
+        result = {"options": options, "steps": steps, "seconds": seconds, **self._measure(run, row)}
+        with open(f"{path}.tmp", "w") as file:
+            json.dump(result, file, indent=1)
+        os.replace(f"{path}.tmp", path)
+        return result
+
+    def _list_options(self, side: str) -> list[str]:
+        args = self._args
+        if side == "best":
+            return [f"--flagfile={args.best}", f"--dataset={args.dataset}"]
+        return [f"--dataset={args.dataset}", f"--load_size={round(args.size * 286 / 256)}", f"--crop_size={args.size}",
+                f"--n_blocks={args.blocks}", f"--ngf={args.filters}", f"--ndf={args.filters}"]
+
+    def _measure(self, run: str, row: Row) -> Result:
+        """Measures a run: {"measures": {direction: {name: value}}}, for the first row also "baselines" alike."""
+        args = self._args
+        output = os.path.join(os.path.dirname(run), "measures.jsonl")
+        first = "" if row == self.rows[0] else "no"
+        call("cyclegan_tf.evaluate", f"--model={run}", f"--dataset={args.dataset}", f"--size={args.size}",
+             f"--output={output}", f"--{first}baselines", *(
+                 f"--judge_classes_{domain}={','.join(map(str, getattr(args, f'judge_classes_{domain}')))}"
+                 for domain in "ab" if getattr(args, f"judge_classes_{domain}")
+             ))
+        with open(output) as file:
+            return collect_measures(map(json.loads, file))
+
+    def draw(self, path: str) -> None:
+        """Draws held-out images and their translations by all rows of the first seed."""
+        from pictures import load_images
+        from PIL import Image
+
+        from cyclegan_tf.config.direction import Direction
+        from cyclegan_tf.data import sources
+        from cyclegan_tf.images import grid
+        from cyclegan_tf.inference import loading
+        from cyclegan_tf.metrics import evaluation
+
+        args = self._args
+        shown = [row for row in self.rows if row.seed == args.seeds[0]]
+        runs = [os.path.join(args.workdir, row.name, "run") for row in shown]
+        config = evaluation.choose_data_config(runs[0], args.dataset, size=args.size)
+        dataset = sources.open_dataset(config)
+        cells: list[list[np.ndarray]] = []
+        for direction in Direction:
+            inputs, truths = (
+                load_images(each.subset(range(dataset.n_pairs)) if dataset.has_pairs else each, config, args.images)
+                for each in direction.order(dataset.test_a, dataset.test_b)
+            )
+            translators = [loading.load(run, direction) for run in runs]
+            columns = [inputs, *([each.translate(image) for image in inputs] for each in translators)]
+            cells += map(list, zip(*columns, *[truths] * dataset.has_pairs, strict=True))
+        lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
+        titles = ["input", *(f"{row.side}, {lengths[row.budget]}" for row in shown), *["truth"] * dataset.has_pairs]
+        Image.fromarray(grid.draw(cells, titles, scale=max(1, 128 // args.size))).save(path, optimize=True)
+
+
+def list_rows(seeds: Iterable[int], minutes: float) -> list[tuple[str, str, int]]:
+    """Lists (side, budget, seed) of all rows in the order of their training; without minutes, at equal steps only."""
+    budgets = BUDGETS if minutes else BUDGETS[:1]
+    return [(side, budget, seed) for seed in seeds for budget in budgets for side in SIDES]
+
+
+def call(module: str, *arguments: str) -> None:
+    """Runs `python -m MODULE ARGUMENTS`; exits if the command fails."""
+    finished = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
+    if finished.returncode:
+        raise SystemExit(f"{module} failed: {shlex.join(arguments)}")
+
+
+def train(options: Sequence[str], run: str) -> float:
+    """Trains with this package in run directory `run`; returns the seconds of all steps."""
+    call("cyclegan_tf.train", *options, f"--workdir={run}")
+    with open(os.path.join(run, "log.txt")) as file:
+        return read_seconds(file)
+
+
+def read_seconds(log: Iterable[str]) -> float:
+    """Reads the seconds between the start of training and its last step from the lines of log.txt."""
+    times = [datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f") for line in log if (found := _LOG_LINE.match(line))]
+    if len(times) != 2:
+        raise SystemExit(f"log.txt tells {len(times)} times of a run; expected its first and its last step")
+    return (times[1] - times[0]).total_seconds()
+
+
+def train_twin(options: Sequence[str], folder: str, run: str) -> float:
+    """Trains the PyTorch twin and converts its generators to run directory `run`; returns the seconds of all steps."""
+    command = [sys.executable, str(HERE / "benchmarks" / "train_twin.py"), folder, *options]
+    finished = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if finished.returncode:
+        raise SystemExit(f"train_twin.py failed: {shlex.join(options)}")
+    call("cyclegan_tf.convert", f"--from_pytorch={folder}", f"--output={run}")
+    return float(finished.stdout.split("seconds: ")[1])
+
+
+def collect_measures(records: Iterable[dict[str, Any]]) -> Result:
+    """Sorts the records of evaluate by direction; see `Comparison._measure`."""
+    found: Result = {"measures": {}, "baselines": {}}
+    for record in records:
+        direction, metric = record["direction"], record["metric"]
+        found["measures"].setdefault(direction, {})[metric] = record["value"]
+        for name, value in record.get("baselines", {}).items():
+            found["baselines"].setdefault(name, {}).setdefault(direction, {})[metric] = value
+    return found
+
+
+def format_table(results: Sequence[tuple[Row, Result]], direction: str) -> Iterator[str]:
+    """Yields the lines of a Markdown table of one direction: trivial translations, then a line per side and budget."""
+    measured = [result["measures"].get(direction, {}) for _, result in results]
+    names = [name for name in MEASURES if any(name in each for each in measured)]
+    yield f"| {DIRECTIONS[direction]} | seeds | steps | minutes | {' | '.join(names)} |"
+    yield "|---" * (4 + len(names)) + "|"
+    for baseline, title in BASELINES.items():
+        values: dict[str, dict[str, float]] = next(
+            (each["baselines"][baseline] for _, each in results if baseline in each["baselines"]), {}
+        )
+        if direction in values:
+            cells = [format_spread([values[direction][name]] if name in values[direction] else []) for name in names]
+            yield f"| {title} | | | | {' | '.join(cells)} |"
+    for budget in BUDGETS:
+        for side, title in SIDES.items():
+            rows = [result for row, result in results if (row.side, row.budget) == (side, budget)]
+            if not rows:
+                continue
+            steps = " to ".join(map(str, sorted({each(row["steps"] for row in rows) for each in (min, max)})))
+            minutes = statistics.mean(row["seconds"] / 60 for row in rows)
+            cells = [
+                format_spread([each[name] for row in rows if name in (each := row["measures"].get(direction, {}))])
+                for name in names
+            ]
+            yield f"| {title}, equal {budget} | {len(rows)} | {steps} | {minutes:.1f} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Trains and measures the rows that have no result yet, prints the tables and draws the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="demo", help="as for cyclegan_tf.train")
+    parser.add_argument("--best", default=str(HERE / "demo.flags"), help="flagfile of this package's own settings")
+    parser.add_argument("--steps", type=int, default=1500, help="steps of the rows at equal steps")
+    parser.add_argument("--minutes", type=float, default=30, help="minutes of the rows at equal time; 0: none")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
+    parser.add_argument("--blocks", type=int, default=6, help="residual blocks of the paper's settings")
+    parser.add_argument("--filters", type=int, default=32, help="filters of the paper's settings; the paper has 64")
+    for domain in "ab":
+        parser.add_argument(f"--judge_classes_{domain}", nargs="+", type=int, default=[],
+                            help="as for cyclegan_tf.evaluate; on demo 948 for A and 950 for B")
+    parser.add_argument("--images", type=int, default=4, help="held-out images of each domain in the picture")
+    parser.add_argument("--workdir", default="runs/compare", help="folder of the rows and the picture")
+    args = parser.parse_args()
+    os.makedirs(args.workdir, exist_ok=True)
+    comparison = Comparison(args)
+    results = [(row, comparison.run_row(row)) for row in comparison.rows]
+    for direction in DIRECTIONS:
+        print(*format_table(results, direction), "", sep="\n")
+    path = os.path.join(args.workdir, "rows.png")
+    comparison.draw(path)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
