@@ -56,9 +56,10 @@ def fit(
         images of B, each (N, H, W, C) or a sequence of (H, W, C), uint8 or floats in [-1, 1]. Or a `tf.data.Dataset` of
         pairs (A, B) of single images of the same kind, which is repeated as often as necessary. In both cases images
         are resized, cropped and flipped as `config` says; preprocess="crop" and flip=False leave images of `crop_size`
-        as they are. The images are not stored: a run resumes if it is given the same images again. A resumed run skips
-        the elements of a `tf.data.Dataset` that it has seen, and is exact only if the data set yields the same images
-        in the same order again; with shuffling or augmentation of its own, it does not.
+        as they are. The images are not stored: a run resumes if it is given the same images again. A resumed run reads
+        and drops the elements of a `tf.data.Dataset` that it has seen, and is exact only if the data set yields the
+        same images in the same order again, as a new one in a new process does if `shuffle` and random maps have a
+        fixed seed.
       callbacks: functions of a step and its scalars by name, called when a line is written to metrics.jsonl: with the
         losses, scores, gradient norms and the learning rate every `config.log_every` steps, with the measures after
         each evaluation and at the end. An exception in a callback ends the run, which resumes from its newest

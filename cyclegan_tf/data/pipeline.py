@@ -284,8 +284,8 @@ def _read_stream(
     assert dataset.stream is not None
     n_total = n_replicas * config.batch_size
     first, last = first_step * n_total, last_step * n_total
-    skipped = first % dataset.stream_size if dataset.stream_size else first
-    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(first, last), dataset.stream.repeat().skip(skipped)))
+    # Whole passes are skipped one by one, because each pass may have another order.
+    numbered = tf.data.Dataset.zip((tf.data.Dataset.range(first, last), dataset.stream.repeat().skip(first)))
     if len(local) != n_replicas:
         numbered = numbered.filter(lambda position, pair: tf.reduce_any(
             position % n_total // config.batch_size == tf.range(local.start, local.stop, dtype=tf.int64)
