@@ -90,6 +90,7 @@ def test_version(run_command, name):
 @pytest.mark.parametrize(("argument", "message"), [
     pytest.param("--modle=demo_maps", "unknown option --modle; did you mean --model?", id="misspelled"),
     pytest.param("--xyzzy", "unknown option --xyzzy; see --help", id="unlike_any"),
+    pytest.param("--x\x1b[31m\ny", r"unknown option --x\x1b[31m\ny; see --help", id="control_characters"),
     pytest.param("--tile=big", "flag --tile=big: invalid literal for int() with base 10: 'big'; see --help", id="type"),
     pytest.param("--direction=c", "flag --direction=c: value should be one of <a2b|b2a>; see --help", id="choice"),
     pytest.param("--tile", "Missing value for flag --tile; see --help", id="no_value"),
