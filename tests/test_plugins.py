@@ -277,6 +277,8 @@ def test_model_that_breaks_the_contract_is_one_clear_error():
     import toy_package.networks
     import toy_package.objectives
 
+    with pytest.raises(UserError, match="--model=back for directions b2a: give a2b, or a2b and b2a"):
+        cyclegan_tf.register_model("back", directions=["b2a"])
     cyclegan_tf.register_model("both")(toy_package.objectives.ToyModel)
     with pytest.raises(UserError, match="--model=both is registered for direction b2a, but has no generator gen_ba"):
         build_model(Config.preset("tiny", model="both", generator="toy", discriminator="toy"))

@@ -287,7 +287,8 @@ def register_model(
     Args:
       name: value of --model.
       defaults: values of options that the caller of `Config`, flags and presets do not set, by name.
-      directions: the directions that the model learns. a2b needs a generator gen_ab, b2a a generator gen_ba.
+      directions: the directions that the model learns: a2b, which needs a generator gen_ab, or a2b and b2a, which needs
+        a generator gen_ba too.
       paired: whether the images A and B of a training step must be pairs.
       channels: function of the `Config`; returns the (input, output) channels of networks by name, in addition to and
         instead of those of CycleGAN: gen_ab and gen_ba translate between `config.input_channels` of A and
@@ -296,9 +297,11 @@ def register_model(
         model. A message names the flag and the remedy.
 
     Raises:
-      UserError: another model has this name, or a direction is unknown.
+      UserError: another model has this name, or the directions are others.
     """
     parsed = tuple(Direction.parse(direction) for direction in directions)
+    if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
+        raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")
 
     def register(function: _Function) -> _Function:
         MODELS.add(name, ModelEntry(function, dict(defaults or {}), parsed, paired, channels, find_conflicts))
