@@ -206,10 +206,11 @@ def test_metadata_that_cannot_be_written_costs_only_the_metadata(tmp_path, caplo
     exif = Image.Exif()
     exif[MAKE] = "x" * 70_000  # The EXIF data of a JPEG file ends at 64 kB.
     path = tmp_path / "a.jpg"
-    image_files.write(str(path), COLORS, image_files.Extras(exif=exif.tobytes()))
+    image_files.write(str(path), COLORS, image_files.Extras(icc=SRGB, exif=exif.tobytes()))
     with Image.open(path) as image:
-        assert (image.size, len(image.getexif())) == ((17, 11), 0)
-    assert f"{path}: color profile and EXIF data are left out: EXIF data is too long" in caplog.text
+        assert (image.size, len(image.getexif()), image.info["icc_profile"]) == ((17, 11), 0, SRGB)
+    (record,) = caplog.records
+    assert record.getMessage() == f"{path}: the EXIF data cannot be written: EXIF data is too long"
 
 
 def test_an_image_that_the_format_cannot_hold_is_an_error_about_its_size(tmp_path, caplog):

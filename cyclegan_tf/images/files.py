@@ -196,12 +196,16 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
     except Exception as error:  # Pillow raises many types for metadata that it cannot write.
         if isinstance(error, OSError) and error.errno is not None:  # Such as a full disk.
             raise
-        if not (extras.icc or extras.exif):
+        if extras.exif:
+            left_out, fewer = "the EXIF data", dataclasses.replace(extras, exif=None)
+        elif extras.icc:
+            left_out, fewer = "the color profile", dataclasses.replace(extras, icc=None)
+        else:
             raise ValueError(codec.describe(error)) from error
         file.seek(0)
         file.truncate()
-        _save_with_metadata(file, path, suffix, pixels, dataclasses.replace(extras, icc=None, exif=None))
-        log.warning("%s: color profile and EXIF data are left out: %s", path, codec.describe(error))
+        _save_with_metadata(file, path, suffix, pixels, fewer)
+        log.warning("%s: %s cannot be written: %s", path, left_out, codec.describe(error))
 
 
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
