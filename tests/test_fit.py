@@ -1,6 +1,8 @@
 """Training from Python: the same run as the command's, on folders, arrays and tf.data; callbacks and interrupts."""
 
+import contextlib
 import importlib
+import io
 import json
 import logging
 import os
@@ -270,6 +272,21 @@ def test_readme_example_registers_a_generator_and_trains_it(tmp_path, monkeypatc
     assert Config.load("runs/tiny").generator == "tiny"
     assert cyclegan_tf.load("runs/tiny").translate(A[0]).shape == A[0].shape
     assert "is defined in __main__, so only a process that defines it again can use the run" in caplog.text
+
+
+def test_log_is_shown_once_and_no_handler_is_left(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    root, log = logging.getLogger(), logging.getLogger("cyclegan_tf")
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(log, "handlers", [])
+    with contextlib.redirect_stderr(io.StringIO()) as shown:
+        # logging.info adds a handler to a root logger that has none, as libraries do.
+        cyclegan_tf.fit(config(max_steps=2, log_every=1, max_dataset_size=2), tmp_path, callbacks=[
+            lambda step, scalars: logging.info("from a library")
+        ])
+    assert shown.getvalue().count("step 2/2: ") == 1
+    assert "from a library" not in shown.getvalue()
+    assert (root.handlers, log.handlers) == ([], [])
 
 
 def test_bar_is_shown_in_a_notebook(monkeypatch):

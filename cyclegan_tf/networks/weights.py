@@ -1,5 +1,7 @@
 """The weights of a network by name."""
 
+import collections
+
 import tensorflow as tf
 
 
@@ -8,10 +10,11 @@ def named_weights(network: tf.keras.Model) -> dict[str, tf.Variable]:
 
     A layer made of layers may have several weights of one name; then a number follows: kernel, kernel_1, kernel_2.
     """
-    found: dict[str, tf.Variable] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    found = {}
     for layer in network.layers:
         for weight in layer.weights:
             name = f"{layer.name}/{weight.name.split(':')[0].split('/')[-1]}"
-            count = sum(other.rpartition("_")[0] == name or other == name for other in found)
-            found[f"{name}_{count}" if count else name] = weight
+            found[f"{name}_{counts[name]}" if counts[name] else name] = weight
+            counts[name] += 1
     return found
