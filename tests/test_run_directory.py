@@ -129,7 +129,7 @@ def test_run_with_all_files_damaged_resumes_and_ends_with_the_same_bits(tiny_run
     newest.write_bytes(data)
     records = (workdir / "metrics.jsonl").read_bytes()
     (workdir / "metrics.jsonl").write_bytes(b"5\n\xff\xfe\n" + records)
-    for name in ("gallery/results.json", "log.txt", "bad_images.txt"):
+    for name in ("gallery/results.json", "log.txt", "bad_images.txt", "training_images.json"):
         (workdir / name).write_bytes(b"\xff\xfe")
     skip_outputs(monkeypatch)
     monkeypatch.setattr(page, "write", write_page)
