@@ -8,7 +8,8 @@ pixels wide or more). Reading the wheel needs pyarrow. No image is chosen by eye
 
 - Domain A is the class Apple, domain B the classes Orange and Satsumas. Of several equal files, one is kept.
 - trainA and trainB are all photographs of the data set's training and validation parts. testA and testB are every
-  ninth apple and every fourth orange of its test part, by name. A name is the variety and a hash of the file.
+  ninth apple and every fourth orange of its test part, in the order of varieties and hashes. A name is a hash of the
+  file and the variety, so that the varieties are mixed wherever the first images by name are shown.
 - Each photograph is cut to its central square, resized with Pillow's bicubic filter, and saved as a progressive JPEG.
 - The side, the chroma subsampling and the JPEG quality are those with the highest PSNR as training sees the images,
   among all combinations with which the training images take at most 4 MB. The PSNR is the mean over the training
@@ -63,15 +64,17 @@ def read_rows(wheel: str) -> list[dict[str, Any]]:
 
 
 def select(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, bytes]]:
-    """Selects the images of each part: {"trainA": {name: file contents}, ...}, by the rule above, sorted by name."""
-    parts: dict[str, dict[str, bytes]] = {part: {} for part in ("trainA", "trainB", "testA", "testB")}
+    """Selects the images of each part by the rule above: {"trainA": {name: file contents}, ...}."""
+    parts: dict[str, dict[tuple[str, str], bytes]] = {part: {} for part in ("trainA", "trainB", "testA", "testB")}
     for row in rows:
         if domain := DOMAINS.get(row["coarse_cat"]):
             digest = hashlib.sha256(row["image_data"]).hexdigest()[:10]
-            name = f"{row['finegrained_cat'].lower()}_{digest}.jpg"
-            parts[PARTS[row["dataset"]] + domain][name] = row["image_data"]
+            parts[PARTS[row["dataset"]] + domain][row["finegrained_cat"].lower(), digest] = row["image_data"]
     return {
-        part: {name: images[name] for name in sorted(images)[:: TEST_STRIDES.get(part, 1)]}
+        part: {
+            f"{digest}_{variety}.jpg": images[variety, digest]
+            for variety, digest in sorted(images)[:: TEST_STRIDES.get(part, 1)]
+        }
         for part, images in parts.items()
     }
 

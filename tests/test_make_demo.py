@@ -24,7 +24,7 @@ def row(part, kind, variety, data):
 
 
 def name(variety, data):
-    return f"{variety}_{hashlib.sha256(data).hexdigest()[:10]}.jpg"
+    return f"{hashlib.sha256(data).hexdigest()[:10]}_{variety}.jpg"
 
 
 def test_parts_and_domains_follow_the_source(make_demo):
