@@ -69,3 +69,25 @@ def test_each_layer_and_each_seed_draws_other_weights():
     first, again, other = draw(1), draw(1), draw(2)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len({array.tobytes() for array in [*first, *other]}) == 8
+
+
+class Scale(keras.layers.Layer):
+    """A layer of another package: a kernel, and neither a bias nor `use_bias`."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(name="kernel", shape=(1, input_shape[-1]), initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.kernel
+
+
+def test_xavier_reaches_layers_of_other_packages_and_nested_networks():
+    inputs = keras.Input((None, None, 200))
+    inner = keras.Sequential([keras.layers.Conv2D(200, 3, bias_initializer="ones", name="conv")], name="inner")
+    network = keras.Model(inputs, Scale(name="scale")(inner(inputs)))
+    initialization.initialize_xavier(network)
+    weights = {name: weight.numpy() for name, weight in named_weights(network).items()}
+    # 0.02 sqrt(2 / (fan_in + fan_out)); a 3x3 kernel has fans of 9 * 200.
+    np.testing.assert_allclose(weights["inner/kernel"].std(), 0.02 * np.sqrt(2 / 3600), rtol=0.02)
+    np.testing.assert_allclose(weights["scale/kernel"].std(), 0.02 * np.sqrt(2 / 201), rtol=0.3)
+    assert not weights["inner/bias"].any()
