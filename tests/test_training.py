@@ -135,6 +135,16 @@ def test_without_averages_the_generators_are_the_networks():
     assert model.generators == {name: model.networks[name] for name in ("gen_ab", "gen_ba")}
 
 
+def test_each_pool_of_each_replica_draws_for_itself():
+    states = [
+        pool.state()["random"].tobytes()
+        for seed in (0, 1) for pools in CycleGAN(Config.preset("tiny", seed=seed), range(2)).replica_pools
+        for pool in pools.values()
+    ]
+    # Two seeds, two replicas and two pools.
+    assert len(set(states)) == len(states) == 8
+
+
 def losses_by_hand(config, networks, real_a, real_b):
     """Every loss of a first step, one network call at a time; the same formulas for both domains."""
     real = {"a": real_a, "b": real_b}

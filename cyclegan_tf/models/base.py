@@ -67,9 +67,10 @@ class Model(abc.ABC):
             for name, network in self.networks.items()
         }
         self.set_learning_rate(config.learning_rate)
+        # Not replica << 32: Python's generator gives the seeds 2 and 2 + 2^32 the same state.
         self.replica_pools = [
             {
-                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 32), on_device=hardware.has_gpu())
+                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 64), on_device=hardware.has_gpu())
                 for i, name in enumerate(self.pool_names)
             }
             for replica in replicas
