@@ -348,3 +348,12 @@ def test_examples_of_the_contracts_register():
 def test_public_names_exist():
     for name in cyclegan_tf.__all__:
         assert getattr(cyclegan_tf, name).__doc__, name
+
+
+def test_small_crops_are_refused_before_a_run_and_build_elsewhere():
+    from cyclegan_tf.config import architectures
+
+    config = Config(crop_size=16, load_size=16, ndf=2)  # Three layers of stride 2, and two that lose a row: 24 px.
+    registry.build_discriminator(config, "disc_a")
+    with pytest.raises(UserError, match="--crop_size=16 must be at least 24"):
+        architectures.require_crop_size(config)

@@ -10,8 +10,8 @@ from cyclegan_tf.config import Config, architectures, registries
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import initialization, patch_features
 
-# The functions whose networks have translated or scored a probe in this process.
-_PROBED: set[Callable] = set()
+# The functions whose networks have translated or scored a probe in this process, with the sizes and channels of it.
+_PROBED: set[tuple[Callable, int, int]] = set()
 
 
 def build_generator(config: Config, name: str) -> tf.keras.Model:
@@ -29,11 +29,12 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
             f"keras.Input((None, None, {inputs}))")
     out = tuple(network.output_shape)
     require(len(out) == 4 and out[-1] == outputs, f"returns {out}; expected images (N, H, W, {outputs})")
+    multiple = architectures.size_multiple(config)
     if config.recompute:
-        _require_repeatable(require, network, architectures.size_multiple(config), inputs)
-    if build not in _PROBED:
-        _probe_generator(require, network, architectures.size_multiple(config), inputs)
-        _PROBED.add(build)
+        _require_repeatable(require, network, multiple, inputs)
+    if (build, multiple, inputs) not in _PROBED:
+        _probe_generator(require, network, multiple, inputs)
+        _PROBED.add((build, multiple, inputs))
     return _initialize(config, network)
 
 
@@ -72,12 +73,14 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
     inputs = architectures.channels(config, name)[0]
     network = build(config, input_channels=inputs, name=name)
     require = _Requirements(f"--discriminator={config.discriminator}", network, name, inputs)
-    if build not in _PROBED and config.crops:
-        images = np.random.default_rng(0).uniform(-1, 1, (2, config.crop_size, config.crop_size, inputs))
+    # A crop size below the registered smallest size is an error elsewhere, before a run starts.
+    side = max(config.crop_size, architectures.smallest_size(config))
+    if (build, side, inputs) not in _PROBED and config.crops:
+        images = np.random.default_rng(0).uniform(-1, 1, (2, side, side, inputs))
         scores = require.run(images.astype(np.float32))
         require(scores.shape[:1] == (2,) and scores.size > 0, f"returns scores {scores.shape} for 2 images; expected "
                 "the images along the first axis, and at least one score for each")
-        _PROBED.add(build)
+        _PROBED.add((build, side, inputs))
     return _initialize(config, network)
 
 
