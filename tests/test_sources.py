@@ -46,6 +46,12 @@ def test_demo_keeps_to_its_size_and_carries_the_notice_of_its_photographers():
     assert trained.isdisjoint(path.name for part in ("testA", "testB") for path in (sources.DEMO_DIR / part).iterdir())
 
 
+def test_the_package_stays_small():
+    package = sources.DEMO_DIR.parents[1]
+    files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < 16_000_000
+
+
 def test_demo_pairs_has_different_places_for_training_and_testing():
     demo, pairs = (sources.open_dataset(Config(dataset=name)) for name in ("demo_maps", "demo_pairs"))
     pairing.require_training_pairs(pairs, Config(model="pix2pix"))
