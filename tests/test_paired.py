@@ -40,6 +40,13 @@ def test_psnr_and_ssim_equal_scikit_images():
     assert paired.ssim(image, truth) == pytest.approx(found[5:-5, 5:-5].mean(), abs=1e-4)
 
 
+def test_ssim_needs_images_of_its_window():
+    image = np.random.default_rng(0).integers(0, 256, (11, 12, 3), np.uint8)
+    assert paired.ssim(image, image) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UserError, match=r"^ssim needs images of at least 11 x 11 pixels, but one has 12 x 10: use"):
+        paired.ssim(image[1:], image[1:])
+
+
 def test_ms_ssim_needs_large_images():
     image = np.random.default_rng(0).integers(0, 256, (161, 161, 3), np.uint8)
     assert paired.ms_ssim(image, image) == pytest.approx(1, abs=1e-5)

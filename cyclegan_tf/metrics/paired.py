@@ -9,9 +9,8 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 
-# Halved four times and rounded up, 161 pixels become 11, the size of the window.
-MS_SSIM_SMALLEST = 161
-
+_WINDOW = 11  # Side of the Gaussian window of SSIM in pixels.
+_MS_SSIM_SMALLEST = 161  # Halved four times and rounded up, 161 pixels become 11.
 
 # As a graph, because the operations of a small image take less time than starting each of them from Python.
 _IMAGE = tf.TensorSpec((None, None, None), tf.float32)
@@ -27,7 +26,11 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity, at most 1, of images of at least 11 x 11 pixels (Wang et al. 2004).
 
     Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03; computed per channel and averaged.
+
+    Raises:
+      UserError: the image is smaller than the window.
     """
+    _require_size("ssim", image, _WINDOW)
     return float(_ssim(*_scale(image, truth), 1.0))
 
 
@@ -37,15 +40,19 @@ def ms_ssim(image: np.ndarray, truth: np.ndarray) -> float:
     Raises:
       UserError: the image is smaller, so that the window of 11 pixels does not fit at the last scale.
     """
-    if min(image.shape[:2]) < MS_SSIM_SMALLEST:
-        raise UserError(f"ms_ssim needs images of at least {MS_SSIM_SMALLEST} x {MS_SSIM_SMALLEST} pixels, but one has "
-                        f"{image.shape[1]} x {image.shape[0]}: use larger images, or another measure")
+    _require_size("ms_ssim", image, _MS_SSIM_SMALLEST)
     return float(tf.image.ssim_multiscale(*_scale(image, truth), 1.0))
 
 
 def l1(image: np.ndarray, truth: np.ndarray) -> float:
     """Mean absolute difference, in units of the range [-1, 1]."""
     return float(np.mean(np.abs(ranges.to_float(image) - ranges.to_float(truth)), dtype=np.float64))
+
+
+def _require_size(name: str, image: np.ndarray, smallest: int) -> None:
+    if min(image.shape[:2]) < smallest:
+        raise UserError(f"{name} needs images of at least {smallest} x {smallest} pixels, but one has {image.shape[1]} "
+                        f"x {image.shape[0]}: use larger images, or another measure")
 
 
 def _scale(image: np.ndarray, truth: np.ndarray) -> list[np.ndarray]:
