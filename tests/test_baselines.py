@@ -149,6 +149,12 @@ def test_without_pairs_only_the_input_and_the_color_map_are_compared(tinted):
     assert values["fid_ab"]["input"] > 1
 
 
+def test_without_readable_training_images_only_the_others_are_compared(tinted, tmp_path):
+    for path in tmp_path.glob("trainA/*"):
+        path.write_bytes(b"")
+    assert list(measure(tinted, ("l1",))["l1_ab"]) == ["input", "mean_color", "color_map_unfair"]
+
+
 def test_channels_that_differ_leave_the_input_and_the_transport_out(tinted):
     values = measure(dataclasses.replace(tinted, output_channels=1, lambda_identity=0.0), ("l1",))
     assert list(values["l1_ab"]) == ["mean_color", "color_map_unfair"]

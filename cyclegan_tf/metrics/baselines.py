@@ -41,27 +41,30 @@ class Colors:
 
     Args:
       channels: number of channels.
+
+    Attributes:
+      count: number of pixels; without any, there are neither mean nor covariance.
     """
 
     def __init__(self, channels: int) -> None:
-        self._count, self._sum, self._products = 0, np.zeros(channels), np.zeros((channels, channels))
+        self.count, self._sum, self._products = 0, np.zeros(channels), np.zeros((channels, channels))
 
     def add(self, image: np.ndarray) -> None:
         """Adds the pixels of an image (H, W, C)."""
         pixels = _list_pixels(image)
-        self._count += len(pixels)
+        self.count += len(pixels)
         self._sum += pixels.sum(axis=0)
         self._products += pixels.T @ pixels
 
     @property
     def mean(self) -> np.ndarray:
         """Mean color, float64 (C,), in [-1, 1]."""
-        return self._sum / self._count
+        return self._sum / self.count
 
     @property
     def covariance(self) -> np.ndarray:
         """Covariance of the colors, float64 (C, C)."""
-        return self._products / self._count - np.outer(self.mean, self.mean)
+        return self._products / self.count - np.outer(self.mean, self.mean)
 
 
 def fit(task: Task) -> dict[str, ColorMap]:
@@ -92,14 +95,14 @@ def fit(task: Task) -> dict[str, ColorMap]:
 
 
 def _collect_colors(task: Task, images: ImageList) -> Colors | None:
-    """The colors of up to `_LIMIT` images; None if there are no images."""
+    """The colors of up to `_LIMIT` images; None if no image can be read."""
     if not images:
         return None
     step = -(-len(images) // _LIMIT)
     colors = Colors(images.channels)
     for image in task.load_readable(images.subset(range(0, len(images), step))):
         colors.add(image)
-    return colors
+    return colors if colors.count else None
 
 
 def fit_transport(source: Colors, target: Colors) -> ColorMap:
