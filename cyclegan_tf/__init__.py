@@ -69,7 +69,8 @@ def fit(
       The run directory, `workdir`, and the final `measures` of the held-out images, floats by name.
 
     Raises:
-      UserError: a mistake in the options or the data; the message is the one that the command prints.
+      UserError: a mistake in the options or the data; the message is the one that the command prints. Also an OSError
+        of a callback, which is the cause of the UserError.
       KeyboardInterrupt: Ctrl-C, or "interrupt" in a notebook. The step is finished and the state is saved, so that the
         same call resumes. A second one raises at once, without saving.
       Stopped: the same for SIGTERM and SIGHUP.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import bounded, translator
 from cyclegan_tf.models.base import Model
@@ -85,7 +86,10 @@ class RunOutputs:
     def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
         self._reporter.record(step, kind, scalars)
         for callback in self._callbacks if scalars else ():
-            callback(step, dict(scalars))
+            try:
+                callback(step, dict(scalars))
+            except OSError as error:  # Not about a file of the run directory, as `open_run` would say.
+                raise UserError(f"a callback failed: {type(error).__name__}: {error}") from error
 
     def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:
         """Writes the means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
