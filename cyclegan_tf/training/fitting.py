@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config, registries
 from cyclegan_tf.config import plugins as plugin_modules
 from cyclegan_tf.config.config import GIVEN_DATASET
@@ -79,6 +80,7 @@ def _show_log() -> Iterator[None]:
         return
     # Without a handler of the root logger, libraries that log through it would add one, which prints lines twice.
     handlers = {log: logging.StreamHandler(sys.stderr), logging.getLogger(): logging.NullHandler()}
+    handlers[log].setFormatter(console.Formatter())
     level = log.level
     log.setLevel(logging.INFO)
     for logger, handler in handlers.items():
