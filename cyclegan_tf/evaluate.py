@@ -78,8 +78,7 @@ def main(argv: list[str]) -> int:
         log.info("%s", assumption)
     protocol = measures.Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
-        {"a": _parse_classes(given.judge_classes_a), "b": _parse_classes(given.judge_classes_b)}, given.labels,
-        given.segmenter or "",
+        {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
     )
     whole_pixels, remedy = bounded.count_whole_pixels(config), "give --size=256 or another --size for smaller images"
     translate = {
@@ -125,10 +124,11 @@ def _fetch_weights(folder: str | None) -> int:
     return 0
 
 
-def _parse_classes(texts: list[str]) -> list[int]:
+def _parse_classes(option: str) -> list[int]:
+    texts: list[str] = flags.FLAGS[option].value or []
     classes = [int(text) for text in texts if re.fullmatch("[0-9]{1,9}", text.strip())]
     if len(classes) < len(texts):
-        raise UserError(f"--judge_classes: {', '.join(texts)}: expected numbers of classes, as in 948,950")
+        raise UserError(f"--{option}={','.join(texts)}: expected numbers of classes, as in 948,950")
     return classes
 
 

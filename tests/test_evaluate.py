@@ -94,7 +94,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     (["--model=/no/such"], "--dataset is missing: only a run directory names its data set, and /no/such is not one"),
     (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected some of psnr, ssim"),
     (["--model=RUN", "--output=RUN"], "is a folder; give the path of a file"),
-    (["--model=RUN", "--judge_classes_a=-1"], "--judge_classes: -1: expected numbers of classes, as in 948,950"),
+    (["--model=RUN", "--judge_classes_a=-1"], "--judge_classes_a=-1: expected numbers of classes, as in 948,950"),
     (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: download"),
 ])
 def test_user_error_is_one_line_and_status_2(tiny_run, run_command, arguments, message):

@@ -29,7 +29,8 @@ def rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> 
     if not len(scores):
         raise UserError("no image could be read")
     if (count := len(scores[0])) <= max(classes):
-        raise UserError(f"class {max(classes)}: the judge has the classes 0 to {count - 1}; correct --judge_classes")
+        raise UserError(f"class {max(classes)}: the judge has the classes 0 to {count - 1}; correct "
+                        "--judge_classes_a or --judge_classes_b")
     order = np.argsort(-np.asarray(scores), axis=-1, kind="stable")[:, :5]
     hits = np.isin(order, classes)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())
