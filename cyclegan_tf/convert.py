@@ -55,7 +55,7 @@ def _define_flags() -> None:
     flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; the file of a U-Net does not tell")
     cli.define_path("to_pytorch", None, "folder to write the .pth files of a run to")
     cli.define_path("model", None, "run directory that --to_pytorch converts, or one of its checkpoint files "
-                        "(RUN/checkpoints/best.npz)")
+                    "(RUN/checkpoints/best.npz)")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_running_means_continue_from_stored_sums_and_start_again():
 
 
 def test_final_measures_are_removed_when_a_run_resumes(tmp_path):
-    kinds = ("eval", "eval_training_images", "test", "final_training_images")
+    kinds = ("eval", "eval_training_images", "baselines", "test", "final_training_images")
     lines = [json.dumps({"step": 2, "kind": kind}) for kind in kinds]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, ""]))
     reporter.Reporter(str(tmp_path), Config(), step=2).close()

@@ -59,7 +59,6 @@ def export(
     filesystem.require_utf8("output", output)
     direction = Direction.parse(direction)
     Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
-    filesystem.require_utf8("output", output)
     _require_modules(format_)
     _require_free_names(output, list_outputs(format_, direction, precisions), overwrite)
 

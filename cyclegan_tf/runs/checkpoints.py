@@ -295,8 +295,8 @@ def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) 
     """
     path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
     array_files.write(path, arrays, durable=True)
-    done = [done for step, done in list_files(folder) if step <= arrays["step"]]
-    for old in done[keep:]:
+    intact = [each for step, each in list_files(folder) if step <= arrays["step"]]
+    for old in intact[keep:]:
         filesystem.remove(old)
     return path
 

@@ -98,7 +98,7 @@ def _lock(workdir: str) -> Iterator[bool]:
     """Locks a local run directory; the operating system releases the lock when the process ends in any way.
 
     Yields:
-      False if the file system or the operating system has no locks.
+      False if the file system or the operating system has no locks; True, without a lock, for a remote directory.
     """
     if filesystem.is_remote(workdir):
         yield True

@@ -36,9 +36,9 @@ def train(
     """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
 
     Args:
+      exit_on_second_signal: as `exit_on_second` of `signals.catch_signals`.
       given: images to train on instead of `config.dataset`; see `memory.open_given`.
       callbacks: see `RunOutputs`.
-      exit_on_second_signal: as `exit_on_second` of `signals.catch_signals`.
 
     Returns:
       The final measures of the held-out images, as in metrics.jsonl: floats by name. Empty on all workers but the
