@@ -48,7 +48,7 @@ _BASELINES = {
 }
 _BASELINES_HINT = (
     "The other columns are translations that only change colors. The mean color and the color map are computed from "
-    "training images. A model that is no better than they has learned no more than a tint."
+    "training images. A model that is no better than these has learned no more than a tint."
 )
 _WHICH = {"ab": "A to B", "ba": "B to A", "a": "A", "b": "B"}
 
