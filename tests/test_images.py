@@ -95,6 +95,14 @@ def test_decode_names_the_reason_for_bad_bytes(data):
         codec.decode(data)
 
 
+def test_exhausted_memory_is_not_taken_for_a_bad_image():
+    def exhaust(height, width):
+        raise MemoryError("Unable to allocate 9.00 GiB")
+
+    with pytest.raises(MemoryError):
+        codec.decode(encoded(Image.new("RGB", (4, 4))), target_size=exhaust)
+
+
 def test_decode_rejects_a_truncated_image():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     with pytest.raises(ValueError, match="truncated"):

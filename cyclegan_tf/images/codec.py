@@ -49,6 +49,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
 
     Raises:
       ValueError: the bytes are not a complete image, or have another number of channels; the message gives the reason.
+      MemoryError: memory is exhausted, which says nothing about the image.
     """
     try:
         if data.startswith(NPY_SIGNATURE):
@@ -63,6 +64,8 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
         if not pixels.size:
             raise ValueError("the image has no pixels")
         return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
+    except MemoryError:
+        raise
     # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, DecompressionBombError ...
     except Exception as error:
         raise ValueError(describe(error)) from error
@@ -77,8 +80,6 @@ def describe(error: Exception | Warning | str) -> str:
     """The message of a library's error or warning, on one line."""
     # Pillow appends the address of the BytesIO, which tells the user nothing.
     reason = str(error).split(" <_io.BytesIO")[0]
-    if isinstance(error, MemoryError):
-        reason = f"not enough memory: {reason}" if reason else "not enough memory"
     return " ".join(reason.split()) or type(error).__name__
 
 

@@ -66,6 +66,7 @@ def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
     Raises:
       ValueError: the file cannot be decoded; the message gives the reason.
       OSError: the file cannot be read.
+      MemoryError: memory is exhausted.
     """
     data = filesystem.read_regular_file(path)
     pixels = codec.decode(data, channels)
@@ -79,6 +80,8 @@ def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
             extras = _read_page_extras(tiff.read(data, codec.MAX_PIXELS))
         else:
             extras = _read_pillow_extras(data, pixels.dtype, path)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's readers raise many types.
         raise ValueError(codec.describe(error)) from error
     if n_pages > 1:
@@ -193,6 +196,8 @@ def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
 def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     try:
         _save(file, suffix, pixels, extras)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises many types for metadata that it cannot write.
         if isinstance(error, OSError) and error.errno is not None:  # Such as a full disk.
             raise
