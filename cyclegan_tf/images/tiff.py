@@ -67,7 +67,8 @@ def needs_tifffile(data: bytes) -> bool:
 def read(data: bytes, max_pixels: int) -> Page:
     """Decodes the first page of a TIFF file.
 
-    Samples of 9 to 15 bits are scaled to 16 bits. The gray levels of a WhiteIsZero image are inverted.
+    Samples of 1 to 7 bits are scaled to 8 bits, those of 9 to 15 bits to 16 bits. The gray levels of a WhiteIsZero
+    image are inverted.
 
     Args:
       max_pixels: a larger image is an error, because a file of a few bytes can claim any size.
@@ -87,8 +88,11 @@ def read(data: bytes, max_pixels: int) -> Page:
         if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             pixels = np.moveaxis(pixels, 0, -1)
         pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
-        if pixels.dtype == np.uint16 and page.bitspersample < 16:
-            pixels = np.rint(pixels * (65535 / (2**page.bitspersample - 1))).astype(np.uint16)
+        if pixels.dtype == np.bool_:
+            pixels = pixels.astype(np.uint8)
+        if pixels.dtype in (np.uint8, np.uint16) and page.bitspersample < 8 * pixels.itemsize:
+            scale = np.iinfo(pixels.dtype).max / (2**page.bitspersample - 1)
+            pixels = np.rint(pixels * scale).astype(pixels.dtype)
         alpha = pixels[..., colors] if page.extrasamples and page.extrasamples[0] in (1, 2) else None
         pixels = pixels[..., :colors]
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
