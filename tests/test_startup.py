@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 
 import pytest
 from conftest import run_python
@@ -19,6 +20,14 @@ def test_what_the_body_writes_to_stderr_is_discarded(capfd):
         write("Could not find cuda drivers\n")
     write("after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+def test_nothing_is_held_without_a_folder_for_temporary_files(capfd, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:  # pytest needs the folder for temporary files again after the test.
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+        with startup.hold_stderr():
+            write("shown\n")
+    assert capfd.readouterr().err == "shown\n"
 
 
 def test_held_text_is_printed_if_the_body_fails(capfd):

@@ -43,13 +43,14 @@ def hold_stderr() -> Iterator[Callable[[], None]]:
     """
     _flush()
     try:
+        held = tempfile.TemporaryFile()  # noqa: SIM115 -- closed below.
         stderr = os.dup(2)
-    except OSError:  # Stderr is closed.
+    except OSError:  # There is no folder for temporary files, or stderr is closed.
         yield lambda: None
         return
     wanted: list[bool] = []
     crash_reports = faulthandler.is_enabled()
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         faulthandler.enable(stderr)  # If C++ aborts the process, nothing else reaches the user.
         try:
