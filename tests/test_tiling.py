@@ -229,8 +229,9 @@ def test_a_full_disk_is_an_error(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match=r"no room for 0\.0 GB .* in .*No space left on device"):
+    with pytest.raises(OSError, match=r"no room for 0\.0 GB .* in .*No space left on device") as caught:
         tiled(CASES["resnet"](), np.zeros((32, 32, 3), np.float32), 16, folder=str(tmp_path))
+    assert caught.value.filename == str(tmp_path)  # So that a command prints one line.
 
 
 def test_maps_of_full_size_are_not_stored_and_others_are_deleted_early(monkeypatch, tmp_path):

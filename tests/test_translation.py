@@ -235,8 +235,28 @@ def test_a_batch_that_is_too_large_is_translated_one_by_one(tmp_path, make_image
         return -images
 
     bad = translate(tmp_path / "photos", tmp_path / "out", loading.LoadedTranslator(negate, 3, 3))
-    assert bad == {f"{tmp_path}/photos/large/000.png": "it needs more memory than there is; give --tile=512"}
+    assert bad == {
+        f"{tmp_path}/photos/large/000.png": "it needs more memory than there is; give --tile=512, or a smaller tile"
+    }
     assert names(tmp_path / "out") == ["000.png", "001.png", "002.png"]
+
+
+def test_an_error_of_several_lines_becomes_one(tmp_path, make_images):
+    make_images(tmp_path / "photos", 1)
+
+    def fail(images):
+        raise tf.errors.InternalError(None, None, "convolution failed\n\t [[node conv]]")
+
+    bad = translate(tmp_path / "photos", tmp_path / "out", loading.LoadedTranslator(fail, 3, 3))
+    assert list(bad.values()) == ["convolution failed [[node conv]]"]
+
+
+def test_progress_by_tiles_never_decreases(tiny_run, tmp_path, make_images):
+    make_images(tmp_path / "photos", 3, size=(24, 24))
+    steps = []
+    assert translate(tmp_path / "photos", tmp_path / "out", loading.load(tiny_run), tile=16, update=steps.append) == {}
+    assert min(steps) >= 0
+    assert sum(steps) == pytest.approx(3)
 
 
 def test_tiles_need_a_generator_with_layers(photos, tmp_path):

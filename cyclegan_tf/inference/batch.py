@@ -157,7 +157,7 @@ def run(
                         "one of these as the --model, or translate whole images")
     update = update or (lambda amount: None)
     bad: dict[str, str] = {}
-    for batch in _read_batches(translator, [job for job in jobs if not job.is_video], batch_size, bad, update):
+    for batch in _read_batches(translator, [job for job in jobs if not job.is_video], batch_size, tile, bad, update):
         _translate_batch(translator, batch, tile, bad, update)
     for job in jobs:
         if job.is_video:
@@ -171,10 +171,13 @@ def run(
 
 
 def _read_batches(
-    translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int, bad: dict[str, str],
+    translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int, tile: int, bad: dict[str, str],
     update: Callable[[float], object],
 ) -> Iterator[list[_Item]]:
-    """Yields batches of images of equal size and dtype, and keeps few images in memory until their batch is full."""
+    """Yields batches of images of equal size and dtype, and keeps few images in memory until their batch is full.
+
+    An image that is translated by tiles is a batch of its own.
+    """
     waiting: dict[tuple[tuple[int, ...], np.dtype], list[_Item]] = defaultdict(list)
     for job in jobs:
         try:
@@ -185,11 +188,16 @@ def _read_batches(
             continue
         key = pixels.shape, pixels.dtype
         waiting[key].append((job, pixels, extras))
-        if len(waiting[key]) >= min(batch_size, _BATCH_PIXELS // math.prod(pixels.shape[:2])):
+        limit = 1 if _needs_tiles(pixels, tile) else min(batch_size, _BATCH_PIXELS // math.prod(pixels.shape[:2]))
+        if len(waiting[key]) >= limit:
             yield waiting.pop(key)
         elif sum(map(len, waiting.values())) > _WAITING_BATCHES * batch_size:
             yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
     yield from waiting.values()
+
+
+def _needs_tiles(image: np.ndarray, tile: int) -> bool:
+    return 0 < tile < max(image.shape[:2])
 
 
 def _translate_batch(
@@ -199,7 +207,7 @@ def _translate_batch(
     progress = _Increments(update)
     results: Sequence[np.ndarray] | np.ndarray
     try:
-        if tile and max(images[0].shape[:2]) > tile:
+        if _needs_tiles(images[0], tile):
             # The output folder's disk has room for large results, so store the tiles' feature maps there.
             output = os.path.dirname(batch[0][0].target) or "."
             folder = None if filesystem.is_remote(output) else output
@@ -237,5 +245,5 @@ class _Increments:
 
 def _describe(error: Exception) -> str:
     if exhaustion.is_exhausted(error):
-        return "it needs more memory than there is; give --tile=512"
-    return " ".join((error.strerror or str(error)).split()) if isinstance(error, OSError) else str(error)
+        return "it needs more memory than there is; give --tile=512, or a smaller tile"
+    return codec.describe(getattr(error, "strerror", None) or error)

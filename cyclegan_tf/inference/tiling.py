@@ -279,9 +279,9 @@ class _StoredMap:
             remedy = "free some space, or name an output folder on a larger disk" if folder else (
                 "name a larger folder in the environment variable TMPDIR"
             )
-            # An OSError, because there may be room for a smaller image.
+            # An OSError, because there may be room for a smaller image. Commands explain OSErrors with a path.
             problem = f"no room for {n_bytes / 1e9:.1f} GB of temporary maps in {where} ({error.strerror})"
-            raise OSError(error.errno, f"{problem}; {remedy}") from error
+            raise OSError(error.errno, f"{problem}; {remedy}", where) from error
 
     def _map(self) -> np.ndarray:
         # Map the file for each access: the pages of a lasting mapping would count as this process's memory.
