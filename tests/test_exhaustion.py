@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from conftest import skip_outputs
 
+import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
@@ -170,6 +171,21 @@ def test_a_translation_that_needs_too_much_memory_names_the_size():
 def fail_to_allocate(*arguments):
     # TensorFlow makes a ResourceExhaustedError of it, as if one of its own allocations had failed.
     raise MemoryError("Unable to allocate 9.00 GiB")
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_network_that_needs_too_much_memory_does_not_break_its_contract(tmp_path):
+    @cyclegan_tf.register_generator("greedy", size_multiple=4)
+    def build(config, input_channels, output_channels, name):
+        def allocate(x):
+            return tf.ensure_shape(tf.numpy_function(fail_to_allocate, [x], tf.float32), (None, None, None, 3))
+
+        inputs = tf.keras.Input((None, None, input_channels))
+        x = tf.keras.layers.Lambda(allocate, output_shape=(None, None, output_channels), name="allocate")(inputs)
+        return tf.keras.Model(inputs, x, name=name)
+
+    with pytest.raises(UserError, match=r"^building the networks needs more memory than there is: start a new run"):
+        trainer.train(Config.preset("tiny", generator="greedy"), str(tmp_path))
 
 
 def test_a_step_that_needs_too_much_memory_says_what_to_lower(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config, architectures, registries
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import initialization, patch_features
+from cyclegan_tf.ops import exhaustion
 
 # The functions whose networks have translated or scored a probe in this process, with the sizes and channels of it.
 _PROBED: set[tuple[Callable, int, int]] = set()
@@ -122,6 +123,8 @@ class _Requirements:
         try:
             values = np.asarray(self._network(images, training=False))
         except Exception as error:
+            if exhaustion.is_exhausted(error):
+                raise
             problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{self._option}: the network of the registered function fails on images of {size} pixels: "
                             f"{problem}") from error
