@@ -18,7 +18,7 @@ from cyclegan_tf.training import trainer, warm_start
 # Everything that draws random numbers is on.
 CONFIG = Config.preset(
     "tiny", model="fastcut", nce_identity=True, nce_patches=16, nce_features=8, initialization="normal",
-    lr_policy="constant", diff_augment="color,translation,cutout", ema_decay=0.9,
+    lr_policy="constant", diff_augment="color,translation,cutout", ema_decay=0.9, dropout=True,
 )
 CONVERTED = "cut/generators/resnet_n1_antialias.npz"
 

@@ -230,6 +230,7 @@ def test_residual_block_has_no_activation_after_the_sum():
     layers.ReplicationPadding2D(name="t"),
     layers.DifferentiableInstanceNormalization(epsilon=0.5, center=True, scale=True, name="t"),
     layers.BatchNormalization(momentum=0.5, epsilon=0.25, name="t"),
+    layers.Dropout(0.25, name="t"),
 ], ids=lambda layer: type(layer).__name__)
 def test_layers_are_restored_from_their_config(layer):
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
@@ -248,3 +249,25 @@ def test_leaky_relu_has_the_values_and_slopes_of_pytorch(dtype):
     np.testing.assert_allclose(tf.cast(y, tf.float32), [-0.4, -0.1, 0.0, 0.5, 2.0], rtol=1e-2)
     # torch.nn.functional.leaky_relu has the smaller slope at 0.
     np.testing.assert_allclose(tf.cast(tape.gradient(y, x), tf.float32), [0.2, 0.2, 0.2, 1.0, 1.0], rtol=1e-2)
+
+
+def draw_dropout(seeds, calls=1, rate=0.25):
+    with layers.seed_dropout(lambda call: tf.constant([seeds, call], tf.int64)):
+        return [layers.Dropout(rate)(tf.ones((1, 100, 100, 1)), training=True).numpy() for _ in range(calls)]
+
+
+def test_dropout_drops_its_rate_and_scales_the_rest():
+    (result,) = draw_dropout(seeds=0)
+    np.testing.assert_allclose(np.unique(result), [0.0, 4 / 3], rtol=1e-6)
+    # Four standard deviations of the share of 10,000 independent draws.
+    assert abs((result == 0).mean() - 0.25) < 4 * (0.25 * 0.75 / 10_000) ** 0.5
+    np.testing.assert_array_equal(layers.Dropout(0.25)(result), result)
+
+
+def test_masks_of_dropout_follow_from_the_seed_and_the_call():
+    first, second = draw_dropout(seeds=0, calls=2)
+    again = draw_dropout(seeds=0, calls=2)
+    (other,) = draw_dropout(seeds=1)
+    np.testing.assert_array_equal([first, second], again)
+    assert 0.3 < (first == second).mean() < 0.9
+    assert 0.3 < (first == other).mean() < 0.9

@@ -166,7 +166,7 @@ def test_dropout_acts_only_in_training():
 
 def test_dropout_layers_have_the_authors_positions():
     def dropouts(model):
-        return {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
+        return {layer.name: layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)}
 
     unet = generators.unet_generator(ngf=1, norm="none", dropout=True)
     assert dropouts(unet) == {"up5_dropout": 0.5, "up6_dropout": 0.5, "up7_dropout": 0.5}

@@ -27,6 +27,7 @@ _KERAS_CLASSES = {
     layers.Conv2DTranspose: keras.layers.Conv2DTranspose,
     layers.Cropping2D: keras.layers.Cropping2D,
     layers.BatchNormalization: keras.layers.BatchNormalization,
+    layers.Dropout: keras.layers.Dropout,
 }
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.models import compilation, diff_augment, losses, precision
+from cyclegan_tf.models import compilation, diff_augment, losses, precision, seeds
+from cyclegan_tf.models import replicas as replica_context
 from cyclegan_tf.models.image_pool import ImagePool
 from cyclegan_tf.models.optimizers import Adam, assign
-from cyclegan_tf.networks import registry
+from cyclegan_tf.networks import layers, registry
 from cyclegan_tf.ops import hardware
 
 Scalars = dict[str, tf.Tensor]
@@ -43,7 +44,7 @@ class Model(abc.ABC):
       averages: moving averages of the generators, by name; empty if `config.ema_decay` is 0.
       scaling: takes and applies gradients in the precision of the networks; its variables belong to a checkpoint.
       replica_pools: for each local replica, the image pools by name.
-      compiled_step: `step` as a tf.function.
+      compiled_step: `seeded_step` as a tf.function.
     """
 
     generator_names: tuple[str, ...]
@@ -80,7 +81,7 @@ class Model(abc.ABC):
             average.set_weights(self.networks[name].get_weights())
         has_copies = config.mixed_precision != "none" and not self.averages
         self._float32_copies = self._build_generators() if has_copies else {}
-        self.compiled_step = tf.function(self.step, reduce_retracing=True, autograph=False)
+        self.compiled_step = tf.function(self.seeded_step, reduce_retracing=True, autograph=False)
 
     def _build_generators(self) -> dict[str, tf.keras.Model]:
         return {name: registry.build_generator(self.config, name) for name in self.generator_names}
@@ -125,6 +126,18 @@ class Model(abc.ABC):
         scalars, fakes = self.compiled_step(real_a, real_b, past)
         self.store_fakes([fakes])
         return scalars
+
+    def seeded_step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
+        """`step`, in which the masks of dropout follow from the run's seed, the step and the replica."""
+        iteration = self.optimizers[self.generator_names[0]].iterations
+        number, _ = replica_context.replica()
+        offset = tf.constant([number, 0], tf.int64)
+
+        def make_seed(call: int) -> tf.Tensor:
+            return seeds.make_step_seed(self.config.seed, f"dropout/{call}", iteration) + offset
+
+        with layers.seed_dropout(make_seed):
+            return self.step(real_a, real_b, past)
 
     @abc.abstractmethod
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:

@@ -139,7 +139,7 @@ def residual_block(
     y = conv(x, f"{name}a", filters, 3, padding=1, padding_mode=padding_mode, bias=bias)
     y = relu(normalize_(y, f"{name}a"), f"{name}a")
     if dropout:
-        y = keras.layers.Dropout(0.5, name=f"{name}_dropout")(y)
+        y = layers.Dropout(0.5, name=f"{name}_dropout")(y)
     y = normalize_(conv(y, f"{name}b", filters, 3, padding=1, padding_mode=padding_mode, bias=bias), f"{name}b")
     if merge == "concat":
         join, parts = keras.layers.Concatenate(name=f"{name}_join"), [y, x]

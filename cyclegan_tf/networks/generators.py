@@ -9,7 +9,7 @@ from functools import partial
 import tensorflow as tf
 
 from cyclegan_tf.networks import antialias as antialiasing
-from cyclegan_tf.networks import blocks
+from cyclegan_tf.networks import blocks, layers
 
 keras = tf.keras
 
@@ -111,7 +111,7 @@ def unet_generator(
         x = enlarge(blocks.relu(x, f"up{i + 1}"), f"up{i + 1}", filters[i - 1], bias=bias)
         x = normalize(x, f"up{i + 1}")
         if dropout and 4 <= i < n_downs - 1:
-            x = keras.layers.Dropout(0.5, name=f"up{i + 1}_dropout")(x)
+            x = layers.Dropout(0.5, name=f"up{i + 1}_dropout")(x)
         x = keras.layers.Concatenate(name=f"up{i + 1}_join")([skips[i - 1], x])
     x = enlarge(blocks.relu(x, "up1"), "up1", output_channels)
     return keras.Model(inputs, _tanh(x), name=name)
@@ -149,7 +149,7 @@ def resize_unet_generator(
     for i in range(n_downs, 1, -1):  # (N, H/2^(i-1), W/2^(i-1), filters[i-2]), then with its skip connection
         x = blocks.resize_conv(x, f"up{i}", filters[i - 2], 4, blocks.same(4), "zero")
         x = blocks.relu(x, f"up{i}")
-        x = keras.layers.Dropout(0.5, name=f"up{i}_dropout")(x) if dropout else x
+        x = layers.Dropout(0.5, name=f"up{i}_dropout")(x) if dropout else x
         x = keras.layers.Concatenate(name=f"up{i}_join")([normalize(x, f"up{i}"), skips[i - 2]])
     x = blocks.resize_conv(x, "up1", output_channels, 4, blocks.same(4), "zero")
     return keras.Model(inputs, _tanh(x), name=name)

@@ -1,7 +1,11 @@
 """Keras layers of the networks, with the padding and the statistics of PyTorch, which the authors used."""
 
+import contextlib
+import contextvars
 import functools
+import itertools
 import warnings
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -99,6 +103,62 @@ class Conv2DTranspose(tf.keras.layers.Conv2DTranspose):
 
     def receptive_field(self) -> tuple[ReceptiveField, ReceptiveField]:
         return receptive_field.find_keras_fields(self, keras.layers.Conv2DTranspose)
+
+
+# Returns the seed, int64 (2,), of the n-th dropout in the training step that is being computed or traced.
+_make_dropout_seed: contextvars.ContextVar[Callable[[], tf.Tensor] | None] = contextvars.ContextVar(
+    "make_dropout_seed", default=None
+)
+
+
+@contextlib.contextmanager
+def seed_dropout(make_seed: Callable[[int], tf.Tensor]) -> Iterator[None]:
+    """Makes the masks that `Dropout` layers draw in the body a pure function of seeds.
+
+    Args:
+      make_seed: returns the seed, int64 (2,), of call number n of a `Dropout` layer in the body.
+    """
+    calls = itertools.count()
+    token = _make_dropout_seed.set(lambda: make_seed(next(calls)))
+    try:
+        yield
+    finally:
+        _make_dropout_seed.reset(token)
+
+
+@keras.utils.register_keras_serializable("cyclegan_tf")
+class Dropout(tf.keras.layers.Layer):
+    """In training, sets each number to 0 with probability `rate` and divides the others by 1 - rate.
+
+    Keras's layer keeps a random state of its own, which no checkpoint holds. This layer draws from `seed_dropout`, so
+    that a resumed run draws the masks that the uninterrupted run would have drawn; outside of `seed_dropout`, it draws
+    from TensorFlow's global generator.
+
+    Args:
+      rate: in [0, 1).
+    """
+
+    def __init__(self, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return inputs
+        make_seed = _make_dropout_seed.get()
+        if make_seed is None:
+            return tf.nn.dropout(inputs, self.rate)
+        kept = tf.random.stateless_uniform(tf.shape(inputs), make_seed()) >= self.rate
+        return tf.where(kept, inputs / (1.0 - self.rate), tf.zeros_like(inputs))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return tuple(input_shape)
+
+    def receptive_field(self) -> ReceptiveField:
+        return ReceptiveField()
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
 
 
 # `.keras` files store the names of the two activations, so the names must not change.

@@ -242,16 +242,15 @@ class StrategyReplicas(Replicas):
     def require_stateless(self, networks: Mapping[str, tf.keras.Model]) -> None:
         for name, network in networks.items():
             if network.non_trainable_variables:
-                raise UserError(f"{name} has running statistics of batch norms or random states of dropout, which "
-                                "would differ between replicas; with several replicas use --norm=instance and "
-                                "--nodropout")
+                raise UserError(f"{name} has running statistics of batch norms, or other variables without gradients, "
+                                "which would differ between replicas; with several replicas use --norm=instance")
 
     def train_step(
         self, model: Model, batches: Sequence[Batch], get_signal: GetSignal
     ) -> Callable[[], dict[str, float]]:
         if model is not self._model:
             self._model = model
-            self._step = tf.function(self._wrap_step(model.step), autograph=False)
+            self._step = tf.function(self._wrap_step(model.seeded_step), autograph=False)
         received = get_signal()
         flags = self._distribute(lambda index: np.array([float(received == one) for one in SIGNALS], np.float32))
         real_a = self._distribute(lambda index: batches[index][0])
