@@ -168,6 +168,7 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
         ((A, B.astype(np.float32)), r"an image of B has values from \d+ to \d+; expected uint8, or floats"),
         ((A, np.full((1, 9, 9, 3), np.nan)), "an image of B has values from nan to nan"),
         (tf.data.Dataset.from_tensor_slices(A), r"dataset yields TensorSpec.*; expected pairs \(A, B\)"),
+        (tf.data.Dataset.from_tensor_slices(((A, [0] * 5), (A, [1] * 5))), "expected pairs .* without labels"),
         (tf.data.Dataset.from_tensor_slices((A[:3], B)).batch(2), r"not of batches: call its method unbatch\(\)"),
     ],
 )

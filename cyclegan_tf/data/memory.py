@@ -68,8 +68,9 @@ def _list_images(images: Any, domain: str, channels: int) -> ImageList:
 
 def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     spec = given.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2:
-        raise UserError(f"dataset yields {spec}; expected pairs (A, B) of images")
+    # The sets of tensorflow-datasets have labels beside the images unless they are removed.
+    if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(one, tf.TensorSpec) for one in spec):
+        raise UserError(f"dataset yields {spec}; expected pairs (A, B) of images without labels")
     if any(one.shape.rank not in (3, None) for one in spec):
         raise UserError(f"dataset yields {spec}; expected pairs of single images (H, W, C), not of batches: call its "
                         "method unbatch()")
