@@ -107,3 +107,7 @@ def test_the_option_chooses_the_layers(option, blurs):
 def test_networks_without_such_layers_are_refused(options):
     with pytest.raises(UserError, match="--antialias=both"):
         Config(antialias="both", **options)
+
+
+def test_upsampling_is_antialiased_beside_any_discriminator():
+    assert Config(antialias="up", discriminator="pixel").antialias == "up"

@@ -48,10 +48,9 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
     if config.jit_compile == "on" and not config.crops:
         yield (f"--jit_compile=on compiles again for every image size, and --preprocess={config.preprocess} makes many "
                "sizes; use --jit_compile=off or a --preprocess mode that crops")
-    antialiased = {
-        "generator": [name for name in GENERATORS if GENERATORS[name].antialias],
-        "discriminator": [name for name in DISCRIMINATORS if DISCRIMINATORS[name].antialias],
-    }
+    antialiased = {"generator": [name for name in GENERATORS if GENERATORS[name].antialias]}
+    if config.antialias != "up":  # Discriminators do not upsample.
+        antialiased["discriminator"] = [name for name in DISCRIMINATORS if DISCRIMINATORS[name].antialias]
     for option, names in antialiased.items():
         if config.antialias != "none" and getattr(config, option) not in names:
             yield (f"--antialias={config.antialias} has no effect on --{option}={getattr(config, option)}; use "

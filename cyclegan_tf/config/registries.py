@@ -232,7 +232,7 @@ def register_discriminator(
 
     Args:
       name: value of --discriminator.
-      antialias: whether the function reads `config.antialias`; if not, --antialias is an error.
+      antialias: whether the function reads `config.antialias`; if not, --antialias=down and both are an error.
       smallest_size: the smallest height and width that the network accepts, in pixels; a number, or a function of the
         `Config`.
 
