@@ -44,6 +44,13 @@ def import_plugins(plugins: str) -> None:
             raise UserError(f"--plugins={plugins}: there is no module {missing} in the current folder or among the "
                             "installed packages; install it, or start in the folder that contains it") from error
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise UserError(f"--plugins={plugins}: importing {name} fails: {type(error).__name__}: {error} "
-                            f"({os.path.basename(place.filename)}, line {place.lineno})") from error
+            raise UserError(f"--plugins={plugins}: importing {name} fails: {_describe(error)}") from error
+
+
+def _describe(error: Exception) -> str:
+    """The type, the message and the place of an error, on one line."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SyntaxError):  # The message names the place.
+        return text
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} ({os.path.basename(place.filename)}, line {place.lineno})"
