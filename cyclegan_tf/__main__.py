@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments not in ([], ["-h"], ["--help"]):
         example = arguments[0] if arguments[0] in COMMANDS else COMMANDS[0]
-        print(f"error: unexpected arguments: {' '.join(arguments)}; give the command with a dot, as in "
-              f"python -m cyclegan_tf.{example}", file=sys.stderr)
+        print(console.escape(f"error: unexpected arguments: {' '.join(arguments)}; give the command with a dot, as in "
+                             f"python -m cyclegan_tf.{example}"), file=sys.stderr)
         return 2
     print("Commands, each with --help:")
     for name in COMMANDS:

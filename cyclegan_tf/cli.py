@@ -62,7 +62,10 @@ def run(
 
 
 def define_path(name: str, default: str | None, text: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines a flag whose value is a path. A ~ at its start becomes the home folder, which shells leave to us here."""
+    """Defines a flag whose value is a path.
+
+    A ~ at the start of the path becomes the home folder, because shells do not expand --name=~/folder.
+    """
     flags.DEFINE(_PathParser(), name, default, text, flag_values, flags.ArgumentSerializer())
 
 
@@ -82,7 +85,7 @@ class _PathListParser(flags.ListParser):
 
 
 def _explain(error: Exception) -> str | None:
-    """The message to a user who can do something about the error; None if only a traceback helps."""
+    """The message for an error that the user can correct; None for an error that needs a traceback."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):

@@ -79,12 +79,12 @@ def _escape_character(character: str) -> str:
 
 
 def print_line(text: str) -> None:
-    """Prints one line on stdout, without what would make it two lines or control the terminal."""
+    """Prints text on stdout as one line, escaped by `escape`."""
     print(escape(text))
 
 
 class Formatter(logging.Formatter):
-    """Formats log records, those of this package without what would make two lines or control a terminal."""
+    """Formats log records; messages of this package become one line, escaped by `escape`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
@@ -106,7 +106,7 @@ class _DroppingFile(io.RawIOBase):
 
     def __init__(self, raw: io.RawIOBase, stream: TextIO) -> None:
         self._raw = raw
-        self._stream = stream  # Closes the file when it is deleted.
+        self._stream = stream  # Kept, because a stream closes its file when the stream is deleted.
         self.error: OSError | None = None
 
     def write(self, data: "ReadableBuffer") -> int:

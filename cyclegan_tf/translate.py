@@ -11,8 +11,8 @@ one from a stranger runs it.
 
 Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
 of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
-images stay 16-bit; color profile, EXIF and transparency are kept. Of an animation, or a TIFF
-file of several pages, only the first one is translated; a warning names the file.
+images stay 16-bit; color profile, EXIF and transparency are kept. Only the first frame of an animation and the first
+page of a TIFF file are translated; a warning names a file that has several.
 
 Files that cannot be read, translated or written are named on stderr and skipped. Exit status: 0; 1 if files were
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.

@@ -113,8 +113,8 @@ def test_the_package_lists_its_commands(capsys):
 
 
 def test_the_package_refuses_arguments(capsys):
-    assert commands.main(["translate", "--model=x"]) == 2
-    assert capsys.readouterr().err == ("error: unexpected arguments: translate --model=x; give the command with a "
+    assert commands.main(["translate", "--model=x\x1b"]) == 2
+    assert capsys.readouterr().err == (r"error: unexpected arguments: translate --model=x\x1b; give the command with a "
                                        "dot, as in python -m cyclegan_tf.translate\n")
 
 

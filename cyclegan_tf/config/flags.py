@@ -19,8 +19,7 @@ from cyclegan_tf.config.presets import PRESETS
 def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Imports the plugins that `arguments` name, then defines a flag for each option, and --preset.
 
-    Skips names that are already defined.
-    The names that the plugins register are values of the flags, and --help lists them.
+    Skips flags that are already defined. --help lists the names that the plugins register.
 
     Raises:
       UserError: a plugin cannot be imported.

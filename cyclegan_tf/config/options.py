@@ -38,7 +38,7 @@ def option(
       below: a limit that numbers must not reach.
       may_differ: whether a resumed run may change the option, because the option does not affect the run's numbers.
       registry: the registry whose names are the valid values.
-      is_path: whether the value may be a path, in whose flag ~ is the home folder.
+      is_path: whether the value may be a path; the flag then replaces a ~ at its start by the home folder.
     """
     metadata = {
         "default": default, "help": text, "minimum": minimum, "maximum": maximum, "below": below,

@@ -18,8 +18,9 @@ ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "TF_FO
 def import_tensorflow() -> None:
     """Imports TensorFlow and lists its GPUs; does nothing if TensorFlow is imported already.
 
-    Discards what TensorFlow then writes to stderr, which no variable silences. Prints it after all if the import fails
-    or TensorFlow does not see a GPU that this machine has. Discards nothing if the user has set TF_CPP_MIN_LOG_LEVEL.
+    No variable silences all messages that TensorFlow writes to stderr meanwhile, so this function discards them. It
+    prints them if the import fails, if TensorFlow does not see a GPU of this machine, or if the user has set
+    TF_CPP_MIN_LOG_LEVEL.
     """
     if "tensorflow" in sys.modules:
         return
@@ -36,10 +37,10 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def hold_stderr() -> Iterator[Callable[[], None]]:
-    """Holds back everything that the body writes to stderr, from Python or C++; discards it at the end of the body.
+    """Discards everything that the body writes to stderr, from Python or C++, unless the body fails.
 
-    Yields a function that the body may call to have the text printed at its end. If the body raises an exception, the
-    text is printed too.
+    If the body raises an exception or calls the function that this context yields, the text is printed at the end of
+    the body.
     """
     _flush()
     try:
