@@ -36,13 +36,15 @@ def tiff(pixels, **options):
     return buffer.getvalue()
 
 
-def packed_tiff(gray):
-    """A TIFF file with 12 bits per pixel: tifffile writes bytes, and two changed tags give them another meaning."""
+def packed_tiff(gray, n_bits, **options):
+    """A TIFF file with `n_bits` per pixel: tifffile writes bytes, and two changed tags give them another meaning."""
     bits = np.unpackbits(gray.astype(">u2").view(np.uint8), axis=1).reshape(*gray.shape, 16)
-    data = bytearray(tiff(np.packbits(bits[..., 4:].reshape(len(gray), -1), axis=1)))
+    data = bytearray(tiff(np.packbits(bits[..., -n_bits:].reshape(len(gray), -1), axis=1), **options))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        for tag, value in (("ImageWidth", gray.shape[1]), ("BitsPerSample", 12)):
-            struct.pack_into("<H", data, file.pages[0].tags[tag].valueoffset, value)
+        for name, value in (("ImageWidth", gray.shape[1]), ("BitsPerSample", n_bits)):
+            tag = file.pages[0].tags[name]
+            kind = {tifffile.DATATYPE.SHORT: "H", tifffile.DATATYPE.LONG: "I"}[tag.dtype]
+            struct.pack_into(file.byteorder + kind, data, tag.valueoffset, value)
     return bytes(data)
 
 
@@ -140,7 +142,7 @@ GOOD = {
     "tiff pages": (saved(Image.fromarray(COLOR), "TIFF", save_all=True, append_images=[Image.new("RGB", (3, 3))]),
                    COLOR),
     "tiff 16-bit gray": (tiff(DEEP[..., 0]), three(DEEP[..., 0])),
-    "tiff 12-bit gray": (packed_tiff(DEEP[..., 0] >> 4),
+    "tiff 12-bit gray": (packed_tiff(DEEP[..., 0] >> 4, 12),
                          three(np.rint((DEEP[..., 0] >> 4) / 4095 * 65535).astype(np.uint16))),
     "tiff 16-bit gray, big-endian": (tiff(DEEP[..., 0], byteorder=">"), three(DEEP[..., 0])),
     "tiff 16-bit white is zero": (tiff(DEEP[..., 0], photometric="miniswhite"), three(65535 - DEEP[..., 0])),
@@ -178,7 +180,7 @@ GOOD = {
     "bigtiff, big-endian, bits, white is zero": (tiff(GRAY > 127, bigtiff=True, byteorder=">",
                                                       photometric="miniswhite"),
                                                  three(np.where(GRAY > 127, 0, 255))),
-    "bigtiff, big-endian, 4 bits": (tiff(GRAY >> 4, bigtiff=True, byteorder=">", bitspersample=4),
+    "bigtiff, big-endian, 4 bits": (packed_tiff(GRAY >> 4, 4, bigtiff=True, byteorder=">"),
                                     three((GRAY >> 4) * 17)),
     "bigtiff 16-bit, lzw": (tiff(DEEP, photometric="rgb", bigtiff=True, compression="lzw"), DEEP),
     "tiff 16-bit rgba": (tiff(RGBA16, photometric="rgb", extrasamples=["unassalpha"]),
