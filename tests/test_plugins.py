@@ -314,6 +314,22 @@ def test_recompute_refuses_networks_that_do_not_repeat(layer, message):
         registry.build_generator(Config(generator="mine", recompute=True), "gen_ab")
 
 
+def test_each_call_of_a_foreign_network_with_batch_norm_has_statistics_of_its_own():
+    @cyclegan_tf.register_generator("mine", size_multiple=1)
+    def build(config, input_channels, output_channels, name):
+        inputs = keras.Input((None, None, input_channels))
+        x = keras.layers.BatchNormalization(momentum=0.0, name="norm")(inputs)
+        return keras.Model(inputs, conv(x, output_channels, activation="tanh"), name=name)
+
+    model = build_model(Config.preset("tiny", generator="mine"))
+    real_a, real_b = np.random.default_rng(0).uniform(-1, 1, (2, 1, 32, 32, 3)).astype(np.float32)
+    model.train_step(real_a, real_b)
+    # The last call of each generator is that of the identity loss, of its output domain's images alone.
+    for name, images in ("gen_ab", real_b), ("gen_ba", real_a):
+        mean = named_weights(model.networks[name])["norm/moving_mean"]
+        np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)), atol=1e-5)
+
+
 def test_weights_of_one_name_in_a_nested_layer_are_told_apart():
     inputs = keras.Input((None, None, 3))
     parts = [keras.layers.Conv2D(2, 1, name="one"), keras.layers.Conv2D(3, 1, name="two")]

@@ -31,7 +31,8 @@ class CycleGAN(base.Model):
         super().__init__(config, replicas)
         # Two batches can share one call of a network, which is faster, if their images have one size and no layer
         # computes statistics over the batch.
-        self._joins_batches = config.norm != "batch" and config.crops
+        has_statistics = any(network.non_trainable_weights for network in self.networks.values())
+        self._joins_batches = config.crops and not has_statistics
 
     def get_pool_shapes(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> Mapping[str, Sequence[int]]:
         # A fake has the size of its source and the channels of its own domain.
