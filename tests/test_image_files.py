@@ -69,6 +69,24 @@ def test_gray_and_alpha_are_kept(tmp_path, mode, name, expected):
     assert result.suffix == (".png" if name == "a.gif" else name[1:])
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".bmp"])
+@pytest.mark.parametrize(("gray", "depth"), [(False, np.uint16), (True, np.uint16), (True, np.uint8)],
+                         ids=["16-bit colors", "16-bit gray", "gray"])
+def test_alpha_fits_formats_of_8_bit_colors(tmp_path, suffix, gray, depth):
+    scale = depth(257 if depth == np.uint16 else 1)
+    levels = np.random.default_rng(0).integers(0, 256, (5, 4, 2)).astype(depth) * scale
+    color, alpha = np.repeat(levels[..., :1], 3, axis=2), levels[..., 1]
+    image_files.write(str(tmp_path / f"x{suffix}"), color, image_files.Extras(gray=gray, alpha=alpha))
+    if suffix == ".bmp":  # Pillow reads no alpha from such a file, whose pixels are BGRA, the lowest row first.
+        found = np.frombuffer((tmp_path / "x.bmp").read_bytes()[-5 * 4 * 4 :], np.uint8).reshape(5, 4, 4)[::-1]
+    else:
+        found = np.asarray(Image.open(tmp_path / "x.webp").convert("RGBA"))
+    expected = np.concatenate([color, alpha[..., np.newaxis]], axis=2) // scale
+    np.testing.assert_array_equal(found[..., 3], expected[..., 3])
+    visible = expected[..., 3] > 0  # WebP does not keep colors that nobody sees.
+    np.testing.assert_array_equal(found[visible], expected[visible])
+
+
 def test_gray_translated_to_three_channels_has_colors(tmp_path):
     Image.fromarray(COLORS[..., 0]).save(tmp_path / "a.png")
     pixels, extras = image_files.read(tmp_path / "a.png", 1)

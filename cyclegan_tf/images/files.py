@@ -221,8 +221,8 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
         _save_deep_tiff(file, pixels, extras.icc, extras.exif)
         return
     is_deep = pixels.dtype == np.uint16 and suffix in (".png", ".tif")
-    if not is_deep and pixels.dtype != np.uint8:
-        pixels = ranges.from_float(ranges.to_float(pixels), np.uint8)
+    if not is_deep:
+        pixels = _reduce_depth(pixels)
     icc = _select_profile(extras.icc, pixels.shape[-1])
     if is_deep and (pixels.shape[-1] == 3 or extras.alpha is not None):
         # Pillow cannot write 16-bit colors.
@@ -232,13 +232,20 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
         return
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     if extras.alpha is not None and suffix != ".jpg":
-        image.putalpha(Image.fromarray(extras.alpha))
+        image.putalpha(Image.fromarray(_reduce_depth(extras.alpha)))
+    if image.mode == "LA" and suffix == ".bmp":  # Pillow writes alpha to a BMP file beside colors only.
+        image = image.convert("RGBA")
     metadata: dict[str, Any] = {"icc_profile": icc, "exif": extras.exif}
     if extras.exif and suffix == ".tif":
         metadata["exif"] = Image.Exif()
         metadata["exif"].load(extras.exif)
         _encode_texts(metadata["exif"])
     image.save(file, **_OPTIONS[suffix], **{key: value for key, value in metadata.items() if value})
+
+
+def _reduce_depth(levels: np.ndarray) -> np.ndarray:
+    """Converts an array of any supported dtype to uint8."""
+    return levels if levels.dtype == np.uint8 else ranges.from_float(ranges.to_float(levels), np.uint8)
 
 
 def _select_profile(icc: bytes | None, channels: int) -> bytes | None:
