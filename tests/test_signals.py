@@ -162,6 +162,23 @@ def test_other_signals_are_not_requests(exits):
     assert not exits
 
 
+@pytest.mark.filterwarnings("ignore")  # Python warns about forks of processes that have threads.
+def test_forks_end_when_they_are_told_to(caplog):
+    reader, writer = os.pipe()
+    with signals.catch_signals(exit_on_second=True) as requests, requests.defer() as get_signal:
+        for _ in range(2):  # As the workers of a multiprocessing.Pool when it is left.
+            child = os.fork()
+            if child == 0:
+                os.write(writer, b"x")
+                time.sleep(20)
+                os._exit(0)
+            os.read(reader, 1)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        assert get_signal() is None
+    assert not caplog.records
+
+
 def test_other_threads_cannot_catch_signals():
     results = []
 

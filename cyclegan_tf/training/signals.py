@@ -17,6 +17,8 @@ log = logging.getLogger("cyclegan_tf")
 # Signals that ask a run to stop. Windows has no SIGHUP, which tells that a terminal was closed.
 SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGINT", "SIGHUP"))
 _SIGHUP = getattr(signal, "SIGHUP", None)
+# The handlers from before `catch_signals` while its body runs. Forks of this process get them back.
+_handlers_of_forks: dict[int, Any] = {}
 
 
 class Requests:
@@ -73,17 +75,30 @@ def catch_signals(exit_on_second: bool = False) -> Iterator[Requests]:
         os._exit(128 + signum)
 
     with _announce(requests, frozenset(previous), exit_on_second):
+        _handlers_of_forks.update(previous)
         _set_handlers(dict.fromkeys(previous, request_stop))
         try:
             yield requests
         finally:
             _set_handlers(previous)
+            _handlers_of_forks.clear()
 
 
 def _set_handlers(handlers: dict[int, Any]) -> None:
     for signum, handler in handlers.items():
         # None: the handler is not Python's and cannot be set again from Python.
         signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+def _restore_in_fork() -> None:
+    """Lets a fork, such as a worker of a multiprocessing.Pool in a callback, end when it receives a signal."""
+    if _handlers_of_forks:
+        signal.set_wakeup_fd(-1)
+        _set_handlers(_handlers_of_forks)
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no forks.
+    os.register_at_fork(after_in_child=_restore_in_fork)
 
 
 @contextlib.contextmanager
