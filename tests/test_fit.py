@@ -161,12 +161,14 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
     [
         ("photos", r"dataset is a str; give a pair .* A folder is an option: Config\(dataset=...\)"),
         ((A,), "dataset is a tuple; give a pair"),
+        (("photos", B), r"the type str holds no images of A; give an array \(N, H, W, C\), or a sequence"),
+        ((A, 5), "the type int holds no images of B; give an array"),
         ((A, B[:0]), "there are no images of B"),
         ((A, B[0]), r"an image of B has shape \(20, 3\); expected \(height, width, 3\)"),
         ((A[..., :1], B), r"an image of A has shape \(20, 24, 1\); expected \(height, width, 3\), or other values of"),
-        ((A.astype(np.int64), B), "an image of A has dtype int64; expected uint8, or floats"),
-        ((A, B.astype(np.float32)), r"an image of B has values from \d+ to \d+; expected uint8, or floats"),
-        ((A, np.full((1, 9, 9, 3), np.nan)), "an image of B has values from nan to nan"),
+        ((A.astype(np.int64), B), "an image of A has dtype int64; expected uint8, uint16, or floats"),
+        ((A, B.astype(np.float32)), r"an image of B cannot be used: the values are \d+ to \d+; floats must be in"),
+        ((A, np.full((1, 9, 9, 3), np.nan)), "an image of B cannot be used: 243 of 243 values are NaN"),
         (tf.data.Dataset.from_tensor_slices(A), r"dataset yields TensorSpec.*; expected pairs \(A, B\)"),
         (tf.data.Dataset.from_tensor_slices(((A, [0] * 5), (A, [1] * 5))), "expected pairs .* without labels"),
         (tf.data.Dataset.from_tensor_slices((A[:3], B)).batch(2), r"not of batches: call its method unbatch\(\)"),
@@ -242,7 +244,7 @@ def test_wrong_image_in_a_stream_is_a_clear_error():
     dataset = memory.open_given(stream(), options)
     bad = tf.data.Dataset.from_tensor_slices((A.astype(np.float32), A))
     object.__setattr__(dataset, "stream", bad)
-    with pytest.raises(UserError, match="an image of A has values from"):
+    with pytest.raises(UserError, match="an image of A cannot be used: the values are 0 to 255"):
         take(dataset, options, 0, 1)
 
 

@@ -50,6 +50,9 @@ def _open_arrays(given: Sequence[Any], channels: Sequence[int]) -> ImageDataset:
 
 def _list_images(images: Any, domain: str, channels: int) -> ImageList:
     """The images of one domain: an array (N, H, W, C), or a sequence of arrays (H, W, C), by number."""
+    if isinstance(images, str) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
+        raise UserError(f"dataset: the type {type(images).__name__} holds no images of {domain}; give an array "
+                        "(N, H, W, C), or a sequence of arrays (H, W, C)")
     checked = [ranges.check_given_image(image, domain, channels) for image in images]
     if not checked:
         raise UserError(f"dataset: there are no images of {domain}")

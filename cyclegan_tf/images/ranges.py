@@ -44,11 +44,12 @@ def check_given_image(image: Any, domain: str, channels: int) -> np.ndarray:
                         "--input_channels and --output_channels")
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise UserError(f"{what} has dtype {pixels.dtype}; expected uint8, or floats in [-1, 1]")
-    smallest, largest = pixels.min(), pixels.max()
-    if not (smallest >= -1 and largest <= 1):  # NaN must fail too.
-        raise UserError(f"{what} has values from {smallest:g} to {largest:g}; expected uint8, or floats in [-1, 1]")
+    if pixels.dtype.kind != "f":
+        raise UserError(f"{what} has dtype {pixels.dtype}; expected uint8, uint16, or floats in [-1, 1]")
+    try:
+        require_range(pixels)
+    except ValueError as error:
+        raise UserError(f"{what} cannot be used: {error}") from error
     return pixels.astype(np.float32)
 
 
