@@ -118,6 +118,12 @@ def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, o
         batch.plan(found, str(tmp_path / "a.png"), 5)
 
 
+@pytest.mark.parametrize("output", ["notes.txt", "old.GIF"])
+def test_a_file_that_cannot_hold_all_results_is_an_error(photos, tmp_path, output):
+    with pytest.raises(UserError, match=f"--output={photos}/{output} is a file; give a folder"):
+        translate(photos, photos / output)
+
+
 def test_existing_files_are_replaced_only_on_request(photos, tmp_path):
     translate(photos / "*.png", tmp_path / "out")
     (tmp_path / "out" / "001.png").write_bytes(b"precious")

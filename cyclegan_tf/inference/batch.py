@@ -103,14 +103,16 @@ def plan(found: Sequence[tuple[str, str]], output: str, channels: int, overwrite
       overwrite: whether to replace existing files.
 
     Raises:
-      UserError: a result exists already, two results have the same path, or `output` is a file of a format that cannot
-        hold the result.
+      UserError: a result exists already, two results have the same path, or `output` is a file that cannot hold the
+        results.
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
         if _name_result(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
         jobs = [Job(source, output)]
+    elif filesystem.exists(output) and not filesystem.isdir(output):
+        raise UserError(f"--output={output} is a file; give a folder")
     else:
         jobs = [Job(path, os.path.join(output, _name_result(name, channels))) for path, name in found]
     taken: dict[str, Job] = {}
