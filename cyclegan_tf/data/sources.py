@@ -69,8 +69,8 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
     if name == "demo_pairs":
         return _open_demo_pairs()
     if name == GIVEN_DATASET:
-        raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run with "
-                        "--dataset=FOLDER")
+        raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run "
+                        "with --dataset=FOLDER")
     if filesystem.isdir(name):
         return _open_shards(name, needs_training) if shards.has_shards(name) else open_folder(name, needs_training)
     if filesystem.isfile(name):
