@@ -1,6 +1,7 @@
 """Bounded memory: large images are translated by tiles, and exhausted memory is one line that says what to lower."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -216,13 +217,16 @@ def test_exhausted_memory_ends_any_command_with_one_line(tmp_path, monkeypatch, 
     )
 
 
-def test_images_that_need_too_much_memory_say_what_to_lower():
+def test_images_that_need_too_much_memory_are_named_and_say_what_to_lower(caplog):
     config = Config.preset("tiny")
     dataset = sources.open_dataset(config)
     dataset = dataclasses.replace(dataset, train_a=dataclasses.replace(dataset.train_a, read=fail_to_allocate))
     stream, loaders = pipeline.make_batches(dataset, config, 0, 1)
     with pytest.raises(UserError, match=r"^loading training images needs more memory .*: lower --load_size or"):
         pipeline.take_batch(iter(stream), loaders)
+    assert re.match(rf"{dataset.train_a.where}/.*\.jpg: memory is exhausted while this image is read$",
+                    caplog.records[0].getMessage())
+    assert not dataset.bad.reasons
 
 
 @pytest.mark.parametrize(

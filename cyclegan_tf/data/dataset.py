@@ -154,12 +154,16 @@ class ImageList:
 
         Raises:
           UserError: the image cannot be used, and `bad.stop` is set.
+          MemoryError: memory is exhausted. Logs the path of the image.
         """
         path = self.path(index)
         if path in self.bad:
             return None
         try:
             return self.decode(index, target_size)
+        except MemoryError:  # Says nothing about the image, except that it may be very large.
+            log.warning("%s: memory is exhausted while this image is read", console.escape(path))
+            raise
         except (ValueError, OSError) as error:
             # str() of an OSError would repeat the path.
             self.bad.add(path, getattr(error, "strerror", None) or str(error) or type(error).__name__)
