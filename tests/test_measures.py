@@ -59,6 +59,17 @@ def test_measures_of_constant_images_by_hand(constant, reference, distance):
         assert values["kid_ba"] == pytest.approx(kernel(82, 92) + kernel(51, 61) - 2 * between, rel=1e-5)
 
 
+def test_psnr_of_perfect_translations_is_infinite_and_has_no_deviation(constant, tmp_path):
+    for part, grays in (("testA", (51, 61)), ("testB", (102, 112))):  # B is A plus 51.
+        for index, gray in enumerate(grays):
+            (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
+    translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
+    arguments = sources.open_dataset(constant), constant, measures.Protocol(), ["psnr", "l1"]
+    psnr, l1 = evaluation.measure(translate, *arguments)[0]
+    assert (psnr["value"], psnr["n"], "std" in psnr) == (np.inf, 2, False)
+    assert (l1["value"], l1["n"], l1["std"]) == (0, 2, 0)
+
+
 def test_identity_of_domains_with_different_channels_is_refused(constant):
     config = dataclasses.replace(constant, input_channels=1, lambda_identity=0.0)
     arguments = sources.open_dataset(config), config, measures.Protocol(), ["identity"], MeanColor()
