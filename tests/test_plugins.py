@@ -73,9 +73,9 @@ def test_help_lists_the_names_of_plugins(arguments, tmp_path, run_command):
 
 
 def test_console_scripts_import_from_the_current_folder():
-    script = "from cyclegan_tf import cli; cli.train()"
-    # -P: as in a console script, Python itself does not add the current folder.
-    arguments = ("-P", "-c", script, "--help", "--plugins=toy_package.networks")
+    # As in a console script, Python itself does not add the current folder.
+    script = "import sys; sys.path.remove(''); from cyclegan_tf import cli; cli.train()"
+    arguments = ("-c", script, "--help", "--plugins=toy_package.networks")
     child = run_python(*arguments, cwd=PLUGINS, PYTHONPATH=str(ROOT))
     assert "unet_book|toy>" in child.stdout, child.stderr
 
@@ -339,6 +339,20 @@ def test_weights_of_one_name_in_a_nested_layer_are_told_apart():
         "both/kernel": (1, 1, 3, 2), "both/bias": (2,), "both/kernel_1": (1, 1, 2, 3), "both/bias_1": (3,),
         "out/kernel": (3, 3, 3, 3), "out/bias": (3,),
     }
+
+
+def test_weights_that_would_get_one_name_are_an_error():
+    class Kernels(keras.layers.Layer):
+        def build(self, input_shape):
+            self.kernels = [self.add_weight(name=name, shape=()) for name in ("kernel_1", "kernel", "kernel")]
+
+        def call(self, inputs):
+            return inputs * tf.add_n([tf.convert_to_tensor(kernel) for kernel in self.kernels])
+
+    inputs = keras.Input((None, None, 3))
+    network = keras.Model(inputs, Kernels(name="scale")(inputs), name="toy")
+    with pytest.raises(UserError, match="toy has two weights called scale/kernel_1; give its weights other names"):
+        named_weights(network)
 
 
 def test_cut_asks_which_layers_of_a_foreign_generator_to_compare():

@@ -62,7 +62,8 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
         for printer in printers:
             printer.join()
         for signum, handler in previous.items():
-            signal.signal(signum, handler)
+            if handler is not None:  # None: a handler that Python has not installed, and cannot restore.
+                signal.signal(signum, handler)
 
 
 def _wait(workers: Sequence[subprocess.Popen], grace_seconds: float) -> int:
