@@ -213,10 +213,12 @@ def test_other_errors_of_the_lock_are_errors(monkeypatch, tmp_path):
         (UserError("step 3: loss/gen not finite"), "ERROR step 3: loss/gen not finite"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), "ERROR cannot write /x: the disk is full: free some "
          "space, then start again: the run resumes from its newest checkpoint"),
+        (OSError(errno.EIO, "Input/output error", "/x"), "ERROR cannot write /x: Input/output error: remove the cause, "
+         "then start again: the run resumes from its newest checkpoint"),
         (KeyboardInterrupt(), "ERROR KeyboardInterrupt"),
         (RuntimeError("a fault"), "RuntimeError: a fault"),
     ],
-    ids=["signal", "user error", "full disk", "interrupt", "fault"],
+    ids=["signal", "user error", "full disk", "another file error", "interrupt", "fault"],
 )
 def test_log_says_what_ended_the_run(error, last_line, tmp_path):
     with pytest.raises((type(error), UserError)), run_directory.open_run(Config.preset("tiny"), str(tmp_path)):

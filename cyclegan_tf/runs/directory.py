@@ -88,7 +88,7 @@ def _explain(error: OSError, workdir: str) -> str:
         errno.EFBIG: "the file is larger than the limit for this process: raise the limit",
         errno.EROFS: "the file system is read-only: make it writable",
         errno.EACCES: "permission denied: make it writable",
-    }.get(error.errno or 0, error.strerror or str(error))
+    }.get(error.errno or 0, f"{error.strerror or error}: remove the cause")
     where = error.filename or workdir
     return f"cannot write {where}: {what}, then start again: the run resumes from its newest checkpoint"
 
