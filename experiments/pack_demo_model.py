@@ -1,7 +1,7 @@
-"""Makes the trained model in the package, cyclegan_tf/runs/demo_maps_model, from a run.
+"""Makes a trained model in the package, cyclegan_tf/runs/demo_model or demo_maps_model, from a run.
 
-  python -m cyclegan_tf.train --flagfile=experiments/demo_maps_model.flags --workdir=runs/demo_maps_model
-  python experiments/pack_demo_model.py runs/demo_maps_model cyclegan_tf/runs/demo_maps_model
+  python -m cyclegan_tf.train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
+  python experiments/pack_demo_model.py runs/demo_model cyclegan_tf/runs/demo_model
 
 The output is a run directory with a config.json and one checkpoint, which holds the generators' weights in float16:
 their moving averages if the run has them. Without discriminators, optimizers and pools the run cannot be resumed, but

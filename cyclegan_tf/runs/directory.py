@@ -14,12 +14,8 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# The run directories inside the package, by the names that --model takes. They hold trained generators only. There are
-# no networks for the photographs of --dataset=demo yet: demo names those of demo_maps.
-_DEMOS = {
-    name: os.path.join(os.path.dirname(__file__), folder)
-    for name, folder in {"demo": "demo_maps_model", "demo_maps": "demo_maps_model"}.items()
-}
+# The run directories inside the package, by the names that --model takes. They hold trained generators only.
+_DEMOS = {name: os.path.join(os.path.dirname(__file__), f"{name}_model") for name in ("demo", "demo_maps")}
 # Errors of file systems without locks, such as Lustre and some NFS.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
