@@ -1,17 +1,19 @@
-"""Compares this package with the authors' method in PyTorch, on one data set, at equal steps and at equal time.
+"""Compares trainings on one data set, at equal steps and at equal time: this package's and the authors' in PyTorch.
 
-  python experiments/compare.py --dataset=demo --best=experiments/demo.flags --steps=1500 --minutes=30 --seeds 0 1
+  python experiments/compare.py --dataset=demo --steps=1500 --minutes=30 --seeds 0 1
+  python experiments/compare.py --dataset=demo_maps --sides twin best=experiments/demo_maps.flags --minutes=10
 
-Trains three sides with each seed, for `--steps` steps each, and again for `--minutes` each:
+Trains each of `--sides` with each seed, for `--steps` steps each, and again for `--minutes` each:
 
 - paper: this package with the paper's settings, at `--size` pixels (from 286/256 of it), with `--blocks` residual
   blocks and `--filters` filters.
 - twin: the authors' networks and training step in PyTorch (benchmarks/train_twin.py) with the same settings, on the
   same batches.
-- best: this package with the flagfile `--best`.
+- NAME=FLAGFILE: this package with the options in a flagfile.
 
 The steps that fit into `--minutes` follow from the time of the run of `--steps` steps of the same side and seed; the
-table has the minutes that the steps then took, without start, samples and measures. Learning rates follow the same
+table has the minutes that the steps then took, without start, samples and measures, the seconds of a step, and the
+largest memory of the training process, with TensorFlow or PyTorch itself. Learning rates follow the same
 schedule over the steps of each run. Use a quiet machine: other work delays PyTorch by far more than its share, because
 its threads wait for each other. Needs PyTorch, and the weights that cyclegan_tf.evaluate --fetch_weights downloads.
 
@@ -42,8 +44,7 @@ import numpy as np
 from ablation import format_spread
 
 HERE = Path(__file__).resolve().parent
-SIDES = {"paper": "this package, the paper's settings", "twin": "PyTorch, the paper's settings",
-         "best": "this package, its own settings"}
+TITLES = {"paper": "this package, the paper's settings", "twin": "PyTorch, the paper's settings"}
 BUDGETS = ("steps", "time")
 DIRECTIONS = {"a2b": "A to B", "b2a": "B to A"}
 MEASURES = ("lpips", "kid", "fid", "judge_top5", "psnr", "ssim", "cycle")
@@ -80,7 +81,7 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self.rows = [Row(*each) for each in list_rows(args.seeds, args.minutes)]
+        self.rows = [Row(*each) for each in list_rows(list(args.sides), args.seeds, args.minutes)]
 
     def run_row(self, row: Row) -> Result:
         """Returns the row's result; trains and measures if there is none yet."""
@@ -101,8 +102,10 @@ class Comparison:
         print(f"{row.name}: {steps} steps", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         run = os.path.join(folder, "run")
-        seconds = train_twin(options, folder, run) if row.side == "twin" else train(options, run)
-        result = {"options": options, "steps": steps, "seconds": seconds, **self._measure(run, row)}
+        seconds, mebibytes = train_twin(options, folder, run) if row.side == "twin" else train(options, run)
+        result = {
+            "options": options, "steps": steps, "seconds": seconds, "mebibytes": mebibytes, **self._measure(run, row)
+        }
         with open(f"{path}.tmp", "w") as file:
             json.dump(result, file, indent=1)
         os.replace(f"{path}.tmp", path)
@@ -110,8 +113,8 @@ class Comparison:
 
     def _list_options(self, side: str) -> list[str]:
         args = self._args
-        if side == "best":
-            return [f"--flagfile={args.best}", f"--dataset={args.dataset}"]
+        if flagfile := args.sides[side]:
+            return [f"--flagfile={flagfile}", f"--dataset={args.dataset}"]
         return [f"--dataset={args.dataset}", f"--load_size={round(args.size * 286 / 256)}", f"--crop_size={args.size}",
                 f"--n_blocks={args.blocks}", f"--ngf={args.filters}", f"--ndf={args.filters}"]
 
@@ -120,7 +123,7 @@ class Comparison:
         args = self._args
         output = os.path.join(os.path.dirname(run), "measures.jsonl")
         first = "" if row == self.rows[0] else "no"
-        call("cyclegan_tf.evaluate", f"--model={run}", f"--dataset={args.dataset}", f"--size={args.size}",
+        run_child("-m", "cyclegan_tf.evaluate", f"--model={run}", f"--dataset={args.dataset}", f"--size={args.size}",
              f"--output={output}", f"--{first}baselines", *(
                  f"--judge_classes_{domain}={','.join(map(str, getattr(args, f'judge_classes_{domain}')))}"
                  for domain in "ab" if getattr(args, f"judge_classes_{domain}")
@@ -150,32 +153,56 @@ class Comparison:
                 load_images(each.subset(range(dataset.n_pairs)) if dataset.has_pairs else each, config, args.images)
                 for each in direction.order(dataset.test_a, dataset.test_b)
             )
-            translators = [loading.load(run, direction) for run in runs]
-            columns = [inputs, *([each.translate(image) for image in inputs] for each in translators)]
+            columns = [inputs]
+            for run in runs:
+                translator = loading.load_directions(run).get(direction)
+                # A run of one direction has gray cells in the other.
+                columns.append([translator.translate(image) if translator else np.full_like(image, 128)
+                                for image in inputs])
             cells += map(list, zip(*columns, *[truths] * dataset.has_pairs, strict=True))
         lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
         titles = ["input", *(f"{row.side}, {lengths[row.budget]}" for row in shown), *["truth"] * dataset.has_pairs]
         Image.fromarray(grid.draw(cells, titles, scale=max(1, 128 // args.size))).save(path, optimize=True)
 
 
-def list_rows(seeds: Iterable[int], minutes: float) -> list[tuple[str, str, int]]:
+def list_rows(sides: Sequence[str], seeds: Iterable[int], minutes: float) -> list[tuple[str, str, int]]:
     """Lists (side, budget, seed) of all rows in the order of their training; without minutes, at equal steps only."""
     budgets = BUDGETS if minutes else BUDGETS[:1]
-    return [(side, budget, seed) for seed in seeds for budget in budgets for side in SIDES]
+    return [(side, budget, seed) for seed in seeds for budget in budgets for side in sides]
 
 
-def call(module: str, *arguments: str) -> None:
-    """Runs `python -m MODULE ARGUMENTS`; exits if the command fails."""
-    finished = subprocess.run([sys.executable, "-m", module, *arguments], check=False)
-    if finished.returncode:
-        raise SystemExit(f"{module} failed: {shlex.join(arguments)}")
+def parse_side(text: str) -> tuple[str, str]:
+    """Returns (name, flagfile) of a side; the flagfile of paper and twin is empty.
+
+    Raises:
+      ValueError: `text` is neither paper nor twin nor NAME=FLAGFILE.
+    """
+    name, _, flagfile = text.partition("=")
+    if (name in TITLES) == bool(flagfile) or not re.fullmatch(r"\w+", name):
+        raise ValueError(f"{text}: expected {', '.join(TITLES)} or NAME=FLAGFILE")
+    return name, flagfile
 
 
-def train(options: Sequence[str], run: str) -> float:
-    """Trains with this package in run directory `run`; returns the seconds of all steps."""
-    call("cyclegan_tf.train", *options, f"--workdir={run}")
+def run_child(*arguments: str) -> tuple[str, float]:
+    """Runs Python with `arguments`; returns its stdout and the largest memory of the process in MiB.
+
+    Exits if the child fails.
+    """
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"python {shlex.join(arguments)} failed")
+    return output, usage.ru_maxrss / 1024  # Linux counts in KiB.
+
+
+def train(options: Sequence[str], run: str) -> tuple[float, float]:
+    """Trains with this package in run directory `run`; returns the seconds of all steps, and the memory in MiB."""
+    _, mebibytes = run_child("-m", "cyclegan_tf.train", *options, f"--workdir={run}")
     with open(os.path.join(run, "log.txt")) as file:
-        return read_seconds(file)
+        return read_seconds(file), mebibytes
 
 
 def read_seconds(log: Iterable[str]) -> float:
@@ -186,14 +213,11 @@ def read_seconds(log: Iterable[str]) -> float:
     return (times[1] - times[0]).total_seconds()
 
 
-def train_twin(options: Sequence[str], folder: str, run: str) -> float:
-    """Trains the PyTorch twin and converts its generators to run directory `run`; returns the seconds of all steps."""
-    command = [sys.executable, str(HERE / "benchmarks" / "train_twin.py"), folder, *options]
-    finished = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if finished.returncode:
-        raise SystemExit(f"train_twin.py failed: {shlex.join(options)}")
-    call("cyclegan_tf.convert", f"--from_pytorch={folder}", f"--output={run}")
-    return float(finished.stdout.split("seconds: ")[1])
+def train_twin(options: Sequence[str], folder: str, run: str) -> tuple[float, float]:
+    """Trains the PyTorch twin, and converts its generators to run directory `run`; returns what `train` returns."""
+    output, mebibytes = run_child(str(HERE / "benchmarks" / "train_twin.py"), folder, *options)
+    run_child("-m", "cyclegan_tf.convert", f"--from_pytorch={folder}", f"--output={run}")
+    return float(output.split("seconds: ")[1]), mebibytes
 
 
 def collect_measures(records: Iterable[dict[str, Any]]) -> Result:
@@ -211,34 +235,40 @@ def format_table(results: Sequence[tuple[Row, Result]], direction: str) -> Itera
     """Yields the lines of a Markdown table of one direction: trivial translations, then a line per side and budget."""
     measured = [result["measures"].get(direction, {}) for _, result in results]
     names = [name for name in MEASURES if any(name in each for each in measured)]
-    yield f"| {DIRECTIONS[direction]} | seeds | steps | minutes | {' | '.join(names)} |"
-    yield "|---" * (4 + len(names)) + "|"
+    yield f"| {DIRECTIONS[direction]} | seeds | steps | minutes | s/step | MiB | {' | '.join(names)} |"
+    yield "|---" * (6 + len(names)) + "|"
     for baseline, title in BASELINES.items():
         values: dict[str, dict[str, float]] = next(
             (each["baselines"][baseline] for _, each in results if baseline in each["baselines"]), {}
         )
         if direction in values:
             cells = [format_spread([values[direction][name]] if name in values[direction] else []) for name in names]
-            yield f"| {title} | | | | {' | '.join(cells)} |"
+            yield f"| {title} | | | | | | {' | '.join(cells)} |"
     for budget in BUDGETS:
-        for side, title in SIDES.items():
+        for side in dict.fromkeys(row.side for row, _ in results):
             rows = [result for row, result in results if (row.side, row.budget) == (side, budget)]
-            if not rows:
+            if not any(direction in row["measures"] for row in rows):
                 continue
             steps = " to ".join(map(str, sorted({each(row["steps"] for row in rows) for each in (min, max)})))
             minutes = statistics.mean(row["seconds"] / 60 for row in rows)
+            step = statistics.mean(row["seconds"] / row["steps"] for row in rows)
+            mebibytes = max(row["mebibytes"] for row in rows)
             cells = [
                 format_spread([each[name] for row in rows if name in (each := row["measures"].get(direction, {}))])
                 for name in names
             ]
-            yield f"| {title}, equal {budget} | {len(rows)} | {steps} | {minutes:.1f} | {' | '.join(cells)} |"
+            yield (f"| {TITLES.get(side, side)}, equal {budget} | {len(rows)} | {steps} | {minutes:.1f} | {step:.3f} | "
+                   f"{mebibytes:.0f} | {' | '.join(cells)} |")
 
 
 def main() -> None:
     """Trains and measures the rows that have no result yet, prints the tables and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="demo", help="as for cyclegan_tf.train")
-    parser.add_argument("--best", default=str(HERE / "demo.flags"), help="flagfile of this package's own settings")
+    parser.add_argument("--sides", nargs="+", type=parse_side, metavar="SIDE", help="paper, twin or NAME=FLAGFILE; "
+                        "default: paper twin best=demo.flags", default=[
+                            ("paper", ""), ("twin", ""), ("best", str(HERE / "demo.flags"))
+                        ])
     parser.add_argument("--steps", type=int, default=1500, help="steps of the rows at equal steps")
     parser.add_argument("--minutes", type=float, default=30, help="minutes of the rows at equal time; 0: none")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -251,6 +281,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="held-out images of each domain in the picture")
     parser.add_argument("--workdir", default="runs/compare", help="folder of the rows and the picture")
     args = parser.parse_args()
+    args.sides = dict(args.sides)
     os.makedirs(args.workdir, exist_ok=True)
     comparison = Comparison(args)
     results = [(row, comparison.run_row(row)) for row in comparison.rows]

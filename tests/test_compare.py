@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, run_python
 
 ARGUMENTS = {
-    "dataset": "demo", "best": "best.flags", "steps": 100, "minutes": 10.0, "size": 128, "blocks": 6, "filters": 32,
-    "seeds": [0, 1],
+    "dataset": "demo", "sides": {"paper": "", "twin": "", "best": "best.flags"}, "steps": 100, "minutes": 10.0,
+    "size": 128, "blocks": 6, "filters": 32, "seeds": [0, 1],
 }
 
 
@@ -32,7 +32,7 @@ def comparison(compare, tmp_path, monkeypatch):
         comparison.trained.append((options, folder))
         (tmp_path / folder).mkdir(parents=True)
         steps = next(int(option.split("=")[1]) for option in options if option.startswith("--max_steps"))
-        return steps * seconds_per_step
+        return steps * seconds_per_step, 100.0
 
     monkeypatch.setattr(
         compare, "train", lambda options, run: train(options, run, 1 if "--ngf=32" in options else 4)
@@ -72,13 +72,31 @@ def test_finished_rows_are_kept_and_interrupted_rows_start_over(compare, compari
 
 
 def test_without_minutes_there_are_rows_at_equal_steps_only(compare):
-    assert compare.list_rows([3], 0) == [("paper", "steps", 3), ("twin", "steps", 3), ("best", "steps", 3)]
+    assert compare.list_rows(["paper", "cut"], [3], 0) == [("paper", "steps", 3), ("cut", "steps", 3)]
+
+
+def test_sides_are_paper_twin_or_flagfiles(compare):
+    assert [compare.parse_side(text) for text in ("paper", "twin", "cut=a/b.flags")] == [
+        ("paper", ""), ("twin", ""), ("cut", "a/b.flags")
+    ]
+    for text in ("cut", "paper=a.flags", "a/b=c.flags", "cut="):
+        with pytest.raises(ValueError, match=f"^{text}: expected paper, twin or NAME=FLAGFILE"):
+            compare.parse_side(text)
+
+
+def test_memory_and_output_of_a_child_are_measured(compare):
+    output, mebibytes = compare.run_child("-c", "print(len(b'x' * (300 << 20)))")
+    assert output == "314572800\n"
+    assert 300 < mebibytes < 400
+    with pytest.raises(SystemExit, match="failed"):
+        compare.run_child("-c", "raise SystemExit(3)")
 
 
 def test_table_has_the_spread_over_seeds_below_trivial_translations(compare):
     def result(seconds, steps, kid, baselines):
         measures = {"a2b": {"kid": kid, "l1": 1.0}}
-        return {"steps": steps, "seconds": seconds, "measures": measures, "baselines": baselines}
+        return {"steps": steps, "seconds": seconds, "mebibytes": 10.0 * steps, "measures": measures,
+                "baselines": baselines}
 
     results = [
         (compare.Row("paper", "steps", 0), result(60, 5, 0.1, {"input": {"a2b": {"kid": 0.5, "l1": 3.0}}})),
@@ -87,10 +105,10 @@ def test_table_has_the_spread_over_seeds_below_trivial_translations(compare):
         (compare.Row("twin", "time", 1), result(90, 9, 0.25, {})),
     ]
     assert list(compare.format_table(results, "a2b")) == [
-        "| A to B | seeds | steps | minutes | kid |", "|---|---|---|---|---|",
-        "| the input itself | | | | 0.500 |",
-        "| this package, the paper's settings, equal steps | 2 | 5 | 1.5 | 0.200 ± 0.141 |",
-        "| PyTorch, the paper's settings, equal time | 2 | 7 to 9 | 1.5 | 0.250 ± 0.000 |",
+        "| A to B | seeds | steps | minutes | s/step | MiB | kid |", "|---|---|---|---|---|---|---|",
+        "| the input itself | | | | | | 0.500 |",
+        "| this package, the paper's settings, equal steps | 2 | 5 | 1.5 | 18.000 | 50 | 0.200 ± 0.141 |",
+        "| PyTorch, the paper's settings, equal time | 2 | 7 to 9 | 1.5 | 11.429 | 90 | 0.250 ± 0.000 |",
     ]
 
 

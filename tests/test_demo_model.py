@@ -36,7 +36,7 @@ def measure_orange(images):
     for image in images:
         hue, saturation, _ = np.moveaxis(np.asarray(Image.fromarray(image).convert("HSV")).astype(float), -1, 0)
         saturated = saturation > 0.4 * 255
-        shares.append(np.mean((15 <= hue[saturated] * 360 / 255) & (hue[saturated] * 360 / 255 <= 45)))
+        shares.append(np.mean((hue[saturated] * 360 / 255 >= 15) & (hue[saturated] * 360 / 255 <= 45)))
     return np.mean(shares)
 
 
