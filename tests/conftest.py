@@ -13,6 +13,7 @@ import gc
 import io
 import logging
 import runpy
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -26,6 +27,10 @@ from PIL import Image
 
 # A full garbage collection visits every traced graph and takes seconds, so run it less often than by default.
 gc.set_threshold(100_000, 20, 100)
+
+# nohup and background jobs of scripts ignore these signals, and commands then keep ignoring them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 app.define_help_flags()
 ABSL_FLAGS = set(flags.FLAGS)

@@ -269,7 +269,7 @@ def test_an_error_in_a_single_process_is_raised():
     def fail(real_a, real_b, past):
         raise tf.errors.InternalError(None, None, "out of something")
 
-    model, zeros = SimpleNamespace(step=fail, draw_past=lambda *shapes: [{}]), np.zeros((1, 8, 8, 3), np.float32)
+    model, zeros = SimpleNamespace(seeded_step=fail, draw_past=lambda *shapes: [{}]), np.zeros((1, 8, 8, 3), np.float32)
     with pytest.raises(tf.errors.InternalError, match="out of something"):
         replicas.train_step(model, [(zeros, zeros)], lambda: None)
 
