@@ -186,7 +186,7 @@ def parse_side(text: str) -> tuple[str, str]:
 def run_child(*arguments: str) -> tuple[str, float]:
     """Runs Python with `arguments`; returns its stdout and the largest memory of the process in MiB.
 
-    Exits if the child fails.
+    Linux counts the memory of the calling process too, as long as the child is its copy. Exits if the child fails.
     """
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout

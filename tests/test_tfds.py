@@ -24,8 +24,8 @@ infos = dict(original if isinstance(original, dict) else tfds.builder("cycle_gan
 url = next(url for url in infos if url.endswith(f"/{name}.zip"))
 infos[url] = checksums.UrlInfo(size=size, checksum=digest, filename=f"{name}.zip")
 builder_class.url_infos = infos
-from cyclegan_tf import cli, train
-cli.run(train.main)
+from cyclegan_tf import cli
+cli.train()
 """
 
 

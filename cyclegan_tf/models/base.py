@@ -129,12 +129,12 @@ class Model(abc.ABC):
 
     def seeded_step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
         """`step`, in which the masks of dropout follow from the run's seed, the step and the replica."""
-        iteration = self.optimizers[self.generator_names[0]].iterations
         number, _ = replica_context.replica()
-        offset = tf.constant([number, 0], tf.int64)
 
         def make_seed(call: int) -> tf.Tensor:
-            return seeds.make_step_seed(self.config.seed, f"dropout/{call}", iteration) + offset
+            iteration = self.optimizers[self.generator_names[0]].iterations
+            seed = seeds.make_step_seed(self.config.seed, f"dropout/{call}", iteration)
+            return seed + tf.constant([number, 0], tf.int64)
 
         with layers.seed_dropout(make_seed):
             return self.step(real_a, real_b, past)
