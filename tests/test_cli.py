@@ -198,3 +198,32 @@ def test_other_exceptions_keep_their_traceback():
 
 def test_operands_reach_main():
     assert run_main("print(argv[1:])", "one", "two", operands=True).stdout == "['one', 'two']\n"
+
+
+FAILING_COMMAND = """
+import time
+from cyclegan_tf import cli
+from cyclegan_tf.errors import UserError
+
+def main(argv):
+    import tensorflow as tf
+
+    def wait(number):
+        time.sleep(0.2)
+        return number
+
+    numbers = tf.data.Dataset.range(100).map(lambda x: tf.numpy_function(wait, [x], tf.int64), num_parallel_calls=2)
+    iterator = iter(numbers)
+    next(iterator)
+    cycle = [iterator]
+    cycle.append(cycle)
+    raise UserError("a mistake")
+
+cli.run(main)
+"""
+
+
+def test_a_command_that_fails_while_data_are_read_ends():
+    child = run_python("-c", FAILING_COMMAND, timeout=60)
+    assert child.returncode == 2
+    assert child.stderr.endswith("error: a mistake\n")
