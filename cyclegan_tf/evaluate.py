@@ -43,7 +43,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, json_lines
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -98,11 +98,12 @@ def main(argv: list[str]) -> int:
         log.info("%s", evaluation.format_skipped(skipped))
     for warning in evaluation.warn_of_few_images(records):
         log.warning("%s", warning)
+    lines = map(json_lines.format_line, records)
     if given.output:
         with atomic.open_for_writing(given.output) as file:
-            file.write(evaluation.format_lines(records))
+            file.writelines(lines)
     else:
-        sys.stdout.write(evaluation.format_lines(records))
+        sys.stdout.writelines(lines)
     print(evaluation.format_table(records), file=sys.stderr)
     return 0
 

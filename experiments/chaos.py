@@ -42,6 +42,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import Stopped
 from cyclegan_tf.runs import checkpoints, metrics_log
 from cyclegan_tf.runs.reporter import Reporter
+from cyclegan_tf.storage import json_lines
 
 # Importing TensorFlow here saves every child process the time. TensorFlow starts no threads before its first operation,
 # so this process can still be forked.
@@ -90,7 +91,7 @@ def write_half_an_array(workdir: str, entry: BinaryIO, array: np.ndarray, **opti
 def write_half_a_line(workdir: str, reporter: Reporter, step: int, kind: str, values: dict[str, float]) -> None:
     """Writes half of a line to metrics.jsonl, in place of Reporter.record(step, kind, values)."""
     del reporter
-    line = metrics_log.format_record({"step": step, "kind": kind, **values})
+    line = json_lines.format_line({"step": step, "kind": kind, **values})
     with open(os.path.join(workdir, metrics_log.FILE_NAME), "a", encoding="utf-8") as file:
         file.write(line[: len(line) // 2])
 

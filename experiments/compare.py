@@ -221,13 +221,13 @@ def train_twin(options: Sequence[str], folder: str, run: str) -> tuple[float, fl
 
 
 def collect_measures(records: Iterable[dict[str, Any]]) -> Result:
-    """Sorts the records of evaluate by direction; see `Comparison._measure`."""
+    """Sorts the records of evaluate by direction; see `Comparison._measure`. Infinity and NaN are strings in them."""
     found: Result = {"measures": {}, "baselines": {}}
     for record in records:
         direction, metric = record["direction"], record["metric"]
-        found["measures"].setdefault(direction, {})[metric] = record["value"]
+        found["measures"].setdefault(direction, {})[metric] = float(record["value"])
         for name, value in record.get("baselines", {}).items():
-            found["baselines"].setdefault(name, {}).setdefault(direction, {})[metric] = value
+            found["baselines"].setdefault(name, {}).setdefault(direction, {})[metric] = float(value)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 
 import pytest
@@ -116,9 +117,11 @@ def test_records_of_evaluate_are_sorted_by_direction(compare):
     found = compare.collect_measures([
         {"metric": "kid", "direction": "a2b", "value": 0.25, "baselines": {"input": 0.5}},
         {"metric": "cycle", "direction": "b2a", "value": 0.125},
+        {"metric": "psnr", "direction": "b2a", "value": "Infinity", "baselines": {"input": "Infinity"}},
     ])
     assert found == {
-        "measures": {"a2b": {"kid": 0.25}, "b2a": {"cycle": 0.125}}, "baselines": {"input": {"a2b": {"kid": 0.5}}}
+        "measures": {"a2b": {"kid": 0.25}, "b2a": {"cycle": 0.125, "psnr": math.inf}},
+        "baselines": {"input": {"a2b": {"kid": 0.5}, "b2a": {"psnr": math.inf}}},
     }
 
 

@@ -72,6 +72,15 @@ def test_a_folder_of_held_out_images_is_measured(tiny_run, run_command, tmp_path
     assert "psnr, ssim, ms_ssim, l1, lpips in direction a2b (needs pairs" in line
 
 
+def test_infinite_psnr_is_strict_json(tiny_run, run_command, tmp_path, make_images):
+    for folder in ("testA", "testB"):  # Equal images.
+        make_images(tmp_path / folder, 1)
+    child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}/export/a2b", f"--dataset={tmp_path}",
+                        "--metrics=psnr")
+    assert child.returncode == 0, child.stderr
+    assert json.loads(child.stdout, parse_constant=pytest.fail)["baselines"]["input"] == "Infinity"
+
+
 def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}", "--direction=b2a", "--metrics=psnr,cycle")
     # "cycle" translates back with the other direction.

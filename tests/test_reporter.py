@@ -1,6 +1,7 @@
 """Reports of a run: epoch means, resumed records, and the objects that stand in where a worker writes nothing."""
 
 import json
+import math
 
 import pytest
 
@@ -58,3 +59,11 @@ def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))
     reporter.Reporter(str(tmp_path), Config(), step=2).close()
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
+
+
+def test_infinite_measure_is_strict_json(tmp_path):
+    report = reporter.Reporter(str(tmp_path), Config(), step=0)
+    report.record(1, "test", {"psnr_ab": math.inf})
+    report.close()
+    record = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert record == {"step": 1, "kind": "test", "psnr_ab": "Infinity"}

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -219,11 +218,6 @@ def format_table(records: Iterable[Record]) -> str:
                      *("" if other is None else f"{other:.5g}" for other in others), against))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def format_lines(records: Iterable[Record]) -> str:
-    """The records as JSON, one per line."""
-    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def require_known(names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, json_lines
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -52,21 +52,18 @@ def _parse_record(line: bytes) -> Record | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str) or type(record.get("step")) is not int:
         return None
+    # Old files hold the numbers NaN and Infinity, which are not JSON; `json.loads` reads both spellings.
+    numbers = {key: json_lines.parse_number(value) for key, value in record.items() if key != "kind"}
     # `type`, because true is an int too. Larger integers are no floats.
-    numbers = [value for key, value in record.items() if key != "kind"]
-    return record if all(type(n) is float or (type(n) is int and abs(n) < 2**63) for n in numbers) else None
+    is_valid = all(type(n) is float or (type(n) is int and abs(n) < 2**63) for n in numbers.values())
+    return record | numbers if is_valid else None
 
 
 def open_log(workdir: str, is_wanted: Callable[[Record], bool]) -> TextIO:
     """Opens a run's metrics.jsonl for appending, after dropping damaged lines and records that are not wanted."""
     path = os.path.join(workdir, FILE_NAME)
     if filesystem.exists(path):
-        kept = [format_record(record) for record in read_records(workdir) if is_wanted(record)]
+        kept = [json_lines.format_line(record) for record in read_records(workdir) if is_wanted(record)]
         with atomic.open_for_writing(path) as file:
             file.writelines(kept)
     return filesystem.open_for_appending(path)
-
-
-def format_record(record: Record) -> str:
-    """The line of metrics.jsonl that holds `record`."""
-    return json.dumps(record) + "\n"

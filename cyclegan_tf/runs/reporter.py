@@ -10,7 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.images import codec
 from cyclegan_tf.runs import metrics_log
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, json_lines
 
 
 class NullReporter:
@@ -74,7 +74,7 @@ class Reporter(NullReporter):
           kind: "train", "epoch", or a kind of measures that `metrics_log` defines.
           values: floats by name.
         """
-        self._log.write(metrics_log.format_record({"step": step, "kind": kind, **values}))
+        self._log.write(json_lines.format_line({"step": step, "kind": kind, **values}))
         if kind in metrics_log.FINAL_KINDS:
             self.sync()  # The final page is written next and reads the file.
         else:
