@@ -362,6 +362,25 @@ def test_cut_asks_which_layers_of_a_foreign_generator_to_compare():
     build_model(Config.preset("tiny", nce_layers="down", nce_features=4, **options))
 
 
+def with_batch_norm(config, input_channels, output_channels=1, name=""):
+    inputs = keras.Input((None, None, input_channels))
+    inner = keras.Sequential([keras.layers.BatchNormalization(name="norm")], name="inner")
+    return keras.Model(inputs, conv(inner(conv(inputs, 4, "first")), output_channels, activation="tanh"), name=name)
+
+
+@pytest.mark.parametrize(("options", "network"), [
+    ({"gan_mode": "wgangp", "discriminator": "mine"}, "--discriminator=mine"),
+    ({"model": "cut", "antialias": "none", "discriminator": "mine"}, "--discriminator=mine"),
+    ({"model": "cut", "antialias": "none", "generator": "mine", "nce_layers": "first"}, "--generator=mine"),
+], ids=["wgangp", "cut, discriminator", "cut, generator"])
+def test_batch_norm_of_a_foreign_network_is_refused(options, network):
+    cyclegan_tf.register_generator("mine", size_multiple=1)(with_batch_norm)
+    cyclegan_tf.register_discriminator("mine")(with_batch_norm)
+    user = "--gan_mode=wgangp" if "gan_mode" in options else "--model=cut"
+    with pytest.raises(UserError, match=f"^{user} does not work .* network of {network} has the batch norm norm; use"):
+        build_model(Config.preset("tiny", nce_features=4, **options))
+
+
 def test_options_that_a_foreign_network_ignores_are_refused():
     import toy_package.networks  # noqa: F401
 

@@ -228,7 +228,7 @@ def register_discriminator(
 
     The gradient penalty of --gan_mode=wgangp differentiates the network twice. The instance norms of tensorflow-addons
     and Keras have a wrong second derivative; use `networks.blocks.normalize` with
-    `second_derivative=config.penalizes_gradient`.
+    `second_derivative=config.penalizes_gradient`. A discriminator with a batch norm is refused.
 
     Args:
       name: value of --discriminator.

@@ -1,7 +1,10 @@
 """CUT and FastCUT: unpaired translation in one direction by contrastive learning (Park et al. 2020)."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.models import base, compilation, patch_nce, replicas, seeds
 from cyclegan_tf.models.base import Fakes, Past, Scalars
 from cyclegan_tf.networks import patch_features, registry
@@ -19,6 +22,13 @@ class Cut(base.Model):
 
     generator_names = ("gen_ab",)
     discriminator_names = ("disc_b",)
+
+    def __init__(self, config: Config, replicas: Iterable[int] = range(1)) -> None:
+        super().__init__(config, replicas)
+        for option, name in (("generator", "gen_ab"), ("discriminator", "disc_b")):
+            registry.require_no_batch_norm(
+                f"--model={config.model}", f"--{option}={getattr(config, option)}", self.networks[name]
+            )
 
     def _build_other_networks(self) -> dict[str, tf.keras.Model]:
         generator, layers = self.networks["gen_ab"], patch_features.list_layers(self.config)

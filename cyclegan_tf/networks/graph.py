@@ -1,5 +1,6 @@
 """Reading a Keras functional model as a graph of layers."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -47,6 +48,15 @@ def read_graph(network: tf.keras.Model) -> Graph:
     if len(network.inputs) != 1 or len(outputs) != 1 or outputs[0] is None:
         raise _error(network, "the output")
     return Graph(nodes, outputs[0])
+
+
+def list_layers(network: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
+    """Yields the layers of a network of any kind; in place of a network inside of it, the layers of that network."""
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from list_layers(layer)
+        else:
+            yield layer
 
 
 def _error(network: tf.keras.Model, place: str) -> UserError:

@@ -1,8 +1,8 @@
 """Initial weights other than the default of the builders, which is N(0, 0.02)."""
 
-from collections.abc import Iterator
-
 import tensorflow as tf
+
+from cyclegan_tf.networks import graph
 
 _GAIN = 0.02
 
@@ -13,17 +13,8 @@ def initialize_xavier(network: tf.keras.Model) -> None:
     Xavier initialization (Glorot and Bengio 2010) with the gain that the authors' code uses. The normal distribution
     is not truncated. Weights of normalization layers stay as they are. The draw follows Keras's global seed.
     """
-    for layer in (layer for layer in _list_layers(network) if hasattr(layer, "kernel")):
+    for layer in (layer for layer in graph.list_layers(network) if hasattr(layer, "kernel")):
         initializer = tf.keras.initializers.VarianceScaling(_GAIN**2, mode="fan_avg", distribution="untruncated_normal")
         layer.kernel.assign(initializer(layer.kernel.shape, dtype="float32"))
         if getattr(layer, "bias", None) is not None:
             layer.bias.assign(tf.zeros_like(layer.bias))
-
-
-def _list_layers(network: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
-    """Yields the layers of a network, and those of the networks in it."""
-    for layer in network.layers:
-        if hasattr(layer, "layers"):
-            yield from _list_layers(layer)
-        else:
-            yield layer

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures, registries
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.networks import initialization, patch_features
+from cyclegan_tf.networks import graph, initialization, patch_features
 from cyclegan_tf.ops import exhaustion
 
 # The functions whose networks have translated or scored a probe in this process, with the sizes and channels of it.
@@ -74,6 +74,8 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
     inputs = architectures.channels(config, name)[0]
     network = build(config, input_channels=inputs, name=name)
     require = _Requirements(f"--discriminator={config.discriminator}", network, name, inputs)
+    if config.penalizes_gradient:
+        require_no_batch_norm(f"--gan_mode={config.gan_mode}", f"--discriminator={config.discriminator}", network)
     # A crop size below the registered smallest size is an error elsewhere, before a run starts.
     side = max(config.crop_size, architectures.smallest_size(config))
     if (build, side, inputs) not in _PROBED and config.crops:
@@ -83,6 +85,19 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
                 "the images along the first axis, and at least one score for each")
         _PROBED.add((build, side, inputs))
     return _initialize(config, network)
+
+
+def require_no_batch_norm(user: str, option: str, network: tf.keras.Model) -> None:
+    """Raises a UserError if `network` has a batch norm, because one makes the images of a batch depend on each other.
+
+    Args:
+      user: the option that does not work with a batch norm, such as "--gan_mode=wgangp".
+      option: the option that names the network, such as "--discriminator=mine".
+    """
+    for layer in graph.list_layers(network):
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            raise UserError(f"{user} does not work with a batch norm, which makes the images of a batch depend on each "
+                            f"other, but the network of {option} has the batch norm {layer.name}; use instance norms")
 
 
 class _Requirements:
