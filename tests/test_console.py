@@ -45,12 +45,15 @@ def test_dead_streams_do_not_stop_a_command(redirection, tmp_path):
     assert (tmp_path / "file").read_text() == expected
 
 
-def test_reader_that_ends_early_is_no_error(tmp_path):
-    code = "import sys\nfrom cyclegan_tf import cli\nsys.argv = ['datasets', 'list']\ncli.datasets()"
-    child = run_shell("| head -1; exit ${PIPESTATUS[0]}", tmp_path, code)
+@pytest.mark.parametrize("arguments", [["datasets", "list"], ["train", "--help"]], ids=" ".join)
+def test_reader_that_has_ended_is_no_error(arguments):
+    code = f"import sys\nfrom cyclegan_tf import cli\nsys.argv = {arguments}\ncli.{arguments[0]}()"
+    # With `| head -1`, the reader usually ends only after a command has written its few lines.
+    reader, writer = os.pipe()
+    os.close(reader)
+    child = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
     assert (child.returncode, child.stderr) == (0, "")
-    assert child.stdout.startswith("name ")
-    assert len(child.stdout.splitlines()) == 1
 
 
 def test_lost_result_is_an_error(tmp_path):
@@ -131,12 +134,6 @@ def test_only_errors_of_the_package_are_called_errors(monkeypatch):
         root.handlers[:] = handlers
         console.log.setLevel(level)
     assert stream.getvalue() == "fine\nerror: not fine\ntheirs\n"
-
-
-def test_help_needs_no_reader(tmp_path):
-    code = "import sys\nfrom cyclegan_tf import cli\nsys.argv = ['train', '--help']\ncli.train()"
-    child = run_shell("| head -1", tmp_path, code)
-    assert (child.stdout, child.stderr) == ("Trains a CycleGAN, pix2pix or CUT model.\n", "")
 
 
 def test_python_without_buffers_is_guarded_too():

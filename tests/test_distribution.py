@@ -48,16 +48,16 @@ def images(tmp_path_factory):
         yield
 
 
-def start(workdir, n_workers=2, overrides=({}, {}), **how):
+def start(workdir, n_workers=2, overrides=None, **how):
     """Starts worker.py in `n_workers` processes, each with its own overrides; a single one gets two logical devices."""
-    config = {**CONFIG, "worker_timeout": TIMEOUT, **how.pop("config", {})}
+    config, overrides = {**CONFIG, "worker_timeout": TIMEOUT, **how.pop("config", {})}, overrides or [{}] * n_workers
     if n_workers == 1:
         how, config = {"cpus": 2, **how}, {**config, "strategy": "mirrored"}
     arguments = [json.dumps({"config": {**config, **own}, "workdir": str(workdir), **how}) for own in overrides]
     environments = local_workers.make_environments(n_workers) if n_workers > 1 else [os.environ]
     return [
         subprocess.Popen([sys.executable, str(WORKER), argument], env=env, stderr=subprocess.PIPE, text=True)
-        for argument, env in zip(arguments, environments, strict=False)
+        for argument, env in zip(arguments, environments, strict=True)
     ]
 
 

@@ -42,7 +42,9 @@ def test_command_and_training_measure_the_same_values(measured, tiny_run):
     assert reasons["ms_ssim", "a2b"].startswith("needs images of at least 161 x 161 pixels")
     for name in ("lpips", "fid", "kid"):
         assert reasons[name, "b2a"].startswith("no weights of ")
-    assert reasons["judge", "a2b"].startswith("needs the numbers of the classes to recognize")
+    assert reasons["judge", "a2b"].startswith(
+        "needs the numbers of the classes to recognize: --judge_classes_b for translations to B"
+    )
 
 
 def test_saved_model_is_measured_in_the_direction_of_its_name(tiny_run, run_command, tmp_path, measured):
