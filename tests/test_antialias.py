@@ -1,5 +1,7 @@
 """Anti-aliased layers and networks against CUT's: outputs, features, gradients, weights by PyTorch's names."""
 
+import itertools
+
 import golden
 import numpy as np
 import pytest
@@ -41,6 +43,15 @@ def test_sampling_layers(layers, case):
     layers.assert_close(golden.nchw(y), f"{case}/y")
     dx = tape.gradient(y, x, output_gradients=golden.nhwc(layers[f"{case}/dy"]))
     layers.assert_close(golden.nchw(dx), f"{case}/dx")
+
+
+def test_upsampling_reads_only_its_receptive_field():
+    layer = antialias.BlurUpsampling2D()
+    x = np.random.default_rng(0).normal(size=(1, 5, 3, 2)).astype(np.float32)
+    for begin, end in itertools.combinations(range(11), 2):
+        start, stop, offset = layer.receptive_field().find_input(begin, end, 5)
+        piece = layer(x[:, start:stop])[:, offset : offset + end - begin]
+        np.testing.assert_allclose(piece, layer(x)[:, begin:end], rtol=0, atol=1e-6, err_msg=f"{begin} to {end}")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
