@@ -1,4 +1,4 @@
-"""Remote files for tests, on TensorFlow's ram://, which lives as long as the process."""
+"""Remote files for tests, on TensorFlow's ram://, a file system in the memory of the process."""
 
 import io
 import os
@@ -21,4 +21,4 @@ def store(path, data):
 
 
 class Killed(BaseException):
-    """Raised to end a run or a write like a kill: as with KeyboardInterrupt, `except Exception` does not catch it."""
+    """Ends a run or a write as a kill does: `except Exception` does not catch this exception."""

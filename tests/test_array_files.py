@@ -13,7 +13,7 @@ from cyclegan_tf.storage.zip_files import DamagedFileError
 
 ARRAYS = {
     "step": np.array(7, np.int64), "a/kernel": np.array([[1.5, -2]], np.float32).T,
-    # The entry of this name in the directory takes 64 bytes (46 + 18), so that one bit of a length can hide it.
+    # The entry of this array in the directory takes 64 bytes (46 + 18), so that one bit of a length can hide the entry.
     "epoch/loss/gen": np.array(0.25),
 }
 
@@ -38,7 +38,7 @@ def assert_equal(arrays):
         array[...] = array  # Not read-only.
 
 
-def test_numpy_reads_what_is_written_and_the_other_way_round(tmp_path, contents):
+def test_files_are_exchanged_with_numpy(tmp_path, contents):
     with np.load(io.BytesIO(contents)) as file:
         assert_equal({name: file[name] for name in file.files})
     np.savez(tmp_path / "numpy.npz", **ARRAYS)
@@ -57,7 +57,7 @@ def test_each_flipped_bit_is_named_as_damage_or_changes_nothing(tmp_path, conten
             except DamagedFileError as error:
                 reasons.add(str(error))
             os.pwrite(file.fileno(), contents[position : position + 1], position)
-    # Beside the checksum: two fields that zipfile does not verify.
+    # zipfile verifies neither of these two fields.
     assert {"the directory of the archive does not list all members", "the size of array 'step' is wrong"} <= reasons
     assert not [reason for reason in reasons if not reason or "\n" in reason]
 
@@ -125,7 +125,7 @@ def test_empty_array_of_impossible_shape_is_damage(shape):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"\x93NUMPY\x09\0" + bytes(200), b"no array" * 9], ids=repr)
-def test_other_data_are_no_array(data):
+def test_other_data_are_damage(data):
     with pytest.raises(DamagedFileError, match="the header is damaged"):
         array_files.parse(data)
 
@@ -139,7 +139,7 @@ NPY = make_npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}")
     (make_archive(("a.npy", NPY), compression=zipfile.ZIP_DEFLATED), "the size of array 'a' is wrong"),
     (make_archive(("a.npy", NPY), ("a", NPY)), "there are two arrays 'a'"),
 ])
-def test_archive_of_anything_but_different_arrays_is_damaged(tmp_path, data, message):
+def test_archive_with_other_members_is_damaged(tmp_path, data, message):
     with pytest.raises(DamagedFileError, match=message):
         read(tmp_path / "x.npz", data)
 

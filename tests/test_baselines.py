@@ -54,7 +54,7 @@ def test_transport_gives_the_source_the_targets_covariance():
     source, target = (factor @ factor.T * 0.01 for factor in rng.normal(size=(2, 3, 3)))
     matrix = baselines.fit_transport(make_colors([0, 0, 0], source), make_colors([0, 0, 0], target)).matrix
     np.testing.assert_allclose(matrix @ source @ matrix, target, rtol=1e-3, atol=1e-6)
-    # Of all matrices that do so, the optimal one is symmetric and positive definite.
+    # Many matrices do this; optimal transport gives the symmetric positive definite matrix.
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-10)
     assert np.linalg.eigvalsh(matrix).min() > 0
 

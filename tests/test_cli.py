@@ -132,7 +132,7 @@ def test_a_tilde_at_the_start_of_a_path_is_the_home_folder(monkeypatch, value, p
 
 
 def test_all_options_that_may_be_paths_know_the_tilde():
-    # These take text that is no path.
+    # The values of these options are not paths.
     others = {"size", "precision", "metrics", "judge_classes_{domain}", "plugins"}
     names = {
         name for command in COMMANDS

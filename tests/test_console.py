@@ -95,7 +95,7 @@ def test_full_pipe_that_does_not_block_drops_output(guarded):
     print("x" * 2**20, file=stream, flush=True)
     with pytest.raises(UserError, match="stdout is incomplete: Resource temporarily unavailable"):
         console.require_complete_stdout()
-    # What fits into the pipe arrives.
+    # The bytes that fit into the pipe arrive.
     assert set(os.read(reader, 2**20)) == {ord("x")}
     os.close(reader)
 
@@ -107,7 +107,7 @@ def test_text_that_the_terminal_cannot_show_is_escaped(guarded, tmp_path):
     assert (tmp_path / "out").read_bytes() == b"zebra \\U0001f993 \\udcff\n"
 
 
-def test_streams_that_are_no_files_stay(monkeypatch):
+def test_streams_without_a_file_are_kept(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
@@ -116,7 +116,7 @@ def test_streams_that_are_no_files_stay(monkeypatch):
     console.require_complete_stdout()
 
 
-def test_missing_stream_is_no_terminal():
+def test_missing_stream_is_not_a_terminal():
     assert not console.is_terminal(None)
 
 

@@ -42,7 +42,7 @@ class RecordingOptimizer:
 
 
 class Rerun:
-    """The steps of a recorded run with its positions and flips, not through tf.function, which could not see them."""
+    """The steps of a recorded run with its positions and flips, run eagerly so that each step reads its own."""
 
     def __init__(self, name):
         self.case = golden.Golden(f"cut/{name}")
@@ -220,7 +220,7 @@ def test_options_and_presets_override_the_defaults_of_a_model():
     ({"input_channels": 1}, "--input_channels=1"), ({"cycle_loss": "l2"}, "--cycle_loss"),
     ({"recompute": True}, "--recompute"),
 ])
-def test_options_that_cut_cannot_follow_are_refused(options, message):
+def test_options_that_cut_does_not_support_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         Config(model="cut", **options)
 
@@ -267,7 +267,7 @@ def test_compiled_steps_are_finite_and_move_all_networks(options):
 
 
 def test_xla_and_eager_steps_agree_with_the_compiled_step():
-    # XLA draws other positions; the mean over all of them does not depend on their order.
+    # XLA draws positions in another order, so the loss is averaged over all positions: no map has 10 000 pixels.
     config = dataclasses.replace(TINY, nce_patches=10_000)
     _, expected = run(config, n_steps=1)
     _, compiled = run(dataclasses.replace(config, jit_compile="on"), n_steps=1)

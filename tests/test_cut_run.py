@@ -1,4 +1,4 @@
-"""CUT from the command line's functions: train, resume, translate, tile, evaluate, export and convert one direction."""
+"""Runs of CUT: train, resume, translate, tile, evaluate, export and convert one direction."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def read_newest(folder):
     return checkpoints.read_newest(str(folder / "checkpoints"))[1]
 
 
-def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(workdir, tmp_path):
+def test_a_resumed_and_an_uninterrupted_run_have_equal_bits(workdir, tmp_path):
     trainer.train(dataclasses.replace(CONFIG, max_steps=2), str(tmp_path / "resumed"))
     trainer.train(CONFIG, str(tmp_path / "resumed"))
     expected, found = read_newest(workdir), read_newest(tmp_path / "resumed")
@@ -71,7 +71,7 @@ def test_the_other_direction_is_refused(workdir, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "name"), [("keras", "a2b.keras"), ("onnx", "a2b.onnx"), ("tflite", "a2b-float32.tflite")]
 )
-def test_exports_give_the_images(workdir, tmp_path, kind, name):
+def test_exports_translate_like_the_saved_model(workdir, tmp_path, kind, name):
     if kind == "onnx":
         pytest.importorskip("tf2onnx")
     # `export` compares each file, in its own runtime, with the SavedModel.

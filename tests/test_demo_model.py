@@ -1,4 +1,4 @@
-"""The trained run on photographs in the package: its size, and what it does to colors and shapes."""
+"""The packaged run on photographs: its size, and the colors and shapes of its translations."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_the_run_takes_less_than_four_megabytes():
 
 def test_apples_take_the_color_of_oranges_and_oranges_lose_it(photographs, translations):
     apples, oranges = (measure_orange(photographs[domain]) for domain in "AB")
-    # Each translation is closer to the other fruit than to the fruit that it was.
+    # The share of orange pixels is closer to the target domain's share than to the source domain's.
     assert measure_orange(translations["A"]) > (apples + oranges) / 2
     assert measure_orange(translations["B"]) < (apples + oranges) / 2
 

@@ -25,7 +25,7 @@ def recorded():
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("case", POLICIES)
 @pytest.mark.parametrize("size", ["even", "odd"])
-def test_results_and_gradients_are_the_originals(recorded, size, case, compiled):
+def test_results_and_gradients_equal_the_originals(recorded, size, case, compiled):
     arrays = recorded.group(f"{size}/{case}")
     draws = {name: tf.constant(array) for name, array in arrays.items() if name not in ("y", "dy", "dx")}
 
@@ -67,7 +67,7 @@ def test_draws_follow_the_seed_alone():
     for name, numbers in draws(1, 2).items():
         assert numbers != draws(1, 3)[name]
         assert numbers != draws(7, 2)[name]
-    # Draws of one call are independent of each other.
+    # The draws of one call differ from each other.
     assert len({tuple(numbers) for numbers in draws(1, 2).values()}) == 7
 
 
@@ -104,7 +104,7 @@ def augment_by_hand(images, use, iteration=0):
 
 
 def step(model):
-    """The scalars of a step that is not compiled, which takes less time than to trace it."""
+    """The scalars of an eager step, which takes less time than tracing the step."""
     model.compiled_step = model.step
     return {name: float(value) for name, value in model.train_step(batch(0), batch(1)).items()}
 
@@ -181,7 +181,7 @@ def test_without_the_option_discriminators_see_the_images_themselves(model):
     assert step(built)["loss/disc_b"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_numbers_follow_the_step_the_seed_and_the_use():
+def test_random_numbers_depend_on_step_seed_and_use():
     def augment(config, use, iteration):
         return diff_augment.augment_step(config, batch(0), use, tf.constant(iteration, tf.int64)).numpy()
 
@@ -194,7 +194,7 @@ def test_the_numbers_follow_the_step_the_seed_and_the_use():
     assert all(np.abs(first - other).max() > 0.1 for other in others)
 
 
-def test_replicas_take_their_parts_of_the_numbers_of_all_images():
+def test_replicas_split_the_random_numbers_of_the_whole_batch():
     images = tf.concat([batch(0), batch(1), batch(2)], axis=0)
     whole, config = augment_by_hand(images, "a/real"), TINY["cyclegan"]
     for number in range(3):

@@ -170,12 +170,12 @@ def test_a_translation_that_needs_too_much_memory_names_the_size():
 
 
 def fail_to_allocate(*arguments):
-    # TensorFlow makes a ResourceExhaustedError of it, as if one of its own allocations had failed.
+    # TensorFlow turns a MemoryError into a ResourceExhaustedError, the error of its own allocations.
     raise MemoryError("Unable to allocate 9.00 GiB")
 
 
 @pytest.mark.usefixtures("plugins")
-def test_a_network_that_needs_too_much_memory_does_not_break_its_contract(tmp_path):
+def test_building_networks_that_need_too_much_memory_says_what_to_lower(tmp_path):
     @cyclegan_tf.register_generator("greedy", size_multiple=4)
     def build(config, input_channels, output_channels, name):
         def allocate(x):

@@ -52,7 +52,7 @@ def assert_equal_runs(one, other):
         np.testing.assert_array_equal(array, right[name], err_msg=name)
 
 
-def test_two_runs_in_one_process_are_the_runs_of_the_trainer(tmp_path, monkeypatch):
+def test_fit_twice_in_one_process_trains_like_the_trainer(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
     for model in ("toy_model", "cyclegan"):
         options = config(model=model, max_steps=2, max_dataset_size=3)
@@ -81,7 +81,7 @@ def test_result_has_the_final_measures_and_callbacks_get_the_records(tmp_path, m
             assert "learning_rate" in scalars and "grad_norm/gen_ab" in scalars
 
 
-def test_error_of_a_callback_is_not_taken_for_one_of_the_run_directory(tmp_path, monkeypatch):
+def test_failed_callback_is_named_in_the_error(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
 
     def report(step, scalars):
@@ -175,7 +175,7 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
         (tf.data.Dataset.from_tensor_slices((A[:3], B)).batch(2), r"not of batches: call its method unbatch\(\)"),
     ],
 )
-def test_wrong_data_are_one_clear_error(given, message):
+def test_wrong_data_are_refused_with_a_reason(given, message):
     with pytest.raises(UserError, match=message):
         memory.open_given(given, config())
 
@@ -240,7 +240,7 @@ def test_pairs_of_a_stream_share_crop_and_flip():
         take(memory.open_given(sizes, options), options, 0, 1)
 
 
-def test_wrong_image_in_a_stream_is_a_clear_error():
+def test_wrong_image_in_a_stream_is_refused_with_a_reason():
     options = config()
     dataset = memory.open_given(stream(), options)
     bad = tf.data.Dataset.from_tensor_slices((A.astype(np.float32), A))

@@ -191,7 +191,7 @@ def test_any_results_and_records_make_a_page_that_browsers_read(bare_run, result
         assert all(isinstance(row[key], str) for key in ROW)
     for chart in data["charts"]:
         assert all(np.isfinite(line["points"]).all() and line["points"] for line in chart["lines"])
-    # A resumed run drops what cannot be read.
+    # A resumed run drops lines that cannot be read.
     metrics_log.open_log(str(bare_run), lambda record: record["step"] >= 0 and record["kind"] != "test").close()
     metrics_log.read_records(bare_run, pytest.fail)
 

@@ -20,7 +20,7 @@ ORIENTATION = 274
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", EXACT)
-def test_pixels_are_those_of_the_package(name, channels):
+def test_pixels_equal_the_packages_decoding(name, channels):
     data, _ = GOOD[name]
     np.testing.assert_array_equal(graph_codec.decode(data, channels).numpy(), codec.decode(data, channels))
 
@@ -105,6 +105,6 @@ def test_damaged_exif_changes_nothing(exif):
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"no image", JPEG[:40], PNG[:40],
                                   b"\xff\xd8" + b"\xff" * 99, b"\xff\xd8" + b"\xff\xe1\0\0" * 99])
-def test_bytes_that_are_no_image_are_an_error(data):
+def test_bytes_of_other_data_are_an_error(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         graph_codec.decode(data, 3)

@@ -1,1 +1,1 @@
-"""A package of another author, which adds to cyclegan_tf what tests train."""
+"""A third-party package that registers networks, a loss and a model for tests."""

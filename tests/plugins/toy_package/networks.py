@@ -1,4 +1,4 @@
-"""A generator and a discriminator, each of two convolutions."""
+"""A generator and a discriminator with two convolutions each."""
 
 import tensorflow as tf
 
