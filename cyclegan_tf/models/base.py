@@ -91,6 +91,11 @@ class Model(abc.ABC):
         return {}
 
     @property
+    def iteration(self) -> tf.Tensor:
+        """The number of past updates of the generators, int64 scalar: the number of a step, for `make_step_seed`."""
+        return tf.convert_to_tensor(self.optimizers[self.generator_names[0]].iterations)
+
+    @property
     def pools(self) -> dict[str, ImagePool]:
         """The image pools of the first local replica, by name."""
         return self.replica_pools[0]
@@ -132,8 +137,7 @@ class Model(abc.ABC):
         number, _ = replica_context.replica()
 
         def make_seed(call: int) -> tf.Tensor:
-            iteration = self.optimizers[self.generator_names[0]].iterations
-            seed = seeds.make_step_seed(self.config.seed, f"dropout/{call}", iteration)
+            seed = seeds.make_step_seed(self.config.seed, f"dropout/{call}", self.iteration)
             return seed + tf.constant([number, 0], tf.int64)
 
         with layers.seed_dropout(make_seed):
@@ -185,8 +189,7 @@ class Model(abc.ABC):
         """
         if not self.config.augmentations:
             return images
-        iteration = self.optimizers[self.generator_names[0]].iterations
-        return diff_augment.augment_step(self.config, images, use, iteration)
+        return diff_augment.augment_step(self.config, images, use, self.iteration)
 
     def apply_gradients(self, gradients: Gradients) -> Scalars:
         """Updates the weights and averages of the networks in `gradients`; returns the norms of their gradients.

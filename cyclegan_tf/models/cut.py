@@ -44,7 +44,7 @@ class Cut(base.Model):
 
     def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
         """Updates the discriminator; then the generator, which learns from the updated one, and the feature network."""
-        config, iteration = self.config, tf.convert_to_tensor(self.optimizers["gen_ab"].iterations)
+        config, iteration = self.config, self.iteration
         flipped = None
         if config.flip_equivariance:
             flipped = patch_nce.draw_flip(seeds.make_step_seed(config.seed, "cut/flip", iteration))
