@@ -1,7 +1,6 @@
 """Shared by all commands: help, one-line errors, exit statuses, entry points."""
 
 import functools
-import gc
 import logging
 import os
 import runpy
@@ -56,18 +55,10 @@ def run(
             log.error("%s", message)
             return 2
 
-    def run_and_free(argv: list[str]) -> int | None:
-        status = run_guarded(argv)
-        if status:
-            # The frames of the error may still hold an iterator of tf.data. Python's own end would wait for it forever:
-            # its functions in Python could not run any more.
-            gc.collect()
-        return status
-
     for flag in (_HelpFlag(), _VersionFlag()):
         if flag.name not in flags.FLAGS:
             flags.DEFINE_flag(flag, module_name=__name__)
-    app.run(run_and_free, flags_parser=functools.partial(_parse_flags, define_flags))
+    app.run(run_guarded, flags_parser=functools.partial(_parse_flags, define_flags))
 
 
 def define_path(name: str, default: str | None, text: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from absl import flags
-from conftest import ROOT, run_python, run_train
+from conftest import PLUGINS, ROOT, run_python, run_train
 from test_imports import COMMANDS, PACKAGE
 
 import cyclegan_tf
@@ -201,29 +201,40 @@ def test_operands_reach_main():
 
 
 FAILING_COMMAND = """
-import time
+import itertools, sys, time
+import numpy as np
+import cyclegan_tf
 from cyclegan_tf import cli
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.data import dataset
+
+error, loading, numbers, load = eval(sys.argv.pop()), set(), itertools.count(), dataset.ImageList.load
+
+def load_slowly(*arguments):
+    number = next(numbers)
+    loading.add(number)
+    time.sleep(0.5 if number > 10 else 0)
+    loading.remove(number)
+    return load(*arguments)
+
+def fail_while_loading(step, scalars):
+    if loading:
+        raise error
 
 def main(argv):
-    import tensorflow as tf
-
-    def wait(number):
-        time.sleep(0.2)
-        return number
-
-    numbers = tf.data.Dataset.range(100).map(lambda x: tf.numpy_function(wait, [x], tf.int64), num_parallel_calls=2)
-    iterator = iter(numbers)
-    next(iterator)
-    cycle = [iterator]
-    cycle.append(cycle)
-    raise UserError("a mistake")
+    dataset.ImageList.load = load_slowly
+    config = cyclegan_tf.Config.preset(
+        "tiny", plugins="toy_package.networks", generator="toy", discriminator="toy", max_steps=20, cache="off",
+    )
+    cyclegan_tf.fit(config, "run", 2 * [np.zeros((20, 40, 40, 3), np.uint8)], [fail_while_loading])
 
 cli.run(main)
 """
 
 
-def test_a_command_that_fails_while_data_are_read_ends():
-    child = run_python("-c", FAILING_COMMAND, timeout=60)
-    assert child.returncode == 2
-    assert child.stderr.endswith("error: a mistake\n")
+@pytest.mark.parametrize(("error", "status", "line"), [
+    ("cyclegan_tf.UserError('a mistake')", 2, "error: a mistake"), ("KeyError('a bug')", 1, "KeyError: 'a bug'"),
+], ids=["mistake", "bug"])
+def test_a_command_that_fails_while_images_are_loaded_ends(error, status, line, tmp_path):
+    child = run_python("-c", FAILING_COMMAND, error, cwd=tmp_path, timeout=60, PYTHONPATH=f"{ROOT}:{PLUGINS}")
+    assert child.returncode == status
+    assert child.stderr.splitlines()[-1] == line

@@ -223,7 +223,7 @@ def test_images_that_need_too_much_memory_are_named_and_say_what_to_lower(caplog
     dataset = dataclasses.replace(dataset, train_a=dataclasses.replace(dataset.train_a, read=fail_to_allocate))
     stream, loaders = pipeline.make_batches(dataset, config, 0, 1)
     with pytest.raises(UserError, match=r"^loading training images needs more memory .*: lower --load_size or"):
-        pipeline.take_batch(iter(stream), loaders)
+        next(pipeline.read_batches(stream, loaders))
     assert re.match(rf"{dataset.train_a.where}/.*\.jpg: memory is exhausted while this image is read$",
                     caplog.records[0].getMessage())
     assert not dataset.bad.reasons

@@ -3,12 +3,14 @@
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import logging
 import os
 import re
 import signal
 import sys
+import time
 import types
 
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import memory, pipeline, sources
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.training import progress, trainer
 
@@ -134,11 +137,38 @@ def test_sigterm_raises_stopped(tmp_path, monkeypatch):
     assert read_arrays(tmp_path)["step"] in (1, 2)
 
 
+@pytest.mark.parametrize("error", [UserError("a mistake"), KeyError("a bug"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("place", ["callback", "image"])
+def test_no_image_is_loaded_after_an_error(place, error, tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    loading, numbers, load = set(), itertools.count(), ImageList.load
+
+    def load_slowly(self, *arguments):
+        number = next(numbers)
+        loading.add(number)
+        if place == "image" and number == 10:
+            raise error
+        time.sleep(0.3 if number > 10 else 0)
+        loading.remove(number)
+        return load(self, *arguments)
+
+    def fail_while_loading(step, scalars):
+        if place == "callback" and loading:
+            raise error
+
+    monkeypatch.setattr(ImageList, "load", load_slowly)
+    options = config(max_steps=20, sample_every=0, checkpoint_every=0, cache="off")
+    with pytest.raises(BaseException) as raised:  # `raised` keeps the frames of the error.
+        cyclegan_tf.fit(options, tmp_path, callbacks=[fail_while_loading])
+    assert str(error) in str(raised.value)
+    assert loading == ({10} if place == "image" else set())
+
+
 def take(dataset, options, first, last, local=range(1), n_replicas=1):
     batches, loaders = pipeline.make_batches(dataset, options, first, last, local, n_replicas)
-    iterator = iter(batches)
-    count = (last - first) * len(local)
-    return [tuple(np.asarray(x) for x in pipeline.take_batch(iterator, loaders)) for _ in range(count)]
+    taken = list(pipeline.read_batches(batches, loaders))
+    assert len(taken) == (last - first) * len(local)
+    return [tuple(np.asarray(x) for x in batch) for batch in taken]
 
 
 @pytest.mark.parametrize("options", [{}, {"direction": "b2a"}, {"max_dataset_size": 2, "batch_size": 2}], ids=str)

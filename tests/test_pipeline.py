@@ -177,10 +177,8 @@ def test_bad_image_is_an_error_with_on_bad_image_error(tmp_path, make_images):
     (tmp_path / "trainA" / "001.png").write_bytes(b"")
     config = config_with(dataset=str(tmp_path), on_bad_image="error")
     stream, loaders = pipeline.make_batches(sources.open_dataset(config), config, 0, 4)
-    iterator = iter(stream)
     with pytest.raises(UserError, match=r"trainA/001\.png: cannot identify image file; repair or remove the file"):
-        for _ in range(4):
-            pipeline.take_batch(iterator, loaders)
+        list(pipeline.read_batches(stream, loaders))
 
 
 def test_domain_without_readable_images_is_an_error(tmp_path, make_images):

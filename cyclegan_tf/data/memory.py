@@ -1,5 +1,6 @@
 """Data sets that the caller of `cyclegan_tf.fit` gives: arrays, or a tf.data.Dataset of pairs (A, B)."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -13,7 +14,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.config import GIVEN_DATASET
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.data import sources
+from cyclegan_tf.data import iteration, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
@@ -86,7 +87,8 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
                         "tf.data.experimental.assert_cardinality to the data set")
     if config.direction == "b2a":
         given = given.map(lambda a, b: (b, a))
-    first = list(itertools.islice(given.as_numpy_iterator(), _N_SAMPLES))
+    with contextlib.closing(iteration.iterate(given)) as pairs:
+        first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, _N_SAMPLES)]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
     channels = (config.input_channels, config.output_channels)
     opened = sources.select(_open_arrays(domains, channels), dataclasses.replace(config, direction="a2b"))

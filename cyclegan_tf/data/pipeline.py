@@ -9,16 +9,18 @@ With N replicas, replica r has the positions (step * N + r) * batch_size + j. To
 N * batch_size images, and each replica can compute its share alone.
 """
 
+import contextlib
 import functools
 import itertools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.data import iteration
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
@@ -84,7 +86,7 @@ class ImageLoader(Loader):
             what = "images" if len(self._lists) == 1 else "pairs"
             raise UserError(f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reason}")
         except UserError as error:
-            # tf.data passes on only the text of an exception; `take_batch` raises the exception itself.
+            # tf.data passes on only the text of an exception; `read_batches` raises the exception itself.
             self.error = error
             raise
 
@@ -210,7 +212,7 @@ def make_batches(
 
     Returns:
       A tf.data.Dataset of pairs (a, b) of float32 (batch_size, crop_size, crop_size, C) in [-1, 1] (height and width
-      vary if the preprocessing does not crop), and its loaders, for `take_batch`.
+      vary if the preprocessing does not crop), and its loaders, for `read_batches`.
     """
     loaders: Sequence[Loader]
     if dataset.stream is None:
@@ -302,22 +304,27 @@ def _finish(config: Config, images: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...
     return tuple(image[tf.newaxis] for image in images) if config.batch_size == 1 else tuple(images)
 
 
-def take_batch(batches: Iterator, loaders: Sequence[Loader]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the next batch of an iterator over the dataset of `make_batches`.
+def read_batches(
+    stream: tf.data.Dataset, loaders: Sequence[Loader]
+) -> Generator[tuple[tf.Tensor, tf.Tensor], None, None]:
+    """Yields the batches of the dataset that `make_batches` returns with `loaders`.
+
+    Always close the generator; `iteration.iterate` says why.
 
     Raises:
       UserError: a loader failed, or memory is exhausted.
     """
-    try:
-        return next(batches)
-    except tf.errors.OpError as error:
-        if exhaustion.is_exhausted(error):
-            raise UserError("loading training images needs more memory than there is: lower --load_size or "
-                            "--batch_size, or use --cache=off") from error
-        for loader in loaders:
-            if loader.error:
-                raise loader.error from error
-        raise
+    with contextlib.closing(iteration.iterate(stream)) as batches:
+        try:
+            yield from batches
+        except tf.errors.OpError as error:
+            if exhaustion.is_exhausted(error):
+                raise UserError("loading training images needs more memory than there is: lower --load_size or "
+                                "--batch_size, or use --cache=off") from error
+            for loader in loaders:
+                if loader.error:
+                    raise loader.error from error
+            raise
 
 
 def count_steps(epochs: int, images_per_epoch: int, batch_size: int) -> int:

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -142,7 +143,8 @@ def draw_training_images(dataset: ImageDataset, config: Config, n_shown: int = 6
     Args:
       n_shown: number of rows.
     """
-    stream, _ = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
-    rows = [[a, b] for batch in stream.as_numpy_iterator() for a, b in zip(*batch, strict=True)]
+    stream, loaders = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
+    with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
+        rows = [[a.numpy(), b.numpy()] for batch in batches for a, b in zip(*batch, strict=True)]
     widest = max(image.shape[1] for row in rows for image in row)
     return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, _CELL_PIXELS // widest))

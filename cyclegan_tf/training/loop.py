@@ -1,5 +1,6 @@
 """The training loop: queue steps, read their losses, do what is due, and stop or roll back if necessary."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -105,10 +106,10 @@ class TrainingLoop:
         """
         images_per_step = self._cadence.images_per_step
         images_done = self._progress.step * images_per_step
-        batches, speedometer = self._open_batches(), Speedometer(images_done)
+        speedometer = Speedometer(images_done)
         queue: deque[QueuedStep] = deque()
         received = None
-        with open_progress_bar(self.n_steps * images_per_step, images_done) as bar:
+        with self._open_batches() as batches, open_progress_bar(self.n_steps * images_per_step, images_done) as bar:
             while self._progress.step < self.n_steps:
                 newest = self._queue_step(self._progress.step + len(queue) + 1, next(batches), get_signal)
                 queue.append(newest)
@@ -125,8 +126,9 @@ class TrainingLoop:
                         self._outputs.wait()
                         raise Stopped(received, step)
 
-    def _open_batches(self) -> Iterator[list[Batch]]:
-        """The batches of the local replicas, for each step that is left."""
+    @contextlib.contextmanager
+    def _open_batches(self) -> Iterator[Iterator[list[Batch]]]:
+        """Yields an iterator over the batches of the local replicas in each remaining step; then stops loading."""
         progress, replicas = self._progress, self._replicas
         stream, loaders = pipeline.make_batches(
             self._dataset, self._config, progress.step + progress.skipped, self.n_steps + progress.skipped,
@@ -137,10 +139,8 @@ class TrainingLoop:
         if self._dataset.stream is not None and progress.step:
             log.warning("skipping the images of %d steps in the tf.data.Dataset; the run resumes exactly only if the "
                         "data set yields the same images in the same order", progress.step + progress.skipped)
-        batches = iter(stream)
-        return (
-            [pipeline.take_batch(batches, loaders) for _ in replicas.local] for _ in range(progress.step, self.n_steps)
-        )
+        with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
+            yield ([next(batches) for _ in replicas.local] for _ in range(progress.step, self.n_steps))
 
     def _queue_step(self, step: int, batches: list[Batch], get_signal: GetSignal) -> QueuedStep:
         rate = self._compute_learning_rate(step)
