@@ -92,6 +92,17 @@ class Registry(Generic[_E]):
             )
         self._entries[name] = entry
 
+    def make_decorator(
+        self, name: str, make_entry: Callable[[Callable[..., Any]], _E]
+    ) -> Callable[[_Function], _Function]:
+        """Returns a decorator that registers `make_entry(function)` as `name` and returns the function."""
+
+        def register(function: _Function) -> _Function:
+            self.add(name, make_entry(function))
+            return function
+
+        return register
+
 
 def _identify(entry: Entry) -> str:
     return f"{entry.build.__module__}.{entry.build.__qualname__}"
@@ -204,12 +215,9 @@ def register_generator(
     Raises:
       UserError: another function has this name.
     """
-
-    def register(function: _Function) -> _Function:
-        GENERATORS.add(name, GeneratorEntry(function, size_multiple, antialias, nce_layers))
-        return function
-
-    return register
+    return GENERATORS.make_decorator(name, lambda function: GeneratorEntry(
+        function, size_multiple, antialias, nce_layers
+    ))
 
 
 def register_discriminator(
@@ -239,12 +247,7 @@ def register_discriminator(
     Raises:
       UserError: another function has this name.
     """
-
-    def register(function: _Function) -> _Function:
-        DISCRIMINATORS.add(name, DiscriminatorEntry(function, antialias, smallest_size))
-        return function
-
-    return register
+    return DISCRIMINATORS.make_decorator(name, lambda function: DiscriminatorEntry(function, antialias, smallest_size))
 
 
 def register_loss(
@@ -265,12 +268,7 @@ def register_loss(
     Raises:
       UserError: another function has this name.
     """
-
-    def register(function: _Function) -> _Function:
-        LOSSES.add(name, LossEntry(function, has_labels, gradient_penalty))
-        return function
-
-    return register
+    return LOSSES.make_decorator(name, lambda function: LossEntry(function, has_labels, gradient_penalty))
 
 
 def register_model(
@@ -302,9 +300,6 @@ def register_model(
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
         raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")
-
-    def register(function: _Function) -> _Function:
-        MODELS.add(name, ModelEntry(function, dict(defaults or {}), parsed, paired, channels, find_conflicts))
-        return function
-
-    return register
+    return MODELS.make_decorator(name, lambda function: ModelEntry(
+        function, dict(defaults or {}), parsed, paired, channels, find_conflicts
+    ))
