@@ -10,7 +10,7 @@ import tifffile
 from conftest import run_python
 from PIL import Image, JpegImagePlugin
 
-from cyclegan_tf.config import config as config_lib
+from cyclegan_tf.config import run_options
 from cyclegan_tf.data import catalog, cityscapes, preview, sources
 from cyclegan_tf.errors import UserError
 
@@ -27,7 +27,7 @@ def test_help_and_list_are_quick_and_complete():
                 "--left_img", "--data_dir")
     for command in commands:
         assert command in text
-    for name in ("demo_maps", "cityscapes", *config_lib.TFDS_NAMES):
+    for name in ("demo_maps", "cityscapes", *run_options.TFDS_NAMES):
         assert name in listed
 
 
@@ -40,7 +40,7 @@ def test_help_and_list_do_not_import_tensorflow(argument):
 
 def test_catalog_has_every_dataset_with_its_counts():
     demos = ("demo", "demo_maps", "demo_pairs")
-    assert {entry.name for entry in catalog.CATALOG} == {*demos, "cityscapes", *config_lib.TFDS_NAMES}
+    assert {entry.name for entry in catalog.CATALOG} == {*demos, "cityscapes", *run_options.TFDS_NAMES}
     for name in demos:
         parts = sources.find_dataset(name).parts.values()
         assert next(entry.counts for entry in catalog.CATALOG if entry.name == name) == tuple(map(len, parts))

@@ -6,7 +6,7 @@ import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.config.config import TFDS_NAMES
+from cyclegan_tf.config.run_options import TFDS_NAMES
 from cyclegan_tf.data import cityscapes, pairing, preview, shards, sources
 from cyclegan_tf.data.dataset import BadImages
 from cyclegan_tf.errors import UserError

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.config import GIVEN_DATASET
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.run_options import GIVEN_DATASET
 from cyclegan_tf.data import iteration, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError

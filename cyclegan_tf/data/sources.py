@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.config import GIVEN_DATASET, TFDS_NAMES
+from cyclegan_tf.config.run_options import GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.config import TFDS_NAMES
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.run_options import TFDS_NAMES
 from cyclegan_tf.data import pipeline, sources, tfds
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError

@@ -12,7 +12,7 @@ from typing import Any
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, registries
 from cyclegan_tf.config import plugins as plugin_modules
-from cyclegan_tf.config.config import GIVEN_DATASET
+from cyclegan_tf.config.run_options import GIVEN_DATASET
 from cyclegan_tf.errors import Stopped
 from cyclegan_tf.models import compilation
 from cyclegan_tf.runs import directory as run_directory

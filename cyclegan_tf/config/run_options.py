@@ -1,0 +1,286 @@
+"""The options of a run: their names, default values, valid values and help texts."""
+
+import dataclasses
+from typing import Literal
+
+from cyclegan_tf.config import registries
+from cyclegan_tf.config.options import option
+
+TFDS_NAMES = (
+    "apple2orange", "facades", "horse2zebra", "iphone2dslr_flower", "maps", "monet2photo", "summer2winter_yosemite",
+    "cezanne2photo", "ukiyoe2photo", "vangogh2photo",
+)
+# The value of --dataset in a run whose images were given to `cyclegan_tf.fit`.
+GIVEN_DATASET = "given_to_fit"
+# The measures of `metrics.measures` that need no further options.
+EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
+# The functions of `models.diff_augment`.
+AUGMENTATIONS = ("color", "translation", "cutout")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The fields of `Config`, which fills in the default values and validates all values."""
+
+    # The model and its training images.
+    plugins: str = option(
+        "", "modules to import first, separated by commas, because they register generators, discriminators, losses or "
+        "models (docs/extending.md); the current folder and the installed packages are searched", may_differ=True,
+    )
+    model: str = option(
+        "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
+        "counterpart, which translates A to B and needs pairs; cut and the faster fastcut (Park et al. 2020) translate "
+        "A to B, need no pairs and have one generator", registry=registries.MODELS,
+    )
+    dataset: str = option(
+        "demo", "training images: demo and demo_maps (parts of the package), demo_pairs (the held-out pairs of "
+        "demo_maps as a data set of their own), a folder or .zip file with subfolders trainA and trainB (and testA and "
+        "testB for held-out images), a folder or .zip file with a subfolder train of files that show A and B side by "
+        "side (as the pix2pix sets do), a folder of shards, or one of: " + ", ".join(TFDS_NAMES), is_path=True,
+    )
+    data_dir: str = option(
+        "", "folder of downloaded archives (NAME.zip) and prepared TFDS data sets; if empty, ~/tensorflow_datasets",
+        may_differ=True, is_path=True,
+    )
+    direction: Literal["a2b", "b2a"] = option(
+        "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
+    )
+    max_dataset_size: int = option(0, "use only this many images of each domain, the first by name; 0: all", minimum=0)
+    paired: Literal["auto", "yes", "no"] = option(
+        "auto", "whether the held-out images testA and testB are pairs, to which PSNR and other measures compare "
+        "translations: auto takes them as pairs if each file has a counterpart of the same name, whose suffix may "
+        "differ; yes uses the files that have counterparts; no never takes them as pairs. pix2pix trains on pairs",
+        may_differ=True,
+    )
+    input_channels: int = option(
+        3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy files", minimum=1,
+        maximum=4096,
+    )
+    output_channels: int = option(
+        3, "channels of the images of domain B: 1 for gray, 3 for color, other numbers for .npy files", minimum=1,
+        maximum=4096,
+    )
+    on_bad_image: Literal["skip", "error"] = option(
+        "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
+        "bad_images.txt; error stops the run", may_differ=True,
+    )
+    allow_changed_data: bool = option(
+        False, "resume a run whose training images were added, removed or renamed since its newest checkpoint; without "
+        "this option that is an error", may_differ=True,
+    )
+    preprocess: Literal[
+        "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "scale_shortside_and_crop",
+        "none",
+    ] = option(
+        "resize_and_crop", "how images become inputs of the networks: resize makes a square of load_size; scale_width "
+        "and scale_shortside scale the width or the shorter side to load_size and keep the aspect ratio; crop cuts out "
+        "a square of crop_size; none keeps the size. Modes without a crop round sizes to what the generator accepts",
+    )
+    load_size: int = option(
+        286, "side that --preprocess resizes or scales images to, in pixels", minimum=4, maximum=2**16
+    )
+    crop_size: int = option(
+        256, "side of the square crops that the networks are trained on, in pixels", minimum=4, maximum=2**16
+    )
+    crop: Literal["random", "center"] = option("random", "where training crops are cut out")
+    flip: bool = option(True, "mirror half of the training images left to right, chosen at random")
+    cache: Literal["auto", "memory", "off"] = option(
+        "auto", "where decoded and resized training images are kept: memory keeps all of them; auto keeps them if the "
+        "domain takes at most 2 GiB; off decodes them every time", may_differ=True,
+    )
+
+    # The networks.
+    generator: str = option(
+        "resnet", "architecture of the generators: resnet and unet are the authors'; experiments/README.md describes "
+        "torchgan, tf_blog and unet_book", registry=registries.GENERATORS,
+    )
+    discriminator: str = option(
+        "patch", "architecture of the discriminators: patch (PatchGAN) and pixel are the authors'; "
+        "experiments/README.md describes torchgan, tf_blog, patch_mean and unet_book",
+        registry=registries.DISCRIMINATORS,
+    )
+    ngf: int = option(64, "filters in the first layer of the generators", minimum=1, maximum=1024)
+    ndf: int = option(64, "filters in the first layer of the discriminators", minimum=1, maximum=1024)
+    n_blocks: int = option(
+        9, "residual blocks of a ResNet generator; the paper uses 9 at 256 px and 6 at 128 px", minimum=1, maximum=1000,
+    )
+    n_downs: int = option(
+        8, "downsampling levels of a U-Net generator; 7 makes the authors' unet_128, 8 their unet_256", minimum=5,
+        maximum=16,
+    )
+    n_layers: int = option(
+        3, "stride-2 layers of the patch discriminator; 3 makes a receptive field of 70x70 px", minimum=1, maximum=12,
+    )
+    norm: Literal["instance", "batch", "none"] = option("instance", "normalization layers of the networks")
+    norm_affine: bool = option(
+        False, "learn a scale and an offset in each instance norm; batch norms always learn them"
+    )
+    padding: Literal["reflect", "replicate", "zero"] = option("reflect", "padding in the residual blocks")
+    dropout: bool = option(False, "apply dropout with rate 0.5 in the generators")
+    upsample: Literal["transpose", "resize_conv"] = option(
+        "transpose", "upsampling in the generators: the authors' transposed convolution, or nearest-neighbor resize "
+        "and convolution, which avoids checkerboard artifacts",
+    )
+    antialias: Literal["none", "down", "up", "both"] = option(
+        "none", "blur before each change of size, as the networks of CUT do: down in the ResNet generators' and the "
+        "patch discriminators' downsampling, up in the generators' upsampling",
+    )
+    initialization: Literal["normal", "xavier"] = option(
+        "normal", "distribution of the initial weights: normal has a standard deviation of 0.02, xavier one that "
+        "depends on the layer's number of inputs and outputs, as in CUT",
+    )
+
+    # The objective.
+    gan_mode: str = option(
+        "lsgan", "adversarial loss: lsgan is least squares; vanilla is cross-entropy; wgangp is Wasserstein with a "
+        "gradient penalty", registry=registries.LOSSES,
+    )
+    label_smoothing: float = option(
+        0.0, "subtract this from 1, the discriminators' target for real images; for --gan_mode=lsgan and vanilla",
+        minimum=0, below=1,
+    )
+    generator_loss: Literal["joint", "separate"] = option(
+        "joint", "joint: both generators minimize the sum of all their losses, as in the paper; separate: each "
+        "generator minimizes only the adversarial, cycle and identity losses of its output domain",
+    )
+    cycle_loss: Literal["l1", "l2"] = option("l1", "distance in the cycle losses; DiscoGAN uses l2")
+    lambda_a: float = option(10.0, "weight of the cycle loss A -> B -> A", minimum=0)
+    lambda_b: float = option(10.0, "weight of the cycle loss B -> A -> B", minimum=0)
+    lambda_identity: float = option(
+        0.5, "weight of the identity losses relative to lambda_a and lambda_b; 0: no identity loss", minimum=0
+    )
+    identity_mode: Literal["same", "cross"] = option(
+        "same", "identity loss: same requires a generator to keep images of its output domain; cross compares a "
+        "translation with the other image of the pair, and needs files of equal names in trainA and trainB",
+    )
+    lambda_nce: float = option(1.0, "weight of the contrastive loss of cut and fastcut", minimum=0)
+    nce_identity: bool = option(
+        True, "for cut and fastcut: the contrastive loss is the mean of the loss of a translation and the loss of a "
+        "real image B that passes through the generator",
+    )
+    flip_equivariance: bool = option(
+        False, "for cut and fastcut: mirror the generator's input in half of the steps, chosen at random, and mirror "
+        "its features back before they are compared",
+    )
+    nce_layers: str = option(
+        "", "layers of the generator whose outputs cut and fastcut compare, separated by commas; if empty, the padded "
+        "image, the two downsampling convolutions, and the residual blocks 1 and 5 (the last, if there are fewer)",
+    )
+    nce_patches: int = option(256, "patches of each layer that cut and fastcut compare", minimum=1)
+    nce_features: int = option(
+        256, "features of a patch in the contrastive loss of cut and fastcut", minimum=1, maximum=2**16
+    )
+    nce_temperature: float = option(0.07, "temperature of the contrastive loss of cut and fastcut", minimum=1e-3)
+    diff_augment: str = option(
+        "", "differentiable augmentation (Zhao et al. 2020) of the images that the discriminators see, for training on "
+        "few images: any of " + ", ".join(AUGMENTATIONS) + ", separated by commas; applied in that order",
+    )
+    lambda_l1: float = option(100.0, "weight of the L1 loss of pix2pix", minimum=0)
+    pool_size: int = option(
+        50, "size of each image pool; the discriminators learn from current fakes and, half of the time, from earlier "
+        "ones out of the pool; 0: only from current fakes", minimum=0,
+    )
+
+    # The optimization.
+    batch_size: int = option(1, "images of each domain per step and replica (GPU)", minimum=1)
+    n_epochs: int = option(
+        100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0, may_differ=True
+    )
+    n_epochs_decay: int = option(
+        100, "further epochs, over which --lr_policy=linear lowers the learning rate to zero", minimum=0,
+        may_differ=True,
+    )
+    max_steps: int = option(
+        0, "length of the run in steps instead of epochs; n_epochs and n_epochs_decay then only set which share of the "
+        "run has the full learning rate; 0: use epochs", minimum=0, may_differ=True,
+    )
+    learning_rate: float = option(2e-4, "initial learning rate of Adam, for all networks", minimum=0)
+    disc_learning_rate: float = option(
+        0.0, "initial learning rate of the discriminators, if it should differ from --learning_rate (Heusel et al. "
+        "2017); 0: the same", minimum=0,
+    )
+    lr_policy: Literal["linear", "step", "cosine", "constant"] = option(
+        "linear", "learning rate over the run: linear is constant for n_epochs and then falls to zero; step multiplies "
+        "by 0.1 every lr_decay_every epochs; cosine follows half a wave down to zero",
+    )
+    lr_decay_every: int = option(
+        50, "epochs (steps, if max_steps is set) between the drops of --lr_policy=step", minimum=1
+    )
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = option(
+        "none", "multiply the learning rates by the number of replicas (linear) or by its square root (sqrt)",
+    )
+    beta_1: float = option(0.5, "Adam's decay rate of the mean gradient", minimum=0, below=1)
+    beta_2: float = option(0.999, "Adam's decay rate of the mean squared gradient", minimum=0, below=1)
+    ema_decay: float = option(
+        0.0, "decay rate of a moving average of the generators' weights, which samples, evaluation and exports then "
+        "use; 0: no average", minimum=0, below=1,
+    )
+    init_from: str = option(
+        "", "where a new run takes its initial network weights from: a run directory, one of its checkpoint files, "
+        "demo_maps, a SavedModel, a .pth file or a folder of .pth files; optimizers and image pools start fresh. A "
+        "SavedModel is a program: loading one from a stranger runs it", is_path=True,
+    )
+    on_nonfinite: Literal["stop", "rollback"] = option(
+        "stop", "what to do when a loss is NaN or infinite: stop ends the run; rollback restores the newest checkpoint "
+        "and resumes with the images that come next", may_differ=True,
+    )
+    mixed_precision: Literal["none", "bfloat16", "float16"] = option(
+        "none", "data type inside the networks during training: none is float32; float16 uses a loss scale. Weights, "
+        "losses, checkpoints and exports are always float32",
+    )
+    recompute: bool = option(
+        False, "save memory: keep only the outputs of the generators' residual blocks and recompute the rest in the "
+        "backward pass. Costs one more forward pass; results differ only by rounding",
+    )
+    jit_compile: Literal["auto", "on", "off"] = option(
+        "auto", "compile the training step with XLA: auto compiles on one GPU if all images have a fixed size (a "
+        "--preprocess mode that crops) and is off elsewhere. Compiling delays the first step by a minute or more; "
+        "later steps are faster on a GPU and slower on a CPU",
+    )
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = option(
+        "auto", "devices to train on: mirrored has a replica on each GPU of this machine; multi_worker has one on each "
+        "GPU of all workers in TF_CONFIG; auto takes multi_worker if TF_CONFIG names several workers, mirrored if "
+        "there are several GPUs, one_device otherwise", may_differ=True,
+    )
+    worker_timeout: int = option(
+        60, "seconds without a step after which a worker of a multi_worker run gives up; 0: never", minimum=0,
+        may_differ=True,
+    )
+    deterministic: bool = option(
+        False, "use only operations whose results do not depend on timing; slower on a GPU, without effect on a CPU"
+    )
+    seed: int = option(
+        0, "seed of the initial weights, the order of the images, the augmentation and the image pools", minimum=0,
+        maximum=2**32 - 1,
+    )
+
+    # Outputs and their cadence.
+    log_every: int = option(
+        50, "steps between lines of metrics.jsonl and TensorBoard scalars; 0: only at the end", minimum=0,
+        may_differ=True,
+    )
+    sample_every: int = option(1000, "steps between sample grids; 0: only at the end", minimum=0, may_differ=True)
+    checkpoint_every: int = option(1000, "steps between checkpoints; 0: only at the end", minimum=0, may_differ=True)
+    sample_epochs: int = option(
+        0, "epochs between additional sample grids; 0: no additional ones", minimum=0, may_differ=True
+    )
+    checkpoint_epochs: int = option(
+        0, "epochs between additional checkpoints; 0: no additional ones", minimum=0, may_differ=True
+    )
+    eval_every: int = option(
+        0, "steps between evaluations on the held-out images; 0: only at the end", minimum=0, may_differ=True
+    )
+    eval_metrics: str = option(
+        "", "measures to evaluate in addition to the standard ones (PSNR and SSIM if the held-out images are pairs, "
+        "cycle errors otherwise), separated by commas: " + ", ".join(EVAL_METRICS) + ". lpips, fid and kid need "
+        "weights that python -m cyclegan_tf.evaluate --fetch_weights downloads", may_differ=True,
+    )
+    keep_best: str = option(
+        "", "measure, such as psnr_ab or kid_ab; the checkpoint with its best value is kept as checkpoints/best.npz"
+    )
+    patience: int = option(
+        0, "end the run after this many evaluations in a row that do not improve --keep_best; 0: never", minimum=0,
+        may_differ=True,
+    )
+    keep_checkpoints: int = option(3, "number of checkpoints to keep, the newest ones", minimum=1, may_differ=True)
+    n_samples: int = option(4, "rows in a sample grid", minimum=1, may_differ=True)
