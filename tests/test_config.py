@@ -193,7 +193,7 @@ def test_options_that_a_resumed_run_may_change():
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
         "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout", "allow_changed_data", "paired",
-        "plugins",
+        "plugins", "name_a", "name_b",
     }
 
 

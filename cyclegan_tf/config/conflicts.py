@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cyclegan_tf.config.domains import find_name_conflicts
 from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, LOSSES, MODELS
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 def find_conflicts(config: "Config") -> Iterator[str]:
     """Yields a message for each conflict between options; the message names the flags and the remedy."""
+    yield from find_name_conflicts(config)
     yield from _find_size_conflicts(config)
     yield from _find_network_conflicts(config)
     yield from _find_objective_conflicts(config)

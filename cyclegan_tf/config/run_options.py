@@ -45,6 +45,14 @@ class RunOptions:
     direction: Literal["a2b", "b2a"] = option(
         "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
     )
+    name_a: str = option(
+        "", "what the images of domain A are called in pictures and on pages, such as horse; if empty, a part of the "
+        "data set's name if that has the form horse2zebra, else A", may_differ=True,
+    )
+    name_b: str = option(
+        "", "what the images of domain B are called in pictures and on pages, such as zebra; if empty, as for name_a",
+        may_differ=True,
+    )
     max_dataset_size: int = option(0, "use only this many images of each domain, the first by name; 0: all", minimum=0)
     paired: Literal["auto", "yes", "no"] = option(
         "auto", "whether the held-out images testA and testB are pairs, to which PSNR and other measures compare "
