@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: train test lint pictures clean
 
 train: $(VENV)/.installed
-	$(BIN)/python -m cyclegan_tf.train --flagfile=experiments/demo.flags
+	$(BIN)/cyclegan train --preset=demo
 
 pictures: $(VENV)/.installed
 	$(BIN)/python experiments/pictures.py

@@ -43,7 +43,7 @@ def fit(
     dataset: "tuple[Images, Images] | tf.data.Dataset | None" = None,
     callbacks: Sequence[Callable[[int, Mapping[str, float]], None]] = (),
 ) -> "FitResult":
-    """Trains a run to its end, as `python -m cyclegan_tf.train` does; resumes if `workdir` holds a part of the run.
+    """Trains a run to its end, as `cyclegan train` does; resumes if `workdir` holds a part of the run.
 
     fit(Config(dataset="photos", generator="tiny"), workdir="runs/tiny").measures are the final measures. Several runs
     can be trained in one process. Import TensorFlow after this call, or inside of functions: it reads its environment

@@ -1,11 +1,14 @@
-"""Lists the commands of cyclegan_tf, each of which is a module of its own.
+"""The command `cyclegan`, also `python -m cyclegan_tf`: trains, translates, measures, exports.
 
-  python -m cyclegan_tf.train --flagfile=experiments/demo_maps.flags
-  python -m cyclegan_tf.translate --help
+  cyclegan train --preset=demo
+  cyclegan translate --model=runs/demo --input=photos --output=oranges
+  cyclegan train --help
 """
 
 import ast
+import difflib
 import sys
+from collections.abc import Sequence
 from importlib import resources
 
 from cyclegan_tf import cli, console
@@ -13,20 +16,38 @@ from cyclegan_tf import cli, console
 COMMANDS = ("train", "translate", "evaluate", "export", "convert", "datasets", "launch", "gallery")
 
 
-def main(arguments: list[str]) -> int:
-    """Prints the commands, each with the first line of its help, or the version; returns the exit status."""
-    if arguments == ["--version"]:
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command that the first argument names, or prints all commands or the version; returns the exit status.
+
+    A command is the module of its name: `cyclegan train ...` is `python -m cyclegan_tf.train ...`.
+    """
+    name = arguments[0] if arguments else "--help"
+    if name in COMMANDS:
+        sys.argv = [f"cyclegan {name}", *arguments[1:]]
+        cli.run_module(f"cyclegan_tf.{name}")
+    elif name == "--version":
         cli.print_version()
-        return 0
-    if arguments not in ([], ["-h"], ["--help"]):
-        example = arguments[0] if arguments[0] in COMMANDS else COMMANDS[0]
-        print(console.escape(f"error: unexpected arguments: {' '.join(arguments)}; give the command with a dot, as in "
-                             f"python -m cyclegan_tf.{example}"), file=sys.stderr)
+    elif name in ("-h", "-?", "--help", "--helpshort", "--helpfull"):
+        _print_commands()
+    else:
+        print(console.escape(f"error: {_describe_mistake(name)}"), file=sys.stderr)
         return 2
-    print("Commands, each with --help:")
-    for name in COMMANDS:
-        print(f"  python -m cyclegan_tf.{name:10} {_summarize(name)}")
     return 0
+
+
+def run() -> None:
+    """The entry point of the console script."""
+    console.guard_streams()
+    sys.exit(main(sys.argv[1:]))
+
+
+def _print_commands() -> None:
+    print((__doc__ or "").strip())
+    print("\nCommands, each with --help:")
+    for name in COMMANDS:
+        print(f"  {name:10} {_summarize(name)}")
+    print("\n--version shows the version. Exit status: 0; 1 if some files were bad or skipped; 2 for a mistake in the\n"
+          "options or the data; 128 + the number of the signal that stopped the command, 130 for Ctrl-C.")
 
 
 def _summarize(name: str) -> str:
@@ -35,6 +56,13 @@ def _summarize(name: str) -> str:
     return (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
 
 
+def _describe_mistake(name: str) -> str:
+    if name.startswith("-"):
+        return f"{name} before the command; give the command first, as in cyclegan {COMMANDS[0]} {name}"
+    similar = difflib.get_close_matches(name, COMMANDS)
+    hint = f"did you mean {' or '.join(similar)}?" if similar else f"expected one of {', '.join(COMMANDS)}"
+    return f"unknown command {name}; {hint}"
+
+
 if __name__ == "__main__":
-    console.guard_streams()
-    sys.exit(main(sys.argv[1:]))
+    run()

@@ -5,7 +5,7 @@ import logging
 import os
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -21,7 +21,8 @@ flags.disclaim_key_flags()
 
 def run(
     main: Callable[[list[str]], int | None], operands: bool = False,
-    define_flags: Callable[[Sequence[str]], None] | None = None,
+    define_flags: Callable[[Sequence[str]], None] | None = None, common: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
 
@@ -33,6 +34,8 @@ def run(
       main: gets the command's name and its arguments that are not flags.
       operands: if False, arguments that are not flags are a UserError.
       define_flags: gets the arguments of the command, and defines the flags that depend on them.
+      common: names of the flags that --help shows, in this order; default: all flags that are in no group.
+      groups: for --helpfull, names of flags by the title of their group.
     """
     console.guard_streams()
 
@@ -55,9 +58,16 @@ def run(
             log.error("%s", message)
             return 2
 
-    for flag in (_HelpFlag(), _VersionFlag()):
-        if flag.name not in flags.FLAGS:
-            flags.DEFINE_flag(flag, module_name=__name__)
+    app.define_help_flags()
+    show_short, show_full = (functools.partial(_print_help, names, groups or {}) for names in (common, None))
+    for flag in (
+        _PrintFlag("help", "show the most important options", show_short, short_name="?"),
+        _PrintFlag("h", "show the most important options", show_short),
+        _PrintFlag("helpshort", "show the most important options", show_short),
+        _PrintFlag("helpfull", "show all options", show_full),
+        _PrintFlag("version", "show the version", print_version),
+    ):
+        flags.DEFINE_flag(flag, module_name=__name__)
     app.run(run_guarded, flags_parser=functools.partial(_parse_flags, define_flags))
 
 
@@ -105,20 +115,52 @@ def _is_out_of_memory(error: Exception) -> bool:
     return exhaustion.is_exhausted(error)
 
 
-class _HelpFlag(app.HelpFlag):
-    NAME, SHORT_NAME = "h", None
+class _PrintFlag(flags.BooleanFlag):
+    """A flag that prints something and exits; replaces a flag of the same name."""
 
-
-class _VersionFlag(flags.BooleanFlag):
-    """Prints the version of the package and exits."""
-
-    def __init__(self) -> None:
-        super().__init__("version", False, "show the version")
+    def __init__(self, name: str, text: str, show: Callable[[], None], short_name: str | None = None) -> None:
+        super().__init__(name, False, text, short_name, allow_override=True)
+        self._show = show
 
     def parse(self, argument: Any) -> None:
         del argument
-        print_version()
+        self._show()
         sys.exit(0)
+
+
+def _print_help(common: Sequence[str] | None, groups: Mapping[str, Sequence[str]]) -> None:
+    """Prints the docstring of the command and its flags.
+
+    Args:
+      common: names of the flags to print; if empty, all flags that are in no group; None: all flags, in groups.
+      groups: names of flags by the title of their group.
+    """
+    own = [name for name in flags.FLAGS if _is_own(name)]
+    others = [name for name in own if not any(name in names for names in groups.values())]
+    shown = {"Options": others, **groups} if common is None else {"Options": common or others}
+    print((sys.modules["__main__"].__doc__ or "").strip())
+    for title, names in shown.items():
+        print(f"\n{title}:")
+        for name in names:
+            print(_format_flag(flags.FLAGS[name]))
+    print("\n--flagfile=FILE reads options from a file, one in each line.")
+    if hidden := len(own) - sum(map(len, shown.values())):
+        print(f"--helpfull shows {hidden} more options.")
+
+
+def _is_own(name: str) -> bool:
+    """True for a flag of a command, False for a flag of absl and for one that prints something."""
+    module = flags.FLAGS.find_module_defining_flag(name) or ""
+    return module != __name__ and not module.startswith("absl.")
+
+
+def _format_flag(flag: flags.Flag) -> str:
+    default = (flag.default_as_str or "").strip("'")
+    notes = [f"default: {default}"] if default else []
+    if flag.parser.syntactic_help not in ("", "an integer", "a number"):
+        notes.append(flag.parser.syntactic_help)
+    text = f"--{'[no]' if flag.boolean else ''}{flag.name}: {flag.help}"
+    return flags.text_wrap(f"{text} ({'; '.join(notes)})" if notes else text, indent=" " * 6, firstline_indent="  ")
 
 
 def print_version() -> None:
@@ -156,19 +198,21 @@ def _exit_with_error(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _run_as_main(module: str) -> None:
-    # Like `python -m`: absl takes the text and the flags of --help from the module __main__, and plugins may be in the
-    # current folder.
+def run_module(module: str) -> None:
+    """Runs a module like `python -m`.
+
+    absl takes the text and the flags of --help from the module __main__, and plugins may be in the current folder.
+    """
     sys.path.append(os.getcwd())
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 # The entry points of the console scripts cyclegan-train, cyclegan-translate ...
-train = functools.partial(_run_as_main, "cyclegan_tf.train")
-translate = functools.partial(_run_as_main, "cyclegan_tf.translate")
-evaluate = functools.partial(_run_as_main, "cyclegan_tf.evaluate")
-export = functools.partial(_run_as_main, "cyclegan_tf.export")
-convert = functools.partial(_run_as_main, "cyclegan_tf.convert")
-datasets = functools.partial(_run_as_main, "cyclegan_tf.datasets")
-launch = functools.partial(_run_as_main, "cyclegan_tf.launch")
-gallery = functools.partial(_run_as_main, "cyclegan_tf.gallery")
+train = functools.partial(run_module, "cyclegan_tf.train")
+translate = functools.partial(run_module, "cyclegan_tf.translate")
+evaluate = functools.partial(run_module, "cyclegan_tf.evaluate")
+export = functools.partial(run_module, "cyclegan_tf.export")
+convert = functools.partial(run_module, "cyclegan_tf.convert")
+datasets = functools.partial(run_module, "cyclegan_tf.datasets")
+launch = functools.partial(run_module, "cyclegan_tf.launch")
+gallery = functools.partial(run_module, "cyclegan_tf.gallery")

@@ -1,8 +1,8 @@
 """Converts networks of the authors' PyTorch code to a run directory of this package, and back.
 
-  python -m cyclegan_tf.convert --from_pytorch=checkpoints/horse2zebra_cyclegan --output=runs/horse2zebra
-  python -m cyclegan_tf.convert --from_pytorch=latest_net_G.pth --network=gen_ba --output=runs/zebra2horse
-  python -m cyclegan_tf.convert --to_pytorch=checkpoints/mine --model=runs/mine
+  cyclegan convert --from_pytorch=checkpoints/horse2zebra_cyclegan --output=runs/horse2zebra
+  cyclegan convert --from_pytorch=latest_net_G.pth --network=gen_ba --output=runs/zebra2horse
+  cyclegan convert --to_pytorch=checkpoints/mine --model=runs/mine
 
 The name of a file tells which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b and D_B is
 disc_a, because the authors name a discriminator after the generator that it judges. The new run has SavedModels of the

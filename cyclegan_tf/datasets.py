@@ -1,12 +1,12 @@
 """Lists, prepares and inspects data sets.
 
-  python -m cyclegan_tf.datasets list
-  python -m cyclegan_tf.datasets prepare horse2zebra --data_dir=FOLDER
-  python -m cyclegan_tf.datasets inspect PATH --output=preview.png
-  python -m cyclegan_tf.datasets preview --flagfile=experiments/demo.flags --output=batch.png
-  python -m cyclegan_tf.datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
+  cyclegan datasets list
+  cyclegan datasets prepare horse2zebra --data_dir=FOLDER
+  cyclegan datasets inspect PATH --output=preview.png
+  cyclegan datasets preview --preset=demo --output=batch.png
+  cyclegan datasets prepare-cityscapes --left_img=leftImg8bit_trainvaltest.zip \\
       --gt_fine=gtFine_trainvaltest.zip --output=cityscapes
-  python -m cyclegan_tf.datasets shard SOURCE OUTPUT
+  cyclegan datasets shard SOURCE OUTPUT
 
 list: prints the data sets that --dataset knows by name, and Cityscapes: images in each part, size, license, content.
 prepare NAME: downloads a known data set with tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
@@ -15,7 +15,7 @@ inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any 
   sizes, bad files and files of several pages, and writes a grid of images to --output. Exit status 1 if there are bad
   files.
 preview: writes the first images that training sees, resized, cropped and mirrored, A beside B, to --output; takes the
-  options of cyclegan_tf.train.
+  options of cyclegan train.
 prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) from the two official
   archives, which cityscapes-dataset.com offers after registration, and writes it to folder --output.
 shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord files of --shard_mb and an index, for
@@ -93,4 +93,5 @@ def _define_flags(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, operands=True, define_flags=_define_flags)
+    common = ("data_dir", "output", "left_img", "gt_fine", "shard_mb", "on_bad_image", "preset")
+    cli.run(main, operands=True, define_flags=_define_flags, common=common, groups=config_flags.group_options())

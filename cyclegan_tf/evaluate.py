@@ -1,9 +1,9 @@
 """Measures how well a trained generator translates.
 
-  python -m cyclegan_tf.evaluate --model=runs/horse2zebra
-  python -m cyclegan_tf.evaluate --model=runs/apple2orange --metrics=judge --judge_classes_a=948 --judge_classes_b=950
-  python -m cyclegan_tf.evaluate --model=exports/a2b --dataset=FOLDER --size=256 --metrics=fid --reference=train
-  python -m cyclegan_tf.evaluate --fetch_weights
+  cyclegan evaluate --model=runs/horse2zebra
+  cyclegan evaluate --model=runs/apple2orange --metrics=judge --judge_classes_a=948 --judge_classes_b=950
+  cyclegan evaluate --model=exports/a2b --dataset=FOLDER --size=256 --metrics=fid --reference=train
+  cyclegan evaluate --fetch_weights
 
 Translates the held-out images, or the training images if none are held out, in both directions of a run unless
 --direction names one. Prints one JSON object per line for each measure, and a table on stderr. Measures:

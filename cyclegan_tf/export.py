@@ -1,7 +1,7 @@
 """Exports a trained generator to another format, and verifies the result in the runtime of that format.
 
-  python -m cyclegan_tf.export --model=runs/demo --format=tflite --output=exports
-  python -m cyclegan_tf.export --model=runs/demo --format=web --output=page --direction=b2a
+  cyclegan export --model=runs/demo --format=tflite --output=exports
+  cyclegan export --model=runs/demo --format=web --output=page --direction=b2a
 
 Formats: saved_model; keras, a .keras file that loads without this package; tflite, in four precisions; onnx; web, a
 folder of static files that translates images and the camera's picture in a browser. Each export prints one line: size,

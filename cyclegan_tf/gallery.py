@@ -1,6 +1,6 @@
 """Rewrites the page of a run: index.html in the run directory.
 
-  python -m cyclegan_tf.gallery --model=runs/demo
+  cyclegan gallery --model=runs/demo
 
 Training writes the page with each sample grid and at its end. This command translates the held-out images with the
 newest checkpoint, so it also works for a run that is not finished. Any browser shows the page; no server is needed.

@@ -1,8 +1,8 @@
 """Trains with several workers on this machine, each in its own process.
 
-  python -m cyclegan_tf.launch --workers=2 -- --dataset=horse2zebra --workdir=runs/two
+  cyclegan launch --workers=2 -- --dataset=horse2zebra --workdir=runs/two
 
-cyclegan_tf.train gets the options after --. Each line of output begins with the number of its worker. If one worker
+cyclegan train gets the options after --. Each line of output begins with the number of its worker. If one worker
 fails, the launcher ends the others and exits with the status of the failed worker. Ctrl-C, SIGTERM and SIGHUP are
 passed on, so all workers save their state. For several machines see experiments/cluster. On one machine with several
 GPUs a single process is simpler: it uses all GPUs by default (--strategy=mirrored).
@@ -20,7 +20,7 @@ _WORKERS = flags.DEFINE_integer("workers", 2, "number of processes", lower_bound
 def main(argv: list[str]) -> int:
     """Starts the workers; returns the exit status."""
     if not argv[1:]:
-        raise UserError("the options of cyclegan_tf.train are missing; give them after --")
+        raise UserError("the options of cyclegan train are missing; give them after --")
     return local_workers.launch(_WORKERS.value, argv[1:])
 
 

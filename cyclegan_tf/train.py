@@ -1,11 +1,11 @@
 """Trains a CycleGAN, pix2pix or CUT model.
 
-  python -m cyclegan_tf.train --flagfile=experiments/demo.flags
-  python -m cyclegan_tf.train --dataset=horse2zebra
+  cyclegan train --preset=demo
+  cyclegan train --preset=fast_cpu --dataset=FOLDER --workdir=runs/mine
+  cyclegan train --dataset=horse2zebra
 
-Learns to translate images between two domains, A and B. Most runs need only these options: --dataset; --load_size and
---crop_size (image size); --n_epochs and --n_epochs_decay, or --max_steps (length); --batch_size. The other options
-default to the values of the paper's authors.
+Learns to translate images between two domains, A and B. Options default to the values of the paper's authors, which
+need a GPU; those of --preset=fast_cpu do not. Other options override the options of a preset, wherever they stand.
 
 Writes sample grids, metrics, checkpoints and SavedModels to the run directory (--workdir, default runs/NAME). Start the
 same command again to resume an interrupted run. Watch a run with: tensorboard --logdir=runs
@@ -23,6 +23,12 @@ from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
+
+# The options that --help shows; --helpfull shows all.
+_COMMON = (
+    "dataset", "preset", "workdir", "model", "load_size", "crop_size", "batch_size", "n_epochs", "n_epochs_decay",
+    "max_steps", "init_from", "diff_augment", "sample_every",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -47,9 +53,8 @@ def main(argv: list[str]) -> int:
 
 def _define_flags(arguments: Sequence[str]) -> None:
     config_flags.define_flags(arguments)
-    flags.adopt_module_key_flags(config_flags)
     cli.define_path("workdir", None, "run directory; default: runs/ and the name of the data set")
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags=_define_flags)
+    cli.run(main, define_flags=_define_flags, common=_COMMON, groups=config_flags.group_options())

@@ -1,9 +1,9 @@
 """Translates images, folders of images and videos with a trained generator.
 
-  python -m cyclegan_tf.translate --model=runs/horse2zebra --input=photos --output=zebras
-  python -m cyclegan_tf.translate --model=runs/horse2zebra --direction=b2a --input='photos/**/*.jpg' --output=horses
-  python -m cyclegan_tf.translate --model=latest_net_G_A.pth --input=large.png --output=results --tile=512
-  python -m cyclegan_tf.translate --model=runs/horse2zebra --input=clip.mp4 --output=results
+  cyclegan translate --model=runs/horse2zebra --input=photos --output=zebras
+  cyclegan translate --model=runs/horse2zebra --direction=b2a --input='photos/**/*.jpg' --output=horses
+  cyclegan translate --model=latest_net_G_A.pth --input=large.png --output=results --tile=512
+  cyclegan translate --model=runs/horse2zebra --input=clip.mp4 --output=results
 
 The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file, or
 demo_maps: a trained model in the package, which turns satellite images into maps. A SavedModel is a program: loading

@@ -4,6 +4,7 @@ import configparser
 import dataclasses
 import re
 import runpy
+import sys
 import time
 
 import pytest
@@ -16,40 +17,74 @@ from cyclegan_tf import __main__ as commands
 from cyclegan_tf import cli
 from cyclegan_tf.config import Config, options
 from cyclegan_tf.config import flags as config_flags
-from cyclegan_tf.config.options import get_value_type
 
 
 def test_console_script_prints_the_same_help():
     script = run_python("-c", "from cyclegan_tf import cli; cli.train()", "--help")
-    assert [line for line in script.stdout.splitlines() if line.startswith("  --")] == [
-        line for line in run_train("--help").stdout.splitlines() if line.startswith("  --")
-    ]
-    assert "python -m cyclegan_tf.train --dataset=horse2zebra" in script.stdout
+    command = run_python("-m", "cyclegan_tf", "train", "--help")
+    assert script.stdout == run_train("--help").stdout == command.stdout
+    assert "cyclegan train --dataset=horse2zebra" in script.stdout
 
 
 def test_each_command_has_a_console_script(monkeypatch):
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = setup["options.entry_points"]["console_scripts"].split("\n")[1:]
-    assert sorted(lines) == sorted(f"cyclegan-{name} = cyclegan_tf.cli:{name}" for name in COMMANDS)
+    assert sorted(lines) == sorted(
+        ["cyclegan = cyclegan_tf.__main__:run", *(f"cyclegan-{name} = cyclegan_tf.cli:{name}" for name in COMMANDS)]
+    )
     ran = []
     monkeypatch.setattr(runpy, "run_module", lambda module, **options: ran.append(module))
     for name in COMMANDS:
         getattr(cli, name)()
-    assert ran == [f"cyclegan_tf.{name}" for name in COMMANDS]
+        monkeypatch.setattr(sys, "argv", [])
+        assert commands.main([name, "--model=x", "--", "-h"]) == 0
+        assert sys.argv == [f"cyclegan {name}", "--model=x", "--", "-h"]
+    assert ran == [f"cyclegan_tf.{name}" for name in COMMANDS for _ in range(2)]
 
 
-def test_help_is_fast_and_lists_every_flag_with_its_default():
+def list_shown(text):
+    """The flags that a help text shows, in order."""
+    return re.findall(r"^  --(?:\[no\])?(\w+):", text, flags=re.MULTILINE)
+
+
+def test_help_is_fast_and_begins_with_the_common_options():
     start = time.monotonic()
     child = run_train("--help")
     seconds = time.monotonic() - start
-    assert "python -m cyclegan_tf.train --dataset=horse2zebra" in child.stdout
-    for field in dataclasses.fields(Config):
-        no = "[no]" if get_value_type(field) is bool else ""
-        assert f"--{no}{field.name}:" in child.stdout
+    shown = list_shown(child.stdout)
+    assert shown[:3] == ["dataset", "preset", "workdir"]
+    assert len(shown) <= 15
+    n_options = len(dataclasses.fields(Config)) + len({"preset", "workdir"})
+    assert child.stdout.endswith(f"\n--helpfull shows {n_options - len(shown)} more options.\n")
     text = " ".join(child.stdout.split())
-    assert "--crop_size: side of the square crops that the networks are trained on, in pixels (default: '256')" in text
+    assert "--crop_size: side of the square crops that the networks are trained on, in pixels (default: 256)" in text
+    assert "--batch_size: images of each domain per step and replica (GPU) (default: 1)" in text
     assert seconds < 2
+
+
+def test_helpfull_lists_every_option_once_in_groups(run_command):
+    text = run_command("cyclegan_tf.train", "--helpfull").stdout
+    assert sorted(list_shown(text)) == sorted(
+        [*(field.name for field in dataclasses.fields(Config)), "preset", "workdir"]
+    )
+    groups = [part.partition(":\n") for part in text.split("\n\n") if list_shown(part)]
+    assert [title for title, _, _ in groups] == [
+        "Options", "The model and its training images", "The networks", "The objective", "The optimization",
+        "Precision, devices and speed", "Outputs and their cadence",
+    ]
+    found = {title: list_shown(names) for title, _, names in groups}
+    assert found["The networks"][:3] == ["generator", "discriminator", "ngf"]
+    assert found["The objective"][-1] == "pool_size"
+    assert "--[no]flip: mirror half of the training images" in text
+    assert "more options" not in text
+
+
+def test_help_of_datasets_hides_the_options_of_training(run_command):
+    shown = list_shown(run_command("cyclegan_tf.datasets", "-h").stdout)
+    assert {"data_dir", "output", "shard_mb", "preset"} <= set(shown)
+    assert "ngf" not in shown
+    assert {"ngf", *shown} <= set(list_shown(run_command("cyclegan_tf.datasets", "--helpfull").stdout))
 
 
 def test_user_error_is_one_line_and_status_2(tmp_path, run_command):
@@ -70,7 +105,7 @@ def test_user_error_is_one_line_and_status_2(tmp_path, run_command):
 def test_help_exits_with_status_0(run_command, name, option):
     result = run_command(f"cyclegan_tf.{name}", option)
     assert (result.returncode, result.stderr) == (0, "")
-    assert f"python -m cyclegan_tf.{name} " in result.stdout
+    assert f"  cyclegan {name} " in result.stdout
     paths = re.findall(r'define_paths?\("(\w+)"', (PACKAGE / f"{name}.py").read_text())
     assert all(f"--{path}:" in result.stdout for path in paths)
 
@@ -105,17 +140,36 @@ def test_usage_error_is_one_line_and_status_2(run_command, argument, message):
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"error: {message}\n")
 
 
-def test_the_package_lists_its_commands(capsys):
-    assert commands.main([]) == 0
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_the_package_lists_its_commands(capsys, arguments):
+    assert commands.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[2] for line in lines[1:]] == [f"cyclegan_tf.{name}" for name in COMMANDS]
-    assert lines[1].endswith("  Trains a CycleGAN, pix2pix or CUT model.")
+    first = lines.index("Commands, each with --help:") + 1
+    listed = [line.split(maxsplit=1) for line in lines[first:first + len(COMMANDS)]]
+    assert [name for name, _ in listed] == list(COMMANDS)
+    assert listed[0][1] == "Trains a CycleGAN, pix2pix or CUT model."
 
 
-def test_the_package_refuses_arguments(capsys):
-    assert commands.main(["translate", "--model=x\x1b"]) == 2
-    assert capsys.readouterr().err == (r"error: unexpected arguments: translate --model=x\x1b; give the command with a "
-                                       "dot, as in python -m cyclegan_tf.translate\n")
+@pytest.mark.parametrize(("arguments", "message"), [
+    pytest.param(["trian"], "unknown command trian; did you mean train?", id="misspelled"),
+    pytest.param(["x\x1b"], rf"unknown command x\x1b; expected one of {', '.join(COMMANDS)}", id="unlike_any"),
+    pytest.param(["--ngf=8", "train"], "--ngf=8 before the command; give the command first, as in cyclegan train "
+                 "--ngf=8", id="option_first"),
+])
+def test_a_wrong_command_is_one_line_and_status_2(capsys, arguments, message):
+    assert commands.main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_the_package_answers_without_tensorflow_and_numpy(option):
+    code = f"""
+import sys
+from cyclegan_tf.__main__ import main
+main([{option!r}])
+print({{"tensorflow", "numpy"}} & set(sys.modules))
+"""
+    assert run_python("-c", code).stdout.endswith("\nset()\n")
 
 
 @pytest.mark.parametrize(("value", "path"), [
@@ -143,7 +197,7 @@ def test_all_options_that_may_be_paths_know_the_tilde():
     free = {name for name, field in texts.items() if not options.get_choices(field)}
     assert {name for name in free if texts[name].metadata["is_path"]} == {"dataset", "data_dir", "init_from"}
     assert free - {"dataset", "data_dir", "init_from"} == {
-        "plugins", "nce_layers", "diff_augment", "eval_metrics", "keep_best"
+        "plugins", "name_a", "name_b", "nce_layers", "diff_augment", "eval_metrics", "keep_best"
     }
 
 

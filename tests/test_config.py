@@ -30,6 +30,34 @@ def test_flags_override_the_preset():
     assert (config.ngf, config.crop_size, config.flip, config.beta_1) == (6, 32, False, 0.5)
 
 
+@pytest.mark.parametrize("arguments", [
+    ["--preset=demo", "--max_steps=4"], ["--max_steps=4", "--preset=demo"],
+], ids=["after", "before"])
+def test_flags_override_the_preset_wherever_they_stand(arguments):
+    config = parse(*arguments)
+    assert (config.max_steps, config.dataset, config.generator) == (4, "demo", "unet")
+    # The run records the values, so that it does not depend on the preset.
+    assert json.loads(config.to_json())["diff_augment"] == "color,translation,cutout"
+    assert config == Config.preset("demo", max_steps=4)
+
+
+def test_a_flagfile_overrides_the_preset(tmp_path):
+    (tmp_path / "mine.flags").write_text("--ngf=6\n--preset=tiny\n")
+    config = parse(f"--flagfile={tmp_path}/mine.flags", "--ndf=5")
+    assert (config.ngf, config.ndf, config.crop_size) == (6, 5, 32)
+
+
+def test_the_preset_paper_is_the_defaults():
+    assert Config.preset("paper") == Config()
+
+
+def test_an_unknown_preset_is_an_error():
+    with pytest.raises(UserError, match=r"--preset=dmeo: expected one of demo, fast_cpu, paper, small_data, tiny"):
+        Config.preset("dmeo")
+    with pytest.raises(flags.IllegalFlagValueError, match=r"<demo\|fast_cpu\|paper\|small_data\|tiny>"):
+        parse("--preset=dmeo")
+
+
 @pytest.mark.parametrize("flag", ["--noflip", "--flip=false"])
 def test_flags_turn_a_boolean_option_off(flag):
     assert parse().flip

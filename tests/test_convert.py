@@ -304,7 +304,7 @@ def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_help_shows_the_flags_and_starts_nothing_heavy():
     child = run_convert("--help")
-    assert "python -m cyclegan_tf.convert --from_pytorch=checkpoints/horse2zebra_cyclegan" in child.stdout
+    assert "cyclegan convert --from_pytorch=checkpoints/horse2zebra_cyclegan" in child.stdout
     for flag in ("from_pytorch", "output", "network", "padding", "[no]dropout", "to_pytorch", "model"):
         assert f"--{flag}:" in child.stdout, flag
     code = "import sys, cyclegan_tf.convert; sys.exit(bool({'tensorflow', 'torch'} & set(sys.modules)))"

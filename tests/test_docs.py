@@ -5,14 +5,14 @@ import re
 
 import pytest
 from conftest import ROOT
-from test_imports import ROOMS
+from test_imports import COMMANDS, ROOMS
 
 from cyclegan_tf.config import Config
 
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").rglob("*.md"),
-                 *(ROOT / "experiments").rglob("*.flags")]
+                 *(ROOT / "experiments").rglob("*.flags"), *(ROOT / "cyclegan_tf").rglob("*.flags")]
 )
 # Options of other programs: pip, http.server, TensorBoard, TensorFlow Serving, Slurm, XLA.
 FOREIGN_OPTIONS = {
@@ -29,7 +29,7 @@ def defined_options():
     names |= set(re.findall(r"add_argument\(\"--([\w-]+)\"", text))
     names |= {field.name for field in dataclasses.fields(Config)}
     # absl's, cli's, and two that a loop defines.
-    names |= {"flagfile", "help", "version", "judge_classes_a", "judge_classes_b"}
+    names |= {"flagfile", "help", "helpfull", "version", "judge_classes_a", "judge_classes_b"}
     return names | {f"no{name}" for name in names}
 
 
@@ -54,10 +54,11 @@ def test_options_exist(name):
     assert mentioned - FOREIGN_OPTIONS <= defined_options()
 
 
-def test_modules_exist():
+def test_commands_exist():
     for name in DOCUMENTS:
-        for module in re.findall(r"python -m cyclegan_tf\.([a-z]+)", (ROOT / name).read_text(encoding="utf-8")):
-            assert (ROOT / "cyclegan_tf" / f"{module}.py").exists(), module
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for module in re.findall(r"(?:python -m cyclegan_tf\.|(?:    |#   |`)cyclegan )([a-z]+)", text):
+            assert module in COMMANDS, module
 
 
 def test_layout_table_has_the_rooms_in_their_order():

@@ -1,4 +1,4 @@
-"""Every flagfile in experiments/ parses, makes networks of the documented sizes, and trains two steps."""
+"""Every flagfile in experiments/ and every preset parses, makes networks of the documented sizes, and trains."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT, run_python
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, presets
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.models.registry import build_model
@@ -126,8 +126,13 @@ def blog_discriminator(size, ndf=64):
 
 
 AUTHORS = (256, resnet(256, 64, 9), patch(256))
-# Flagfile: (crop size, generator, discriminator of B).
+# Flagfile or preset: (crop size, generator, discriminator of B).
 SYSTEMS = {
+    "preset=demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
+    "preset=fast_cpu": (128, unet(128, 16, 5, side=3), patch(128, 32)),
+    "preset=paper": AUTHORS,
+    "preset=small_data": AUTHORS,
+    "preset=tiny": (32, resnet(32, 4, 1), discriminator(32, 4, [(8, 2), (7, 4)], (6, 6, 1))),
     "demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "demo_model": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "demo_maps": (128, unet(128, 12, 5, side=3), patch(128, 32)),
@@ -169,12 +174,18 @@ def in_the_repository(monkeypatch):
 
 
 def parse(name):
-    return config_flags.from_arguments([f"--flagfile=experiments/{name}.flags"])
+    argument = f"--{name}" if name.startswith("preset=") else f"--flagfile=experiments/{name}.flags"
+    return config_flags.from_arguments([argument])
 
 
-def test_every_flagfile_is_tested():
+def test_every_flagfile_and_preset_is_tested():
     folder = ROOT / "experiments"
-    assert {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.flags")} == set(SYSTEMS)
+    files = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.flags")}
+    assert files | {f"preset={name}" for name in presets.NAMES} == set(SYSTEMS)
+
+
+def test_the_flagfile_of_the_demo_is_the_preset():
+    assert parse("demo") == parse("preset=demo")
 
 
 def test_closed_forms_give_the_documented_numbers():

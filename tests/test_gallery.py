@@ -149,7 +149,7 @@ def test_damaged_results_are_left_out_and_named_on_the_page(bare_run, results):
     assert read_data(run)["results"] == {"step": 0, "rows": []}
     note = re.search(r"<header>.*<p class='note'>(.*?)</p></header>", (run / "index.html").read_text())[1]
     assert note.startswith(f"{run}/gallery/results.json is damaged (")
-    assert "python -m cyclegan_tf.gallery" in note
+    assert "cyclegan gallery" in note
 
 
 def test_damaged_records_are_left_out_and_named_on_the_page(bare_run):

@@ -16,7 +16,7 @@ RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "networks.npz")
 def needs(name):
     return pytest.mark.skipif(
         not weights.is_available(name),
-        reason=f"{weights.default_folder()} has no weights of {name}: python -m cyclegan_tf.evaluate --fetch_weights",
+        reason=f"{weights.default_folder()} has no weights of {name}: cyclegan evaluate --fetch_weights",
     )
 
 

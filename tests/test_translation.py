@@ -314,6 +314,6 @@ def test_help_is_quick():
     start = time.monotonic()
     child = run_translate("--help")
     assert time.monotonic() - start < 2
-    assert "python -m cyclegan_tf.translate --model=runs/horse2zebra --input=photos" in child.stdout
+    assert "cyclegan translate --model=runs/horse2zebra --input=photos" in child.stdout
     for name in ("model", "input", "output", "direction", "tile", "batch_size", "[no]overwrite"):
         assert f"--{name}:" in child.stdout

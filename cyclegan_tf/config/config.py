@@ -6,11 +6,10 @@ import os
 import zlib
 from typing import Any
 
-from cyclegan_tf.config import plugins, registries
+from cyclegan_tf.config import plugins, presets, registries
 from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import UNSET, validate
-from cyclegan_tf.config.presets import PRESETS
 from cyclegan_tf.config.run_options import AUGMENTATIONS, EVAL_METRICS, RunOptions
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
@@ -167,8 +166,14 @@ class Config(RunOptions):
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "Config":
-        """Returns the named preset with `overrides` applied."""
-        return cls(**{**PRESETS[name], **overrides})
+        """Returns the options of --preset=`name` with `overrides` applied.
+
+        Raises:
+          UserError: there is no such preset, or an option is invalid.
+        """
+        if name not in presets.NAMES:
+            raise UserError(f"--preset={name}: expected one of {', '.join(presets.NAMES)}")
+        return cls(**{**presets.read(name), **overrides})
 
 
 def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:

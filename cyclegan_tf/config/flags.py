@@ -4,16 +4,30 @@ Only the commands know flags; all other code takes a `Config`. This module impor
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from cyclegan_tf import cli
-from cyclegan_tf.config import plugins, registries
+from cyclegan_tf.config import field_flags, plugins, presets
 from cyclegan_tf.config.config import Config
-from cyclegan_tf.config.options import get_choices, get_value_type
-from cyclegan_tf.config.presets import PRESETS
+
+# The first option of each group that --helpfull shows; the options follow in the order of the fields.
+_FIRST_OPTIONS = {
+    "plugins": "The model and its training images", "generator": "The networks", "gan_mode": "The objective",
+    "batch_size": "The optimization", "mixed_precision": "Precision, devices and speed",
+    "log_every": "Outputs and their cadence",
+}
+
+
+def group_options() -> dict[str, list[str]]:
+    """The names of all options by the title of their group, in the order of the fields of `Config`."""
+    groups: dict[str, list[str]] = {}
+    for field in dataclasses.fields(Config):
+        if field.name in _FIRST_OPTIONS:
+            groups[_FIRST_OPTIONS[field.name]] = names = []
+        names.append(field.name)
+    return groups
 
 
 def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -25,25 +39,11 @@ def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags
       UserError: a plugin cannot be imported.
     """
     plugins.import_plugins(_find_plugins(arguments))
-    definers: dict[type, Callable[..., Any]] = {
-        bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string,
-    }
-    for field in dataclasses.fields(Config):
-        if field.name in flag_values:
-            continue
-        text, default = field.metadata["help"], field.metadata["default"]
-        if field.metadata["registry"] is registries.MODELS:
-            text = f"{text}. {_describe_defaults()}"
-        if choices := get_choices(field):
-            flags.DEFINE_enum(field.name, default, choices, text, flag_values=flag_values)
-        elif field.metadata["is_path"]:
-            cli.define_path(field.name, default, text, flag_values)
-        else:
-            definers[get_value_type(field)](field.name, default, text, flag_values=flag_values)
+    field_flags.define(flag_values)
     if "preset" not in flag_values:
         flags.DEFINE_enum(
-            "preset", "default", sorted(PRESETS), "named set of option values; other flags override it",
-            flag_values=flag_values,
+            "preset", None, presets.NAMES,
+            f"named set of option values, which other options override. {presets.describe()}", flag_values=flag_values,
         )
 
 
@@ -58,17 +58,8 @@ def _find_plugins(arguments: Sequence[str]) -> str:
     return found["plugins"].value or ""
 
 
-def _describe_defaults() -> str:
-    """The defaults that models change, as a text for --help."""
-    changed = {name: registries.MODELS[name].defaults for name in registries.MODELS}
-    return "Some models change defaults: " + "; ".join(
-        f"{name}: " + ", ".join(f"--{option}={value}" for option, value in defaults.items())
-        for name, defaults in changed.items() if defaults
-    )
-
-
 def from_arguments(arguments: Sequence[str]) -> Config:
-    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=demo.flags"].
+    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=experiments/demo_maps.flags"].
 
     Raises:
       absl.flags.Error: a flag is unknown or its value is invalid.
@@ -86,9 +77,9 @@ def from_flags(flag_values: flags.FlagValues) -> Config:
     Raises:
       UserError: the options are invalid or contradict each other.
     """
-    given = {
+    given: dict[str, Any] = {
         field.name: flag_values[field.name].value
         for field in dataclasses.fields(Config)
         if flag_values[field.name].present
     }
-    return Config.preset(flag_values.preset, **given)
+    return Config.preset(flag_values.preset, **given) if flag_values.preset else Config(**given)

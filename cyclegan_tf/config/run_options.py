@@ -281,7 +281,7 @@ class RunOptions:
     eval_metrics: str = option(
         "", "measures to evaluate in addition to the standard ones (PSNR and SSIM if the held-out images are pairs, "
         "cycle errors otherwise), separated by commas: " + ", ".join(EVAL_METRICS) + ". lpips, fid and kid need "
-        "weights that python -m cyclegan_tf.evaluate --fetch_weights downloads", may_differ=True,
+        "weights that cyclegan evaluate --fetch_weights downloads", may_differ=True,
     )
     keep_best: str = option(
         "", "measure, such as psnr_ab or kid_ab; the checkpoint with its best value is kept as checkpoints/best.npz"

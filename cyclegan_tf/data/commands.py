@@ -21,7 +21,7 @@ def prepare(name: str, data_dir: str) -> int:
     parts = sources.find_dataset(name, data_dir).parts
     counts = ", ".join(f"{len(image_list)} in {part}" for part, image_list in parts.items())
     console.print_line(
-        f"{name} is prepared: {counts} images. Train with: python -m cyclegan_tf.train --dataset={name}"
+        f"{name} is prepared: {counts} images. Train with: cyclegan train --dataset={name}"
         + (f" --data_dir={data_dir}" if data_dir else "")
     )
     return 0
@@ -62,7 +62,7 @@ def prepare_cityscapes(left_img: str, gt_fine: str, output: str) -> int:
             raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
     counts = cityscapes.prepare(left_img, gt_fine, output)
     console.print_line(f"{counts['train']} training and {counts['test']} test pairs. Train with: "
-                       f"python -m cyclegan_tf.train --dataset={output}")
+                       f"cyclegan train --dataset={output}")
     return 0
 
 
@@ -73,6 +73,6 @@ def shard(source: str, output: str, data_dir: str, shard_mb: int, on_bad_image: 
     console.print_line(
         f"{', '.join(f'{count} in {part}' for part, count in counts.items())} images"
         + (f", {len(bad)} of them bad" if bad else "")
-        + f". Train with: python -m cyclegan_tf.train --dataset={output}"
+        + f". Train with: cyclegan train --dataset={output}"
     )
     return 1 if bad else 0

@@ -65,8 +65,8 @@ class BadImages:
             is_first = not self.n_pages
             self.n_pages[path] = count
         if is_first:
-            log.warning("%s: only page 1 of %d is used, and only page 1 of other such files; `python -m "
-                        "cyclegan_tf.datasets inspect` lists them", path, count)
+            log.warning("%s: only page 1 of %d is used, and only page 1 of other such files; `cyclegan "
+                        "datasets inspect` lists them", path, count)
 
     def record_to(self, path: str) -> None:
         """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".

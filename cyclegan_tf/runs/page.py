@@ -110,7 +110,7 @@ def _read_results(workdir: str, report: Callable[[str], object]) -> dict[str, An
         return {"step": results["step"], "rows": rows}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         report(f"{path} is damaged ({error}): this page shows no translated images. Training rewrites the file when it "
-               f"ends, and `python -m cyclegan_tf.gallery --model={workdir}` at any time.")
+               f"ends, and `cyclegan gallery --model={workdir}` at any time.")
         return {"step": 0, "rows": []}
 
 

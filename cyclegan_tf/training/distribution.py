@@ -53,7 +53,7 @@ def open_replicas(config: Config) -> "Replicas":
     if strategy == "multi_worker":
         if n_workers < 2:
             raise UserError("--strategy=multi_worker needs TF_CONFIG with more than one worker in the environment; "
-                            "python -m cyclegan_tf.launch and the scripts in experiments/cluster set TF_CONFIG")
+                            "cyclegan launch and the scripts in experiments/cluster set TF_CONFIG")
         log.info("worker %d waits for all %d workers", task, n_workers)
         return StrategyReplicas(_open_multi_worker_strategy(), config, n_workers, task)
     if strategy == "mirrored":
