@@ -1,8 +1,10 @@
 """Exports, run in their own runtimes and compared with the SavedModel that training wrote."""
 
 import dataclasses
+import functools
 import shutil
 import statistics
+import types
 
 import numpy as np
 import pytest
@@ -264,6 +266,20 @@ def test_every_architecture_converts_to_onnx_and_tflite(options, tmp_path):
     assert expected.std() > 0.05, "a constant image would equal anything"
     for artifact, translate in zip(artifacts, (translate_onnx, translate_tflite), strict=True):
         assert difference(translate(tmp_path / artifact.name, image), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("exporter", ["onnx", "tflite"])
+def test_exhausted_memory_is_not_called_an_unsupported_network(exporter, tmp_path, monkeypatch):
+    def convert(*arguments, **options):
+        raise MemoryError
+
+    write = {"onnx": onnx_lib.write, "tflite": functools.partial(tflite.write, precisions=["float32"])}[exporter]
+    if exporter == "onnx":
+        monkeypatch.setattr(pytest.importorskip("tf2onnx").convert, "from_function", convert)
+    else:
+        monkeypatch.setattr(tflite, "_make_converter", lambda source: types.SimpleNamespace(convert=convert))
+    with pytest.raises(MemoryError):
+        write(generator_source({"norm": "none"}), str(tmp_path))
 
 
 def test_files_of_a_fixed_size_have_only_2d_convolutions(tmp_path):

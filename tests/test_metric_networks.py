@@ -96,6 +96,15 @@ def test_a_judge_that_is_not_a_keras_model_is_an_error(tmp_path):
         classifier.KerasClassifier(str(tmp_path / "no.keras"))
 
 
+def test_exhausted_memory_is_not_called_a_bad_judge(tmp_path, monkeypatch):
+    def load_model(path, compile):
+        raise MemoryError
+
+    monkeypatch.setattr(tf.keras.models, "load_model", load_model)
+    with pytest.raises(MemoryError):
+        classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+
+
 @pytest.mark.parametrize(("height", "width", "side", "top", "left"), [
     (48, 64, 42, 3, 11),
     (65, 48, 42, 11, 3),

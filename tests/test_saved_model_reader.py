@@ -37,6 +37,15 @@ def test_one_of_several_outputs_is_chosen_by_name(tmp_path):
         open_saved_model(path, name="--net=x", output="logits")
 
 
+def test_exhausted_memory_is_not_called_a_bad_saved_model(tmp_path, monkeypatch):
+    def load(path):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(tf.saved_model, "load", load)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        open_saved_model(str(tmp_path))
+
+
 def test_two_inputs_are_refused(tmp_path):
     path = save(tmp_path / "net", lambda factor, x, y: {"z": factor * x + y}, "x", "y")
     with pytest.raises(UserError, match=r"\(the inputs are x, y\)"):

@@ -1,5 +1,6 @@
 """Translating clips that imageio-ffmpeg makes and decodes."""
 
+import errno
 import re
 import subprocess
 from fractions import Fraction
@@ -85,6 +86,16 @@ def test_a_file_that_is_not_a_video_is_an_error_and_leaves_nothing(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="ffmpeg: "):
         video.translate(Inverse(), str(tmp_path / "clip.mp4"), str(tmp_path / "out" / "clip.mp4"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_error_of_the_disk_is_not_called_an_error_of_ffmpeg(tmp_path):
+    def fill_disk(images):
+        raise OSError(errno.ENOSPC, "no room for 2 GB of temporary maps", "maps")
+
+    clip = make_clip(tmp_path / "clip.mp4", sound=False)
+    with pytest.raises(OSError, match="no room for 2 GB of temporary maps"):
+        video.translate(loading.LoadedTranslator(fill_disk, 3, 3), str(clip), str(tmp_path / "out" / "clip.mp4"))
     assert list((tmp_path / "out").iterdir()) == []
 
 

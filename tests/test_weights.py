@@ -137,6 +137,16 @@ def test_archive_in_the_folder_is_converted_to_npz(tmp_path, weight_file):
         weights.load("net", str(tmp_path))
 
 
+def test_exhausted_memory_is_not_called_a_damaged_archive(tmp_path, weight_file, monkeypatch):
+    def read(archive, name):
+        raise MemoryError
+
+    write_wheel(tmp_path, weight_file)
+    monkeypatch.setattr(zipfile.ZipFile, "read", read)
+    with pytest.raises(MemoryError):
+        weights.load("net", str(tmp_path))
+
+
 def test_weight_file_with_another_checksum_is_refused(tmp_path, weight_file):
     write_wheel(tmp_path, weight_file + b"\0")
     with pytest.raises(UserError, match="is not the expected file"):

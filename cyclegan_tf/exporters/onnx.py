@@ -8,7 +8,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters.quiet import silence_output
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
-from cyclegan_tf.ops import hardware
+from cyclegan_tf.ops import exhaustion, hardware
 
 _OPSET = 17
 
@@ -38,6 +38,8 @@ def write(source: Source, folder: str, name: str | None = None) -> list[Artifact
         with silence_output(), hardware.force_portable_ops():
             model, _ = tf2onnx.convert.from_function(translate, input_signature=signature, opset=_OPSET)
     except Exception as error:  # tf2onnx raises many kinds of exceptions.
+        if exhaustion.is_exhausted(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"tf2onnx {tf2onnx.__version__} cannot convert this network with TensorFlow {tf.__version__} "
                         f"({reason}); try --format=tflite, or TensorFlow 2.15 on Python 3.11") from error

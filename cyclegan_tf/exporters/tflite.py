@@ -10,7 +10,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters.quiet import silence_output
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
-from cyclegan_tf.ops import hardware
+from cyclegan_tf.ops import exhaustion, hardware
 
 keras = tf.keras
 
@@ -56,6 +56,8 @@ def _convert(source: Source, precision: str, representative: list[np.ndarray] | 
         with silence_output(), hardware.force_portable_ops():
             return converter.convert()
     except Exception as error:  # The converter raises many kinds of exceptions, with the message of its C++ code.
+        if exhaustion.is_exhausted(error):
+            raise
         alternative = "" if source.size else "--size=256x256, which is easier, "
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"TensorFlow {tf.__version__} cannot convert this network to TFLite {precision} ({reason}); "

@@ -1,5 +1,6 @@
 """Translates videos frame by frame, through the ffmpeg of imageio-ffmpeg, an optional extra."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -46,6 +47,7 @@ def translate(
     Raises:
       ValueError: ffmpeg cannot decode the video or encode the translation. A truncated file is not an error: its frames
         are translated as far as they go.
+      OSError: the disk is full or not writable.
       UserError: imageio-ffmpeg is not installed, or the translator is not for color images.
     """
     ffmpeg = _import_ffmpeg()
@@ -60,21 +62,20 @@ def translate(
     try:
         meta = next(frames)
         rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
-        writer = ffmpeg.write_frames(
+        done, expected = 0, meta["duration"] * rate
+        with contextlib.closing(ffmpeg.write_frames(
             temporary, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
             # Every player shows color at half the resolution, which needs even sizes.
             pix_fmt_out="yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p",
             **({"audio_path": os.path.abspath(source), "audio_codec": "copy"} if meta.get("audio_codec") else {}),
-        )
-        writer.send(None)
-        done, expected = 0, meta["duration"] * rate
-        for batch in _batch_frames(frames, shape, batch_size):
-            for result in translator.translate(batch, tile):
-                writer.send(np.ascontiguousarray(result))
-            done += len(batch)
-            if progress and expected:
-                progress(min(float(done / expected), 1.0))
-        writer.close()
+        )) as writer:
+            writer.send(None)
+            for batch in _batch_frames(frames, shape, batch_size):
+                for result in translator.translate(batch, tile):
+                    writer.send(np.ascontiguousarray(result))
+                done += len(batch)
+                if progress and expected:
+                    progress(min(float(done / expected), 1.0))
         written = ffmpeg.count_frames_and_secs(temporary)[0]
         if written != done or not done:
             raise ValueError(f"ffmpeg encoded {written} of {done} frames")
@@ -82,6 +83,8 @@ def translate(
         if progress:
             progress(1.0)
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno:  # From the disk: the OSErrors of imageio-ffmpeg have no number.
+            raise
         raise ValueError(f"ffmpeg: {_get_last_line(error)}") from error
     finally:
         frames.close()

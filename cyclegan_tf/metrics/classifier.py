@@ -8,6 +8,7 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.metrics import weights
+from cyclegan_tf.ops import exhaustion
 
 _EPSILON = 1e-3
 # Share of the shorter side that the classifier sees, as in its authors' evaluation.
@@ -112,6 +113,8 @@ class KerasClassifier:
         try:
             self._model = tf.keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises many types for a bad file.
+            if exhaustion.is_exhausted(error):
+                raise
             raise UserError(f"--judge={path} is not a Keras model ({' '.join(str(error).split())[:200]})") from error
         shape = self._model.input_shape
         if len(shape) != 4 or shape[-1] != 3 or len(self._model.output_shape) != 2:

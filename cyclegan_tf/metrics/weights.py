@@ -20,7 +20,7 @@ import numpy as np
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import pickled_arrays
 from cyclegan_tf.storage import array_files
-from cyclegan_tf.storage.zip_files import DamagedFileError
+from cyclegan_tf.storage.zip_files import DamagedFileError, translate_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,15 +158,16 @@ def _read_from_archive(source: Source, path: str) -> bytes | None:
     if not os.path.exists(path):
         return None
     try:
-        if path.endswith(".whl"):
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(source.path)
-        with tarfile.open(path) as archive:
-            member = archive.extractfile(f"{source.archive.removesuffix('.tar.gz')}/{source.path}")
-            if member is None:
-                raise KeyError(f"{source.path} is not a file")
-            return member.read()
-    except Exception as error:  # OSError, BadZipFile, NotImplementedError, TarError, zlib.error, KeyError and others.
+        with translate_errors():
+            if path.endswith(".whl"):
+                with zipfile.ZipFile(path) as archive:
+                    return archive.read(source.path)
+            with tarfile.open(path) as archive:
+                member = archive.extractfile(f"{source.archive.removesuffix('.tar.gz')}/{source.path}")
+                if member is None:
+                    raise KeyError(f"{source.path} is not a file")
+                return member.read()
+    except DamagedFileError as error:
         raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.ops import exhaustion
 
 # Signatures to look for, in this order. Modules converted from TensorFlow 1 call theirs "default".
 _SIGNATURES = ("serving_default", "default")
@@ -49,6 +50,8 @@ def open_saved_model(path: str, name: str | None = None, output: str | None = No
     try:
         return SavedNetwork(tf.saved_model.load(path), output)
     except (OSError, ValueError, KeyError, AttributeError, StopIteration, tf.errors.OpError) as error:
+        if exhaustion.is_exhausted(error):
+            raise
         reason = " ".join(str(error).split()) or "it has no serving_default signature"
         wanted = f"an output {output}" if output else "one output"
         raise UserError(f"{name or path} is not a SavedModel with one input and {wanted} ({reason})") from error
