@@ -35,6 +35,15 @@ def test_colors_have_the_mean_and_covariance_of_all_pixels():
     np.testing.assert_allclose(colors.covariance, np.cov(pixels.T, bias=True), atol=1e-6)
 
 
+def test_colors_of_a_large_image_are_evenly_spaced(monkeypatch):
+    monkeypatch.setattr(baselines, "_PIXEL_LIMIT", 4)
+    colors = baselines.Colors(1)
+    colors.add(np.linspace(-1, 1, 9, dtype=np.float32).reshape(3, 3, 1))
+    # Of 9 pixels, every third is read: -1, -0.25 and 0.5.
+    assert (colors.count, colors.mean[0]) == (3, -0.25)
+    np.testing.assert_allclose(colors.covariance, [[0.375]], atol=1e-9)
+
+
 @pytest.mark.parametrize(("source", "target", "matrix"), [
     # Standard deviations scale if the axes agree.
     (np.diag([0.04, 0.01]), np.diag([0.01, 0.09]), np.diag([0.5, 3])),

@@ -24,6 +24,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import memory, pipeline, sources
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import Stopped, UserError
+from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import progress, trainer
 
 pytestmark = pytest.mark.usefixtures("plugins")
@@ -97,7 +98,7 @@ def test_failed_callback_is_named_in_the_error(tmp_path, monkeypatch):
 
 def test_ctrl_c_saves_the_run_and_the_same_call_resumes_it(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
-    options = config(max_steps=4, checkpoint_every=0, max_dataset_size=3)
+    options = config(max_steps=4, checkpoint_every=0, max_dataset_size=4)
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
     def interrupt(step, scalars):
@@ -111,6 +112,12 @@ def test_ctrl_c_saves_the_run_and_the_same_call_resumes_it(tmp_path, monkeypatch
     cyclegan_tf.fit(options, tmp_path / "run")
     cyclegan_tf.fit(options, tmp_path / "undisturbed")
     assert_equal_runs(tmp_path / "run", tmp_path / "undisturbed")
+    # The epoch of four steps ends after the interruption.
+    epochs, expected = (
+        [record for record in read_records(tmp_path / name) if record["kind"] == "epoch"]
+        for name in ("run", "undisturbed")
+    )
+    assert epochs == expected and len(epochs) == 1
 
 
 def test_second_ctrl_c_raises_at_once(tmp_path, monkeypatch):

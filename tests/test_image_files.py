@@ -130,6 +130,13 @@ def test_alpha_is_rotated_with_its_image(tmp_path, suffix, orientation):
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO((tmp_path / f"a{suffix}").read_bytes())))
     with Image.open(copy(tmp_path, f"a{suffix}")) as written:
         assert (np.asarray(written)[..., 3] == np.asarray(upright)[..., 3]).all()
+    # Pillow does not decode a TIFF file of 16-bit colors.
+    deep = np.asarray(image).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb", extrasamples=["unassalpha"],
+                     extratags=[(ORIENTATION, "H", 1, orientation, True)])
+    (tmp_path / "results" / f"a{suffix}").unlink()
+    written = tifffile.imread(copy(tmp_path, "deep.tif"))
+    assert (written[..., 3] == np.asarray(upright)[..., 3].astype(np.uint16) * 257).all()
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -196,7 +203,7 @@ def test_tiff_keeps_16_bit_gray_and_alpha(tmp_path, byteorder):
         tmp_path / "a.tif", np.dstack([DEEP[..., 0], np.full_like(DEEP[..., 0], 65535)]), photometric="minisblack",
         extrasamples=["unassalpha"], byteorder=byteorder,
     )
-    assert (tifffile.imread(copy(tmp_path, "a.tif"))[..., 0] == DEEP[..., 0]).all()
+    assert (tifffile.imread(copy(tmp_path, "a.tif")) == np.dstack([DEEP[..., 0], np.full((11, 17), 65535)])).all()
 
 
 def set_exif(path, exif):

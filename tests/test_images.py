@@ -127,10 +127,13 @@ def test_resize_clips_and_rounds_deep_images(dtype, low, high):
     np.testing.assert_array_equal(resized[..., 0], np.rint(expected) if dtype == np.uint16 else expected)
 
 
-def test_resize_stops_where_pillow_stops_decoding():
+def test_resize_stops_where_pillow_stops_decoding(monkeypatch):
     assert codec.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    pixel = np.full((1, 1, 1), 7, np.uint8)
     with pytest.raises(ValueError, match="1 x 1 pixels to 178956971 x 1 exceeds the limit of 178956970 pixels"):
-        codec.resize(np.full((1, 1, 1), 7, np.uint8), 1, 178_956_971)
+        codec.resize(pixel, 1, 178_956_971)
+    monkeypatch.setattr(codec, "MAX_PIXELS", 12)  # An image of the real limit would take 179 MB.
+    assert codec.resize(pixel, 3, 4).shape == (3, 4, 1)
 
 
 def test_png_round_trip():

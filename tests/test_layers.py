@@ -240,15 +240,17 @@ def test_layers_are_restored_from_their_config(layer):
     assert tuple(layer.compute_output_shape((2, 5, 4, 3))) == tuple(layer(x).shape)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_leaky_relu_has_the_values_and_slopes_of_pytorch(dtype):
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 2**-24), ("bfloat16", 2**-9)],
+                         ids=["float32", "bfloat16"])
+def test_leaky_relu_has_the_values_and_slopes_of_pytorch(dtype, rounding):
     x = tf.constant([-2.0, -0.5, 0.0, 0.5, 2.0], dtype)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layers.leaky_relu(x)
-    np.testing.assert_allclose(tf.cast(y, tf.float32), [-0.4, -0.1, 0.0, 0.5, 2.0], rtol=1e-2)
+    np.testing.assert_allclose(tf.cast(y, tf.float32), [-0.4, -0.1, 0.0, 0.5, 2.0], rtol=2 * rounding)
     # torch.nn.functional.leaky_relu has the smaller slope at 0.
-    np.testing.assert_allclose(tf.cast(tape.gradient(y, x), tf.float32), [0.2, 0.2, 0.2, 1.0, 1.0], rtol=1e-2)
+    slopes = tf.cast(tape.gradient(y, x), tf.float32)
+    np.testing.assert_allclose(slopes, [0.2, 0.2, 0.2, 1.0, 1.0], rtol=2 * rounding)
 
 
 def draw_dropout(seeds, calls=1, rate=0.25):
@@ -269,5 +271,6 @@ def test_masks_of_dropout_follow_from_the_seed_and_the_call():
     again = draw_dropout(seeds=0, calls=2)
     (other,) = draw_dropout(seeds=1)
     np.testing.assert_array_equal([first, second], again)
-    assert 0.3 < (first == second).mean() < 0.9
-    assert 0.3 < (first == other).mean() < 0.9
+    # Independent masks agree with probability 0.75^2 + 0.25^2, within four standard deviations.
+    for mask in (second, other):
+        assert abs((first == mask).mean() - 0.625) < 4 * (0.625 * 0.375 / 10_000) ** 0.5

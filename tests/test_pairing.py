@@ -67,8 +67,10 @@ def decode(image_list):
         ("no", ["0.png", "1.png"], ["0.png", "1.png"], 0, "taken as unpaired: --paired=no says so"),
         ("yes", ["0.png", "1.png", "3.png"], ["1.png", "2.png"], 1,
          "taken as pairs: 1 pair has equal file names; 3 images have no counterpart ({}/testA/0.png, ...)"),
+        ("yes", ["1.png"], ["0.png", "1.png"], 1,
+         "taken as pairs: 1 pair has equal file names; 1 image has no counterpart ({}/testB/0.png)"),
     ],
-    ids=["equal", "suffixes", "different", "extra", "no", "some"],
+    ids=["equal", "suffixes", "different", "extra", "no", "some", "second"],
 )
 def test_the_log_says_what_is_assumed_and_why(tmp_path, open_set, paired, test_a, test_b, n_pairs, sentence):
     dataset = open_set(test_a, test_b, paired=paired)

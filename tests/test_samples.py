@@ -70,13 +70,13 @@ def test_held_out_pairs_have_their_truth(tmp_path, draw):
 def test_only_the_pairs_are_shown_if_other_images_have_no_counterpart(tmp_path, draw):
     write_images(tmp_path / "trainA", [1])
     write_images(tmp_path / "trainB", [2])
-    write_images(tmp_path / "testA", [20, 30])
+    write_images(tmp_path / "testA", [20, 30, 40])
     write_images(tmp_path / "testB", [120, 130, 140])
-    (tmp_path / "testA" / "0.png").rename(tmp_path / "testA" / "2.png")
-    rows, _ = draw({Direction.A2B: TRANSLATE[Direction.A2B]}, paired="yes")
-    assert rows == [[30, 31, 130], [20, 21, 140]]
-    rows, titles = draw({Direction.A2B: TRANSLATE[Direction.A2B]}, paired="no")
-    assert rows == [[30, 31], [20, 21]]
+    (tmp_path / "testA" / "0.png").rename(tmp_path / "testA" / "5.png")
+    rows, _ = draw({Direction.A2B: TRANSLATE[Direction.A2B]}, paired="yes", n_samples=3)
+    assert rows == [[30, 31, 130], [40, 41, 140]]
+    rows, titles = draw({Direction.A2B: TRANSLATE[Direction.A2B]}, paired="no", n_samples=3)
+    assert rows == [[30, 31], [40, 41], [20, 21]]
     assert titles == ["A", "A to B"]
 
 

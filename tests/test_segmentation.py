@@ -16,11 +16,12 @@ def test_pixels_get_the_class_of_the_nearest_color():
 
 
 def test_each_of_many_colors_gets_its_own_class():
-    # More colors than are compared at once, all nearer to the color of the sky than to any other.
-    around = np.stack(np.meshgrid(*[np.arange(-10, 11)] * 3, indexing="ij"), axis=-1).reshape(1, -1, 3)
-    image = (np.array(SKY) + around).astype(np.uint8)
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 9261
-    assert (segmentation.class_ids(image) == 10).all()
+    # More colors than are compared at once, each nearer to the color of the sky or of a car than to any other.
+    around = np.stack(np.meshgrid(*[np.arange(21)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) - (0, 0, 10)
+    image = np.stack([np.array(SKY) + around, np.array(CAR) + around]).astype(np.uint8)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) == 2 * 21**3
+    ids = segmentation.class_ids(image)
+    assert (ids[0] == 10).all() and (ids[1] == 13).all()
 
 
 def test_scores_by_hand():

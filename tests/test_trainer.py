@@ -55,6 +55,18 @@ def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
     assert {"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} <= last.keys()
 
 
+def check_epoch_means(records):
+    """Asserts that the records of epochs have the means of the steps of their epochs; returns these records."""
+    epochs, sums = [], []
+    for record in records:
+        if record["kind"] == "train":
+            sums.append(record["grad_norm/disc_b"])
+        elif record["kind"] == "epoch":
+            np.testing.assert_allclose(record["grad_norm/disc_b"], np.mean(sums), rtol=1e-6)
+            epochs, sums = [*epochs, record], []
+    return epochs
+
+
 def test_epochs_set_means_outputs_and_learning_rate(tmp_path, make_images, monkeypatch):
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])  # It takes longer than the steps.
     make_images(tmp_path / "set" / "trainA", 2, size=(32, 32))
@@ -83,11 +95,7 @@ def test_epochs_set_means_outputs_and_learning_rate(tmp_path, make_images, monke
     steps = [record for record in records if record["kind"] == "train"]
     # An epoch is a pass over the larger domain: 3 steps. By hand, the factors are 1, 1 - 1/3, 1 - 2/3.
     np.testing.assert_allclose([r["learning_rate"] / 2e-4 for r in steps], [1] * 3 + [2 / 3] * 3 + [1 / 3] * 3)
-    epochs = [record for record in records if record["kind"] == "epoch"]
-    assert [(record["step"], record["epoch"]) for record in epochs] == [(3, 1), (6, 2), (9, 3)]
-    for epoch, record in enumerate(epochs):
-        of_epoch = steps[3 * epoch : 3 * epoch + 3]
-        np.testing.assert_allclose(record["grad_norm/disc_b"], np.mean([r["grad_norm/disc_b"] for r in of_epoch]))
+    assert [(record["step"], record["epoch"]) for record in check_epoch_means(records)] == [(3, 1), (6, 2), (9, 3)]
 
 
 def test_a_nonfinite_loss_stops_the_run_and_saves_the_batch(tmp_path):
@@ -159,7 +167,7 @@ def test_rollback_restores_the_checkpoint_and_skips_the_batch(tmp_path, poisoned
     assert positions(seen, config) == [9]
 
 
-def test_rollback_does_not_restore_the_learning_rate_of_the_checkpoint(tmp_path, poisoned, monkeypatch):
+def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(tmp_path, poisoned, monkeypatch):
     poisoned({4})
     step, rates = CycleGAN.step, []
 
@@ -175,6 +183,7 @@ def test_rollback_does_not_restore_the_learning_rate_of_the_checkpoint(tmp_path,
     # Epochs of 2 steps, with the factors 1, 2/3 and 1/3. Step 4 fails; after the checkpoint of the first epoch, steps 3
     # and 4 are trained again.
     np.testing.assert_allclose(np.array(rates) / 2e-4, [1, 1, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3], rtol=1e-6)
+    assert [record["step"] for record in check_epoch_means(read_records(tmp_path))] == [2, 4, 6]
 
 
 def test_rollbacks_are_limited(tmp_path, poisoned):
@@ -182,26 +191,39 @@ def test_rollbacks_are_limited(tmp_path, poisoned):
     poisoned(range(3, 100))
     with pytest.raises(UserError, match="rolled back to step 2 5 times already"):
         trainer.train(config, str(tmp_path))
-    assert newest(tmp_path)["step"] == 2
+    assert (tmp_path / "log.txt").read_text().count("rolled back to step 2, resuming") == 5
+    last = newest(tmp_path)
+    # Array 0 of an optimizer counts the updates of the weights. Each rollback skips a batch, also after a restart.
+    assert (last["step"], last["optimizer/gen_ab/0"], last["skipped"]) == (2, 2, 5)
     with pytest.raises(UserError, match="cannot roll back, because there is no checkpoint yet"):
         poisoned(range(1, 100))
         trainer.train(config, str(tmp_path / "other"))
 
 
-def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
-    # Step 4 fails once: steps 1, 2, 3, then again 3 and 4.
-    values = iter([1.0, 2.0, 9.0, 5.0, 6.0])
-    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
-    poisoned({4})
+def test_rollbacks_to_different_checkpoints_are_not_limited(tmp_path, poisoned):
+    poisoned(range(2, 14, 2))  # Each of the steps 2 to 7 fails once.
     trainer.train(Config.preset(
-        "tiny", max_steps=4, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, eval_every=1,
+        "tiny", max_steps=7, checkpoint_every=1, on_nonfinite="rollback", sample_every=0, **SMALL
+    ), str(tmp_path))
+    assert (newest(tmp_path)["step"], newest(tmp_path)["skipped"]) == (7, 6)
+
+
+def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
+    # Step 6 fails once: steps 1 to 5, then again 4, 5 and 6. The checkpoint of step 3 has the best value 3 and no stale
+    # measurement; at the failure, the best value is 9, with one stale measurement.
+    values = iter([2.0, 1.0, 3.0, 9.0, 8.0, 5.0, 6.0, 7.0])
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    poisoned({6})
+    trainer.train(Config.preset(
+        "tiny", max_steps=6, checkpoint_every=3, on_nonfinite="rollback", sample_every=0, eval_every=1,
         keep_best="psnr_ab", **SMALL,
     ), str(tmp_path))
     records = read_records(tmp_path)
     measured = [(record["step"], record["psnr_ab"]) for record in records if record["kind"] in ("eval", "test")]
-    assert measured == [(1, 1.0), (2, 2.0), (3, 5.0), (4, 6.0), (4, 6.0)]
-    assert (newest(tmp_path)["best"], newest(tmp_path)["stale"]) == (9.0, 2)
-    assert checkpoints.read(tmp_path / "checkpoints" / "best.npz")["step"] == 3
+    assert measured == [(1, 2.0), (2, 1.0), (3, 3.0), (4, 5.0), (5, 6.0), (6, 7.0), (6, 7.0)]
+    assert (newest(tmp_path)["best"], newest(tmp_path)["stale"]) == (9.0, 4)
+    best = checkpoints.read(tmp_path / "checkpoints" / "best.npz")
+    assert best["step"] == best["optimizer/gen_ab/0"] == 4
 
 
 def test_nan_in_an_image_stops_the_run_at_its_step(tmp_path):
