@@ -16,6 +16,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
@@ -50,6 +51,14 @@ def run_python(*arguments, cwd=None, timeout=240, **environment) -> subprocess.C
 def run_train(*arguments, **options) -> subprocess.CompletedProcess:
     """Runs `python -m cyclegan_tf.train` in a child process."""
     return run_python("-m", "cyclegan_tf.train", *arguments, **options)
+
+
+def wait_for_step(workdir, step, seconds=60):
+    """Waits until a run in another process has recorded `step`."""
+    log, deadline = Path(workdir) / "metrics.jsonl", time.monotonic() + seconds
+    while not (log.exists() and f'"step": {step},' in log.read_text()):
+        assert time.monotonic() < deadline, f"no step {step} in {log}"
+        time.sleep(0.02)
 
 
 def skip_outputs(patch):

@@ -9,9 +9,7 @@ import logging
 import os
 import re
 import signal
-import sys
 import time
-import types
 
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ from cyclegan_tf.data import memory, pipeline, sources
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import progress, trainer
+from cyclegan_tf.training import trainer
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -340,11 +338,3 @@ def test_log_is_shown_once_and_no_handler_is_left(tmp_path, monkeypatch):
     assert shown.getvalue().count("step 2/2: ") == 1
     assert "from a library" not in shown.getvalue()
     assert (root.handlers, log.handlers) == ([], [])
-
-
-def test_bar_is_shown_in_a_notebook(monkeypatch):
-    kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
-    for shell, shown in (kernel, True), (types.SimpleNamespace(config={}), False), (None, False):
-        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda shell=shell: shell))
-        with progress.open_progress_bar(3, 0) as bar:
-            assert bar.disable is not shown

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import skip_outputs
+from conftest import skip_outputs, wait_for_step
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import Stopped, UserError
@@ -146,7 +146,7 @@ def test_run_with_all_files_damaged_resumes_and_ends_with_the_same_bits(tiny_run
 
 def test_removed_run_directory_is_an_error(tmp_path):
     child = start(tmp_path / "run")
-    wait_for(child, "step 3/")  # By then, the first checkpoint is complete: the second one waited for it.
+    wait_for_step(tmp_path / "run", 3)  # By then, the first checkpoint is complete: the second one waited for it.
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     line = error_of(child)
     assert line.startswith(f"error: run directory {tmp_path / 'run'} was removed")

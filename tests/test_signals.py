@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from conftest import run_python, skip_outputs
+from conftest import run_python, skip_outputs, wait_for_step
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import Stopped
@@ -250,7 +250,8 @@ def test_ctrl_c_that_ends_the_reader_first_saves_the_run(tmp_path):
     # As `python -m cyclegan_tf.train 2>&1 | tee log` and Ctrl-C.
     child = subprocess.Popen([*COMMAND, f"--workdir={tmp_path}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              text=True)
-    wait_for(child.stdout, "step 3/")
+    wait_for(child.stdout, "step 1/")
+    wait_for_step(tmp_path, 3)
     child.stdout.close()
     child.send_signal(signal.SIGINT)
     assert child.wait() == 130

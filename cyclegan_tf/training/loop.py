@@ -8,15 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.models.base import Model
-from cyclegan_tf.ops import exhaustion
+from cyclegan_tf.ops import exhaustion, hardware
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import RunningMeans
@@ -24,7 +22,7 @@ from cyclegan_tf.training import cadence, memory_remedies, schedules
 from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
 from cyclegan_tf.training.nonfinite import NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
-from cyclegan_tf.training.progress import Speedometer, open_progress_bar
+from cyclegan_tf.training.progress import Display, open_display
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -104,12 +102,12 @@ class TrainingLoop:
         The losses of a step are read after the next step is queued, so a GPU never waits for the host. Only a task that
         needs the weights, or a signal, makes the loop read all queued steps first.
         """
-        images_per_step = self._cadence.images_per_step
-        images_done = self._progress.step * images_per_step
-        speedometer = Speedometer(images_done)
+        shown = open_display(
+            self._progress.step, self.n_steps, self._cadence.images_per_step, on_cpu=not hardware.has_gpu()
+        )
         queue: deque[QueuedStep] = deque()
         received = None
-        with self._open_batches() as batches, open_progress_bar(self.n_steps * images_per_step, images_done) as bar:
+        with self._open_batches() as batches, shown as display:
             while self._progress.step < self.n_steps:
                 newest = self._queue_step(self._progress.step + len(queue) + 1, next(batches), get_signal)
                 queue.append(newest)
@@ -119,7 +117,7 @@ class TrainingLoop:
                     with exhaustion.explain(f"step {step}", memory_remedies.describe_for_steps(self._config)):
                         scalars = read_scalars()
                     require_finite(step, scalars, batch, self._workdir, self._replicas)
-                    self._complete_step(step, scalars, bar, speedometer)
+                    self._complete_step(step, scalars, display)
                     received = received or self._replicas.agree_on_signal(get_signal)
                     if received and not queue:
                         self._write_checkpoint()
@@ -154,29 +152,26 @@ class TrainingLoop:
         done = step - 1
         return schedules.learning_rate(self._config, done, self._cadence.count_epochs(done), self._replicas.count)
 
-    def _complete_step(self, step: int, scalars: Mapping[str, float], bar: tqdm, speedometer: Speedometer) -> None:
+    def _complete_step(self, step: int, scalars: Mapping[str, float], display: Display) -> None:
         """Counts `step` as done, and does what is due after it."""
         self._progress.step = step
         self._means.add(scalars)
+        display.complete_step(step, scalars)
         if self._cadence.list_due(step).evaluate:
-            self._evaluate(step)
+            with display.pause("measuring the held-out images"):
+                self._evaluate(step)
         due = self._cadence.list_due(step)  # Again, because the measures may have made this step the last one.
-        losses = ", ".join(
-            f"{name.removeprefix('loss/')} {v:.3f}" for name, v in scalars.items() if name.startswith("loss/")
-        )
-        bar.set_postfix_str(losses, refresh=False)
-        bar.update(self._cadence.images_per_step)
         if due.log:
-            speed = speedometer.read(step * self._cadence.images_per_step)
-            self._outputs.record_step(step, scalars, self._compute_learning_rate(step), speed)
-            if bar.disable:
-                log.info("step %d/%d: %s, %.1f images/s", step, self.n_steps, losses, speed)
+            self._outputs.record_step(step, scalars, self._compute_learning_rate(step), display.read_speed())
         if due.end_epoch:
-            self._outputs.record_epoch(step, self._cadence.count_epochs(step), self._means.take())
-        if due.sample:
-            self._outputs.write_samples(step)
-        if due.checkpoint:
-            self._write_checkpoint()
+            epoch, means = self._cadence.count_epochs(step), self._means.take()
+            self._outputs.record_epoch(step, epoch, means)
+            display.log_epoch(epoch, means)
+        with display.pause("writing samples and checkpoints"):
+            if due.sample:
+                self._outputs.write_samples(step)
+            if due.checkpoint:
+                self._write_checkpoint()
         self._outputs.check()
 
     def _evaluate(self, step: int) -> None:

@@ -78,10 +78,15 @@ class RunOutputs:
         self._measures = {}
         self._reporter.rewind(step)
 
-    def record_step(self, step: int, scalars: Mapping[str, float], learning_rate: float, speed: float) -> None:
-        """Writes the scalars of a step to metrics.jsonl, and with the speed in images per second to TensorBoard."""
+    def record_step(self, step: int, scalars: Mapping[str, float], learning_rate: float, speed: float | None) -> None:
+        """Writes the scalars of a step to metrics.jsonl and TensorBoard.
+
+        Args:
+          speed: images per second, for TensorBoard only; None if unknown.
+        """
         self._record(step, "train", {"learning_rate": learning_rate, **scalars})
-        self._reporter.write_scalars(step, {"images_per_second": speed})
+        if speed is not None:
+            self._reporter.write_scalars(step, {"images_per_second": speed})
 
     def _record(self, step: int, kind: str, scalars: Mapping[str, float]) -> None:
         self._reporter.record(step, kind, scalars)
@@ -94,9 +99,6 @@ class RunOutputs:
     def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:
         """Writes the means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
         self._reporter.record(step, "epoch", {"epoch": epoch, **means})
-        log.info("epoch %d done: %s", epoch, ", ".join(
-            f"{name} {value:.3f}" for name, value in means.items() if name.startswith(("loss/", "grad_norm/"))
-        ))
 
     def write_samples(self, step: int) -> None:
         """Writes a sample grid and updates the page of the run."""
