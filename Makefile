@@ -1,4 +1,4 @@
-# make train, make test, make lint, make pictures: each first creates its virtual environment if it is missing or older
+# make train, make test, make lint, make pictures, make docs: each first creates its virtual environment if it is missing or older
 # than setup.cfg. PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use TensorFlow 2.15,
 # later versions the newest TensorFlow.
 PYTHON ?= python3
@@ -6,7 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: train test lint pictures clean
+.PHONY: train test lint pictures docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/cyclegan train --preset=demo
@@ -21,6 +21,17 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The site in site/. The virtual environment has only the tools, because they read docstrings without importing anything.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.venv-docs/.installed: setup.cfg
+	rm -rf .venv-docs
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c 'import configparser; c = configparser.ConfigParser(); c.read("setup.cfg"); print(c["options.extras_require"]["docs"])' > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-docs/requirements.txt
+	touch $@
+
 # The stamp is written last, so that an interrupted installation starts over.
 $(VENV)/.installed: setup.cfg setup.py
 	rm -rf $(VENV)
@@ -29,4 +40,4 @@ $(VENV)/.installed: setup.cfg setup.py
 	touch $@
 
 clean:
-	rm -rf .venv-* build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv-* build site *.egg-info .pytest_cache .ruff_cache .hypothesis

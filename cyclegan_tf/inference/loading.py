@@ -27,11 +27,13 @@ class LoadedTranslator:
 
     Args:
       forward: maps float32 images (N, H, W, C) of any size, in [-1, 1], to (N, H, W, C').
-      input_channels, output_channels: C and C'.
+      input_channels: C.
+      output_channels: C'.
       translator: the `translator.Translator` behind `forward`, which tiles need, or None.
 
     Attributes:
-      input_channels, output_channels: C and C'.
+      input_channels (int): channels of the images to translate.
+      output_channels (int): channels of translated images.
     """
 
     def __init__(

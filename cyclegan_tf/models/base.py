@@ -121,7 +121,8 @@ class Model(abc.ABC):
         """Updates all networks once; for a run of one replica.
 
         Args:
-          real_a, real_b: batches of images, float32 (N, H, W, C) in [-1, 1].
+          real_a: batch of images of domain A, float32 (N, H, W, C) in [-1, 1].
+          real_b: batch of images of domain B, likewise.
 
         Returns:
           Losses, scores and gradient norms, float32 scalars by name. They are available once the step is done; this
@@ -148,7 +149,8 @@ class Model(abc.ABC):
         """`train_step` for one replica of several, to be traced into a graph.
 
         Args:
-          real_a, real_b: batches of images, float32 (N, H, W, C) in [-1, 1].
+          real_a: batch of images of domain A, float32 (N, H, W, C) in [-1, 1].
+          real_b: batch of images of domain B, likewise.
           past: this replica's element of what `draw_past` returned.
 
         Returns:
@@ -165,7 +167,8 @@ class Model(abc.ABC):
         The draws do not depend on the step's images, so the step never waits for the host.
 
         Args:
-          shape_a, shape_b: shapes of the batches of a replica, (N, H, W, C).
+          shape_a: shape of a replica's batch of domain A, (N, H, W, C).
+          shape_b: shape of a replica's batch of domain B, likewise.
 
         Returns:
           The argument `past` of `step` for each local replica.
