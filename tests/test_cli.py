@@ -197,7 +197,8 @@ def test_all_options_that_may_be_paths_know_the_tilde():
     free = {name for name, field in texts.items() if not options.get_choices(field)}
     assert {name for name in free if texts[name].metadata["is_path"]} == {"dataset", "data_dir", "init_from"}
     assert free - {"dataset", "data_dir", "init_from"} == {
-        "plugins", "name_a", "name_b", "nce_layers", "diff_augment", "eval_metrics", "keep_best"
+        "plugins", "name_a", "name_b", "range_a", "range_b", "window", "nce_layers", "diff_augment", "eval_metrics",
+        "keep_best",
     }
 
 

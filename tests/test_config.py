@@ -221,7 +221,7 @@ def test_options_that_a_resumed_run_may_change():
         "data_dir", "cache", "on_bad_image", "n_epochs", "n_epochs_decay", "max_steps", "log_every", "sample_every",
         "checkpoint_every", "sample_epochs", "checkpoint_epochs", "keep_checkpoints", "n_samples", "on_nonfinite",
         "eval_every", "eval_metrics", "patience", "strategy", "worker_timeout", "allow_changed_data", "paired",
-        "plugins", "name_a", "name_b",
+        "plugins", "name_a", "name_b", "window",
     }
 
 
@@ -277,3 +277,49 @@ def test_crops_that_the_networks_do_not_accept_are_errors(values, message):
 ], ids=str)
 def test_crops_that_the_networks_accept(values):
     architectures.require_crop_size(Config(**values))
+
+
+@pytest.mark.parametrize(("text", "low", "high"), [
+    ("-1024,3071", -1024, 3071), (" 0 , 1.5 ", 0, 1.5), ("-1e3,+.5", -1000, 0.5),
+    ("percentile:1,99=-7,3.25", -7, 3.25), ("percentile:1,99", None, None), ("", None, None),
+])
+def test_range_of_a_domain(text, low, high):
+    config = Config(range_b=text)
+    found = config.get_range("b")
+    assert (found and (found.low, found.high)) == (None if low is None else (low, high))
+    assert config.get_range("a") is None
+    assert (config.has_units("a"), config.has_units("b")) == (False, bool(text))
+
+
+@pytest.mark.parametrize(("option", "text", "message"), [
+    ("range_a", "3071,-1024", "--range_a=3071,-1024: 3071 is not below -1024; give the lower bound first"),
+    ("range_a", "5,5", "--range_a=5,5: 5 is not below 5"),
+    ("range_b", "5", "--range_b=5: expected LOW,HIGH, as in --range_b=-1024,3071, or percentile:LOW,HIGH"),
+    ("range_b", "1,2,3", "expected LOW,HIGH"), ("range_b", "nan,1", "expected LOW,HIGH"),
+    ("range_b", "0,1e999", "expected LOW,HIGH"), ("range_a", "percentile:99,1", "99 is not below 1"),
+    ("range_a", "percentile:1,101", "percentiles must be in 0 .. 100"),
+    ("range_a", "percentile:1", "expected LOW,HIGH"),
+    ("range_a", "percentile:1,99=4,3", "4 is not below 3"),
+    ("window", "40", "--window=40: expected CENTER,WIDTH"), ("window", "40,0", "the width must be positive"),
+    ("window", "40,400/3", "expected CENTER,WIDTH"),
+])
+def test_invalid_range_is_named(option, text, message):
+    values = {"range_a": "0,1"} | {option: text}
+    with pytest.raises(UserError) as caught:
+        Config(**values)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "of_a", "of_b"), [
+    ("40,400", (-160, 240), (-160, 240)), ("40,400/1,2", (-160, 240), (0, 2)), ("40,400/", (-160, 240), None),
+    ("/1,2", None, (0, 2)), ("", None, None),
+])
+def test_window_of_both_domains(text, of_a, of_b):
+    config = Config(range_a="-1024,3071", window=text)
+    assert [found and (found.low, found.high) for found in map(config.get_window, "ab")] == [of_a, of_b]
+
+
+def test_window_needs_a_range():
+    with pytest.raises(UserError, match="--window=40,400 shows values in the unit of --range_a and --range_b"):
+        Config(window="40,400")

@@ -358,10 +358,13 @@ def test_one_channel_of_16_bit_colors():
         np.testing.assert_allclose(decoded[..., 0], expected, atol=2)
 
 
-def test_any_number_of_channels_from_npy_only():
+def test_any_number_of_channels_from_npy_and_tiff_only():
     assert (codec.decode(npy(FLOATS), 5) == FLOATS).all()
     assert codec.decode(npy(GRAY), 1).shape == (HEIGHT, WIDTH, 1)
-    with pytest.raises(ValueError, match=r"images with 5 channels must be \.npy files"):
+    for layout in ("contig", "separate"):
+        array = FLOATS if layout == "contig" else np.moveaxis(FLOATS, -1, 0)
+        assert (codec.decode(tiff(array, photometric="minisblack", planarconfig=layout), 5) == FLOATS).all()
+    with pytest.raises(ValueError, match=r"images with 5 channels must be \.npy or TIFF files"):
         codec.decode(JPEG, 5)
 
 

@@ -6,11 +6,12 @@ import os
 import zlib
 from typing import Any
 
-from cyclegan_tf.config import plugins, presets, registries
+from cyclegan_tf.config import plugins, presets, registries, value_ranges
 from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import UNSET, validate
 from cyclegan_tf.config.run_options import AUGMENTATIONS, EVAL_METRICS, RunOptions
+from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -53,6 +54,9 @@ class Config(RunOptions):
             )
         for message in find_conflicts(self):
             raise UserError(message)
+        for domain in "ab":
+            self.get_range(domain)
+            self.get_window(domain)
 
     def _set_defaults(self, *names: str) -> None:
         """Gives the options that the caller has not set, or only those called `names`, their default values."""
@@ -102,6 +106,19 @@ class Config(RunOptions):
     def penalizes_gradient(self) -> bool:
         """True if the adversarial loss has a gradient penalty, which differentiates the discriminators twice."""
         return registries.LOSSES[self.gan_mode].gradient_penalty
+
+    def get_range(self, domain: str) -> ValueRange | None:
+        """The values of domain "a" or "b" that become -1 and 1; None if its files define them, or before measuring."""
+        name = f"range_{domain}"
+        return value_ranges.parse_range(name, getattr(self, name)).value
+
+    def has_units(self, domain: str) -> bool:
+        """True if a range maps the values of domain "a" or "b", which then keep their unit."""
+        return bool(getattr(self, f"range_{domain}"))
+
+    def get_window(self, domain: str) -> ValueRange | None:
+        """The values of domain "a" or "b" that pictures show as black and white; None for the whole range."""
+        return value_ranges.parse_window(self.window)["ab".index(domain)]
 
     def fingerprint(self) -> int:
         """Returns a checksum of the options that affect the run's numbers; equal for configs that agree on them."""

@@ -61,12 +61,22 @@ class RunOptions:
         may_differ=True,
     )
     input_channels: int = option(
-        3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy files", minimum=1,
-        maximum=4096,
+        3, "channels of the images of domain A: 1 for gray, 3 for color, other numbers for .npy and TIFF files",
+        minimum=1, maximum=4096,
     )
     output_channels: int = option(
-        3, "channels of the images of domain B: 1 for gray, 3 for color, other numbers for .npy files", minimum=1,
-        maximum=4096,
+        3, "channels of the images of domain B: 1 for gray, 3 for color, other numbers for .npy and TIFF files",
+        minimum=1, maximum=4096,
+    )
+    range_a: str = option(
+        "", "values of domain A that stand for black and white, in the unit of the files: LOW,HIGH, as in -1024,3071, "
+        "or percentile:LOW,HIGH, as in percentile:1,99, which measures the training images once; values outside are "
+        "clipped. If empty, the files define the range: 8 bits, 16 bits, or floats in [-1, 1]",
+    )
+    range_b: str = option("", "values of domain B that stand for black and white, as range_a")
+    window: str = option(
+        "", "values that pictures show as black to white, in the unit of range_a and range_b: CENTER,WIDTH, or "
+        "CENTER,WIDTH/CENTER,WIDTH for A and B; if empty, the whole range", may_differ=True,
     )
     on_bad_image: Literal["skip", "error"] = option(
         "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "

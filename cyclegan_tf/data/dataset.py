@@ -4,20 +4,24 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec
+from cyclegan_tf.images import codec, units
+from cyclegan_tf.images.stacks import Slice
 from cyclegan_tf.storage import filesystem
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 log = logging.getLogger("cyclegan_tf")
+
+_T = TypeVar("_T")
 
 
 class BadImages:
@@ -26,12 +30,14 @@ class BadImages:
     Attributes:
       reasons: dict of an image's path to the reason why the image cannot be used.
       n_pages: dict of an image's path to its number of pages, for images of which only the first page is used.
+      clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
       stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
 
     def __init__(self, stop: bool = False) -> None:
         self.reasons: dict[str, str] = {}
         self.n_pages: dict[str, int] = {}
+        self.clipped: dict[str, float] = {}
         self.stop = stop
         self._file: str | None = None
         self._written: set[str] = set()
@@ -68,6 +74,25 @@ class BadImages:
             log.warning("%s: only page 1 of %d is used, and only page 1 of other such files; `cyclegan "
                         "datasets inspect` lists them", path, count)
 
+    def add_clipped(self, path: str, share: float, value_range: ValueRange) -> None:
+        """Records that a share of an image's values is outside of `value_range` and clipped; logs the first such image.
+
+        `describe_clipped` sums up.
+        """
+        with self._lock:
+            is_first = not self.clipped
+            self.clipped[path] = share
+        if is_first:
+            log.warning("%s: %.2g %% of the values are outside of the range %s and are clipped", console.escape(path),
+                        100 * share, value_range)
+
+    def describe_clipped(self) -> str:
+        """A sentence for the log on all images with clipped values; empty if there are none."""
+        if not self.clipped:
+            return ""
+        share = sum(self.clipped.values()) / len(self.clipped)
+        return f"values outside of the range were clipped in {len(self.clipped)} images, {share:.2%} of their values"
+
     def record_to(self, path: str) -> None:
         """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".
 
@@ -98,6 +123,10 @@ class ImageList:
       half: "left" or "right" if each file shows A and B side by side; empty otherwise.
       channels: number of channels to decode to.
       bad: record of the images that cannot be used.
+      value_range: the values that become -1 and 1; None if the files define them (`images.ranges`).
+      open_file: function that opens the file of the image with a given index; None: the file is the bytes of `read`.
+      read_slice: function that returns the slice with a given index, or None for an image that `read` returns in whole;
+        None if there are no slices. `slices.expand` sets it.
     """
 
     where: str
@@ -106,6 +135,9 @@ class ImageList:
     half: str = ""
     channels: int = 3
     bad: BadImages = dataclasses.field(default_factory=BadImages)
+    value_range: ValueRange | None = None
+    open_file: Callable[[int], IO[bytes]] | None = None
+    read_slice: Callable[[int], Slice | None] | None = None
 
     @classmethod
     def empty(cls, where: str) -> "ImageList":
@@ -121,8 +153,13 @@ class ImageList:
 
     def subset(self, indices: Sequence[int]) -> "ImageList":
         """Returns the list of the images at `indices`, in that order."""
-        names = [self.names[index] for index in indices]
-        return dataclasses.replace(self, names=names, read=lambda index: self.read(indices[index]))
+        def select(function: Callable[[int], _T] | None) -> Callable[[int], _T] | None:
+            return function and (lambda index: function(indices[index]))
+
+        return dataclasses.replace(
+            self, names=[self.names[index] for index in indices], read=lambda index: self.read(indices[index]),
+            open_file=select(self.open_file), read_slice=select(self.read_slice),
+        )
 
     def path(self, index: int) -> str:
         """Returns the path of image `index`, for messages."""
@@ -137,17 +174,48 @@ class ImageList:
         Raises:
           ValueError, OSError: the image cannot be decoded or read; the message gives the reason.
         """
-        data, path = self.read(index), self.path(index)
-        if path not in self.bad.n_pages and (count := codec.count_pages(data)) > 1:
-            self.bad.add_pages(path, count)
+        piece = self.read_slice(index) if self.read_slice else None
+        if piece is None and self.value_range is None and not self.half:
+            return codec.decode(self._read_file(index), self.channels, target_size)
+        both = self._decode_whole(index, piece)
         if not self.half:
-            return codec.decode(data, self.channels, target_size)
-        both = codec.decode(data, self.channels)
+            return codec.resize(both, *target_size(*both.shape[:2])) if target_size else both
         middle = both.shape[1] // 2
         if not middle:
             raise ValueError("too narrow to show two images side by side")
         image = both[:, :middle] if self.half == "left" else both[:, middle : 2 * middle]
         return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
+
+    def read_values(self, index: int) -> Slice:
+        """The values of image `index` in their own unit, whatever the range, with their natural channels.
+
+        Raises:
+          ValueError, OSError: as for `decode`.
+        """
+        piece = self.read_slice(index) if self.read_slice else None
+        if piece is None:
+            piece = Slice(codec.decode_values(self._read_file(index), self.channels))
+        units.require_numbers(piece)
+        return piece
+
+    def _decode_whole(self, index: int, piece: Slice | None) -> np.ndarray:
+        """Image `index` in its own size, with both halves. `piece` is the image if it is a slice."""
+        if self.value_range is None:
+            if piece is None:
+                return codec.decode(self._read_file(index), self.channels)
+            pixels = units.require_range(piece)
+        else:
+            pixels, n_clipped = units.normalize(piece or self.read_values(index), self.value_range)
+            if n_clipped:
+                self.bad.add_clipped(self.path(index), n_clipped / pixels.size, self.value_range)
+        return codec.convert_channels(pixels, self.channels)
+
+    def _read_file(self, index: int) -> bytes:
+        """Reads the file of image `index`; records a file of which only the first page is used."""
+        data, path = self.read(index), self.path(index)
+        if path not in self.bad.n_pages and (count := codec.count_pages(data)) > 1:
+            self.bad.add_pages(path, count)
+        return data
 
     def load(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray | None:
         """Decodes image `index` as `decode` does; if that fails, adds the image to `bad` and returns None.

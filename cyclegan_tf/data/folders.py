@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import IO
 
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
@@ -17,19 +18,21 @@ _OTHER_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py",
 )
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
-_SIGNATURE_BYTES = 12
+_SIGNATURE_BYTES = 132
 # No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
 # is probably a zip bomb.
 _MEMBER_BYTES, _SUSPECT_BYTES, _SUSPECT_RATIO = 2**30, 2**26, 100
 
 
 def _has_signature(head: bytes) -> bool:
-    """True if a file's first 12 bytes are an image signature, including HEIF and AVIF, which cannot be decoded."""
-    return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP") or head[4:8] == b"ftyp"
+    """True if a file's first 132 bytes are an image signature, including HEIF and AVIF, which cannot be decoded."""
+    is_riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith(_SIGNATURES) or is_riff or head[4:8] == b"ftyp" or head[128:] == b"DICM"
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    # DICOMDIR is the table of contents of a disk of DICOM files.
+    return name.startswith((".", "__MACOSX")) or name == "DICOMDIR"
 
 
 def _has_suffix(name: str) -> bool:
@@ -68,7 +71,10 @@ def list_folder(folder: str | os.PathLike) -> ImageList:
     def read(index: int) -> bytes:
         return filesystem.read_regular_file(os.path.join(folder, names[index]))
 
-    return ImageList(folder, names, read)
+    def open_file(index: int) -> IO[bytes]:
+        return open(os.path.join(folder, names[index]), "rb")
+
+    return ImageList(folder, names, read, open_file=open_file)
 
 
 def _collect(root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], names: list[str]) -> None:
@@ -121,7 +127,10 @@ def _list_remote(folder: str) -> ImageList:
     except OSError as error:
         raise UserError(f"cannot list {error.filename or folder}: {error.strerror}") from error
     names.sort()
-    return ImageList(folder, names, lambda index: filesystem.read_bytes(f"{folder}/{names[index]}"))
+    return ImageList(
+        folder, names, lambda index: filesystem.read_bytes(f"{folder}/{names[index]}"),
+        open_file=lambda index: filesystem.open_for_reading(f"{folder}/{names[index]}", "rb"),
+    )
 
 
 def _collect_remote(root: str, subfolder: str, names: list[str]) -> None:

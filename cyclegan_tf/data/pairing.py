@@ -33,8 +33,12 @@ def _match_unique(keys_a: Sequence[str], keys_b: Sequence[str]) -> dict[int, int
 
 
 def _drop_suffix(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in codec.SUFFIXES else name
+    """Removes the suffix of an image file: 0.png becomes 0, scan.nii.gz[7] becomes scan[7]."""
+    file, bracket, number = name.rpartition("[") if name.endswith("]") else (name, "", "")
+    if not file.lower().endswith(codec.SUFFIXES):
+        return name
+    stem = os.path.splitext(file)[0]
+    return (stem.removesuffix(".nii") if file.lower().endswith(".nii.gz") else stem) + bracket + number
 
 
 def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:

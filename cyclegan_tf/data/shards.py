@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.data import preview
+from cyclegan_tf.data import preview, slices
 from cyclegan_tf.data.dataset import BadImages, ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.storage import atomic, filesystem
 
 INDEX = "shards.json"
@@ -109,14 +110,30 @@ def _read_checked(image_list: ImageList) -> Iterator[bytes]:
         except OSError as error:
             image_list.bad.add(image_list.path(index), error.strerror or str(error))
             return b""
-        # Decode the image, which records damage.
-        dataclasses.replace(image_list, channels=preview.count_channels(data), read=lambda index: data).load(index)
+        _check(image_list, index, data)
         return data
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         # In blocks, because the images of a block are in memory at the same time.
         for start in range(0, len(image_list), _BLOCK):
             yield from pool.map(read, range(start, min(start + _BLOCK, len(image_list))))
+
+
+def _check(image_list: ImageList, index: int, data: bytes) -> None:
+    """Decodes image `index`, whose file is `data`, with all its slices; records damage."""
+    one = dataclasses.replace(
+        image_list.subset([index]), channels=preview.count_channels(data), read=lambda index: data, open_file=None
+    )
+    # The files keep values in any unit.
+    found = slices.expand(one, StackOptions(one.channels, in_units=True))
+    if found.read_slice is None:
+        one.load(0)
+        return
+    try:
+        for number in range(len(found)):
+            found.read_values(number)
+    except (ValueError, OSError) as error:
+        one.bad.add(image_list.path(index), str(error))
 
 
 def _make_path(folder: str, part: str, number: int) -> str:

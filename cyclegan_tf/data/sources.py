@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.run_options import GIVEN_DATASET, TFDS_NAMES
-from cyclegan_tf.data import pairing, shards
+from cyclegan_tf.data import pairing, shards, slices
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.storage import filesystem
 
 # A folder is a data set if it has one of these entries.
@@ -35,7 +36,9 @@ def open_dataset(config: Config, needs_training: bool = True) -> ImageDataset:
 
 
 def select(dataset: ImageDataset, config: Config) -> ImageDataset:
-    """Applies the config's direction, channels, max_dataset_size, on_bad_image and paired to a data set.
+    """Applies the config's direction, channels, ranges, max_dataset_size, on_bad_image and paired to a data set.
+
+    Files of several slices become their slices.
 
     Raises:
       UserError: --paired=yes, and there are no pairs.
@@ -44,12 +47,18 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     if config.direction == "b2a":
         lists = [dataset.train_b, dataset.train_a, dataset.test_b, dataset.test_a]
     bad = BadImages(stop=config.on_bad_image == "error")
-    channels = itertools.cycle((config.input_channels, config.output_channels))
     opened = ImageDataset(*(
-        dataclasses.replace(found, names=found.names[: config.max_dataset_size or None], channels=number, bad=bad)
-        for found, number in zip(lists, channels, strict=False)
+        _configure(found, config, domain, bad) for found, domain in zip(lists, "abab", strict=True)
     ))
     return pairing.arrange(opened, config)
+
+
+def _configure(found: ImageList, config: Config, domain: str, bad: BadImages) -> ImageList:
+    """The slices of a list of files of domain "a" or "b", with the config's channels and range of values."""
+    channels = config.input_channels if domain == "a" else config.output_channels
+    found = dataclasses.replace(found, channels=channels, bad=bad, value_range=config.get_range(domain))
+    options = StackOptions(channels, in_units=config.has_units(domain))
+    return slices.expand(found, options, config.max_dataset_size)
 
 
 def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> ImageDataset:

@@ -13,7 +13,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from cyclegan_tf.images import ranges, tiff
 from cyclegan_tf.storage import array_files
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".ima", ".nii",
+    ".nii.gz",
+)
 NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
@@ -41,7 +44,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
     Args:
       data: bytes of a BMP, GIF, JPEG, PNG, TIFF or WebP file, whatever its name, or of a .npy file: (H, W) or
         (H, W, channels), of uint8, uint16, or floats in [-1, 1] (NaN passes).
-      channels: 1 or 3, or any number for .npy files.
+      channels: 1 or 3, or any number for .npy and TIFF files.
       target_size: maps (height, width) of the decoded image to the (height, width) to return; see `resize`.
 
     Returns:
@@ -54,13 +57,13 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
     try:
         if data.startswith(NPY_SIGNATURE):
             pixels = _decode_array(array_files.parse(data), channels)
-        elif channels not in (1, 3):
-            raise ValueError(f"images with {channels} channels must be .npy files")
-        elif tiff.needs_tifffile(data):
-            pixels = _decode_page(tiff.read(data, MAX_PIXELS), channels)
+        elif channels not in (1, 3) and not data.startswith(tiff.SIGNATURES):
+            raise ValueError(f"images with {channels} channels must be .npy or TIFF files")
+        elif channels not in (1, 3) or tiff.needs_tifffile(data):
+            pixels = decode_page(tiff.read(data, MAX_PIXELS, channels), channels)
         else:
             with open_with_pillow(data) as image:
-                pixels = _decode_pillow(image, data, channels, target_size)
+                pixels = decode_pillow(image, data, channels, target_size)
         if not pixels.size:
             raise ValueError("the image has no pixels")
         return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
@@ -68,6 +71,22 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
         raise
     # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, DecompressionBombError ...
     except Exception as error:
+        raise ValueError(describe(error)) from error
+
+
+def decode_values(data: bytes, channels: int) -> np.ndarray:
+    """Decodes a file to values in their own unit: a .npy file of any integers or floats, or what `decode` returns.
+
+    Raises:
+      ValueError, MemoryError: as for `decode`.
+    """
+    if not data.startswith(NPY_SIGNATURE):
+        return decode(data, channels)
+    try:
+        return _reshape_array(array_files.parse(data), channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy raises many types.
         raise ValueError(describe(error)) from error
 
 
@@ -105,22 +124,34 @@ def read_orientation(image: Image.Image) -> int | None:
 
 
 def _decode_array(array: np.ndarray, channels: int) -> np.ndarray:
+    array = _reshape_array(array, channels)
+    return array if array.dtype in (np.uint8, np.uint16) else check_floats(array)
+
+
+def _reshape_array(array: np.ndarray, channels: int) -> np.ndarray:
     shape, array = array.shape, array[..., np.newaxis] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[-1] != channels or not array.size:
         raise ValueError(f"the array has the shape {shape}; expected (height, width, {channels})")
-    return array if array.dtype in (np.uint8, np.uint16) else _check_floats(array)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"the values have the type {array.dtype}; expected integers or floats")
+    return array
 
 
-def _check_floats(array: np.ndarray) -> np.ndarray:
+def check_floats(array: np.ndarray) -> np.ndarray:
     """Returns floats in [-1, 1] as float32; raises ValueError for other types and values."""
     if array.dtype.kind != "f":
-        raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1]")
+        raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1], or the "
+                         "range of the values by --range_a or --range_b")
     ranges.require_range(array, allow_nan=True)
     return array.astype(np.float32)
 
 
-def _decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: TargetSize | None) -> np.ndarray:
-    """Decodes an opened image; resizes only images that Pillow can resize without a copy to NumPy and back."""
+def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: TargetSize | None) -> np.ndarray:
+    """Decodes an opened image; resizes only images that Pillow can resize without a copy to NumPy and back.
+
+    Args:
+      data: bytes of the file, if it may be a PNG file.
+    """
     image.load()
     # Read after loading: a PNG file may have EXIF data behind its pixels. Pillow has already rotated a TIFF image and
     # removed the tag.
@@ -128,9 +159,9 @@ def _decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: 
     # Byte 24 of a PNG file is the bit depth; Pillow would keep 8 bits.
     if image.format == "PNG" and image.mode in ("RGB", "RGBA") and data[24] == 16:
         samples = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
-        pixels = _convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
+        pixels = convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
     elif image.mode.startswith(("I", "F")):
-        pixels = _convert_channels(_decode_deep_gray(image), channels)
+        pixels = convert_channels(_decode_deep_gray(image), channels)
     else:
         image = _composite_on_white(image)
         if channels == 3 or image.mode != "L":
@@ -142,24 +173,26 @@ def _decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: 
     return apply_orientation(pixels, orientation)
 
 
-def _decode_page(page: tiff.Page, channels: int) -> np.ndarray:
+def decode_page(page: tiff.Page, channels: int) -> np.ndarray:
+    """Converts a page of a TIFF file to (H, W, channels) as `decode` does: composited on white, and upright."""
     pixels = page.pixels
     if pixels.dtype not in (np.uint8, np.uint16):
-        pixels = _check_floats(pixels)
+        pixels = check_floats(pixels)
         if page.alpha is not None:
             raise ValueError("the image has floats and an alpha channel; remove the alpha channel")
     elif page.alpha is not None:
         pixels = _composite(pixels, page.alpha, page.is_premultiplied)
-    return apply_orientation(_convert_channels(pixels, channels), page.orientation)
+    return apply_orientation(convert_channels(pixels, channels), page.orientation)
 
 
 def _decode_deep_gray(image: Image.Image) -> np.ndarray:
     """(H, W, 1) uint16 or float32 from an image in one of Pillow's modes I;16, I and F."""
     pixels = np.asarray(image)[..., np.newaxis]
     if image.mode == "F":
-        return _check_floats(pixels)
+        return check_floats(pixels)
     if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535")
+        raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535, "
+                         "or have a range by --range_a or --range_b")
     pixels = pixels.astype(np.uint16)
     # Photometric interpretation 0 is WhiteIsZero, which Pillow handles for 8 bits only.
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
@@ -185,15 +218,23 @@ def _composite(pixels: np.ndarray, alpha: np.ndarray, is_premultiplied: bool = F
     return ((wide * alpha + white * (white - alpha) + white // np.uint32(2)) // white).astype(pixels.dtype)
 
 
-def _convert_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Converts an image of 1 or 3 channels to 1 or 3 channels."""
+def convert_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Converts an image of 1 or 3 channels to 1 or 3 channels: repeats gray, or computes the luminance of colors.
+
+    Raises:
+      ValueError: the image has another number of channels, or should have; and the numbers differ.
+    """
+    found = pixels.shape[-1]
+    if found == channels:
+        return pixels
+    if {found, channels} != {1, 3}:
+        raise ValueError(f"the image has {found} channels instead of {channels}; set --input_channels or "
+                         "--output_channels")
     if channels == 3:
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    if pixels.shape[-1] == 1:
-        return pixels
     # Pillow's integer weights, which sum to 2^16.
     weights = 19595, 38470, 7471
-    if pixels.dtype == np.float32:
+    if pixels.dtype.kind == "f":
         return (pixels @ np.array(weights, np.float32) / np.float32(65536))[..., np.newaxis]
     total = pixels.astype(np.uint32) @ np.array(weights, np.uint32)
     return ((total + 32768) >> 16).astype(pixels.dtype)[..., np.newaxis]

@@ -3,16 +3,20 @@
 tifffile decodes these files, with the codecs of imagecodecs.
 """
 
+import contextlib
 import dataclasses
 import io
-from typing import Any
+import struct
+from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 ORIENTATION = 274
-_BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 258, 259, 339
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
+_SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
@@ -25,10 +29,10 @@ _COPY_OR_MASK = 1 | 4
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """The first page of a TIFF file.
+    """A page of a TIFF file.
 
     Attributes:
-      pixels: colors or gray, (H, W, 3) or (H, W, 1), uint8, uint16 or floats, as stored, without the orientation.
+      pixels: colors, gray or other channels, (H, W, C), uint8, uint16 or floats, as stored, without the orientation.
       alpha: (H, W) of the same dtype, or None.
       is_premultiplied: True if the colors are multiplied with alpha.
       orientation: the orientation tag, as in EXIF.
@@ -50,66 +54,98 @@ def needs_tifffile(data: bytes) -> bool:
         return False
     if data.startswith(b"MM\0+"):  # Pillow reads no BigTIFF files in big-endian order.
         return True
+    return open_with_pillow(io.BytesIO(data)) is None
+
+
+def open_with_pillow(file: IO[bytes]) -> TiffImageFile | None:
+    """Opens a TIFF file with Pillow; None if Pillow cannot decode its first page in full depth."""
     try:
-        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            assert isinstance(image, TiffImageFile)
-            tags = image.tag_v2
-            bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
-            if bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA")):
-                return True
-            # Pillow takes signed values of 8 bits for unsigned ones.
-            is_misread = bits == 8 and _SIGNED in tags.get(_SAMPLE_FORMAT, ())
-            return is_misread or compression not in _PILLOW_COMPRESSIONS
+        image = Image.open(file, formats=("TIFF",))
     except UnidentifiedImageError:
-        return True
+        return None
+    assert isinstance(image, TiffImageFile)
+    tags = image.tag_v2
+    bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
+    is_deep = bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA"))
+    # Pillow takes signed values of 8 bits for unsigned ones.
+    is_misread = bits == 8 and _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    return None if is_deep or is_misread or compression not in _PILLOW_COMPRESSIONS else image
 
 
-def read(data: bytes, max_pixels: int) -> Page:
-    """Decodes the first page of a TIFF file.
+def read(data: bytes, max_pixels: int, channels: int = 3) -> Page:
+    """Decodes the first page of a TIFF file; see `read_samples` and `interpret`."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        return interpret(page, read_samples(page, max_pixels), channels)
+
+
+def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
+    """Separates colors and alpha of a page.
 
     Samples of 1 to 7 bits are scaled to 8 bits, those of 9 to 15 bits to 16 bits. The gray levels of a WhiteIsZero
     image are inverted.
 
     Args:
+      page: a page of tifffile.
+      pixels: its samples, (H, W, samples).
+      channels: the number of channels that the networks expect. A page of as many channels need not be in gray or RGB.
+
+    Raises:
+      ValueError: the page has other channels.
+    """
+    import tifffile
+
+    colors = _count_colors(page, channels, tifffile)
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype in (np.uint8, np.uint16) and page.bitspersample < 8 * pixels.itemsize:
+        scale = np.iinfo(pixels.dtype).max / (2**page.bitspersample - 1)
+        pixels = np.rint(pixels * scale).astype(pixels.dtype)
+    alpha = None
+    if colors < page.samplesperpixel and page.extrasamples and page.extrasamples[0] in (1, 2):
+        alpha = pixels[..., colors]
+    pixels = pixels[..., :colors]
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
+    texts = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str)}
+    orientation = page.tags.valueof(ORIENTATION, 1)
+    is_premultiplied = alpha is not None and page.extrasamples[0] == 1
+    return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, texts)
+
+
+def read_samples(page: Any, max_pixels: int) -> np.ndarray:
+    """Decodes a page of tifffile to (H, W, samples) as stored.
+
+    Args:
       max_pixels: a larger image is an error, because a file of a few bytes can claim any size.
 
     Raises:
-      ValueError: the page is too large, or is not an image in gray or RGB.
+      ValueError: the page is too large.
       Exception: tifffile raises many types for damaged files.
     """
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page: Any = file.pages[0]
-        if page.imagewidth * page.imagelength > max_pixels:
-            raise ValueError(f"{page.imagewidth} x {page.imagelength} pixels exceed the limit of {max_pixels} pixels")
-        colors = _count_colors(page, tifffile)
-        pixels = page.asarray()
-        if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            pixels = np.moveaxis(pixels, 0, -1)
-        pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
-        if pixels.dtype == np.bool_:
-            pixels = pixels.astype(np.uint8)
-        if pixels.dtype in (np.uint8, np.uint16) and page.bitspersample < 8 * pixels.itemsize:
-            scale = np.iinfo(pixels.dtype).max / (2**page.bitspersample - 1)
-            pixels = np.rint(pixels * scale).astype(pixels.dtype)
-        alpha = pixels[..., colors] if page.extrasamples and page.extrasamples[0] in (1, 2) else None
-        pixels = pixels[..., :colors]
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
-        texts = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str)}
-        orientation = page.tags.valueof(ORIENTATION, 1)
-        is_premultiplied = alpha is not None and page.extrasamples[0] == 1
-        return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, texts)
+    if page.imagewidth * page.imagelength > max_pixels:
+        raise ValueError(f"{page.imagewidth} x {page.imagelength} pixels exceed the limit of {max_pixels} pixels")
+    if page.imagedepth > 1:
+        raise ValueError("the page has a third dimension (the tag ImageDepth); write the planes as pages of their own")
+    pixels = page.asarray(maxworkers=1)
+    if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+        pixels = np.moveaxis(pixels, 0, -1)
+    return pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
 
 
-def _count_colors(page: Any, tifffile: Any) -> int:
-    """The number of samples of a pixel that are colors: 1 for gray, 3 for RGB.
+def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
+    """The number of samples of a pixel that are colors: 1 for gray, 3 for RGB, all if they are `channels` other ones.
 
     Raises:
       ValueError: the page has other colors, or several channels without a meaning.
     """
     kinds, samples, extra = tifffile.PHOTOMETRIC, page.samplesperpixel, page.extrasamples
+    if samples == channels and channels not in (1, 3):
+        return samples
     # The decoder of JPEG converts YCbCr to RGB.
     is_color = page.photometric == kinds.RGB or (page.photometric == kinds.YCBCR and page.compression == _JPEG)
     if is_color and 3 <= samples <= 6:  # Pillow ignores up to three channels without a meaning, too.
@@ -119,7 +155,7 @@ def _count_colors(page: Any, tifffile: Any) -> int:
         return 1
     kind = getattr(page.photometric, "name", page.photometric)
     raise ValueError(f"the TIFF file has {samples} channels of type {kind}; expected gray or RGB, with or without "
-                     "alpha")
+                     f"alpha, or {samples} channels by --input_channels or --output_channels")
 
 
 def describe(data: bytes) -> str:
@@ -133,13 +169,59 @@ def describe(data: bytes) -> str:
 
 def count_pages(data: bytes) -> int:
     """The number of pages of a TIFF file, without smaller copies and masks; 1 if the pages cannot be counted."""
-    import tifffile
+    return max(1, len(list_pages(io.BytesIO(data))))
 
+
+def list_pages(file: IO[bytes]) -> list[int]:
+    """The numbers of the pages of a TIFF file, without smaller copies and masks.
+
+    Reads a few bytes of each page, which takes a small part of tifffile's time. Pages behind a damaged one are not
+    found; `require_complete` names them.
+    """
+    found: list[int] = []
+    with contextlib.suppress(struct.error, KeyError):  # Behind the end of the file, or no TIFF file.
+        for number, kind in enumerate(_scan_pages(file)):
+            if not kind & _COPY_OR_MASK:
+                found.append(number)
+    return found
+
+
+def require_complete(file: IO[bytes]) -> None:
+    """Raises a ValueError if a TIFF file refers to pages that it does not have, as a file that was cut off does."""
+    count = 0
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            if len(file.pages) == 1:
-                return 1
-            pages: Any = file.pages
-            return max(1, sum(not page.subfiletype & _COPY_OR_MASK for page in pages))
-    except Exception:  # tifffile raises many types for damaged files.
-        return 1
+        for _ in _scan_pages(file):
+            count += 1
+    except (struct.error, KeyError) as error:
+        raise ValueError(f"the file is cut off after page {count}: copy it again") from error
+
+
+def _scan_pages(file: IO[bytes]) -> Iterator[int]:
+    """Yields the tag NewSubfileType of each page; 0 if a page has none."""
+    file.seek(0)
+    head = file.read(4)
+    order = {b"I": "<", b"M": ">"}[head[:1]]
+    big = head in SIGNATURES[2:]
+    count, offset, entry = (f"{order}Q", f"{order}Q", f"{order}HHQQ") if big else (f"{order}H", f"{order}I",
+                                                                                  f"{order}HHII")
+
+    def read(pattern: str) -> tuple[int, ...]:
+        return struct.unpack(pattern, file.read(struct.calcsize(pattern)))
+
+    file.seek(8 if big else 4)
+    seen: set[int] = set()
+    position, = read(offset)
+    while position and position not in seen:
+        seen.add(position)
+        file.seek(position)
+        n_tags, = read(count)
+        start, kind = file.tell(), 0
+        # Tags are sorted, and NewSubfileType has the smallest number.
+        tag, data_type, _, value = read(entry)
+        if tag == _SUBFILE_TYPE:
+            # A value that is shorter than its field is on the left.
+            padding = (8 if big else 4) - (2 if data_type == _SHORT else 4)
+            kind = value >> (8 * padding if order == ">" else 0)
+        file.seek(start + n_tags * struct.calcsize(entry))
+        position, = read(offset)
+        yield kind

@@ -1,0 +1,128 @@
+"""Ranges of pixel values in their own unit, such as Hounsfield units: the options range_a, range_b and window."""
+
+import dataclasses
+import math
+import re
+
+from cyclegan_tf.errors import UserError
+
+# A range of whole numbers with at least this many steps holds integers; a narrower one holds fractions.
+_WHOLE_STEPS = 255
+_PERCENTILE = "percentile:"
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueRange:
+    """The values that stand for -1 and 1 inside the networks.
+
+    Attributes:
+      low: becomes -1; smaller values are clipped.
+      high: becomes 1; larger values are clipped.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the values are integers: both bounds are, and they are at least 255 apart."""
+        return self.low.is_integer() and self.high.is_integer() and self.high - self.low >= _WHOLE_STEPS
+
+    def __str__(self) -> str:
+        return f"{_format(self.low)},{_format(self.high)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RangeOption:
+    """The parsed value of --range_a or --range_b.
+
+    Attributes:
+      percentiles: the lower and the upper percentile of the training images that define the range; None if the user
+        gave the range itself.
+      value: the range; None if it is still to be measured.
+    """
+
+    percentiles: tuple[float, float] | None = None
+    value: ValueRange | None = None
+
+
+def parse_range(flag: str, text: str) -> RangeOption:
+    """Parses LOW,HIGH, or percentile:P,Q, or percentile:P,Q=LOW,HIGH of a run that has measured its percentiles.
+
+    Args:
+      flag: name of the option, for error messages.
+      text: empty for images whose files define their range: 8 and 16 bits, and floats in [-1, 1].
+
+    Raises:
+      UserError: the text has another form, or the bounds are reversed.
+    """
+    if not text:
+        return RangeOption()
+    if not text.startswith(_PERCENTILE):
+        return RangeOption(None, ValueRange(*_parse_bounds(flag, text, text)))
+    request, _, measured = text.removeprefix(_PERCENTILE).partition("=")
+    low, high = _parse_bounds(flag, text, request)
+    if low < 0 or high > 100:
+        raise UserError(f"--{flag}={text}: percentiles must be in 0 .. 100")
+    return RangeOption((low, high), ValueRange(*_parse_bounds(flag, text, measured)) if measured else None)
+
+
+def record_range(text: str, value: ValueRange) -> str:
+    """The text percentile:P,Q with the range that was measured, for config.json."""
+    return f"{text}={value}"
+
+
+def is_record_of(stored: str, text: str) -> bool:
+    """True if `stored` is the text of `record_range` for the option value `text`."""
+    return stored.startswith(f"{text}=") and text.startswith(_PERCENTILE)
+
+
+def parse_window(text: str) -> tuple[ValueRange | None, ValueRange | None]:
+    """Parses CENTER,WIDTH, or CENTER,WIDTH/CENTER,WIDTH for A and B, of which one may be empty.
+
+    Returns:
+      The values that pictures show as black and as white, of A and of B; None for a domain without a window.
+
+    Raises:
+      UserError: the text has another form, or a width is not positive.
+    """
+    of_a, separator, of_b = text.partition("/")
+    return _parse_one_window(of_a, text), _parse_one_window(of_b if separator else of_a, text)
+
+
+def _parse_one_window(part: str, text: str) -> ValueRange | None:
+    if not part:
+        return None
+    numbers = _parse_numbers(part)
+    if numbers is None:
+        raise UserError(f"--window={text}: expected CENTER,WIDTH, as in --window=40,400, or CENTER,WIDTH/CENTER,WIDTH "
+                        "for A and B")
+    center, width = numbers
+    if width <= 0:
+        raise UserError(f"--window={text}: the width must be positive")
+    return ValueRange(center - width / 2, center + width / 2)
+
+
+def _parse_bounds(flag: str, text: str, part: str) -> tuple[float, float]:
+    numbers = _parse_numbers(part)
+    if numbers is None:
+        raise UserError(f"--{flag}={text}: expected LOW,HIGH, as in --{flag}=-1024,3071, or percentile:LOW,HIGH, as in "
+                        f"--{flag}=percentile:1,99")
+    if numbers[0] >= numbers[1]:
+        raise UserError(f"--{flag}={text}: {_format(numbers[0])} is not below {_format(numbers[1])}; give the lower "
+                        "bound first")
+    return numbers
+
+
+def _parse_numbers(text: str) -> tuple[float, float] | None:
+    """Two finite numbers that are separated by a comma, or None."""
+    number = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+    found = re.fullmatch(f"{number},{number}", text)
+    if not found:
+        return None
+    low, high = map(float, found.groups())
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _format(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)

@@ -1,0 +1,132 @@
+"""Lists of slices: replaces each file of several slices in a list of images by its slices, named FILE[INDEX]."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import io
+import os
+import threading
+from collections.abc import Sequence
+from typing import IO
+
+import numpy as np
+
+from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.images import stack_files
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+
+_OPEN_FILES = 32  # Files of a list that stay open. Opening a file takes longer than reading a slice.
+_WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
+
+
+def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> ImageList:
+    """Replaces files of slices by their slices; returns the same list if all files are plain images.
+
+    A damaged file becomes one image, whose decoding fails with the reason.
+
+    Args:
+      limit: how many images to keep, the first ones; 0 keeps all.
+    """
+    candidates = [index for index, name in enumerate(image_list.names) if stack_files.may_be_stack(name)]
+    if limit:
+        candidates = [index for index in candidates if index < limit]  # Each file has at least one image.
+    files = _Files(image_list, options)
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = dict(zip(candidates, pool.map(files.list_slices, candidates), strict=True))
+    if all(indices == [_WHOLE] for indices in found.values()):
+        return dataclasses.replace(image_list, names=image_list.names[: limit or None])
+    names: list[str] = []
+    places: list[tuple[int, int]] = []
+    for index, name in enumerate(image_list.names):
+        for number in found.get(index, [_WHOLE]):
+            is_named = number != _WHOLE and index in files.volumes
+            names.append(f"{name}[{number}]" if is_named else name)
+            places.append((index, number))
+    names, places = names[: limit or None], places[: limit or None]
+
+    def read_slice(index: int) -> Slice | None:
+        file, number = places[index]
+        return None if number == _WHOLE else files.read(file, number)
+
+    def read(index: int) -> bytes:
+        piece = read_slice(index)
+        if piece is None:
+            return image_list.read(places[index][0])
+        buffer = io.BytesIO()
+        np.save(buffer, piece.pixels)
+        return buffer.getvalue()
+
+    def open_file(index: int) -> IO[bytes]:
+        return files.open_file(places[index][0])
+
+    return dataclasses.replace(image_list, names=names, read=read, open_file=open_file, read_slice=read_slice)
+
+
+class _OpenFile:
+    """A file of a list: its lock, and its stack while it is open."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stack: Stack | None = None
+
+
+class _Files:
+    """Reads slices of the files of a list from any thread, and keeps the files that were used last open.
+
+    Attributes:
+      volumes: indices of the files whose slices have a number in their name. `list_slices` adds to it.
+    """
+
+    def __init__(self, image_list: ImageList, options: StackOptions) -> None:
+        self._list, self._options = image_list, options
+        self._open: collections.OrderedDict[int, _OpenFile] = collections.OrderedDict()
+        self._lock = threading.Lock()
+        self.volumes: set[int] = set()
+
+    def open_file(self, index: int) -> IO[bytes]:
+        """Opens a file for reading."""
+        if self._list.open_file:
+            return self._list.open_file(index)
+        return io.BytesIO(self._list.read(index))
+
+    def list_slices(self, index: int) -> Sequence[int]:
+        """The indices of a file's slices; `_WHOLE` alone for a plain image, and 0 for a damaged file."""
+        try:
+            stack = self._open_stack(index)
+            if stack is None:
+                return [_WHOLE]
+            try:
+                if stack.is_plain:
+                    return [_WHOLE]
+                if stack.is_volume:
+                    self.volumes.add(index)
+                return stack.list_indices()
+            finally:
+                stack.close()
+        except (ValueError, OSError):
+            return [0]  # Reading fails with the same reason.
+
+    def read(self, index: int, number: int) -> Slice:
+        """Reads a slice of a file.
+
+        Raises:
+          ValueError, OSError: the slice cannot be decoded or read.
+        """
+        with self._lock:
+            entry = self._open.setdefault(index, _OpenFile())
+            self._open.move_to_end(index)
+            oldest = self._open.popitem(last=False)[1] if len(self._open) > _OPEN_FILES else None
+        if oldest:
+            with oldest.lock:
+                if oldest.stack:
+                    oldest.stack.close()
+                    oldest.stack = None
+        with entry.lock:
+            if entry.stack is None:
+                entry.stack = self._open_stack(index)
+                if entry.stack is None:
+                    raise ValueError("the file has changed since it was listed")
+            return entry.stack.read(number)
+
+    def _open_stack(self, index: int) -> Stack | None:
+        return stack_files.open_stack(lambda: self.open_file(index), self._list.names[index], self._options)

@@ -1,0 +1,43 @@
+"""Opens files of slices: finds out the format of a file."""
+
+import contextlib
+from collections.abc import Callable
+from typing import IO
+
+from cyclegan_tf.images import codec, tiff, tiff_stack
+from cyclegan_tf.images.stacks import Stack, StackOptions
+
+_SUFFIXES = (".tif", ".tiff", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz")
+_HEAD_BYTES = 132
+
+Open = Callable[[], IO[bytes]]
+
+
+def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | None:
+    """Opens a file of slices; None for a file of another format, or so damaged that only `codec.decode` says why.
+
+    Args:
+      open_file: function that opens the file for reading; the file must be seekable.
+      name: name of the file, whose suffix may decide the format.
+
+    Raises:
+      ValueError: the file is damaged; the message gives the reason.
+      OSError: the file cannot be read.
+    """
+    if not may_be_stack(name):
+        return None
+    with contextlib.ExitStack() as resources:
+        file = resources.enter_context(open_file())
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        if not head.startswith(tiff.SIGNATURES):
+            return None
+        stack = tiff_stack.open_tiff(file, options)
+        if stack:
+            resources.pop_all()  # The stack closes the file.
+        return stack
+
+
+def may_be_stack(name: str) -> bool:
+    """False if the suffix of a file name says that `codec` reads the file, so that nobody needs to open the file."""
+    return name.lower().endswith(_SUFFIXES) or not name.lower().endswith(codec.SUFFIXES)

@@ -1,0 +1,113 @@
+"""Image files that hold several slices, or values in a unit: what a file format must offer. `stack_files` opens them.
+
+A slice is one image of such a file: a page of a TIFF file, a frame of a DICOM file, a plane of a NIfTI volume. Files of
+other formats, and TIFF files of one plain picture, are no stacks; `codec` reads them.
+"""
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cyclegan_tf.config.value_ranges import ValueRange
+
+
+@dataclasses.dataclass(frozen=True)
+class StackOptions:
+    """How to divide a file into slices.
+
+    Attributes:
+      channels: channels of a slice that the networks expect. Pages of one plane each become the channels of a slice if
+        the file says that they are channels and their number is this one.
+      in_units: whether values keep their unit because a range maps them to [-1, 1]. Otherwise slices are of the dtypes
+        of `images.ranges`, as far as the file allows: transparent pixels are composited on white, for example.
+    """
+
+    channels: int = 3
+    in_units: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """One image of a file.
+
+    Attributes:
+      pixels: (H, W, C) of any integer or float dtype, in the unit of the file.
+      valid: bool (H, W), False where the file has no data; None if the file has data everywhere.
+      alpha: the alpha channel (H, W) of the dtype of the pixels, or None.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray | None = None
+    alpha: np.ndarray | None = None
+
+
+class StackWriter(abc.ABC):
+    """Receives the translated slices of a file, one after the other."""
+
+    @abc.abstractmethod
+    def write(self, pixels: np.ndarray, source: Slice) -> None:
+        """Writes the next slice, (H, W, C'), whose source is `source`. Pixels without data keep the file's mark."""
+
+
+class Stack(abc.ABC):
+    """An opened file of slices. One thread at a time uses it.
+
+    Attributes:
+      kind: format, dtype and channels, such as "TIFF uint16 x 1".
+      dtype: dtype of the pixels.
+      channels: channels of a slice.
+      spacing: distances in mm between rows, columns and slices, or None.
+      no_data: the value that marks pixels without data, or None.
+      is_plain: True if `codec.decode` reads the same image.
+      has_more_metadata: True if the file has metadata that `images.files` does not keep.
+    """
+
+    kind: str
+    dtype: np.dtype
+    channels: int
+    spacing: tuple[float, float, float] | None = None
+    no_data: float | None = None
+    is_plain: bool = False
+    has_more_metadata: bool = True
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether slices are named FILE[INDEX]; False for a file of one image, which keeps its name."""
+        return len(self) > 1
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """The number of slices."""
+
+    @abc.abstractmethod
+    def read(self, index: int) -> Slice:
+        """Reads slice `index`.
+
+        Raises:
+          ValueError: the slice is damaged, or is no image of the other slices' kind; the message gives the reason.
+        """
+
+    def list_indices(self) -> Sequence[int]:
+        """The slices to train on; all by default."""
+        return range(len(self))
+
+    @abc.abstractmethod
+    def create(
+        self, path: str, channels: int, dtype: np.dtype, value_range: ValueRange | None
+    ) -> contextlib.AbstractContextManager[StackWriter]:
+        """Creates the translation of this file at `path`, with the metadata of this file.
+
+        The file is complete, or is not there at all. The caller writes all slices in their order.
+
+        Args:
+          channels: channels of the translated slices.
+          dtype: dtype of the translated slices; their values are in the unit of their own domain.
+          value_range: the range of these values, if they have a unit.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Closes the file."""

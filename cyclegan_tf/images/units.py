@@ -1,0 +1,120 @@
+"""Conversions between pixel values in their own unit, such as Hounsfield units, and the floats of the networks.
+
+The networks see floats in [-1, 1]. A `ValueRange` maps values to them and back; values outside of it are clipped.
+"""
+
+import numpy as np
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.images.stacks import Slice
+
+_INTEGERS = tuple(np.dtype(kind) for kind in (np.uint8, np.int16, np.uint16, np.int32))
+
+
+def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Maps an array of any integers or floats to float32 in [-1, 1]; values outside of the range are clipped."""
+    # In float64: float32 would merge neighbors of large 32-bit values before the offset is subtracted.
+    wide = np.clip(values.astype(np.float64), value_range.low, value_range.high)
+    wide -= (value_range.low + value_range.high) / 2
+    wide /= (value_range.high - value_range.low) / 2
+    return wide.astype(np.float32)
+
+
+def require_numbers(piece: Slice) -> None:
+    """Raises a ValueError if a pixel with data is NaN."""
+    if piece.pixels.dtype.kind != "f":
+        return
+    bad = np.isnan(piece.pixels).any(axis=-1)
+    if piece.valid is not None:
+        bad &= piece.valid
+    if count := int(np.count_nonzero(bad)):
+        raise ValueError(f"{count} of {bad.size} pixels are NaN")
+
+
+def normalize(piece: Slice, value_range: ValueRange) -> tuple[np.ndarray, int]:
+    """Maps a slice to float32 (H, W, C) in [-1, 1]; pixels without data become -1.
+
+    Returns:
+      (pixels, number of values that were clipped).
+
+    Raises:
+      ValueError: a pixel with data is NaN.
+    """
+    require_numbers(piece)
+    values = piece.pixels if piece.valid is None else piece.pixels[piece.valid]
+    n_clipped, floats = count_outside(values, value_range), to_float(values, value_range)
+    if piece.valid is None:
+        return floats, n_clipped
+    filled = np.full(piece.pixels.shape, -1, np.float32)
+    filled[piece.valid] = floats
+    return filled, n_clipped
+
+
+def require_range(piece: Slice) -> np.ndarray:
+    """The pixels of a slice, of a dtype that `images.ranges` describes, without a range.
+
+    Raises:
+      ValueError: they are of another dtype, or floats outside of [-1, 1], so that they need a range.
+    """
+    return piece.pixels if piece.pixels.dtype in (np.uint8, np.uint16) else codec.check_floats(piece.pixels)
+
+
+def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
+    """The number of values that `to_float` clips."""
+    return int(np.count_nonzero((values < value_range.low) | (values > value_range.high)))
+
+
+def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
+    """Maps floats in [-1, 1] to values in their unit; clips, and rounds to integers if `dtype` is such a type."""
+    half = (value_range.high - value_range.low) / 2
+    wide = np.clip(floats.astype(np.float64), -1, 1) * half + (value_range.low + value_range.high) / 2
+    # The sum can exceed the range by rounding.
+    wide = np.clip(wide, value_range.low, value_range.high)
+    return np.rint(wide).astype(dtype) if np.dtype(dtype).kind in "iu" else wide.astype(dtype)
+
+
+def choose_dtype(
+    value_range: ValueRange | None, source: np.dtype, no_data: float | None = None
+) -> np.dtype:
+    """The dtype of a translated file whose values have the range `value_range`.
+
+    Floats stay float32 or float64. A range of whole numbers (`ValueRange.is_whole`) takes the source's integer type, or
+    else the first that holds the range and `no_data`: uint8, int16, uint16, int32. Other ranges take float32.
+
+    Args:
+      value_range: of the result; None for the full range of uint8 and uint16, and [-1, 1] for floats.
+      source: dtype of the file that is translated.
+      no_data: a value outside of the range that the result must hold, too.
+    """
+    source = np.dtype(source)
+    if source.kind == "f":
+        return np.dtype(np.float64) if source.itemsize == 8 else np.dtype(np.float32)
+    if value_range is None:
+        return source if source in (np.uint8, np.uint16) else np.dtype(np.uint16)
+    needed = [value_range.low, value_range.high, *([] if no_data is None else [no_data])]
+    if value_range.is_whole and all(float(value).is_integer() for value in needed):
+        for dtype in (source, *_INTEGERS):
+            if np.iinfo(dtype).min <= min(needed) and max(needed) <= np.iinfo(dtype).max:
+                return dtype
+    return np.dtype(np.float32)
+
+
+def make_picture(image: np.ndarray, value_range: ValueRange | None, window: ValueRange | None) -> np.ndarray:
+    """Converts an image (H, W, C) of the networks to uint8 (H, W, 3) for viewing, through a window if there is one.
+
+    Args:
+      image: of a dtype that `images.ranges` describes.
+      value_range: the values that stand for -1 and 1; None if the files define them.
+      window: the values to show as black and white; None shows the whole range.
+    """
+    if window is None or value_range is None:
+        return ranges.to_rgb(image)
+    black, white = (to_scale(bound, value_range) for bound in (window.low, window.high))
+    floats = (ranges.to_float(image) - (black + white) / 2) / ((white - black) / 2)
+    return ranges.to_rgb(np.clip(floats, -1, 1).astype(np.float32))
+
+
+def to_scale(value: float, value_range: ValueRange) -> float:
+    """The place of a value on the scale of the networks; beyond -1 and 1 if the value is outside of the range."""
+    return (value - (value_range.low + value_range.high) / 2) / ((value_range.high - value_range.low) / 2)

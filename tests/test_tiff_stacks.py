@@ -1,0 +1,249 @@
+"""TIFF files of several pages, channels or units become images for training, and come back as such files."""
+
+import dataclasses
+import io
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import folders, pairing, slices, sources
+from cyclegan_tf.images import codec, stack_files, tiff
+from cyclegan_tf.images.stacks import StackOptions
+
+RNG = np.random.default_rng(23)
+PAGES = RNG.integers(0, 65536, (4, 6, 9)).astype(np.uint16)
+NO_DATA = 42113
+
+
+def listed(folder, **options):
+    """The slices of the files in a folder."""
+    return slices.expand(dataclasses.replace(folders.list_folder(folder), channels=options.get("channels", 3)),
+                         StackOptions(**options))
+
+
+def open_list(folder, channels=1, **options):
+    """The training images of domain A of a data set whose domain B is a copy of A."""
+    for name in ("trainA", "trainB"):
+        (folder / name).mkdir(exist_ok=True)
+    config = Config(dataset=str(folder), input_channels=channels, output_channels=channels, **options)
+    return sources.open_dataset(config).train_a
+
+
+@pytest.fixture
+def train_a(tmp_path):
+    """The folder of the images of domain A; domain B has one image."""
+    for name in ("trainA", "trainB"):
+        (tmp_path / name).mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "trainB" / "b.png")
+    return tmp_path / "trainA"
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"bigtiff": True}, {"byteorder": ">"}, {"compression": "lzw"}, {"compression": "zlib", "predictor": True},
+    {"compression": "zstd"}, {"tile": (16, 16)}, {"ome": True, "metadata": {"axes": "ZYX"}},
+    {"imagej": True, "metadata": {"axes": "ZYX"}},
+], ids=lambda options: " ".join(map(str, options)) or "plain")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_each_page_is_an_image(train_a, options, dtype):
+    pages = (PAGES / 65535).astype(dtype) if dtype == np.float32 else PAGES.astype(dtype)
+    tifffile.imwrite(train_a / "s.tif", pages, photometric="minisblack", **options)
+    found = open_list(train_a.parent)
+    assert list(found.names) == [f"s.tif[{index}]" for index in range(4)]
+    for index in range(4):
+        image = found.decode(index)
+        assert image.dtype == dtype
+        assert (image[..., 0] == pages[index]).all()
+
+
+def test_first_page_is_decoded_as_a_file_of_its_own(tmp_path):
+    """A run that was trained on the first pages of files sees the same bits."""
+    pixels = RNG.integers(0, 256, (6, 9, 4)).astype(np.uint8)
+    color, gray = Image.fromarray(pixels[..., :3]), Image.fromarray(pixels[..., 0])
+    kinds = {
+        "rgba": Image.fromarray(pixels), "cmyk": color.convert("CMYK"), "gray": gray, "palette": color.convert("P"),
+        "bits": gray.convert("1"),
+    }
+    for name, image in kinds.items():
+        image.save(tmp_path / f"{name}.tif", save_all=True, append_images=[image.transpose(Image.Transpose.ROTATE_180)])
+    tifffile.imwrite(tmp_path / "deep.tif", np.stack([pixels, pixels[::-1, ::-1]]).astype(np.uint16) * 257,
+                     photometric="rgb", extrasamples=("unassalpha",))
+    for channels in (1, 3):
+        found = listed(tmp_path, channels=channels)
+        assert len(found) == 2 * (len(kinds) + 1)
+        for index, name in enumerate(found.names):
+            expected = codec.decode((tmp_path / name.split("[")[0]).read_bytes(), channels)
+            assert (found.decode(index) == (expected if name.endswith("[0]") else expected[::-1, ::-1])).all()
+
+
+def test_plain_images_keep_their_list(tmp_path):
+    for name in ("a.png", "b.jpg", "c.tif"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    found = listed(tmp_path)
+    assert found.read_slice is None
+    assert list(found.names) == ["a.png", "b.jpg", "c.tif"]
+
+
+def test_smaller_copies_are_no_images(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
+        for page in PAGES:
+            file.write(page, subifds=1)
+            file.write(page[::2, ::2], subfiletype=1)
+    with tifffile.TiffWriter(tmp_path / "thumbnails.tif", byteorder=">") as file:
+        for page in PAGES:
+            file.write(page, metadata=None)
+            file.write(page[::2, ::2], subfiletype=1, metadata=None)
+    found = listed(tmp_path, channels=1)
+    assert len(found) == 8
+    assert (found.decode(1)[..., 0] == PAGES[1]).all()
+    assert (found.decode(7)[..., 0] == PAGES[3]).all()
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TCYX", "TZCYX"])
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_channels_of_one_plane_each_are_channels(tmp_path, kind, axes):
+    if kind == "imagej" and axes == "CZYX":
+        pytest.skip("ImageJ's order is TZCYX")
+    shape = {"T": 2, "Z": 2, "C": 5, "Y": 6, "X": 9}
+    pixels = RNG.integers(0, 65536, [shape[axis] for axis in axes]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "c.tif", pixels, **{kind: True}, metadata={"axes": axes})
+    found = listed(tmp_path, channels=5)
+    expected = np.moveaxis(pixels, axes.index("C"), -1).reshape(-1, 6, 9, 5)
+    assert len(found) == len(expected)
+    for index, image in enumerate(expected):
+        assert (found.decode(index) == image).all()
+    # With another number of channels, each plane is an image.
+    assert len(listed(tmp_path, channels=1)) == pixels.size // 54
+
+
+def test_pages_of_a_file_without_axes_are_channels_if_their_number_is_right(tmp_path):
+    tifffile.imwrite(tmp_path / "bands.tif", np.concatenate([PAGES, PAGES, PAGES, PAGES[:1]]), photometric="minisblack")
+    found = listed(tmp_path, channels=13)
+    assert list(found.names) == ["bands.tif"]
+    assert (found.decode(0) == np.moveaxis(np.concatenate([PAGES, PAGES, PAGES, PAGES[:1]]), 0, -1)).all()
+
+
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_bands(tmp_path, layout, dtype):
+    pixels = (RNG.random((6, 9, 13)) * (1 if dtype == np.float32 else 255)).astype(dtype)
+    array = pixels if layout == "contig" else np.moveaxis(pixels, -1, 0)
+    tifffile.imwrite(tmp_path / "b.tif", array, planarconfig=layout, photometric="minisblack", compression="zstd")
+    image = listed(tmp_path, channels=13).decode(0)
+    assert image.dtype == dtype
+    assert (image == pixels).all()
+
+
+def write_pages(*pages, **options):
+    """A function that writes pages to a TiffWriter, each as a series of its own."""
+    return lambda file: [file.write(page, metadata=None, **options) for page in pages]
+
+
+@pytest.mark.parametrize(("write", "reason"), [
+    pytest.param(write_pages(PAGES[0], PAGES[1, :5]),
+                 "page 2 has 9 x 5 pixels of uint16 x 1, the first page 9 x 6 pixels of uint16 x 1; .*", id="shape"),
+    pytest.param(write_pages(PAGES[0], PAGES[1].astype(np.uint8)),
+                 "page 2 has 9 x 6 pixels of uint8 x 1, .*", id="dtype"),
+    pytest.param(write_pages(PAGES[0].astype(np.float32), PAGES[1].astype(np.float32)),
+                 r"the values are \d+ to \d+; floats must be in \[-1, 1\], .* a --range_a or --range_b", id="floats"),
+    pytest.param(write_pages(*PAGES[:2].astype(np.int16)),
+                 r"the values are -\d+ to \d+; integers must be in .*, or have a range by --range_a .*", id="int16"),
+    pytest.param(write_pages(*np.zeros((2, 6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
+                 "the TIFF file has 5 channels of type MINISBLACK; .* by --input_channels .*", id="channels"),
+    pytest.param(lambda file: file.write(PAGES[:2], photometric="minisblack", truncate=True),
+                 "the planes have no pages of their own; .*", id="truncated series"),
+])
+def test_page_that_does_not_fit_is_named(train_a, write, reason):
+    with tifffile.TiffWriter(train_a / "s.tif") as file:
+        write(file)
+    found = open_list(train_a.parent)
+    images = [found.load(index) for index in range(len(found))]
+    assert images[-1] is None
+    assert re.fullmatch(reason, next(iter(found.bad.reasons.values())))
+
+
+def test_damaged_file_is_named(train_a):
+    tifffile.imwrite(train_a / "s.tif", PAGES, photometric="minisblack", compression="zlib")
+    data = (train_a / "s.tif").read_bytes()
+    for length in (10, len(data) // 2, len(data) - 20):
+        (train_a / "s.tif").write_bytes(data[:length])
+        found = open_list(train_a.parent)
+        images = [found.load(index) for index in range(len(found))]
+        assert any(image is None for image in images)
+        # Whatever is left is right.
+        for index, image in enumerate(images):
+            assert image is None or (image[..., 0] == PAGES[index]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_list_of_pages_agrees_with_tifffile(data):
+    count = data.draw(st.integers(1, 5))
+    kinds = data.draw(st.lists(st.sampled_from([0, 1, 2, 4, 3]), min_size=count, max_size=count))
+    buffer = io.BytesIO()
+    options = {"bigtiff": data.draw(st.booleans()), "byteorder": data.draw(st.sampled_from("<>"))}
+    with tifffile.TiffWriter(buffer, **options) as file:
+        for kind in kinds:
+            file.write(np.zeros((2, 3), bool if kind & 4 else np.uint8), subfiletype=kind, metadata=None,
+                       **({"photometric": "mask"} if kind & 4 else {}))
+    buffer.seek(0)
+    with tifffile.TiffFile(buffer) as file:
+        expected = [number for number, page in enumerate(file.pages) if not page.subfiletype & 5]
+    assert tiff.list_pages(buffer) == expected
+
+
+def test_pages_of_a_circular_chain_end():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, PAGES, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        offsets = [page.offset for page in file.pages]
+    data = buffer.getvalue().replace(offsets[2].to_bytes(4, "little"), offsets[0].to_bytes(4, "little"))
+    assert tiff.list_pages(io.BytesIO(data)) == [0, 1]
+
+
+def test_slices_of_two_domains_are_pairs():
+    assert pairing.match_names(["s.tif[0]", "s.tif[1]", "t.nii.gz[4]", "u.png"],
+                               ["s.tiff[1]", "s.tiff[0]", "t.nii[4]", "u.jpg"]) == {0: 1, 1: 0, 2: 2, 3: 3}
+
+
+def test_slices_are_read_from_any_thread(tmp_path):
+    import concurrent.futures
+
+    for number in range(40):  # More files than stay open.
+        tifffile.imwrite(tmp_path / f"{number:02d}.tif", PAGES + np.uint16(number), photometric="minisblack")
+    found = listed(tmp_path, channels=1)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(found.decode, RNG.permutation(len(found)).tolist()))
+    assert len(images) == 160
+    for index in range(160):
+        assert (found.decode(index)[..., 0] == PAGES[index % 4] + np.uint16(index // 4)).all()
+
+
+def test_archives_and_shards_hold_stacks(tmp_path, train_a):
+    import shutil
+
+    from cyclegan_tf.data import commands
+
+    tifffile.imwrite(train_a / "s.tif", PAGES, photometric="minisblack")
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "trainA")
+    with __import__("zipfile").ZipFile(tmp_path / "packed.zip", "a") as archive:
+        archive.write(tmp_path / "trainB" / "b.png", "trainB/b.png")
+    commands.shard(str(tmp_path), str(tmp_path / "shards"), "", 1, "skip")
+    for where in ("packed.zip", "shards"):
+        found = sources.open_dataset(Config(dataset=str(tmp_path / where), input_channels=1, output_channels=1)).train_a
+        assert len(found) == 4
+        assert (found.decode(2)[..., 0] == PAGES[2]).all()
+
+
+def test_open_stack_reads_no_plain_image(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+
+    def refuse():
+        raise AssertionError("a suffix of a plain image decides")
+
+    assert stack_files.open_stack(refuse, "a.png", StackOptions()) is None
