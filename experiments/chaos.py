@@ -274,7 +274,8 @@ def main() -> None:
     args = parser.parse_args()
     config = CONFIGS[args.model]
     folder = tempfile.mkdtemp(prefix="chaos-")
-    undisturbed, killed = (os.path.join(folder, name) for name in ("undisturbed", "killed"))
+    # Both runs are called "run", because sample grids show the name of their run.
+    undisturbed, killed = (os.path.join(folder, name, "run") for name in ("undisturbed", "killed"))
     rng, done, rounds, start = random.Random(args.seed), Counter[str](), 0, time.monotonic()
     with open(os.path.join(folder, "log.txt"), "w", encoding="utf-8") as log:
         counts_path = os.path.join(folder, "calls.json")

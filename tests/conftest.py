@@ -68,12 +68,13 @@ def skip_outputs(patch):
       patch: a pytest.MonkeyPatch.
     """
     from cyclegan_tf.exporters import saved_model
+    from cyclegan_tf.images import grid
     from cyclegan_tf.runs import page, page_images
     from cyclegan_tf.training import evaluator, samples
 
     patch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {})
     patch.setattr(evaluator.Evaluator, "measure_baselines", lambda self: {})
-    patch.setattr(samples, "draw_sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    patch.setattr(samples, "draw_sample_grid", lambda *arguments: grid.Picture(np.zeros((8, 8, 3), np.uint8), [], []))
     patch.setattr(saved_model, "export", lambda *arguments: [])
     patch.setattr(page, "write", lambda *arguments: None)
     patch.setattr(page_images, "write", lambda *arguments: None)

@@ -191,5 +191,5 @@ def test_training_measures_trivial_translations_at_its_end(tiny_run):
     assert (recorded["kind"], final["kind"]) == ("baselines", "test")
     expected = measure(Config.load(str(tiny_run)), ("psnr",))["psnr_ab"]
     assert {name: recorded[f"psnr_ab/{name}"] for name in baselines.NAMES} == pytest.approx(expected, rel=1e-4)
-    # The page has a column for the model and for each trivial translation.
-    assert (tiny_run / "index.html").read_text().count("<th scope='col'>") == 1 + len(baselines.NAMES)
+    # The page has a column for the model, for each trivial translation and for the number of images.
+    assert (tiny_run / "index.html").read_text().count("<th scope='col'>") == 1 + len(baselines.NAMES) + 1

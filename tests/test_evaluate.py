@@ -10,6 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
+from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.metrics import baselines, evaluation, measures
 from cyclegan_tf.runs import checkpoints, metrics_log, page_images
@@ -130,7 +131,8 @@ def no_results(monkeypatch):
     monkeypatch.setattr(saved_model, "export", lambda *arguments: [])
     monkeypatch.setattr(evaluator.Evaluator, "measure_baselines", lambda self: {})
     monkeypatch.setattr(page_images, "write", lambda *arguments: None)
-    monkeypatch.setattr(samples, "draw_sample_grid", lambda *arguments: np.zeros((8, 8, 3), np.uint8))
+    picture = grid.Picture(np.zeros((8, 8, 3), np.uint8), [], [])
+    monkeypatch.setattr(samples, "draw_sample_grid", lambda *arguments: picture)
 
 
 def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkeypatch, no_results):

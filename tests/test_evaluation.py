@@ -48,7 +48,7 @@ def test_a_run_between_one_and_five_channels(scans, tmp_path):
     assert (run / "bad_images.txt").read_text() == f"{scans}/trainA/bad.png\tcannot identify image file\n"
     assert "skipped 1 images that cannot be used" in (run / "log.txt").read_text()
     sample = np.asarray(Image.open(run / "samples" / "step-000004.png"))
-    # The first column, below the 22 pixels of the titles, shows the gray images of A.
-    cell = sample[22 : 22 + 4 * 32, 2 : 2 + 4 * 32]
+    # The first column, below the 68 pixels of the titles, shows the gray images of A.
+    cell = sample[68 : 68 + 4 * 32, 2 : 2 + 4 * 32]
     assert (cell == cell[..., :1]).all()
     assert len(np.unique(cell)) > 100

@@ -54,11 +54,18 @@ def test_training_writes_a_page_with_samples_results_and_curves(tiny_run):
     files += [row[kind] for row in rows for kind in ("before", "after", "truth")]
     assert all((tiny_run / path).is_file() for path in files)
     records = read_records(tiny_run)
-    losses = next(chart for chart in data["charts"] if chart["title"] == "Adversarial losses")
-    assert [line["name"] for line in losses["lines"]] == ["gen_ab", "gen_ba", "disc_a", "disc_b"]
+    losses = data["charts"][0]
+    assert [line["name"] for line in losses["lines"]] == [
+        "generator: satellite image to map", "generator: map to satellite image", "discriminator: satellite image",
+        "discriminator: map",
+    ]
     assert losses["lines"][0]["points"] == [[step, records[step - 1]["loss/gen_ab"]] for step in (1, 2, 3, 4)]
     text = (tiny_run / "index.html").read_text()
     assert f"<td>{records[-1]['psnr_ab']:.4g}</td>" in text
+    assert "<td>51</td></tr>" in text  # Each measure comes from 51 images.
+    layout = data["layouts"][data["samples"][0]["layout"]]
+    assert [title for title, _ in layout["groups"]] == ["satellite image", "map"]
+    assert [[len(row) for row in layout["tiles"]], {sample["layout"] for sample in data["samples"]}] == [[6, 6], {0}]
     assert "<th scope='row'>crop_size</th><td>32</td>" in text
     assert "https:" not in text
 
@@ -91,12 +98,28 @@ def test_the_next_image_takes_the_place_of_a_bad_one(tmp_path):
     translate = {Direction.A2B: lambda image: image + np.uint8(1)}
     page_images.write(str(tmp_path), config, translate, sources.open_dataset(config), 7)
     rows = json.loads((tmp_path / "gallery" / "results.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == [f"{index}.png" for index in (1, 2, 3, 4, 6, 7, 8, 9)]
+    # All translations differ equally from the truth, but 2.png has no truth and comes last.
+    assert [row["name"] for row in rows] == [f"{index}.png" for index in (1, 3, 4, 6, 7, 8, 9, 2)]
     for row in rows:
         number = int(row["name"][0])
         kinds = {"before": 10 + number, "after": 11 + number} | ({} if number == 2 else {"truth": 200 + number})
         assert {kind: Image.open(tmp_path / row[kind]).getpixel((0, 0))[0] for kind in kinds} == kinds
         assert ("truth" in row) == (number != 2)
+
+
+def test_pairs_are_in_the_order_of_their_difference_from_the_truth(tmp_path):
+    for part, grays in (("trainA", [0]), ("trainB", [0]), ("testA", [10, 20, 30]), ("testB", [115, 30, 36])):
+        (tmp_path / part).mkdir()
+        for index, gray in enumerate(grays):
+            Image.new("RGB", (8, 8), (gray,) * 3).save(tmp_path / part / f"{index}.png")
+    config = Config(dataset=str(tmp_path), preprocess="none", pool_size=0)
+    translate = {Direction.A2B: lambda image: image + np.uint8(5)}
+    page_images.write(str(tmp_path), config, translate, sources.open_dataset(config), 1)
+    rows = json.loads((tmp_path / "gallery" / "results.json").read_text())["rows"]
+    # 1 / 255, 5 / 255 and 100 / 255.
+    assert [(row["name"], row["difference"]) for row in rows] == [
+        ("2.png", "0.4 %"), ("1.png", "2.0 %"), ("0.png", "39.2 %")
+    ]
 
 
 def test_only_images_that_have_a_counterpart_have_a_truth(tmp_path):
@@ -129,7 +152,7 @@ def test_names_cannot_break_the_page(run):
     (run / "gallery" / "results.json").write_text(json.dumps({"step": 1, "rows": [row]}))
     page.write(str(run))
     text = (run / "index.html").read_text()
-    assert "cyclegan on &lt;b&gt;&amp;{{data}}, 4 steps" in text
+    assert "cyclegan on &lt;b&gt;&amp;{{data}}: A to B and back, 4 steps" in text
     assert read_data(run)["results"]["rows"] == [row]
 
 
@@ -160,7 +183,9 @@ def test_damaged_records_are_left_out_and_named_on_the_page(bare_run):
     page.write(str(run))
     # Browsers cannot read NaN.
     (chart,) = json.loads(json.dumps(read_data(run)["charts"]), parse_constant=pytest.fail)
-    assert [(line["name"], line["points"]) for line in chart["lines"]] == [("gen_ab", [[5, 0.5]]), ("disc_a", [[5, 2]])]
+    assert [(line["name"], line["points"]) for line in chart["lines"]] == [
+        ("generator: satellite image to map", [[5, 0.5]]), ("discriminator: satellite image", [[5, 2]]),
+    ]
     text = (run / "index.html").read_text()
     assert f"<p class='note'>{run}/metrics.jsonl is damaged: ignoring line 1 and 2 more</p>" in text
 
@@ -171,7 +196,7 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 RECORDS = st.fixed_dictionaries(
-    {"step": st.integers(0) | VALUES, "kind": st.sampled_from(["train", "eval", "test"]) | VALUES},
+    {"step": st.integers(0) | VALUES, "kind": st.sampled_from(["train", "eval", "test", "final_counts"]) | VALUES},
     optional={"loss/gen_ab": st.floats() | VALUES, "fid_ab": st.floats() | VALUES, "fid": VALUES},
 )
 RESULTS = st.fixed_dictionaries({"step": st.integers(0) | VALUES, "rows": st.lists(
@@ -213,23 +238,47 @@ def test_page_of_a_run_in_progress(run):
     page.write(str(run))
     assert read_data(run)["results"]["rows"] == []
     assert [step for step, _ in read_data(run)["charts"][0]["lines"][0]["points"]] == [1, 2]
-    assert "cyclegan on demo_maps, 4 steps" in (run / "index.html").read_text()  # From the sample of step 4.
+    summary = "cyclegan on demo_maps: satellite image to map and back, 4 steps"  # From the sample of step 4.
+    assert summary in (run / "index.html").read_text()
     with pytest.raises(UserError, match="is not a run directory"):
         page.write(str(run / "samples"))
 
 
 def test_measures_are_described(run):
     values = {"lpips_vgg_ba": 0.5, "cycle_a": 0.25, "identity_b": 2.0, "judge_top1_ab": 0.125}
-    (run / "metrics.jsonl").write_text(json.dumps({"step": 4, "kind": "test", **values}) + "\n")
+    counts = {"step": 4, "kind": "final_counts", "lpips_vgg_ba": 51, "cycle_a": 7}
+    records = counts, {"step": 4, "kind": "test", **values}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     page.write(str(run))
     text = (run / "index.html").read_text()
-    for description, value in (
-        ("LPIPS of B to A translations with VGG16 (lower is better)", "0.5"),
-        ("Mean absolute error of A images translated there and back, range [-1, 1] (lower is better)", "0.25"),
-        ("Mean absolute change of B images translated to their own domain, range [-1, 1] (lower is better)", "2"),
-        ("judge_top1_ab", "0.125"),
+    unit = "mean absolute difference of values in [-1, 1], lower is better"
+    for description, value, count in (
+        ("LPIPS with VGG16, map to satellite image <small>lower is better</small>", "0.5", "51"),
+        (f"Error there and back, satellite image to map and back <small>{unit}</small>", "0.25", "7"),
+        (f"Change of images that need no translation, map <small>{unit}</small>", "2", ""),
+        ("judge_top1_ab", "0.125", ""),
     ):
-        assert f"<th scope='row'>{description}</th><td>{value}</td>" in text
+        assert f"<th scope='row'>{description}</th><td>{value}</td><td>{count}</td>" in text
+
+
+def test_measures_have_their_course_over_the_steps(run):
+    records = [
+        {"step": 2, "kind": "eval", "psnr_ab": 10.0, "psnr_ba": 9.0}, {"step": 4, "kind": "eval", "psnr_ab": 12.0},
+        {"step": 4, "kind": "test", "psnr_ab": 12.0, "ssim_ab": 0.5},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    page.write(str(run))
+    lines = [{"name": "satellite image to map", "points": [[2, 10.0], [4, 12.0]]}]
+    assert read_data(run)["measures"] == [{"title": "PSNR", "hint": "dB, higher is better", "lines": lines}]
+
+
+def test_a_run_in_progress_shows_its_newest_measures(run):
+    records = [{"step": step, "kind": "eval", "psnr_ab": 10.0 + step} for step in (2, 3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    page.write(str(run))
+    text = (run / "index.html").read_text()
+    assert "<h2>Measures on held-out images, after step 3</h2>" in text
+    assert "<td>13</td></tr>" in text
 
 
 def test_trivial_translations_are_shown_beside_the_models_measures(run):
@@ -241,9 +290,9 @@ def test_trivial_translations_are_shown_beside_the_models_measures(run):
     text = (run / "index.html").read_text()
     assert ("<tr><td></td><th scope='col'>Model</th><th scope='col'>The input itself</th>"
             "<th scope='col'>Mean color</th></tr>") in text
-    assert "(higher is better)</th><td>21.25</td><td>7.5</td><td>20.5</td></tr>" in text
-    assert "(lower is better)</th><td>0.125</td><td>0.5</td><td></td></tr>" in text
-    assert "(lower is better)</th><td>0.25</td><td></td><td></td></tr>" in text
+    assert "higher is better</small></th><td>21.25</td><td>7.5</td><td>20.5</td></tr>" in text
+    assert "lower is better</small></th><td>0.125</td><td>0.5</td><td></td></tr>" in text
+    assert "lower is better</small></th><td>0.25</td><td></td><td></td></tr>" in text
     assert "no more than a tint" in text
 
 
@@ -259,8 +308,8 @@ def test_measures_and_images_of_training_have_their_own_headings(run):
     text = (run / "index.html").read_text()
     assert "<h2>Held-out and training images</h2>" in text
     held_out, training = text.split("<h2>Measures on ")[1:]
-    assert held_out.startswith("held-out images</h2>") and "<td>0.25</td>" in held_out
-    assert training.startswith("training images</h2>") and "<td>0.5</td>" in training
+    assert held_out.startswith("held-out images, after step 4</h2>") and "<td>0.25</td>" in held_out
+    assert training.startswith("training images, after step 4</h2>") and "<td>0.5</td>" in training
 
 
 def test_long_curves_are_thinned_out(run):
@@ -290,13 +339,16 @@ def test_page_works_from_the_disk(tiny_run, tmp_path):
     with chromium(tmp_path) as driver:
         set_view(driver, 1000, 800, dark=True)
         driver.get(f"file://{tiny_run}/index.html")
-        wait_for(driver, "document.images.length === 1 + 3 * 16")
+        wait_for(driver, "document.images.length === 3 * 16")
         driver.execute_script("for (const image of document.images) image.loading = 'eager'")
         wait_for(driver, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
         assert driver.find_element("id", "at").text == "step 4"
         driver.find_element("id", "step").send_keys("\ue012")  # Left.
         assert driver.find_element("id", "at").text == "step 2"
-        wait_for(driver, "grid.complete && grid.src.endsWith('step-000002.png')")
+        tiles = driver.find_elements("css selector", ".tiles > svg")
+        assert len(tiles) == 2 * 6
+        path = "[...document.querySelectorAll('.tiles image')].map((image) => image.getAttribute('href'))"
+        assert set(driver.execute_script(f"return {path}")) == {"samples/step-000002.png"}
         # Each loss has two curves, raw and smoothed, until its legend button hides them.
         chart = driver.find_element("css selector", ".chart")
         assert len(chart.find_elements("css selector", "path")) == 8

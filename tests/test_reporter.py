@@ -47,11 +47,13 @@ def test_running_means_continue_from_stored_sums_and_start_again():
 
 
 def test_final_measures_are_removed_when_a_run_resumes(tmp_path):
-    kinds = ("eval", "eval_training_images", "baselines", "test", "final_training_images")
+    kinds = (
+        "counts", "eval", "eval_training_images", "final_counts", "baselines", "test", "final_training_images",
+    )
     lines = [json.dumps({"step": 2, "kind": kind}) for kind in kinds]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, ""]))
     reporter.Reporter(str(tmp_path), Config(), step=2).close()
-    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:3]
 
 
 def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path):
@@ -67,3 +69,12 @@ def test_infinite_measure_is_strict_json(tmp_path):
     report.close()
     record = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
     assert record == {"step": 1, "kind": "test", "psnr_ab": "Infinity"}
+
+
+@pytest.mark.parametrize(("kind", "name", "tag"), [
+    ("train", "loss/gen_ab", "loss/gen_ab"), ("train", "learning_rate", "training/learning_rate"),
+    ("epoch", "loss/gen_ab", "per_epoch/loss/gen_ab"), ("epoch", "epoch", ""), ("eval", "psnr_ab", "measures/psnr_ab"),
+    ("counts", "psnr_ab", ""), ("final_counts", "psnr_ab", ""), ("test", "psnr_ab", "measures_final/psnr_ab"),
+])
+def test_tags_in_tensorboard(kind, name, tag):
+    assert reporter.make_tag(kind, name) == tag

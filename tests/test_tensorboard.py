@@ -53,16 +53,23 @@ def test_tensorboard_serves_scalars_images_and_the_config(board, tiny_run):
     records = [record for record in read_records(tiny_run) if record["kind"] == "train"]
     tags = json.loads(board("plugin/scalars/tags"))
     (run,) = tags
-    for name in records[0].keys() - {"step", "kind"} | {"images_per_second", "test/psnr_ab"}:
+    shown = {name for name in records[0] if name.startswith(("loss/", "score/"))}
+    hidden = {f"training/{name}" for name in records[0].keys() - shown - {"step", "kind"}}
+    for name in shown | hidden | {"training/images_per_second", "measures_final/psnr_ab"}:
         assert name in tags[run], name
+    pictured = json.loads(board("plugin/images/tags"))
+    assert list(pictured[run]) == ["images/samples"]
+    # The Time Series page of TensorBoard opens with two groups, the first ones by name.
+    groups = sorted({tag.split("/")[0] for tag in (*tags[run], *pictured[run])})
+    assert groups[:2] == ["images", "loss"]
     points = json.loads(board("plugin/scalars/scalars", run=run, tag="loss/generators"))
     assert [step for _, step, _ in points] == [1, 2, 3, 4]
     np.testing.assert_allclose([value for *_, value in points], [r["loss/generators"] for r in records], rtol=1e-6)
 
-    pictures = json.loads(board("plugin/images/images", run=run, tag="samples", sample=0))
+    pictures = json.loads(board("plugin/images/images", run=run, tag="images/samples", sample=0))
     assert [picture["step"] for picture in pictures] == [0, 2, 4]
     query = dict(urllib.parse.parse_qsl(pictures[-1]["query"]))
-    shown = decode(board("plugin/images/individualImage", **query))
-    assert (shown == decode((tiny_run / "samples" / "step-000004.png").read_bytes())).all()
+    image = decode(board("plugin/images/individualImage", **query))
+    assert (image == decode((tiny_run / "samples" / "step-000004.png").read_bytes())).all()
 
     assert "crop_size" in board("plugin/text/text", run=run, tag="config").decode()

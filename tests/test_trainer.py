@@ -37,12 +37,12 @@ def test_a_run_writes_its_outputs(tiny_run):
     assert (tiny_run / "export" / "a2b" / "saved_model.pb").exists()
     assert (tiny_run / "export" / "b2a" / "saved_model.pb").exists()
     assert "held-out images: psnr_ab" in (tiny_run / "log.txt").read_text()
-    # 2 rows; A and B, each real, translated, cycled and the truth: 8 columns of 32 px shown four times as large.
-    assert Image.open(tiny_run / "samples" / "step-000004.png").size == (8 * 132, 22 + 2 * 132)
+    # 2 rows; A and B, each real, translated and cycled: 6 columns of 32 px shown four times as large, in 2 groups.
+    assert Image.open(tiny_run / "samples" / "step-000004.png").size == (6 * 132 + 20, 26 + 20 + 22 + 2 * 132)
 
 
 def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
-    *steps, baselines, last = read_records(tiny_run)
+    *steps, counts, baselines, last = read_records(tiny_run)
     assert [(record["step"], record["kind"]) for record in steps] == [(step, "train") for step in (1, 2, 3, 4)]
     losses = {"gen_ab", "gen_ba", "cycle_a", "cycle_b", "identity_a", "identity_b", "generators", "disc_a", "disc_b"}
     assert {name.removeprefix("loss/") for name in steps[0] if name.startswith("loss/")} == losses
@@ -52,6 +52,7 @@ def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
     np.testing.assert_allclose(rates, [2e-4, 2e-4, 2e-4 * 2 / 3, 2e-4 / 3])
     assert (baselines["kind"], last["kind"]) == ("baselines", "test")
     assert {"psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"} <= last.keys()
+    assert counts == {"step": 4, "kind": "final_counts"} | dict.fromkeys(last.keys() - {"step", "kind"}, 51)
 
 
 def check_epoch_means(records):
@@ -84,7 +85,7 @@ def test_epochs_set_means_outputs_and_learning_rate(tmp_path, make_images, monke
     assert "held-out images:" not in text
     page = (tmp_path / "run" / "index.html").read_text()
     assert "<h2>Training images</h2>" in page
-    assert "<h2>Measures on training images</h2>" in page
+    assert "<h2>Measures on training images, after step 9</h2>" in page
     assert "held-out" not in page.lower()
     # Samples at the beginning, after two epochs and at the end; of the checkpoints of each epoch the last two.
     samples = [path.stem for path in sorted((tmp_path / "run" / "samples").iterdir())]

@@ -391,7 +391,25 @@ def load_test_images(image_list: ImageList, config: Config) -> Iterator[np.ndarr
 def load_test_rows(
     image_lists: Sequence[ImageList], config: Config, limit: int
 ) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Yields (index, image `index` of each list) for the first `limit` indices at which every image can be used."""
-    rows = zip(*(load_test_images(image_list, config) for image_list in image_lists), strict=False)
-    good = ((index, list(row)) for index, row in enumerate(rows) if all(image is not None for image in row))
-    return itertools.islice(good, limit)
+    """Yields (index, image `index` of each list) for up to `limit` indices that are spread evenly over the lists.
+
+    If an image at an index cannot be used, the next index that is not yet taken takes its place.
+    """
+    count = min(map(len, image_lists))
+    tried: set[int] = set()
+    for start in choose_spread(count, limit):
+        for index in itertools.chain(range(start, count), range(start)):
+            if index in tried:
+                continue
+            tried.add(index)
+            row = [load_test_image(image_list, config, index) for image_list in image_lists]
+            good = [image for image in row if image is not None]
+            if len(good) == len(row):
+                yield index, good
+                break
+
+
+def choose_spread(count: int, wanted: int) -> list[int]:
+    """Chooses `wanted` of `count` indices at even distances, from 0 on; all indices if there are fewer."""
+    wanted = min(count, wanted)
+    return [number * count // wanted for number in range(wanted)]

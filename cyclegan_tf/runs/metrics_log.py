@@ -17,7 +17,10 @@ EVAL, EVAL_OF_TRAINING = "eval", "eval_training_images"
 FINAL, FINAL_OF_TRAINING = "test", "final_training_images"
 # The kind of the record with the final measures of trivial translations: values by MEASURE/BASELINE.
 BASELINES = "baselines"
-FINAL_KINDS = (BASELINES, FINAL, FINAL_OF_TRAINING)
+# The kinds of records with the number of images that each measure comes from, after a step and at the end of a run.
+COUNTS, FINAL_COUNTS = "counts", "final_counts"
+COUNTS_KINDS = (COUNTS, FINAL_COUNTS)
+FINAL_KINDS = (FINAL_COUNTS, BASELINES, FINAL, FINAL_OF_TRAINING)
 Record = dict[str, Any]
 
 

@@ -1,6 +1,7 @@
 """Held-out images before and after translation: small files that the page of a run shows."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 
@@ -21,9 +22,10 @@ def write(
     workdir: str, config: Config, translate: Mapping[Direction, Callable[[np.ndarray], np.ndarray]],
     dataset: ImageDataset, step: int,
 ) -> None:
-    """Writes WORKDIR/gallery/: translations of the first 8 usable held-out images per direction, and results.json.
+    """Writes WORKDIR/gallery/: translations of up to 8 held-out images per direction, and results.json.
 
-    Uses training images of a domain without held-out images.
+    The images are spread evenly over the list of the domain. Pairs are ordered by the difference of the translation
+    from the truth, the smallest first. Training images take the place of missing held-out images.
 
     Args:
       translate: for each direction, the function of an image (H, W, C) of any kind to its translation.
@@ -39,21 +41,31 @@ def write(
     for direction, translate_image in translate.items():
         source, target = direction.order(*lists)
         split = "test" if direction.order(dataset.test_a, dataset.test_b)[0] else "train"
+        found: list[tuple[float, dict[str, str]]] = []
         for index, [image] in pipeline.load_test_rows([source], config, _LIMIT):
-            shown = {"before": image, "after": translate_image(image)}
+            shown = {"before": grid.shrink(image), "after": grid.shrink(translate_image(image))}
+            row, difference = {"direction": str(direction), "name": source.names[index], "split": split}, math.inf
             truth = pipeline.load_test_image(target, config, index) if index < dataset.n_pairs else None
             if truth is not None:
-                shown["truth"] = truth
-            row = {"direction": str(direction), "name": source.names[index], "split": split}
+                shown["truth"] = grid.shrink(truth)
+                if shown["truth"].shape == shown["after"].shape:
+                    difference = _compute_difference(shown["after"], shown["truth"])
+                    row["difference"] = f"{100 * difference:.1f} %"
             for kind, picture in shown.items():
-                row[kind] = f"{RESULTS}/{direction}-{len(rows):02d}-{kind}.webp"
+                row[kind] = f"{RESULTS}/{direction}-{len(rows) + len(found):02d}-{kind}.webp"
                 _save(picture, os.path.join(temporary, os.path.basename(row[kind])))
-            rows.append(row)
+            found.append((difference, row))
+        rows += [row for _, row in sorted(found, key=lambda each: each[0])]
     with atomic.open_for_writing(os.path.join(temporary, "results.json")) as file:
         json.dump({"step": step, "rows": rows}, file)
     atomic.replace_folder(folder, temporary)
 
 
+def _compute_difference(image: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute difference of two uint8 images of one shape, as a share of the range of values."""
+    return float(np.mean(np.abs(image.astype(np.int16) - truth)) / 255)
+
+
 def _save(image: np.ndarray, path: str) -> None:
     with atomic.open_for_writing(path, "wb") as file:
-        codec.write(grid.shrink(image), file, format="WEBP", lossless=True)
+        codec.write(image, file, format="WEBP", lossless=True)

@@ -8,9 +8,20 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.images import codec
-from cyclegan_tf.runs import metrics_log
+from cyclegan_tf.images import grid
+from cyclegan_tf.runs import metrics_log, sample_files
 from cyclegan_tf.storage import atomic, filesystem, json_lines
+
+# TensorBoard opens the two groups of tags whose names come first in the alphabet; these should be images/ and loss/.
+_IMAGE_TAG = "images/samples"
+_PREFIXES = {
+    "epoch": "per_epoch/",
+    metrics_log.EVAL: "measures/",
+    metrics_log.EVAL_OF_TRAINING: "measures_of_training_images/",
+    metrics_log.FINAL: "measures_final/",
+    metrics_log.FINAL_OF_TRAINING: "measures_final_of_training_images/",
+    metrics_log.BASELINES: "measures_of_trivial_translations/",
+}
 
 
 class NullReporter:
@@ -23,9 +34,9 @@ class NullReporter:
         """Adds a record to metrics.jsonl and its values to TensorBoard."""
 
     def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds scalars to TensorBoard only."""
+        """Adds training values to TensorBoard only."""
 
-    def write_sample(self, step: int, grid: np.ndarray) -> None:
+    def write_sample(self, step: int, picture: grid.Picture) -> None:
         """Writes a sample grid into the run directory and to TensorBoard."""
 
     def sync(self) -> None:
@@ -49,7 +60,7 @@ class Reporter(NullReporter):
 
     def __init__(self, workdir: str, config: Config, step: int) -> None:
         self._open_log(workdir, step)
-        self._workdir, self._samples = workdir, os.path.join(workdir, "samples")
+        self._workdir, self._samples = workdir, os.path.join(workdir, sample_files.FOLDER)
         filesystem.makedirs(self._samples)
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
@@ -68,7 +79,7 @@ class Reporter(NullReporter):
     def record(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Adds {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard.
 
-        TensorBoard shows training values under their own names and others as KIND/NAME.
+        TensorBoard shows the values under the names of `make_tag`.
 
         Args:
           kind: "train", "epoch", or a kind of measures that `metrics_log` defines.
@@ -79,25 +90,25 @@ class Reporter(NullReporter):
             self.sync()  # The final page is written next and reads the file.
         else:
             self._log.flush()
-        self.write_scalars(step, values if kind == "train" else {f"{kind}/{name}": v for name, v in values.items()})
+        self._write_scalars(step, kind, values)
 
     def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._write_scalars(step, "train", values)
+
+    def _write_scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         with self._board.as_default(step):
             for name, value in values.items():
-                tf.summary.scalar(name, value)
+                if tag := make_tag(kind, name):
+                    tf.summary.scalar(tag, value)
 
-    def write_sample(self, step: int, grid: np.ndarray) -> None:
-        """Writes samples/step-NNNNNN.png and shows it in TensorBoard.
-
-        Args:
-          grid: uint8 (H, W, 3).
-        """
-        path = os.path.join(self._samples, f"step-{step:06d}.png")
+    def write_sample(self, step: int, picture: grid.Picture) -> None:
+        """Writes samples/step-NNNNNN.png and shows it in TensorBoard."""
+        path = os.path.join(self._samples, sample_files.format_name(step))
         with atomic.open_for_writing(path, "wb") as file:
-            file.write(codec.encode_png(grid))
+            file.write(sample_files.encode(picture))
         self.sync()  # The page is written next and reads metrics.jsonl.
         with self._board.as_default(step):
-            tf.summary.image("samples", grid[np.newaxis])
+            tf.summary.image(_IMAGE_TAG, picture.pixels[np.newaxis])
 
     def sync(self) -> None:
         """Flushes metrics.jsonl to the disk, so that a crash cannot lose records of steps before a checkpoint."""
@@ -106,6 +117,15 @@ class Reporter(NullReporter):
     def close(self) -> None:
         self._log.close()
         self._board.close()
+
+
+def make_tag(kind: str, name: str) -> str:
+    """The tag of a value in TensorBoard; empty for a value that TensorBoard does not show: counts and epoch numbers."""
+    if kind == "train":
+        return name if name.startswith(("loss/", "score/")) else f"training/{name}"
+    if kind in metrics_log.COUNTS_KINDS or (kind, name) == ("epoch", "epoch"):
+        return ""
+    return _PREFIXES[kind] + name
 
 
 class RunningMeans:

@@ -16,6 +16,9 @@ log = logging.getLogger("cyclegan_tf")
 class Evaluator:
     """Measures the held-out images of a run: PSNR and SSIM of pairs, else cycle errors, and --eval_metrics.
 
+    Attributes:
+      counts: the number of images that each measure of the newest call comes from: {`evaluation.format_key`: number}.
+
     Raises:
       UserError: the data do not allow a measure, its weights are not installed, or the run does not measure what
         --keep_best names.
@@ -24,6 +27,7 @@ class Evaluator:
     def __init__(self, config: Config, dataset: ImageDataset) -> None:
         self._config, self._dataset, self._protocol = config, dataset, measures.Protocol()
         self._networks = measures.Networks(self._protocol)
+        self.counts: dict[str, int] = {}
         self._warned: set[str] = set()
         standard = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
         self._names = tuple(dict.fromkeys((*standard, *config.extra_metrics)))
@@ -52,6 +56,7 @@ class Evaluator:
             if warning not in self._warned:
                 log.warning("%s", warning)
                 self._warned.add(warning)
+        self.counts = {evaluation.format_key(each["metric"], each["direction"]): each["n"] for each in records}
         return evaluation.values_by_key(records)
 
     def measure_baselines(self) -> dict[str, float]:

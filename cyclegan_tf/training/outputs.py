@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
@@ -106,8 +107,9 @@ class RunOutputs:
         if not self._replicas.is_chief:
             return
         self._model.refresh()
-        grid = samples.draw_sample_grid(self._config, self._translate, self._dataset)
-        self._reporter.write_sample(step, grid)
+        run = console.escape(os.path.basename(os.path.abspath(self._workdir)))
+        picture = samples.draw_sample_grid(self._config, self._translate, self._dataset, f"{run}, step {step}")
+        self._reporter.write_sample(step, picture)
         page.write(self._workdir)
 
     def write_checkpoint(self, progress: Progress, file_name: str | None = None) -> None:
@@ -121,6 +123,8 @@ class RunOutputs:
         """Measures the held-out images after `step` and writes the measures; empty on all workers but the chief."""
         self._replicas.pause_watchdog()
         measures = self._measure(step)
+        if counts := self._evaluator.counts:
+            self._reporter.record(step, metrics_log.COUNTS, counts)
         for held_out, values in split_by_images(measures, self._dataset).items():
             kind = metrics_log.EVAL if held_out else metrics_log.EVAL_OF_TRAINING
             self._record(step, kind, values)
@@ -140,6 +144,8 @@ class RunOutputs:
         self._model.refresh()
         paths = saved_model.export(self._translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
+        if counts := self._evaluator.counts:
+            self._reporter.record(step, metrics_log.FINAL_COUNTS, counts)
         if baselines := self._evaluator.measure_baselines():
             self._reporter.record(step, metrics_log.BASELINES, baselines)
         parts = split_by_images(measures, self._dataset)

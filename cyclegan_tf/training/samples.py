@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, domains
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
@@ -13,53 +13,70 @@ from cyclegan_tf.metrics.measures import Translate
 
 
 def draw_sample_grid(
-    config: Config, translate: Mapping[Direction, Translate], dataset: ImageDataset
-) -> np.ndarray:
-    """Draws the first `config.n_samples` images of each domain and their translations, one row for each pair of images.
+    config: Config, translate: Mapping[Direction, Translate], dataset: ImageDataset, heading: str
+) -> grid.Picture:
+    """Draws `config.n_samples` images of each domain and their translations, one row for each pair of images.
 
-    The images are held-out images, or training images if none are held out; the next image, or the next pair, takes
-    the place of a bad one. For each direction a row shows the image, its translation, and the translation back if both
-    directions are trained. Held-out pairs also show the true translation.
+    The images are held-out images, or training images if none are held out, spread evenly over the list of the domain;
+    the next image, or the next pair, takes the place of a bad one. A row shows, for each direction, the image, its
+    translation, and the translation back if both directions are trained. A row of held-out pairs shows the images of
+    each domain side by side: the true one, the translation of its counterpart, and the true one translated there and
+    back.
 
     Args:
       translate: for each direction that the run learns, the function of an image to its translation.
-
-    Returns:
-      uint8 (H, W, 3).
+      heading: the title of the picture.
     """
     image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     if dataset.has_pairs:
         image_lists = (dataset.test_a.subset(range(dataset.n_pairs)), dataset.test_b.subset(range(dataset.n_pairs)))
-    both_ways = len(translate) == 2
+    columns = _plan_columns(domains.find_names(config), list(translate), dataset.has_pairs)
     rows = []
     for a, b in _load_images(config, image_lists, dataset.has_pairs or config.trains_on_pairs):
-        row = []
-        for direction, translate_image in translate.items():
-            source, target = direction.order(a, b)
-            fake = translate_image(source)
-            row += [source, fake]
-            if both_ways:
-                row.append(translate[direction.reverse](fake))
-            if dataset.has_pairs:
-                row.append(target)
+        images = _translate_pair(a, b, translate)
         # Shrunk now, because the whole images of all rows may not fit in memory.
-        rows.append([grid.shrink(image) for image in row])
+        rows.append([grid.shrink(images[name]) for _, group in columns for name, _ in group])
+    groups = [grid.Group(title, [text for _, text in group]) for title, group in columns]
     if not rows:
-        return np.full((22, 22, 3), 255, np.uint8)
-    columns = []
-    for direction in translate:
-        near, far = direction.source.upper(), direction.target.upper()
-        columns += [near, f"{near} to {far}"]
-        columns += [f"{near} to {far} to {near}"] * both_ways + ["truth"] * dataset.has_pairs
+        return grid.Picture(np.full((22, 22, 3), 255, np.uint8), groups, [])
     widest = max(image.shape[1] for row in rows for image in row)
-    return grid.draw(rows, columns, scale=max(1, 128 // widest))
+    return grid.draw_groups(rows, groups, heading, scale=max(1, 128 // widest))
+
+
+def _plan_columns(
+    names: domains.DomainNames, directions: Sequence[Direction], are_pairs: bool
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The groups of columns: (title, [(name of an image of `_translate_pair`, title of the column)])."""
+    both_ways = len(directions) == 2
+    groups = []
+    for direction in directions:
+        near, far = direction.order(*names)
+        source, target = direction.source, direction.target
+        cycled = (f"cycled_{source}", "there and back")
+        if are_pairs and both_ways:
+            groups.append((near, [(source, "truth"), (f"fake_{source}", f"from {far}"), cycled]))
+            continue
+        group = [(source, "original"), (f"fake_{target}", "translation")]
+        group += [cycled] * both_ways + [(target, "truth")] * are_pairs
+        groups.append((f"{near} to {far}", group))
+    return groups
+
+
+def _translate_pair(a: np.ndarray, b: np.ndarray, translate: Mapping[Direction, Translate]) -> dict[str, np.ndarray]:
+    """An image of each domain with its translations: a, b, fake_b, cycled_a, fake_a, cycled_b, as far as trained."""
+    images = {"a": a, "b": b}
+    for direction, translate_image in translate.items():
+        fake = images[f"fake_{direction.target}"] = translate_image(images[direction.source])
+        if direction.reverse in translate:
+            images[f"cycled_{direction.source}"] = translate[direction.reverse](fake)
+    return images
 
 
 def _load_images(
     config: Config, image_lists: Sequence[ImageList], are_pairs: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the first images of both domains that can be used; of pairs, both images must be usable."""
+    """Yields images of both domains, spread over the lists; of pairs, both images must be usable."""
     if are_pairs:
         return ((a, b) for _, (a, b) in pipeline.load_test_rows(image_lists, config, config.n_samples))
-    domains = (pipeline.load_test_rows([each], config, config.n_samples) for each in image_lists)
-    return ((a, b) for (_, [a]), (_, [b]) in zip(*domains, strict=False))
+    loaded = (pipeline.load_test_rows([each], config, config.n_samples) for each in image_lists)
+    return ((a, b) for (_, [a]), (_, [b]) in zip(*loaded, strict=False))

@@ -1,0 +1,103 @@
+"""The charts of a run's page: losses and other values of training, and the course of the measures, in words."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.domains import DomainNames
+from cyclegan_tf.runs import metrics_log, page_measures
+from cyclegan_tf.runs.metrics_log import Record
+
+_MOST_POINTS = 1000  # Longer curves are thinned out.
+
+
+class _Chart(NamedTuple):
+    """A chart of training records.
+
+    Attributes:
+      pattern: matches the names of its values.
+      title, hint: what the chart shows, and how to read it.
+    """
+
+    pattern: re.Pattern
+    title: str
+    hint: str
+
+
+_CHARTS = (
+    _Chart(re.compile(r"loss/(gen|disc)_.*"), "Generators against discriminators",
+           "The two sides should stay in balance. A discriminator whose loss stays close to 0 tells every translation "
+           "from a real image, and its generator learns little from it."),
+    _Chart(re.compile(r"loss/cycle_.*"), "Images translated there and back",
+           "How far images are from themselves after both translations. This should fall."),
+    _Chart(re.compile(r"loss/identity_.*"), "Images that need no translation",
+           "How much a generator changes images of the domain that it translates to. This should fall."),
+    _Chart(re.compile(r"loss/.*"), "Other losses", "The generators make the sum of all their losses small."),
+    _Chart(re.compile(r"score/.*"), "Answers of the discriminators",
+           "The mean answer to real and to translated images. The closer both are, the harder are translations to tell "
+           "from real images."),
+    _Chart(re.compile(r"grad_norm/.*"), "Gradient norms",
+           "How strongly a step changes each network. Peaks that are many times higher than the rest are a sign of "
+           "unstable training."),
+)
+
+
+def collect_losses(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
+    """[{"title", "hint", "lines": [{"name", "points": [[step, value], ...]}]}] from the training records."""
+    train = [record for record in records if record["kind"] == "train"]
+    train = train[:: -(-len(train) // _MOST_POINTS) or 1]
+    left = list(dict.fromkeys(name for record in train for name in record))
+    charts = []
+    for chart in _CHARTS:
+        chosen = [name for name in left if chart.pattern.fullmatch(name)]
+        left = [name for name in left if name not in chosen]
+        lines = [
+            {"name": _describe_value(name, names), "points": points}
+            for name in chosen if (points := _collect_points(train, name))
+        ]
+        if lines:
+            charts.append({"title": chart.title, "hint": chart.hint, "lines": lines})
+    return charts
+
+
+def _collect_points(records: Iterable[Record], name: str) -> list[tuple[int, float]]:
+    """(step, value) of each record with this value; JSON has neither NaN nor infinity."""
+    return [(each["step"], each[name]) for each in records if math.isfinite(each.get(name, math.nan))]
+
+
+def _describe_value(name: str, names: DomainNames) -> str:
+    """The name of a loss, a score or a gradient norm in words; an unknown one keeps its name without the first part."""
+    what = name.partition("/")[2]
+    words = {
+        "loss/generators": "all losses of the generators", "loss/l1": "difference from the truth",
+        "loss/nce": "patches of input and translation",
+        "loss/nce_identity": "patches of images that need no translation",
+    }
+    for direction in Direction:
+        near, far = direction.order(*names)
+        source = direction.source
+        words |= {
+            f"loss/cycle_{source}": f"{near} to {far} and back", f"loss/identity_{source}": near,
+            f"score/real_{source}": f"real: {near}", f"score/fake_{source}": f"translated: {near}",
+        }
+        for kind in ("loss", "grad_norm"):
+            words[f"{kind}/{direction.generator}"] = f"generator: {near} to {far}"
+            words[f"{kind}/disc_{source}"] = f"discriminator: {near}"
+    return words.get(name, what)
+
+
+def collect_measures(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
+    """Charts of the measures that were computed after several steps, as `collect_losses` returns them."""
+    charts: dict[str, dict[str, Any]] = {}
+    for kinds in ((metrics_log.EVAL, metrics_log.FINAL), (metrics_log.EVAL_OF_TRAINING, metrics_log.FINAL_OF_TRAINING)):
+        chosen = [record for record in records if record["kind"] in kinds]
+        for key in dict.fromkeys(key for record in chosen for key in record if key not in ("step", "kind")):
+            values = dict(_collect_points(chosen, key))
+            if len(values) < 2:
+                continue
+            title, unit, subject = page_measures.describe(key, names)
+            chart = charts.setdefault(title, {"title": title, "hint": unit, "lines": []})
+            chart["lines"].append({"name": subject or title, "points": list(values.items())})
+    return list(charts.values())

@@ -1,0 +1,61 @@
+"""The sample grids of a run as PNG files that record where each image is, so that a page can show single images."""
+
+import io
+import json
+import os
+import re
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from cyclegan_tf.images import codec, grid
+from cyclegan_tf.storage import filesystem
+
+FOLDER = "samples"
+_KEY = "cyclegan_tf.tiles"  # The keyword of the PNG file's text.
+_NAME = re.compile(r"step-(\d+)\.png")
+
+
+def format_name(step: int) -> str:
+    """The file name of the sample grid of a step."""
+    return f"step-{step:06d}.png"
+
+
+def encode(picture: grid.Picture) -> bytes:
+    """Encodes a sample grid as a PNG file with the titles of its columns and the places of its images."""
+    info, buffer = PngInfo(), io.BytesIO()
+    info.add_text(_KEY, json.dumps({"groups": picture.groups, "tiles": picture.tiles}, separators=(",", ":")))
+    codec.write(picture.pixels, buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def list_samples(workdir: str) -> list[dict[str, Any]]:
+    """The sample grids of a run by step: {"step", "path" relative to the run directory, "layout": `read_layout`}."""
+    folder = os.path.join(workdir, FOLDER)
+    names = sorted(filesystem.listdir(folder)) if filesystem.isdir(folder) else []
+    found = [
+        {"step": int(match[1]), "path": f"{FOLDER}/{name}", "layout": read_layout(os.path.join(folder, name))}
+        for name in names if (match := _NAME.fullmatch(name))
+    ]
+    return sorted(found, key=lambda sample: sample["step"])
+
+
+def read_layout(path: str) -> dict[str, Any] | None:
+    """Reads the layout of a sample grid without decoding the picture.
+
+    Returns:
+      {"width", "height", "groups": [[title, [title of a column]]], "tiles": [[[x, y, width, height]]]}, with a list of
+      tiles for each row; or None if the file has no valid layout, as files of version 0.1.0.
+    """
+    try:
+        with filesystem.open_for_reading(path, "rb") as file, Image.open(file, formats=["PNG"]) as image:
+            layout = json.loads(image.info[_KEY])
+            groups = [[str(title), [str(column) for column in columns]] for title, columns in layout["groups"]]
+            tiles = [[[int(number) for number in tile] for tile in row] for row in layout["tiles"]]
+            n_columns = sum(len(columns) for _, columns in groups)
+            if any(len(row) != n_columns or any(len(tile) != 4 for tile in row) for row in tiles):
+                return None
+            return {"width": image.width, "height": image.height, "groups": groups, "tiles": tiles}
+    except (OSError, ValueError, LookupError, TypeError, SyntaxError, RecursionError):
+        return None
