@@ -27,7 +27,7 @@ log = logging.getLogger("cyclegan_tf")
 # The options that --help shows; --helpfull shows all.
 _COMMON = (
     "dataset", "preset", "workdir", "model", "load_size", "crop_size", "batch_size", "n_epochs", "n_epochs_decay",
-    "max_steps", "init_from", "diff_augment", "sample_every",
+    "max_steps", "init_from", "diff_augment", "sample_every", "dry_run",
 )
 
 
@@ -43,6 +43,9 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.training import trainer
 
     compilation.set_threads(config)
+    if flags.FLAGS.dry_run:
+        trainer.rehearse(config, workdir)
+        return 0
     try:
         trainer.train(config, workdir, exit_on_second_signal=True)
     except Stopped as stopped:
@@ -54,6 +57,8 @@ def main(argv: list[str]) -> int:
 def _define_flags(arguments: Sequence[str]) -> None:
     config_flags.define_flags(arguments)
     cli.define_path("workdir", None, "run directory; default: runs/ and the name of the data set")
+    flags.DEFINE_bool("dry_run", False, "show the data, the networks, the device and the length of the run, and the "
+                      "time and memory of a step; write nothing")
 
 
 if __name__ == "__main__":

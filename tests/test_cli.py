@@ -54,8 +54,8 @@ def test_help_is_fast_and_begins_with_the_common_options():
     seconds = time.monotonic() - start
     shown = list_shown(child.stdout)
     assert shown[:3] == ["dataset", "preset", "workdir"]
-    assert len(shown) <= 15
-    n_options = len(dataclasses.fields(Config)) + len({"preset", "workdir"})
+    assert len(shown) <= 16
+    n_options = len(dataclasses.fields(Config)) + len({"preset", "workdir", "dry_run"})
     assert child.stdout.endswith(f"\n--helpfull shows {n_options - len(shown)} more options.\n")
     text = " ".join(child.stdout.split())
     assert "--crop_size: side of the square crops that the networks are trained on, in pixels (default: 256)" in text
@@ -66,7 +66,7 @@ def test_help_is_fast_and_begins_with_the_common_options():
 def test_helpfull_lists_every_option_once_in_groups(run_command):
     text = run_command("cyclegan_tf.train", "--helpfull").stdout
     assert sorted(list_shown(text)) == sorted(
-        [*(field.name for field in dataclasses.fields(Config)), "preset", "workdir"]
+        [*(field.name for field in dataclasses.fields(Config)), "preset", "workdir", "dry_run"]
     )
     groups = [part.partition(":\n") for part in text.split("\n\n") if list_shown(part)]
     assert [title for title, _, _ in groups] == [

@@ -95,6 +95,20 @@ def open_with_pillow(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
+def read_size(data: bytes) -> tuple[int, int]:
+    """(height, width) in pixels of an image that Pillow can open, upright, without decoding its pixels.
+
+    Raises:
+      ValueError: Pillow cannot open the image.
+    """
+    try:
+        with open_with_pillow(data) as image:
+            is_rotated = (read_orientation(image) or 1) >= 5
+            return (image.width, image.height) if is_rotated else (image.height, image.width)
+    except Exception as error:  # Pillow raises many types for damaged files.
+        raise ValueError(describe(error)) from error
+
+
 def describe(error: Exception | Warning | str) -> str:
     """The message of a library's error or warning, on one line."""
     # Pillow appends the address of the BytesIO, which tells the user nothing.

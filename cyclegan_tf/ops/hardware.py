@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import sys
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -38,6 +39,20 @@ def describe_gpus() -> str:
         each.get("compute_capability", (0, 0)) >= (8, 0) for each in details
     )
     return f"training on {names}; float32 products {'use TF32' if tf32 else 'are exact to float32'}"
+
+
+def measure_peak_memory() -> tuple[str, int] | None:
+    """What this process has used at most, as (kind of memory, bytes): of all GPUs, else of the CPU; None if unknown."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        names = [gpu.name.removeprefix("/device:") for gpu in gpus]
+        return "GPU memory", sum(tf.config.experimental.get_memory_info(name)["peak"] for name in names)
+    try:
+        import resource  # Windows does not have it.
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return "memory", used if sys.platform == "darwin" else used * 1024  # Linux counts KiB.
 
 
 @functools.cache

@@ -128,6 +128,11 @@ def _variables(model: "Model") -> dict[str, "tf.Variable"]:
     return variables
 
 
+def measure_variables(model: "Model") -> int:
+    """Bytes of all variables in a checkpoint of `model`; image pools are not included."""
+    return sum(int(np.prod(each.shape)) * np.dtype(each.numpy().dtype).itemsize for each in _variables(model).values())
+
+
 def restore(
     model: "Model", arrays: Arrays, where: str, local: Iterable[int] = range(1), n_replicas: int = 1
 ) -> Progress:

@@ -161,10 +161,15 @@ def _log_to(path: str) -> Iterator[None]:
 
 def _claim(config: config_lib.Config, workdir: str) -> None:
     """Writes config.json, unless the directory belongs to a run with other options."""
-    path = os.path.join(workdir, "config.json")
-    if filesystem.exists(path):
-        differences = config_lib.list_differences(config_lib.Config.load(workdir), config)
-        if differences:
-            raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): use the same "
-                            "options to resume it, or another --workdir")
+    require_same_options(config, workdir)
     config.save(workdir)
+
+
+def require_same_options(config: config_lib.Config, workdir: str) -> None:
+    """Raises a UserError if `workdir` holds a run that `config` cannot resume."""
+    if not filesystem.exists(os.path.join(workdir, "config.json")):
+        return
+    differences = config_lib.list_differences(config_lib.Config.load(workdir), config)
+    if differences:
+        raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): use the same "
+                        "options to resume it, or another --workdir")

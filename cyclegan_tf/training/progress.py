@@ -175,12 +175,8 @@ class Display:
 
     def _log_estimate(self) -> None:
         left = self._pace.seconds_left
-        if left is None or left < _WORTH_TELLING:
-            return
-        message = f"the remaining {self._n_steps - self._step} steps take about {format_duration(left)}"
-        if self._on_cpu and left > _TOO_LONG:
-            message += f" on this CPU: use a GPU, or {_FAST_PRESET}, which trains small networks at 128 px in an hour"
-        log.info("%s", message)
+        if left is not None and left >= _WORTH_TELLING:
+            log.info("%s", describe_estimate(self._n_steps - self._step, left, self._on_cpu))
 
 
 @contextlib.contextmanager
@@ -213,6 +209,14 @@ def repeat(function: Callable[[], None], seconds: float) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def describe_estimate(n_steps: int, seconds: float, on_cpu: bool) -> str:
+    """How long the remaining `n_steps` take, and what to do on a CPU if that is too long."""
+    text = f"the remaining {n_steps:,} steps take about {format_duration(seconds)}"
+    if on_cpu and seconds > _TOO_LONG:
+        text += f" on this CPU: use a GPU, or {_FAST_PRESET}, which trains small networks at 128 px in an hour"
+    return text
 
 
 def summarize_losses(scalars: Mapping[str, float]) -> list[str]:

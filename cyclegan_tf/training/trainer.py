@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.data import memory, pairing, sources
+from cyclegan_tf.data import memory, pairing, pipeline, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -20,11 +21,12 @@ from cyclegan_tf.ops import cuda_libraries, exhaustion, hardware
 from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
-from cyclegan_tf.training import distribution, memory_remedies, signals, warm_start
+from cyclegan_tf.training import cadence, distribution, memory_remedies, overview, signals, warm_start
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
 from cyclegan_tf.training.loop import TrainingLoop
 from cyclegan_tf.training.outputs import Callback, RunOutputs
+from cyclegan_tf.training.progress import describe_estimate
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -49,16 +51,8 @@ def train(
         the run directory has other options, is in use or is not writable.
       Stopped: SIGINT, SIGTERM or SIGHUP arrived; the state is saved.
     """
-    console.open_missing_descriptors()
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
-    cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
-    architectures.require_crop_size(config)
-    replicas = distribution.open_replicas(config)
-    if not replicas.is_chief:
-        log.setLevel(logging.WARNING)
-    dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
-    if config.trains_on_pairs:
-        pairing.require_training_pairs(dataset, config)
+    replicas, dataset = _open(config, given)
     evaluator = Evaluator(config, dataset)
     opened = run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext()
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
@@ -66,8 +60,6 @@ def train(
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
         for assumption in filter(None, (dataset.pairing, dataset.substitution)):
             log.info(assumption)
-        if gpus := hardware.describe_gpus():
-            log.info(gpus)
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.
         model = _build_model(config, replicas)
         progress = _restore_or_initialize(config, workdir, model, replicas)
@@ -83,12 +75,67 @@ def train(
         if replicas.is_chief:
             training_images.write_names(workdir, dataset)
         # 3. The steps that are left, then the final measures and exports.
+        _show_overview(config, workdir, dataset, model, replicas, progress.step)
         outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step, callbacks)
         with contextlib.closing(outputs):
             loop = TrainingLoop(config, workdir, model, dataset, replicas, outputs, progress)
             with stop_requests.defer() as get_signal:
                 loop.run(get_signal)
             return outputs.write_results(loop.n_steps)
+
+
+def rehearse(config: Config, workdir: str) -> None:
+    """Shows the overview of the run that `train` would start or resume, and the memory and time of a step.
+
+    Writes nothing. Trains two steps from the initial weights, because the first one is traced and compiled.
+
+    Raises:
+      UserError: as `train`.
+    """
+    replicas, dataset = _open(config)
+    Evaluator(config, dataset)  # Raises the errors of a run whose measures lack their weights.
+    run_directory.require_same_options(config, workdir)
+    newest = checkpoints.list_files(os.path.join(workdir, "checkpoints"))
+    step = newest[0][0] if newest else 0
+    model = _build_model(config, replicas)
+    planned = _show_overview(config, workdir, dataset, model, replicas, step)
+    seconds = 0.0
+    stream, loaders = pipeline.make_batches(dataset, config, 0, 2, replicas.local, replicas.count)
+    with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
+        for number in (1, 2):
+            start = time.monotonic()
+            with exhaustion.explain(f"step {number}", memory_remedies.describe_for_steps(config)):
+                replicas.train_step(model, [next(batches) for _ in replicas.local], lambda: None)()
+            seconds = time.monotonic() - start
+    peak = hardware.measure_peak_memory()
+    log.info("one step: %.2f s%s", seconds, f", {overview.format_bytes(peak[1])} of {peak[0]}" if peak else "")
+    n_steps = max(planned.n_steps - step, 0)
+    log.info("%s", describe_estimate(n_steps, n_steps * seconds, on_cpu=not hardware.has_gpu()))
+
+
+def _open(config: Config, given: Any = None) -> tuple[Replicas, ImageDataset]:
+    """The replicas and the data of a run; the arguments are those of `train`, and so are the errors."""
+    console.open_missing_descriptors()
+    cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
+    architectures.require_crop_size(config)
+    replicas = distribution.open_replicas(config)
+    if not replicas.is_chief:
+        log.setLevel(logging.WARNING)
+    dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
+    if config.trains_on_pairs:
+        pairing.require_training_pairs(dataset, config)
+    return replicas, dataset
+
+
+def _show_overview(
+    config: Config, workdir: str, dataset: ImageDataset, model: Model, replicas: Replicas, step: int
+) -> cadence.Cadence:
+    """Logs the table of a run at `step`; returns its steps."""
+    planned = cadence.plan_run(config, dataset.count_images_per_epoch(config), replicas.count)
+    if replicas.is_chief:
+        for line in overview.describe_run(config, workdir, dataset, model, planned, replicas.count, step):
+            log.info("%s", line)
+    return planned
 
 
 def _require_unchanged_images(config: Config, workdir: str, dataset: ImageDataset, progress: Progress) -> None:

@@ -1,0 +1,157 @@
+"""The table that the start of a run shows: data, networks, device, length and disk."""
+
+import itertools
+import os
+import shutil
+import textwrap
+from collections.abc import Iterator
+
+import numpy as np
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.domains import find_names
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.images import codec
+from cyclegan_tf.models.base import Model
+from cyclegan_tf.ops import hardware
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.storage import filesystem
+from cyclegan_tf.training.cadence import Cadence
+
+_LINE = 100  # Characters.
+_N_MEASURED = 3  # Images of each domain whose size is read.
+
+
+def describe_run(
+    config: Config, workdir: str, dataset: ImageDataset, model: Model, cadence: Cadence, n_replicas: int, step: int
+) -> list[str]:
+    """The lines of the table, at most 100 characters each.
+
+    Args:
+      step: steps done.
+    """
+    rows = {
+        "data": _describe_training(config, dataset),
+        "held out": _describe_held_out(dataset),
+        "left out": _describe_left_out(config, dataset),
+        "inputs": _describe_inputs(config),
+        "networks": _describe_networks(config, model),
+        "device": _describe_device(config, n_replicas),
+        "length": _describe_length(cadence, step),
+        "disk": _describe_disk(config, workdir, model, n_replicas),
+    }
+    lines = []
+    for name, text in rows.items():
+        if text:
+            lines += textwrap.wrap(text, _LINE, initial_indent=f"{name:10}", subsequent_indent=" " * 10)
+    return lines
+
+
+def _describe_training(config: Config, dataset: ImageDataset) -> str:
+    lists, names = (dataset.train_a, dataset.train_b), find_names(config)
+    if dataset.stream is not None:
+        counts = [str(dataset.stream_size) if dataset.stream_size else "a stream of"] * 2
+    else:
+        counts = [f"{len(images):,}" for images in lists]
+    domains = [
+        f"{domain}{f' ({name})' if name != domain else ''}: {count} images{_describe_sizes(images)}"
+        for domain, name, count, images in zip("AB", names, counts, lists, strict=True)
+    ]
+    return "; ".join(domains) + ("; trains on pairs" if config.trains_on_pairs else "")
+
+
+def _describe_sizes(images: ImageList) -> str:
+    """The sizes of some images, as the end of a phrase; empty if they cannot be read."""
+    sizes = sorted(set(_measure(images)))
+    if not sizes:
+        return ""
+    texts = [f"{width} x {height}" for height, width in sizes]
+    return f", {texts[0]} px" if len(texts) == 1 else f", such as {' and '.join(texts)} px"
+
+
+def _measure(images: ImageList) -> Iterator[tuple[int, int]]:
+    """(height, width) of the first, the middle and the last image, as far as they can be read."""
+    for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
+        try:
+            height, width = codec.read_size(images.read(index))
+        except (ValueError, OSError, MemoryError):  # Training reports bad images.
+            continue
+        yield height, width // 2 if images.half else width
+
+
+def _describe_held_out(dataset: ImageDataset) -> str:
+    counts = [f"A: {len(dataset.test_a):,}", f"B: {len(dataset.test_b):,}"]
+    pairs = f"{dataset.n_pairs:,} of each are pairs" if dataset.n_pairs else "no pairs"
+    return "; ".join([*counts, pairs])
+
+
+def _describe_left_out(config: Config, dataset: ImageDataset) -> str:
+    found = [f"all but the first {config.max_dataset_size} images of each part"] if config.max_dataset_size else []
+    if dataset.bad:
+        found.append(f"{len(dataset.bad)} images that cannot be used, see bad_images.txt")
+    return "; ".join(found)
+
+
+def _describe_inputs(config: Config) -> str:
+    resized = config.preprocess not in ("crop", "none")
+    return "; ".join(filter(None, [
+        f"{config.preprocess.replace('_and_', ', ')}", f"load size {config.load_size} px" if resized else "",
+        f"{config.crop} crops of {config.crop_size} px" if config.crops else "",
+        "half of them mirrored" if config.flip else "",
+    ]))
+
+
+def _describe_networks(config: Config, model: Model) -> str:
+    groups: dict[tuple[str, int], list[str]] = {}
+    for name, network in model.networks.items():
+        kind = ""
+        if name in (*model.generator_names, *model.discriminator_names):
+            kind = f" ({config.generator if name in model.generator_names else config.discriminator})"
+        groups.setdefault((kind, network.count_params()), []).append(name)
+    return "; ".join(
+        f"{', '.join(names)}{kind}: {count:,} parameters{' each' if len(names) > 1 else ''}"
+        for (kind, count), names in groups.items()
+    )
+
+
+def _describe_device(config: Config, n_replicas: int) -> str:
+    parts = [hardware.describe_gpus() or f"CPU with {os.cpu_count()} cores"]
+    if config.mixed_precision != "none":
+        parts.append(f"{config.mixed_precision} inside the networks")
+    if n_replicas > 1:
+        parts.append(f"{n_replicas} replicas")
+    return "; ".join(parts)
+
+
+def _describe_length(cadence: Cadence, step: int) -> str:
+    epochs = cadence.n_steps * cadence.images_per_step / cadence.images_per_epoch
+    images = f"{cadence.images_per_step} image{'s' * (cadence.images_per_step > 1)} of each domain"
+    done = f"; {step:,} are done" if step else ""
+    return f"{cadence.n_steps:,} steps of {images}, {epochs:,.4g} epochs{done}"
+
+
+def _describe_disk(config: Config, workdir: str, model: Model, n_replicas: int) -> str:
+    size = _estimate_checkpoint(config, model, n_replicas)
+    text = f"{config.keep_checkpoints} checkpoints of {format_bytes(size)}"
+    if filesystem.is_remote(workdir):
+        return text
+    parents = itertools.accumulate(itertools.repeat(os.path.abspath(workdir)), lambda path, _: os.path.dirname(path))
+    folder = next(filter(os.path.isdir, parents))
+    return f"{text} in {workdir}; {format_bytes(shutil.disk_usage(folder).free)} are free"
+
+
+def _estimate_checkpoint(config: Config, model: Model, n_replicas: int) -> int:
+    """Bytes of a checkpoint whose image pools are full; without the pools if the images have no fixed size."""
+    size = checkpoints.measure_variables(model)
+    if model.pool_names and config.pool_size and config.crops:
+        square = (1, config.crop_size, config.crop_size)
+        shapes = model.get_pool_shapes((*square, config.input_channels), (*square, config.output_channels))
+        size += sum(4 * int(np.prod(shapes[name])) for name in model.pool_names) * config.pool_size * n_replicas
+    return size
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes such as 0.3 MB, 12 MB or 3.4 GB."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e6:.{0 if count >= 1e7 else 1}f} MB"

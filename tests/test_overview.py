@@ -1,0 +1,130 @@
+"""The table at the start of a run, and --dry_run."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import sources
+from cyclegan_tf.images import codec
+from cyclegan_tf.models.registry import build_model
+from cyclegan_tf.ops import hardware
+from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.training import cadence, overview
+
+
+def describe(config, workdir="run", step=0, n_replicas=1):
+    """The table as one text, in which each row is a line."""
+    dataset = sources.open_dataset(config)
+    planned = cadence.plan_run(config, dataset.count_images_per_epoch(config), n_replicas)
+    lines = overview.describe_run(config, workdir, dataset, build_model(config), planned, n_replicas, step)
+    assert max(map(len, lines)) <= 100
+    return "\n".join(lines).replace("\n" + " " * 10, " ")
+
+
+def test_table_of_a_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "describe_gpus", lambda: "")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    text = describe(Config.preset("tiny"), str(tmp_path / "new" / "run"), step=2)
+    *rows, disk = text.splitlines()
+    assert rows == [
+        "data      A (satellite image): 186 images, 128 x 128 px; B (map): 208 images, 128 x 128 px",
+        "held out  A: 51; B: 51; 51 of each are pairs",
+        "inputs    resize, crop; load size 40 px; random crops of 32 px; half of them mirrored",
+        # 592 + 296 + 1168 + 2 x 2320 + 1160 + 292 + 591 and 196 + 520 + 2064 + 257.
+        "networks  gen_ab, gen_ba (resnet): 8,739 parameters each; disc_a, disc_b (patch): 3,037 parameters each",
+        "device    CPU with 2 cores",
+        "length    4 steps of 1 image of each domain, 0.01923 epochs; 2 are done",
+    ]
+    assert re.fullmatch(rf"disk      3 checkpoints of 0\.4 MB in {tmp_path}/new/run; [\d,.]+ GB are free", disk)
+
+
+def test_table_of_replicas_in_half_precision(monkeypatch):
+    monkeypatch.setattr(hardware, "describe_gpus", lambda: "training on two GPUs")
+    config = Config.preset(
+        "tiny", model="pix2pix", dataset="demo_pairs", batch_size=3, max_steps=1000, mixed_precision="bfloat16",
+        max_dataset_size=30, flip=False, preprocess="crop", name_a="photo",
+    )
+    text = describe(config, "gs://bucket/run", n_replicas=2)
+    assert text.splitlines() == [
+        "data      A (photo): 30 images, 128 x 128 px; B (map): 30 images, 128 x 128 px; trains on pairs",
+        "held out  A: 11; B: 11; 11 of each are pairs",
+        "left out  all but the first 30 images of each part",
+        "inputs    crop; random crops of 32 px",
+        # The discriminator sees 6 channels: 388 instead of 196 in its first layer.
+        "networks  gen_ab (resnet): 8,739 parameters; disc_b (patch): 3,229 parameters",
+        "device    training on two GPUs; bfloat16 inside the networks; 2 replicas",
+        "length    1,000 steps of 6 images of each domain, 200 epochs",
+        "disk      3 checkpoints of 0.1 MB",
+    ]
+
+
+def test_sizes_are_of_upright_images_and_bad_ones_are_left_out(tmp_path, make_images):
+    for domain in "AB":
+        make_images(tmp_path / f"train{domain}", 3, size=(24, 30))
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    Image.new("RGB", (50, 40)).save(tmp_path / "trainA" / "000.png", exif=rotated)
+    (tmp_path / "trainA" / "001.png").write_bytes(b"no image")
+    config = Config.preset("tiny", dataset=str(tmp_path))
+    data, held_out, *_ = describe(config).splitlines()
+    # 000.png is 50 pixels high after the rotation.
+    assert data == "data      A: 3 images, such as 30 x 24 and 40 x 50 px; B: 3 images, 30 x 24 px"
+    assert held_out == "held out  A: 0; B: 0; no pairs"
+
+
+def test_size_of_a_bad_image_is_an_error():
+    with pytest.raises(ValueError, match="cannot identify image file"):
+        codec.read_size(b"no image")
+
+
+def test_size_of_a_checkpoint_is_exact_but_for_the_small_parts(tiny_run):
+    _, arrays = checkpoints.read_newest(str(tiny_run / "checkpoints"), report=pytest.fail)
+    kinds = ("network/", "average/", "optimizer/", "scaling/")
+    expected = sum(
+        array.nbytes for path, array in arrays.items() if path.startswith(kinds) or path.endswith("/images")
+    )
+    config = Config.preset("tiny")  # After 4 steps, its pools of 4 images are full.
+    assert overview._estimate_checkpoint(config, build_model(config), 1) == expected
+    per_replica = sum(array.nbytes for path, array in arrays.items() if path.endswith("/images"))
+    assert overview._estimate_checkpoint(config, build_model(config), 3) == expected + 2 * per_replica
+
+
+@pytest.mark.parametrize(("count", "text"), [
+    (40_000, "0.0 MB"), (330_000, "0.3 MB"), (12_400_000, "12 MB"), (999_000_000, "999 MB"), (3_440_000_000, "3.4 GB"),
+])
+def test_format_bytes(count, text):
+    assert overview.format_bytes(count) == text
+
+
+def test_dry_run_measures_a_step_and_writes_nothing(run_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_command("cyclegan_tf.train", "--preset=tiny", "--dry_run")
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines()
+    assert re.fullmatch(r"one step: \d\.\d\d s, [\d.]+ [MG]B of (GPU )?memory", lines[-2])
+    assert re.fullmatch(r"the remaining 4 steps take about \d seconds", lines[-1])
+    assert any(line.startswith("networks  gen_ab, gen_ba") for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_of_an_old_run(run_command, tiny_run):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+    result = run_command("cyclegan_tf.train", "--preset=tiny", "--max_steps=9", "--dry_run", f"--workdir={tiny_run}")
+    assert "length    9 steps of 1 image of each domain, 0.04327 epochs; 4 are done" in result.stderr
+    assert "the remaining 5 steps take about" in result.stderr
+    other = run_command("cyclegan_tf.train", "--preset=tiny", "--ngf=5", "--dry_run", f"--workdir={tiny_run}")
+    assert other.returncode == 2
+    assert f"{tiny_run} holds a run with other options (ngf: 4 -> 5)" in other.stderr
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+
+
+def test_peak_memory_is_that_of_the_kernel():
+    kind, peak = hardware.measure_peak_memory()
+    if kind == "memory":
+        kilobytes, = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        # The kernel updates its counters in batches.
+        assert peak == pytest.approx(int(kilobytes) * 1024, rel=0.02)
