@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Callable
 from typing import IO
 
-from cyclegan_tf.images import codec, tiff, tiff_stack
+from cyclegan_tf.images import codec, dicom, nifti, tiff, tiff_stack
 from cyclegan_tf.images.stacks import Stack, StackOptions
 
-_SUFFIXES = (".tif", ".tiff", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz")
+_DICOM_SUFFIXES, _NIFTI_SUFFIXES = (".dcm", ".dicom", ".ima"), (".nii", ".nii.gz")
+_SUFFIXES = (".tif", ".tiff", *_DICOM_SUFFIXES, *_NIFTI_SUFFIXES)
 _HEAD_BYTES = 132
 
 Open = Callable[[], IO[bytes]]
@@ -30,12 +31,20 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
         file = resources.enter_context(open_file())
         head = file.read(_HEAD_BYTES)
         file.seek(0)
-        if not head.startswith(tiff.SIGNATURES):
-            return None
-        stack = tiff_stack.open_tiff(file, options)
+        stack = _open(file, head, name.lower(), options)
         if stack:
             resources.pop_all()  # The stack closes the file.
         return stack
+
+
+def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Stack | None:
+    if head.startswith(tiff.SIGNATURES):
+        return tiff_stack.open_tiff(file, options)
+    if name.endswith(_NIFTI_SUFFIXES):
+        return nifti.Volume(file, options)
+    if name.endswith(_DICOM_SUFFIXES) or head[128:] == b"DICM":
+        return dicom.DicomFile(file, options)
+    return None
 
 
 def may_be_stack(name: str) -> bool:

@@ -1,0 +1,205 @@
+"""DICOM files of one or several frames as stacks of slices.
+
+Values are in the units of the file: stored values with rescale slope and intercept, such as Hounsfield units. The gray
+levels of MONOCHROME1 files, in which the lowest is white, are inverted within the stored bits. Colors are RGB.
+"""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import dicom_results
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+
+_MAX_PIXELS = 178_956_970  # As `codec.MAX_PIXELS`: a file of a few bytes can claim any size.
+# pydicom's warnings on unusual files do not name the file.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
+class DicomFile(Stack):
+    """The frames of a file, (H, W, 1) in the file's units or (H, W, 3) in colors. Memory holds one frame.
+
+    Args:
+      file: the opened file, which the stack closes.
+      options: whether results keep the patient's data; see `StackOptions`.
+
+    Attributes:
+      header: the attributes, without the pixels.
+      shape: height and width in pixels.
+
+    Raises:
+      ValueError: the file is damaged or holds no image; the message gives the reason.
+      UserError: pydicom is not installed.
+    """
+
+    def __init__(self, file: IO[bytes], options: StackOptions) -> None:
+        self._file, self._options = file, options
+        pydicom = _import_pydicom()
+        with _describe_damage():
+            # Without `force`, pydicom refuses files that lack the preamble and the signature, as old files do.
+            self.header: Any = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            if "Rows" not in self.header or "Columns" not in self.header:
+                modality = self.header.get("Modality") or "unknown"
+                raise ValueError(f"it holds no image (modality {modality}); expected a DICOM file with pixels")
+            height, width = int(self.header.Rows or 0), int(self.header.Columns or 0)
+            self._count = int(self.header.get("NumberOfFrames") or 1)
+            bits = int(self.header.get("BitsAllocated") or 16)
+            self.spacing = self._read_spacing()
+        if min(height, width, self._count) < 1 or height * width > _MAX_PIXELS:
+            raise ValueError(f"it has {self._count} frames of {width} x {height} pixels; expected at least 1 frame of "
+                             f"1 to {_MAX_PIXELS} pixels")
+        self.shape = height, width
+        self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
+        stored = np.dtype(f"{'i' if self.header.get('PixelRepresentation') else 'u'}{max(1, bits // 8)}")
+        self.dtype = stored if all(number.is_integer() for number in self._read_scale(0)) else np.dtype(np.float32)
+        modality = f" {self.header.get('Modality')}" if self.header.get("Modality") else ""
+        self.kind = f"DICOM{modality} {stored.name}{' x 3' if self.channels == 3 else ''}"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, index: int) -> Slice:
+        """Reads a frame.
+
+        Gray levels are uint8 if the file stores 8 unsigned bits without slope and intercept, else int32 (int64 for
+        values of 32 bits), or float32 (float64) if slope or intercept is not a whole number. Colors are uint8 or
+        uint16, or int64 if a color does not use all of its bits.
+        """
+        pydicom = _import_pydicom()
+        with _describe_damage():
+            stored = self._read_stored(index)
+            stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+            if self._color_space == "PALETTE COLOR":
+                stored = pydicom.pixels.apply_color_lut(stored, self.header)
+            if self.channels == 1:
+                return Slice(self._apply_units(stored, index)[..., np.newaxis])
+            bits = 8 * stored.itemsize if self._color_space == "PALETTE COLOR" else self._bits_stored
+            uses_all_bits = stored.dtype == np.uint8 or (stored.dtype == np.uint16 and bits == 16)
+            return Slice(stored if uses_all_bits else stored.astype(np.int64))
+
+    def create(
+        self, path: str, channels: int, dtype: np.dtype, value_range: ValueRange | None
+    ) -> dicom_results.FileWriter:
+        """Creates a file with the geometry of this one, new identifiers, and a note of its derivation.
+
+        Integers are stored as they are, and floats as 65536 steps of `value_range`; see `Stack.create`.
+
+        Raises:
+          ValueError: DICOM files cannot hold such pixels.
+        """
+        return dicom_results.FileWriter(path, self.describe_result(channels, dtype, value_range))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def describe_result(self, channels: int, dtype: np.dtype, value_range: ValueRange | None) -> Any:
+        """Returns the attributes of a result, as `create` writes them."""
+        with _describe_damage():
+            return dicom_results.describe(
+                self.header, channels, np.dtype(dtype), value_range, self._options.salt,
+                self._options.keep_patient_data,
+            )
+
+    @property
+    def _color_space(self) -> str:
+        return str(self.header.get("PhotometricInterpretation") or "MONOCHROME2")
+
+    @property
+    def _bits_stored(self) -> int:
+        return int(self.header.get("BitsStored") or self.header.get("BitsAllocated") or 16)
+
+    def _read_stored(self, index: int) -> np.ndarray:
+        """The stored values of a frame, decompressed."""
+        pydicom = _import_pydicom()
+        self._file.seek(0)
+        with contextlib.suppress(ValueError, AttributeError):
+            return pydicom.pixels.pixel_array(self._file, index=index)
+        # Deflated files, and some damaged ones, can be read as a whole only.
+        self._file.seek(0)
+        return pydicom.pixels.pixel_array(pydicom.dcmread(self._file, force=True), index=index)
+
+    def _apply_units(self, stored: np.ndarray, index: int) -> np.ndarray:
+        pydicom = _import_pydicom()
+        if self._color_space == "MONOCHROME1" and stored.dtype.kind in "iu":
+            inverted = 2**self._bits_stored - 1 - stored.astype(np.int64) if stored.dtype.kind == "u" else ~stored
+            stored = inverted.astype(stored.dtype)
+        if "ModalityLUTSequence" in self.header:
+            return pydicom.pixels.apply_modality_lut(stored, self.header).astype(np.int32)
+        slope, intercept = self._read_scale(index)
+        is_wide = stored.itemsize > 2
+        if stored.dtype.kind == "f" or not slope.is_integer() or not intercept.is_integer():
+            units = stored.astype(np.float64) * slope + intercept
+            return units.astype(np.float64 if stored.itemsize > 4 else np.float32)
+        if stored.dtype == np.uint8 and self._bits_stored == 8 and (slope, intercept) == (1, 0):
+            return stored
+        return (stored.astype(np.int64) * int(slope) + int(intercept)).astype(np.int64 if is_wide else np.int32)
+
+    def _read_scale(self, index: int) -> tuple[float, float]:
+        """Slope and intercept of a frame's values."""
+        slope = self._find("PixelValueTransformationSequence", "RescaleSlope", index)
+        slope = self.header.get("DoseGridScaling") if slope is None else slope
+        intercept = self._find("PixelValueTransformationSequence", "RescaleIntercept", index)
+        return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+
+    def _read_spacing(self) -> tuple[float, float, float] | None:
+        """Distances in mm between rows, columns and slices (0 if unknown); None if the file does not say them."""
+        spacing = self._find("PixelMeasuresSequence", "PixelSpacing") or self.header.get("ImagerPixelSpacing")
+        between = self._find("PixelMeasuresSequence", "SpacingBetweenSlices")
+        between = between or self._find("PixelMeasuresSequence", "SliceThickness")
+        with contextlib.suppress(TypeError, ValueError):
+            row, column = map(float, spacing)
+            return row, column, float(between or 0)
+        return None
+
+    def _find(self, sequence: str, name: str, index: int = 0) -> Any:
+        """The attribute `name` of a frame: its own, or that of all frames; None if there is none."""
+        frames, shared = (
+            self.header.get(f"{scope}FunctionalGroupsSequence") or [] for scope in ("PerFrame", "Shared")
+        )
+        for groups in (*frames[index : index + 1], *shared[:1]):
+            found = groups.get(sequence) or []
+            if found and name in found[0]:
+                return found[0].get(name)
+        return self.header.get(name)
+
+
+@contextlib.contextmanager
+def _describe_damage() -> Iterator[None]:
+    """Context that turns the many exceptions of pydicom and its decoders into ValueErrors with one line."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(_describe(error)) from error
+    except Exception as error:
+        raise ValueError(_describe(error)) from error
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "missing dependencies" in text:
+        return f"its pixels are compressed in a way that needs pip install 'cyclegan_tf[medical]': {text}"
+    if "no pixel data" in text or "PixelData" in text:
+        return "it has no pixel data"
+    return text or type(error).__name__
+
+
+def _import_pydicom() -> ModuleType:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise UserError("DICOM files need the package pydicom: pip install 'cyclegan_tf[medical]'") from error
+    # pydicom logs what is unusual in a file without the name of the file.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    return pydicom

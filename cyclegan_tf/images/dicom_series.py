@@ -1,0 +1,177 @@
+"""Series of DICOM files, one slice each, as one stack whose translation is a series of files."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images import dicom_results
+from cyclegan_tf.images.dicom import DicomFile
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
+from cyclegan_tf.storage import filesystem
+
+_TOLERANCE = 1e-3  # Of direction cosines, which files round.
+_GAP_TOLERANCE = 0.1  # Of distances between slices, as a share of their median.
+
+
+class Series(Stack):
+    """The slices of a series in the order of their positions along the normal of the slices.
+
+    Without positions, slices are in the order of their instance numbers.
+
+    Args:
+      paths: the files, of one frame each.
+      options: as for `DicomFile`.
+
+    Attributes:
+      paths: the files in the order of the slices.
+
+    Raises:
+      ValueError: a file cannot be used; or the slices differ in size, direction or spacing; the message names a file.
+    """
+
+    def __init__(self, paths: Sequence[str], options: StackOptions) -> None:
+        self._options = options
+        files = {}
+        for path in paths:
+            with _name_file(path), _open(path, options) as file:
+                files[path] = file
+        self.paths = _sort(files)
+        self._files = [files[path] for path in self.paths]
+        first = self._files[0]
+        self.channels, self.dtype, self.spacing, self.kind = first.channels, first.dtype, first.spacing, first.kind
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, index: int) -> Slice:
+        """Reads a slice as `DicomFile.read` does."""
+        with _name_file(self.paths[index]), _open(self.paths[index], self._options) as file:
+            return file.read(0)
+
+    def create(
+        self, path: str, channels: int, dtype: np.dtype, value_range: ValueRange | None
+    ) -> "_SeriesWriter":
+        """Creates files with the names of this series, all of them or none, in the folder `path`."""
+        headers = [each.describe_result(channels, dtype, value_range) for each in self._files]
+        return _SeriesWriter(path, [os.path.basename(each) for each in self.paths], headers)
+
+
+    def close(self) -> None:
+        """Does nothing, because files are open only while they are read."""
+
+
+@contextlib.contextmanager
+def _open(path: str, options: StackOptions) -> Iterator[DicomFile]:
+    with filesystem.open_for_reading(path, "rb") as file:
+        yield DicomFile(file, options)
+
+
+@contextlib.contextmanager
+def _name_file(path: str) -> Iterator[None]:
+    """Context that adds the name of a file of the series to its errors."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{os.path.basename(path)}: {error}") from error
+
+
+def _sort(files: dict[str, DicomFile]) -> list[str]:
+    """Returns the paths in the order of the slices, after checking that the slices form a stack."""
+    numbers = {path: (int(file.header.get("InstanceNumber") or 0), path) for path, file in files.items()}
+    paths = sorted(files, key=lambda path: numbers[path])
+    first = files[paths[0]]
+    for path in paths:
+        name, file = os.path.basename(path), files[path]
+        if (file.shape, file.channels) != (first.shape, first.channels):
+            (height, width), (other_height, other_width) = file.shape, first.shape
+            raise ValueError(f"{name} has {width} x {height} pixels in {file.channels} channels, but "
+                             f"{os.path.basename(paths[0])} has {other_width} x {other_height} in {first.channels}; "
+                             "the slices of a series must have one size")
+        if file.spacing and first.spacing and not np.allclose(file.spacing[:2], first.spacing[:2], 1e-3):
+            raise ValueError(f"{name} has pixels of {file.spacing[0]:g} x {file.spacing[1]:g} mm, but "
+                             f"{os.path.basename(paths[0])} of {first.spacing[0]:g} x {first.spacing[1]:g} mm")
+    directions, positions = (
+        [_read_numbers(files[path], name, count) for path in paths]
+        for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3))
+    )
+    if any(value is None for value in directions + positions):
+        return paths
+    for path, direction in zip(paths, directions, strict=True):
+        if np.abs(direction - directions[0]).max() > _TOLERANCE:
+            raise ValueError(f"{os.path.basename(path)} and {os.path.basename(paths[0])} are not parallel slices")
+    normal = np.cross(directions[0][:3], directions[0][3:])
+    heights = {path: float(position @ normal) for path, position in zip(paths, positions, strict=True)}
+    paths.sort(key=lambda path: heights[path])  # Slices at one position, such as echoes, keep their order.
+    _require_equal_gaps(paths, heights)
+    return paths
+
+
+def _read_numbers(file: DicomFile, name: str, count: int) -> Any:
+    """The numbers of an attribute; None if it is missing or damaged."""
+    try:
+        values = np.array([float(value) for value in file.header.get(name) or []])
+    except (TypeError, ValueError):
+        return None
+    return values if values.shape == (count,) else None
+
+
+def _require_equal_gaps(paths: Sequence[str], heights: dict[str, float]) -> None:
+    gaps = np.diff([heights[path] for path in paths])
+    apart = gaps[gaps > 1e-3]
+    if not apart.size:
+        return
+    usual = float(np.median(apart))
+    for before, after, gap in zip(paths, paths[1:], gaps, strict=False):
+        if gap > 1e-3 and abs(gap - usual) > _GAP_TOLERANCE * usual:
+            raise ValueError(
+                f"{os.path.basename(before)} and {os.path.basename(after)} are {gap:g} mm apart, but other slices "
+                f"{usual:g} mm; the slices of a series must have equal distances: is a slice missing?"
+            )
+
+
+class _SeriesWriter(StackWriter):
+    """Writes the files of a series into a temporary folder, and moves them to their places at the end.
+
+    Args:
+      folder: folder of the results.
+      names: names of the results.
+      headers: their attributes.
+    """
+
+    def __init__(self, folder: str, names: Sequence[str], headers: Sequence[Any]) -> None:
+        self._folder, self._names, self._headers = folder, names, headers
+        self._count = 0
+
+    def __enter__(self) -> "_SeriesWriter":
+        filesystem.makedirs(self._folder)
+        self._temporary = tempfile.mkdtemp(dir=None if filesystem.is_remote(self._folder) else self._folder)
+        return self
+
+    def write(self, pixels: np.ndarray, source: Slice) -> None:
+        """Writes the next slice."""
+        path = os.path.join(self._temporary, self._names[self._count])
+        with dicom_results.FileWriter(path, self._headers[self._count]) as writer:
+            writer.write(pixels, source)
+        self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                for name in self._names:
+                    source, target = os.path.join(self._temporary, name), os.path.join(self._folder, name)
+                    if filesystem.is_remote(target):
+                        with open(source, "rb") as file:
+                            filesystem.upload(target, file)
+                    else:
+                        os.replace(source, target)
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)

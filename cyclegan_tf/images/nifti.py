@@ -1,0 +1,293 @@
+"""NIfTI volumes, .nii and .nii.gz, as stacks of slices.
+
+Slices are shown as radiologists see them, in whatever order the file stores its voxels. The top of an axial slice is
+anterior, that of a coronal or sagittal slice superior. The left is the patient's right; in a sagittal slice, anterior.
+Slices have the numbers that the file gives its voxels.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import gzip
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from types import ModuleType, TracebackType
+from typing import IO, Any, cast
+
+import numpy as np
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
+from cyclegan_tf.storage import atomic, filesystem
+
+_SLICE_AXES = ("sagittal", "coronal", "axial")  # Perpendicular to the patient's axes x, y and z.
+_GZIP = b"\x1f\x8b"
+_NIFTI_2 = 540  # The first number of a header of version 2: its length.
+_SAMPLED_VOXELS = 2**18  # At least as many voxels tell a volume's range of values, unless the volume is smaller.
+_DICOM_EXTENSION = 2  # The code of a header extension that holds DICOM attributes.
+_BLOCK_BYTES = 2**18
+
+
+class Volume(Stack):
+    """The slices of a 3-D volume, or of one volume of a 4-D file, as (H, W, 1) in the file's units.
+
+    Memory holds one slice. A compressed file is unpacked to a temporary file when the first slice is read.
+
+    Args:
+      file: the opened file, which the stack closes.
+      options: direction of the slices, number of the volume in a 4-D file, and the least content of a training slice.
+
+    Raises:
+      ValueError: the file is damaged, is not a volume of numbers, or is 4-D without a choice of a volume.
+      UserError: nibabel is not installed.
+    """
+
+    channels = 1
+
+    def __init__(self, file: IO[bytes], options: StackOptions) -> None:
+        self._file, self._options = file, options
+        with _describe_damage():
+            self._header = self._read_header()
+            shape = self._header.get_data_shape()
+            self._axes = _orient(self._header.get_best_affine(), options.slice_axis)
+            slope, intercept = self._header.get_slope_inter()
+        self._stored: np.dtype = self._header.get_data_dtype()
+        if self._stored.kind not in "iuf":
+            raise ValueError(f"its voxels have the type {self._header.get_value_label('datatype')}; expected numbers")
+        if not shape or min(shape) < 1:
+            raise ValueError(f"the header gives the impossible shape {shape}")
+        self._shape = (*shape, 1, 1)[: max(3, len(shape))]
+        self._number = self._choose_volume()
+        self._slope, self._intercept = 1.0 if slope is None else slope, intercept or 0.0
+        self.dtype = np.dtype(np.float32) if self._is_scaled else self._stored.newbyteorder("=")
+        zooms = (*map(float, self._header.get_zooms()), 1.0, 1.0)
+        self.spacing = zooms[self._axes.row], zooms[self._axes.column], zooms[self._axes.slice]
+        self.kind = f"NIfTI {self._stored.name}"
+
+    @property
+    def _is_scaled(self) -> bool:
+        return (self._slope, self._intercept) != (1, 0)
+
+    def __len__(self) -> int:
+        return self._shape[self._axes.slice]
+
+    def read(self, index: int) -> Slice:
+        """Reads a slice: of the file's own type, but int32 for uint16, and float32 if the file scales its voxels.
+
+        Voxels that are NaN or infinite are not valid.
+        """
+        with _describe_damage():
+            stored = self._planes[index]
+        if self._is_scaled:
+            pixels = (stored.astype(np.float64) * self._slope + self._intercept).astype(np.float32)
+        else:
+            pixels = stored.astype(np.int32 if self.dtype == np.uint16 else self.dtype)
+        valid = np.isfinite(pixels) if pixels.dtype.kind == "f" else None
+        return Slice(pixels[..., np.newaxis], None if valid is None or valid.all() else valid)
+
+    def list_indices(self) -> Sequence[int]:
+        """The slices to train on: those whose share of content is at least `min_content`; reads the whole volume.
+
+        Content are the voxels above a tenth of the volume's range, which extends from the 1st to the 99th percentile.
+        """
+        if not self._options.min_content:
+            return range(len(self))
+        with _describe_damage():
+            flat = self._voxels.reshape(-1, order="F")
+            sample = np.asarray(flat[:: max(1, flat.size // _SAMPLED_VOXELS)], np.float64)
+            sample = sample[np.isfinite(sample)]
+            low, high = np.percentile(sample, (1, 99)) if sample.size else (0, 0)
+            sign = -1 if self._slope < 0 else 1
+            threshold = low + (high - low) / 10 if sign > 0 else high - (high - low) / 10
+            shares = [np.mean(sign * plane.astype(np.float64) > sign * threshold) for plane in self._planes]
+        return [index for index, share in enumerate(shares) if share >= self._options.min_content]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.__dict__.pop("_planes", None)
+        self.__dict__.pop("_voxels", None)
+        self._file.close()
+
+    def create(
+        self, path: str, channels: int, dtype: np.dtype, value_range: ValueRange | None
+    ) -> "_VolumeWriter":
+        """Creates a volume with the affine and the header of this one; see `Stack.create`.
+
+        Raises:
+          ValueError: `channels` is not 1.
+        """
+        if channels != 1:
+            raise ValueError(f"a NIfTI volume cannot hold the {channels} channels of the translation")
+        header = self._header.copy()
+        header.set_data_shape(self._shape[:3])
+        header.set_data_dtype(dtype)
+        header.set_slope_inter(1, 0)
+        header.set_data_offset(0)  # `write_to` sets the offset.
+        header["cal_min"], header["cal_max"] = (value_range.low, value_range.high) if value_range else (0, 0)
+        if not self._options.keep_patient_data:
+            header.extensions[:] = [each for each in header.extensions if each.get_code() != _DICOM_EXTENSION]
+        return _VolumeWriter(path, header, self._axes)
+
+    def _choose_volume(self) -> int:
+        count, chosen = int(np.prod(self._shape[3:])), self._options.volume
+        if count == 1:
+            return 0
+        if len(self._shape) > 4:
+            raise ValueError(f"it has the shape {self._shape}; expected a volume of 3 dimensions, or 4 with --volume")
+        if chosen < 0:
+            raise ValueError(f"it holds {count} volumes; choose one with --volume=0 to --volume={count - 1}")
+        if chosen >= count:
+            raise ValueError(f"it has no volume {chosen}; choose one with --volume=0 to --volume={count - 1}")
+        return chosen
+
+    def _read_header(self) -> Any:
+        nibabel = _import_nibabel()
+        length = self._open().read(4)
+        is_second = _NIFTI_2 in (int.from_bytes(length, order) for order in ("little", "big"))
+        header = (nibabel.Nifti2Header if is_second else nibabel.Nifti1Header).from_fileobj(self._open())
+        if not bytes(header["magic"]).startswith(b"n+"):
+            raise ValueError("it is the header of a pair .hdr and .img; expected a single file")
+        return header
+
+    def _open(self) -> IO[bytes]:
+        """The content of the file from its beginning, uncompressed."""
+        self._file.seek(0)
+        is_compressed = self._file.read(len(_GZIP)) == _GZIP
+        self._file.seek(0)
+        return cast(IO[bytes], gzip.GzipFile(fileobj=self._file)) if is_compressed else self._file
+
+    @functools.cached_property
+    def _voxels(self) -> np.ndarray:
+        """The stored numbers of the volume (X, Y, Z), mapped from a file."""
+        offset = int(self._header.get_data_offset())
+        size = offset + int(np.prod(self._shape, dtype=np.int64)) * self._stored.itemsize
+        content = self._open()
+        # A compressed file cannot be mapped, and neither can one that is not on the local disk.
+        if content is not self._file or not _has_descriptor(content):
+            content = _copy(content, size)
+        available = content.seek(0, os.SEEK_END)
+        if available < size:
+            raise ValueError(f"it ends after {available} of {size} bytes")
+        voxels = np.memmap(content, self._stored, "r", offset, self._shape, order="F")
+        return voxels.reshape(*self._shape[:3], -1, order="F")[..., self._number]
+
+    @functools.cached_property
+    def _planes(self) -> np.ndarray:
+        return self._axes.arrange(self._voxels)
+
+
+class _VolumeWriter(StackWriter):
+    """Writes a volume slice by slice to a temporary file, which becomes `path` at the end.
+
+    Args:
+      path: path of the result, compressed if it ends in .gz.
+      header: the header of the result.
+      axes: which slices are written.
+    """
+
+    def __init__(self, path: str, header: Any, axes: "_Axes") -> None:
+        self._path, self._header, self._axes = path, header, axes
+        self._count = 0
+
+    def __enter__(self) -> "_VolumeWriter":
+        # The disk of the result has room for the result; the system's folder of temporary files may be in memory.
+        folder = os.path.dirname(self._path) or "."
+        filesystem.makedirs(folder)
+        self._content = tempfile.TemporaryFile(dir=None if filesystem.is_remote(folder) else folder)
+        shape = self._header.get_data_shape()
+        self._voxels = np.memmap(self._content, self._header.get_data_dtype(), "w+", shape=shape, order="F")
+        self._planes = self._axes.arrange(self._voxels)
+        return self
+
+    def write(self, pixels: np.ndarray, source: Slice) -> None:
+        """Writes the next slice, (H, W, 1) in units."""
+        self._planes[self._count] = pixels[..., 0]
+        self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._content:
+            if kind is not None:
+                return
+            if self._count != len(self._planes):
+                raise ValueError(f"only {self._count} of {len(self._planes)} slices were translated")
+            self._voxels.flush()
+            self._content.seek(0)
+            with atomic.open_for_writing(self._path, "wb") as file:
+                compressed = self._path.lower().endswith(".gz")
+                with gzip.GzipFile("", "wb", 6, file, mtime=0) if compressed else contextlib.nullcontext(file) as out:
+                    self._header.write_to(out)
+                    out.write(bytes(self._header.get_data_offset() - out.tell()))
+                    while block := self._content.read(_BLOCK_BYTES):
+                        out.write(block)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axes:
+    """Which of the file's axes are the slices, the rows and the columns, and which of the latter are reversed."""
+
+    slice: int
+    row: int
+    column: int
+    reverses_rows: bool
+    reverses_columns: bool
+
+    def arrange(self, voxels: np.ndarray) -> np.ndarray:
+        """Returns a view of `voxels` as (slices, H, W)."""
+        rows, columns = (slice(None, None, -1 if flag else 1) for flag in (self.reverses_rows, self.reverses_columns))
+        return voxels.transpose(self.slice, self.row, self.column)[:, rows, columns]
+
+
+def _orient(affine: np.ndarray, slice_axis: str) -> _Axes:
+    """Finds the axes of slices perpendicular to the axis of the patient that is closest to `slice_axis`."""
+    found = _import_nibabel().io_orientation(affine)
+    if np.isnan(found).any():
+        raise ValueError("its affine is singular, so its orientation is unknown")
+    axes, signs = np.argsort(found[:, 0]), found[np.argsort(found[:, 0]), 1]
+    across = _SLICE_AXES.index(slice_axis)
+    column, row = (axis for axis in range(3) if axis != across)
+    # The patient's axes of NIfTI point right, anterior and superior. Images begin at these ends.
+    return _Axes(int(axes[across]), int(axes[row]), int(axes[column]), signs[row] > 0, signs[column] > 0)
+
+
+def _has_descriptor(file: IO[bytes]) -> bool:
+    try:
+        return file.fileno() >= 0
+    except OSError:
+        return False
+
+
+def _copy(content: IO[bytes], size: int) -> IO[bytes]:
+    """Copies at most `size` bytes to a temporary file."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - Closed with the array that is mapped from the file.
+    while block := content.read(min(_BLOCK_BYTES, size - copy.tell())):
+        copy.write(block)
+    copy.flush()
+    return copy
+
+
+@contextlib.contextmanager
+def _describe_damage() -> Iterator[None]:
+    """Context that turns the many exceptions of damaged files into ValueErrors with one line."""
+    try:
+        yield
+    except (UserError, MemoryError, ValueError, OSError) as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise ValueError(f"its compression is damaged: {error}") from error
+        raise
+    except Exception as error:  # HeaderDataError, WrapStructError, EOFError, zlib.error and others.
+        raise ValueError(f"it is damaged: {' '.join(str(error).split())}") from error
+
+
+def _import_nibabel() -> ModuleType:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise UserError("NIfTI files need the package nibabel: pip install 'cyclegan_tf[medical]'") from error
+    # nibabel logs what is unusual in a header without the name of the file.
+    logging.getLogger("nibabel").setLevel(logging.ERROR)
+    return nibabel
