@@ -72,6 +72,8 @@ def main(argv: list[str]) -> int:
         (direction, model), = models.items()
         sides = direction.order("input_channels", "output_channels")
         channels: dict[str, Any] = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
+        texts = [str(each or "") for each in (model.units.source, model.units.target)]
+        channels |= dict(zip(direction.order("range_a", "range_b"), texts, strict=True))
         config = dataclasses.replace(config, lambda_identity=0.0, **channels)
     dataset = sources.open_dataset(config, needs_training=False)
     for assumption in filter(None, (dataset.pairing, dataset.substitution)):
@@ -82,7 +84,9 @@ def main(argv: list[str]) -> int:
     )
     whole_pixels, remedy = bounded.count_whole_pixels(config), "give --size=256 or another --size for smaller images"
     translate = {
-        direction: bounded.make_bounded(model, whole_pixels, remedy) for direction, model in models.items()
+        # The images of a data set are in [-1, 1] already.
+        direction: bounded.make_bounded(model.without_units(), whole_pixels, remedy)
+        for direction, model in models.items()
     }
     names, networks = given.metrics or measures.DEFAULT, measures.Networks(protocol)
     records, skipped = evaluation.measure(

@@ -11,8 +11,8 @@ one from a stranger runs it.
 
 Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
 of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
-images stay 16-bit; color profile, EXIF and transparency are kept. Only the first frame of an animation and the first
-page of a TIFF file are translated; a warning names a file that has several.
+images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file come back as one file. Only
+the first frame of an animation is translated; a warning names a file that has several.
 
 Files that cannot be read, translated or written are named on stderr and skipped. Exit status: 0; 1 if files were
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
     found = batch.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
-    jobs = batch.plan(found, given.output, model.output_channels, given.overwrite)
+    jobs = batch.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
     bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
     with tqdm(total=len(jobs), bar_format=bar_format, disable=not sys.stderr.isatty()) as bar:
         bad = batch.run(model, jobs, given.batch_size, given.tile, bar.update)

@@ -11,7 +11,7 @@ from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import UNSET, validate
 from cyclegan_tf.config.run_options import AUGMENTATIONS, EVAL_METRICS, RunOptions
-from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -111,6 +111,10 @@ class Config(RunOptions):
         """The values of domain "a" or "b" that become -1 and 1; None if its files define them, or before measuring."""
         name = f"range_{domain}"
         return value_ranges.parse_range(name, getattr(self, name)).value
+
+    def get_units(self, direction: Direction) -> Units:
+        """The ranges of the images that the generator of a direction takes and gives."""
+        return Units(*direction.order(self.get_range("a"), self.get_range("b")))
 
     def has_units(self, domain: str) -> bool:
         """True if a range maps the values of domain "a" or "b", which then keep their unit."""

@@ -23,6 +23,10 @@ class ValueRange:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):  # Integers of Python 3.11 have no method is_integer.
+            object.__setattr__(self, name, float(getattr(self, name)))
+
     @property
     def is_whole(self) -> bool:
         """True if the values are integers: both bounds are, and they are at least 255 apart."""
@@ -30,6 +34,20 @@ class ValueRange:
 
     def __str__(self) -> str:
         return f"{_format(self.low)},{_format(self.high)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """The ranges of the images that a generator takes and gives; None for images whose files define their range."""
+
+    source: ValueRange | None = None
+    target: ValueRange | None = None
+
+    def __bool__(self) -> bool:
+        return self.source is not None or self.target is not None
+
+
+NO_UNITS = Units()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cyclegan_tf.images import codec, ranges, tiff
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images import codec, ranges, stack_files, tiff
 from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -58,8 +59,8 @@ class Extras:
     exif: bytes | None = None
 
 
-def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
-    """Reads an image, (H, W, channels) as from `codec.decode`, and its `Extras`.
+def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tuple[np.ndarray, Extras]:
+    """Reads an image, (H, W, channels) as from `codec.decode` or, `in_units`, `codec.decode_values`, and its `Extras`.
 
     Logs a warning if the file has other pages or frames besides the first, or damaged EXIF data.
 
@@ -69,7 +70,7 @@ def read(path: filesystem.PathLike, channels: int) -> tuple[np.ndarray, Extras]:
       MemoryError: memory is exhausted.
     """
     data = filesystem.read_regular_file(path)
-    pixels = codec.decode(data, channels)
+    pixels = codec.decode_values(data, channels) if in_units else codec.decode(data, channels)
     if data.startswith(codec.NPY_SIGNATURE):
         return pixels, Extras()
     n_pages = codec.count_pages(data)
@@ -161,16 +162,26 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
     return codec.apply_orientation(alpha, orientation)
 
 
-def output_name(name: str, channels: int) -> str:
+def output_name(name: str, channels: int, value_range: ValueRange | None = None) -> str:
     """The file name for the translation of file `name` to an image with `channels` channels.
 
     Keeps the suffix of formats that `write` supports and replaces others with .png; .npy unless `channels` is 1 or 3.
+    Files of slices keep their suffix.
+
+    Args:
+      value_range: range of the translation if its values have a unit. They become a .png file, or a .tif file if some
+        are negative or no integers.
     """
     stem, suffix = os.path.splitext(name)
+    lower = suffix.lower()
+    if lower == ".npy" or name.lower().endswith(stack_files.SUFFIXES):
+        return name
     if channels not in (1, 3):
         return f"{stem}.npy"
-    lower = suffix.lower()
-    return name if lower == ".npy" or _ALIASES.get(lower, lower) in _OPTIONS else f"{stem}.png"
+    if value_range is not None:
+        fits = value_range.is_whole and value_range.low >= 0 and value_range.high <= 65535
+        return (name if lower == ".png" else f"{stem}.png") if fits else f"{stem}.tif"
+    return name if _ALIASES.get(lower, lower) in _OPTIONS else f"{stem}.png"
 
 
 def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
@@ -216,8 +227,8 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     if pixels.shape[-1] == 3 and extras.gray:
         luminance = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in `codec.decode`.
-        pixels = (luminance if pixels.dtype == np.float32 else np.rint(luminance)).astype(pixels.dtype)[..., np.newaxis]
-    if pixels.dtype == np.float32 and suffix == ".tif":
+        pixels = (luminance if pixels.dtype.kind == "f" else np.rint(luminance)).astype(pixels.dtype)[..., np.newaxis]
+    if pixels.dtype not in (np.uint8, np.uint16) and suffix == ".tif":
         _save_deep_tiff(file, pixels, extras.icc, extras.exif)
         return
     is_deep = pixels.dtype == np.uint16 and suffix in (".png", ".tif")

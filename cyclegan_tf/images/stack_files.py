@@ -4,11 +4,14 @@ import contextlib
 from collections.abc import Callable
 from typing import IO
 
+import numpy as np
+
 from cyclegan_tf.images import codec, dicom, nifti, tiff, tiff_stack
-from cyclegan_tf.images.stacks import Stack, StackOptions
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.storage import filesystem
 
 _DICOM_SUFFIXES, _NIFTI_SUFFIXES = (".dcm", ".dicom", ".ima"), (".nii", ".nii.gz")
-_SUFFIXES = (".tif", ".tiff", *_DICOM_SUFFIXES, *_NIFTI_SUFFIXES)
+SUFFIXES = (".tif", ".tiff", *_DICOM_SUFFIXES, *_NIFTI_SUFFIXES)
 _HEAD_BYTES = 132
 
 Open = Callable[[], IO[bytes]]
@@ -47,6 +50,35 @@ def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Sta
     return None
 
 
+def read(path: str, options: StackOptions) -> np.ndarray | None:
+    """Reads a file of slices into memory; None for a plain image.
+
+    Pixels without data have the lowest value of the slice.
+
+    Returns:
+      (H, W, channels), or (N, H, W, channels) for several slices, of a dtype that the options allow.
+
+    Raises:
+      ValueError: a slice cannot be decoded, or has another number of channels; the message gives the reason.
+      OSError: the file cannot be read.
+    """
+    stack = open_stack(lambda: filesystem.open_for_reading(path, "rb"), path, options)
+    if stack is None:
+        return None
+    with contextlib.closing(stack):
+        if stack.is_plain:
+            return None
+        slices = [_fill(stack.read(index)) for index in range(len(stack))]
+    pixels = [codec.convert_channels(each, options.channels) for each in slices]
+    return np.stack(pixels) if stack.is_volume else pixels[0]
+
+
+def _fill(piece: Slice) -> np.ndarray:
+    if piece.valid is None or not piece.valid.any():
+        return piece.pixels
+    return np.where(piece.valid[..., np.newaxis], piece.pixels, piece.pixels[piece.valid].min())
+
+
 def may_be_stack(name: str) -> bool:
     """False if the suffix of a file name says that `codec` reads the file, so that nobody needs to open the file."""
-    return name.lower().endswith(_SUFFIXES) or not name.lower().endswith(codec.SUFFIXES)
+    return name.lower().endswith(SUFFIXES) or not name.lower().endswith(codec.SUFFIXES)

@@ -6,6 +6,7 @@ tifffile decodes these files, with the codecs of imagecodecs.
 import contextlib
 import dataclasses
 import io
+import logging
 import struct
 from collections.abc import Iterator
 from typing import IO, Any
@@ -25,6 +26,10 @@ _SIGNED = 2  # A sample format.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 # Bits of the tag NewSubfileType that mark a smaller copy of another page, and a transparency mask.
 _COPY_OR_MASK = 1 | 4
+
+
+# The messages of tifffile on damaged files do not name the file.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,8 +83,8 @@ class TiffStack(Stack):
             raise ValueError(codec.describe(error)) from error
         self.splits_channels = len(self._groups[0]) > 1
         # Pillow also reads palettes, CMYK and fax pages.
-        reads_with_pillow = options.channels in (1, 3) and not options.in_units and not self.splits_channels
-        self._pillow = tiff.open_with_pillow(raw) if reads_with_pillow else None
+        self._may_use_pillow = options.channels in (1, 3) and not options.in_units and not self.splits_channels
+        self._pillow: TiffImageFile | None = None
         self._first, self._keyframe = first, _describe_page(first)
         self.dtype = np.dtype(first.dtype)
         self.channels = first.samplesperpixel * len(self._groups[0])
@@ -115,7 +115,10 @@ class TiffStack(Stack):
         if _describe_page(page) != self._keyframe:
             raise ValueError(f"page {number + 1} has {_describe_page(page)}, the first page {self._keyframe}; write "
                              "them to files of their own")
-        if self._pillow:
+        if self._pillow is None and self._may_use_pillow:
+            self._pillow = tiff.open_with_pillow(self._raw)
+            self._may_use_pillow = self._pillow is not None
+        if self._pillow is not None:
             self._pillow.seek(number)
             return _decode_with_pillow(self._pillow, page, self.no_data)
         samples = tiff.read_samples(page, codec.MAX_PIXELS)
@@ -140,6 +143,8 @@ class TiffStack(Stack):
     ) -> Iterator[StackWriter]:
         import tifffile
 
+        if not path.lower().endswith((".tif", ".tiff")):
+            raise ValueError("the translation of a TIFF stack needs a name that ends in .tif or .tiff")
         size = len(self) * self._first.imagelength * self._first.imagewidth * (channels + 1) * np.dtype(dtype).itemsize
         is_big = self._file.is_bigtiff or size > _CLASSIC_BYTES
         filesystem.makedirs(os.path.dirname(path) or ".")
@@ -183,6 +188,9 @@ class _TiffWriter(StackWriter):
         self._channels, self.count = channels, 0
         first = source.get_first_page(0)
         self._no_data = _fit_no_data(source.no_data, dtype)
+        if source.no_data is not None and self._no_data is None:
+            raise ValueError(f"{dtype} does not hold {source.no_data:g}, the value of pixels without data; train with "
+                             "a range for the domain of the translations (--range_a, --range_b)")
         self._options = _choose_layout(first, dtype)
         self._splits_channels = source.splits_channels
         is_color = value_range is None or int(first.photometric) in _COLORS

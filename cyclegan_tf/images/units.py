@@ -9,7 +9,7 @@ from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.images.stacks import Slice
 
-_INTEGERS = tuple(np.dtype(kind) for kind in (np.uint8, np.int16, np.uint16, np.int32))
+_INTEGERS = tuple(np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32))
 
 
 def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
@@ -74,13 +74,18 @@ def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> 
     return np.rint(wide).astype(dtype) if np.dtype(dtype).kind in "iu" else wide.astype(dtype)
 
 
+def from_scale(floats: np.ndarray, value_range: ValueRange | None, dtype: np.dtype) -> np.ndarray:
+    """Maps floats in [-1, 1] to a range of values, or by `ranges.from_float` if there is none."""
+    return ranges.from_float(floats, dtype) if value_range is None else from_float(floats, value_range, dtype)
+
+
 def choose_dtype(
     value_range: ValueRange | None, source: np.dtype, no_data: float | None = None
 ) -> np.dtype:
     """The dtype of a translated file whose values have the range `value_range`.
 
     Floats stay float32 or float64. A range of whole numbers (`ValueRange.is_whole`) takes the source's integer type, or
-    else the first that holds the range and `no_data`: uint8, int16, uint16, int32. Other ranges take float32.
+    else the first that holds the range and `no_data`: uint8, uint16, int16, int32. Other ranges take float32.
 
     Args:
       value_range: of the result; None for the full range of uint8 and uint16, and [-1, 1] for floats.
@@ -89,7 +94,7 @@ def choose_dtype(
     """
     source = np.dtype(source)
     if source.kind == "f":
-        return np.dtype(np.float64) if source.itemsize == 8 else np.dtype(np.float32)
+        return np.dtype(np.float64 if source.itemsize == 8 and value_range is not None else np.float32)
     if value_range is None:
         return source if source in (np.uint8, np.uint16) else np.dtype(np.uint16)
     needed = [value_range.low, value_range.high, *([] if no_data is None else [no_data])]

@@ -1,5 +1,6 @@
 """Translates files: finds them, plans where each result goes, checks the plan, then translates in batches."""
 
+import contextlib
 import dataclasses
 import glob
 import itertools
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec
+from cyclegan_tf.images import codec, units
 from cyclegan_tf.images import files as image_files
-from cyclegan_tf.inference import video
+from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
@@ -93,7 +95,10 @@ def _is_known(path: str) -> bool:
     return Path(path).suffix.lower() in codec.SUFFIXES or video.is_video_name(path)
 
 
-def plan(found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False) -> list[Job]:
+def plan(
+    found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False,
+    value_range: ValueRange | None = None,
+) -> list[Job]:
     """Plans a `Job` for each file.
 
     Args:
@@ -101,6 +106,7 @@ def plan(found: Sequence[tuple[str, str]], output: str, channels: int, overwrite
       output: folder; for a single file also the path of the result.
       channels: channels of the translations.
       overwrite: whether to replace existing files.
+      value_range: range of the translations if their values have a unit.
 
     Raises:
       UserError: a result exists already, two results have the same path, or `output` is a file that cannot hold the
@@ -108,13 +114,14 @@ def plan(found: Sequence[tuple[str, str]], output: str, channels: int, overwrite
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
-        if _name_result(output, channels) != output or video.is_video_name(output) != video.is_video_name(source):
+        is_same_kind = video.is_video_name(output) == video.is_video_name(source)
+        if _name_result(output, channels, value_range) != output or not is_same_kind:
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
         jobs = [Job(source, output)]
     elif filesystem.exists(output) and not filesystem.isdir(output):
         raise UserError(f"--output={output} is a file; give a folder")
     else:
-        jobs = [Job(path, os.path.join(output, _name_result(name, channels))) for path, name in found]
+        jobs = [Job(path, os.path.join(output, _name_result(name, channels, value_range))) for path, name in found]
     taken: dict[str, Job] = {}
     for job in jobs:
         if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
@@ -129,8 +136,10 @@ def plan(found: Sequence[tuple[str, str]], output: str, channels: int, overwrite
     return jobs
 
 
-def _name_result(name: str, channels: int) -> str:
-    return video.get_output_name(name) if video.is_video_name(name) else image_files.output_name(name, channels)
+def _name_result(name: str, channels: int, value_range: ValueRange | None) -> str:
+    if video.is_video_name(name):
+        return video.get_output_name(name)
+    return image_files.output_name(name, channels, value_range)
 
 
 def run(
@@ -159,7 +168,9 @@ def run(
                         "one of these as the --model, or translate whole images")
     update = update or (lambda amount: None)
     bad: dict[str, str] = {}
-    for batch in _read_batches(translator, [job for job in jobs if not job.is_video], batch_size, tile, bad, update):
+    images = [job for job in jobs if not job.is_video]
+    plain = [job for job in images if not _translate_stack(translator, job, batch_size, tile, bad, update)]
+    for batch in _read_batches(translator, plain, batch_size, tile, bad, update):
         _translate_batch(translator, batch, tile, bad, update)
     for job in jobs:
         if job.is_video:
@@ -170,6 +181,24 @@ def run(
                 bad[job.source] = _describe(error)
             progress(1.0)
     return bad
+
+
+def _translate_stack(
+    translator: LoadedTranslator, job: Job, batch_size: int, tile: int, bad: dict[str, str],
+    update: Callable[[float], object],
+) -> bool:
+    """Translates a file of slices; returns False, and does nothing, for a plain image."""
+    progress = _Increments(update)
+    try:
+        stack = stacks.open_source(translator, job.source)
+        if stack is None:
+            return False
+        with contextlib.closing(stack):
+            stacks.translate(translator, stack, job.source, job.target, batch_size, tile, progress)
+    except _FILE_ERRORS as error:
+        bad[job.source] = _describe(error)
+    progress(1.0)
+    return True
 
 
 def _read_batches(
@@ -183,11 +212,12 @@ def _read_batches(
     waiting: dict[tuple[tuple[int, ...], np.dtype], list[_Item]] = defaultdict(list)
     for job in jobs:
         try:
-            pixels, extras = image_files.read(job.source, translator.input_channels)
+            pixels, extras = image_files.read(job.source, translator.input_channels, bool(translator.units.source))
         except _FILE_ERRORS as error:
             bad[job.source] = _describe(error)
             update(1)
             continue
+        _warn_of_clipping(translator, job, pixels)
         key = pixels.shape, pixels.dtype
         waiting[key].append((job, pixels, extras))
         limit = 1 if _needs_tiles(pixels, tile) else min(batch_size, _BATCH_PIXELS // math.prod(pixels.shape[:2]))
@@ -196,6 +226,11 @@ def _read_batches(
         elif sum(map(len, waiting.values())) > _WAITING_BATCHES * batch_size:
             yield waiting.pop(max(waiting, key=lambda key: len(waiting[key])))
     yield from waiting.values()
+
+
+def _warn_of_clipping(translator: LoadedTranslator, job: Job, values: np.ndarray) -> None:
+    if (limits := translator.units.source) is not None and (count := units.count_outside(values, limits)):
+        stacks.warn_of_clipping(job.source, count, values.size, limits)
 
 
 def _needs_tiles(image: np.ndarray, tile: int) -> bool:

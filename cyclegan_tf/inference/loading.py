@@ -9,9 +9,12 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import codec, ranges, stack_files
 from cyclegan_tf.images import files as image_files
-from cyclegan_tf.images import ranges
+from cyclegan_tf.images import units as units_lib
+from cyclegan_tf.images.stacks import Slice, StackOptions
 from cyclegan_tf.inference import tflite_model
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import registry, saved_model
@@ -30,10 +33,12 @@ class LoadedTranslator:
       input_channels: C.
       output_channels: C'.
       translator: the `translator.Translator` behind `forward`, which tiles need, or None.
+      units: the ranges that -1 and 1 stand for in images and in their translations.
 
     Attributes:
       input_channels (int): channels of the images to translate.
       output_channels (int): channels of translated images.
+      units (Units): as given.
     """
 
     def __init__(
@@ -42,7 +47,9 @@ class LoadedTranslator:
         input_channels: int,
         output_channels: int,
         translator: translator_lib.Translator | None = None,
+        units: Units = NO_UNITS,
     ) -> None:
+        self.units = units
         self.input_channels = input_channels
         self.output_channels = output_channels
         self._forward = forward
@@ -58,6 +65,10 @@ class LoadedTranslator:
         """Whether `translate` accepts a tile: there are Keras layers, and their receptive fields are known."""
         return self._translator is not None and self._translator.supports_tiles
 
+    def without_units(self) -> "LoadedTranslator":
+        """The same translator for images whose values are already in [-1, 1], or 8 or 16 bits, as of data sets."""
+        return LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
+
     def translate(
         self,
         image: str | os.PathLike[str] | np.ndarray,
@@ -68,24 +79,30 @@ class LoadedTranslator:
         """Translates an image, or a batch of images of one size.
 
         Args:
-          image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 in [-1, 1].
+          image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 in [-1, 1]. If the
+            run has a range for these images (`units.source`), values of any integer or float dtype in their unit; those
+            outside of the range are clipped.
           tile: side in pixels of the tiles in which to translate a larger image. Tiles bound the memory and give the
             same result up to rounding. 0 translates the image whole.
           folder: folder for the temporary files of tiles; default: the system's temporary folder.
           progress: called after each tile with the fraction of the image that is done, in (0, 1].
 
         Returns:
-          Array of the same height, width and dtype, with C' channels.
+          Array of the same height, width and dtype, with C' channels. If the run has a range for one of the domains,
+          the dtype is that of `images.units.choose_dtype`, and values are in the unit of the target domain. A file of
+          several slices gives an array (N, H, W, C').
 
         Raises:
-          ValueError: the array has another shape or dtype, or holds floats outside [-1, 1] or NaN.
+          ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range.
           OSError: the disk has no room for the temporary files of tiles.
           UserError: the file cannot be read or decoded, or this translator does not support tiles, or has a layer that
             does not.
         """
         if isinstance(image, str | os.PathLike):
-            image = _read_image(os.fspath(image), self.input_channels)
+            image = _read_image(os.fspath(image), self)
         image = np.asarray(image)
+        if self.units:
+            return self._translate_values(image, tile, folder, progress)
         if image.dtype == np.float64:
             image = image.astype(np.float32)
         if image.ndim not in (3, 4) or image.shape[-1] != self.input_channels:
@@ -104,8 +121,28 @@ class LoadedTranslator:
         return ranges.from_float(np.asarray(self._forward(ranges.to_float(image))), image.dtype)
 
 
-def _read_image(path: str, channels: int) -> np.ndarray:
+    def _translate_values(
+        self, values: np.ndarray, tile: int, folder: str | None, progress: Callable[[float], None] | None
+    ) -> np.ndarray:
+        """Translates an array of values in the unit of the source domain to the unit of the target domain."""
+        images, dtype = values, values.dtype
+        if self.units.source is not None:
+            if values.dtype.kind not in "iuf":
+                raise ValueError(f"the image has dtype {values.dtype}; expected integers or floats")
+            images, _ = units_lib.normalize(Slice(values), self.units.source)
+        floats = ranges.to_float(self.without_units().translate(images, tile, folder, progress))
+        return units_lib.from_scale(floats, self.units.target, units_lib.choose_dtype(self.units.target, dtype))
+
+
+def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray:
+    """Reads an image file for `translator`: (H, W, C), or (N, H, W, C) for several slices; in units if it has them."""
+    channels, in_units = translator.input_channels, translator.units.source is not None
     try:
+        found = stack_files.read(path, StackOptions(channels, in_units))
+        if found is not None:
+            return found
+        if in_units:
+            return codec.decode_values(filesystem.read_regular_file(path), channels)
         return image_files.read(path, channels)[0]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -171,7 +208,9 @@ def _wrap(translator: translator_lib.Translator) -> LoadedTranslator:
     def forward(images: np.ndarray) -> tf.Tensor:
         return translator.translate_floats(images)["images"]
 
-    return LoadedTranslator(forward, translator.input_channels, translator.output_channels, translator)
+    return LoadedTranslator(
+        forward, translator.input_channels, translator.output_channels, translator, translator.units
+    )
 
 
 def _load_saved_model(path: str) -> LoadedTranslator:

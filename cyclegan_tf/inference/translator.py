@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import graph_codec, ranges
 from cyclegan_tf.inference import tiling
@@ -28,6 +29,7 @@ class Translator(tf.Module):
       generator: Keras network, (N, H, W, C) -> (N, H, W, C').
       multiple: the generator needs heights and widths that are multiples of this number.
       minimum: smallest height and width that the generator accepts.
+      units: the ranges that -1 and 1 stand for in images and in their translations.
 
     Attributes:
       generator, multiple, minimum: as given.
@@ -38,8 +40,9 @@ class Translator(tf.Module):
         images whose sizes may differ, to {"image_bytes": (N,) PNG strings}. None unless C and C' are 1 or 3.
     """
 
-    def __init__(self, generator: tf.keras.Model, multiple: int, minimum: int) -> None:
+    def __init__(self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS) -> None:
         super().__init__()
+        self._units = units
         self._generator = generator
         self._multiple = multiple
         self._minimum = minimum
@@ -73,6 +76,11 @@ class Translator(tf.Module):
     def minimum(self) -> int:
         """Smallest height and width that the generator accepts."""
         return self._minimum
+
+    @property
+    def units(self) -> Units:
+        """The ranges that -1 and 1 stand for."""
+        return self._units
 
     @property
     def input_channels(self) -> int:
@@ -154,17 +162,19 @@ class Translator(tf.Module):
 def make_translators(config: Config, generators: Mapping[str, tf.keras.Model]) -> dict[Direction, Translator]:
     """Makes a `Translator` for each direction whose generator is in `generators` (by name: gen_ab, gen_ba)."""
     return {
-        direction: make_translator(config, generators[direction.generator])
+        direction: make_translator(config, generators[direction.generator], direction)
         for direction in Direction
         if direction.generator in generators
     }
 
 
-def make_translator(config: Config, generator: tf.keras.Model) -> Translator:
-    """Makes the `Translator` of a generator that was built from `config`."""
+def make_translator(
+    config: Config, generator: tf.keras.Model, direction: Direction = Direction.A2B
+) -> Translator:
+    """Makes the `Translator` of a generator that was built from `config` for a direction."""
     multiple = architectures.size_multiple(config)
     # Reflection padding by 3 pixels in the stem needs 4 pixels; by 1 pixel at a quarter of the size it needs 8.
-    return Translator(generator, multiple, minimum=max(multiple, 8))
+    return Translator(generator, multiple, minimum=max(multiple, 8), units=config.get_units(direction))
 
 
 def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
@@ -200,5 +210,5 @@ def load_translators(
         if direction in config.directions:
             generator = registry.build_generator(config, direction.generator)
             checkpoints.assign(named_weights(generator), weights.get(direction.generator, {}), path)
-            loaded[direction] = make_translator(config, generator)
+            loaded[direction] = make_translator(config, generator, direction)
     return int(arrays["step"]), loaded

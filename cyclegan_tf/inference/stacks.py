@@ -1,0 +1,99 @@
+"""Translates files of slices, such as TIFF stacks, slice by slice, with a few slices in memory."""
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cyclegan_tf import console
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images import codec, ranges, stack_files, units
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.inference.loading import LoadedTranslator
+from cyclegan_tf.storage import filesystem
+
+log = logging.getLogger("cyclegan_tf")
+
+# Most pixels in a batch, unless a single slice is larger.
+BATCH_PIXELS = 2**20
+
+
+def open_source(translator: LoadedTranslator, path: str) -> Stack | None:
+    """Opens a file of slices; None for a plain image without more metadata than `images.files` keeps.
+
+    Raises:
+      ValueError, OSError: the file is damaged or cannot be read.
+    """
+    options = StackOptions(translator.input_channels, in_units=translator.units.source is not None)
+    stack = stack_files.open_stack(lambda: filesystem.open_for_reading(path, "rb"), path, options)
+    if stack is None:
+        return None
+    gives_picture = translator.output_channels in (1, 3) and translator.units.target is None
+    if stack.is_plain and gives_picture and not stack.has_more_metadata:
+        stack.close()
+        return None
+    return stack
+
+
+def translate(
+    translator: LoadedTranslator, stack: Stack, source: str, target: str, batch_size: int = 1, tile: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Translates all slices of a file to a file of the same kind with the same metadata.
+
+    Logs how many values were clipped because they are outside of the range of the run.
+
+    Args:
+      stack: from `open_source`.
+      source: path of the file, for messages.
+      target: path of the result.
+      batch_size: slices to translate at once; fewer if they have more than a megapixel together.
+      tile: as in `loading.LoadedTranslator.translate`.
+      progress: called after each batch with the fraction that is done, in (0, 1].
+
+    Raises:
+      ValueError: a slice is damaged, or is no image that the translator takes.
+    """
+    network, value_range = translator.without_units(), translator.units.target
+    first = stack.read(0)
+    dtype = units.choose_dtype(value_range, first.pixels.dtype, stack.no_data)
+    # A gray file stays gray if the network takes and gives colors.
+    is_gray = stack.channels == 1 and translator.input_channels == translator.output_channels == 3
+    channels = 1 if is_gray else translator.output_channels
+    size = max(1, min(batch_size, BATCH_PIXELS // math.prod(first.pixels.shape[:2])))
+    n_clipped = n_values = done = 0
+    with stack.create(target, channels, dtype, value_range) as writer:
+        for batch in _batch(itertools.chain([first], map(stack.read, range(1, len(stack)))), size):
+            images = []
+            for piece in batch:
+                pixels, count = _prepare(piece, translator)
+                n_clipped, n_values = n_clipped + count, n_values + pixels.size
+                images.append(pixels)
+            for piece, result in zip(batch, network.translate(np.stack(images), tile), strict=True):
+                floats = ranges.to_float(codec.convert_channels(result, 1) if is_gray else result)
+                writer.write(units.from_scale(floats, value_range, dtype), piece)
+            done += len(batch)
+            if progress:
+                progress(done / len(stack))
+    if n_clipped and translator.units.source is not None:
+        warn_of_clipping(source, n_clipped, n_values, translator.units.source)
+
+
+def warn_of_clipping(path: str, n_clipped: int, n_values: int, limits: ValueRange) -> None:
+    """Logs how many of the values of a file are outside of the range of the run."""
+    log.warning("%s: %d of %d values (%.2g %%) are outside of the range %s and are clipped", console.escape(path),
+                n_clipped, n_values, 100 * n_clipped / n_values, limits)
+
+
+def _prepare(piece: Slice, translator: LoadedTranslator) -> tuple[np.ndarray, int]:
+    """The image that the network takes, and the number of its values that were clipped."""
+    value_range = translator.units.source
+    pixels, n_clipped = (units.require_range(piece), 0) if value_range is None else units.normalize(piece, value_range)
+    return codec.convert_channels(pixels, translator.input_channels), n_clipped
+
+
+def _batch(pieces: Iterator[Slice], size: int) -> Iterator[list[Slice]]:
+    while batch := list(itertools.islice(pieces, size)):
+        yield batch
