@@ -62,6 +62,6 @@ def test_commands_exist():
 
 
 def test_layout_table_has_the_rooms_in_their_order():
-    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout of the code")[1]
+    table = (ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8").split("## Layout of the code")[1]
     rows = re.findall(r"^\| `(\w+)(?:/|\.py)`", table, flags=re.MULTILINE)
     assert tuple(rows[: len(ROOMS)]) == ROOMS
