@@ -28,7 +28,7 @@ AFFINES = {
 }
 
 
-def make_options(axis="axial", volume=-1, min_content=0.0, **options):
+def make_options(axis="axial", volume=0, min_content=0.0, **options):
     return StackOptions(slice_axis=axis, volume=volume, min_content=min_content, **options)
 
 
@@ -85,14 +85,14 @@ def test_slices_have_the_numbers_of_the_file(tmp_path):
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
 @pytest.mark.parametrize(
     ("name", "volume"),
-    [("anatomical.nii", -1), ("standard.nii.gz", -1), ("example4d.nii.gz", 1), ("example_nifti2.nii.gz", 0),
-     ("functional.nii", 19), ("reoriented_anat_moved.nii", -1), ("resampled_anat_moved.nii", -1)],
+    [("anatomical.nii", 0), ("standard.nii.gz", 0), ("example4d.nii.gz", 2), ("example_nifti2.nii.gz", 1),
+     ("functional.nii", 20), ("reoriented_anat_moved.nii", 0), ("resampled_anat_moved.nii", 0)],
 )
 def test_result_has_the_voxels_and_the_header_of_its_source(tmp_path, axis, name, volume):
     result = copy(open_volume(FILES / name, make_options(axis, volume)), tmp_path / name)
     original = nibabel.load(FILES / name)
     voxels = original.get_fdata().astype(np.float32)  # Scaled in float64.
-    voxels = voxels if voxels.ndim == 3 else voxels[..., volume]
+    voxels = voxels if voxels.ndim == 3 else voxels[..., volume - 1]
     np.testing.assert_array_equal(result.get_fdata(dtype=np.float32), voxels)
     assert type(result) is type(original)
     assert result.get_data_dtype().name == "float32"
@@ -224,7 +224,7 @@ def write_header(path, **fields):
         (lambda path: write_header(path, datatype=9999), "damaged: data code 9999 not recognized"),
         (lambda path: write_volume(path, np.zeros((3, 4, 5), np.complex64)), "voxels have the type complex64"),
         (lambda path: write_volume(path, np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])), "type RGB"),
-        (lambda path: write_volume(path, np.zeros((3, 4, 5, 2), np.int16)), "2 volumes; choose one with --volume=0"),
+        (lambda path: write_volume(path, np.zeros((3, 4, 5, 2), np.int16)), "2 volumes; choose one with --volume=1"),
         (lambda path: write_volume(path, np.zeros((3, 4, 5, 1, 3), np.int16)), "expected a volume of 3 dimensions"),
     ],
 )
@@ -238,8 +238,8 @@ def test_unusable_files_are_named_in_one_line(tmp_path, make, message):
 
 def test_volume_must_exist(tmp_path):
     path = write_volume(tmp_path / "a.nii", np.zeros((3, 4, 5, 2), np.int16))
-    with pytest.raises(ValueError, match="no volume 2; choose one with --volume=0 to --volume=1"):
-        open_volume(path, make_options(volume=2))
+    with pytest.raises(ValueError, match="no volume 3; choose one with --volume=1 to --volume=2"):
+        open_volume(path, make_options(volume=3))
     # The number applies to 4-D files of a set that also has 3-D files.
     assert len(open_volume(ANATOMICAL, make_options(volume=2))) == 25
 

@@ -78,6 +78,16 @@ class RunOptions:
         "", "values that pictures show as black to white, in the unit of range_a and range_b: CENTER,WIDTH, or "
         "CENTER,WIDTH/CENTER,WIDTH for A and B; if empty, the whole range", may_differ=True,
     )
+    slice_axis: Literal["axial", "coronal", "sagittal"] = option(
+        "axial", "direction of the slices of NIfTI volumes, whatever the order of their voxels",
+    )
+    volume: int = option(
+        0, "number of the volume to use of 4-D NIfTI files, from 1; 0: 4-D files are an error", minimum=0,
+    )
+    min_content: float = option(
+        0.01, "least share of the pixels of a NIfTI slice to train on that are not background: above a tenth of the "
+        "volume's range; of pairs, the slices of A decide; 0: train on all slices", minimum=0, below=1,
+    )
     on_bad_image: Literal["skip", "error"] = option(
         "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
         "bad_images.txt; error stops the run", may_differ=True,

@@ -41,6 +41,22 @@ def _drop_suffix(name: str) -> str:
     return (stem.removesuffix(".nii") if file.lower().endswith(".nii.gz") else stem) + bracket + number
 
 
+def drop_skipped_slices(train_a: ImageList, train_b: ImageList) -> ImageList:
+    """Removes slices from B whose counterparts in A were skipped, because they have too little content.
+
+    A slice of B stays if no slice of A is from a file of the same name, so that the missing file is reported.
+    """
+    matched = set(match_names(train_a.names, train_b.names).values())
+    volumes = {_find_volume(name) for name in train_a.names} - {None}
+    kept = [index for index, name in enumerate(train_b.names) if index in matched or _find_volume(name) not in volumes]
+    return train_b if len(kept) == len(train_b) else train_b.subset(kept)
+
+
+def _find_volume(name: str) -> str | None:
+    """The file of a slice without its suffix; None for an image that is no slice of several."""
+    return _drop_suffix(name).rpartition("[")[0] if name.endswith("]") else None
+
+
 def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
     """Decides by --paired which held-out images are pairs, and reorders the images so that pairs have equal indices.
 

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.run_options import GIVEN_DATASET, TFDS_NAMES
@@ -47,18 +48,36 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     if config.direction == "b2a":
         lists = [dataset.train_b, dataset.train_a, dataset.test_b, dataset.test_a]
     bad = BadImages(stop=config.on_bad_image == "error")
-    opened = ImageDataset(*(
-        _configure(found, config, domain, bad) for found, domain in zip(lists, "abab", strict=True)
-    ))
-    return pairing.arrange(opened, config)
+    train_a, train_b, test_a, test_b = (
+        dataclasses.replace(found, bad=bad, **_describe_domain(config, domain))
+        for found, domain in zip(lists, "abab", strict=True)
+    )
+    # Of pairs, the content of A decides, and the slices of B follow.
+    follows = config.trains_on_pairs
+    limit = config.max_dataset_size
+    train_a = slices.expand(train_a, _make_options(config, "a", config.min_content), limit)
+    content_b = 0.0 if follows else config.min_content
+    train_b = slices.expand(train_b, _make_options(config, "b", content_b), 0 if follows else limit)
+    if follows:
+        train_b = pairing.drop_skipped_slices(train_a, train_b)
+        train_b = dataclasses.replace(train_b, names=train_b.names[: limit or None])
+    tests = (
+        slices.expand(found, _make_options(config, domain), limit)
+        for found, domain in ((test_a, "a"), (test_b, "b"))
+    )
+    return pairing.arrange(ImageDataset(train_a, train_b, *tests), config)
 
 
-def _configure(found: ImageList, config: Config, domain: str, bad: BadImages) -> ImageList:
-    """The slices of a list of files of domain "a" or "b", with the config's channels and range of values."""
+def _describe_domain(config: Config, domain: str) -> dict[str, Any]:
+    """The config's channels and range of values of domain "a" or "b", as fields of an `ImageList`."""
     channels = config.input_channels if domain == "a" else config.output_channels
-    found = dataclasses.replace(found, channels=channels, bad=bad, value_range=config.get_range(domain))
-    options = StackOptions(channels, in_units=config.has_units(domain))
-    return slices.expand(found, options, config.max_dataset_size)
+    return {"channels": channels, "value_range": config.get_range(domain)}
+
+
+def _make_options(config: Config, domain: str, min_content: float = 0.0) -> StackOptions:
+    """How to divide the files of domain "a" or "b" into slices."""
+    channels = config.input_channels if domain == "a" else config.output_channels
+    return StackOptions(channels, config.has_units(domain), config.slice_axis, config.volume, min_content)
 
 
 def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> ImageDataset:

@@ -137,11 +137,10 @@ class Volume(Stack):
             return 0
         if len(self._shape) > 4:
             raise ValueError(f"it has the shape {self._shape}; expected a volume of 3 dimensions, or 4 with --volume")
-        if chosen < 0:
-            raise ValueError(f"it holds {count} volumes; choose one with --volume=0 to --volume={count - 1}")
-        if chosen >= count:
-            raise ValueError(f"it has no volume {chosen}; choose one with --volume=0 to --volume={count - 1}")
-        return chosen
+        if not 1 <= chosen <= count:
+            what = f"has no volume {chosen}" if chosen else f"holds {count} volumes"
+            raise ValueError(f"it {what}; choose one with --volume=1 to --volume={count}")
+        return chosen - 1
 
     def _read_header(self) -> Any:
         nibabel = _import_nibabel()

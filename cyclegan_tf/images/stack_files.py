@@ -41,13 +41,12 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
 
 
 def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Stack | None:
-    if head.startswith(tiff.SIGNATURES):
-        return tiff_stack.open_tiff(file, options)
-    if name.endswith(_NIFTI_SUFFIXES):
-        return nifti.Volume(file, options)
+    # Before TIFF, because the preamble of a DICOM file may look like the beginning of a TIFF file.
     if name.endswith(_DICOM_SUFFIXES) or head[128:] == b"DICM":
         return dicom.DicomFile(file, options)
-    return None
+    if name.endswith(_NIFTI_SUFFIXES):
+        return nifti.Volume(file, options)
+    return tiff_stack.open_tiff(file, options) if head.startswith(tiff.SIGNATURES) else None
 
 
 def read(path: str, options: StackOptions) -> np.ndarray | None:

@@ -26,7 +26,7 @@ class StackOptions:
       in_units: whether values keep their unit because a range maps them to [-1, 1]. Otherwise slices are of the dtypes
         of `images.ranges`, as far as the file allows: transparent pixels are composited on white, for example.
       slice_axis: direction of the slices of a NIfTI volume.
-      volume: number of the volume in a 4-D NIfTI file; negative: not chosen, so that such a file is an error.
+      volume: number of the volume in a 4-D NIfTI file, from 1; 0: not chosen, so that such a file is an error.
       min_content: least share of the pixels of a NIfTI slice to train on that are brighter than the background.
       keep_patient_data: whether translated DICOM files keep the patient's data, and NIfTI files attributes of DICOM.
       salt: secret from which the identifiers of translated DICOM files are made, so that a series stays a series.
@@ -35,7 +35,7 @@ class StackOptions:
     channels: int = 3
     in_units: bool = False
     slice_axis: Literal["axial", "coronal", "sagittal"] = "axial"
-    volume: int = -1
+    volume: int = 0
     min_content: float = 0.0
     keep_patient_data: bool = False
     salt: str = dataclasses.field(default_factory=secrets.token_hex, repr=False)

@@ -1,0 +1,124 @@
+"""Data sets of DICOM files and NIfTI volumes: which slices are training images, and with which values."""
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.data import pairing, sources
+from cyclegan_tf.errors import UserError
+
+NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
+DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("trainA", "trainB", "testA", "testB"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def open_set(folder, **options):
+    options = {"input_channels": 1, "output_channels": 1, "range_a": "0,1000", "range_b": "0,1000", **options}
+    return sources.open_dataset(Config(dataset=str(folder), **options))
+
+
+def write_volume(path, filled, shape=(6, 5, 8)):
+    """Writes a volume whose slices are empty, except those of the numbers `filled`, whose value is 100 + number."""
+    array = np.zeros(shape, np.int16)
+    for index in filled:
+        array[1:4, 1:4, index] = 100 + index
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1, 3, 1])), path)
+
+
+def list_numbers(image_list):
+    return [int(name.rpartition("[")[2].rstrip("]")) for name in image_list.names]
+
+
+def test_slices_without_content_are_skipped_in_training_only(folder):
+    for part in ("trainA", "testA", "trainB", "testB"):
+        write_volume(folder / part / "scan.nii.gz", range(2, 6))
+    dataset = open_set(folder)
+    assert list(dataset.train_a.names) == [f"scan.nii.gz[{number}]" for number in range(2, 6)]
+    assert list_numbers(dataset.train_b) == [2, 3, 4, 5]
+    assert list_numbers(dataset.test_a) == list_numbers(dataset.test_b) == [*range(8)]
+    assert list_numbers(open_set(folder, min_content=0).train_a) == [*range(8)]
+    assert list_numbers(open_set(folder, max_dataset_size=3).train_a) == [2, 3, 4]
+    # 0 .. 1000 is mapped to -1 .. 1.
+    assert dataset.train_a.decode(1).max() == np.float32(103 / 500 - 1)
+    assert dataset.train_a.decode(1).min() == -1
+
+
+def test_slices_of_pairs_follow_the_content_of_a(folder):
+    write_volume(folder / "trainA" / "scan.nii.gz", range(2, 6))
+    write_volume(folder / "trainB" / "scan.nii", range(4, 8))
+    for limit, numbers in ((0, [2, 3, 4, 5]), (2, [2, 3])):
+        dataset = open_set(folder, model="pix2pix", max_dataset_size=limit)
+        pairing.require_training_pairs(dataset, Config(model="pix2pix"))
+        assert list_numbers(dataset.train_a) == list_numbers(dataset.train_b) == numbers
+    write_volume(folder / "trainB" / "other.nii", [3])
+    config = Config(model="pix2pix")
+    with pytest.raises(UserError, match=r"other\.nii\[0\] has no counterpart"):
+        pairing.require_training_pairs(open_set(folder, model="pix2pix"), config)
+
+
+@pytest.mark.parametrize(("axis", "count", "shape"), [
+    ("axial", 24, (96, 128)), ("coronal", 96, (24, 128)), ("sagittal", 128, (24, 96)),
+])
+def test_options_choose_direction_and_volume(folder, axis, count, shape):
+    for part in ("trainA", "trainB"):
+        shutil.copy(NIFTI_FILES / "example4d.nii.gz", folder / part)
+    found = open_set(folder, slice_axis=axis, volume=2, min_content=0).train_a
+    assert len(found) == count
+    assert found.decode(count // 2).shape == (*shape, 1)
+    voxels = nibabel.load(NIFTI_FILES / "example4d.nii.gz").get_fdata()[..., 1]
+    plane = np.take(voxels, count // 2, {"sagittal": 0, "coronal": 1, "axial": 2}[axis])
+    expected = np.sort(np.clip(plane.ravel(), 0, 1000) / 500 - 1)
+    np.testing.assert_allclose(np.sort(found.decode(count // 2).ravel()), expected, atol=1e-6)
+
+
+def test_dicom_files_are_found_with_and_without_suffix(folder):
+    for name in ("a.dcm", "b.DCM", "c.IMA", "d", "DICOMDIR"):
+        shutil.copy(DICOM_FILES / "CT_small.dcm", folder / "trainA" / name)
+    shutil.copy(DICOM_FILES / "rtdose.dcm", folder / "trainB" / "frames")
+    dataset = open_set(folder, range_a="-1024,3071")
+    assert list(dataset.train_a.names) == ["a.dcm", "b.DCM", "c.IMA", "d"]
+    assert list_numbers(dataset.train_b) == [*range(15)]
+    units = pydicom.dcmread(DICOM_FILES / "CT_small.dcm").pixel_array.astype(float) - 1024
+    for index in range(4):
+        np.testing.assert_allclose(dataset.train_a.decode(index)[..., 0], (units - 1023.5) / 2047.5, atol=1e-6)
+
+
+def test_archives_hold_volumes_and_dicom_files(folder):
+    for part in ("trainA", "trainB"):
+        write_volume(folder / part / "scan.nii.gz", [3])
+        write_volume(folder / part / "plain.nii", [4])
+        shutil.copy(DICOM_FILES / "CT_small.dcm", folder / part / "slice")
+    archive = shutil.make_archive(str(folder / "set"), "zip", folder)
+    from_folder, from_archive = (open_set(place).train_a for place in (folder, archive))
+    assert list(from_archive.names) == list(from_folder.names) == ["plain.nii[4]", "scan.nii.gz[3]", "slice"]
+    for index in range(3):
+        assert (from_archive.decode(index) == from_folder.decode(index)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("anatomical.nii", {"range_a": ""}, r"anatomical\.nii\[0\]: .*--range_a"),
+        ("example4d.nii.gz", {}, r"example4d\.nii\.gz: it holds 2 volumes; choose one with --volume=1 to --volume=2"),
+        ("../../nicom/tests/data/csa_slice_norm.dcm", {}, r"csa_slice_norm\.dcm: it has no pixel data"),
+    ],
+    ids=["no range", "4-D", "no pixels"],
+)
+def test_unusable_files_are_named(folder, name, options, message):
+    for part in ("trainA", "trainB"):
+        shutil.copy(NIFTI_FILES / name, folder / part)
+    found = open_set(folder, on_bad_image="error", min_content=0, **options).train_a
+    with pytest.raises(UserError, match=message):
+        found.load(0)
