@@ -303,13 +303,20 @@ def reproduce(monkeypatch):
 
 
 def test_every_system_has_a_record(reproduce):
-    """Every system that a CPU can train has a record of both stacks."""
+    """Every system that a CPU can train has a record of both stacks and of both usual sizes of the L1 data cache."""
     recorded = {path.stem for path in (ROOT / "experiments" / "recorded").glob("*.json")}
     cpu = {name.removeprefix("cpu/") for name in SYSTEMS if name.startswith("cpu/")}
     assert recorded == cpu | {"cyclegan_demo_64", "discogan", "pix2pix_demo"}
     for name in recorded:
         text = (ROOT / "experiments" / "recorded" / f"{name}.json").read_text()
-        assert set(json.loads(text)["stacks"]) == {"Keras 2", "Keras 3"}
+        stacks = json.loads(text)["stacks"]
+        assert set(stacks) == {"Keras 2", "Keras 3"}
+        assert all(set(results) == {"32 KiB", "48 KiB"} for results in stacks.values())
+
+
+@pytest.mark.parametrize(("size", "recorded"), [(24, "32 KiB"), (32, "32 KiB"), (48, "48 KiB"), (64, "48 KiB")])
+def test_a_cpu_is_compared_with_the_record_of_the_nearest_cache_size(size, recorded, reproduce):
+    assert reproduce.choose_size(["48 KiB", "32 KiB"], size) == recorded
 
 
 @pytest.mark.parametrize("name", ["pix2pix_demo"])

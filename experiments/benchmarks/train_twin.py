@@ -8,6 +8,7 @@ mirroring are those of cyclegan_tf.train with the same flags; the initial weight
 OUTPUT/latest_net_G_A.pth and latest_net_G_B.pth, which cyclegan_tf.convert reads, and prints the seconds of all steps.
 """
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -50,14 +51,15 @@ def train(config: Config, output: str) -> float:
     dataset = sources.open_dataset(config)
     plan = cadence.plan_run(config, dataset.count_images_per_epoch(config), 1)
     twin = torch_twin.Twin(config.ngf, config.n_blocks, config.lambda_identity)
-    stream, _ = pipeline.make_batches(dataset, config, 0, plan.n_steps)
+    stream, loaders = pipeline.make_batches(dataset, config, 0, plan.n_steps)
     start = time.perf_counter()
-    for step, batch in enumerate(stream):
-        rate = schedules.learning_rate(config, step, plan.count_epochs(step))
-        for group in (*twin.adam_g.param_groups, *twin.adam_d.param_groups):
-            group["lr"] = rate
-        a, b = (torch.from_numpy(images.numpy()).permute(0, 3, 1, 2).contiguous() for images in batch)
-        twin.step(a, b)
+    with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
+        for step, batch in enumerate(batches):
+            rate = schedules.learning_rate(config, step, plan.count_epochs(step))
+            for group in (*twin.adam_g.param_groups, *twin.adam_d.param_groups):
+                group["lr"] = rate
+            a, b = (torch.from_numpy(images.numpy()).permute(0, 3, 1, 2).contiguous() for images in batch)
+            twin.step(a, b)
     seconds = time.perf_counter() - start
     os.makedirs(output, exist_ok=True)
     for name, network in zip(("G_A", "G_B"), twin.networks, strict=False):
