@@ -1,12 +1,12 @@
-# make train, make test, make lint, make pictures, make docs: each first creates its virtual environment if it is missing or older
-# than setup.cfg. PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use TensorFlow 2.15,
-# later versions the newest TensorFlow.
+# make train, make test, make lint, make wheel, make docs, make pictures: each first creates its virtual environment if it
+# is missing or older than setup.cfg. PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use
+# TensorFlow 2.15, later versions the newest TensorFlow.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: train test lint pictures docs clean
+.PHONY: train test lint wheel pictures docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/cyclegan train --preset=demo
@@ -20,6 +20,10 @@ test: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+wheel: $(VENV)/.installed
+	.ci/wheel $(BIN)/python
 
 # The site in site/. The virtual environment has only the tools, because they read docstrings without importing anything.
 docs: .venv-docs/.installed
