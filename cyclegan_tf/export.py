@@ -1,7 +1,7 @@
 """Exports a trained generator to another format, and verifies the result in the runtime of that format.
 
   cyclegan export --model=runs/demo --format=tflite --output=exports
-  cyclegan export --model=runs/demo --format=web --output=page --direction=b2a
+  cyclegan export --model=runs/demo --format=web --output=page
 
 Formats: saved_model; keras, a .keras file that loads without this package; tflite, in four precisions; onnx; web, a
 folder of static files that translates images and the camera's picture in a browser. Each export prints one line: size,
@@ -54,7 +54,8 @@ def _define_flags() -> None:
     cli.define_path("model", None, "run directory, one of its checkpoint files, demo or demo_maps")
     flags.DEFINE_enum("format", None, formats.FORMATS, "format of the export")
     cli.define_path("output", None, "folder to write to; the files are named after the direction")
-    flags.DEFINE_enum_class("direction", Direction.A2B, Direction, "direction of the generator")
+    flags.DEFINE_enum_class("direction", None, Direction, "direction of the generator; default: all directions of the "
+                            "run for web, a2b for other formats")
     flags.DEFINE_list("precision", list(formats.PRECISIONS),
                       f"precisions of tflite files: {', '.join(formats.PRECISIONS)}")
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the images that a tflite or onnx file takes; default: any "

@@ -18,13 +18,14 @@ def page(tiny_run, tmp_path_factory):
     """The folder of the exported page."""
     folder = tmp_path_factory.mktemp("web") / "page"
     try:
-        (result,) = formats.export(str(tiny_run), "web", str(folder), max_side=64)
+        results = formats.export(str(tiny_run), "web", str(folder), max_side=64)
     except UserError as error:
         if "npm is not installed" in str(error):
             pytest.skip(str(error))
         raise
-    assert result.largest <= 1e-4
-    assert {path.name for path in folder.iterdir()} == set(formats.list_outputs("web", "a2b", []))
+    assert [result.artifact.name for result in results] == ["a2b.onnx", "b2a.onnx"]
+    assert all(result.largest <= 1e-4 for result in results)
+    assert {path.name for path in folder.iterdir()} == set(formats.list_outputs("web", ("a2b", "b2a"), []))
     return folder
 
 
@@ -41,16 +42,20 @@ def driver(page, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def translate(tiny_run):
-    """A function that translates uint8 (H, W, 3) with the SavedModel; returns uint8 (H, W, 3)."""
-    loaded = tf.saved_model.load(str(tiny_run / "export" / "a2b"))
-    return lambda image: loaded.signatures["translate"](images=tf.constant(image[None]))["images"][0].numpy()
+    """A function that translates uint8 (H, W, 3) with the SavedModel of a direction; returns uint8 (H, W, 3)."""
+    loaded = {direction: tf.saved_model.load(str(tiny_run / "export" / direction)) for direction in ("a2b", "b2a")}
+
+    def translate(image, direction="a2b"):
+        return loaded[direction].signatures["translate"](images=tf.constant(image[None]))["images"][0].numpy()
+
+    return translate
 
 
-def choose_file(driver, path, state="done"):
-    """Chooses a file on the page, waits until the page has this state, and returns its status line."""
+def choose_file(driver, path, condition="document.body.dataset.state === 'done'"):
+    """Chooses a file on the page, waits for the condition, and returns the status line."""
     driver.execute_script("document.body.dataset.state = ''")
     driver.find_element("id", "file").send_keys(str(path))
-    wait_for(driver, f"document.body.dataset.state === '{state}'")
+    wait_for(driver, condition)
     return read_status(driver)
 
 
@@ -67,11 +72,41 @@ def assert_same_pixels(driver, image, expected):
     assert np.abs(result[..., :3].astype(int) - expected).max() <= 1
 
 
+def read_sample(page, name):
+    sample = np.asarray(Image.open(page / name))
+    assert sample.shape == (64, 64, 3)
+    return sample
+
+
 def test_page_opens_with_a_translated_held_out_image(driver, page, translate):
-    sample = np.asarray(Image.open(page / "sample.png"))
-    assert sample.shape == (32, 32, 3)
+    sample = read_sample(page, "sample-a2b-1.png")
     assert_same_pixels(driver, sample, translate(sample))
-    assert driver.title == "tiny: A to B"
+    assert driver.title == "tiny: satellite image to map"
+    assert (driver.find_element("id", "from").text, driver.find_element("id", "to").text) == ("satellite image", "map")
+
+
+def test_samples_and_directions_can_be_chosen(driver, page, translate):
+    samples, directions = (
+        driver.find_elements("css selector", f"#{name} button") for name in ("samples", "directions")
+    )
+    assert [button.text for button in directions] == ["satellite image \u2192 map", "map \u2192 satellite image"]
+    assert len(samples) == 3
+    for click, name in ((samples[2], "sample-a2b-3.png"), (directions[1], "sample-b2a-1.png")):
+        driver.execute_script("document.body.dataset.state = ''")
+        click.click()
+        wait_for(driver, "document.body.dataset.state === 'done'")
+        sample = read_sample(page, name)
+        assert_same_pixels(driver, sample, translate(sample, name.split("-")[1]))
+    assert driver.title == "tiny: map to satellite image"
+    # The image of a user stays when the direction changes.
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(image).save(page.parent / "own.png")
+    choose_file(driver, page.parent / "own.png")
+    assert_same_pixels(driver, image, translate(image, "b2a"))
+    driver.execute_script("document.body.dataset.state = ''")
+    directions[0].click()
+    wait_for(driver, "document.body.dataset.state === 'done'")
+    assert_same_pixels(driver, image, translate(image, "a2b"))
 
 
 def test_translation_has_the_saved_models_pixels(driver, translate, tmp_path):
@@ -106,11 +141,18 @@ def test_large_images_are_scaled_down_to_multiples_of_four(driver, tmp_path):
     wait_for(driver, "document.body.dataset.state === 'done' && after.width === 64")
 
 
-def test_a_file_that_is_not_an_image_is_an_error_and_the_page_still_works(driver, tmp_path):
+def test_an_error_clears_with_the_next_image_or_when_it_is_closed(driver, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    assert "cannot read notes.txt as an image" in choose_file(driver, tmp_path / "notes.txt", state="error")
     Image.new("RGB", (32, 32), "teal").save(tmp_path / "next.png")
-    assert choose_file(driver, tmp_path / "next.png").startswith("32 x 32 pixels")
+    settled, error = choose_file(driver, tmp_path / "next.png"), driver.find_element("id", "error")
+    assert settled.startswith("32 x 32 pixels")
+    for clear in (driver.find_element("id", "dismiss").click, lambda: choose_file(driver, tmp_path / "next.png")):
+        assert not error.is_displayed()
+        assert choose_file(driver, tmp_path / "notes.txt", "!document.getElementById('error').hidden") == settled
+        assert "cannot read notes.txt as an image" in error.text
+        clear()
+    assert not error.is_displayed()
+    assert read_status(driver).startswith("32 x 32 pixels")
 
 
 def test_slider_moves_with_keyboard_and_pointer(driver):
@@ -144,7 +186,7 @@ def test_page_loads_only_its_own_files_without_console_errors(driver, page):
     loaded = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith((driver.url, "blob:", "data:")) for name in loaded)
     files = {f"/{path.relative_to(page)}" for path in page.rglob("*") if path.is_file()}
-    needed = {"/model.onnx", "/runtime/ort-wasm-simd-threaded.wasm", "/worker.js"}
+    needed = {"/a2b.onnx", "/runtime/ort-wasm-simd-threaded.wasm", "/worker.js"}
     assert needed <= set(driver.requests) <= files | {"/"}
     assert read_console(driver) == []
 
@@ -152,7 +194,7 @@ def test_page_loads_only_its_own_files_without_console_errors(driver, page):
 def test_page_opened_from_disk_asks_for_a_server(page, driver):
     here = driver.current_url
     driver.get(f"file://{page}/index.html")
-    assert "python -m http.server" in driver.find_element("id", "status").text
+    assert "python -m http.server" in driver.find_element("id", "error").text
     read_console(driver)  # Clears the messages of the page from disk.
     driver.get(here)
 
@@ -161,7 +203,8 @@ def test_runtime_dir_replaces_the_download(tiny_run, tmp_path, page):
     (tmp_path / "package").mkdir()
     shutil.copytree(page / "runtime", tmp_path / "package" / "dist")
     formats.export(str(tiny_run), "web", str(tmp_path / "out"), "b2a", runtime_dir=str(tmp_path / "package"))
-    assert json.loads((tmp_path / "out" / "model.json").read_text())["direction"] == "b2a"
+    (direction,) = json.loads((tmp_path / "out" / "model.json").read_text())["directions"]
+    assert (direction["direction"], direction["from"], direction["to"]) == ("b2a", "map", "satellite image")
     with pytest.raises(UserError, match=r"--runtime_dir=.* has no dist/ort\.wasm"):
         formats.export(str(tiny_run), "web", str(tmp_path / "none"), runtime_dir=str(tmp_path / "out"))
     assert not (tmp_path / "none").exists()

@@ -11,7 +11,6 @@ N * batch_size images, and each replica can compute its share alone.
 
 import contextlib
 import functools
-import itertools
 import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.data import iteration
+from cyclegan_tf.data import iteration, spread
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
@@ -391,25 +390,11 @@ def load_test_images(image_list: ImageList, config: Config) -> Iterator[np.ndarr
 def load_test_rows(
     image_lists: Sequence[ImageList], config: Config, limit: int
 ) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Yields (index, image `index` of each list) for up to `limit` indices that are spread evenly over the lists.
+    """Yields (index, image `index` of each list) for up to `limit` indices that `spread.load` chooses."""
 
-    If an image at an index cannot be used, the next index that is not yet taken takes its place.
-    """
-    count = min(map(len, image_lists))
-    tried: set[int] = set()
-    for start in choose_spread(count, limit):
-        for index in itertools.chain(range(start, count), range(start)):
-            if index in tried:
-                continue
-            tried.add(index)
-            row = [load_test_image(image_list, config, index) for image_list in image_lists]
-            good = [image for image in row if image is not None]
-            if len(good) == len(row):
-                yield index, good
-                break
+    def load(index: int) -> list[np.ndarray] | None:
+        row = [load_test_image(image_list, config, index) for image_list in image_lists]
+        good = [image for image in row if image is not None]
+        return good if len(good) == len(row) else None
 
-
-def choose_spread(count: int, wanted: int) -> list[int]:
-    """Chooses `wanted` of `count` indices at even distances, from 0 on; all indices if there are fewer."""
-    wanted = min(count, wanted)
-    return [number * count // wanted for number in range(wanted)]
+    return spread.load(min(map(len, image_lists)), limit, load)

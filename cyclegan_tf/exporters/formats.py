@@ -24,16 +24,17 @@ log = logging.getLogger("cyclegan_tf")
 
 FORMATS = ("saved_model", "keras", "tflite", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8")
+_N_SAMPLES = 3  # Images of each direction on the web page.
 # Modules that a format's converter and check need besides TensorFlow. Without ai-edge-litert, TensorFlow's own
 # interpreter checks .tflite files.
 _MODULES = {"onnx": ("tf2onnx", "onnxruntime"), "web": ("tf2onnx", "onnxruntime")}
 
 
 def export(
-    workdir: str, format_: str, output: str, direction: str = Direction.A2B, precisions: Sequence[str] = PRECISIONS,
+    workdir: str, format_: str, output: str, direction: str | None = None, precisions: Sequence[str] = PRECISIONS,
     size: tuple[int, int] | None = None, max_side: int = 512, runtime_dir: str | None = None, overwrite: bool = False,
 ) -> "list[Result]":
-    """Writes one generator of a run to folder `output`, after running each written file in its own runtime.
+    """Writes generators of a run to folder `output`, after running each written file in its own runtime.
 
     If a check fails, nothing is left in `output`.
 
@@ -41,7 +42,7 @@ def export(
       workdir: run directory.
       format_: saved_model, keras, tflite, onnx or web.
       output: folder, which may exist.
-      direction: a2b or b2a.
+      direction: a2b or b2a; None: all directions of the run for the web page, a2b for other formats.
       precisions: precisions of a tflite export: float32, float16, dynamic_range, int8.
       size: (height, width) that a tflite or onnx file accepts; None: any multiple of the network's size multiple.
       max_side: longer side in pixels to which the web page scales larger images unless the user chooses another.
@@ -57,19 +58,21 @@ def export(
     """
     filesystem.require_local("output", output)
     filesystem.require_utf8("output", output)
-    direction = Direction.parse(direction)
-    Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
+    config = Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
+    directions = (Direction.parse(direction),) if direction else config.directions if format_ == "web" else (
+        Direction.A2B,
+    )
     _require_modules(format_)
-    _require_free_names(output, list_outputs(format_, direction, precisions), overwrite)
+    _require_free_names(output, list_outputs(format_, directions, precisions), overwrite)
 
     startup.import_tensorflow()
     from cyclegan_tf.exporters import source, verify
 
-    generator = source.load(workdir, direction, size)
+    generators = [source.load(workdir, each, size) for each in directions]
     os.makedirs(output, exist_ok=True)
     with _make_staging_folder(output) as folder:
-        artifacts = _write(format_, generator, folder, precisions, max_side, runtime_dir)
-        results = [verify.check(artifact, folder, generator) for artifact in artifacts]
+        artifacts = _write(format_, generators, folder, precisions, max_side, runtime_dir)
+        results = [verify.check(artifact, folder, generator) for generator, artifact in artifacts]
         for name in sorted(os.listdir(folder)):
             _move(os.path.join(folder, name), os.path.join(output, name))
     if format_ == "web":
@@ -78,9 +81,22 @@ def export(
 
 
 def _write(
-    format_: str, generator: "Source", folder: str, precisions: Sequence[str], max_side: int, runtime_dir: str | None
-) -> "list[Artifact]":
-    """Writes one format to `folder`. Each branch imports only its own converter."""
+    format_: str, generators: "Sequence[Source]", folder: str, precisions: Sequence[str], max_side: int,
+    runtime_dir: str | None,
+) -> "list[tuple[Source, Artifact]]":
+    """Writes one format to `folder`; returns each written file with its generator.
+
+    Each branch imports only its own converter. Only the web page has several generators.
+    """
+    if format_ == "web":
+        from cyclegan_tf.exporters import web_page
+
+        return web_page.write(generators, folder, max_side, _N_SAMPLES, runtime_dir)
+    (generator,) = generators
+    return [(generator, artifact) for artifact in _write_files(format_, generator, folder, precisions)]
+
+
+def _write_files(format_: str, generator: "Source", folder: str, precisions: Sequence[str]) -> "list[Artifact]":
     if format_ == "saved_model":
         from cyclegan_tf.exporters import saved_model
 
@@ -93,13 +109,9 @@ def _write(
         from cyclegan_tf.exporters import tflite
 
         return tflite.write(generator, folder, precisions)
-    if format_ == "onnx":
-        from cyclegan_tf.exporters import onnx
+    from cyclegan_tf.exporters import onnx
 
-        return onnx.write(generator, folder)
-    from cyclegan_tf.exporters import web_page
-
-    return web_page.write(generator, folder, max_side, runtime_dir)
+    return onnx.write(generator, folder)
 
 
 def _require_modules(format_: str) -> None:
@@ -108,14 +120,19 @@ def _require_modules(format_: str) -> None:
         raise UserError(f"--format={format_} needs {' and '.join(missing)}: pip install 'cyclegan_tf[export]'")
 
 
-def list_outputs(format_: str, direction: str, precisions: Sequence[str]) -> list[str]:
+def list_outputs(format_: str, directions: Sequence[str], precisions: Sequence[str]) -> list[str]:
     """Lists the names of the files and folders that an export writes."""
+    if format_ == "web":
+        numbers = range(1, _N_SAMPLES + 1)
+        samples = [f"sample-{direction}-{number}.png" for direction in directions for number in numbers]
+        models = [f"{direction}.onnx" for direction in directions]
+        return ["index.html", "style.css", "page.js", "worker.js", "model.json", "runtime", *models, *samples]
+    (direction,) = directions
     return {
         "saved_model": [str(direction)],
         "keras": [f"{direction}.keras"],
         "tflite": [f"{direction}-{precision}.tflite" for precision in precisions],
         "onnx": [f"{direction}.onnx"],
-        "web": ["index.html", "style.css", "page.js", "worker.js", "model.json", "model.onnx", "sample.png", "runtime"],
     }[format_]
 
 

@@ -13,18 +13,17 @@ from cyclegan_tf.ops import exhaustion, hardware
 _OPSET = 17
 
 
-def write(source: Source, folder: str, name: str | None = None) -> list[Artifact]:
-    """Writes an ONNX file: `images`, float32 (1, H, W, C) in [-1, 1] -> `translations`, float32 (1, H, W, C').
+def write(source: Source, folder: str) -> list[Artifact]:
+    """Writes DIRECTION.onnx: `images`, float32 (1, H, W, C) in [-1, 1] -> `translations`, float32 (1, H, W, C').
 
     Args:
       source: what to export.
       folder: existing folder to write to.
-      name: file name; default: DIRECTION.onnx.
 
     Raises:
       UserError: tf2onnx cannot convert the network.
     """
-    name = name or f"{source.direction}.onnx"
+    name = f"{source.direction}.onnx"
     # Both specs must have the same tensor name, otherwise tf2onnx loses the input.
     signature = [tf.TensorSpec(source.shape, tf.float32, name="images")]
 

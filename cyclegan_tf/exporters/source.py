@@ -13,8 +13,8 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.run_options import TFDS_NAMES
-from cyclegan_tf.data import pipeline, sources, tfds
-from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.data import pipeline, sources, spread, tfds
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.inference import translator as translator_lib
@@ -92,6 +92,25 @@ class Source:
         size = self.size or (side, side)
         images = itertools.islice(self._load_images(("train",), dataset), _N_REPRESENTATIVE)
         return [_resize(image, *size) for image in images]
+
+    def load_samples(self, count: int, max_side: int) -> list[np.ndarray]:
+        """Loads `count` held-out images of the direction's source domain, or fewer if there are fewer, at their size.
+
+        The images are spread evenly over the list, and larger ones are scaled to `max_side`. Training images take the
+        place of missing held-out images, and images of the demo set that of a data set that is not here.
+        """
+
+        def fit(height: int, width: int) -> tuple[int, int]:
+            scale = min(1.0, max_side / max(height, width))
+            return max(1, round(height * scale)), max(1, round(width * scale))
+
+        dataset = self._open_dataset()
+        for split in ("test", "train"):
+            images: ImageList = getattr(dataset, f"{split}_{self.direction.source}")
+            load = functools.partial(images.load, target_size=fit)
+            if samples := [sample for _, sample in spread.load(len(images), count, load)]:
+                return samples
+        return []
 
     def _open_dataset(self) -> ImageDataset:
         name = self.config.dataset

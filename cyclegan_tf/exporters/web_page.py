@@ -11,7 +11,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
+from cyclegan_tf.config import domains
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import onnx
 from cyclegan_tf.exporters.source import Source
@@ -27,23 +30,30 @@ PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 _RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 
 
-def write(source: Source, folder: str, max_side: int, runtime_dir: str | None = None) -> list[Artifact]:
-    """Writes index.html with its files, model.onnx, the runtime, and sample.png, the image that the page opens with.
+def write(
+    generators: Sequence[Source], folder: str, max_side: int, n_samples: int, runtime_dir: str | None = None
+) -> list[tuple[Source, Artifact]]:
+    """Writes index.html with its files, an ONNX file and sample images for each direction, and the runtime.
 
     Args:
-      source: generator of gray or color images.
+      generators: generators of gray or color images, the directions of one run.
       folder: existing folder to write to.
       max_side: longer side in pixels to which the page scales larger images unless the user chooses another.
+      n_samples: number of sample images of each direction.
       runtime_dir: unpacked npm package onnxruntime-web; None: use the cached copy, which npm downloads once.
+
+    Returns:
+      Each generator with its ONNX file.
 
     Raises:
       UserError: the images are neither gray nor color, the runtime cannot be found or downloaded, or tf2onnx cannot
-        convert the network.
+        convert a network.
     """
-    channels = source.network.input_shape[-1], source.network.output_shape[-1]
-    if not {*channels} <= {1, 3}:
-        raise UserError(f"--format=web shows only gray and color images; this network maps {channels[0]} channels to "
-                        f"{channels[1]}")
+    for source in generators:
+        if not {*_count_channels(source)} <= {1, 3}:
+            near, far = _count_channels(source)
+            raise UserError(f"--format=web shows only gray and color images; this network maps {near} channels to "
+                            f"{far}")
     runtime = _find_runtime(runtime_dir)
     os.makedirs(os.path.join(folder, "runtime"))
     for name in _RUNTIME_FILES:
@@ -52,15 +62,32 @@ def write(source: Source, folder: str, max_side: int, runtime_dir: str | None = 
         target = ("runtime", "LICENSE.txt") if name == "runtime-license.txt" else (name,)
         shutil.copyfile(os.path.join(PAGE_DIR, name), os.path.join(folder, *target))
     description = {
-        "name": os.path.basename(source.workdir), "direction": source.direction,
-        "inputChannels": channels[0], "outputChannels": channels[1],
-        "multiple": source.multiple, "minimum": source.minimum, "maxSide": max_side,
+        "name": os.path.basename(generators[0].workdir), "maxSide": max_side,
+        "directions": [_describe(source, folder, max_side, n_samples) for source in generators],
     }
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(description, file, indent=2)
-    with open(os.path.join(folder, "sample.png"), "wb") as sample:
-        sample.write(codec.encode_png(ranges.to_rgb(source.check_pairs[0][0][0])))
-    return onnx.write(source, folder, name="model.onnx")
+    return [(source, artifact) for source in generators for artifact in onnx.write(source, folder)]
+
+
+def _count_channels(source: Source) -> tuple[int, int]:
+    return source.network.input_shape[-1], source.network.output_shape[-1]
+
+
+def _describe(source: Source, folder: str, max_side: int, n_samples: int) -> dict[str, Any]:
+    """Writes the sample images of a direction; returns what the page needs to know of the direction."""
+    samples = []
+    for number, image in enumerate(source.load_samples(n_samples, max_side), 1):
+        samples.append(f"sample-{source.direction}-{number}.png")
+        with open(os.path.join(folder, samples[-1]), "wb") as file:
+            file.write(codec.encode_png(ranges.to_rgb(image)))
+    near, far = source.direction.order(*domains.find_names(source.config))
+    channels = _count_channels(source)
+    return {
+        "direction": source.direction, "from": near, "to": far, "model": f"{source.direction}.onnx", "samples": samples,
+        "inputChannels": channels[0], "outputChannels": channels[1],
+        "multiple": source.multiple, "minimum": source.minimum,
+    }
 
 
 def _find_runtime(runtime_dir: str | None) -> str:

@@ -2,23 +2,36 @@
 "use strict";
 
 const element = (id) => document.getElementById(id);
-const [before, after, stage, file] = ["before", "after", "stage", "file"].map(element);
+const [before, after, frame, stage, file] = ["before", "after", "frame", "stage", "file"].map(element);
+const READY = "Drop an image anywhere on this page, paste one, or use the camera.";
 
-let model;
+let model; // The contents of model.json.
+let direction; // The chosen element of model.directions.
 let worker;
 let source = null; // The image to translate: an ImageBitmap, or the <video> of the camera.
+let isSample = false; // The source is one of the sample images.
 let busy = false; // The worker is translating.
-let outdated = false; // The source or its size changed while the worker was busy.
+let outdated = false; // The source, its size or the direction changed while the worker was busy.
+let settled = { state: "loading", text: "" }; // What the page says when nothing is being translated.
 
 function say(state, text) {
+  if (state !== "busy") settled = { state, text };
   document.body.dataset.state = state;
   element("status").textContent = text;
 }
 
-const fail = (text) => say("error", text);
+// Shows an error until the next action of the user. The status line says again what it said before the failed action.
+function fail(text) {
+  element("reason").textContent = text;
+  element("error").hidden = false;
+  say(settled.state, settled.text);
+}
+
+const clearError = () => (element("error").hidden = true);
 
 async function start() {
   if (location.protocol === "file:") {
+    say("failed", "");
     fail("Browsers do not let a page from the disk load its model. Serve this folder, for example by running " +
       "“python -m http.server” in it, and open http://localhost:8000.");
     return;
@@ -27,29 +40,73 @@ async function start() {
     model = await (await fetch("model.json")).json();
     worker = new Worker("worker.js", { type: "module" });
   } catch (error) {
+    say("failed", "");
     fail(`The model cannot be loaded: ${error.message}`);
     return;
   }
-  const [from, to] = model.direction.toUpperCase().split("2");
-  document.title = element("title").textContent = `${model.name}: ${from} to ${to}`;
   for (const side of [...new Set([128, 256, 384, 512, 768, 1024, model.maxSide])].sort((a, b) => a - b)) {
     element("side").add(new Option(`${side} px`, side, false, side === model.maxSide));
+  }
+  element("directions").hidden = model.directions.length < 2;
+  for (const each of model.directions) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.role = "radio";
+    button.textContent = `${each.from} → ${each.to}`;
+    button.addEventListener("click", () => each !== direction && choose(each));
+    button.addEventListener("keydown", (event) => {
+      if (!event.key.startsWith("Arrow")) return;
+      event.preventDefault();
+      const other = button.nextElementSibling ?? button.parentElement.firstElementChild;
+      other.click();
+      other.focus();
+    });
+    element("directions").append(button);
   }
   worker.onerror = (event) => fail("The model cannot be loaded: " +
     (event.message || "this browser does not support module workers"));
   worker.onmessage = ({ data }) => receive(data);
-  worker.postMessage({ model });
+  choose(model.directions[0]);
+  worker.postMessage({ description: direction });
+}
+
+// Changes the direction. A sample image gives way to the first sample of the new direction; another image stays.
+function choose(chosen) {
+  direction = chosen;
+  clearError();
+  document.title = element("title").textContent = `${model.name}: ${direction.from} to ${direction.to}`;
+  [element("from").textContent, element("to").textContent] = [direction.from, direction.to];
+  model.directions.forEach((each, i) => {
+    const button = element("directions").children[i];
+    button.setAttribute("aria-checked", each === direction);
+    button.tabIndex = each === direction ? 0 : -1;
+  });
+  element("samples").replaceChildren(...direction.samples.map((path, i) => {
+    const image = new Image();
+    image.src = path;
+    image.alt = `Sample image ${i + 1}: ${direction.from}`;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(image);
+    button.addEventListener("click", () => openSample(path));
+    return button;
+  }));
+  if (settled.state === "loading") return;
+  if (source && !isSample) translate();
+  else if (direction.samples.length) openSample(direction.samples[0]);
 }
 
 function receive(data) {
   if (data.ready) {
     for (const id of ["choose", "camera"]) element(id).disabled = false;
-    say("ready", "Drop an image anywhere on this page, paste one, or use the camera.");
-    openSample();
+    say("ready", READY);
+    if (!source && direction.samples.length) openSample(direction.samples[0]);
     return;
   }
   busy = false;
   if (data.error) {
+    const neverLoaded = data.fatal && settled.state === "loading";
+    say(...(neverLoaded ? ["failed", ""] : ["ready", READY]));
     fail(data.fatal ? `The model cannot be loaded: ${data.error}` : `The translation failed: ${data.error}. ` +
       "Try a smaller size in the menu “Longer side”.");
     stopCamera();
@@ -59,14 +116,17 @@ function receive(data) {
   if (source && (outdated || source.srcObject)) translate();
 }
 
-async function openSample() {
+async function openSample(path) {
   try {
-    const answer = await fetch("sample.png");
-    if (answer.ok && !source) await openImage(await answer.blob());
-  } catch { /* The page works without the sample. */ }
+    const answer = await fetch(path);
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+    await openImage(await answer.blob(), true);
+  } catch (error) {
+    fail(`${path} cannot be loaded: ${error.message}`);
+  }
 }
 
-async function openImage(blob) {
+async function openImage(blob, fromSamples = false) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob);
@@ -75,15 +135,17 @@ async function openImage(blob) {
     return;
   }
   stopCamera();
+  clearError();
   source = bitmap;
+  isSample = fromSamples;
   translate();
 }
 
-// [height, width] for the network: the longer side is at most the chosen one, and both are multiples of model.multiple.
+// [height, width] for the network: the longer side is at most the chosen one, and both are multiples of direction.multiple.
 function computeSize(height, width) {
   const scale = Math.min(1, Number(element("side").value) / Math.max(height, width));
-  const fit = (side) => Math.max(Math.round((side * scale) / model.multiple), Math.ceil(model.minimum / model.multiple)) *
-    model.multiple;
+  const fit = (side) => Math.max(Math.round((side * scale) / direction.multiple), Math.ceil(direction.minimum / direction.multiple)) *
+    direction.multiple;
   return [fit(height), fit(width)];
 }
 
@@ -107,11 +169,12 @@ function translate() {
     element("empty").hidden = true;
     after.hidden = !video; // Hide the translation of the previous image.
     layOut();
+    clearError();
     say("busy", `Translating ${width} × ${height} pixels …`);
   }
   busy = true;
   translate.image = image;
-  worker.postMessage({ pixels: image.data.slice().buffer, height, width });
+  worker.postMessage({ description: direction, pixels: image.data.slice().buffer, height, width });
 }
 
 function show({ pixels, height, width, seconds }) {
@@ -133,7 +196,9 @@ function put(canvas, image) {
 // Makes the stage as large as the column and the window allow.
 function layOut() {
   const aspect = before.width / before.height;
-  const width = Math.min(stage.parentElement.clientWidth, 0.6 * window.innerHeight * aspect);
+  const isFull = document.fullscreenElement === frame;
+  const [most, tallest] = isFull ? [innerWidth, innerHeight] : [frame.clientWidth, 0.78 * innerHeight];
+  const width = Math.min(most, tallest * aspect);
   stage.style.width = `${width}px`;
   stage.style.height = `${width / aspect}px`;
 }
@@ -146,6 +211,8 @@ async function startCamera() {
     video.srcObject = stream;
     await video.play();
     source = video;
+    isSample = false;
+    clearError();
     element("camera").setAttribute("aria-pressed", "true");
     element("camera").textContent = "Stop the camera";
     translate();
@@ -190,10 +257,15 @@ element("camera").addEventListener("click", () => (source?.srcObject ? stopCamer
 element("save").addEventListener("click", () => after.toBlob((blob) => {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${model.name}-${model.direction}.png`;
+  link.download = `${model.name}-${direction.direction}.png`;
   link.click();
   URL.revokeObjectURL(link.href);
 }));
+element("dismiss").addEventListener("click", clearError);
+element("enlarge").hidden = !document.fullscreenEnabled;
+element("enlarge").addEventListener("pointerdown", (event) => event.stopPropagation()); // Do not move the divider.
+element("enlarge").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen()));
+document.addEventListener("fullscreenchange", layOut);
 addEventListener("resize", () => stage.hidden || layOut());
 addEventListener("dragover", (event) => {
   event.preventDefault();
