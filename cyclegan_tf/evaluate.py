@@ -29,12 +29,9 @@ A SavedModel or Keras file (--model, --inception, --segmenter, --judge) is a pro
 it.
 """
 
-import dataclasses
-import logging
 import os
 import re
 import sys
-from typing import Any
 
 from absl import flags
 
@@ -42,10 +39,7 @@ from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
-from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import atomic, filesystem, json_lines
-
-log = logging.getLogger("cyclegan_tf")
 
 
 def main(argv: list[str]) -> int:
@@ -61,47 +55,18 @@ def main(argv: list[str]) -> int:
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
-    from cyclegan_tf.data import sources
-    from cyclegan_tf.inference import bounded, loading
+    from cyclegan_tf.inference import measuring
     from cyclegan_tf.metrics import evaluation, measures
 
     evaluation.require_known(given.metrics)
     config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
-    models = loading.load_directions(given.model, given.direction)
-    if not run_directory.is_run(given.model):
-        (direction, model), = models.items()
-        sides = direction.order("input_channels", "output_channels")
-        channels: dict[str, Any] = dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
-        texts = [str(each or "") for each in (model.units.source, model.units.target)]
-        channels |= dict(zip(direction.order("range_a", "range_b"), texts, strict=True))
-        config = dataclasses.replace(config, lambda_identity=0.0, **channels)
-    dataset = sources.open_dataset(config, needs_training=False)
-    for assumption in filter(None, (dataset.pairing, dataset.substitution)):
-        log.info("%s", assumption)
     protocol = measures.Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
     )
-    whole_pixels, remedy = bounded.count_whole_pixels(config), "give --size=256 or another --size for smaller images"
-    translate = {
-        # The images of a data set are in [-1, 1] already.
-        direction: bounded.make_bounded(model.without_units(), whole_pixels, remedy)
-        for direction, model in models.items()
-    }
-    names, networks = given.metrics or measures.DEFAULT, measures.Networks(protocol)
-    records, skipped = evaluation.measure(
-        translate, dataset, config, protocol, names, networks, strict=bool(given.metrics)
+    records = measuring.measure_model(
+        given.model, given.direction, config, protocol, given.metrics, given.baselines
     )
-    records = [{**record, "model": given.model, "dataset": config.dataset} for record in records]
-    if given.baselines:
-        compared = evaluation.measure_baselines(names, models, dataset, config, protocol, networks)
-        for record in records:
-            if values := compared.get(evaluation.format_key(record["metric"], record["direction"])):
-                record["baselines"] = values
-    if skipped:
-        log.info("%s", evaluation.format_skipped(skipped))
-    for warning in evaluation.warn_of_few_images(records):
-        log.warning("%s", warning)
     lines = map(json_lines.format_line, records)
     if given.output:
         with atomic.open_for_writing(given.output) as file:

@@ -1,0 +1,74 @@
+"""Measures a model, loaded from its path, on the held-out images of a data set."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data import sources
+from cyclegan_tf.inference import bounded, loading
+from cyclegan_tf.inference.loading import LoadedTranslator
+from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics.measures import Protocol, Record
+from cyclegan_tf.runs import directory as run_directory
+
+log = logging.getLogger("cyclegan_tf")
+
+
+def measure_model(
+    path: str, direction: Direction | None, config: Config, protocol: Protocol, names: Sequence[str],
+    with_baselines: bool,
+) -> list[Record]:
+    """Measures a model in one direction or in all; logs which measures are left out and which mean little.
+
+    Args:
+      path: path of the model, as for `loading.load_directions`.
+      direction: the only direction to measure; None measures all directions of the model.
+      config: names the data set and its preprocessing; from `evaluation.choose_data_config`.
+      names: of `measures.NAMES`; if empty, all of `measures.DEFAULT` that the data and the installed weights allow.
+      with_baselines: whether to measure the trivial translations too.
+
+    Returns:
+      The records of `evaluation.measure`, each with the entries "model" and "dataset", and with "baselines": the value
+      of each trivial translation by name, if the measure has such values.
+
+    Raises:
+      UserError: the model or the data set cannot be opened, or a measure in `names` cannot be computed.
+    """
+    models = loading.load_directions(path, direction)
+    if not run_directory.is_run(path):
+        config = _adapt_to_generator(config, models)
+    dataset = sources.open_dataset(config, needs_training=False)
+    for assumption in filter(None, (dataset.pairing, dataset.substitution)):
+        log.info("%s", assumption)
+    whole_pixels, remedy = bounded.count_whole_pixels(config), "give --size=256 or another --size for smaller images"
+    translate = {
+        # The images of a data set are in [-1, 1] already.
+        each: bounded.make_bounded(model.without_units(), whole_pixels, remedy) for each, model in models.items()
+    }
+    chosen, networks = names or measures.DEFAULT, measures.Networks(protocol)
+    records, skipped = evaluation.measure(translate, dataset, config, protocol, chosen, networks, strict=bool(names))
+    records = [{**record, "model": path, "dataset": config.dataset} for record in records]
+    if with_baselines:
+        compared = evaluation.measure_baselines(chosen, models, dataset, config, protocol, networks)
+        for record in records:
+            if values := compared.get(evaluation.format_key(record["metric"], record["direction"])):
+                record["baselines"] = values
+    if skipped:
+        log.info("%s", evaluation.format_skipped(skipped))
+    for warning in evaluation.warn_of_few_images(records):
+        log.warning("%s", warning)
+    return records
+
+
+def _adapt_to_generator(config: Config, models: Mapping[Direction, LoadedTranslator]) -> Config:
+    """Returns the config with the channels and the units of a single generator, which has no Config of its own."""
+    (direction, model), = models.items()
+    values: dict[str, Any] = {"lambda_identity": 0.0}
+    sides = direction.order("input_channels", "output_channels")
+    values |= dict(zip(sides, (model.input_channels, model.output_channels), strict=True))
+    texts = [str(each or "") for each in (model.units.source, model.units.target)]
+    values |= dict(zip(direction.order("range_a", "range_b"), texts, strict=True))
+    return dataclasses.replace(config, **values)
