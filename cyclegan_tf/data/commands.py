@@ -7,7 +7,7 @@ import numpy as np
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.run_options import TFDS_NAMES
-from cyclegan_tf.data import cityscapes, pairing, preview, shards, sources
+from cyclegan_tf.data import cityscapes, pairing, percentiles, preview, shards, sources
 from cyclegan_tf.data.dataset import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
@@ -51,6 +51,7 @@ def preview_training(config: Config, output: str) -> int:
     dataset = sources.open_dataset(config)
     if config.trains_on_pairs:
         pairing.require_training_pairs(dataset, config)
+    config, dataset = percentiles.measure_ranges(config, dataset)
     _write_grid(preview.draw_training_images(dataset, config), output or "training-preview.png")
     return 0
 

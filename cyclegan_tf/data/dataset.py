@@ -177,13 +177,7 @@ class ImageList:
         piece = self.read_slice(index) if self.read_slice else None
         if piece is None and self.value_range is None and not self.half:
             return codec.decode(self._read_file(index), self.channels, target_size)
-        both = self._decode_whole(index, piece)
-        if not self.half:
-            return codec.resize(both, *target_size(*both.shape[:2])) if target_size else both
-        middle = both.shape[1] // 2
-        if not middle:
-            raise ValueError("too narrow to show two images side by side")
-        image = both[:, :middle] if self.half == "left" else both[:, middle : 2 * middle]
+        image = self._take_half(self._decode_whole(index, piece))
         return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
     def read_values(self, index: int) -> Slice:
@@ -192,11 +186,23 @@ class ImageList:
         Raises:
           ValueError, OSError: as for `decode`.
         """
-        piece = self.read_slice(index) if self.read_slice else None
-        if piece is None:
-            piece = Slice(codec.decode_values(self._read_file(index), self.channels))
+        piece = self._read_whole_values(index)
         units.require_numbers(piece)
-        return piece
+        valid = None if piece.valid is None else self._take_half(piece.valid)
+        return Slice(self._take_half(piece.pixels), valid)
+
+    def _read_whole_values(self, index: int) -> Slice:
+        piece = self.read_slice(index) if self.read_slice else None
+        return piece or Slice(codec.decode_values(self._read_file(index), self.channels))
+
+    def _take_half(self, image: np.ndarray) -> np.ndarray:
+        """The half (H, W / 2, ...) of a file that shows A and B side by side; the whole image of other files."""
+        if not self.half:
+            return image
+        middle = image.shape[1] // 2
+        if not middle:
+            raise ValueError("too narrow to show two images side by side")
+        return image[:, :middle] if self.half == "left" else image[:, middle : 2 * middle]
 
     def _decode_whole(self, index: int, piece: Slice | None) -> np.ndarray:
         """Image `index` in its own size, with both halves. `piece` is the image if it is a slice."""
@@ -205,7 +211,7 @@ class ImageList:
                 return codec.decode(self._read_file(index), self.channels)
             pixels = units.require_range(piece)
         else:
-            pixels, n_clipped = units.normalize(piece or self.read_values(index), self.value_range)
+            pixels, n_clipped = units.normalize(piece or self._read_whole_values(index), self.value_range)
             if n_clipped:
                 self.bad.add_clipped(self.path(index), n_clipped / pixels.size, self.value_range)
         return codec.convert_channels(pixels, self.channels)

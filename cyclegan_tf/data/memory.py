@@ -36,28 +36,32 @@ def open_given(given: Any, config: Config) -> ImageDataset:
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise UserError(f"dataset is a {type(given).__name__}; give a pair (images of A, images of B) of arrays, or a "
                         "tf.data.Dataset of pairs (A, B). A folder is an option: Config(dataset=...)")
-    return sources.select(_open_arrays(given, _get_channels(config)), config)
+    return sources.select(_open_arrays(given, *_describe_domains(config)), config)
 
 
-def _get_channels(config: Config) -> tuple[int, int]:
-    """Channels of the images that the caller gives as A and as B, which --direction=b2a swaps."""
-    return Direction(config.direction).order(config.input_channels, config.output_channels)
+def _describe_domains(config: Config) -> tuple[tuple[int, int], tuple[bool, bool]]:
+    """Channels, and whether values have units, of the images that the caller gives as A and as B.
+
+    --direction=b2a swaps them.
+    """
+    order = Direction(config.direction).order
+    return order(config.input_channels, config.output_channels), order(config.has_units("a"), config.has_units("b"))
 
 
-def _open_arrays(given: Sequence[Any], channels: Sequence[int]) -> ImageDataset:
-    lists = [_list_images(*described) for described in zip(given, "AB", channels, strict=True)]
+def _open_arrays(given: Sequence[Any], channels: Sequence[int], in_units: Sequence[bool]) -> ImageDataset:
+    lists = [_list_images(*described) for described in zip(given, "AB", channels, in_units, strict=True)]
     return ImageDataset(*lists, *(ImageList.empty(GIVEN_DATASET) for _ in lists))
 
 
-def _list_images(images: Any, domain: str, channels: int) -> ImageList:
+def _list_images(images: Any, domain: str, channels: int, in_units: bool) -> ImageList:
     """The images of one domain: an array (N, H, W, C), or a sequence of arrays (H, W, C), by number."""
     if isinstance(images, str) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
         raise UserError(f"dataset: the type {type(images).__name__} holds no images of {domain}; give an array "
                         "(N, H, W, C), or a sequence of arrays (H, W, C)")
-    checked = [ranges.check_given_image(image, domain, channels) for image in images]
+    checked = [ranges.check_given_image(image, domain, channels, in_units) for image in images]
     if not checked:
         raise UserError(f"dataset: there are no images of {domain}")
-    if checked[0].dtype == np.float32 and min(image.min() for image in checked) >= 0:
+    if not in_units and checked[0].dtype == np.float32 and min(image.min() for image in checked) >= 0:
         log.warning("the images of %s are floats without negative values; floats are taken as [-1, 1], black to white",
                     domain)
     names = [f"{index:06d}" for index in range(len(checked))]
@@ -91,5 +95,6 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
         first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, _N_SAMPLES)]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
     channels = (config.input_channels, config.output_channels)
-    opened = sources.select(_open_arrays(domains, channels), dataclasses.replace(config, direction="a2b"))
+    in_units = (config.has_units("a"), config.has_units("b"))
+    opened = sources.select(_open_arrays(domains, channels, in_units), dataclasses.replace(config, direction="a2b"))
     return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))

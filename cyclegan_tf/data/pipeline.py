@@ -19,10 +19,12 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import iteration, spread
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.images import codec, ranges, units
+from cyclegan_tf.images.stacks import Slice
 from cyclegan_tf.ops import exhaustion
 
 # Largest domain that --cache=auto keeps in memory.
@@ -136,7 +138,10 @@ class StreamLoader(Loader):
         numbers = (config.input_channels, config.output_channels)
         try:
             for image, domain, channels in zip(pair, "AB", numbers, strict=True):
-                checked = ranges.check_given_image(image, domain, channels)
+                limits = config.get_range(domain.lower())
+                checked = ranges.check_given_image(image, domain, channels, in_units=limits is not None)
+                if limits is not None:
+                    checked = _normalize_given(checked, limits, domain)
                 images.append(codec.resize(checked, *compute_training_size(config, *checked.shape[:2])))
             if config.trains_on_pairs and images[0].shape[:2] != images[1].shape[:2]:
                 raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}")
@@ -144,6 +149,13 @@ class StreamLoader(Loader):
         except UserError as error:
             self.error = error
             raise
+
+
+def _normalize_given(image: np.ndarray, limits: ValueRange, domain: str) -> np.ndarray:
+    try:
+        return units.normalize(Slice(image), limits)[0]
+    except ValueError as error:
+        raise UserError(f"dataset: an image of {domain} cannot be used: {error}") from error
 
 
 def describe_size_mismatch(image: np.ndarray, other: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
-from cyclegan_tf.images import codec, grid, tiff
+from cyclegan_tf.images import codec, grid, tiff, units
 from cyclegan_tf.storage import array_files
 
 _CELL_PIXELS = 128  # The longer side of an image in a grid.
@@ -145,6 +145,9 @@ def draw_training_images(dataset: ImageDataset, config: Config, n_shown: int = 6
     """
     stream, loaders = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
-        rows = [[a.numpy(), b.numpy()] for batch in batches for a, b in zip(*batch, strict=True)]
+        rows = [
+            [units.show(image.numpy(), config, domain) for image, domain in zip(pair, "ab", strict=True)]
+            for batch in batches for pair in zip(*batch, strict=True)
+        ]
     widest = max(image.shape[1] for row in rows for image in row)
     return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, _CELL_PIXELS // widest))

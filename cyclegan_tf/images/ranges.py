@@ -28,11 +28,12 @@ def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
                          "example x / 127.5 - 1 for 8-bit values, or have a --range_a or --range_b")
 
 
-def check_given_image(image: Any, domain: str, channels: int) -> np.ndarray:
+def check_given_image(image: Any, domain: str, channels: int, in_units: bool = False) -> np.ndarray:
     """The image as an array (H, W, channels) of one of the three dtypes, for `cyclegan_tf.fit`.
 
     Args:
       domain: A or B, for the error message.
+      in_units: whether the values have a range of their own, and may be integers or floats of any size.
 
     Raises:
       UserError: the image has another shape or dtype, or floats outside [-1, 1].
@@ -42,10 +43,11 @@ def check_given_image(image: Any, domain: str, channels: int) -> np.ndarray:
     if pixels.ndim != 3 or not pixels.size or pixels.shape[-1] != channels:
         raise UserError(f"{what} has shape {pixels.shape}; expected (height, width, {channels}), or other values of "
                         "--input_channels and --output_channels")
-    if pixels.dtype in (np.uint8, np.uint16):
+    if pixels.dtype in (np.uint8, np.uint16) or (in_units and pixels.dtype.kind in "iuf"):
         return pixels
     if pixels.dtype.kind != "f":
-        raise UserError(f"{what} has dtype {pixels.dtype}; expected uint8, uint16, or floats in [-1, 1]")
+        raise UserError(f"{what} has dtype {pixels.dtype}; expected uint8, uint16, or floats in [-1, 1]; for other "
+                        "values set range_a or range_b")
     try:
         require_range(pixels)
     except ValueError as error:

@@ -5,6 +5,7 @@ The networks see floats in [-1, 1]. A `ValueRange` maps values to them and back;
 
 import numpy as np
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.images.stacks import Slice
@@ -18,7 +19,8 @@ def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     wide = np.clip(values.astype(np.float64), value_range.low, value_range.high)
     wide -= (value_range.low + value_range.high) / 2
     wide /= (value_range.high - value_range.low) / 2
-    return wide.astype(np.float32)
+    # Rounding can exceed the limits if the range is narrow and far from 0.
+    return np.clip(wide, -1, 1).astype(np.float32)
 
 
 def require_numbers(piece: Slice) -> None:
@@ -105,21 +107,20 @@ def choose_dtype(
     return np.dtype(np.float32)
 
 
-def make_picture(image: np.ndarray, value_range: ValueRange | None, window: ValueRange | None) -> np.ndarray:
-    """Converts an image (H, W, C) of the networks to uint8 (H, W, 3) for viewing, through a window if there is one.
+def show(image: np.ndarray, config: Config, domain: str) -> np.ndarray:
+    """Converts an image of domain "a" or "b" to uint8 (H, W, 3) for viewing, through the window of the config.
 
     Args:
-      image: of a dtype that `images.ranges` describes.
-      value_range: the values that stand for -1 and 1; None if the files define them.
-      window: the values to show as black and white; None shows the whole range.
+      image: (H, W, C) as the networks see or give it, of a dtype that `images.ranges` describes.
     """
+    value_range, window = config.get_range(domain), config.get_window(domain)
     if window is None or value_range is None:
         return ranges.to_rgb(image)
-    black, white = (to_scale(bound, value_range) for bound in (window.low, window.high))
+    black, white = (_place(bound, value_range) for bound in (window.low, window.high))
     floats = (ranges.to_float(image) - (black + white) / 2) / ((white - black) / 2)
     return ranges.to_rgb(np.clip(floats, -1, 1).astype(np.float32))
 
 
-def to_scale(value: float, value_range: ValueRange) -> float:
-    """The place of a value on the scale of the networks; beyond -1 and 1 if the value is outside of the range."""
+def _place(value: float, value_range: ValueRange) -> float:
+    """The number that stands for a value; beyond -1 and 1 if the value is outside of the range."""
     return (value - (value_range.low + value_range.high) / 2) / ((value_range.high - value_range.low) / 2)

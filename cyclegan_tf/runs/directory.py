@@ -1,6 +1,7 @@
 """A run directory: finding it, and holding it for one process, with its lock, config.json and log.txt."""
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import os
@@ -9,6 +10,7 @@ from typing import IO
 
 from cyclegan_tf import console
 from cyclegan_tf.config import config as config_lib
+from cyclegan_tf.config import value_ranges
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import filesystem
 
@@ -163,6 +165,18 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
     """Writes config.json, unless the directory belongs to a run with other options."""
     require_same_options(config, workdir)
     config.save(workdir)
+
+
+def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
+    """The config with the ranges that the run in `workdir` has measured, if it was given the same percentiles."""
+    if not filesystem.exists(os.path.join(workdir, "config.json")):
+        return config
+    stored = config_lib.Config.load(workdir)
+    names = [
+        name for name in ("range_a", "range_b")
+        if value_ranges.is_record_of(getattr(stored, name), getattr(config, name))
+    ]
+    return dataclasses.replace(config, **{name: getattr(stored, name) for name in names})
 
 
 def require_same_options(config: config_lib.Config, workdir: str) -> None:

@@ -11,7 +11,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
-from cyclegan_tf.images import codec, grid
+from cyclegan_tf.images import codec, grid, units
 from cyclegan_tf.runs.page import RESULTS
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -43,11 +43,15 @@ def write(
         split = "test" if direction.order(dataset.test_a, dataset.test_b)[0] else "train"
         found: list[tuple[float, dict[str, str]]] = []
         for index, [image] in pipeline.load_test_rows([source], config, _LIMIT):
-            shown = {"before": grid.shrink(image), "after": grid.shrink(translate_image(image))}
+            before, after = (
+                units.show(each, config, domain)
+                for each, domain in ((image, direction.source), (translate_image(image), direction.target))
+            )
+            shown = {"before": grid.shrink(before), "after": grid.shrink(after)}
             row, difference = {"direction": str(direction), "name": source.names[index], "split": split}, math.inf
             truth = pipeline.load_test_image(target, config, index) if index < dataset.n_pairs else None
             if truth is not None:
-                shown["truth"] = grid.shrink(truth)
+                shown["truth"] = grid.shrink(units.show(truth, config, direction.target))
                 if shown["truth"].shape == shown["after"].shape:
                     difference = _compute_difference(shown["after"], shown["truth"])
                     row["difference"] = f"{100 * difference:.1f} %"

@@ -157,6 +157,8 @@ class RunOutputs:
         log.info("SavedModels: %s", ", ".join(paths))
         if self._dataset.bad:
             log.warning("skipped %d images that cannot be used; bad_images.txt lists them", len(self._dataset.bad))
+        if clipped := self._dataset.bad.describe_clipped():
+            log.warning(clipped)
         for held_out, values in parts.items():
             log.info(_describe_measures(held_out, values))
         return measures

@@ -8,7 +8,7 @@ from cyclegan_tf.config import Config, domains
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
-from cyclegan_tf.images import grid
+from cyclegan_tf.images import grid, units
 from cyclegan_tf.metrics.measures import Translate
 
 
@@ -35,7 +35,9 @@ def draw_sample_grid(
     for a, b in _load_images(config, image_lists, dataset.has_pairs or config.trains_on_pairs):
         images = _translate_pair(a, b, translate)
         # Shrunk now, because the whole images of all rows may not fit in memory.
-        rows.append([grid.shrink(images[name]) for _, group in columns for name, _ in group])
+        # The name of an image ends in the letter of its domain.
+        shown = {name: units.show(image, config, name[-1]) for name, image in images.items()}
+        rows.append([grid.shrink(shown[name]) for _, group in columns for name, _ in group])
     groups = [grid.Group(title, [text for _, text in group]) for title, group in columns]
     if not rows:
         return grid.Picture(np.full((22, 22, 3), 255, np.uint8), groups, [])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.data import memory, pairing, pipeline, sources
+from cyclegan_tf.data import memory, pairing, percentiles, pipeline, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -52,7 +52,7 @@ def train(
       Stopped: SIGINT, SIGTERM or SIGHUP arrived; the state is saved.
     """
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
-    replicas, dataset = _open(config, given)
+    config, replicas, dataset = _open(config, workdir, given)
     evaluator = Evaluator(config, dataset)
     opened = run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext()
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
@@ -92,7 +92,7 @@ def rehearse(config: Config, workdir: str) -> None:
     Raises:
       UserError: as `train`.
     """
-    replicas, dataset = _open(config)
+    config, replicas, dataset = _open(config, workdir)
     Evaluator(config, dataset)  # Raises the errors of a run whose measures lack their weights.
     run_directory.require_same_options(config, workdir)
     newest = checkpoints.list_files(os.path.join(workdir, "checkpoints"))
@@ -113,18 +113,20 @@ def rehearse(config: Config, workdir: str) -> None:
     log.info("%s", describe_estimate(n_steps, n_steps * seconds, on_cpu=not hardware.has_gpu()))
 
 
-def _open(config: Config, given: Any = None) -> tuple[Replicas, ImageDataset]:
-    """The replicas and the data of a run; the arguments are those of `train`, and so are the errors."""
+def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Replicas, ImageDataset]:
+    """The config with its ranges measured, the replicas and the data; the arguments and errors are those of `train`."""
     console.open_missing_descriptors()
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)
     replicas = distribution.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
+    config = run_directory.adopt_ranges(config, workdir)
     dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
     if config.trains_on_pairs:
         pairing.require_training_pairs(dataset, config)
-    return replicas, dataset
+    config, dataset = percentiles.measure_ranges(config, dataset)
+    return config, replicas, dataset
 
 
 def _show_overview(
