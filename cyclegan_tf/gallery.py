@@ -3,7 +3,8 @@
   cyclegan gallery --model=runs/demo
 
 Training writes the page with each sample grid and at its end. This command translates the held-out images with the
-newest checkpoint, so it also works for a run that is not finished. Any browser shows the page; no server is needed.
+newest checkpoint, so it also works for a run that is not finished. If the sample grid of that step is missing or is of
+an old version, the command draws the grid. Any browser shows the page; no server is needed.
 """
 
 import logging
@@ -29,7 +30,9 @@ def main(argv: list[str]) -> int:
 
 
 def write(workdir: str) -> None:
-    """Writes index.html and gallery/ of a run directory; leaves gallery/ alone if the images of the run are missing.
+    """Writes index.html, gallery/ and the newest sample grid of a run directory.
+
+    If the images of the run are missing, writes only index.html. Keeps a sample grid that the page can show as tiles.
 
     Raises:
       UserError: `workdir` is not a run directory, or has no checkpoint yet.
@@ -38,8 +41,8 @@ def write(workdir: str) -> None:
     startup.import_tensorflow()
     from cyclegan_tf.data import sources
     from cyclegan_tf.inference import bounded, translator
-    from cyclegan_tf.runs import page, page_images
-    from cyclegan_tf.training import memory_remedies
+    from cyclegan_tf.runs import page, page_images, sample_files
+    from cyclegan_tf.training import memory_remedies, samples
 
     filesystem.require_utf8("model", workdir)
     config = Config.load(workdir)
@@ -54,6 +57,9 @@ def write(workdir: str) -> None:
             direction: bounded.make_bounded(each, whole_pixels, remedy) for direction, each in translators.items()
         }
         page_images.write(workdir, config, translate, dataset, step)
+        if sample_files.read_layout(sample_files.get_path(workdir, step)) is None:
+            picture = samples.draw_sample_grid(config, translate, dataset, workdir, step)
+            sample_files.write(workdir, step, picture)
     log.info("wrote %s", page.write(workdir))
 
 

@@ -20,7 +20,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.runs import metrics_log, page, page_images
+from cyclegan_tf.runs import metrics_log, page, page_images, sample_files
 from cyclegan_tf.runs.metrics_log import read_records
 
 
@@ -323,8 +323,13 @@ def test_long_curves_are_thinned_out(run):
 
 def test_command_rewrites_the_page_even_without_the_images(run, caplog):
     shutil.rmtree(run / "gallery")
+    sample = run / "samples" / "step-000004.png"
+    drawn = sample.read_bytes()
+    Image.open(sample).save(sample)  # Without the places of its images, as version 0.1.0 does.
+    assert sample.read_bytes() != drawn
     gallery.write(str(run))
     assert len(read_data(run)["results"]["rows"]) == 16
+    assert sample_files.read_layout(str(sample)) is not None
     config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/folder")
     (run / "config.json").write_text(config.to_json())
     gallery.write(str(run))

@@ -27,9 +27,9 @@ def draw(tmp_path, monkeypatch):
         drawn = []
         monkeypatch.setattr(grid, "draw_groups", lambda *arguments, scale: drawn.append(arguments))
         config = Config.preset("tiny", dataset=str(tmp_path), load_size=32, crop_size=32, **options)
-        draw_sample_grid(config, translate, sources.open_dataset(config), "run, step 7")
+        draw_sample_grid(config, translate, sources.open_dataset(config), "runs/a\nb/", 7)
         (rows, groups, heading), = drawn
-        assert heading == "run, step 7"
+        assert heading == "a\\nb, step 7"
         return [[int(image.max()) for image in row] for row in rows], groups
 
     return draw
@@ -114,10 +114,9 @@ def test_the_next_pair_takes_the_place_of_a_bad_one(tmp_path, draw):
 
 
 def test_files_record_where_their_images_are(tmp_path):
-    (tmp_path / "samples").mkdir()
     rows = [[np.full((8, 8, 3), 7, np.uint8)] * 2]
     picture = grid.draw_groups(rows, [grid.Group("A to B", ["original", "translation"])])
-    (tmp_path / "samples" / "step-000007.png").write_bytes(sample_files.encode(picture))
+    sample_files.write(str(tmp_path), 7, picture)
     (tmp_path / "samples" / "step-000003.png").write_bytes(codec.encode_png(picture.pixels))  # As version 0.1.0 does.
     (tmp_path / "samples" / "notes.png").write_bytes(b"")
     old, new = sample_files.list_samples(str(tmp_path))

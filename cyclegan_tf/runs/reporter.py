@@ -1,7 +1,6 @@
 """Reports of a run in progress: TensorBoard events, metrics.jsonl and sample grids."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +9,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.images import grid
 from cyclegan_tf.runs import metrics_log, sample_files
-from cyclegan_tf.storage import atomic, filesystem, json_lines
+from cyclegan_tf.storage import filesystem, json_lines
 
 # TensorBoard opens the two groups of tags whose names come first in the alphabet; these should be images/ and loss/.
 _IMAGE_TAG = "images/samples"
@@ -60,8 +59,7 @@ class Reporter(NullReporter):
 
     def __init__(self, workdir: str, config: Config, step: int) -> None:
         self._open_log(workdir, step)
-        self._workdir, self._samples = workdir, os.path.join(workdir, sample_files.FOLDER)
-        filesystem.makedirs(self._samples)
+        self._workdir = workdir
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
@@ -103,9 +101,7 @@ class Reporter(NullReporter):
 
     def write_sample(self, step: int, picture: grid.Picture) -> None:
         """Writes samples/step-NNNNNN.png and shows it in TensorBoard."""
-        path = os.path.join(self._samples, sample_files.format_name(step))
-        with atomic.open_for_writing(path, "wb") as file:
-            file.write(sample_files.encode(picture))
+        sample_files.write(self._workdir, step, picture)
         self.sync()  # The page is written next and reads metrics.jsonl.
         with self._board.as_default(step):
             tf.summary.image(_IMAGE_TAG, picture.pixels[np.newaxis])

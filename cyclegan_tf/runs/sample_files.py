@@ -1,6 +1,5 @@
 """The sample grids of a run as PNG files that record where each image is, so that a page can show single images."""
 
-import io
 import json
 import os
 import re
@@ -10,24 +9,25 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cyclegan_tf.images import codec, grid
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import atomic, filesystem
 
 FOLDER = "samples"
 _KEY = "cyclegan_tf.tiles"  # The keyword of the PNG file's text.
 _NAME = re.compile(r"step-(\d+)\.png")
 
 
-def format_name(step: int) -> str:
-    """The file name of the sample grid of a step."""
-    return f"step-{step:06d}.png"
+def get_path(workdir: str, step: int) -> str:
+    """The path of the sample grid of a step."""
+    return os.path.join(workdir, FOLDER, f"step-{step:06d}.png")
 
 
-def encode(picture: grid.Picture) -> bytes:
-    """Encodes a sample grid as a PNG file with the titles of its columns and the places of its images."""
-    info, buffer = PngInfo(), io.BytesIO()
+def write(workdir: str, step: int, picture: grid.Picture) -> None:
+    """Writes the sample grid of a step, with the titles of its columns and the places of its images."""
+    info = PngInfo()
     info.add_text(_KEY, json.dumps({"groups": picture.groups, "tiles": picture.tiles}, separators=(",", ":")))
-    codec.write(picture.pixels, buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
+    filesystem.makedirs(os.path.join(workdir, FOLDER))
+    with atomic.open_for_writing(get_path(workdir, step), "wb") as file:
+        codec.write(picture.pixels, file, format="PNG", pnginfo=info)
 
 
 def list_samples(workdir: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
@@ -107,8 +106,7 @@ class RunOutputs:
         if not self._replicas.is_chief:
             return
         self._model.refresh()
-        run = console.escape(os.path.basename(os.path.abspath(self._workdir)))
-        picture = samples.draw_sample_grid(self._config, self._translate, self._dataset, f"{run}, step {step}")
+        picture = samples.draw_sample_grid(self._config, self._translate, self._dataset, self._workdir, step)
         self._reporter.write_sample(step, picture)
         page.write(self._workdir)
 

@@ -1,9 +1,11 @@
 """The sample grid of a run: held-out images through its generators."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from cyclegan_tf import console
 from cyclegan_tf.config import Config, domains
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline
@@ -13,7 +15,7 @@ from cyclegan_tf.metrics.measures import Translate
 
 
 def draw_sample_grid(
-    config: Config, translate: Mapping[Direction, Translate], dataset: ImageDataset, heading: str
+    config: Config, translate: Mapping[Direction, Translate], dataset: ImageDataset, workdir: str, step: int
 ) -> grid.Picture:
     """Draws `config.n_samples` images of each domain and their translations, one row for each pair of images.
 
@@ -25,8 +27,9 @@ def draw_sample_grid(
 
     Args:
       translate: for each direction that the run learns, the function of an image to its translation.
-      heading: the title of the picture.
+      workdir, step: the run directory and the training step of the generators, for the title of the picture.
     """
+    heading = f"{console.escape(os.path.basename(os.path.abspath(workdir)))}, step {step}"
     image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     if dataset.has_pairs:
         image_lists = (dataset.test_a.subset(range(dataset.n_pairs)), dataset.test_b.subset(range(dataset.n_pairs)))
