@@ -1,0 +1,148 @@
+"""GeoTIFF files keep their place on the Earth and their pixels without data, as GDAL reads them."""
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from rasterio.transform import Affine, from_origin
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
+from cyclegan_tf.data import percentiles, sources
+from cyclegan_tf.inference import batch, loading
+
+RNG = np.random.default_rng(8)
+SIZE = (40, 56)
+TRANSFORM = from_origin(399960.0, 5800020.0, 10.0, 10.0)
+REFLECTANCE = ValueRange(0, 10000)
+
+
+def write(path, bands, **options):
+    """Writes bands (C, H, W) with GDAL, somewhere in UTM zone 33."""
+    profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2],
+               "dtype": bands.dtype, "crs": "EPSG:32633", "transform": TRANSFORM}
+    with rasterio.open(path, "w", **profile | options) as file:
+        file.write(bands)
+        file.update_tags(AREA_OR_POINT="Area", ACQUIRED="2026-11-26")
+        file.update_tags(1, STATISTICS_MAXIMUM="9999")
+
+
+def translate(path, units=NO_UNITS, channels=None, function=lambda images: images):
+    with tifffile.TiffFile(path) as file:
+        channels = channels or file.pages[0].samplesperpixel
+    model = loading.LoadedTranslator(function, channels, channels, units=units)
+    jobs = batch.plan(batch.find(str(path), str(path.parent / "out")), str(path.parent / "out"), channels)
+    assert batch.run(model, jobs) == {}
+    return jobs[0].target
+
+
+def assert_same_place(path, other):
+    """Compares what GDAL reads of two files, besides the pixels."""
+    with rasterio.open(path) as one, rasterio.open(other) as two:
+        assert one.crs == two.crs
+        assert one.transform == two.transform
+        assert one.nodatavals == two.nodatavals or np.isnan([*one.nodatavals, *two.nodatavals]).all()
+        assert (one.shape, one.count) == (two.shape, two.count)
+        assert one.tags()["ACQUIRED"] == "2026-11-26"
+        assert one.tags()["AREA_OR_POINT"] == "Area"
+        # Statistics of the source would be wrong.
+        assert "STATISTICS_MAXIMUM" not in one.tags(1)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"compress": "lzw", "predictor": 2}, {"compress": "deflate", "tiled": True, "blockxsize": 16, "blockysize": 32},
+    {"compress": "zstd", "interleave": "band"}, {"interleave": "pixel"}, {"BIGTIFF": "YES"},
+    {"transform": Affine(10, 2, 399960, -2, -10, 5800020)}, {"crs": "EPSG:4326"}, {"ENDIANNESS": "BIG"},
+], ids=lambda options: " ".join(map(str, options)) or "plain")
+@pytest.mark.parametrize(("dtype", "count"), [(np.uint8, 3), (np.uint16, 1), (np.uint16, 13), (np.float32, 4)])
+def test_place_is_kept(tmp_path, options, dtype, count):
+    bands = (RNG.random((count, *SIZE)) * (1 if dtype == np.float32 else 250)).astype(dtype)
+    if dtype == np.float32 and "predictor" in options:
+        options = {**options, "predictor": 3}
+    write(tmp_path / "a.tif", bands, **options)
+    result = translate(tmp_path / "a.tif")
+    assert_same_place(result, tmp_path / "a.tif")
+    with rasterio.open(result) as file, rasterio.open(tmp_path / "a.tif") as source:
+        assert (file.read() == bands).all()
+        assert file.profile.get("compress") == source.profile.get("compress")
+        assert file.profile["interleave"] == source.profile["interleave"] or count == 1
+        assert file.profile["tiled"] == source.profile["tiled"]
+
+
+@pytest.mark.parametrize(("dtype", "no_data"), [
+    (np.uint16, 0), (np.uint16, 65535), (np.int16, -9999), (np.float32, -9999.0), (np.float32, np.nan),
+    (np.float32, np.finfo(np.float32).min),
+])
+@pytest.mark.parametrize("count", [1, 4])
+def test_pixels_without_data_are_written_back(tmp_path, dtype, no_data, count):
+    bands = RNG.integers(-50, 10000, (count, *SIZE)).astype(dtype) if dtype != np.uint16 else (
+        RNG.integers(1, 10000, (count, *SIZE)).astype(dtype))
+    missing = np.zeros(SIZE, bool)
+    missing[:7, 10:] = True
+    bands[:, missing] = no_data
+    write(tmp_path / "a.tif", bands, nodata=no_data)
+    units = Units(REFLECTANCE, REFLECTANCE)
+    # A network that gives -1 everywhere: the value 0, which is also the mark of the first file.
+    for function, expected in ((lambda images: images, np.clip(bands, 0, 10000)),
+                               (lambda images: np.full_like(images, -1), np.zeros_like(bands))):
+        result = translate(tmp_path / "a.tif", units, function=function)
+        assert_same_place(result, tmp_path / "a.tif")
+        with rasterio.open(result) as file:
+            mask = file.read_masks().astype(bool)
+            assert (mask == ~missing).all()
+            found = file.read()
+        # A valid pixel never gets the mark; its value is the next one.
+        nearest = np.where(expected == no_data, 1 if no_data == 0 else expected, expected)
+        np.testing.assert_allclose(found[mask], nearest[mask], atol=1e-3)
+        (tmp_path / "out" / "a.tif").unlink()
+
+
+def test_mark_that_the_result_cannot_hold_is_an_error(tmp_path):
+    write(tmp_path / "a.tif", np.full((1, *SIZE), -9999, np.int16), nodata=-9999)
+    model = loading.LoadedTranslator(lambda images: images, 1, 1, units=Units(source=REFLECTANCE))
+    jobs = batch.plan(batch.find(str(tmp_path / "a.tif"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
+    (reason,) = batch.run(model, jobs).values()
+    assert reason.startswith("uint16 does not hold -9999, the value of pixels without data; train with a range")
+
+
+def test_overviews_and_masks_of_a_cloud_optimized_file_are_left_out(tmp_path):
+    bands = RNG.integers(1, 255, (3, 600, 700)).astype(np.uint8)
+    write(tmp_path / "a.tif", bands, driver="COG", compress="deflate", blocksize=128)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages) > 1
+    result = translate(tmp_path / "a.tif")
+    assert_same_place(result, tmp_path / "a.tif")
+    with rasterio.open(result) as file:
+        assert (file.read() == bands).all()
+        assert file.overviews(1) == []
+
+
+def test_pixels_without_data_are_no_training_values(tmp_path, caplog):
+    bands = RNG.integers(100, 9000, (1, *SIZE)).astype(np.int16)
+    bands[:, :20] = -9999
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+        write(tmp_path / f"train{domain}" / "a.tif", bands, nodata=-9999)
+    config = Config(dataset=str(tmp_path), input_channels=1, output_channels=1, range_a="percentile:0,100",
+                    range_b="0,9000")
+    measured, dataset = percentiles.measure_ranges(config, sources.open_dataset(config))
+    assert measured.get_range("a") == ValueRange(bands[:, 20:].min(), bands[:, 20:].max())
+    image = dataset.train_a.decode(0)
+    assert (image[:20] == -1).all()
+    assert image[20:].max() == 1
+    assert caplog.text == ""
+    assert dataset.bad.clipped == {}
+
+
+def test_nan_that_is_not_marked_is_named(tmp_path):
+    bands = np.zeros((1, *SIZE), np.float32)
+    bands[0, 3, :5] = np.nan
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+        write(tmp_path / f"train{domain}" / "a.tif", bands, nodata=-9999)
+    config = Config(dataset=str(tmp_path), input_channels=1, output_channels=1, range_a="0,1", range_b="0,1")
+    train = sources.open_dataset(config).train_a
+    assert train.load(0) is None
+    assert list(train.bad.reasons.values()) == [
+        "5 pixels are NaN without being marked as pixels without data (GDAL_NODATA)"
+    ]
