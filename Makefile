@@ -1,18 +1,22 @@
-# make train, make test, make lint, make wheel, make docs, make pictures: each first creates its virtual environment if it
-# is missing or older than setup.cfg. PYTHON selects the interpreter, which determines the stack: Python 3.10 and 3.11 use
-# TensorFlow 2.15, later versions the newest TensorFlow.
+# make train, make test, make lint, make wheel, make docs, make notebook, make pictures: each first creates its virtual
+# environment if it is missing or older than setup.cfg. PYTHON selects the interpreter, which determines the stack: Python
+# 3.10 and 3.11 use TensorFlow 2.15, later versions the newest TensorFlow.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 
-.PHONY: train test lint wheel pictures docs clean
+.PHONY: train test lint wheel pictures notebook docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/cyclegan train --preset=demo
 
 pictures: $(VENV)/.installed
 	$(BIN)/python experiments/pictures.py
+
+# Needs Python 3.12 or later. --update keeps the identifiers of cells that have not changed.
+notebook: $(VENV)/.installed
+	$(BIN)/jupytext --to ipynb --update examples/quickstart.py
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

@@ -59,6 +59,7 @@ class config:
     pytest.param(True, {}, ("2 1 true\n", "failed call to cuInit\n"), id="gpu_not_seen"),
     pytest.param(False, {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_ENABLE_ONEDNN_OPTS": "0"},
                  ("0 0 true\n", "failed call to cuInit\n"), id="user_wants_messages"),
+    pytest.param(False, startup.ENVIRONMENT, ("2 1 true\n", ""), id="started_by_a_command"),
 ])
 def test_messages_and_environment(tmp_path, monkeypatch, gpu, environment, printed):
     # A stand-in for TensorFlow, because the result must not depend on this machine's devices.

@@ -19,12 +19,13 @@ def import_tensorflow() -> None:
     """Imports TensorFlow and lists its GPUs; does nothing if TensorFlow is imported already.
 
     No variable silences all messages that TensorFlow writes to stderr meanwhile, so this function discards them. It
-    prints them if the import fails, if TensorFlow does not see a GPU of this machine, or if the user has set
-    TF_CPP_MIN_LOG_LEVEL.
+    prints them if the import fails, if TensorFlow does not see a GPU of this machine, or if TF_CPP_MIN_LOG_LEVEL is 0
+    or 1. (It is 2 in the processes that a command or a notebook with this package starts.)
     """
     if "tensorflow" in sys.modules:
         return
-    hold = contextlib.nullcontext(lambda: None) if "TF_CPP_MIN_LOG_LEVEL" in os.environ else hold_stderr()
+    wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
+    hold = contextlib.nullcontext(lambda: None) if wanted else hold_stderr()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     cuda_libraries.load()

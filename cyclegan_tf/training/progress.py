@@ -7,13 +7,19 @@ import statistics
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from tqdm.auto import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm import TqdmWarning
 
 from cyclegan_tf import console
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets, tqdm warns that the bar is text.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
 log = logging.getLogger("cyclegan_tf")
 

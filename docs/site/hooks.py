@@ -61,7 +61,7 @@ def relate(target: str, uri: str) -> str:
 
 def is_page(path: str) -> bool:
     """True for a file that the site shows as it is."""
-    return path.endswith((".md", ".png", ".jpg"))
+    return path.endswith((".md", ".png", ".jpg", ".ipynb"))
 
 
 def to_source_uri(path: str) -> str:
