@@ -1,4 +1,4 @@
-"""What a command prints: standard streams whose failure never ends the work, and log lines on stderr.
+"""The output of a command: standard streams whose failure never ends the work, and log lines on stderr.
 
 A terminal can be closed and the reader of a pipe can end before the command. Training must still save its state, and
 the other commands must still write their files.
@@ -49,7 +49,7 @@ def log_to_stderr() -> None:
 
 
 def require_complete_stdout() -> None:
-    """Raises a UserError if guarded stdout has dropped output for another reason than that its reader has ended."""
+    """Raises a UserError if guarded stdout has lost output. A pipe whose reader has ended is not an error."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(raw, _DroppingFile) and raw.error and raw.error.errno != errno.EPIPE:

@@ -16,10 +16,10 @@ judge: how often a classifier sees the classes --judge_classes_a in translations
   translations to B.
 segmentation: label maps of Cityscapes: pixel accuracy, class accuracy, mean IoU.
 
-Beside the model's values, the table has those of trivial translations, which only change colors: input, the image
-itself; mean_color, one flat color, if there are pairs; color_map, the map of colors that gives training images the mean
-and covariance of the target's; color_map_unfair, the map of colors fitted to the true translations, if there are pairs.
---nobaselines leaves them out.
+The table compares the model with trivial translations, which only change colors: input, the image itself; mean_color,
+one flat color, if there are pairs; color_map, the map of colors that gives training images the mean and covariance of
+the target's; color_map_unfair, the map of colors fitted to the true translations, if there are pairs. --nobaselines
+leaves them out.
 
 Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg and
 segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them

@@ -5,7 +5,7 @@
   cyclegan train --dataset=horse2zebra
 
 Learns to translate images between two domains, A and B. Options default to the values of the paper's authors, which
-need a GPU; those of --preset=fast_cpu do not. Other options override the options of a preset, wherever they stand.
+need a GPU; --preset=fast_cpu needs none. Other options override the options of a preset, wherever they stand.
 
 Writes sample grids, metrics, checkpoints and SavedModels to the run directory (--workdir, default runs/NAME). Start the
 same command again to resume an interrupted run. Watch a run with: tensorboard --logdir=runs

@@ -84,7 +84,7 @@ class Comparison:
         self.rows = [Row(*each) for each in list_rows(list(args.sides), args.seeds, args.minutes)]
 
     def run_row(self, row: Row) -> Result:
-        """Returns the row's result; trains and measures if there is none yet."""
+        """Returns the row's result; trains and measures unless an earlier call has written it."""
         folder = os.path.join(self._args.workdir, row.name)
         path = os.path.join(folder, "result.json")
         steps = self._args.steps

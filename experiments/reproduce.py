@@ -4,8 +4,8 @@
   python experiments/reproduce.py --record=experiments/recorded/NAME.json -- --flagfile=experiments/cpu/NAME.flags
 
 A record holds the flags and, for each stack (Keras 2 and Keras 3, whose random numbers differ) and each size of the L1
-data cache, every loss of the first three steps and a digest of the weights after them. The steps are those of
-`cyclegan_tf.train` with the seed in the flags, but they run eagerly, in one thread, and with AVX2 instructions only.
+data cache, every loss of the first three steps and a digest of the weights after them. The steps equal the
+steps of `cyclegan_tf.train` with the same flags, but run eagerly, in one thread, and with AVX2 instructions only.
 
 Adam turns even rounding errors in a gradient into a full first update, so all sums must be added up in the same order.
 Eigen, which multiplies TensorFlow's matrices, splits sums into parts that fit into the L1 data cache: 32 KiB in most

@@ -125,7 +125,7 @@ def test_files_of_several_pages_are_listed(tmp_path, caplog):
     lines = preview.format_report(preview.inspect(parts), bad).splitlines()
     assert lines[1] == "  kinds: 1 TIFF L, 1 TIFF L of 2 pages, 1 TIFF L of 3 pages, 1 TIFF uint16 x 3"
     assert lines[3:] == [
-        "files of several pages, of which only page 1 is used: 2", f"  {tmp_path}/a.tif: 3 pages",
+        "files with several pages (only page 1 is used): 2", f"  {tmp_path}/a.tif: 3 pages",
         f"  {tmp_path}/c.tif: 2 pages", "bad files: none",
     ]
     # Training has no list, but one line in its log.

@@ -91,7 +91,7 @@ def test_pixels_are_those_of_simpleitk(name, dtype, difference):
 
 def test_palettes_have_all_their_bits():
     pixels = read(FILES / "examples_palette.dcm").read(0).pixels
-    # The table has 16 bits, of which SimpleITK keeps 8.
+    # The table has 16 bits; SimpleITK keeps the upper 8.
     assert pixels.dtype == np.uint16
     assert (pixels >> 8 == read_with_simpleitk(FILES / "examples_palette.dcm")[0]).all()
 

@@ -240,6 +240,6 @@ def test_large_images_are_shrunk_for_display(size, side, expected):
 def test_a_grid_stays_below_the_limit_of_the_drawing_library(monkeypatch):
     monkeypatch.setattr(grid, "_LARGEST_FIGURE", 300)
     image = np.full((100, 50, 3), 7, np.uint8)
-    # Five rows of 300 pixels in all: cells of 60 pixels, of which 4 are a gap.
+    # Five rows of 300 pixels in all: cells of 60 pixels, including a gap of 4.
     drawn = grid.draw([[image, image]] * 5, ["A", "B"])
     assert drawn.shape == (22 + 5 * 60, 2 * (28 + 4), 3)

@@ -245,7 +245,7 @@ def test_stream_is_read_in_its_order_and_repeated():
 ], ids=["finite", "endless", "another order in each pass"])
 def test_stream_resumes_with_the_same_crops_and_flips(make):
     options = config(batch_size=2, max_steps=7)
-    # As in two processes: the second iteration of one shuffled data set would have another order than the first.
+    # Two data sets, as in two processes: a second pass over one shuffled data set would have a new order.
     whole = take(memory.open_given(make(), options), options, 0, 7)
     np.testing.assert_equal(take(memory.open_given(make(), options), options, 4, 7), whole[4:])
     if make is not stream:

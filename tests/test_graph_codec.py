@@ -50,7 +50,7 @@ def test_palette_of_few_bits_is_opaque(bits):
 
 
 def make_exif(orientation, byteorder="<", kind=3):
-    """EXIF data with three tags, of which the second is the orientation: a 2-byte (kind 3) or 4-byte (4) number."""
+    """EXIF data with three tags; the second is the orientation, a 2-byte (kind 3) or 4-byte (4) number."""
     value = struct.pack(byteorder + {3: "HH", 4: "I"}[kind], orientation, *([0] * (kind == 3)))
     entries = [struct.pack(f"{byteorder}HHI", 271, 2, 2) + b"A\0\0\0",
                struct.pack(f"{byteorder}HHI", ORIENTATION, kind, 1) + value,

@@ -30,7 +30,7 @@ def open_set(folder, **options):
 
 
 def write_volume(path, filled, shape=(6, 5, 8)):
-    """Writes a volume whose slices are empty, except those of the numbers `filled`, whose value is 100 + number."""
+    """Writes a volume of empty slices, except the slices with the numbers `filled`: their value is 100 + number."""
     array = np.zeros(shape, np.int16)
     for index in filled:
         array[1:4, 1:4, index] = 100 + index

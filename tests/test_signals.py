@@ -73,7 +73,7 @@ def test_second_interrupt_from_python_raises_keyboard_interrupt(signum):
 
 
 class Exit(BaseException):
-    """What os._exit raises in a test."""
+    """Raised by os._exit in a test."""
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_tiles_equal_the_whole_image(case, tile):
     generator = randomized(CASES[case]())
-    # Brightness and contrast change across the image, so that tiles have other statistics than the whole image.
+    # Brightness and contrast change across the image, so that the statistics of a tile differ from the whole image's.
     ramp = np.linspace(0.1, 1, 128)[:, np.newaxis]
     image = np.random.default_rng(1).uniform(-1, 1, (64, 128, generator.input_shape[-1])) * ramp + (1 - ramp) / 2
     image = image.astype(np.float32)

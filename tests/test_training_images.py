@@ -1,4 +1,4 @@
-"""Changed training images on resume: which changes are noticed, what the error says, how a run goes on with them."""
+"""Training images that changed before a resume: the changes that are noticed, the error, and resuming nonetheless."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ def newest(workdir):
 
 def test_a_fingerprint_is_the_count_and_the_sha256_of_the_names():
     found = training_images.compute_fingerprints(dataset_of(["0.png", "\udcff.png"]))
-    # The lone surrogate stands for a byte that is not UTF-8; its three bytes are those of the code point U+DCFF.
+    # The lone surrogate stands for a byte that is not UTF-8; its three bytes encode the code point U+DCFF.
     assert found["a"] == Fingerprint(2, hashlib.sha256(b"0.png\0\xed\xb3\xbf.png\0").digest())
     assert found["b"] == Fingerprint(1, hashlib.sha256(b"x.png\0").digest())
 

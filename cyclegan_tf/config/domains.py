@@ -1,4 +1,4 @@
-"""What the two domains of a run are called in pictures and on web pages."""
+"""Names of the two domains of a run, for pictures and web pages."""
 
 import re
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""What the options --generator, --discriminator, --gan_mode and --model name. This module needs no TensorFlow.
+"""Registries of the generators, discriminators, losses and models that options name. This module needs no TensorFlow.
 
-The package's own networks, losses and models are registered by the same decorators as those of plugins.
+The package's own networks, losses and models are registered by the same decorators as a plugin's.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class Registry(Generic[_E]):
         """The entry called `name`.
 
         Raises:
-          UserError: there is none.
+          UserError: no entry has this name.
         """
         if name not in self._entries:
             raise UserError(
@@ -196,8 +196,8 @@ def register_generator(
 
     - The input is `keras.Input((None, None, input_channels))`, so that images of any size can be translated.
     - The output has the height and width of the input if both are multiples of `size_multiple` and at least 8.
-    - The output is in [-1, 1], as of tanh, and float32 also with --mixed_precision: give the last layer
-      `dtype="float32"`.
+    - The output is in [-1, 1], for example because the last layer is tanh.
+    - The output is float32 even with --mixed_precision: give the last layer `dtype="float32"`.
     - Layers with weights have names of their own, because checkpoints find weights by the names of layers.
 
     --recompute cuts the network behind each layer that `networks.segments.mark_segment_end` marks, and recomputes a
@@ -230,7 +230,7 @@ def register_discriminator(
     any shape whose first axis is N. These requirements are checked when a network is built:
 
     - The input is `keras.Input((None, None, input_channels))`, or has the size of the training crops.
-    - The output is float32 also with --mixed_precision: give the last layer `dtype="float32"`.
+    - The output is float32 even with --mixed_precision: give the last layer `dtype="float32"`.
     - Layers with weights have names of their own, because checkpoints find weights by the names of layers.
     - The scores of images of `crop_size` are finite, and there is at least one for each image.
 
@@ -288,9 +288,10 @@ def register_model(
       directions: the directions that the model learns: a2b, which needs a generator gen_ab, or a2b and b2a, which needs
         a generator gen_ba too.
       paired: whether the images A and B of a training step must be pairs.
-      channels: function of the `Config`; returns the (input, output) channels of networks by name, in addition to and
-        instead of those of CycleGAN: gen_ab and gen_ba translate between `config.input_channels` of A and
-        `config.output_channels` of B, disc_a judges images of A, disc_b judges images of B.
+      channels: function of the `Config`; returns the (input, output) channels of networks by name, for networks
+        that CycleGAN lacks or whose channels differ from CycleGAN's: gen_ab and gen_ba translate between
+        `config.input_channels` of A and `config.output_channels` of B, disc_a judges images of A, disc_b judges images
+        of B.
       find_conflicts: function of the `Config`; returns an error message for each option that cannot work with the
         model. A message names the flag and the remedy.
 

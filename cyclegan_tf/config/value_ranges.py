@@ -96,7 +96,7 @@ def is_record_of(stored: str, text: str) -> bool:
 
 
 def parse_window(text: str) -> tuple[ValueRange | None, ValueRange | None]:
-    """Parses CENTER,WIDTH, or CENTER,WIDTH/CENTER,WIDTH for A and B, of which one may be empty.
+    """Parses CENTER,WIDTH, or CENTER,WIDTH/CENTER,WIDTH for A and B; the part of A or of B may be empty.
 
     Returns:
       The values that pictures show as black and as white, of A and of B; None for a domain without a window.

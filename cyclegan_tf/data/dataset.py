@@ -29,7 +29,7 @@ class BadImages:
 
     Attributes:
       reasons: dict of an image's path to the reason why the image cannot be used.
-      n_pages: dict of an image's path to its number of pages, for images of which only the first page is used.
+      n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
       stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
@@ -217,7 +217,7 @@ class ImageList:
         return codec.convert_channels(pixels, self.channels)
 
     def _read_file(self, index: int) -> bytes:
-        """Reads the file of image `index`; records a file of which only the first page is used."""
+        """Reads the file of image `index`; records a file with several pages, because only the first is used."""
         data, path = self.read(index), self.path(index)
         if path not in self.bad.n_pages and (count := codec.count_pages(data)) > 1:
             self.bad.add_pages(path, count)
@@ -266,7 +266,7 @@ class ImageDataset:
     stream_size: int = dataclasses.field(default=0, kw_only=True)
 
     def count_images_per_epoch(self, config: Config) -> int:
-        """Number of training images in the larger domain; of a stream of unknown size, those of the whole run."""
+        """Number of training images in the larger domain; for a stream of unknown size, the images of the whole run."""
         if self.stream is None:
             return max(len(self.train_a), len(self.train_b))
         return self.stream_size or config.max_steps * config.batch_size

@@ -116,7 +116,7 @@ def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
         elif summary.sizes:
             lines.append("  sizes: " + _format_counts({f"{w} x {h}": n for (w, h), n in summary.sizes.items()}))
     if bad.n_pages:
-        lines.append(f"files of several pages, of which only page 1 is used: {len(bad.n_pages)}")
+        lines.append(f"files with several pages (only page 1 is used): {len(bad.n_pages)}")
         lines += [f"  {console.escape(path)}: {count} pages" for path, count in sorted(bad.n_pages.items())]
     lines.append(f"bad files: {len(bad) or 'none'}")
     return "\n".join(lines + [f"  {console.escape(f'{path}: {reason}')}" for path, reason in bad.reasons.items()])

@@ -54,7 +54,7 @@ def export(
 
     Raises:
       UserError: `workdir` is not a run, an optional package or the web runtime is missing, a file exists already, or an
-        exported generator gives other images than the run's.
+        exported generator gives images that differ from the run's.
     """
     filesystem.require_local("output", output)
     filesystem.require_utf8("output", output)

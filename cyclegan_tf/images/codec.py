@@ -130,7 +130,7 @@ def count_pages(data: bytes) -> int:
 
 
 def read_orientation(image: Image.Image) -> int | None:
-    """The EXIF orientation of an opened image; None if there is none, or if the EXIF data is damaged."""
+    """The EXIF orientation of an opened image; None if the image has no or damaged EXIF data."""
     try:
         return image.getexif().get(tiff.ORIENTATION)
     except Exception:  # Pillow raises many types.

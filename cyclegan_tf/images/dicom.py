@@ -160,7 +160,7 @@ class DicomFile(Stack):
         return None
 
     def _find(self, sequence: str, name: str, index: int = 0) -> Any:
-        """The attribute `name` of a frame: its own, or that of all frames; None if there is none."""
+        """The attribute `name` of a frame, or else the attribute that all frames share; None without either."""
         frames, shared = (
             self.header.get(f"{scope}FunctionalGroupsSequence") or [] for scope in ("PerFrame", "Shared")
         )

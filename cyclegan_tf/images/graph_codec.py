@@ -146,7 +146,7 @@ def _find_in_png(content: _Content, name: int, last: int) -> tf.Tensor:
 
 
 def _read_orientation(content: _Content, start: tf.Tensor) -> tf.Tensor:
-    """The orientation in the first directory of the EXIF data at `start`; 0 if there is none."""
+    """The orientation in the first directory of the EXIF data at `start`, or 0."""
     is_big_endian = content.read(start, 2) == int.from_bytes(b"MM", "big")
     directory = start + content.read(start + 4, 4, is_big_endian)
     n_entries = content.read(directory, 2, is_big_endian)

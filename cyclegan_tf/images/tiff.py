@@ -89,8 +89,8 @@ def read(data: bytes, max_pixels: int, channels: int = 3) -> Page:
 def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     """Separates colors and alpha of a page.
 
-    Samples of 1 to 7 bits are scaled to 8 bits, those of 9 to 15 bits to 16 bits. The gray levels of a WhiteIsZero
-    image are inverted.
+    Samples of 1 to 7 bits are scaled to 8 bits, and samples of 9 to 15 bits to 16 bits. The gray levels of a
+    WhiteIsZero image are inverted.
 
     Args:
       page: a page of tifffile.

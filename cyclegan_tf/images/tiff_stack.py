@@ -164,7 +164,7 @@ class TiffStack(Stack):
         return self._file.pages.get(self._groups[index][0])
 
     def describe_translation(self, channels: int, dtype: np.dtype) -> str | bytes | None:
-        """The image description of the translated file: OME-XML, ImageJ's lines or free text; None if there is none."""
+        """The image description of the translated file: OME-XML, ImageJ's lines, free text or None."""
         text, samples = self._first.description, self._first.samplesperpixel
         if self._file.is_ome:
             return _change_ome(text, channels, dtype, len(self), samples, self.splits_channels)

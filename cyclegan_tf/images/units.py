@@ -77,7 +77,7 @@ def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> 
 
 
 def from_scale(floats: np.ndarray, value_range: ValueRange | None, dtype: np.dtype) -> np.ndarray:
-    """Maps floats in [-1, 1] to a range of values, or by `ranges.from_float` if there is none."""
+    """Maps floats in [-1, 1] to `value_range`; without a range, converts them with `ranges.from_float`."""
     return ranges.from_float(floats, dtype) if value_range is None else from_float(floats, value_range, dtype)
 
 

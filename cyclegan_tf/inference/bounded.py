@@ -14,7 +14,7 @@ TILE = 512  # Side of a tile in pixels.
 
 
 class TilingTranslator(Protocol):
-    """What `make_bounded` needs of `translator.Translator` and `loading.LoadedTranslator`."""
+    """The methods of `translator.Translator` and `loading.LoadedTranslator` that `make_bounded` calls."""
 
     @property
     def supports_tiles(self) -> bool:
@@ -25,7 +25,7 @@ class TilingTranslator(Protocol):
 
 
 def count_whole_pixels(config: Config) -> int:
-    """The most pixels of an image that is translated whole: at least those of a training crop, which fits in memory."""
+    """The most pixels of an image that is translated whole: at least a training crop's, which fits in memory."""
     return max(WHOLE_PIXELS, config.crop_size**2 if config.crops else 0)
 
 

@@ -66,7 +66,7 @@ class LoadedTranslator:
         return self._translator is not None and self._translator.supports_tiles
 
     def without_units(self) -> "LoadedTranslator":
-        """The same translator for images whose values are already in [-1, 1], or 8 or 16 bits, as of data sets."""
+        """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits."""
         return LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
 
     def translate(

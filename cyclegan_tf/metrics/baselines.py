@@ -68,14 +68,14 @@ class Colors:
 
 
 def fit(task: Task) -> dict[str, ColorMap]:
-    """Fits the trivial translations of one direction: those of `NAMES` that its data allow.
+    """Fits the trivial translations of one direction, as many of `NAMES` as its data allow.
 
     The mean color and the unfair color map need pairs, because an image of one color, or a fit to single images,
     imitates no set of images. The input and the color map need as many channels in A as in B. The mean color and the
     color map need training images.
 
     Args:
-      task: gives the direction, the test images and the training images, of which up to 500 of each domain are read.
+      task: gives the direction, the test images and the training images; reads at most 500 training images of a domain.
     """
     dataset, channels = task.dataset, (task.sources.channels, task.targets.channels)
     source, target = (

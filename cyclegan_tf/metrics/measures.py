@@ -26,7 +26,7 @@ _DISTRIBUTIONS = ("fid", "kid")
 NAMES = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
 # The measures that `evaluate` computes by default, if the data and the installed weights allow.
 DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
-# The measures that judge only the translations, so that trivial translations can be compared.
+# The measures that need only the translations. Trivial translations have values of these measures too.
 COMPARABLE = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "judge")
 _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim")
 

@@ -58,7 +58,7 @@ def _probe_generator(require: "_Requirements", network: tf.keras.Model, multiple
     size, side = images.shape[:3], images.shape[1]
     translated = require.run(images)
     require(translated.shape[:3] == size, f"makes images of {' x '.join(map(str, translated.shape[1:3]))} pixels from "
-            f"{side} x {2 * side} pixels; keep the size, or register another size_multiple than {multiple}")
+            f"{side} x {2 * side} pixels; keep the size, or register a size_multiple that differs from {multiple}")
     largest = np.abs(translated).max()
     require(largest <= 1 + 1e-5, f"returns values up to {largest:.3g} in magnitude; end it with tanh, because images "
             "are in [-1, 1]")

@@ -10,7 +10,7 @@ from cyclegan_tf.errors import UserError
 
 def is_exhausted(error: BaseException) -> bool:
     """True if an exception of TensorFlow or NumPy says that memory of the host or of the device is exhausted."""
-    if isinstance(error, tf.errors.InternalError):  # CUDA's own allocations, such as those of cuDNN and CUDA graphs.
+    if isinstance(error, tf.errors.InternalError):  # CUDA's own allocations, for example for cuDNN or CUDA graphs.
         return "out of memory" in error.message.lower() or "OUT_OF_MEMORY" in error.message
     if isinstance(error, tf.errors.ResourceExhaustedError):  # Full disks have the same type.
         return not any(words in error.message for words in ("No space left", "quota exceeded"))

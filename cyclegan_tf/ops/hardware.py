@@ -42,7 +42,7 @@ def describe_gpus() -> str:
 
 
 def measure_peak_memory() -> tuple[str, int] | None:
-    """What this process has used at most, as (kind of memory, bytes): of all GPUs, else of the CPU; None if unknown."""
+    """Peak memory of this process on all GPUs, or else on the CPU: (kind of memory, bytes); None if unknown."""
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         names = [gpu.name.removeprefix("/device:") for gpu in gpus]

@@ -140,7 +140,7 @@ def _verify_checksums(file: IO[bytes]) -> None:
 
 
 def _find_code(file: IO[bytes]) -> str | None:
-    """The first name of code in the pickles of a .pth file that is not PyTorch's; None if there is none.
+    """The first name of code that is not PyTorch's in the pickles of a .pth file, or None.
 
     PyTorch refuses most pickles of other programs as damaged, before it sees such a name.
     """

@@ -51,7 +51,7 @@ _COUNT, _NUMBER = re.compile(r"step|skipped|stale|replicas|images/\w+/count"), r
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """What tells the training images of a domain from others: their number, and the SHA-256 of their names."""
+    """Identifies the training images of a domain by their number and the SHA-256 of their names."""
 
     count: int
     digest: bytes
@@ -339,7 +339,7 @@ def read_newest(
 
 
 def read_run(path: str) -> tuple[str, dict[str, np.ndarray]] | None:
-    """(path, arrays) of the checkpoint that a user's `path` refers to; None if there is none.
+    """(path, arrays) of the checkpoint that a user's `path` refers to, or None.
 
     Args:
       path: a run directory or the name of one in the package, whose newest intact checkpoint is read, or the checkpoint

@@ -81,7 +81,7 @@ def _read_baselines(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 def _format_table(
     values: dict[str, float], baselines: dict[str, dict[str, float]], counts: dict[str, float], names: DomainNames
 ) -> str:
-    """A row per measure: the model's value, those of trivial translations, and the number of images.
+    """A row per measure: the values of the model and of trivial translations, and the number of images.
 
     Columns in which all cells would be empty are left out.
     """

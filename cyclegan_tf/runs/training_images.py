@@ -37,7 +37,7 @@ def _digest(names: Sequence[str]) -> bytes:
 
 
 def list_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str) -> list[str]:
-    """Describes how the training images of each domain differ from those of a checkpoint; empty if they do not.
+    """Describes how the training images of each domain differ from a checkpoint's; empty if they are the same.
 
     Args:
       recorded: fingerprints in the checkpoint; none for a checkpoint of an older version, which differs from nothing.

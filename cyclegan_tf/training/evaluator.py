@@ -68,7 +68,7 @@ class Evaluator:
 
 
 def split_by_images(measures: Mapping[str, float], dataset: ImageDataset) -> dict[bool, dict[str, float]]:
-    """Separates the measures of held-out images (True) from those of training images that take their place (False).
+    """Separates the measures of held-out images (True) from the measures of training images in their place (False).
 
     The name of a measure ends with the domain of the images that it translates: cycle_a, psnr_ab. Without measures, the
     result has one empty part: True if there are held-out images of A.

@@ -1,4 +1,4 @@
-"""What a user can lower when training exhausts the memory."""
+"""Advice for a user whose training exhausts the memory."""
 
 import dataclasses
 from typing import Any
@@ -8,7 +8,7 @@ from cyclegan_tf.errors import UserError
 
 
 def describe_for_steps(config: Config) -> str:
-    """The options that make a training step take less memory, as an instruction."""
+    """Advises how a training step can take less memory."""
     lower = ["--crop_size"] if config.crops else ["--load_size"] if config.preprocess != "none" else []
     lower += ["--batch_size"] if config.batch_size > 1 else []
     lower += ["--ngf"]
@@ -22,7 +22,7 @@ def describe_for_steps(config: Config) -> str:
 
 
 def describe_for_images(config: Config) -> str:
-    """What makes the translation of a held-out image take less memory, as an instruction."""
+    """Advises how the translation of a held-out image can take less memory."""
     if config.preprocess == "resize_and_crop":
         return "start a new run with a lower --crop_size or --ngf"
     return "use smaller held-out images, or start a new run with a lower --ngf"

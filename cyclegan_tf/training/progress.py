@@ -187,7 +187,7 @@ class Display:
 
 @contextlib.contextmanager
 def open_display(done: int, n_steps: int, images_per_step: int, on_cpu: bool) -> Iterator[Display]:
-    """Shows the steps of a run while the body trains; the arguments are those of `Display`."""
+    """Shows the steps of a run while the body trains. `Display` explains the arguments."""
     is_visible = console.is_terminal(sys.stderr) or _in_notebook()
     bar = tqdm(
         total=n_steps, initial=done, dynamic_ncols=True, disable=not is_visible,

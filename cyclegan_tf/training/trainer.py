@@ -114,7 +114,7 @@ def rehearse(config: Config, workdir: str) -> None:
 
 
 def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Replicas, ImageDataset]:
-    """The config with its ranges measured, the replicas and the data; the arguments and errors are those of `train`."""
+    """The config with its ranges measured, the replicas and the data. Arguments and errors: see `train`."""
     console.open_missing_descriptors()
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)

@@ -1,4 +1,4 @@
-"""What a worker does when another worker is lost: log one error and exit without waiting for the others.
+"""Ends a worker when another worker is lost, with one logged error and without waiting for the others.
 
 The heartbeats of TensorFlow's coordination service detect a worker that is dead or does not answer; the collective
 operations of the other workers then fail with an error. A watchdog detects a worker that answers but makes no progress.

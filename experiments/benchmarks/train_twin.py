@@ -4,7 +4,7 @@
 
 Takes the flags of cyclegan_tf.train that the twin supports: images, batches, seed and length of the run, --ngf (also of
 the discriminators), --n_blocks, --lambda_identity, and the learning rate's schedule. The images, their order, crops and
-mirroring are those of cyclegan_tf.train with the same flags; the initial weights and the pools are PyTorch's. Writes
+mirroring are as in cyclegan_tf.train with the same flags; the initial weights and the pools are PyTorch's. Writes
 OUTPUT/latest_net_G_A.pth and latest_net_G_B.pth, which cyclegan_tf.convert reads, and prints the seconds of all steps.
 """
 

@@ -36,8 +36,8 @@ def main() -> None:
         waited += time.perf_counter() - before
         float(model.train_step(*batch)["loss/generators"])
     total = time.perf_counter() - start
-    print(f"{1000 * total / args.steps:.1f} ms a step, of which {1000 * waited / args.steps:.2f} ms "
-          f"({100 * waited / total:.2f} %) waiting for data; {args.steps} steps, {args.flags}")
+    print(f"{1000 * total / args.steps:.1f} ms a step, {1000 * waited / args.steps:.2f} ms "
+          f"({100 * waited / total:.2f} %) of it waiting for data; {args.steps} steps, {args.flags}")
 
 
 if __name__ == "__main__":
