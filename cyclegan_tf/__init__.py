@@ -43,37 +43,38 @@ def fit(
     dataset: "tuple[Images, Images] | tf.data.Dataset | None" = None,
     callbacks: Sequence[Callable[[int, Mapping[str, float]], None]] = (),
 ) -> "FitResult":
-    """Trains a run to its end, as `cyclegan train` does; resumes if `workdir` holds a part of the run.
+    """Trains a run to its end, as `cyclegan train` does; resumes the run if `workdir` holds an unfinished one.
 
-    fit(Config(dataset="photos", generator="tiny"), workdir="runs/tiny").measures are the final measures. Several runs
-    can be trained in one process. Import TensorFlow after this call, or inside of functions: it reads its environment
-    when it is imported and fixes its number of threads at its first operation, and another number rounds differently.
+    `fit(Config(dataset="photos"), workdir="runs/photos").measures` has the final measures. One process can train
+    several runs. Import TensorFlow only after the first call, or inside functions: TensorFlow reads environment
+    variables when it is imported and fixes its number of threads at its first operation, and results with another
+    number of threads are rounded differently.
 
     Args:
-      config: the options. The modules that registered the model and its networks are added to `config.plugins`.
-      workdir: run directory; default: runs/ and the name of the data set.
-      dataset: training images instead of `config.dataset`. Either a pair of arrays or lists: the images of A and the
-        images of B, each (N, H, W, C) or a sequence of (H, W, C), uint8 or floats in [-1, 1]. Or a `tf.data.Dataset` of
-        pairs (A, B) of single images of the same kind, which is repeated as often as necessary. In both cases images
-        are resized, cropped and flipped as `config` says; preprocess="crop" and flip=False leave images of `crop_size`
-        as they are. The images are not stored: a run resumes if it is given the same images again. A resumed run reads
-        and drops the elements of a `tf.data.Dataset` that it has seen, and is exact only if the data set yields the
-        same images in the same order again, as a new one in a new process does if `shuffle` and random maps have a
-        fixed seed.
-      callbacks: functions of a step and its scalars by name, called when a line is written to metrics.jsonl: with the
-        losses, scores, gradient norms and the learning rate every `config.log_every` steps, with the measures after
-        each evaluation and at the end. An exception in a callback ends the run, which resumes from its newest
-        checkpoint. With several workers, only the chief calls them.
+      config: the options. config.json also records the modules that registered the model and its networks, as
+        `plugins`.
+      workdir: run directory; default: "runs/" and the name of the data set.
+      dataset: training images in place of `config.dataset`. Either a pair (images of A, images of B), each an array
+        (N, H, W, C) or a sequence of arrays (H, W, C), uint8 or floats in [-1, 1]. Or a `tf.data.Dataset` of pairs
+        (A, B) of single images, which `fit` repeats as often as necessary. `fit` resizes, crops and flips the images as
+        `config` says; with preprocess="crop" and flip=False, images of `crop_size` stay as they are. The run directory
+        does not hold these images: to resume, pass the same images again. In a `tf.data.Dataset`, a resumed run skips
+        the elements that it has seen; the run is exact only if the data set yields the same images in the same order,
+        so give `shuffle` and random maps a fixed seed.
+      callbacks: functions `callback(step, scalars)`, called for each line of metrics.jsonl. `scalars` has the losses,
+        scores, gradient norms and the learning rate every `config.log_every` steps, and the measures after each
+        evaluation and at the end, by name. An exception in a callback ends the run, which can resume from its newest
+        checkpoint. If there are several workers, only the chief calls the callbacks.
 
     Returns:
-      The run directory, `workdir`, and the final `measures` of the held-out images, floats by name.
+      A `FitResult` with the run directory, `workdir`, and the final `measures` of the held-out images, floats by name.
 
     Raises:
-      UserError: a mistake in the options or the data; the message is the one that the command prints. Also an OSError
-        of a callback, which is the cause of the UserError.
-      KeyboardInterrupt: Ctrl-C, or "interrupt" in a notebook. The step is finished and the state is saved, so that the
-        same call resumes. A second one raises at once, without saving.
-      Stopped: the same for SIGTERM and SIGHUP.
+      UserError: the options or the data are wrong; the message is the same as the command's. An OSError in a callback
+        also becomes a UserError, with the OSError as its cause.
+      KeyboardInterrupt: Ctrl-C, or "interrupt" in a notebook. `fit` finishes the step and saves the run first; the same
+        call resumes it. A second Ctrl-C raises at once, without saving.
+      Stopped: SIGTERM or SIGHUP; `fit` finishes the step and saves the run first.
     """
     from cyclegan_tf.ops import startup
 
@@ -83,11 +84,22 @@ def fit(
     return fitting.fit(config, workdir, dataset, callbacks)
 
 
-def load(path: str, direction: str | None = None) -> "LoadedTranslator":
-    """Loads a trained model: a run directory, a SavedModel folder, a .pth or .tflite file, or "demo_maps".
+def load(path: "str | os.PathLike[str]", direction: str | None = None) -> "LoadedTranslator":
+    """Loads a trained generator from a run directory, a SavedModel folder, a .pth file or a .tflite file.
 
-    cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg") is a NumPy array; see `cyclegan_tf.inference.loading`. A
-    SavedModel is a program: loading one from a stranger runs it.
+    `cyclegan_tf.load("runs/horse2zebra").translate("horse.jpg")` returns a NumPy array. A SavedModel is a program:
+    loading a SavedModel from a stranger runs it.
+
+    Args:
+      path: path of the run, folder or file, or one of a run's checkpoint files; or "demo" or "demo_maps", trained runs
+        in the package.
+      direction: "a2b" (default) or "b2a" of a run; each of the other kinds holds only one direction.
+
+    Returns:
+      An `inference.loading.LoadedTranslator`; its method `translate` takes an image file or an array.
+
+    Raises:
+      UserError: `path` does not exist, is damaged, or is of another kind.
     """
     from cyclegan_tf.ops import startup
 

@@ -4,21 +4,20 @@ import signal
 
 
 class UserError(Exception):
-    """A mistake that the user can correct. Commands print it as one line and exit with status 2.
+    """An error that the user can correct. Commands print its message as one line and exit with status 2.
 
-    The message says what is wrong with which value, and what to do.
+    The message says which value is wrong, why, and what to do.
     """
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has stopped a run, which resumes from its newest checkpoint when it is started again.
+    """A signal has stopped a run. Start the run again to resume it from its newest checkpoint.
 
-    As a KeyboardInterrupt, it is not caught by code that handles errors, and ends the cell of a notebook.
+    This exception is a KeyboardInterrupt, so `except Exception` does not catch it, and a notebook stops at the cell.
 
     Attributes:
-      signum: the signal.
-      status: the exit status that shells give a process ended by that signal: 129 for SIGHUP, 130 for SIGINT, 143 for
-        SIGTERM.
+      signum: number of the signal.
+      status: exit status of the command, as in shells: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM.
     """
 
     def __init__(self, signum: int, step: int | None = None) -> None:

@@ -21,10 +21,10 @@ _VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunOptions):
-    """Options of a training run. The defaults are from the CycleGAN authors' code (Zhu et al. 2017, section 7).
+    """The options of a training run. Defaults are from the CycleGAN authors' code (Zhu et al. 2017, section 7).
 
-    `config.run_options` declares the options. Some models are registered with other defaults, see `models.builtin`.
-    `plugins` are imported before anything else is validated.
+    `config.run_options` declares the options. Some models have other defaults (`models.builtin`). The modules in
+    `plugins` are imported before the other options are validated.
 
     Sizes are in pixels. Cadences (`*_every`) are in steps; a cadence of 0 means "only at the end". A resumed run may
     change the fields marked `may_differ`. All other fields affect the run's numbers and must stay the same.

@@ -164,9 +164,9 @@ MODELS: Registry[ModelEntry] = Registry("model")
 
 
 class AdversarialLoss(NamedTuple):
-    """The losses of a discriminator and of the generator that it judges.
+    """The loss functions of a discriminator and its generator.
 
-    Each is a function of a discriminator's scores, a float32 tensor of any shape whose first axis is the batch, to a
+    Each function maps a discriminator's scores, a float32 tensor of any shape whose first axis is the batch, to a
     float32 scalar: the mean over all scores.
 
     Attributes:
@@ -180,7 +180,7 @@ class AdversarialLoss(NamedTuple):
     generator: "Callable[[tf.Tensor], tf.Tensor]"
 
     def discriminator(self, on_real: "tf.Tensor", on_fake: "tf.Tensor") -> "tf.Tensor":
-        """1/2 (loss on real + loss on generated images) from a discriminator's scores of both."""
+        """Half the sum of the losses on a discriminator's scores of real and of generated images."""
         return 0.5 * (self.real(on_real) + self.fake(on_fake))
 
 
@@ -190,19 +190,19 @@ def register_generator(
 ) -> Callable[[_Function], _Function]:
     """Registers a function that builds a generator, for --generator=`name`.
 
-    The function has the arguments `(config, input_channels, output_channels, name)` and returns a functional
-    `keras.Model` called `name` with fresh weights, which maps images (N, H, W, input_channels) to images
+    The function takes the arguments `(config, input_channels, output_channels, name)` and returns a functional
+    `keras.Model` called `name` with new weights. The network maps images (N, H, W, input_channels) to images
     (N, H, W, output_channels), float32 in [-1, 1]. These requirements are checked when a network is built:
 
     - The input is `keras.Input((None, None, input_channels))`, so that images of any size can be translated.
-    - The output has the height and width of the input if both are multiples of `size_multiple` and at least 8.
+    - The output has the same height and width as an input whose sides are multiples of `size_multiple` and at least 8.
     - The output is in [-1, 1], for example because the last layer is tanh.
     - The output is float32 even with --mixed_precision: give the last layer `dtype="float32"`.
-    - Layers with weights have names of their own, because checkpoints find weights by the names of layers.
+    - Layers with weights have explicit names, because checkpoints find weights by the names of layers.
 
-    --recompute cuts the network behind each layer that `networks.segments.mark_segment_end` marks, and recomputes a
-    network without marks as a whole. Networks with dropout or running statistics cannot be recomputed. Translation by
-    tiles needs layers that Keras or this package provides, or that declare their `receptive_field`.
+    --recompute divides the network after each layer that `networks.segments.mark_segment_end` marks; a network without
+    marks is recomputed as a whole. Networks with dropout or running statistics cannot be recomputed. Translation by
+    tiles needs layers of Keras or this package, or layers that declare their `receptive_field`.
 
     Args:
       name: value of --generator.
@@ -225,13 +225,13 @@ def register_discriminator(
 ) -> Callable[[_Function], _Function]:
     """Registers a function that builds a discriminator, for --discriminator=`name`.
 
-    The function has the arguments `(config, input_channels, name)` and returns a functional `keras.Model` called `name`
-    with fresh weights, which maps images (N, H, W, input_channels) in [-1, 1] to scores: raw (no sigmoid), float32, of
-    any shape whose first axis is N. These requirements are checked when a network is built:
+    The function takes the arguments `(config, input_channels, name)` and returns a functional `keras.Model` called
+    `name` with new weights. The network maps images (N, H, W, input_channels) in [-1, 1] to scores: raw (no sigmoid),
+    float32, of any shape whose first axis is N. These requirements are checked when a network is built:
 
     - The input is `keras.Input((None, None, input_channels))`, or has the size of the training crops.
     - The output is float32 even with --mixed_precision: give the last layer `dtype="float32"`.
-    - Layers with weights have names of their own, because checkpoints find weights by the names of layers.
+    - Layers with weights have explicit names, because checkpoints find weights by the names of layers.
     - The scores of images of `crop_size` are finite, and there is at least one for each image.
 
     The gradient penalty of --gan_mode=wgangp differentiates the network twice. The instance norms of tensorflow-addons
@@ -255,8 +255,8 @@ def register_loss(
 ) -> Callable[[_Function], _Function]:
     """Registers a function that makes an adversarial loss, for --gan_mode=`name`.
 
-    The function has the argument `config` and returns an `AdversarialLoss`, whose three functions are checked to return
-    float32 scalars.
+    The function takes the argument `config` and returns an `AdversarialLoss`. Its three functions are checked to return
+    float32 scalars when a model is built.
 
     Args:
       name: value of --gan_mode.
@@ -276,17 +276,17 @@ def register_model(
     paired: bool = False, channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None" = None,
     find_conflicts: "Callable[[Config], Iterable[str]] | None" = None,
 ) -> Callable[[_Function], _Function]:
-    """Registers a model, which is networks that train together with their losses, for --model=`name`.
+    """Registers a model, that is, networks that train together and their losses, for --model=`name`.
 
-    Decorates a subclass of `cyclegan_tf.models.base.Model`, or a function of its two arguments `(config, replicas)`
-    that returns one. The subclass names its networks and implements the training step; `models.base` describes the
-    contract. `models.pix2pix` is a short example.
+    Decorates a subclass of `cyclegan_tf.models.base.Model`, or a function that takes its arguments `(config, replicas)`
+    and returns an instance. The subclass names its networks and implements the training step; `models.base` describes
+    the contract. `models.pix2pix` is a short example.
 
     Args:
       name: value of --model.
       defaults: values of options that the caller of `Config`, flags and presets do not set, by name.
-      directions: the directions that the model learns: a2b, which needs a generator gen_ab, or a2b and b2a, which needs
-        a generator gen_ba too.
+      directions: the directions that the model learns: a2b with a generator gen_ab, or a2b and b2a with generators
+        gen_ab and gen_ba.
       paired: whether the images A and B of a training step must be pairs.
       channels: function of the `Config`; returns the (input, output) channels of networks by name, for networks
         that CycleGAN lacks or whose channels differ from CycleGAN's: gen_ab and gen_ba translate between
@@ -296,7 +296,7 @@ def register_model(
         model. A message names the flag and the remedy.
 
     Raises:
-      UserError: another model has this name, or the directions are others.
+      UserError: another model has this name, or `directions` is neither a2b nor a2b and b2a.
     """
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):

@@ -26,7 +26,7 @@ from cyclegan_tf.storage import filesystem
 
 
 class LoadedTranslator:
-    """A trained direction, wherever it was loaded from: translates image files and arrays of any usual dtype.
+    """Translates image files and arrays in one direction with a trained generator.
 
     Args:
       forward: maps float32 images (N, H, W, C) of any size, in [-1, 1], to (N, H, W, C').
@@ -57,12 +57,12 @@ class LoadedTranslator:
 
     @property
     def has_layers(self) -> bool:
-        """Whether there are Keras layers, which only runs and .pth files give."""
+        """Whether the generator has Keras layers, as generators from runs and .pth files do."""
         return self._translator is not None
 
     @property
     def supports_tiles(self) -> bool:
-        """Whether `translate` accepts a tile: there are Keras layers, and their receptive fields are known."""
+        """Whether `translate` accepts a tile: the generator has Keras layers whose receptive fields are known."""
         return self._translator is not None and self._translator.supports_tiles
 
     def without_units(self) -> "LoadedTranslator":
@@ -80,8 +80,8 @@ class LoadedTranslator:
 
         Args:
           image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 in [-1, 1]. If the
-            run has a range for these images (`units.source`), values of any integer or float dtype in their unit; those
-            outside of the range are clipped.
+            run has a range for these images (`units.source`), values of any integer or float dtype in their unit;
+            values outside of the range are clipped.
           tile: side in pixels of the tiles in which to translate a larger image. Tiles bound the memory and give the
             same result up to rounding. 0 translates the image whole.
           folder: folder for the temporary files of tiles; default: the system's temporary folder.
@@ -95,8 +95,7 @@ class LoadedTranslator:
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range.
           OSError: the disk has no room for the temporary files of tiles.
-          UserError: the file cannot be read or decoded, or this translator does not support tiles, or has a layer that
-            does not.
+          UserError: the file cannot be read or decoded, or the generator does not support tiles.
         """
         if isinstance(image, str | os.PathLike):
             image = _read_image(os.fspath(image), self)
