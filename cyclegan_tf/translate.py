@@ -11,13 +11,15 @@ one from a stranger runs it.
 
 Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
 of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
-images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file come back as one file. Only
-the first frame of an animation is translated; a warning names a file that has several.
+images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file come back as one file, and
+so do all slices of a DICOM file or NIfTI volume (docs/medical.md). Only the first frame of an animation is translated;
+a warning names a file that has several.
 
 Files that cannot be read, translated or written are named on stderr and skipped. Exit status: 0; 1 if files were
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.
 """
 
+import dataclasses
 import logging
 import sys
 
@@ -47,13 +49,22 @@ def main(argv: list[str]) -> int:
 
     found = batch.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
+    options = dataclasses.replace(model.stack_options, keep_patient_data=given.keep_patient_data)
+    model.stack_options = dataclasses.replace(
+        options, slice_axis=given.slice_axis or options.slice_axis, volume=given.volume or options.volume,
+    )
     jobs = batch.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
-    bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
-    with tqdm(total=len(jobs), bar_format=bar_format, disable=not sys.stderr.isatty()) as bar:
+    total, shows_bar = 0, sys.stderr.isatty()
+    if shows_bar:
+        total = batch.count_slices(model, jobs)
+    bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit} [{elapsed}<{remaining}]"
+    unit = "images" if total == sum(job.n_files for job in jobs) else "slices"
+    with tqdm(total=total, unit=unit, bar_format=bar_format, disable=not shows_bar) as bar:
         bad = batch.run(model, jobs, given.batch_size, given.tile, bar.update)
     for path, reason in bad.items():
         log.warning("skipped %s: %s", path, reason)
-    log.info("translated %d of %d files into %s", len(jobs) - len(bad), len(jobs), given.output)
+    count, skipped = (sum(job.n_files for job in some) for some in (jobs, [job for job in jobs if job.source in bad]))
+    log.info("translated %d of %d files into %s", count - skipped, count, given.output)
     return 1 if bad else 0
 
 
@@ -71,6 +82,18 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "batch_size", 4, "images of one size (at most a megapixel in all), or frames of a video, that are translated "
         "at once", lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "slice_axis", None, ["axial", "coronal", "sagittal"], "direction of the slices of NIfTI volumes; default: that "
+        "of the run, or axial",
+    )
+    flags.DEFINE_integer(
+        "volume", None, "number of the volume to translate of 4-D NIfTI files, from 1; default: that of the run",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool(
+        "keep_patient_data", False, "keep the patient's data and all other attributes of DICOM files that do not "
+        "describe their pixels; by default, only geometry and acquisition",
     )
     flags.DEFINE_bool("overwrite", False, "replace results that exist already")
 

@@ -1,5 +1,6 @@
 """Data sets of DICOM files and NIfTI volumes: which slices are training images, and with which values."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def test_archives_hold_volumes_and_dicom_files(folder):
     assert list(from_archive.names) == list(from_folder.names) == ["plain.nii[4]", "scan.nii.gz[3]", "slice"]
     for index in range(3):
         assert (from_archive.decode(index) == from_folder.decode(index)).all()
+
+
+def test_opening_a_named_pipe_does_not_block(folder):
+    write_volume(folder / "trainA" / "a.nii", [3])
+    write_volume(folder / "trainB" / "b.nii", [3])
+    os.mkfifo(folder / "trainA" / "pipe.nii")
+    found = open_set(folder).train_a
+    assert list(found.names) == ["a.nii[3]", "pipe.nii"]
+    assert found.load(1) is None
+    assert list(found.bad.reasons.values()) == ["not a regular file"]
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,7 @@ UNREADABLE = {
     "nan.npy": (lambda path: np.save(path, np.full((24, 24, 3), np.nan, np.float32)), "1728 of 1728 values are NaN"),
     "levels.npy": (lambda path: np.save(path, np.full((24, 24, 3), 255, np.float32)), "the values are 255 to 255"),
     "pipe.png": (os.mkfifo, "not a regular file"),
+    "pipe.tif": (os.mkfifo, "not a regular file"),
     "loop.png": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     "folder.png": (lambda path: path.symlink_to(path.parent.parent), "not a regular file"),
 }

@@ -72,7 +72,7 @@ def list_folder(folder: str | os.PathLike) -> ImageList:
         return filesystem.read_regular_file(os.path.join(folder, names[index]))
 
     def open_file(index: int) -> IO[bytes]:
-        return open(os.path.join(folder, names[index]), "rb")
+        return filesystem.open_regular_file(os.path.join(folder, names[index]))
 
     return ImageList(folder, names, read, open_file=open_file)
 

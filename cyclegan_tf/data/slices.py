@@ -15,7 +15,9 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 
-_OPEN_FILES = 32  # Files of a list that stay open. Opening a file takes longer than reading a slice.
+# Files of a list that stay open, each with one or two descriptors, of which a process may have 1024. Opening a file
+# takes longer than reading a slice, above all a compressed volume, which must be unpacked.
+_OPEN_FILES = 128
 _WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
 
 

@@ -13,8 +13,7 @@ from cyclegan_tf.data import pairing, shards, slices
 from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec
-from cyclegan_tf.images.stacks import StackOptions
+from cyclegan_tf.images import codec, stacks
 from cyclegan_tf.storage import filesystem
 
 # A folder is a data set if it has one of these entries.
@@ -55,14 +54,14 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     # Of pairs, the content of A decides, and the slices of B follow.
     follows = config.trains_on_pairs
     limit = config.max_dataset_size
-    train_a = slices.expand(train_a, _make_options(config, "a", config.min_content), limit)
+    train_a = slices.expand(train_a, stacks.make_options(config, "a", config.min_content), limit)
     content_b = 0.0 if follows else config.min_content
-    train_b = slices.expand(train_b, _make_options(config, "b", content_b), 0 if follows else limit)
+    train_b = slices.expand(train_b, stacks.make_options(config, "b", content_b), 0 if follows else limit)
     if follows:
         train_b = pairing.drop_skipped_slices(train_a, train_b)
         train_b = dataclasses.replace(train_b, names=train_b.names[: limit or None])
     tests = (
-        slices.expand(found, _make_options(config, domain), limit)
+        slices.expand(found, stacks.make_options(config, domain), limit)
         for found, domain in ((test_a, "a"), (test_b, "b"))
     )
     return pairing.arrange(ImageDataset(train_a, train_b, *tests), config)
@@ -72,12 +71,6 @@ def _describe_domain(config: Config, domain: str) -> dict[str, Any]:
     """The config's channels and range of values of domain "a" or "b", as fields of an `ImageList`."""
     channels = config.input_channels if domain == "a" else config.output_channels
     return {"channels": channels, "value_range": config.get_range(domain)}
-
-
-def _make_options(config: Config, domain: str, min_content: float = 0.0) -> StackOptions:
-    """How to divide the files of domain "a" or "b" into slices."""
-    channels = config.input_channels if domain == "a" else config.output_channels
-    return StackOptions(channels, config.has_units(domain), config.slice_axis, config.volume, min_content)
 
 
 def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> ImageDataset:

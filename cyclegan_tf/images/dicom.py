@@ -19,8 +19,30 @@ from cyclegan_tf.images import dicom_results
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 
 _MAX_PIXELS = 178_956_970  # As `codec.MAX_PIXELS`: a file of a few bytes can claim any size.
+SUFFIXES = (".dcm", ".dicom", ".ima")
+HEAD_BYTES = 132  # The signature is behind a preamble of 128 bytes, which may look like the beginning of a TIFF file.
 # pydicom's warnings on unusual files do not name the file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
+def is_dicom(head: bytes, name: str) -> bool:
+    """True if a file is a DICOM file by its suffix, or by its first `HEAD_BYTES` bytes."""
+    return name.lower().endswith(SUFFIXES) or head[128:] == b"DICM"
+
+
+def read_header(file: IO[bytes], *names: str) -> Any:
+    """Reads the attributes of a DICOM file without the pixels, as a pydicom.Dataset.
+
+    Args:
+      names: the attributes to read; all if there are none.
+
+    Raises:
+      ValueError: the file is damaged; the message gives the reason.
+    """
+    pydicom = _import_pydicom()
+    with _describe_damage():
+        # Without `force`, pydicom refuses files that lack the preamble and the signature, as old files do.
+        return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(names) or None)
 
 
 class DicomFile(Stack):
@@ -41,10 +63,8 @@ class DicomFile(Stack):
 
     def __init__(self, file: IO[bytes], options: StackOptions) -> None:
         self._file, self._options = file, options
-        pydicom = _import_pydicom()
+        self.header = read_header(file)
         with _describe_damage():
-            # Without `force`, pydicom refuses files that lack the preamble and the signature, as old files do.
-            self.header: Any = pydicom.dcmread(file, stop_before_pixels=True, force=True)
             if "Rows" not in self.header or "Columns" not in self.header:
                 modality = self.header.get("Modality") or "unknown"
                 raise ValueError(f"it holds no image (modality {modality}); expected a DICOM file with pixels")
@@ -73,7 +93,7 @@ class DicomFile(Stack):
         uint16, or int64 if a color does not use all of its bits.
         """
         pydicom = _import_pydicom()
-        with _describe_damage():
+        with _describe_damage(f"frame {index}: " if self.is_volume else ""):
             stored = self._read_stored(index)
             stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
             if self._color_space == "PALETTE COLOR":
@@ -172,8 +192,12 @@ class DicomFile(Stack):
 
 
 @contextlib.contextmanager
-def _describe_damage() -> Iterator[None]:
-    """Context that turns the many exceptions of pydicom and its decoders into ValueErrors with one line."""
+def _describe_damage(where: str = "") -> Iterator[None]:
+    """Context that turns the many exceptions of pydicom and its decoders into ValueErrors with one line.
+
+    Args:
+      where: beginning of the line.
+    """
     try:
         yield
     except (UserError, MemoryError):
@@ -181,9 +205,9 @@ def _describe_damage() -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(_describe(error)) from error
+        raise ValueError(where + _describe(error)) from error
     except Exception as error:
-        raise ValueError(_describe(error)) from error
+        raise ValueError(where + _describe(error)) from error
 
 
 def _describe(error: Exception) -> str:

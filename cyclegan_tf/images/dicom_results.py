@@ -77,7 +77,8 @@ def describe(
         given = source.get(name)
         return generate_uid(entropy_srcs=[salt, str(given)] if given else None)
 
-    if channels not in (1, 3) or (channels == 3 and dtype.kind == "f") or source.get("Modality") == "RTDOSE":
+    is_possible = channels == 1 or (channels == 3 and dtype in (np.uint8, np.uint16))
+    if not is_possible or source.get("Modality") == "RTDOSE":
         what = "a dose grid" if source.get("Modality") == "RTDOSE" else f"{channels} channels of {dtype}"
         raise ValueError(f"translations of {what} cannot be written as DICOM")
     result = _select(source, keeps_patient_data)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.images import dicom_results
+from cyclegan_tf.images import dicom, dicom_results
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import filesystem
 
 _TOLERANCE = 1e-3  # Of direction cosines, which files round.
-_GAP_TOLERANCE = 0.1  # Of distances between slices, as a share of their median.
+_GAP_TOLERANCE = 0.1  # Of distances between slices, as a share of the usual one.
 
 
 class Series(Stack):
@@ -67,9 +67,30 @@ class Series(Stack):
         """Does nothing, because files are open only while they are read."""
 
 
+def read_identifier(path: str) -> str | None:
+    """The identifier of the series of a DICOM file; None for other files.
+
+    A file of several frames, a damaged file and a file without an identifier are series of their own: its path.
+
+    Raises:
+      UserError: the file is a DICOM file, and pydicom is not installed.
+    """
+    try:
+        with filesystem.open_regular_file(path) as file:
+            head = file.read(dicom.HEAD_BYTES)
+            if not dicom.is_dicom(head, path):
+                return None
+            file.seek(0)
+            header = dicom.read_header(file, "SeriesInstanceUID", "NumberOfFrames")
+            is_single = int(header.get("NumberOfFrames") or 1) == 1
+            return str(header.get("SeriesInstanceUID") or path) if is_single else path
+    except (OSError, ValueError):  # Whoever translates the file learns the reason.
+        return path if dicom.is_dicom(b"", path) else None
+
+
 @contextlib.contextmanager
 def _open(path: str, options: StackOptions) -> Iterator[DicomFile]:
-    with filesystem.open_for_reading(path, "rb") as file:
+    with filesystem.open_regular_file(path) as file:
         yield DicomFile(file, options)
 
 
@@ -127,7 +148,7 @@ def _require_equal_gaps(paths: Sequence[str], heights: dict[str, float]) -> None
     apart = gaps[gaps > 1e-3]
     if not apart.size:
         return
-    usual = float(np.median(apart))
+    usual = float(np.sort(apart)[(apart.size - 1) // 2])
     for before, after, gap in zip(paths, paths[1:], gaps, strict=False):
         if gap > 1e-3 and abs(gap - usual) > _GAP_TOLERANCE * usual:
             raise ValueError(

@@ -24,6 +24,7 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
 _SLICE_AXES = ("sagittal", "coronal", "axial")  # Perpendicular to the patient's axes x, y and z.
+SUFFIXES = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
 _NIFTI_2 = 540  # The first number of a header of version 2: its length.
 _SAMPLED_VOXELS = 2**18  # At least as many voxels tell a volume's range of values, unless the volume is smaller.
@@ -202,8 +203,9 @@ class _VolumeWriter(StackWriter):
         return self
 
     def write(self, pixels: np.ndarray, source: Slice) -> None:
-        """Writes the next slice, (H, W, 1) in units."""
-        self._planes[self._count] = pixels[..., 0]
+        """Writes the next slice, (H, W, 1) in units. Voxels without a value become NaN if the volume has floats."""
+        is_marked = source.valid is not None and self._planes.dtype.kind == "f"
+        self._planes[self._count] = np.where(source.valid, pixels[..., 0], np.nan) if is_marked else pixels[..., 0]
         self._count += 1
 
     def __exit__(

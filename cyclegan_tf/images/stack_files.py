@@ -10,9 +10,7 @@ from cyclegan_tf.images import codec, dicom, nifti, tiff, tiff_stack
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import filesystem
 
-_DICOM_SUFFIXES, _NIFTI_SUFFIXES = (".dcm", ".dicom", ".ima"), (".nii", ".nii.gz")
-SUFFIXES = (".tif", ".tiff", *_DICOM_SUFFIXES, *_NIFTI_SUFFIXES)
-_HEAD_BYTES = 132
+SUFFIXES = (".tif", ".tiff", *dicom.SUFFIXES, *nifti.SUFFIXES)
 
 Open = Callable[[], IO[bytes]]
 
@@ -32,7 +30,7 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
         return None
     with contextlib.ExitStack() as resources:
         file = resources.enter_context(open_file())
-        head = file.read(_HEAD_BYTES)
+        head = file.read(dicom.HEAD_BYTES)
         file.seek(0)
         stack = _open(file, head, name.lower(), options)
         if stack:
@@ -41,10 +39,9 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
 
 
 def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Stack | None:
-    # Before TIFF, because the preamble of a DICOM file may look like the beginning of a TIFF file.
-    if name.endswith(_DICOM_SUFFIXES) or head[128:] == b"DICM":
+    if dicom.is_dicom(head, name):
         return dicom.DicomFile(file, options)
-    if name.endswith(_NIFTI_SUFFIXES):
+    if name.endswith(nifti.SUFFIXES):
         return nifti.Volume(file, options)
     return tiff_stack.open_tiff(file, options) if head.startswith(tiff.SIGNATURES) else None
 
@@ -61,7 +58,7 @@ def read(path: str, options: StackOptions) -> np.ndarray | None:
       ValueError: a slice cannot be decoded, or has another number of channels; the message gives the reason.
       OSError: the file cannot be read.
     """
-    stack = open_stack(lambda: filesystem.open_for_reading(path, "rb"), path, options)
+    stack = open_stack(lambda: filesystem.open_regular_file(path), path, options)
     if stack is None:
         return None
     with contextlib.closing(stack):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import ValueRange
 
 
@@ -39,6 +40,12 @@ class StackOptions:
     min_content: float = 0.0
     keep_patient_data: bool = False
     salt: str = dataclasses.field(default_factory=secrets.token_hex, repr=False)
+
+
+def make_options(config: Config, domain: str, min_content: float = 0.0) -> StackOptions:
+    """How a run divides the files of domain "a" or "b" into slices."""
+    channels = config.input_channels if domain == "a" else config.output_channels
+    return StackOptions(channels, config.has_units(domain), config.slice_axis, config.volume, min_content)
 
 
 @dataclasses.dataclass(frozen=True)

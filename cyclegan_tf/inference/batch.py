@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import tensorflow as tf
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, units
+from cyclegan_tf.images import codec, dicom_series, nifti, stack_files, units
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -33,10 +33,22 @@ _WAITING_BATCHES = 4  # Images wait in memory for others of their size; this man
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A file to translate, and the path of the result."""
+    """A file to translate, and the path of the result.
+
+    Attributes:
+      source: path of the file; of a DICOM series of several files, the first.
+      target: path of the result; of a series, the folder of the results, which have the names of the files.
+      series: the paths of all files of a series; empty for other files.
+    """
 
     source: str
     target: str
+    series: tuple[str, ...] = ()
+
+    @property
+    def n_files(self) -> int:
+        """Number of files."""
+        return max(1, len(self.series))
 
     @property
     def is_video(self) -> bool:
@@ -70,7 +82,7 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
         raise UserError(f"--input={pattern}: no such file or folder; patterns work only on the local disk")
     else:
         root = _find_fixed_part(pattern)
-        paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path) and _is_known(path)]
+        paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path) and _is_input(path)]
     if _resolve(root) == _resolve(output):
         raise UserError(f"--output={output} is the folder of the input, where results would mix with the originals; "
                         "give another folder")
@@ -92,14 +104,27 @@ def _find_fixed_part(pattern: str) -> str:
 
 
 def _is_known(path: str) -> bool:
-    return Path(path).suffix.lower() in codec.SUFFIXES or video.is_video_name(path)
+    return path.lower().endswith(codec.SUFFIXES) or video.is_video_name(path)
+
+
+def _is_input(path: str) -> bool:
+    return _is_known(path) or dicom_series.read_identifier(path) is not None
+
+
+def _find_kind(path: str) -> str:
+    """The kind of a file; files of a kind are translated to files of the same kind."""
+    if video.is_video_name(path):
+        return "video"
+    if path.lower().endswith(nifti.SUFFIXES):
+        return "volume"
+    return "image" if dicom_series.read_identifier(path) is None else "DICOM file"
 
 
 def plan(
     found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False,
     value_range: ValueRange | None = None,
 ) -> list[Job]:
-    """Plans a `Job` for each file.
+    """Plans a `Job` for each file, and one for all files of a DICOM series in a folder.
 
     Args:
       found: list of (path, name), as `find` returns it.
@@ -114,14 +139,17 @@ def plan(
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
-        is_same_kind = video.is_video_name(output) == video.is_video_name(source)
-        if _name_result(output, channels, value_range) != output or not is_same_kind:
+        if _name_result(output, channels, value_range) != output or _find_kind(output) != _find_kind(source):
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
-        jobs = [Job(source, output)]
+        jobs, series = [Job(source, output)], {}
     elif filesystem.exists(output) and not filesystem.isdir(output):
         raise UserError(f"--output={output} is a file; give a folder")
     else:
-        jobs = [Job(path, os.path.join(output, _name_result(name, channels, value_range))) for path, name in found]
+        series = {path: dicom_series.read_identifier(path) for path, name in found if stack_files.may_be_stack(name)}
+        jobs = [
+            Job(path, os.path.join(output, name if series.get(path) else _name_result(name, channels, value_range)))
+            for path, name in found
+        ]
     taken: dict[str, Job] = {}
     for job in jobs:
         if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
@@ -133,7 +161,34 @@ def plan(
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UserError(f"{existing[0]} exists already{more}: give another --output, or --overwrite")
-    return jobs
+    return _join_series(jobs, series)
+
+
+def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[Job]:
+    """Replaces the jobs of the files of a series in one folder by one job."""
+    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for job in jobs:
+        groups[os.path.dirname(job.target), series.get(job.source) or job.source].append(job)
+    return [
+        group[0] if len(group) == 1 else Job(group[0].source, folder, tuple(job.source for job in group))
+        for (folder, _), group in groups.items()
+    ]
+
+
+def count_slices(translator: LoadedTranslator, jobs: Sequence[Job]) -> int:
+    """The number of slices of all files; an image, a video and a damaged file count as one."""
+    return sum(len(job.series) or _count_slices(translator, job) for job in jobs)
+
+
+def _count_slices(translator: LoadedTranslator, job: Job) -> int:
+    try:
+        stack = None if job.is_video else stacks.open_source(translator, [job.source])
+    except _FILE_ERRORS:
+        return 1
+    if stack is None:
+        return 1
+    with contextlib.closing(stack):
+        return len(stack)
 
 
 def _name_result(name: str, channels: int, value_range: ValueRange | None) -> str:
@@ -154,11 +209,11 @@ def run(
       batch_size: images of equal size and dtype, or frames of a video, to translate at once. Batches of images with
         more than a megapixel together are smaller.
       tile: as in `loading.LoadedTranslator.translate`.
-      update: called with the number of files that are done since the previous call, 0.25 for a quarter of a file.
+      update: called with the number of slices that are done since the previous call, 0.25 for a quarter of an image.
 
     Returns:
       {path: reason} of the files that were left out, because they or their results cannot be read, translated or
-      written.
+      written. The first file of a series stands for all of its files.
 
     Raises:
       UserError: the translator does not support tiles or videos.
@@ -188,16 +243,17 @@ def _translate_stack(
     update: Callable[[float], object],
 ) -> bool:
     """Translates a file of slices; returns False, and does nothing, for a plain image."""
-    progress = _Increments(update)
+    progress, count = _Increments(update), job.n_files
     try:
-        stack = stacks.open_source(translator, job.source)
+        stack = stacks.open_source(translator, job.series or (job.source,))
         if stack is None:
             return False
         with contextlib.closing(stack):
+            count = len(stack)
             stacks.translate(translator, stack, job.source, job.target, batch_size, tile, progress)
     except _FILE_ERRORS as error:
         bad[job.source] = _describe(error)
-    progress(1.0)
+    progress(count)
     return True
 
 

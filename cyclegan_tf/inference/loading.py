@@ -34,11 +34,13 @@ class LoadedTranslator:
       output_channels: C'.
       translator: the `translator.Translator` behind `forward`, which tiles need, or None.
       units: the ranges that -1 and 1 stand for in images and in their translations.
+      stack_options: how to divide files into slices, as in training.
 
     Attributes:
       input_channels (int): channels of the images to translate.
       output_channels (int): channels of translated images.
       units (Units): as given.
+      stack_options (StackOptions): as given.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class LoadedTranslator:
         output_channels: int,
         translator: translator_lib.Translator | None = None,
         units: Units = NO_UNITS,
+        stack_options: StackOptions | None = None,
     ) -> None:
         self.units = units
+        self.stack_options = stack_options or StackOptions(input_channels, in_units=units.source is not None)
         self.input_channels = input_channels
         self.output_channels = output_channels
         self._forward = forward
@@ -137,7 +141,7 @@ def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray:
     """Reads an image file for `translator`: (H, W, C), or (N, H, W, C) for several slices; in units if it has them."""
     channels, in_units = translator.input_channels, translator.units.source is not None
     try:
-        found = stack_files.read(path, StackOptions(channels, in_units))
+        found = stack_files.read(path, translator.stack_options)
         if found is not None:
             return found
         if in_units:
@@ -208,7 +212,8 @@ def _wrap(translator: translator_lib.Translator) -> LoadedTranslator:
         return translator.translate_floats(images)["images"]
 
     return LoadedTranslator(
-        forward, translator.input_channels, translator.output_channels, translator, translator.units
+        forward, translator.input_channels, translator.output_channels, translator, translator.units,
+        translator.stack_options,
     )
 
 

@@ -3,14 +3,15 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images import codec, ranges, stack_files, units
-from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.images.dicom_series import Series
+from cyclegan_tf.images.stacks import Slice, Stack
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
 
@@ -20,14 +21,19 @@ log = logging.getLogger("cyclegan_tf")
 BATCH_PIXELS = 2**20
 
 
-def open_source(translator: LoadedTranslator, path: str) -> Stack | None:
-    """Opens a file of slices; None for a plain image without more metadata than `images.files` keeps.
+def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | None:
+    """Opens a file of slices, or a series of files; None for a plain image that `images.files` can read and write.
+
+    Args:
+      paths: a file, or the DICOM files of a series.
 
     Raises:
-      ValueError, OSError: the file is damaged or cannot be read.
+      ValueError, OSError: a file is damaged or cannot be read.
     """
-    options = StackOptions(translator.input_channels, in_units=translator.units.source is not None)
-    stack = stack_files.open_stack(lambda: filesystem.open_for_reading(path, "rb"), path, options)
+    path, options = paths[0], translator.stack_options
+    if len(paths) > 1:
+        return Series(paths, options)
+    stack = stack_files.open_stack(lambda: filesystem.open_regular_file(path), path, options)
     if stack is None:
         return None
     gives_picture = translator.output_channels in (1, 3) and translator.units.target is None
@@ -39,7 +45,7 @@ def open_source(translator: LoadedTranslator, path: str) -> Stack | None:
 
 def translate(
     translator: LoadedTranslator, stack: Stack, source: str, target: str, batch_size: int = 1, tile: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Translates all slices of a file to a file of the same kind with the same metadata.
 
@@ -48,17 +54,18 @@ def translate(
     Args:
       stack: from `open_source`.
       source: path of the file, for messages.
-      target: path of the result.
+      target: path of the result; the folder of the results of a series.
       batch_size: slices to translate at once; fewer if they have more than a megapixel together.
       tile: as in `loading.LoadedTranslator.translate`.
-      progress: called after each batch with the fraction that is done, in (0, 1].
+      progress: called after each batch with the number of slices that are done.
 
     Raises:
       ValueError: a slice is damaged, or is no image that the translator takes.
     """
     network, value_range = translator.without_units(), translator.units.target
     first = stack.read(0)
-    dtype = units.choose_dtype(value_range, first.pixels.dtype, stack.no_data)
+    stored = first.pixels.dtype if value_range is None else stack.dtype
+    dtype = units.choose_dtype(value_range, stored, stack.no_data)
     # A gray file stays gray if the network takes and gives colors.
     is_gray = stack.channels == 1 and translator.input_channels == translator.output_channels == 3
     channels = 1 if is_gray else translator.output_channels
@@ -76,7 +83,7 @@ def translate(
                 writer.write(units.from_scale(floats, value_range, dtype), piece)
             done += len(batch)
             if progress:
-                progress(done / len(stack))
+                progress(done)
     if n_clipped and translator.units.source is not None:
         warn_of_clipping(source, n_clipped, n_values, translator.units.source)
 

@@ -10,7 +10,8 @@ from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import graph_codec, ranges
+from cyclegan_tf.images import graph_codec, ranges, stacks
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
@@ -30,6 +31,7 @@ class Translator(tf.Module):
       multiple: the generator needs heights and widths that are multiples of this number.
       minimum: smallest height and width that the generator accepts.
       units: the ranges that -1 and 1 stand for in images and in their translations.
+      stack_options: how to divide files into slices; None for the defaults of `images.stacks.StackOptions`.
 
     Attributes:
       generator, multiple, minimum: as given.
@@ -40,9 +42,13 @@ class Translator(tf.Module):
         images whose sizes may differ, to {"image_bytes": (N,) PNG strings}. None unless C and C' are 1 or 3.
     """
 
-    def __init__(self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS) -> None:
+    def __init__(
+        self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS,
+        stack_options: StackOptions | None = None,
+    ) -> None:
         super().__init__()
         self._units = units
+        self._stack_options = stack_options
         self._generator = generator
         self._multiple = multiple
         self._minimum = minimum
@@ -81,6 +87,11 @@ class Translator(tf.Module):
     def units(self) -> Units:
         """The ranges that -1 and 1 stand for."""
         return self._units
+
+    @property
+    def stack_options(self) -> StackOptions | None:
+        """How to divide files into slices; None for the defaults."""
+        return self._stack_options
 
     @property
     def input_channels(self) -> int:
@@ -174,7 +185,8 @@ def make_translator(
     """Makes the `Translator` of a generator that was built from `config` for a direction."""
     multiple = architectures.size_multiple(config)
     # Reflection padding by 3 pixels in the stem needs 4 pixels; by 1 pixel at a quarter of the size it needs 8.
-    return Translator(generator, multiple, minimum=max(multiple, 8), units=config.get_units(direction))
+    options = stacks.make_options(config, direction.source)
+    return Translator(generator, multiple, max(multiple, 8), config.get_units(direction), options)
 
 
 def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:

@@ -198,9 +198,19 @@ def read_bytes(path: PathLike, offset: int = 0, length: int = -1) -> bytes:
 
 def read_regular_file(path: PathLike) -> bytes:
     """The bytes of a file; an OSError for a named pipe or a device, which could block forever."""
+    _require_regular_file(path)
+    return read_bytes(path)
+
+
+def open_regular_file(path: PathLike) -> IO[bytes]:
+    """Opens a seekable file of bytes; raises an OSError for a named pipe or a device, which could block forever."""
+    _require_regular_file(path)
+    return open_for_reading(path, "rb")
+
+
+def _require_regular_file(path: PathLike) -> None:
     if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("not a regular file")
-    return read_bytes(path)
 
 
 class _RemoteReader(io.RawIOBase):

@@ -1,0 +1,219 @@
+"""Translating DICOM files, series and NIfTI volumes: units, names, geometry and memory."""
+
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from cyclegan_tf.config.value_ranges import Units, ValueRange
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images.stacks import StackOptions
+from cyclegan_tf.inference import batch, loading
+
+NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
+DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
+CT, MR = DICOM_FILES / "CT_small.dcm", DICOM_FILES / "MR_small.dcm"
+HOUNSFIELD, MAGNETIC = ValueRange(-1024.0, 3071.0), ValueRange(0.0, 2047.5)
+
+
+def make_translator(units=None, function=lambda images: images, channels=1, **options):
+    """A translator that returns its images, in the given units."""
+    units = Units(HOUNSFIELD, HOUNSFIELD) if units is None else units
+    stack_options = StackOptions(channels, units.source is not None, **options)
+    return loading.LoadedTranslator(function, channels, channels, units=units, stack_options=stack_options)
+
+
+def translate(source, output, translator, **options):
+    found = batch.find(str(source), str(output))
+    jobs = batch.plan(found, str(output), translator.output_channels, value_range=translator.units.target)
+    return batch.run(translator, jobs, **options)
+
+
+def list_names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def read_units(path):
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.IMA", "a", "1.2.840.113"])
+def test_dicom_file_keeps_name_and_units(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    shutil.copy(CT, tmp_path / "in" / name)
+    assert translate(tmp_path / "in", tmp_path / "out", make_translator()) == {}
+    assert list_names(tmp_path / "out") == [name]
+    assert (read_units(tmp_path / "out" / name) == read_units(CT)).all()
+    result = pydicom.dcmread(tmp_path / "out" / name)
+    assert result.BitsAllocated == 16, "as in the source"
+    assert result.PatientName == ""
+
+
+def test_whole_range_of_hounsfield_units_survives(tmp_path):
+    dataset = pydicom.dcmread(CT)
+    dataset.PixelData = np.resize(np.arange(4096, dtype=np.int16), (128, 128)).tobytes()
+    dataset.save_as(tmp_path / "a.dcm")
+    assert translate(tmp_path / "a.dcm", tmp_path / "out", make_translator()) == {}
+    expected = np.resize(np.arange(-1024, 3072), (128, 128))
+    assert (read_units(tmp_path / "out" / "a.dcm")[0] == expected).all()
+
+
+def test_values_take_the_unit_of_the_target(tmp_path):
+    assert translate(CT, tmp_path, make_translator(Units(HOUNSFIELD, MAGNETIC))) == {}
+    expected = (read_units(CT).astype(float) + 1024) / 2
+    # 0 .. 2047.5 has no whole end, so it is stored in 65536 steps.
+    assert np.abs(read_units(tmp_path / "CT_small.dcm") - expected).max() <= 2047.5 / 65535 / 2 + 1e-4
+
+
+def test_network_of_colors_keeps_gray_files_gray(tmp_path):
+    assert translate(CT, tmp_path, make_translator(channels=3)) == {}
+    assert pydicom.dcmread(tmp_path / "CT_small.dcm").SamplesPerPixel == 1
+    assert (read_units(tmp_path / "CT_small.dcm") == read_units(CT)).all()
+
+
+def test_colors_and_frames_need_no_range(tmp_path):
+    translator = make_translator(Units(), lambda images: -images, channels=3)
+    assert translate(DICOM_FILES / "SC_rgb_rle_2frame.dcm", tmp_path, translator) == {}
+    source = pydicom.dcmread(DICOM_FILES / "SC_rgb_rle_2frame.dcm").pixel_array
+    assert (pydicom.dcmread(tmp_path / "SC_rgb_rle_2frame.dcm").pixel_array == 255 - source).all()
+
+
+def test_patient_data_is_kept_on_request(tmp_path):
+    translate(CT, tmp_path, make_translator(keep_patient_data=True))
+    assert pydicom.dcmread(tmp_path / "CT_small.dcm").PatientName == "CompressedSamples^CT1"
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A folder of a series of four slices, a file of another series, and a file of several frames."""
+    folder = tmp_path / "in" / "patient"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        dataset = pydicom.dcmread(CT)
+        dataset.ImagePositionPatient, dataset.InstanceNumber = [5, 6, -2 * number], number
+        dataset.SOPInstanceUID = f"1.2.3.{number}"
+        dataset.save_as(folder / f"slice{number}")
+    shutil.copy(MR, folder / "mr.dcm")
+    shutil.copy(DICOM_FILES / "examples_ybr_color.dcm", tmp_path / "in" / "frames.dcm")
+    return tmp_path / "in"
+
+
+def test_files_of_a_series_are_one_job(tmp_path, series):
+    translator = make_translator(channels=3)
+    found = batch.find(str(series), str(tmp_path / "out"))
+    jobs = batch.plan(found, str(tmp_path / "out"), 3, value_range=HOUNSFIELD)
+    assert sorted((Path(job.source).name, job.n_files) for job in jobs) == [
+        ("frames.dcm", 1), ("mr.dcm", 1), ("slice0", 4)
+    ]
+    assert batch.count_slices(translator, jobs) == 4 + 1 + 30
+    amounts = []
+    assert batch.run(translator, jobs, update=amounts.append) == {
+        str(series / "frames.dcm"): "translations of 3 channels of int16 cannot be written as DICOM"
+    }
+    assert sum(amounts) == 4 + 1 + 30
+    assert list_names(tmp_path / "out") == ["patient/mr.dcm", *(f"patient/slice{number}" for number in range(4))]
+    results = [pydicom.dcmread(tmp_path / "out" / "patient" / f"slice{number}") for number in range(4)]
+    assert len({result.SeriesInstanceUID for result in results}) == 1
+    assert [result.ImagePositionPatient[2] for result in results] == [0, -2, -4, -6]
+
+
+def test_incomplete_series_is_named_and_left_out(tmp_path, series):
+    (series / "patient" / "slice2").unlink()
+    bad = translate(series / "patient", tmp_path / "out", make_translator())
+    assert list(bad.values()) == [
+        "slice3 and slice1 are 4 mm apart, but other slices 2 mm; the slices of a series must have equal distances: is "
+        "a slice missing?"
+    ]
+    assert list_names(tmp_path / "out") == ["mr.dcm"]
+
+
+@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("name", ["anatomical.nii", "standard.nii.gz", "example4d.nii.gz", "functional.nii"])
+def test_identity_returns_the_volume(tmp_path, name, axis):
+    source = nibabel.load(NIFTI_FILES / name)
+    voxels = source.get_fdata() if len(source.shape) == 3 else source.get_fdata()[..., 1]
+    limits = ValueRange(*map(float, (np.floor(voxels.min()), np.ceil(voxels.max()))))
+    translator = make_translator(Units(limits, limits), slice_axis=axis, volume=2)
+    assert translate(NIFTI_FILES / name, tmp_path, translator, batch_size=5) == {}
+    result = nibabel.load(tmp_path / name)
+    # Integers come back exactly, floats with the precision of the network's float32.
+    tolerance = 0 if source.get_data_dtype().kind in "iu" and name != "functional.nii" else 1e-6
+    np.testing.assert_allclose(result.get_fdata(), voxels, rtol=tolerance, atol=tolerance * 1e3)
+    np.testing.assert_array_equal(result.affine, source.affine)
+    assert result.shape == source.shape[:3]
+    assert result.get_data_dtype().name == ("float32" if tolerance else source.get_data_dtype().name)
+
+
+def test_voxels_without_a_value_stay_without(tmp_path):
+    voxels = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    voxels[1, 2, 3] = np.nan
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    limits = ValueRange(0.0, 100.0)
+    assert translate(tmp_path / "a.nii", tmp_path / "out", make_translator(Units(limits, limits))) == {}
+    np.testing.assert_allclose(nibabel.load(tmp_path / "out" / "a.nii").get_fdata(), voxels, atol=1e-5)
+
+
+def test_slices_are_translated_independently_of_their_volume(tmp_path):
+    """The range of the run applies to each slice, so that equal slices have equal translations."""
+    voxels = np.zeros((8, 8, 6), np.int16)
+    voxels[2:5, 3:6, 1] = voxels[2:5, 3:6, 4] = 700
+    voxels[:, :, 2] = 3000
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
+
+    def normalize(images):
+        """As instance normalization does: depends on the image."""
+        return np.tanh((images - images.mean((1, 2), keepdims=True)) * 3)
+
+    assert translate(tmp_path / "a.nii.gz", tmp_path / "out", make_translator(function=normalize), batch_size=3) == {}
+    result = nibabel.load(tmp_path / "out" / "a.nii.gz").get_fdata()
+    assert (result[..., 1] == result[..., 4]).all()
+    assert (result[..., 0] == result[..., 5]).all()
+
+
+def test_memory_is_that_of_some_slices(tmp_path):
+    shape = (128, 128, 160)  # 5 MB of int16, 10 MB of float32.
+    voxels = np.random.default_rng(0).integers(0, 9, shape, np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
+    translate(CT, tmp_path / "first", make_translator())  # Imports what is needed.
+    tracemalloc.start()
+    try:
+        assert translate(tmp_path / "a.nii.gz", tmp_path / "out", make_translator()) == {}
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * 2**20
+    assert (np.asarray(nibabel.load(tmp_path / "out" / "a.nii.gz").dataobj) == voxels).all()
+
+
+def test_results_must_have_the_format_of_their_source(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "photo.png")
+    for source, output in (
+        (NIFTI_FILES / "anatomical.nii", "a.png"), (CT, "a.nii"), (tmp_path / "photo.png", "a.dcm"),
+        (tmp_path / "photo.png", "a.nii.gz"),
+    ):
+        found = batch.find(str(source), str(tmp_path / "out" / output))
+        with pytest.raises(UserError, match="cannot be written as such a file; give a folder"):
+            batch.plan(found, str(tmp_path / "out" / output), 1)
+
+
+def test_one_result_may_have_another_name(tmp_path):
+    limits = ValueRange(-1024.0, 31000.0)
+    for source, name in ((NIFTI_FILES / "anatomical.nii", "b.nii.gz"), (CT, "c.dcm")):
+        assert translate(source, tmp_path / name, make_translator(Units(limits, limits))) == {}
+    assert (nibabel.load(tmp_path / "b.nii.gz").get_fdata() ==
+            nibabel.load(NIFTI_FILES / "anatomical.nii").get_fdata()).all()
+    assert (read_units(tmp_path / "c.dcm") == read_units(CT)).all()
+
+
+def test_loaded_translator_reads_volumes():
+    limits = ValueRange(-1000.0, 31000.0)
+    result = make_translator(Units(limits, limits), slice_axis="coronal").translate(NIFTI_FILES / "anatomical.nii")
+    assert result.shape == (41, 25, 33, 1)
+    assert sorted(result.ravel()) == sorted(nibabel.load(NIFTI_FILES / "anatomical.nii").get_fdata().ravel())
