@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -261,6 +262,24 @@ def test_state_that_replicas_would_not_share_is_an_error():
     with pytest.raises(UserError, match=r"^batch has running statistics of batch norms"):
         distribution.StrategyReplicas(strategy, Config()).require_stateless(networks)
     distribution.OneReplica().require_stateless(networks)
+
+
+def test_copy_of_scalars_from_a_gpu_is_queued_before_the_next_step(monkeypatch):
+    monkeypatch.setattr(distribution.hardware, "has_gpu", lambda: True)
+    copied = threading.Event()
+
+    class Values:
+        """Stacked scalars that tell when their copy begins."""
+
+        def numpy(self):
+            copied.set()
+            return np.array([1.5, -2.0], np.float32)
+
+    monkeypatch.setattr(distribution.tf, "stack", lambda scalars: Values())
+    model = SimpleNamespace(train_step=lambda a, b: {"loss/a": 1.5, "loss/b": -2.0})
+    read_scalars = distribution.OneReplica().train_step(model, [(None, None)], lambda: None)
+    assert copied.wait(5)
+    assert read_scalars() == {"loss/a": 1.5, "loss/b": -2.0}
 
 
 def test_an_error_in_a_single_process_is_raised():

@@ -66,6 +66,35 @@ def test_batch_norm_of_single_images_matches_instance_norm(monkeypatch):
         np.testing.assert_allclose(fused, plain, rtol=0, atol=1e-5)
 
 
+def test_compiled_sums_of_a_gpu_keep_the_variance_of_maps_far_from_zero(gpu):
+    x, dy = (np.random.default_rng(seed).normal(0, 2, (2, 12, 20, 3)).astype(np.float32) for seed in range(2))
+    x[..., 1:] += 3000  # E[x^2] - E[x]^2 of float32 numbers would be off by about 1.
+    x[:, :, :, 2] = 3000  # A map without variance.
+
+    @tf.function(autograph=False)
+    def normalize(x, dy):
+        with hardware.force_portable_ops():
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = instance_norm.normalize(x, 1e-5)
+            return y, tape.gradient(y, x, dy)
+
+    graph = normalize.get_concrete_function(*(tf.TensorSpec(x.shape),) * 2).graph
+    # Each mean is one over the rows, then one over the columns: two for the map, two for its gradient.
+    axes = [tf.get_static_value(o.inputs[1]).item() for o in graph.get_operations() if o.type == "Mean"]
+    assert sorted(axes) == [1] * 4 + [2] * 4
+    y, gradient = normalize(x, dy)
+    # Ioffe and Szegedy 2015, section 3, in float64.
+    x, dy = x.astype(np.float64), dy.astype(np.float64)
+    scale = 1 / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    exact = (x - x.mean((1, 2), keepdims=True)) * scale
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-3)
+    mean = dy.mean((1, 2), keepdims=True) + exact * (dy * exact).mean((1, 2), keepdims=True)
+    expected = scale * (dy - mean)
+    peak = np.abs(expected).max((0, 1, 2))  # The map without variance has a gradient 300 times as large.
+    np.testing.assert_allclose(gradient / peak, expected / peak, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize(("has_gpu", "option", "crops", "compiles"), [
     (False, "auto", True, False), (True, "auto", True, True), (True, "auto", False, False), (True, "off", True, False),
     (False, "on", True, True),

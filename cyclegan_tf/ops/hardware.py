@@ -75,6 +75,11 @@ def portable_ops_forced() -> bool:
     return _portable_ops_forced
 
 
+def is_compiled_for_gpu() -> bool:
+    """True while a graph is traced that XLA compiles for a GPU."""
+    return _portable_ops_forced and has_gpu()
+
+
 @contextlib.contextmanager
 def force_portable_ops() -> Iterator[None]:
     """Context in which every op is TensorFlow's own, for graphs that XLA compiles or that other runtimes execute."""

@@ -10,6 +10,7 @@ replicas of several processes, called workers; the chief is worker 0. A run of o
 """
 
 import abc
+import concurrent.futures
 import contextlib
 import json
 import logging
@@ -24,6 +25,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import replicas
 from cyclegan_tf.models.base import Model
+from cyclegan_tf.ops import hardware
 from cyclegan_tf.training import schedules, worker_faults
 from cyclegan_tf.training.signals import SIGNALS
 
@@ -163,6 +165,9 @@ class OneReplica(Replicas):
 
     count, local, is_chief = 1, range(1), True
 
+    def __init__(self) -> None:
+        self._reader = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
     def scope(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
 
@@ -177,7 +182,10 @@ class OneReplica(Replicas):
     ) -> Callable[[], dict[str, float]]:
         scalars = model.train_step(*batches[0])
         values = tf.stack(list(scalars.values()))  # One copy from the GPU instead of one for each scalar.
-        return lambda: dict(zip(scalars, values.numpy().tolist(), strict=True))
+        # A copy from a GPU waits for all operations that were queued before the copy. Queued now, by another thread, it
+        # does not wait for the next step.
+        read = self._reader.submit(values.numpy).result if hardware.has_gpu() else values.numpy
+        return lambda: dict(zip(scalars, read().tolist(), strict=True))
 
     def agree_on_signal(self, get_signal: GetSignal) -> int | None:
         return get_signal()
