@@ -55,7 +55,7 @@ def describe(data: bytes) -> tuple[str, int]:
 
 
 def count_channels(data: bytes) -> int:
-    """Returns the number of channels to decode an image with: an array's own, and 3 for others."""
+    """Returns the number of channels to decode a file to: the channels of an array, or 3 for any other image."""
     try:
         return describe(data)[1]
     except Exception:  # Whoever decodes the image learns the reason.

@@ -96,8 +96,8 @@ class Source:
     def load_samples(self, count: int, max_side: int) -> list[np.ndarray]:
         """Loads `count` held-out images of the direction's source domain, or fewer if there are fewer, at their size.
 
-        The images are spread evenly over the list, and larger ones are scaled to `max_side`. Training images take the
-        place of missing held-out images, and images of the demo set that of a data set that is not here.
+        The images are spread evenly over the list; images larger than `max_side` are scaled down. Training images
+        replace missing held-out images, and images of the demo set replace a data set that is not on this machine.
         """
 
         def fit(height: int, width: int) -> tuple[int, int]:

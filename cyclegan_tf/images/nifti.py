@@ -1,8 +1,8 @@
 """NIfTI volumes, .nii and .nii.gz, as stacks of slices.
 
 Slices are shown as radiologists see them, in whatever order the file stores its voxels. The top of an axial slice is
-anterior, that of a coronal or sagittal slice superior. The left is the patient's right; in a sagittal slice, anterior.
-Slices have the numbers that the file gives its voxels.
+anterior, the top of a coronal or sagittal slice superior. The left of a sagittal slice is anterior, the left of other
+slices the patient's right. Slices have the numbers that the file gives its voxels.
 """
 
 import contextlib

@@ -356,7 +356,7 @@ def _keep_file_items(text: str) -> str:
 def _change_ome(
     text: str, channels: int, dtype: np.dtype, n_slices: int, samples: int, splits_channels: bool
 ) -> bytes:
-    """OME-XML of the translation: that of the source with the type and the channels of the translation.
+    """The source's OME-XML with the type and the channels of the translation.
 
     Args:
       channels: channels of a translated slice.

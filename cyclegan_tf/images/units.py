@@ -68,7 +68,7 @@ def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
 
 
 def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
-    """Maps floats in [-1, 1] to values in their unit; clips, and rounds to integers if `dtype` is such a type."""
+    """Maps floats in [-1, 1] to values in their unit; clips them, and rounds them if `dtype` is an integer type."""
     half = (value_range.high - value_range.low) / 2
     wide = np.clip(floats.astype(np.float64), -1, 1) * half + (value_range.low + value_range.high) / 2
     # The sum can exceed the range by rounding.
