@@ -58,12 +58,12 @@ def test_commands_train_and_find_the_plugins_again(tmp_path, run_command, make_i
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--help", f"--plugins={MODULES}"], ["--ngf", "8", "--help", "--plugins", MODULES],
-        ["--help", "--flagfile=FILE"],
+        ["--helpfull", f"--plugins={MODULES}"], ["--ngf", "8", "--helpfull", "--plugins", MODULES],
+        ["--helpfull", "--flagfile=FILE"],
     ],
     ids=["after", "two words", "flagfile"],
 )
-def test_help_lists_the_names_of_plugins(arguments, tmp_path, run_command):
+def test_full_help_lists_the_names_of_plugins(arguments, tmp_path, run_command):
     (tmp_path / "toy.flags").write_text(f"--plugins={MODULES}\n")
     arguments = [argument.replace("FILE", f"{tmp_path}/toy.flags") for argument in arguments]
     text = " ".join(run_command("cyclegan_tf.train", *arguments).stdout.split())

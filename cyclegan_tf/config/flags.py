@@ -33,7 +33,7 @@ def group_options() -> dict[str, list[str]]:
 def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Imports the plugins that `arguments` name, then defines a flag for each option, and --preset.
 
-    Skips flags that are already defined. --help lists the names that the plugins register.
+    Skips flags that are already defined. --helpfull lists the names that the plugins register.
 
     Raises:
       UserError: a plugin cannot be imported.
