@@ -9,6 +9,8 @@ Translates the held-out images, or the training images if none are held out, in 
 --direction names one. Prints one JSON object per line for each measure, and a table on stderr. Measures:
 
 psnr, ssim, ms_ssim, l1, lpips, lpips_vgg: translations against the true translations, if testA and testB are pairs.
+mae, psnr_range: pairs in the unit of the run's --range_a or --range_b, such as HU, inside the mask of the same name in
+  the folder testMask if there is one.
 fid, kid: distribution of translations against real images, on the features of the Inception network of 2015.
 cycle: an image translated there and back, against the image.
 identity: the translation of an image of the target domain, against the image.

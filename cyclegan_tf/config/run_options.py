@@ -13,7 +13,7 @@ TFDS_NAMES = (
 # The value of --dataset in a run whose images were given to `cyclegan_tf.fit`.
 GIVEN_DATASET = "given_to_fit"
 # The measures of `metrics.measures` that need no further options.
-EVAL_METRICS = ("ms_ssim", "l1", "lpips", "lpips_vgg", "fid", "kid", "identity")
+EVAL_METRICS = ("ms_ssim", "l1", "mae", "psnr_range", "lpips", "lpips_vgg", "fid", "kid", "identity")
 # The functions of `models.diff_augment`.
 AUGMENTATIONS = ("color", "translation", "cutout")
 

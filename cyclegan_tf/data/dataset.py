@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("cyclegan_tf")
 
 _T = TypeVar("_T")
+
+MASKS = "testMask"  # The folder of the masks.
 
 
 class BadImages:
@@ -191,6 +193,11 @@ class ImageList:
         valid = None if piece.valid is None else self._take_half(piece.valid)
         return Slice(self._take_half(piece.pixels), valid)
 
+    def read_valid(self, index: int) -> np.ndarray | None:
+        """The pixels of image `index` that have data: bool (H, W), or None if all have."""
+        piece = self.read_slice(index) if self.read_slice else None
+        return None if piece is None or piece.valid is None else self._take_half(piece.valid)
+
     def _read_whole_values(self, index: int) -> Slice:
         piece = self.read_slice(index) if self.read_slice else None
         return piece or Slice(codec.decode_values(self._read_file(index), self.channels))
@@ -245,12 +252,40 @@ class ImageList:
 
 
 @dataclasses.dataclass(frozen=True)
+class PairMasks:
+    """The parts of the test images that count in measures: files that are 0 outside of the part.
+
+    Attributes:
+      images: the files, or slices of files, with one channel.
+      numbers: maps the index of a pair to that of its mask; pairs without a mask count as a whole.
+    """
+
+    images: ImageList
+    numbers: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+    def load(self, index: int) -> np.ndarray | None:
+        """The mask of pair `index`: bool (H, W), or None if the pair has no mask.
+
+        Raises:
+          UserError: the mask cannot be read.
+        """
+        number = self.numbers.get(index)
+        if number is None:
+            return None
+        try:
+            return (self.images.read_values(number).pixels != 0).any(axis=-1)
+        except (ValueError, OSError) as error:
+            raise UserError(f"mask {self.images.path(number)} cannot be read: {error}; repair or remove it") from error
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageDataset:
     """A data set: training and test (held-out) images of domains A and B. The test lists may be empty.
 
     Attributes:
       n_pairs: number of test images that are pairs: the first ones of both lists. `pairing.arrange` sets it.
       pairing: a sentence for the log: whether the test images are taken as pairs, and why; empty if a test list is.
+      masks: the masks of the pairs of test images; None if there are none.
       stream: a tf.data.Dataset of pairs (A, B) of images to train on; `train_a` and `train_b` then hold its first
         images. None: train on the images in `train_a` and `train_b`.
       stream_size: number of pairs in the stream; 0 if unknown.
@@ -261,6 +296,7 @@ class ImageDataset:
     test_a: ImageList
     test_b: ImageList
     n_pairs: int = dataclasses.field(default=0, kw_only=True)
+    masks: "PairMasks | None" = dataclasses.field(default=None, kw_only=True)
     pairing: str = dataclasses.field(default="", kw_only=True)
     stream: "tf.data.Dataset | None" = dataclasses.field(default=None, kw_only=True)
     stream_size: int = dataclasses.field(default=0, kw_only=True)
@@ -294,5 +330,6 @@ class ImageDataset:
 
     @property
     def folders(self) -> dict[str, ImageList]:
-        """The lists by folder name: as `parts`, or train and test if each file shows A and B side by side."""
-        return {"train": self.train_a, "test": self.test_a} if self.train_a.half else self.parts
+        """The lists by folder name: as `parts`, or train and test if a file shows A and B side by side; and masks."""
+        folders = {"train": self.train_a, "test": self.test_a} if self.train_a.half else self.parts
+        return folders | ({MASKS: self.masks.images} if self.masks else {})

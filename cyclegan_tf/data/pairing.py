@@ -85,8 +85,13 @@ def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
     are_pairs, reason = _decide(config, test_a, test_b, partners)
     if not are_pairs:
         return dataclasses.replace(dataset, pairing=f"the held-out images are taken as unpaired: {reason}")
+    masks = dataset.masks
+    if masks:
+        names = [test_a.names[index] for index in partners]
+        masks = dataclasses.replace(masks, numbers=match_names(names, masks.images.names))
+        reason += f"; {len(masks.numbers)} of them have masks"
     return dataclasses.replace(
-        dataset, n_pairs=len(partners), pairing=f"the held-out images are taken as pairs: {reason}",
+        dataset, masks=masks, n_pairs=len(partners), pairing=f"the held-out images are taken as pairs: {reason}",
         test_a=_reorder(test_a, list(partners.keys())), test_b=_reorder(test_b, list(partners.values())),
     )
 

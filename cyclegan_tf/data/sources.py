@@ -10,7 +10,7 @@ from typing import Any
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.run_options import GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards, slices
-from cyclegan_tf.data.dataset import BadImages, ImageDataset, ImageList
+from cyclegan_tf.data.dataset import MASKS, BadImages, ImageDataset, ImageList, PairMasks
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, stacks
@@ -64,7 +64,12 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
         slices.expand(found, stacks.make_options(config, domain), limit)
         for found, domain in ((test_a, "a"), (test_b, "b"))
     )
-    return pairing.arrange(ImageDataset(train_a, train_b, *tests), config)
+    masks = dataset.masks
+    if masks:
+        images = dataclasses.replace(masks.images, channels=1, bad=bad)
+        options = dataclasses.replace(stacks.make_options(config, "a"), channels=1, in_units=True)
+        masks = PairMasks(slices.expand(images, options))
+    return pairing.arrange(ImageDataset(train_a, train_b, *tests, masks=masks), config)
 
 
 def _describe_domain(config: Config, domain: str) -> dict[str, Any]:
@@ -196,4 +201,5 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
             f"no images in {missing}: a data set needs folders {folders} of files with the suffixes "
             f"{', '.join(codec.SUFFIXES)}"
         )
-    return ImageDataset(*lists)
+    masks = list_split(MASKS)
+    return ImageDataset(*lists, masks=PairMasks(masks) if masks else None)

@@ -27,7 +27,7 @@ def measure_model(
       path: path of the model, as for `loading.load_directions`.
       direction: the only direction to measure; None measures all directions of the model.
       config: names the data set and its preprocessing; from `evaluation.choose_data_config`.
-      names: of `measures.NAMES`; if empty, all of `measures.DEFAULT` that the data and the installed weights allow.
+      names: of `measures.NAMES`; if empty, all of `measures.choose_default` that the data and the weights allow.
       with_baselines: whether to measure the trivial translations too.
 
     Returns:
@@ -48,7 +48,7 @@ def measure_model(
         # The images of a data set are in [-1, 1] already.
         each: bounded.make_bounded(model.without_units(), whole_pixels, remedy) for each, model in models.items()
     }
-    chosen, networks = names or measures.DEFAULT, measures.Networks(protocol)
+    chosen, networks = names or measures.choose_default(config), measures.Networks(protocol)
     records, skipped = evaluation.measure(translate, dataset, config, protocol, chosen, networks, strict=bool(names))
     records = [{**record, "model": path, "dataset": config.dataset} for record in records]
     if with_baselines:

@@ -92,12 +92,12 @@ def measure_baselines(
 
 def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Skipped] | None) -> list[Record]:
     sizes = set()
-    for source, truth in task.pairs(_count_needed_images(running.values())):
+    for index, source, truth in task.number_pairs(_count_needed_images(running.values())):
         result = task.run(source)
         sizes.add(f"{result.shape[1]}x{result.shape[0]}")
         for name in list(running):
             with _skip_on_error(name, task.direction, skipped, running):
-                running[name].add(source, result, truth)
+                running[name].add(source, result, truth, index)
     common = {
         "direction": task.direction, "split": task.split,
         "size": min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes", "preprocess": task.config.preprocess,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
@@ -21,14 +22,21 @@ Translate = Callable[[np.ndarray], np.ndarray]
 Record = dict[str, Any]
 
 _FUNCTIONS = {"psnr": paired.psnr, "ssim": paired.ssim, "ms_ssim": paired.ms_ssim, "l1": paired.l1}
+# Measures of pairs in the unit of the target domain, inside of masks.
+_IN_UNITS = ("mae", "psnr_range")
 _LPIPS = {"lpips": "alexnet", "lpips_vgg": "vgg16"}
 _DISTRIBUTIONS = ("fid", "kid")
-NAMES = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
+NAMES = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
 # The measures that `evaluate` computes by default, if the data and the installed weights allow.
 DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
 # The measures that need only the translations. Trivial translations have values of these measures too.
-COMPARABLE = (*_FUNCTIONS, *_LPIPS, *_DISTRIBUTIONS, "judge")
-_HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim")
+COMPARABLE = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "judge")
+_HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "psnr_range")
+
+
+def choose_default(config: Config) -> tuple[str, ...]:
+    """`DEFAULT`, with the measures in units if the config has a range for a domain."""
+    return (*DEFAULT, *(_IN_UNITS if config.has_units("a") or config.has_units("b") else ()))
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
@@ -132,9 +140,28 @@ class Task:
         Two images of different sizes are not a pair: the file is reported once as a bad image, and the source image
         has no true translation.
         """
+        return ((source, truth) for _, source, truth in self.number_pairs(limit))
+
+    def number_pairs(self, limit: int | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Yields (index, source image, true translation or None) of `pairs`."""
         return itertools.islice(self._load_all_pairs(), limit)
 
-    def _load_all_pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def load_region(self, index: int, truth: np.ndarray | None) -> np.ndarray | None:
+        """The pixels (H, W) of pair `index` that count: those in the mask, and with data in both images.
+
+        None for all pixels.
+
+        Raises:
+          UserError: the mask cannot be read.
+        """
+        if truth is None:
+            return None
+        regions = [each.read_valid(index) for each in (self.sources, self.targets)]
+        regions.append(self.dataset.masks.load(index) if self.dataset.masks else None)
+        sized = [_resize_mask(each, truth.shape[:2]) for each in regions if each is not None]
+        return np.stack(sized).all(axis=0) if sized else None
+
+    def _load_all_pairs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
         paired_targets = itertools.islice(self.load(self.targets), self.dataset.n_pairs)
         truths = itertools.chain(paired_targets, itertools.repeat(None))
         for index, (source, truth) in enumerate(zip(self.load(self.sources), truths, strict=False)):
@@ -142,13 +169,19 @@ class Task:
                 continue
             if truth is not None and truth.shape[:2] != source.shape[:2]:
                 self.targets.bad.add(self.targets.path(index), pipeline.describe_size_mismatch(truth, source))
-                yield source, None
+                yield index, source, None
             else:
-                yield source, truth
+                yield index, source, truth
 
     def run(self, image: np.ndarray) -> np.ndarray:
         """Translates an image in the direction of this task."""
         return self.translate[self.direction](image)
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Resizes bool (H, W) to `size` without new values between the old ones."""
+    height, width = size
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _name_errors(direction: Direction, translate: Translate) -> Translate:
@@ -183,8 +216,12 @@ class Measure(abc.ABC):
         self._name, self._task = name, task
 
     @abc.abstractmethod
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
-        """Takes a source image, its translation, and its true translation if known into account."""
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
+        """Takes a source image, its translation, and its true translation if known into account.
+
+        Args:
+          index: number of the source image in its list.
+        """
 
     @abc.abstractmethod
     def records(self) -> Iterator[Record]:
@@ -216,13 +253,46 @@ class _Paired(Measure):
         one, other = (ranges.to_float(ranges.to_rgb(each))[np.newaxis] for each in (image, truth))
         return float(self._network(one, other)[0])
 
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         if truth is not None:
             # The bit depth of the true image may differ from the source's.
             self._values.append(self._function(ranges.from_float(ranges.to_float(result), truth.dtype), truth))
 
     def records(self) -> Iterator[Record]:
         yield {"metric": self._name, **_summarize(self._values), **self._extra}
+
+
+class _InUnits(Measure):
+    """Mean absolute error in the unit of the target domain, or PSNR over its range, over the test pairs.
+
+    Leaves out the pixels outside of the mask of a pair and those without data.
+    """
+
+    def __init__(self, name: str, task: Task) -> None:
+        super().__init__(name, task)
+        if not task.dataset.has_pairs:
+            raise UserError(f"{name} needs pairs: equal file names in testA and testB")
+        domain = task.direction.target
+        limits = task.config.get_range(domain)
+        if limits is None:
+            raise UserError(f"{name} needs the unit of domain {domain.upper()}: train with --range_{domain}")
+        self._limits, self._values = limits, list[float]()
+
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
+        if truth is None:
+            return
+        region = self._task.load_region(index, truth)
+        error = np.abs(ranges.to_float(result) - ranges.to_float(truth)).astype(np.float64)
+        error = error if region is None else error[region]
+        if not error.size:
+            return
+        if self._name == "mae":
+            self._values.append(float(error.mean()) * (self._limits.high - self._limits.low) / 2)
+        else:
+            self._values.append(paired.compute_psnr(float(np.square(error).mean()), white=2.0))
+
+    def records(self) -> Iterator[Record]:
+        yield {"metric": self._name, **_summarize(self._values), "range": [self._limits.low, self._limits.high]}
 
 
 class _Distribution(Measure):
@@ -239,7 +309,7 @@ class _Distribution(Measure):
         self._collects = task.collector is None
         self._collector = task.collector = task.collector or feature_cache.Collector(self._network)
 
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         if self._collects:
             self._collector.add(result)
 
@@ -268,7 +338,7 @@ class _Cycle(Measure):
         self._back = task.translate[task.direction.reverse]
         self._values: list[float] = []
 
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         if len(self._values) < self.limit:
             self._values.append(paired.l1(self._back(result), source))
 
@@ -288,7 +358,7 @@ class _Identity(Measure):
                 f"{source} in the source domain, {target} in the target domain; leave {name} out"
             )
 
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         pass  # `records` translates images of the target domain instead.
 
     def records(self) -> Iterator[Record]:
@@ -310,7 +380,7 @@ class _Judge(Measure):
         self._network = task.networks.get("judge")
         self._scores: list[np.ndarray] = []
 
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         self._scores.append(self._network(ranges.to_rgb(result)))
 
     def records(self) -> Iterator[Record]:
@@ -339,7 +409,7 @@ class _Segmentation(Measure):
         self._segment = segmentation.class_ids if self._to_labels else task.networks.get("segmenter")
         self._counts, self._n = segmentation.NO_COUNTS, 0
 
-    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None) -> None:
+    def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         label_map = truth if self._to_labels else source
         if label_map is not None:
             found, true = self._segment(ranges.to_rgb(result)), segmentation.class_ids(ranges.to_rgb(label_map))
@@ -351,7 +421,8 @@ class _Segmentation(Measure):
 
 
 _KINDS: dict[str, type[Measure]] = {
-    **dict.fromkeys((*_FUNCTIONS, *_LPIPS), _Paired), **dict.fromkeys(_DISTRIBUTIONS, _Distribution),
+    **dict.fromkeys((*_FUNCTIONS, *_LPIPS), _Paired), **dict.fromkeys(_IN_UNITS, _InUnits),
+    **dict.fromkeys(_DISTRIBUTIONS, _Distribution),
     "cycle": _Cycle, "identity": _Identity, "judge": _Judge, "segmentation": _Segmentation,
 }
 

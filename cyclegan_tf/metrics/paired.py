@@ -3,6 +3,8 @@
 Both images are arrays (H, W, C) of one kind: uint8, uint16, or float32 in [-1, 1].
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -20,6 +22,11 @@ _ssim = tf.function(tf.image.ssim, autograph=False, input_signature=(_IMAGE, _IM
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB: 10 log10(range^2 / mean squared error), with range 255, 65535 or 2."""
     return float(tf.image.psnr(*_scale(image, truth), 1.0))
+
+
+def compute_psnr(squared_error: float, white: float) -> float:
+    """10 log10(white^2 / squared_error), infinite without an error."""
+    return 10 * math.log10(white**2 / squared_error) if squared_error else math.inf
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:

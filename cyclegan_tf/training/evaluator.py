@@ -16,6 +16,8 @@ log = logging.getLogger("cyclegan_tf")
 class Evaluator:
     """Measures the held-out images of a run: PSNR and SSIM of pairs, else cycle errors, and --eval_metrics.
 
+    Pairs whose values have units are measured in these units, too.
+
     Attributes:
       counts: the number of images that each measure of the newest call comes from: {`evaluation.format_key`: number}.
 
@@ -29,7 +31,10 @@ class Evaluator:
         self._networks = measures.Networks(self._protocol)
         self.counts: dict[str, int] = {}
         self._warned: set[str] = set()
-        standard = ("psnr", "ssim") if dataset.has_pairs else ("cycle",) if len(config.directions) == 2 else ()
+        standard: tuple[str, ...] = ("cycle",) if len(config.directions) == 2 else ()
+        if dataset.has_pairs:
+            have_units = all(config.has_units(each.target) for each in config.directions)
+            standard = ("psnr", "ssim", "mae", "psnr_range") if have_units else ("psnr", "ssim")
         self._names = tuple(dict.fromkeys((*standard, *config.extra_metrics)))
         # Raises before the first step if a measure cannot be computed.
         keys = evaluation.require_measurable(
