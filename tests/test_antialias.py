@@ -64,7 +64,7 @@ def test_network_outputs_and_gradients(name):
     assert outputs
     for key in outputs:
         case.assert_close(golden.nchw(network(case.images(key.replace("y", "x")), training=True)), key)
-    if "dx0" not in case:
+    if name == "cut/generators/features_n9_antialias.npz":  # It has no gradients.
         return
     x = tf.constant(case.images("x0"))
     with tf.GradientTape(persistent=True) as tape:
