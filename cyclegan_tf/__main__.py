@@ -6,7 +6,6 @@
 """
 
 import ast
-import difflib
 import sys
 from collections.abc import Sequence
 from importlib import resources
@@ -59,9 +58,7 @@ def _summarize(name: str) -> str:
 def _describe_mistake(name: str) -> str:
     if name.startswith("-"):
         return f"{name} before the command; give the command first, as in cyclegan {COMMANDS[0]} {name}"
-    similar = difflib.get_close_matches(name, COMMANDS)
-    hint = f"did you mean {' or '.join(similar)}?" if similar else f"expected one of {', '.join(COMMANDS)}"
-    return f"unknown command {name}; {hint}"
+    return f"unknown command {name}; {cli.suggest(name, COMMANDS)}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Shared by all commands: help, one-line errors, exit statuses, entry points."""
 
+import difflib
 import functools
 import logging
 import os
@@ -191,6 +192,12 @@ def _parse_flags(define_flags: Callable[[Sequence[str]], None] | None, argv: Seq
         _exit_with_error(f"the file of --flagfile is not text in UTF-8 ({error.reason}); see --help")
     except (flags.Error, ValueError) as error:  # absl raises a ValueError for --noflip=1.
         _exit_with_error(f"{' '.join(str(error).removeprefix('ERROR:: ').split())}; see --help")
+
+
+def suggest(name: str, names: Sequence[str]) -> str:
+    """A hint for a wrong name: the names that are similar to it, else all names."""
+    similar = difflib.get_close_matches(name, names, cutoff=0.7)
+    return f"did you mean {' or '.join(similar)}?" if similar else f"expected one of {', '.join(names)}"
 
 
 def _exit_with_error(message: str) -> NoReturn:

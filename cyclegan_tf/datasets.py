@@ -60,9 +60,10 @@ COMMANDS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
 
 def main(argv: list[str]) -> int:
     """Runs the command that the first operand names; returns the exit status."""
-    if len(argv) < 2 or argv[1] not in COMMANDS:
-        wrong = f"unknown command {argv[1]!r}" if len(argv) > 1 else "no command"
-        raise UserError(f"{wrong}; expected one of: {', '.join(COMMANDS)} (see --help)")
+    if len(argv) < 2:
+        raise UserError(f"no command; expected one of {', '.join(COMMANDS)} (see --help)")
+    if argv[1] not in COMMANDS:
+        raise UserError(f"unknown command {argv[1]}; {cli.suggest(argv[1], tuple(COMMANDS))}")
     function, operands = COMMANDS[argv[1]]
     if len(argv) - 2 != len(operands):
         raise UserError(f"usage: {' '.join((argv[1], *operands))}; options start with -- (see --help)")

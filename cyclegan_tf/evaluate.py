@@ -43,6 +43,12 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.storage import atomic, filesystem, json_lines
 
+# The options that --help shows; --helpfull shows all.
+_COMMON = (
+    "model", "dataset", "direction", "metrics", "size", "output", "paired", "reference", "judge_classes_a",
+    "judge_classes_b", "baselines", "fetch_weights",
+)
+
 
 def main(argv: list[str]) -> int:
     """Parses the flags and measures; returns the exit status."""
@@ -138,4 +144,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main)
+    cli.run(main, common=_COMMON)

@@ -107,7 +107,9 @@ def test_help_exits_with_status_0(run_command, name, option):
     assert (result.returncode, result.stderr) == (0, "")
     assert f"  cyclegan {name} " in result.stdout
     paths = re.findall(r'define_paths?\("(\w+)"', (PACKAGE / f"{name}.py").read_text())
-    assert all(f"--{path}:" in result.stdout for path in paths)
+    full = run_command(f"cyclegan_tf.{name}", "--helpfull").stdout
+    assert all(f"--{path}:" in full for path in paths)
+    assert len(list_shown(result.stdout)) <= 16
 
 
 @pytest.mark.parametrize("name", ["train", "translate", "evaluate"])

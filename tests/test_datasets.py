@@ -47,8 +47,9 @@ def test_catalog_has_every_dataset_with_its_counts():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "error: no command; expected one of: list, prepare, inspect, preview, prepare-cityscapes"),
-    (["inspet"], "error: unknown command 'inspet'"),
+    ([], "error: no command; expected one of list, prepare, inspect, preview, prepare-cityscapes"),
+    (["inspet"], "error: unknown command inspet; did you mean inspect?"),
+    (["xyzzy"], "error: unknown command xyzzy; expected one of list, prepare, inspect, preview, prepare-cityscapes"),
     (["inspect"], "error: usage: inspect PATH"),
     (["prepare", "cityscapes"], "error: prepare cityscapes: expected one of apple2orange"),
     (["prepare-cityscapes", "--left_img=x.zip"], "error: prepare-cityscapes needs --left_img, --gt_fine and --output"),

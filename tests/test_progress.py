@@ -73,6 +73,8 @@ def test_a_pause_is_counted_also_if_it_ends_with_an_error(clock):
                   "loss/disc_b": 0.5}, ["gen 1.000", "disc 0.500", "nce 2.000"], id="cut"),
     pytest.param({"loss/disc_b": 0.5, "loss/gen_ab": 1.0, "loss/l1": 30.0, "loss/generators": 31.0},
                  ["gen 1.000", "disc 0.500", "l1 30.000"], id="pix2pix"),
+    pytest.param({"loss/generators": 6.0, "loss/nce": 2.0, "loss/gen_ab": 1.0, "loss/disc_b": 0.5},
+                 ["gen 1.000", "disc 0.500", "nce 2.000"], id="sum_first"),
     pytest.param({"loss/generators": 2.0}, ["generators 2.000"], id="one"),
     pytest.param({}, [], id="none"),
 ])
@@ -168,24 +170,29 @@ def test_a_function_is_repeated_until_the_body_ends():
     assert alive == []
 
 
-@contextlib.contextmanager
-def terminal(columns, monkeypatch):
-    """A terminal of some width as stderr; yields a function that returns everything that it shows."""
+def record_terminal(columns, monkeypatch, function):
+    """Calls `function` with a terminal of some width as stderr; returns everything that the terminal gets."""
     shown, stderr = os.openpty()
     fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with open(stderr, "w") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
-        yield lambda: os.read(shown, 2**16).decode()
-    os.close(shown)
+        function()
+    text = b""
+    with contextlib.suppress(OSError), open(shown, "rb", buffering=0) as file:  # The end of a terminal is an error.
+        while data := file.read(4096):
+            text += data
+    return text.decode()
 
 
 @pytest.mark.parametrize(("columns", "least", "most"), [(200, 5, 5), (100, 4, 5), (70, 1, 4), (30, 0, 0)])
 def test_bar_fits_the_terminal_and_keeps_its_length(monkeypatch, columns, least, most):
-    with terminal(columns, monkeypatch) as read:
+    def train():
         with progress.open_display(1000, 5000, 1, on_cpu=True) as display:
             for step in (1001, 1002, 1003):
                 display.complete_step(step, LOSSES)
-        last = re.split(r"[\r\n]+", read().strip())[-1].replace("\x1b[A", "")
+
+    text = record_terminal(columns, monkeypatch, train)
+    last = re.split(r"[\r\n]+", text.strip())[-1].replace("\x1b[A", "")
     assert len(last) <= columns
     bar, *fields = re.match(r" 20%\|(.*)\| 1003/5000(.*)", last).groups()[0], *last.split(", ")[1:]
     assert len(bar) >= 10

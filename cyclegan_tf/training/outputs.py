@@ -139,6 +139,7 @@ class RunOutputs:
         return measures
 
     def _write_results(self, step: int) -> dict[str, float]:
+        log.info("exporting the generators and measuring the held-out images")
         self._model.refresh()
         paths = saved_model.export(self._translators, os.path.join(self._workdir, "export"))
         measures = self._measure(step)
