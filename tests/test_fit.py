@@ -286,11 +286,12 @@ def test_wrong_image_in_a_stream_is_refused_with_a_reason():
         take(dataset, options, 0, 1)
 
 
-def test_length_of_a_run_on_a_stream_of_unknown_size():
+def test_run_on_a_stream_of_unknown_size_is_one_epoch():
     with pytest.raises(UserError, match=r"does not tell its number of elements, .* set max_steps"):
         memory.open_given(stream(endless=True), config(max_steps=0))
     options = config(max_steps=3, batch_size=2)
-    assert memory.open_given(stream(endless=True), options).count_images_per_epoch(options) == 6
+    dataset = memory.open_given(stream(endless=True), options)
+    assert [dataset.count_images_per_epoch(options, n_replicas) for n_replicas in (1, 4)] == [6, 24]
 
 
 def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkeypatch, caplog, run_command):

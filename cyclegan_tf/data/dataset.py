@@ -301,11 +301,11 @@ class ImageDataset:
     stream: "tf.data.Dataset | None" = dataclasses.field(default=None, kw_only=True)
     stream_size: int = dataclasses.field(default=0, kw_only=True)
 
-    def count_images_per_epoch(self, config: Config) -> int:
+    def count_images_per_epoch(self, config: Config, n_replicas: int = 1) -> int:
         """Number of training images in the larger domain; for a stream of unknown size, the images of the whole run."""
         if self.stream is None:
             return max(len(self.train_a), len(self.train_b))
-        return self.stream_size or config.max_steps * config.batch_size
+        return self.stream_size or config.max_steps * config.batch_size * n_replicas
 
     @property
     def has_pairs(self) -> bool:

@@ -62,7 +62,7 @@ class TrainingLoop:
     ) -> None:
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._replicas, self._outputs = replicas, outputs
-        images_per_epoch = dataset.count_images_per_epoch(config)
+        images_per_epoch = dataset.count_images_per_epoch(config, replicas.count)
         self._cadence = cadence.plan_run(config, images_per_epoch, replicas.count)
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.

@@ -133,7 +133,7 @@ def _show_overview(
     config: Config, workdir: str, dataset: ImageDataset, model: Model, replicas: Replicas, step: int
 ) -> cadence.Cadence:
     """Logs the table of a run at `step`; returns its steps."""
-    planned = cadence.plan_run(config, dataset.count_images_per_epoch(config), replicas.count)
+    planned = cadence.plan_run(config, dataset.count_images_per_epoch(config, replicas.count), replicas.count)
     if replicas.is_chief:
         for line in overview.describe_run(config, workdir, dataset, model, planned, replicas.count, step):
             log.info("%s", line)
