@@ -13,12 +13,14 @@ from conftest import run_python
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import formats, portable, source, tflite, verify
+from cyclegan_tf.exporters import formats, keras_file, portable, saved_model, source, tflite, verify
 from cyclegan_tf.exporters import onnx as onnx_lib
-from cyclegan_tf.inference import translator
+from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.networks import layers, registry
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.storage import zip_metadata
 
 keras = tf.keras
 
@@ -318,3 +320,27 @@ def test_the_command_exports_and_reports(tiny_run, tmp_path, run_command):
         child = run_command(*command, *arguments)
         assert child.returncode == 2
         assert child.stderr.strip().splitlines()[-1].startswith(message)
+
+
+def test_exports_name_the_ranges_of_their_values(tmp_path):
+    import onnxruntime
+
+    options = {"range_a": "-1024,3071", "range_b": "percentile:1,99=0,1.5", "n_blocks": 1, "ngf": 2}
+    generator = generator_source(options)
+    for artifact in (
+        *saved_model.write(generator, str(tmp_path)), *keras_file.write(generator, str(tmp_path)),
+        *onnx_lib.write(generator, str(tmp_path)), *tflite.write(generator, str(tmp_path), ["float32"]),
+    ):
+        path = str(tmp_path / artifact.name)
+        if artifact.runtime in ("saved_model", "tflite"):
+            model = loading.load(path)
+            assert model.units == Units(ValueRange(-1024, 3071), ValueRange(0, 1.5))
+            values = model.translate(np.full((16, 16, 3), 1023.5))
+            assert values.dtype == np.float64
+            assert 0 <= values.min() < values.max() <= 1.5
+        elif artifact.runtime == "keras":
+            tf.keras.models.load_model(path, compile=False)  # Ignores the file of ranges.
+            assert zip_metadata.read(path) == {"source": [-1024, 3071], "target": [0, 1.5]}
+        else:
+            found = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_modelmeta()
+            assert found.custom_metadata_map == {"source_range": "-1024.0,3071.0", "target_range": "0.0,1.5"}

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Mapping, Sequence
 
 from cyclegan_tf.errors import UserError
 
@@ -45,6 +46,20 @@ class Units:
 
     def __bool__(self) -> bool:
         return self.source is not None or self.target is not None
+
+    def to_lists(self) -> dict[str, list[float]]:
+        """{"source": [low, high], "target": [low, high]} without the ranges that are None: metadata of exports."""
+        ranges = {"source": self.source, "target": self.target}
+        return {name: [limits.low, limits.high] for name, limits in ranges.items() if limits is not None}
+
+    @classmethod
+    def from_lists(cls, ranges: Mapping[str, Sequence[float]]) -> "Units":
+        """The result of `to_lists`, back again.
+
+        Raises:
+          ValueError, TypeError: these are no such ranges.
+        """
+        return cls(**{name: ValueRange(*map(float, limits)) for name, limits in ranges.items()})
 
 
 NO_UNITS = Units()

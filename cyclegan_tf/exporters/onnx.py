@@ -16,6 +16,8 @@ _OPSET = 17
 def write(source: Source, folder: str) -> list[Artifact]:
     """Writes DIRECTION.onnx: `images`, float32 (1, H, W, C) in [-1, 1] -> `translations`, float32 (1, H, W, C').
 
+    The ranges of the run, if it has any, are the metadata source_range and target_range.
+
     Args:
       source: what to export.
       folder: existing folder to write to.
@@ -42,6 +44,8 @@ def write(source: Source, folder: str) -> list[Artifact]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"tf2onnx {tf2onnx.__version__} cannot convert this network with TensorFlow {tf.__version__} "
                         f"({reason}); try --format=tflite, or TensorFlow 2.15 on Python 3.11") from error
+    for key, limits in source.translator.units.to_lists().items():
+        model.metadata_props.add(key=f"{key}_range", value=",".join(map(str, limits)))
     with open(os.path.join(folder, name), "wb") as file:
         file.write(model.SerializeToString())
     return [Artifact(name, "onnx", largest=1e-4)]

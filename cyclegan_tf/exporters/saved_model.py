@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 from absl import logging
 
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.value_ranges import Units
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
@@ -25,6 +26,8 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
       translate: `images` uint8 (N, H, W, C) -> `images`, uint8 (N, H, W, C').
       translate_bytes: `image_bytes` (N,) encoded JPEG, PNG, BMP or GIF strings, decoded by `images.graph_codec` ->
         `image_bytes` (N,) PNG strings; only if C and C' are 1 or 3.
+      value_ranges: nothing -> `source` and `target`, float64 (2,): the values that -1 and 1 stand for in images and in
+        their translations; only if the run has ranges.
 
     Raises:
       UserError: the folder cannot be written.
@@ -38,6 +41,8 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
             "serving_default": translator.translate_floats,
             "translate": translator.translate_uint8,
         }
+        if translator.units:
+            signatures["value_ranges"] = _describe_ranges(translator.units)
         if translator.translate_encoded:
             signatures["translate_bytes"] = translator.translate_encoded
         try:
@@ -54,6 +59,14 @@ def write(source: Source, folder: str) -> list[Artifact]:
     """Writes FOLDER/DIRECTION with the signatures of `export`."""
     export({source.direction: source.translator}, folder)
     return [Artifact(str(source.direction), "saved_model", largest=1e-4)]
+
+
+def _describe_ranges(units: Units) -> Callable[[], dict[str, tf.Tensor]]:
+    @tf.function(input_signature=[], autograph=False)
+    def get_ranges() -> dict[str, tf.Tensor]:
+        return {name: tf.constant(limits, tf.float64) for name, limits in units.to_lists().items()}
+
+    return get_ranges
 
 
 def _collect_weights(generator: tf.keras.Model) -> tf.Module:

@@ -11,6 +11,7 @@ from cyclegan_tf.exporters.quiet import silence_output
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.ops import exhaustion, hardware
+from cyclegan_tf.storage import zip_metadata
 
 keras = tf.keras
 
@@ -22,7 +23,8 @@ BOUNDS = {"float32": (1e-4, 1e-4), "float16": (1 / 255, 1e-3), "dynamic_range": 
 def write(source: Source, folder: str, precisions: Sequence[str]) -> list[Artifact]:
     """Writes FOLDER/DIRECTION-PRECISION.tflite for each precision; input and output are always float32.
 
-    The files map (1, H, W, C) in [-1, 1] to (1, H, W, C').
+    The files map (1, H, W, C) in [-1, 1] to (1, H, W, C'). The ranges of the run, if it has any, are the file
+    value_ranges.json in an archive at the end of each file, as TensorFlow Lite's own metadata are.
 
     Args:
       source: what to export.
@@ -37,8 +39,11 @@ def write(source: Source, folder: str, precisions: Sequence[str]) -> list[Artifa
     artifacts = []
     for precision in precisions:
         name = f"{source.direction}-{precision}.tflite"
-        with open(os.path.join(folder, name), "wb") as file:
+        path = os.path.join(folder, name)
+        with open(path, "wb") as file:
             file.write(_convert(source, precision, representative))
+        if source.translator.units:
+            zip_metadata.add(path, source.translator.units.to_lists())
         artifacts.append(Artifact(name, "tflite", *BOUNDS[precision]))
     return artifacts
 

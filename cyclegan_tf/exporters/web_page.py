@@ -86,7 +86,7 @@ def _describe(source: Source, folder: str, max_side: int, n_samples: int) -> dic
     return {
         "direction": source.direction, "from": near, "to": far, "model": f"{source.direction}.onnx", "samples": samples,
         "inputChannels": channels[0], "outputChannels": channels[1],
-        "multiple": source.multiple, "minimum": source.minimum,
+        "multiple": source.multiple, "minimum": source.minimum, "valueRanges": source.translator.units.to_lists(),
     }
 
 

@@ -178,7 +178,9 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
         return _wrap(_load_pytorch(path))
     if path.endswith(".tflite"):
         interpreter = tflite_model.Interpreter(path)
-        return LoadedTranslator(interpreter, interpreter.input_channels, interpreter.output_channels)
+        return LoadedTranslator(
+            interpreter, interpreter.input_channels, interpreter.output_channels, units=interpreter.units
+        )
     problem = "is not a trained model" if filesystem.exists(path) else "does not exist"
     raise UserError(f"{path} {problem}: expected a run directory, a checkpoint in one, a SavedModel folder, a .pth "
                     "file, a .tflite file, demo or demo_maps")
@@ -222,7 +224,7 @@ def _load_saved_model(path: str) -> LoadedTranslator:
     spec = network.input_spec
     if spec.dtype != tf.float32 or spec.shape.rank != 4:
         raise UserError(f"{path} takes {spec.dtype.name} {spec.shape}; expected float32 images (N, H, W, C)")
-    return LoadedTranslator(network, spec.shape[-1], network.output_spec.shape[-1])
+    return LoadedTranslator(network, spec.shape[-1], network.output_spec.shape[-1], units=network.units)
 
 
 def _load_pytorch(path: str) -> translator_lib.Translator:

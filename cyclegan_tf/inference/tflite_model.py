@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from cyclegan_tf.config.value_ranges import Units
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, zip_metadata
 
 
 class Interpreter:
@@ -16,6 +17,7 @@ class Interpreter:
 
     Attributes:
       input_channels, output_channels: channels of the images and of their translations.
+      units: the ranges that an export of this package names.
 
     Raises:
       UserError: LiteRT is not installed, or the file is not a generator of one image input and one image output.
@@ -39,6 +41,10 @@ class Interpreter:
             raise UserError(f"{path} is not a generator: expected one batch of images as input and one as output")
         self.input_channels, self.output_channels = int(inputs[0]["shape"][-1]), int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0], outputs[0]
+        try:
+            self.units = Units.from_lists(zip_metadata.read(path) or {})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} has damaged ranges of values ({error}); export the file again") from error
         self._shape: tuple[int, ...] | None = None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

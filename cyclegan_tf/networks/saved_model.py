@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import exhaustion
 
@@ -17,6 +18,7 @@ class SavedNetwork:
     Attributes:
       input_spec, output_spec: shapes and dtypes.
       variables: the weights.
+      units: the ranges that an export of this package names.
     """
 
     def __init__(self, loaded: Any, output: str | None) -> None:
@@ -30,10 +32,17 @@ class SavedNetwork:
         self._input, self._output = next(iter(inputs)), output or next(iter(outputs))
         self.input_spec: tf.TensorSpec = inputs[self._input]
         self.output_spec: tf.TensorSpec = outputs[self._output]
+        self.units = _read_units(loaded.signatures)
         self.variables: list[tf.Variable] = list(self._function.variables)
 
     def __call__(self, tensor: tf.Tensor) -> tf.Tensor:
         return self._function(**{self._input: tf.convert_to_tensor(tensor)})[self._output]
+
+
+def _read_units(signatures: Any) -> Units:
+    if "value_ranges" not in signatures:
+        return NO_UNITS
+    return Units.from_lists({name: limits.numpy() for name, limits in signatures["value_ranges"]().items()})
 
 
 def open_saved_model(path: str, name: str | None = None, output: str | None = None) -> SavedNetwork:
@@ -49,7 +58,7 @@ def open_saved_model(path: str, name: str | None = None, output: str | None = No
     """
     try:
         return SavedNetwork(tf.saved_model.load(path), output)
-    except (OSError, ValueError, KeyError, AttributeError, StopIteration, tf.errors.OpError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, StopIteration, TypeError, tf.errors.OpError) as error:
         if exhaustion.is_exhausted(error):
             raise
         reason = " ".join(str(error).split()) or "it has no serving_default signature"
