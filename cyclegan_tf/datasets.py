@@ -12,8 +12,8 @@ list: prints the data sets that --dataset knows by name, and Cityscapes: images 
 prepare NAME: downloads a known data set with tensorflow-datasets, checks it and prepares it for training. A NAME.zip in
   --data_dir replaces the download; a set that is already prepared or downloaded is not downloaded again.
 inspect PATH: reads every image of a data set (a name, a folder, a .zip, or any folder of images), prints counts, kinds,
-  sizes, bad files and files of several pages, and writes a grid of images to --output. Exit status 1 if there are bad
-  files.
+  sizes, values, distances between pixels, bad files and animations, and writes a grid of images to --output. Takes
+  --slice_axis and --volume for NIfTI files. Exit status 1 if there are bad files.
 preview: writes the first images that training sees, resized, cropped and mirrored, A beside B, to --output; takes the
   options of cyclegan train.
 prepare-cityscapes: makes the authors' 256 x 256 Cityscapes set (photographs A, labels B) from the two official
@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
     "list": (lambda commands, given: _list_known(), ()),
     "prepare": (lambda commands, given, name: commands().prepare(name, given.data_dir), ("NAME",)),
     "inspect": (lambda commands, given, path: commands().inspect(
-        path, given.data_dir, given.output, given.on_bad_image,
+        path, given.data_dir, given.output, given.on_bad_image, given.slice_axis, given.volume,
     ), ("PATH",)),
     "preview": (lambda commands, given: commands().preview_training(config_flags.from_flags(given), given.output), ()),
     "prepare-cityscapes": (

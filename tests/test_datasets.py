@@ -11,7 +11,7 @@ from conftest import run_python
 from PIL import Image, JpegImagePlugin
 
 from cyclegan_tf.config import run_options
-from cyclegan_tf.data import catalog, cityscapes, preview, sources
+from cyclegan_tf.data import catalog, cityscapes, inspection, sources
 from cyclegan_tf.errors import UserError
 
 
@@ -86,7 +86,7 @@ def test_inspect_prints_statistics_and_draws_a_grid(tmp_path):
 def test_inspect_accepts_any_folder_of_images(tmp_path):
     Image.new("L", (5, 4)).save(tmp_path / "a.png")
     parts, bad = sources.open_parts(str(tmp_path))
-    (summary,) = preview.inspect(parts).values()
+    (summary,) = inspection.inspect(parts).values()
     assert (summary.count, dict(summary.sizes), dict(summary.kinds)) == (1, {(5, 4): 1}, {"PNG L": 1})
     assert not bad
     (tmp_path / "a.png").rename(tmp_path / "a.txt")
@@ -104,7 +104,7 @@ def test_broken_link_named_like_a_domain_is_an_error(tmp_path):
 def test_example_images_are_evenly_spaced(tmp_path):
     for index in range(11):
         Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
-    (summary,) = preview.inspect(sources.open_parts(str(tmp_path))[0], n_shown=3).values()
+    (summary,) = inspection.inspect(sources.open_parts(str(tmp_path))[0], n_shown=3).values()
     assert [image[0, 0, 0] for image in summary.shown] == [0, 5, 10]
 
 
@@ -113,32 +113,56 @@ def test_the_next_image_takes_the_place_of_a_bad_example(tmp_path):
         Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
     for index in (0, 1, 2, 5, 6):
         (tmp_path / f"{index:02d}.png").write_bytes(b"")
-    (summary,) = preview.inspect(sources.open_parts(str(tmp_path))[0], n_shown=5).values()
+    (summary,) = inspection.inspect(sources.open_parts(str(tmp_path))[0], n_shown=5).values()
     # Without bad images, these would be 0, 2, 5, 8 and 10.
     assert [image[0, 0, 0] for image in summary.shown] == [3, 4, 7, 8, 10]
 
 
-def test_files_of_several_pages_are_listed(tmp_path, caplog):
+def test_animations_are_listed(tmp_path, caplog):
     for name, count in (("a", 3), ("b", 1), ("c", 2)):
-        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((count, 5, 4), np.uint8), photometric="minisblack")
-    tifffile.imwrite(tmp_path / "d.tif", np.zeros((5, 4, 3), np.uint16), photometric="rgb", compression="lzw")
+        first, *others = (Image.new("L", (4, 5), 50 * number) for number in range(count))
+        first.save(tmp_path / f"{name}.gif", save_all=True, append_images=others)
     parts, bad = sources.open_parts(str(tmp_path))
-    lines = preview.format_report(preview.inspect(parts), bad).splitlines()
-    assert lines[1] == "  kinds: 1 TIFF L, 1 TIFF L of 2 pages, 1 TIFF L of 3 pages, 1 TIFF uint16 x 3"
+    lines = inspection.format_report(inspection.inspect(parts), bad).splitlines()
+    assert lines[1] == "  kinds: 1 GIF P, 1 GIF P of 2 pages, 1 GIF P of 3 pages"
     assert lines[3:] == [
-        "files with several pages (only page 1 is used): 2", f"  {tmp_path}/a.tif: 3 pages",
-        f"  {tmp_path}/c.tif: 2 pages", "bad files: none",
+        "files with several pages (only page 1 is used): 2", f"  {tmp_path}/a.gif: 3 pages",
+        f"  {tmp_path}/c.gif: 2 pages", "bad files: none",
     ]
     # Training has no list, but one line in its log.
     (record,) = caplog.records
-    assert re.fullmatch(rf"{tmp_path}/[ac]\.tif: only page 1 of [32] is used, and only page 1 of other such files; .*",
+    assert re.fullmatch(rf"{tmp_path}/[ac]\.gif: only page 1 of [32] is used, and only page 1 of other such files; .*",
                         record.getMessage())
+
+
+def test_slices_and_bands_of_tiff_files_are_images(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 5, 4), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((5, 4), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((5, 4, 3), np.uint16), photometric="rgb", compression="lzw")
+    elevation = np.linspace(-400, 8800, 20, dtype=np.float32).reshape(5, 4)
+    tifffile.imwrite(tmp_path / "d.tif", elevation, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "e.tif", np.full((4, 5, 6), 7, np.uint16), photometric="minisblack",
+                     planarconfig="contig", extrasamples=["unspecified"] * 5)
+    parts, bad = sources.open_parts(str(tmp_path))
+    (summary,) = inspection.inspect(parts).values()
+    lines = inspection.format_report({"set": summary}, bad).splitlines()
+    values = np.concatenate([elevation.ravel(), [7] * 120])
+    assert lines == [
+        "set: 7 images in 5 files",
+        "  kinds: 3 TIFF uint8 x 1, 1 TIFF L, 1 TIFF float32 x 1, 1 TIFF uint16 x 3, 1 TIFF uint16 x 6",
+        "  sizes: 6 4 x 5, 1 5 x 4",
+        "  values: -400 to 8800, 98 % of them {:.6g} to {:.6g}".format(*np.percentile(values, (1, 99))),
+        "bad files: none",
+    ]
+    # Black to white from the 1st to the 99th percentile.
+    grays = next(image for image in summary.shown if image.max() == 255)[..., 0].ravel()
+    np.testing.assert_allclose(grays, np.clip((np.arange(20) - 0.19) / 18.62 * 255, 0, 255), atol=0.51)
 
 
 def test_report_has_one_line_for_a_name_of_two_lines(tmp_path):
     (tmp_path / "a\nb.png").write_bytes(b"no image")
     parts, bad = sources.open_parts(str(tmp_path))
-    last = preview.format_report(preview.inspect(parts), bad).splitlines()[-1]
+    last = inspection.format_report(inspection.inspect(parts), bad).splitlines()[-1]
     assert last == rf"  {tmp_path}/a\nb.png: cannot identify image file"
 
 
@@ -146,7 +170,7 @@ def test_report_gives_the_range_of_many_sizes(tmp_path):
     for width, height in ((5, 40), (6, 30), (7, 20), (8, 10), (9, 50)):
         Image.new("L", (width, height)).save(tmp_path / f"{width}.png")
     parts, bad = sources.open_parts(str(tmp_path))
-    lines = preview.format_report(preview.inspect(parts), bad).splitlines()
+    lines = inspection.format_report(inspection.inspect(parts), bad).splitlines()
     assert lines[1:] == [
         "  kinds: 5 PNG L", "  sizes: 5 different, 5 to 9 pixels wide, 10 to 50 high", "bad files: none",
     ]

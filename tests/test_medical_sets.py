@@ -11,8 +11,9 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import pairing, sources
+from cyclegan_tf.data import inspection, pairing, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images.stacks import StackOptions
 
 NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
 DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
@@ -133,3 +134,39 @@ def test_unusable_files_are_named(folder, name, options, message):
     found = open_set(folder, on_bad_image="error", min_content=0, **options).train_a
     with pytest.raises(UserError, match=message):
         found.load(0)
+
+
+def test_inspect_tells_kinds_values_and_spacings(folder):
+    for part in ("trainA", "trainB"):
+        shutil.copy(DICOM_FILES / "CT_small.dcm", folder / part / "b")
+    shutil.copy(NIFTI_FILES / "anatomical.nii", folder / "trainA")
+    shutil.copy(NIFTI_FILES / "example4d.nii.gz", folder / "trainB")
+    shutil.copy(DICOM_FILES / "rtplan.dcm", folder / "trainB")
+    parts, bad = sources.open_parts(str(folder))
+    summaries = inspection.inspect(parts, n_shown=4)
+    volume = nibabel.load(NIFTI_FILES / "anatomical.nii").get_fdata()
+    lines = inspection.format_report(summaries, bad).splitlines()
+    assert lines[:4] == [
+        "trainA: 26 images in 2 files", "  kinds: 25 NIfTI int16, 1 DICOM CT int16", "  sizes: 25 33 x 41, 1 128 x 128",
+        "  spacings: 25 2 x 2 mm, slices 2 mm apart; 1 0.6615 x 0.6615 mm, slices 5 mm apart",
+    ]
+    assert (summaries["trainA"].low, summaries["trainA"].high) == (-896, volume.max())
+    assert lines[4].startswith("  values: -896 to 30393, 98 % of them ")
+    # Two pictures of each file; of the volume, those at a quarter and at three quarters.
+    assert [image.shape for image in summaries["trainA"].shown] == [(41, 33, 3), (41, 33, 3), (128, 128, 3)]
+    assert lines[5:7] == ["trainB: 3 images", "  kinds: 1 DICOM CT int16"]
+    assert lines[-3:] == [
+        "bad files: 2",
+        f"  {folder}/trainB/example4d.nii.gz: it holds 2 volumes; choose one with --volume=1 to --volume=2",
+        f"  {folder}/trainB/rtplan.dcm: it holds no image (modality RTPLAN); expected a DICOM file with pixels",
+    ]
+    (_, chosen) = inspection.inspect(sources.open_parts(str(folder))[0], options=StackOptions(volume=2)).values()
+    assert chosen.kinds["NIfTI int16"] == 24
+
+
+def test_inspect_command_takes_the_direction_of_slices(folder, run_command):
+    for part in ("trainA", "trainB"):
+        shutil.copy(NIFTI_FILES / "anatomical.nii", folder / part)
+    result = run_command("cyclegan_tf.datasets", "inspect", folder, "--slice_axis=sagittal", f"--output={folder}/a.png")
+    assert result.returncode == 0, result.stderr
+    assert "  sizes: 33 41 x 25" in result.stdout.splitlines()

@@ -1,16 +1,18 @@
 """The commands of cyclegan_tf.datasets. Each prints a report and returns the exit status."""
 
 import os
+from typing import Literal
 
 import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.run_options import TFDS_NAMES
-from cyclegan_tf.data import cityscapes, pairing, percentiles, preview, shards, sources
+from cyclegan_tf.data import cityscapes, inspection, pairing, percentiles, preview, shards, sources
 from cyclegan_tf.data.dataset import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.storage import atomic
 
 
@@ -27,11 +29,14 @@ def prepare(name: str, data_dir: str) -> int:
     return 0
 
 
-def inspect(path: str, data_dir: str, output: str, on_bad_image: str) -> int:
+def inspect(
+    path: str, data_dir: str, output: str, on_bad_image: str, slice_axis: Literal["axial", "coronal", "sagittal"],
+    volume: int,
+) -> int:
     """Reads all images of a data set or folder, prints statistics, and writes a grid; status 1 if an image is bad."""
     parts, bad = sources.open_parts(path, data_dir, on_bad_image)
-    summaries = preview.inspect(parts)
-    print(preview.format_report(summaries, bad))  # Its names of files are escaped.
+    summaries = inspection.inspect(parts, options=StackOptions(slice_axis=slice_axis, volume=volume))
+    print(inspection.format_report(summaries, bad))  # Its names of files are escaped.
     grid = preview.draw_preview(summaries)
     if grid is not None:
         name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0]

@@ -1,6 +1,7 @@
 """`ImageDataset`: the images of two domains as random-access lists, and a record of the images that are unusable."""
 
 import dataclasses
+import io
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -166,6 +167,10 @@ class ImageList:
     def path(self, index: int) -> str:
         """Returns the path of image `index`, for messages."""
         return f"{self.where}/{self.names[index]}"
+
+    def open(self, index: int) -> IO[bytes]:
+        """Opens the file of image `index` for reading."""
+        return self.open_file(index) if self.open_file else io.BytesIO(self.read(index))
 
     def decode(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray:
         """Decodes image `index` to an array (H, W, channels) of a dtype that `images.ranges` describes.

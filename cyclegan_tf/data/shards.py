@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.data import preview, slices
+from cyclegan_tf.data import inspection, slices
 from cyclegan_tf.data.dataset import BadImages, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
@@ -122,7 +122,7 @@ def _read_checked(image_list: ImageList) -> Iterator[bytes]:
 def _check(image_list: ImageList, index: int, data: bytes) -> None:
     """Decodes image `index`, whose file is `data`, with all its slices; records damage."""
     one = dataclasses.replace(
-        image_list.subset([index]), channels=preview.count_channels(data), read=lambda index: data, open_file=None
+        image_list.subset([index]), channels=inspection.count_channels(data), read=lambda index: data, open_file=None
     )
     # The files keep values in any unit.
     found = slices.expand(one, StackOptions(one.channels, in_units=True))

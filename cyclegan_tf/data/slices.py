@@ -87,9 +87,7 @@ class _Files:
 
     def open_file(self, index: int) -> IO[bytes]:
         """Opens a file for reading."""
-        if self._list.open_file:
-            return self._list.open_file(index)
-        return io.BytesIO(self._list.read(index))
+        return self._list.open(index)
 
     def list_slices(self, index: int) -> Sequence[int]:
         """The indices of a file's slices; `_WHOLE` alone for a plain image, and 0 for a damaged file."""

@@ -1,0 +1,257 @@
+"""Statistics of a data set: counts, kinds, sizes, values in their units, distances between pixels, and bad files."""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from cyclegan_tf import console
+from cyclegan_tf.data.dataset import BadImages, ImageList
+from cyclegan_tf.images import codec, grid, stack_files, tiff, units
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.storage import array_files
+
+CELL_PIXELS = 128  # The longer side of an image in a grid.
+_VALUES_PER_SLICE = 256  # Evenly spaced values that percentiles are computed from.
+
+
+@dataclasses.dataclass
+class Summary:
+    """Statistics of one part (such as trainA) of a data set.
+
+    Attributes:
+      count: number of images, including bad ones. Each slice of a file is an image.
+      n_files: number of files.
+      kinds: counts by kind, such as "JPEG RGB", "NPY float32 x 5" or "NIfTI int16".
+      sizes: counts by (width, height).
+      spacings: counts by the distances in mm between rows, columns and slices, of images that tell them.
+      shown: evenly spaced example images, shrunk to the size of a grid cell.
+      low, high: smallest and largest value of images in units; infinite if there are none.
+      values: evenly spaced values of these images.
+    """
+
+    count: int = 0
+    n_files: int = 0
+    kinds: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    sizes: collections.Counter[tuple[int, int]] = dataclasses.field(default_factory=collections.Counter)
+    spacings: collections.Counter[tuple[float, float, float]] = dataclasses.field(default_factory=collections.Counter)
+    shown: list[np.ndarray] = dataclasses.field(default_factory=list)
+    low: float = np.inf
+    high: float = -np.inf
+    values: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def add(self, other: "Summary") -> None:
+        """Adds the statistics of a file, except its example images."""
+        self.count, self.n_files = self.count + other.count, self.n_files + other.n_files
+        self.kinds += other.kinds
+        self.sizes += other.sizes
+        self.spacings += other.spacings
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.values += other.values
+
+
+def describe(data: bytes) -> tuple[str, int]:
+    """Returns an encoded image's kind, such as "JPEG RGB", and the number of channels to decode it with.
+
+    Raises the exceptions of Pillow, tifffile and NumPy if `data` is not an image.
+    """
+    if data.startswith(codec.NPY_SIGNATURE):
+        array = array_files.parse(data)
+        channels = array.shape[2] if array.ndim == 3 else 1
+        return f"NPY {array.dtype} x {channels}", channels
+    n_pages = codec.count_pages(data)
+    pages = f" of {n_pages} pages" if n_pages > 1 else ""
+    if tiff.needs_tifffile(data):
+        return f"TIFF {tiff.describe(data)}{pages}", 3
+    with codec.open_with_pillow(data) as image:
+        return f"{image.format} {image.mode}{pages}", 3
+
+
+def count_channels(data: bytes) -> int:
+    """Returns the number of channels to decode an image with: an array's own, and 3 for others."""
+    try:
+        return describe(data)[1]
+    except Exception:  # Whoever decodes the image learns the reason.
+        return 3
+
+
+def inspect(
+    parts: Mapping[str, ImageList], n_shown: int = 6, options: StackOptions | None = None
+) -> dict[str, Summary]:
+    """Reads all images of all parts. Bad images are added to the lists' `bad`.
+
+    Args:
+      n_shown: number of example images of each part.
+      options: direction of the slices of volumes, and number of the volume in 4-D files.
+    """
+    options = dataclasses.replace(options or StackOptions(), in_units=True)
+    return {name: _inspect_part(name, image_list, n_shown, options) for name, image_list in parts.items()}
+
+
+def _inspect_part(name: str, image_list: ImageList, n_shown: int, options: StackOptions) -> Summary:
+    total, n_files = Summary(), len(image_list)
+    wanted = collections.Counter(round(i) for i in np.linspace(0, n_files - 1, n_shown))
+    if n_files >= n_shown:
+        wanted = collections.Counter(set(wanted))
+
+    def examine(index: int) -> Summary:
+        return _inspect_file(image_list, index, wanted[index], options)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # In blocks, because a future for each of a million images would take much memory.
+        blocks = (range(start, min(start + 1024, n_files)) for start in range(0, n_files, 1024))
+        results = (result for block in blocks for result in pool.map(examine, block))
+        due = 0  # Number of example images to show; the next image takes the place of a bad one.
+        bar = tqdm(results, name, n_files, unit="files", disable=None, leave=False)
+        for index, result in enumerate(bar):
+            total.add(result)
+            due += wanted[index]
+            shown = result.shown
+            if due and not wanted[index]:
+                shown = _inspect_file(image_list, index, due, options).shown
+            total.shown += shown[:due]
+            due -= len(shown[:due])
+    return total
+
+
+def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: StackOptions) -> Summary:
+    """The statistics of a file, with `n_shown` evenly spaced example images, or as many as there are."""
+    path = image_list.path(index)
+    try:
+        stack = stack_files.open_stack(lambda: image_list.open(index), image_list.names[index], options)
+    except (ValueError, OSError) as error:
+        image_list.bad.add(path, getattr(error, "strerror", None) or str(error))
+        return Summary(1, 1)
+    if stack is None:
+        return _inspect_image(image_list, index, n_shown)
+    with contextlib.closing(stack):
+        if _is_picture(stack):
+            return _inspect_image(image_list, index, n_shown)
+        return _inspect_stack(stack, image_list, path, n_shown)
+
+
+def _is_picture(stack: Stack) -> bool:
+    """True if a file is one TIFF page of black to white, without a unit."""
+    is_tiff = stack.kind.startswith("TIFF") and len(stack) == 1 and stack.no_data is None
+    return is_tiff and stack.dtype in (np.bool_, np.uint8, np.uint16) and stack.channels <= 4
+
+
+def _inspect_image(image_list: ImageList, index: int, n_shown: int) -> Summary:
+    try:
+        kind, channels = describe(image_list.read(index))
+    except Exception:  # The next line records the reason.
+        kind, channels = "unknown", 3
+    image = dataclasses.replace(image_list, channels=channels).load(index)
+    summary = Summary(1, 1)
+    if image is not None:
+        summary.kinds[kind] += 1
+        summary.sizes[image.shape[1], image.shape[0]] += 1
+        summary.shown = [grid.shrink(image, CELL_PIXELS)][:n_shown]
+    return summary
+
+
+def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int) -> Summary:
+    summary = Summary(len(stack), 1)
+    # The middle of the file if one image is shown.
+    shown = {round((number + 0.5) * len(stack) / n_shown - 0.5) for number in range(n_shown)}
+    for index in range(len(stack)):
+        try:
+            piece = _crop_half(stack.read(index), image_list.half)
+            units.require_numbers(piece)
+        except (ValueError, OSError) as error:
+            image_list.bad.add(f"{path}[{index}]" if stack.is_volume else path, str(error))
+            continue
+        summary.kinds[stack.kind] += 1
+        summary.sizes[piece.pixels.shape[1], piece.pixels.shape[0]] += 1
+        if stack.spacing:
+            summary.spacings[stack.spacing] += 1
+        if piece.pixels.dtype != np.uint8:
+            _add_values(summary, piece)
+        if index in shown:
+            summary.shown.append(grid.shrink(_scale(piece), CELL_PIXELS))
+    return summary
+
+
+def _crop_half(piece: Slice, half: str) -> Slice:
+    """The left or the right half of a slice that shows A and B side by side; `half` is empty for others."""
+    middle = piece.pixels.shape[1] // 2
+    part = {"": slice(None), "left": slice(middle), "right": slice(middle, 2 * middle)}[half]
+    return Slice(piece.pixels[:, part], None if piece.valid is None else piece.valid[:, part])
+
+
+def _add_values(summary: Summary, piece: Slice) -> None:
+    values = piece.pixels.ravel() if piece.valid is None else piece.pixels[piece.valid].ravel()
+    if values.size:
+        summary.low, summary.high = min(summary.low, values.min()), max(summary.high, values.max())
+        summary.values.append(values[:: -(-values.size // _VALUES_PER_SLICE)].astype(np.float64))
+
+
+def _scale(piece: Slice) -> np.ndarray:
+    """A slice for viewing: from black, its 1st percentile, to white, its 99th; 8 bits as they are."""
+    if piece.pixels.dtype == np.uint8:
+        return piece.pixels
+    values = piece.pixels.astype(np.float64)
+    inside = values if piece.valid is None else values[piece.valid]
+    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    scaled = np.nan_to_num(2 * (values - low) / max(high - low, 1e-30) - 1, nan=-1)
+    return np.clip(scaled, -1, 1).astype(np.float32)
+
+
+def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
+    """Formats summaries, bad files, and animations as lines of text."""
+    lines = []
+    for name, summary in summaries.items():
+        files = "" if summary.count == summary.n_files else f" in {summary.n_files} files"
+        lines.append(f"{console.escape(name)}: {summary.count} images{files}")
+        lines.append("  kinds: " + (_format_counts(summary.kinds) or "none"))
+        lines += _format_sizes(summary) + _format_spacings(summary) + _format_values(summary)
+    if bad.n_pages:
+        lines.append(f"files with several pages (only page 1 is used): {len(bad.n_pages)}")
+        lines += [f"  {console.escape(path)}: {count} pages" for path, count in sorted(bad.n_pages.items())]
+    lines.append(f"bad files: {len(bad) or 'none'}")
+    return "\n".join(lines + [f"  {console.escape(f'{path}: {reason}')}" for path, reason in bad.reasons.items()])
+
+
+def _format_sizes(summary: Summary) -> list[str]:
+    if len(summary.sizes) > 4:
+        widths, heights = zip(*summary.sizes, strict=True)
+        return [f"  sizes: {len(summary.sizes)} different, {min(widths)} to {max(widths)} pixels wide, "
+                f"{min(heights)} to {max(heights)} high"]
+    if not summary.sizes:
+        return []
+    return ["  sizes: " + _format_counts({f"{w} x {h}": n for (w, h), n in summary.sizes.items()})]
+
+
+def _format_spacings(summary: Summary) -> list[str]:
+    if len(summary.spacings) > 4:
+        rows, columns, slices = (sorted(lengths) for lengths in zip(*summary.spacings, strict=True))
+        return [f"  spacings: {len(summary.spacings)} different, pixels of {_format_limits([*rows, *columns])} mm, "
+                f"slices {_format_limits(slices)} mm apart"]
+    if not summary.spacings:
+        return []
+    counts = {
+        f"{row:.4g} x {column:.4g} mm" + (f", slices {between:.4g} mm apart" if between else ""): count
+        for (row, column, between), count in summary.spacings.items()
+    }
+    return ["  spacings: " + _format_counts(counts, "; ")]
+
+
+def _format_limits(lengths: Sequence[float]) -> str:
+    return f"{min(lengths):.4g} to {max(lengths):.4g}"
+
+
+def _format_values(summary: Summary) -> list[str]:
+    if not summary.values:
+        return []
+    low, high = np.percentile(np.concatenate(summary.values), (1, 99))
+    return [f"  values: {summary.low:.6g} to {summary.high:.6g}, 98 % of them {low:.6g} to {high:.6g}"]
+
+
+def _format_counts(counts: Mapping[str, int], separator: str = ", ") -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return separator.join(f"{count} {what}" for what, count in ordered)
