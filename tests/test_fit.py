@@ -7,14 +7,13 @@ import itertools
 import json
 import logging
 import os
-import re
 import signal
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, skip_outputs
+from conftest import skip_outputs
 from PIL import Image
 
 import cyclegan_tf
@@ -308,23 +307,6 @@ def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkey
     child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}", "--metrics=cycle")
     assert child.returncode == 2
     assert child.stderr.startswith("error: the images of this run were given to cyclegan_tf.fit and are not stored")
-
-
-def test_first_example_of_the_docs_registers_a_generator_and_trains_it(tmp_path, monkeypatch, caplog):
-    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    code = re.findall(r"```python\n(.*?)```", text, flags=re.S)[0]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    skip_outputs(monkeypatch)
-    (tmp_path / "photos").symlink_to(sources.DEMO_MAPS_DIR)
-    monkeypatch.chdir(tmp_path)
-    # The example trains as long as the paper does.
-    small = {"max_steps": 1, "ngf": 2, "ndf": 2, "crop_size": 32, "load_size": 32, "pool_size": 0}
-    monkeypatch.setattr(cyclegan_tf, "Config", lambda **options: Config(**{**small, **options}))
-    namespace = {"__name__": "__main__"}
-    exec(compile(code, "extending.md", "exec"), namespace)
-    assert Config.load("runs/tiny").generator == "tiny"
-    assert cyclegan_tf.load("runs/tiny").translate(A[0]).shape == A[0].shape
-    assert "is defined in __main__, so only a process that defines it again can use the run" in caplog.text
 
 
 def test_log_is_shown_once_and_no_handler_is_left(tmp_path, monkeypatch):
