@@ -1,0 +1,56 @@
+"""experiments/troubles.py: the measures of troubles, and the lines of the page."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+ROWS, COLUMNS = np.meshgrid(np.arange(8.0), np.arange(8.0), indexing="ij")
+SLOPE = np.broadcast_to((10 * ROWS + 3 * COLUMNS)[None, ..., None], (1, 8, 8, 3))
+CHECKERED = np.where((ROWS + COLUMNS) % 2, 5.0, -5.0)[None, ..., None]
+
+
+@pytest.fixture
+def troubles(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import troubles
+
+    yield troubles
+    for name in ("troubles", "pictures"):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(("name", "images", "translations", "value"), [
+    pytest.param("checkerboard", SLOPE, SLOPE, 0, id="slope"),
+    pytest.param("checkerboard", SLOPE, SLOPE + CHECKERED, 5, id="checkered"),
+    pytest.param("correlation", SLOPE, 2 * SLOPE + 7, 1, id="brighter"),
+    pytest.param("correlation", SLOPE, 255 - SLOPE, -1, id="inverted"),
+    pytest.param("diversity", np.concatenate([SLOPE, SLOPE + 8]), np.concatenate([SLOPE, SLOPE]), 0, id="collapsed"),
+    pytest.param("diversity", np.concatenate([SLOPE, SLOPE + 8]), np.concatenate([SLOPE, SLOPE + 2]), 0.25,
+                 id="a_quarter"),
+    pytest.param("change", SLOPE, SLOPE + CHECKERED, 5, id="five_levels"),
+])
+def test_measures(troubles, name, images, translations, value):
+    assert getattr(troubles, f"measure_{name}")(images, translations) == pytest.approx(value, abs=1e-9)
+
+
+def test_loss_is_the_mean_over_the_last_tenth_of_the_run(troubles, tmp_path):
+    lines = [f'{{"step": {step}, "kind": "train", "loss/disc_a": {step}, "loss/disc_b": 0.5}}' for step in range(1, 21)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    # Steps 19 and 20: the mean of 19, 0.5, 20 and 0.5.
+    assert troubles.measure(troubles.TROUBLES["few"], str(tmp_path), []) == 10
+
+
+def test_picture_takes_the_place_of_its_comment_and_of_an_older_picture(troubles, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A\n\n<!-- picture: copy -->\n\n<!-- picture: few -->\n")
+    for caption in ("first", "second"):
+        troubles.insert_picture(str(page), "copy", caption)
+    assert page.read_text() == "# A\n\n![second](trouble_copy.png)\n\n<!-- picture: few -->\n"
+
+
+def test_page_has_a_place_for_each_trouble(troubles):
+    text = (ROOT / "docs" / "troubles.md").read_text(encoding="utf-8")
+    for name in troubles.TROUBLES:
+        assert f"<!-- picture: {name} -->" in text or f"](trouble_{name}.png)" in text, name
