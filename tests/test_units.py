@@ -43,6 +43,17 @@ def test_every_integer_comes_back(low, high, dtype):
     assert (units.from_float(floats, limits, dtype) == values).all()
 
 
+@pytest.mark.parametrize("kind", ["i1", "<u2", ">u2", "<i2", ">i2", "i4", "f4"])
+def test_every_dtype_and_byte_order_is_mapped_alike(kind):
+    values = RNG.integers(-128, 128, (5, 6, 2)) if "i" in kind or "f" in kind else RNG.integers(0, 256, (5, 6, 2))
+    expected = np.clip((values - 10) / 50, -1, 1)
+    limits = ValueRange(-40, 60)
+    array = values.astype(kind)
+    for change in (lambda each: each, lambda each: each[::2, ::-1], lambda each: each.transpose(1, 0, 2)):
+        np.testing.assert_allclose(units.to_float(change(array), limits), change(expected), atol=1e-7)
+    assert units.count_outside(array, limits) == np.count_nonzero(np.abs(values - 10) > 50)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.lists(st.floats(-2e6, 2e6), min_size=1, max_size=20))
 def test_values_are_mapped_linearly_and_clipped(low, width, values):

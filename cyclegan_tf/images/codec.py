@@ -154,8 +154,8 @@ def _reshape_array(array: np.ndarray, channels: int) -> np.ndarray:
 def check_floats(array: np.ndarray) -> np.ndarray:
     """Returns floats in [-1, 1] as float32; raises ValueError for other types and values."""
     if array.dtype.kind != "f":
-        raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1], or the "
-                         "range of the values by --range_a or --range_b")
+        raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1]; for "
+                         "other values set --range_a or --range_b")
     ranges.require_range(array, allow_nan=True)
     return array.astype(np.float32)
 
@@ -205,8 +205,8 @@ def _decode_deep_gray(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         return check_floats(pixels)
     if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535, "
-                         "or have a range by --range_a or --range_b")
+        raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535; "
+                         "for other values set --range_a or --range_b")
     pixels = pixels.astype(np.uint16)
     # Photometric interpretation 0 is WhiteIsZero, which Pillow handles for 8 bits only.
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:

@@ -82,8 +82,9 @@ class TiffStack(Stack):
         except Exception as error:  # tifffile raises many types for damaged files.
             raise ValueError(codec.describe(error)) from error
         self.splits_channels = len(self._groups[0]) > 1
-        # Pillow also reads palettes, CMYK and fax pages.
-        self._may_use_pillow = options.channels in (1, 3) and not options.in_units and not self.splits_channels
+        # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
+        is_picture = options.channels in (1, 3) and not options.in_units and not self.splits_channels
+        self._may_use_pillow = is_picture and not _is_simple(first)
         self._pillow: TiffImageFile | None = None
         self._first, self._keyframe = first, _describe_page(first)
         self.dtype = np.dtype(first.dtype)
@@ -235,13 +236,12 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
       ValueError: the file does not have a page for each of its planes.
     """
     singles: list[tuple[int, ...]] = [(number,) for number in numbers]
-    series = file.series
-    has_axes = (file.is_ome or file.is_imagej) and len(series) == 1
-    if (file.is_imagej or file.is_shaped) and len(numbers) == 1 and math.prod(series[0].shape) > math.prod(first.shape):
+    may_lack_pages = len(numbers) == 1 and (file.is_imagej or file.is_shaped)
+    if may_lack_pages and math.prod(file.series[0].shape) > math.prod(first.shape):
         raise ValueError("the planes have no pages of their own; save the stack as OME-TIFF or BigTIFF")
-    if first.samplesperpixel > 1:
+    if first.samplesperpixel > 1 or len(numbers) == 1:
         return singles
-    if has_axes:
+    if (file.is_ome or file.is_imagej) and len(series := file.series) == 1:
         pages = [page and page.index for page in series[0].pages]
         axes, shape = zip(*(
             (axis, length) for axis, length in zip(series[0].axes, series[0].shape, strict=True) if axis not in "YXS"
@@ -254,6 +254,12 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
     elif channels not in (1, 3) and len(numbers) == channels:
         return [tuple(numbers)]
     return singles
+
+
+def _is_simple(page: Any) -> bool:
+    """True for gray or RGB pages of 8 or 16 bits without alpha and loss, which Pillow and tifffile decode alike."""
+    is_gray_or_rgb = (int(page.photometric), page.samplesperpixel) in ((1, 1), (2, 3))
+    return is_gray_or_rgb and page.bitspersample in (8, 16) and int(page.compression) in _COMPRESSIONS
 
 
 def _describe_page(page: Any) -> str:

@@ -3,6 +3,9 @@
 The networks see floats in [-1, 1]. A `ValueRange` maps values to them and back; values outside of it are clipped.
 """
 
+import functools
+import math
+
 import numpy as np
 
 from cyclegan_tf.config import Config
@@ -15,6 +18,21 @@ _INTEGERS = tuple(np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16, np.
 
 def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     """Maps an array of any integers or floats to float32 in [-1, 1]; values outside of the range are clipped."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        return _map(values, value_range)
+    # A table takes a tenth of the time of the arithmetic. Its index are the bits of a value.
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return np.take(_make_table(native.dtype, value_range), native.view(f"u{native.dtype.itemsize}"))
+
+
+@functools.lru_cache(8)
+def _make_table(dtype: np.dtype, value_range: ValueRange) -> np.ndarray:
+    """The result of `to_float` for each value of an integer type, by the bits of the value."""
+    bits = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
+    return _map(bits.view(f"{dtype.kind}{dtype.itemsize}"), value_range)
+
+
+def _map(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     # In float64: float32 would merge neighbors of large 32-bit values before the offset is subtracted.
     wide = np.clip(values.astype(np.float64), value_range.low, value_range.high)
     wide -= (value_range.low + value_range.high) / 2
@@ -64,7 +82,14 @@ def require_range(piece: Slice) -> np.ndarray:
 
 def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
     """The number of values that `to_float` clips."""
-    return int(np.count_nonzero((values < value_range.low) | (values > value_range.high)))
+    low, high = value_range.low, value_range.high
+    # Most images are inside, and comparing floats with integers is slow.
+    if not values.size or (values.min() >= low and values.max() <= high):
+        return 0
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(values.dtype)
+        low, high = max(math.ceil(low), limits.min), min(math.floor(high), limits.max)
+    return int(np.count_nonzero((values < low) | (values > high)))
 
 
 def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
