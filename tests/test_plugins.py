@@ -225,7 +225,7 @@ def divided():
         (lambda: generator(layer="conv2d_7"), "has a layer conv2d_7 whose name Keras has chosen"),
         (lambda: generator(activation=None, kernel_initializer="ones"), "returns values up to .* in magnitude; end it"),
         (lambda: generator(bias_initializer=keras.initializers.Constant(np.nan)), "returns values that are not finite"),
-        (upscaled, "makes images of 16 x 32 pixels from 8 x 16 pixels; keep the size, or register another"),
+        (upscaled, "makes images of 16 x 32 pixels from 8 x 16 pixels; keep the size, or register a size_multiple"),
         (divided, "fails on images of 8 x 16 pixels: "),
     ],
 )
