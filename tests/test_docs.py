@@ -14,10 +14,10 @@ DOCUMENTS = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").rglob("*.md"),
                  *(ROOT / "experiments").rglob("*.flags"), *(ROOT / "cyclegan_tf").rglob("*.flags")]
 )
-# Options of other programs: pip, http.server, TensorBoard, TensorFlow Serving, Slurm, XLA.
+# Options of other programs: pip, http.server, TensorBoard, TensorFlow Serving, Slurm, Docker, XLA.
 FOREIGN_OPTIONS = {
-    "directory", "gpus-per-node", "logdir", "model_base_path", "model_name", "no-deps", "nodes",
-    "rest_api_port", "xla_gpu_enable_command_buffer",
+    "build-arg", "directory", "gpus-per-node", "logdir", "model_base_path", "model_name", "no-deps", "nodes",
+    "rest_api_port", "rm", "user", "xla_gpu_enable_command_buffer",
 }
 
 
@@ -65,3 +65,13 @@ def test_layout_table_has_the_rooms_in_their_order():
     table = (ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8").split("## Layout of the code")[1]
     rows = re.findall(r"^\| `(\w+)(?:/|\.py)`", table, flags=re.MULTILINE)
     assert tuple(rows[: len(ROOMS)]) == ROOMS
+
+
+def test_readme_fits_a_page():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = re.findall(r": (?:repository/)?([\w./-]+\.md)$", navigation, flags=re.MULTILINE)
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed)
