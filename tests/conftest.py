@@ -53,7 +53,7 @@ def run_train(*arguments, **options) -> subprocess.CompletedProcess:
     return run_python("-m", "cyclegan_tf.train", *arguments, **options)
 
 
-def wait_for_step(workdir, step, seconds=60):
+def wait_for_step(workdir, step, seconds=200):
     """Waits until a run in another process has recorded `step`."""
     log, deadline = Path(workdir) / "metrics.jsonl", time.monotonic() + seconds
     while not (log.exists() and f'"step": {step},' in log.read_text()):
