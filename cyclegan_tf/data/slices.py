@@ -15,8 +15,8 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 
-# Files of a list that stay open, each with one or two descriptors, of which a process may have 1024. Opening a file
-# takes longer than reading a slice, above all a compressed volume, which must be unpacked.
+# Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice, above all a
+# compressed volume, which must be unpacked.
 _OPEN_FILES = 128
 _WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
 
@@ -67,9 +67,9 @@ def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> Imag
 class _OpenFile:
     """A file of a list: its lock, and its stack while it is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: Stack | None = None) -> None:
         self.lock = threading.Lock()
-        self.stack: Stack | None = None
+        self.stack = stack
 
 
 class _Files:
@@ -95,16 +95,25 @@ class _Files:
             stack = self._open_stack(index)
             if stack is None:
                 return [_WHOLE]
+            if stack.is_plain:
+                stack.close()
+                return [_WHOLE]
+            if stack.is_volume:
+                self.volumes.add(index)
             try:
-                if stack.is_plain:
-                    return [_WHOLE]
-                if stack.is_volume:
-                    self.volumes.add(index)
                 return stack.list_indices()
             finally:
-                stack.close()
+                self._keep_open(index, stack)
         except (ValueError, OSError):
             return [0]  # Reading fails with the same reason.
+
+    def _keep_open(self, index: int, stack: Stack) -> None:
+        """Keeps a volume open, as far as there is room, and closes other files."""
+        with self._lock:
+            if stack.is_volume and len(self._open) < _OPEN_FILES:
+                self._open[index] = _OpenFile(stack)
+                return
+        stack.close()
 
     def read(self, index: int, number: int) -> Slice:
         """Reads a slice of a file.

@@ -172,6 +172,7 @@ class Volume(Stack):
         if available < size:
             raise ValueError(f"it ends after {available} of {size} bytes")
         voxels = np.memmap(content, self._stored, "r", offset, self._shape, order="F")
+        self._file.close()  # The map has a descriptor of its own.
         return voxels.reshape(*self._shape[:3], -1, order="F")[..., self._number]
 
     @functools.cached_property
