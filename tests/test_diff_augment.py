@@ -42,6 +42,22 @@ def test_results_and_gradients_equal_the_originals(recorded, size, case, compile
         np.testing.assert_allclose(found, golden.nhwc(arrays[name]), rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize("case", POLICIES)
+def test_xla_compiles_once_for_all_steps(case):
+    """XLA takes the number of the step as an input of its program, not as one of the program's constants."""
+    config = Config.preset("tiny", diff_augment=POLICIES[case])
+
+    @tf.function(jit_compile=True, autograph=False)
+    def step(images, iteration):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            augmented = diff_augment.augment_step(config, images, "b/fake", iteration)
+        return tape.gradient(augmented, images)
+
+    program = step.experimental_get_compiler_ir(tf.zeros((2, 16, 16, 3)), tf.constant(3, tf.int64))(stage="hlo")
+    assert "s64[] parameter(1)" in program
+
+
 def test_draws_have_the_ranges_of_the_original(recorded):
     for size, shape in (("even", (16, 20)), ("odd", (15, 21))):
         draws = diff_augment.draw("translation,cutout,color", tf.constant([1, 2], tf.int64), (5000, *shape))

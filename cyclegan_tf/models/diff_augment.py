@@ -8,6 +8,8 @@ A policy is a text such as "color,translation,cutout"; its functions are applied
 in [-1, 1]; augmented values are not clipped to that range. Every image of a batch has its own random numbers.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
@@ -85,14 +87,26 @@ def _change_color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
 
 def _translate(x: tf.Tensor, draws: Draws) -> tf.Tensor:
     """Shifts each image by up to an eighth of its sides; zeros come in at the border."""
-    shape = tf.shape(x)
-    rows, columns = _scale_and_round(shape[1], _TRANSLATION_RATIO), _scale_and_round(shape[2], _TRANSLATION_RATIO)
-    padded = tf.pad(x, [[0, 0], [rows, rows], [columns, columns], [0, 0]])
-    shifted = [
-        tf.slice(image, [draws["translation_rows"][i] + rows, draws["translation_columns"][i] + columns, 0], shape[1:])
-        for i, image in enumerate(tf.unstack(padded, num=x.shape[0]))
-    ]
-    return tf.ensure_shape(tf.stack(shifted), x.shape)
+    return _shift(x, draws["translation_rows"], draws["translation_columns"])
+
+
+def _shift(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Pixel (y, x) of image i becomes pixel (y + rows[i], x + columns[i]), or 0 outside of the image.
+
+    A tf.slice would begin at a number that XLA must know when it compiles, so XLA would compile each step anew.
+    """
+
+    @tf.custom_gradient
+    def function(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        y = x
+        for axis, offsets in (1, rows), (2, columns):
+            side = tf.shape(x)[axis]
+            margin = _scale_and_round(side, _TRANSLATION_RATIO)
+            padded = tf.pad(y, [[margin, margin] if each == axis else [0, 0] for each in range(4)])
+            y = tf.gather(padded, margin + tf.range(side) + offsets[:, tf.newaxis], axis=axis, batch_dims=1)
+        return tf.ensure_shape(y, x.shape), lambda dy: _shift(dy, -rows, -columns)
+
+    return function(x)
 
 
 def _cut_out(x: tf.Tensor, draws: Draws) -> tf.Tensor:
