@@ -325,6 +325,16 @@ def test_ome_metadata_of_other_channels_and_types(tmp_path, channels, out):
         assert series.dtype == np.float32
 
 
+def test_damaged_ome_metadata_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "s.ome.tif", PAGES, ome=True, metadata={"axes": "ZYX"})
+    data = (tmp_path / "s.ome.tif").read_bytes()
+    (tmp_path / "s.ome.tif").write_bytes(data.replace(b"</Pixels>", b"<<<<<<<<<"))
+    jobs = batch.plan(batch.find(str(tmp_path / "s.ome.tif"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
+    (reason,) = batch.run(make_translator(), jobs).values()
+    assert "not well-formed" in reason
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_imagej_stack_stays_one(tmp_path):
     pixels = RNG.integers(0, 65536, (3, 5, 6, 9)).astype(np.uint16)
     metadata = {"axes": "ZCYX", "unit": "um", "spacing": 2.5, "min": 7.0, "max": 9.0}

@@ -127,13 +127,15 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
       max_pixels: a larger image is an error, because a file of a few bytes can claim any size.
 
     Raises:
-      ValueError: the page is too large.
+      ValueError: the page is too large, has no pixels, or has planes.
       Exception: tifffile raises many types for damaged files.
     """
     import tifffile
 
     if page.imagewidth * page.imagelength > max_pixels:
         raise ValueError(f"{page.imagewidth} x {page.imagelength} pixels exceed the limit of {max_pixels} pixels")
+    if not page.imagewidth * page.imagelength * page.samplesperpixel:
+        raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
         raise ValueError("the page has a third dimension (the tag ImageDepth); write the planes as pages of their own")
     pixels = page.asarray(maxworkers=1)

@@ -29,8 +29,7 @@ _PREDICTED = ("lzw", "zlib", "lzma", "zstd")
 _CLASSIC_BYTES = 2**32 - 2**25  # Larger files must be BigTIFF; metadata has the rest of 2^32.
 _ALPHA = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 _COLORS = (2, 3, 5, 6)  # Photometric interpretations: RGB, palette, CMYK, YCbCr.
-_OME_TYPES = {"uint8": "uint8", "int16": "int16", "uint16": "uint16", "int32": "int32", "float32": "float",
-              "float64": "double"}
+_OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from those of NumPy.
 
 
 def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
@@ -204,8 +203,13 @@ class _TiffWriter(StackWriter):
         alpha = source.alpha if source.alpha is not None and source.alpha.dtype == self._dtype else None
         planes = np.moveaxis(pixels, -1, 0)[..., np.newaxis] if self._splits_channels else [pixels]
         page = self._source.get_first_page(self.count)
-        for number, plane in enumerate(planes):
-            self._write_page(plane, alpha, page, is_first=self.count == number == 0)
+        try:
+            for number, plane in enumerate(planes):
+                self._write_page(plane, alpha, page, is_first=self.count == number == 0)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:  # tifffile and the codecs raise many types.
+            raise ValueError(codec.describe(error)) from error
         self.count += 1
 
     def _write_page(self, pixels: np.ndarray, alpha: np.ndarray | None, page: Any, is_first: bool) -> None:
@@ -382,7 +386,7 @@ def _change_ome(
     root.attrib.pop("UUID", None)
     pixels.attrib.pop("BigEndian", None)
     pixels.attrib.pop("SignificantBits", None)
-    pixels.set("Type", _OME_TYPES[dtype.name])
+    pixels.set("Type", _OME_TYPES.get(dtype.name, dtype.name))
     n_planes = 1 if splits_channels else max(1, int(pixels.get("SizeC", "1")) // samples)
     if splits_channels:  # The channels of a slice are written one after the other.
         order = pixels.get("DimensionOrder", "XYCZT").replace("C", "")
