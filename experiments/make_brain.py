@@ -2,8 +2,11 @@
 
   pip install '.[medical]' nilearn
   python experiments/make_brain.py brain
-  cyclegan train --flagfile=experiments/brain.flags --dataset=brain --workdir=runs/brain
-  cyclegan translate --model=runs/brain --input=brain/testA/brain.nii.gz --output=gray
+  cyclegan train --dataset=brain --workdir=runs/brain --slice_axis=sagittal --min_content=0.1 \
+    --range_a=0,255 --range_b=0,255 --input_channels=1 --output_channels=1 --preprocess=scale_shortside_and_crop \
+    --load_size=96 --crop_size=64 --ngf=16 --ndf=16 --n_blocks=3 --n_layers=2 --norm_affine --upsample=resize_conv \
+    --max_steps=300
+  cyclegan translate --model=runs/brain --input=brain/testA --output=gray
   python experiments/make_brain.py brain --compare=gray/brain.nii.gz
 
 The template is the MNI ICBM152 average of 152 adults (Fonov et al. 2009), which nilearn's wheel holds. The right
@@ -33,7 +36,7 @@ def make(folder: Path) -> None:
     for domain, source in SOURCES.items():
         image = nibabel.Nifti1Image.from_filename(Path(found.origin).parent / "datasets" / "data" / source)
         middle = image.shape[0] // 2  # The first axis goes from left to right.
-        for split, half in (("train", slice(middle + 1, None)), ("test", slice(0, middle))):
+        for split, half in (("train", slice(middle + 1, None)), ("test", slice(middle))):
             part = folder / f"{split}{domain}"
             part.mkdir(parents=True, exist_ok=True)
             nibabel.save(image.slicer[half], part / NAME)
@@ -41,12 +44,14 @@ def make(folder: Path) -> None:
 
 def compare(folder: Path, translated: Path) -> None:
     """Prints the errors of a translated volume and of the mean slice."""
-    truth, training = (nibabel.Nifti1Image.from_filename(folder / part / NAME).get_fdata() for part in ("testB", "trainB"))
+    source, truth, training = (
+        nibabel.Nifti1Image.from_filename(folder / part / NAME) for part in ("testA", "testB", "trainB")
+    )
     result = nibabel.Nifti1Image.from_filename(translated)
-    affine = nibabel.Nifti1Image.from_filename(folder / "testA" / NAME).affine
-    print(f"affine of the source: {'kept' if np.array_equal(result.affine, affine) else 'changed'}")
-    print(f"mean absolute error, of 255: {np.abs(result.get_fdata() - truth).mean():.2f}")
-    print(f"mean absolute error of the mean slice: {np.abs(training.mean(axis=0) - truth).mean():.2f}")
+    expected, mean_slice = truth.get_fdata(), training.get_fdata().mean(axis=0)
+    print(f"affine of the source: {'kept' if np.array_equal(result.affine, source.affine) else 'changed'}")
+    print(f"mean absolute error, of 255: {np.abs(result.get_fdata() - expected).mean():.2f}")
+    print(f"mean absolute error of the mean slice: {np.abs(mean_slice - expected).mean():.2f}")
 
 
 def main() -> None:
