@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from cyclegan_tf.data import memory, pipeline, sources
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import trainer
+from cyclegan_tf.training import fitting, trainer
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -298,8 +300,9 @@ def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkey
     caplog.set_level(logging.INFO, "cyclegan_tf")
     importlib.import_module("toy_package.networks")
     importlib.import_module("toy_package.objectives")
-    for steps in (2, 3):
-        result = cyclegan_tf.fit(config(max_steps=steps, plugins=""), tmp_path, dataset=stream())
+    cyclegan_tf.fit(config(max_steps=2, plugins=""), tmp_path, dataset=stream())
+    assert "skipping" not in caplog.text
+    result = cyclegan_tf.fit(config(max_steps=3, plugins=""), tmp_path, dataset=stream())
     assert "skipping the images of 2 steps in the tf.data.Dataset; the run resumes exactly only if" in caplog.text
     assert "training steps 3 to 3, 5 images per epoch" in caplog.text
     # The modules of the functions that the config names are recorded.
@@ -309,11 +312,30 @@ def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkey
     assert child.stderr.startswith("error: the images of this run were given to cyclegan_tf.fit and are not stored")
 
 
+@pytest.mark.parametrize(("module", "added", "warning"), [
+    ("cyclegan_tf_extra", ",cyclegan_tf_extra", ""),
+    ("cyclegan_tf.models.builtin", "", ""),
+    ("toy_package.networks", "", ""),
+    ("__main__", "", "make_loss is defined in __main__, so only a process that defines it again can use the run"),
+], ids=["other package", "this package", "plugin", "script"])
+def test_module_of_a_registered_function_becomes_a_plugin(module, added, warning, monkeypatch, caplog):
+    def make_loss(config):
+        raise NotImplementedError
+
+    make_loss.__module__ = module
+    monkeypatch.setitem(sys.modules, "cyclegan_tf_extra", types.ModuleType("cyclegan_tf_extra"))
+    cyclegan_tf.register_loss("own")(make_loss)
+    named = fitting.add_plugins(config(plugins="toy_package.networks", gan_mode="own"))
+    assert named.plugins == f"toy_package.networks{added}"
+    assert warning in caplog.text and bool(warning) == bool(caplog.messages)
+
+
 def test_log_is_shown_once_and_no_handler_is_left(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
     root, log = logging.getLogger(), logging.getLogger("cyclegan_tf")
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "level", logging.ERROR)
     with contextlib.redirect_stderr(io.StringIO()) as shown:
         # logging.info adds a handler to a root logger that has none, as libraries do.
         cyclegan_tf.fit(config(max_steps=2, log_every=1, max_dataset_size=2), tmp_path, callbacks=[
@@ -322,4 +344,4 @@ def test_log_is_shown_once_and_no_handler_is_left(tmp_path, monkeypatch):
     assert "one\\ntwo.png\n" in shown.getvalue()
     assert shown.getvalue().count("step 2/2: ") == 1
     assert "from a library" not in shown.getvalue()
-    assert (root.handlers, log.handlers) == ([], [])
+    assert (root.handlers, log.handlers, log.level) == ([], [], logging.ERROR)

@@ -156,8 +156,14 @@ def test_taken_names_are_refused_but_a_function_may_be_registered_again():
         cyclegan_tf.register_generator("resnet", size_multiple=4)(build)
     with pytest.raises(UserError, match="as --generator=partial: register a function or a class"):
         cyclegan_tf.register_generator("partial", size_multiple=4)(functools.partial(build_other))
-    # A notebook cell that runs again defines another function with the same qualified name.
+    # Functions of other modules may have the same qualified name, also in modules without a file.
     build_other.__qualname__ = build.__qualname__
+    for own, other in ((build.__module__, "json"), ("notebook", "other_notebook")):
+        build.__module__, build_other.__module__ = own, other
+        with pytest.raises(UserError, match=f"cannot register {other}.* as --generator=mine: {own}.*has that name"):
+            cyclegan_tf.register_generator("mine", size_multiple=4)(build_other)
+    # A notebook cell that runs again defines another function with the same module and qualified name.
+    build_other.__module__ = build.__module__
     cyclegan_tf.register_generator("mine", size_multiple=8)(build_other)
     assert registries.GENERATORS["mine"].build is build_other
     assert registries.GENERATORS["mine"].size_multiple == 8
@@ -286,8 +292,10 @@ def test_model_that_breaks_the_contract_is_one_clear_error():
     import toy_package.networks
     import toy_package.objectives
 
-    with pytest.raises(UserError, match="--model=back for directions b2a: give a2b, or a2b and b2a"):
-        cyclegan_tf.register_model("back", directions=["b2a"])
+    for directions in (["b2a"], ["a2b", "a2b"], ["b2a", "a2b"], []):
+        message = f"--model=wrong for directions {', '.join(directions)}: give a2b, or a2b and b2a"
+        with pytest.raises(UserError, match=message):
+            cyclegan_tf.register_model("wrong", directions=directions)
     cyclegan_tf.register_model("both")(toy_package.objectives.ToyModel)
     with pytest.raises(UserError, match="--model=both is registered for direction b2a, but has no generator gen_ba"):
         build_model(Config.preset("tiny", model="both", generator="toy", discriminator="toy"))

@@ -13,7 +13,8 @@ from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs.checkpoints import Fingerprint
-from cyclegan_tf.training import distribution, trainer
+from cyclegan_tf.training import distribution, loop, trainer
+from cyclegan_tf.training.nonfinite import NotFinite
 
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "sample_every": 0}
 
@@ -131,6 +132,23 @@ def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, start, make
     last = newest(tmp_path / "run")
     assert (last["step"], last["images/a/count"], last["images/b/count"]) == (2, 3, 1)
     assert training_images.read_names(str(tmp_path / "run"))["a"] == ["000.png", "001.png", "002.png"]
+
+
+def test_a_rollback_keeps_the_fingerprint_of_changed_images(tmp_path, start, make_images, monkeypatch):
+    start(1)
+    make_images(tmp_path / "set" / "trainA", 3, size=(32, 32))
+    require_finite, steps = loop.require_finite, []
+
+    def fail_first(step, *arguments):
+        steps.append(step)
+        if steps == [2]:
+            raise NotFinite(step, ["loss"], "batch.npz")
+        require_finite(step, *arguments)
+
+    monkeypatch.setattr(loop, "require_finite", fail_first)
+    start(2, allow_changed_data=True, on_nonfinite="rollback")
+    assert steps == [2, 2]
+    assert newest(tmp_path / "run")["images/a/count"] == 3
 
 
 def test_a_checkpoint_of_an_older_version_resumes_and_records_the_images(tmp_path, start):

@@ -42,7 +42,7 @@ def fit(
     """Trains `config`; `cyclegan_tf.fit` describes the arguments."""
     if dataset is not None:
         config = dataclasses.replace(config, dataset=GIVEN_DATASET)
-    config = _add_plugins(config)
+    config = add_plugins(config)
     workdir = os.fspath(workdir or run_directory.choose_default(config))
     compilation.set_threads(config)
     with _show_log():
@@ -55,7 +55,7 @@ def fit(
     return FitResult(workdir, measures)
 
 
-def _add_plugins(config: Config) -> Config:
+def add_plugins(config: Config) -> Config:
     """Adds the modules that registered what `config` names to its plugins, so that the commands find them again."""
     chosen = (
         registries.MODELS[config.model], registries.GENERATORS[config.generator],
