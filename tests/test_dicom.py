@@ -184,7 +184,9 @@ def test_result_has_the_pixels_and_the_geometry_of_its_source(tmp_path, name, dt
     result = copy(source, tmp_path / "a", dtype)
     written = result.pixel_array.reshape(len(source), *source.shape, -1)
     for index in range(len(source)):
-        assert (written[index] * result.get("RescaleSlope", 1) == source.read(index).pixels).all()
+        part = source.read(index)
+        is_equal = written[index] * result.get("RescaleSlope", 1) == part.pixels
+        assert is_equal.all() if part.valid is None else is_equal[part.valid].all()
     original = pydicom.dcmread(FILES / name)
     for keyword in ("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "SliceThickness",
                     "ImageOrientationPatient", "Modality", "SOPClassUID", "InstanceNumber", "BodyPartExamined"):
@@ -255,6 +257,27 @@ def test_floats_are_stored_as_steps_of_the_range(tmp_path):
     assert result.BitsStored == 16
     assert np.abs(written - expected).max() < 4095 / 65535 / 2 + 1e-3
     assert written[0, 0, 0] == -1024
+
+
+@pytest.mark.parametrize(
+    ("padding", "limit", "declared"), [(-2000, None, "SS"), (-2000, -1999, "SS"), (-2000, None, "US")]
+)
+def test_padding_is_not_valid_and_becomes_the_lowest_value(tmp_path, padding, limit, declared):
+    dataset = pydicom.dcmread(CT)
+    stored = dataset.pixel_array.copy()
+    stored[:3], stored[3] = padding, padding + 1
+    dataset.PixelData = stored.tobytes()
+    dataset.add_new("PixelPaddingValue", declared, padding % 2**16 if declared == "US" else padding)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", declared, limit)
+    dataset.save_as(tmp_path / "a.dcm")
+    file = read(tmp_path / "a.dcm")
+    valid = file.read(0).valid
+    n_padded = 3 if limit is None else 4
+    assert not valid[:n_padded].any()
+    assert valid[n_padded:].all()
+    copy(file, tmp_path / "b.dcm", INT16, HOUNSFIELD)
+    assert (read_with_simpleitk(tmp_path / "b.dcm")[0, :n_padded] == -1024).all()
 
 
 def test_integers_survive_exactly(tmp_path):

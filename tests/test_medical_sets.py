@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel
@@ -107,6 +108,15 @@ def test_archives_hold_volumes_and_dicom_files(folder):
     assert list(from_archive.names) == list(from_folder.names) == ["plain.nii[4]", "scan.nii.gz[3]", "slice"]
     for index in range(3):
         assert (from_archive.decode(index) == from_folder.decode(index)).all()
+
+
+@pytest.mark.parametrize(("name", "package"), [("anatomical.nii", "nibabel"), ("0.dcm", "pydicom")])
+def test_missing_package_ends_the_command(folder, monkeypatch, name, package):
+    for part in ("trainA", "trainB"):
+        shutil.copy(NIFTI_FILES / name, folder / part)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"need the package {package}: pip install 'cyclegan_tf\[medical\]'"):
+        open_set(folder)
 
 
 def test_opening_a_named_pipe_does_not_block(folder):

@@ -90,7 +90,7 @@ class DicomFile(Stack):
 
         Gray levels are uint8 if the file stores 8 unsigned bits without slope and intercept, else int32 (int64 for
         values of 32 bits), or float32 (float64) if slope or intercept is not a whole number. Colors are uint8 or
-        uint16, or int64 if a color does not use all of its bits.
+        uint16, or int64 if a color does not use all of its bits. Padding is not valid.
         """
         pydicom = _import_pydicom()
         with _describe_damage(f"frame {index}: " if self.is_volume else ""):
@@ -99,7 +99,7 @@ class DicomFile(Stack):
             if self._color_space == "PALETTE COLOR":
                 stored = pydicom.pixels.apply_color_lut(stored, self.header)
             if self.channels == 1:
-                return Slice(self._apply_units(stored, index)[..., np.newaxis])
+                return Slice(self._apply_units(stored, index)[..., np.newaxis], self._find_valid(stored))
             bits = 8 * stored.itemsize if self._color_space == "PALETTE COLOR" else self._bits_stored
             uses_all_bits = stored.dtype == np.uint8 or (stored.dtype == np.uint16 and bits == 16)
             return Slice(stored if uses_all_bits else stored.astype(np.int64))
@@ -114,7 +114,8 @@ class DicomFile(Stack):
         Raises:
           ValueError: DICOM files cannot hold such pixels.
         """
-        return dicom_results.FileWriter(path, self.describe_result(channels, dtype, value_range))
+        lowest = value_range.low if value_range else 0
+        return dicom_results.FileWriter(path, self.describe_result(channels, dtype, value_range), lowest)
 
     def close(self) -> None:
         """Closes the file."""
@@ -145,6 +146,16 @@ class DicomFile(Stack):
         # Deflated files, and some damaged ones, can be read as a whole only.
         self._file.seek(0)
         return pydicom.pixels.pixel_array(pydicom.dcmread(self._file, force=True), index=index)
+
+    def _find_valid(self, stored: np.ndarray) -> np.ndarray | None:
+        """The pixels that are not padding, such as those outside of a scanner's circle; None if there is no padding."""
+        padding = self.header.get("PixelPaddingValue")
+        if padding is None or stored.dtype.kind == "f":
+            return None
+        # Of the type of the pixels, because some files declare the other sign.
+        limits = np.array([padding, self.header.get("PixelPaddingRangeLimit", padding)], np.int64).astype(stored.dtype)
+        is_valid = (stored < limits.min()) | (stored > limits.max())
+        return None if is_valid.all() else is_valid
 
     def _apply_units(self, stored: np.ndarray, index: int) -> np.ndarray:
         pydicom = _import_pydicom()

@@ -151,13 +151,14 @@ class FileWriter(StackWriter):
     Args:
       path: path of the result.
       header: the attributes of the result, from `describe`.
+      lowest: value of pixels that are padding in the source.
 
     Raises:
       ValueError: the pixels exceed the size of a DICOM file.
     """
 
-    def __init__(self, path: str, header: Any) -> None:
-        self._path, self._header = path, header
+    def __init__(self, path: str, header: Any, lowest: float = 0) -> None:
+        self._path, self._header, self._lowest = path, header, lowest
         self._dtype = np.dtype(f"<{'i' if header.PixelRepresentation else 'u'}{header.BitsAllocated // 8}")
         self._left = int(header.get("NumberOfFrames") or 1)
         self._size = header.Rows * header.Columns * header.SamplesPerPixel * self._dtype.itemsize * self._left
@@ -179,6 +180,8 @@ class FileWriter(StackWriter):
 
     def write(self, pixels: np.ndarray, source: Slice) -> None:
         """Writes the next frame, (H, W, 1) in units or (H, W, 3) in colors."""
+        if source.valid is not None:
+            pixels = np.where(source.valid[..., np.newaxis], pixels, pixels.dtype.type(self._lowest))
         if self._header.SamplesPerPixel == 1:
             slope, intercept = float(self._header.RescaleSlope), float(self._header.RescaleIntercept)
             if (slope, intercept) != (1, 0):

@@ -60,7 +60,8 @@ class Series(Stack):
     ) -> "_SeriesWriter":
         """Creates files with the names of this series, all of them or none, in the folder `path`."""
         headers = [each.describe_result(channels, dtype, value_range) for each in self._files]
-        return _SeriesWriter(path, [os.path.basename(each) for each in self.paths], headers)
+        names = [os.path.basename(each) for each in self.paths]
+        return _SeriesWriter(path, names, headers, value_range.low if value_range else 0)
 
 
     def close(self) -> None:
@@ -164,10 +165,11 @@ class _SeriesWriter(StackWriter):
       folder: folder of the results.
       names: names of the results.
       headers: their attributes.
+      lowest: as for `dicom_results.FileWriter`.
     """
 
-    def __init__(self, folder: str, names: Sequence[str], headers: Sequence[Any]) -> None:
-        self._folder, self._names, self._headers = folder, names, headers
+    def __init__(self, folder: str, names: Sequence[str], headers: Sequence[Any], lowest: float) -> None:
+        self._folder, self._names, self._headers, self._lowest = folder, names, headers, lowest
         self._count = 0
 
     def __enter__(self) -> "_SeriesWriter":
@@ -178,7 +180,7 @@ class _SeriesWriter(StackWriter):
     def write(self, pixels: np.ndarray, source: Slice) -> None:
         """Writes the next slice."""
         path = os.path.join(self._temporary, self._names[self._count])
-        with dicom_results.FileWriter(path, self._headers[self._count]) as writer:
+        with dicom_results.FileWriter(path, self._headers[self._count], self._lowest) as writer:
             writer.write(pixels, source)
         self._count += 1
 
