@@ -19,7 +19,8 @@ its threads wait for each other. Needs PyTorch, and the weights that cyclegan_tf
 
 All held-out images, at `--size` pixels, are measured with cyclegan_tf.evaluate; the twin's generators are converted to
 a run first. Prints a Markdown table for each direction, with the mean and the deviation over seeds, below the measures
-of trivial translations, and draws WORKDIR/rows.png from the runs of the first seed: every n-th held-out image by name.
+of trivial translations, and draws WORKDIR/BUDGET_DIRECTION.png, such as time_a2b.png, from the runs of the first seed:
+every n-th held-out image by name.
 
 Each row of each seed keeps its result in WORKDIR/SIDE-BUDGET-SEED/result.json: an interrupted comparison continues with
 the next row, and rows that exist already are not trained again.
@@ -40,7 +41,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ablation import format_spread
 
 HERE = Path(__file__).resolve().parent
@@ -131,8 +131,8 @@ class Comparison:
         with open(output) as file:
             return collect_measures(map(json.loads, file))
 
-    def draw(self, path: str) -> None:
-        """Draws held-out images and their translations by all rows of the first seed."""
+    def draw(self) -> list[str]:
+        """Draws held-out images and their translations by the first seed's runs; returns the paths of the pictures."""
         from pictures import load_images
         from PIL import Image
 
@@ -142,27 +142,29 @@ class Comparison:
         from cyclegan_tf.inference import loading
         from cyclegan_tf.metrics import evaluation
 
-        args = self._args
-        shown = [row for row in self.rows if row.seed == args.seeds[0]]
-        runs = [os.path.join(args.workdir, row.name, "run") for row in shown]
-        config = evaluation.choose_data_config(runs[0], args.dataset, size=args.size)
+        args, paths = self._args, []
+        runs = {row: os.path.join(args.workdir, row.name, "run") for row in self.rows if row.seed == args.seeds[0]}
+        translators = {row: loading.load_directions(run) for row, run in runs.items()}
+        config = evaluation.choose_data_config(next(iter(runs.values())), args.dataset, size=args.size)
         dataset = sources.open_dataset(config)
-        cells: list[list[np.ndarray]] = []
+        lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
         for direction in Direction:
             inputs, truths = (
                 load_images(each.subset(range(dataset.n_pairs)) if dataset.has_pairs else each, config, args.images)
                 for each in direction.order(dataset.test_a, dataset.test_b)
             )
-            columns = [inputs]
-            for run in runs:
-                translator = loading.load_directions(run).get(direction)
-                # A run of one direction has gray cells in the other.
-                columns.append([translator.translate(image) if translator else np.full_like(image, 128)
-                                for image in inputs])
-            cells += map(list, zip(*columns, *[truths] * dataset.has_pairs, strict=True))
-        lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
-        titles = ["input", *(f"{row.side}, {lengths[row.budget]}" for row in shown), *["truth"] * dataset.has_pairs]
-        Image.fromarray(grid.draw(cells, titles, scale=max(1, 128 // args.size))).save(path, optimize=True)
+            for budget in dict.fromkeys(row.budget for row in runs):
+                # A run of one direction has no column in the picture of the other direction.
+                columns = {
+                    f"{row.side}, {lengths[budget]}": [own[direction].translate(image) for image in inputs]
+                    for row, own in translators.items() if row.budget == budget and direction in own
+                }
+                columns = {"input": inputs, **columns, **({"truth": truths} if dataset.has_pairs else {})}
+                picture = grid.draw(list(map(list, zip(*columns.values(), strict=True))), list(columns),
+                                    scale=max(1, 128 // args.size))
+                paths.append(os.path.join(args.workdir, f"{budget}_{direction.value}.png"))
+                Image.fromarray(picture).save(paths[-1], optimize=True)
+        return paths
 
 
 def list_rows(sides: Sequence[str], seeds: Iterable[int], minutes: float) -> list[tuple[str, str, int]]:
@@ -287,9 +289,7 @@ def main() -> None:
     results = [(row, comparison.run_row(row)) for row in comparison.rows]
     for direction in DIRECTIONS:
         print(*format_table(results, direction), "", sep="\n")
-    path = os.path.join(args.workdir, "rows.png")
-    comparison.draw(path)
-    print(path)
+    print(*comparison.draw(), sep="\n")
 
 
 if __name__ == "__main__":

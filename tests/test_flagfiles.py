@@ -125,6 +125,22 @@ def blog_discriminator(size, ndf=64):
     return discriminator(size, ndf, widths, (last, last, 1), norm_weights=2)
 
 
+def antialiased(size, ngf, n_blocks):
+    """A ResNet that convolves before it halves the size."""
+    plain = resnet(size, ngf, n_blocks)
+    return plain._replace(stages=plain.stages | {
+        "down1_conv": (size, size, 2 * ngf), "down2_conv": (size // 2, size // 2, 4 * ngf),
+    })
+
+
+def antialiased_patch(size, ndf):
+    """A PatchGAN whose first three convolutions, 4x4 with one pixel of padding, move by one pixel before halving."""
+    plain = patch(size, ndf)
+    return plain._replace(stages=plain.stages | {
+        f"layer{i}_conv": (size // 2**i - 1,) * 2 + (ndf * 2**i,) for i in range(3)
+    })
+
+
 AUTHORS = (256, resnet(256, 64, 9), patch(256))
 # Flagfile or preset: (crop size, generator, discriminator of B).
 SYSTEMS = {
@@ -137,6 +153,9 @@ SYSTEMS = {
     "demo_model": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "demo_maps": (128, unet(128, 12, 5, side=3), patch(128, 32)),
     "demo_maps_model": (128, unet(128, 12, 5, side=3), patch(128, 32)),
+    "one_sided/cyclegan": (128, resnet(128, 16, 6), patch(128, 32)),
+    "one_sided/cut": (128, antialiased(128, 16, 6), antialiased_patch(128, 32)),
+    "one_sided/fastcut": (128, antialiased(128, 16, 6), antialiased_patch(128, 32)),
     "torchgan_cityscapes": (64, resnet(64, 64, 5, kernel=4), four_halvings(64)),
     "reference_horse2zebra": AUTHORS,
     "reference_horse2zebra_vanilla": AUTHORS,
@@ -281,9 +300,9 @@ def train_two_steps(config):
     return scalars, moved
 
 
-# The flagfiles of the ablation and of the packaged networks differ from others only by options with tests of their own.
+# The flagfiles left out differ from others only by options with tests of their own.
 @pytest.mark.parametrize("name", [
-    name for name in SYSTEMS if not name.startswith("ablation/") and not name.endswith("_model")
+    name for name in SYSTEMS if not name.startswith(("ablation/", "one_sided/")) and not name.endswith("_model")
 ])
 def test_flagfile_trains_two_steps(name):
     scalars, moved = train_two_steps(reduce(parse(name)))
