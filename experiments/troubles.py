@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pictures
 from PIL import Image
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.data import pipeline, sources, spread
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading
 from cyclegan_tf.runs import metrics_log
@@ -110,7 +109,7 @@ def draw(sides: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], wanted: int =
     """Draws sources and translations with the trouble and with the cure, for both directions: uint8 (H, W, 3)."""
     columns = []
     for trouble, cure in zip(*sides, strict=True):
-        chosen = pictures.choose_images(len(trouble[0]), wanted)
+        chosen = spread.choose(len(trouble[0]), wanted)
         columns += [images[chosen].astype(np.uint8) for images in (trouble[0], trouble[1], cure[1])]
     groups = [grid.Group(title, ("source", "trouble", "cured")) for title in ("apples to oranges", "oranges to apples")]
     return grid.draw_groups(list(zip(*columns, strict=True)), groups, scale=2).pixels

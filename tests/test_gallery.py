@@ -17,10 +17,13 @@ from PIL import Image
 from cyclegan_tf import gallery
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.domains import DomainNames
 from cyclegan_tf.data import sources
 from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.runs import metrics_log, page, page_images, sample_files
+from cyclegan_tf.metrics.evaluation import format_key
+from cyclegan_tf.metrics.measures import COMPARABLE
+from cyclegan_tf.runs import metrics_log, page, page_images, page_measures, sample_files
 from cyclegan_tf.runs.metrics_log import read_records
 
 
@@ -254,11 +257,20 @@ def test_measures_are_described(run):
     unit = "mean absolute difference of values in [-1, 1], lower is better"
     for description, value, count in (
         ("LPIPS with VGG16, map to satellite image <small>lower is better</small>", "0.5", "51"),
-        (f"Error there and back, satellite image to map and back <small>{unit}</small>", "0.25", "7"),
+        (f"Cycle error, satellite image to map and back <small>{unit}</small>", "0.25", "7"),
         (f"Change of images that need no translation, map <small>{unit}</small>", "2", ""),
         ("judge_top1_ab", "0.125", ""),
     ):
         assert f"<th scope='row'>{description}</th><td>{value}</td><td>{count}</td>" in text
+
+
+@pytest.mark.parametrize("name", [*(name for name in COMPARABLE if name != "judge"), "cycle", "identity"])
+def test_every_measure_of_training_has_a_description(name):
+    title, unit, subject = page_measures.describe(format_key(name, "b2a"), DomainNames("cat", "dog"))
+    assert "_" not in title
+    assert unit.endswith("is better")
+    # The identity measure of b2a is of images of A; the others are of translations of B.
+    assert subject == {"identity": "cat", "cycle": "dog to cat and back"}.get(name, "dog to cat")
 
 
 def test_measures_have_their_course_over_the_steps(run):

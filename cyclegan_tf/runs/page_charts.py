@@ -80,7 +80,7 @@ def _describe_value(name: str, names: DomainNames) -> str:
         source = direction.source
         words |= {
             f"loss/cycle_{source}": f"{near} to {far} and back", f"loss/identity_{source}": near,
-            f"score/real_{source}": f"real: {near}", f"score/fake_{source}": f"translated: {near}",
+            f"score/real_{source}": f"real {near}", f"score/fake_{source}": f"translated to {near}",
         }
         for kind in ("loss", "grad_norm"):
             words[f"{kind}/{direction.generator}"] = f"generator: {near} to {far}"

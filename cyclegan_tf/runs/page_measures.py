@@ -11,7 +11,13 @@ from cyclegan_tf.runs.metrics_log import Record
 
 
 class _Measure(NamedTuple):
-    """How a measure is shown: its title, its unit or range and which values are better, and what {} it is of."""
+    """The words for a measure.
+
+    Attributes:
+      title: its name.
+      unit: its unit or range, and which values are better.
+      subject: whether it is of a translation, of two translations there and back, or of the images of a domain.
+    """
 
     title: str
     unit: str
@@ -24,11 +30,13 @@ _MEASURES = {
     "ssim": _Measure("SSIM", "at most 1, higher is better"),
     "ms_ssim": _Measure("MS-SSIM", "at most 1, higher is better"),
     "l1": _Measure("Difference from the truth", _DIFFERENCE),
+    "mae": _Measure("Mean absolute error", "in the unit of the images, lower is better"),
+    "psnr_range": _Measure("PSNR over the range of values", "dB, higher is better"),
     "lpips": _Measure("LPIPS", "lower is better"),
     "lpips_vgg": _Measure("LPIPS with VGG16", "lower is better"),
     "fid": _Measure("FID", "lower is better"),
     "kid": _Measure("KID", "lower is better"),
-    "cycle": _Measure("Error there and back", _DIFFERENCE, "cycle"),
+    "cycle": _Measure("Cycle error", _DIFFERENCE, "cycle"),
     "identity": _Measure("Change of images that need no translation", _DIFFERENCE, "domain"),
 }
 # Trivial translations by the names of `metrics.baselines`.
