@@ -1,5 +1,6 @@
 """Values in units, such as Hounsfield units, reach the networks in [-1, 1] and come back in their unit."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.data import commands, memory, percentiles, pipeline, sources
@@ -400,3 +403,24 @@ def test_measures_of_a_run_with_units():
     assert set(measures.choose_default(with_units)) - set(measures.choose_default(plain)) == {"mae", "psnr_range"}
     assert measures.is_better("psnr_range_ab", 2.0, 1.0)
     assert measures.is_better("mae_ab", 1.0, 2.0)
+
+
+@pytest.mark.parametrize(("page", "names"), [
+    ("satellites", ["0.tif", "1.tif", "2.tif", "3.tif", "4.tif", "5.tif"]),
+    ("microscopy", [f"{file}.ome.tif[{index}]" for file in range(4) for index in range(5)]),
+])
+def test_example_of_a_page_trains(tmp_path, monkeypatch, page, names):
+    """Makes the data set of the page, and reads a batch with the options of its last command for training."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    command = re.findall(r"cyclegan train (.*?)(?<!\\)\n", text, re.DOTALL)[-1].replace("\\\n", " ")
+    arguments = [each for each in command.split() if not each.startswith("--workdir")]
+    config = config_flags.from_arguments(arguments)
+    config, dataset = percentiles.measure_ranges(config, sources.open_dataset(config))
+    assert list(dataset.train_a.names) == names
+    stream, loaders = pipeline.make_batches(dataset, config, 0, 1)
+    with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
+        a, b = next(batches)
+    assert (a.shape, b.shape) == ((1, 32, 32, config.input_channels), (1, 32, 32, config.output_channels))
+    assert not dataset.bad
