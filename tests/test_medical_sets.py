@@ -44,13 +44,13 @@ def list_numbers(image_list):
     return [int(name.rpartition("[")[2].rstrip("]")) for name in image_list.names]
 
 
-def test_slices_without_content_are_skipped_in_training_only(folder):
+def test_slices_without_content_are_left_out(folder):
     for part in ("trainA", "testA", "trainB", "testB"):
         write_volume(folder / part / "scan.nii.gz", range(2, 6))
     dataset = open_set(folder)
     assert list(dataset.train_a.names) == [f"scan.nii.gz[{number}]" for number in range(2, 6)]
     assert list_numbers(dataset.train_b) == [2, 3, 4, 5]
-    assert list_numbers(dataset.test_a) == list_numbers(dataset.test_b) == [*range(8)]
+    assert list_numbers(dataset.test_a) == list_numbers(dataset.test_b) == [2, 3, 4, 5]
     assert list_numbers(open_set(folder, min_content=0).train_a) == [*range(8)]
     assert list_numbers(open_set(folder, max_dataset_size=3).train_a) == [2, 3, 4]
     # 0 .. 1000 is mapped to -1 .. 1.
@@ -69,6 +69,20 @@ def test_slices_of_pairs_follow_the_content_of_a(folder):
     config = Config(model="pix2pix")
     with pytest.raises(UserError, match=r"other\.nii\[0\] has no counterpart"):
         pairing.require_training_pairs(open_set(folder, model="pix2pix"), config)
+
+
+def test_held_out_pairs_follow_the_content_of_a(folder):
+    for part in ("trainA", "trainB"):
+        write_volume(folder / part / "a.nii", [3])
+    write_volume(folder / "testA" / "scan.nii.gz", range(2, 6))
+    write_volume(folder / "testB" / "scan.nii", range(4, 8))
+    dataset = open_set(folder)
+    assert dataset.n_pairs == 4
+    assert list_numbers(dataset.test_a) == list_numbers(dataset.test_b) == [2, 3, 4, 5]
+    (folder / "testB" / "scan.nii").rename(folder / "testB" / "other.nii")
+    for paired in ("auto", "no"):
+        dataset = open_set(folder, paired=paired)
+        assert (dataset.n_pairs, list_numbers(dataset.test_b)) == (0, [4, 5, 6, 7])
 
 
 @pytest.mark.parametrize(("axis", "count", "shape"), [

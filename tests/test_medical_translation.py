@@ -160,6 +160,17 @@ def test_voxels_without_a_value_stay_without(tmp_path):
     np.testing.assert_allclose(nibabel.load(tmp_path / "out" / "a.nii").get_fdata(), voxels, atol=1e-5)
 
 
+def test_empty_slices_stay_empty(tmp_path):
+    voxels = np.full((8, 8, 4), -1024, np.int16)
+    voxels[:, :, 1] = -1023
+    voxels[:, :, 2] = -3000  # Clipped.
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    translator = make_translator(Units(HOUNSFIELD, MAGNETIC), lambda images: np.full_like(images, 1))
+    assert translate(tmp_path / "a.nii", tmp_path / "out", translator) == {}
+    result = nibabel.load(tmp_path / "out" / "a.nii").get_fdata()
+    assert [set(result[..., index].ravel()) for index in range(4)] == [{0.0}, {2047.5}, {0.0}, {0.0}]
+
+
 def test_slices_are_translated_independently_of_their_volume(tmp_path):
     """The range of the run applies to each slice, so that equal slices have equal translations."""
     voxels = np.zeros((8, 8, 6), np.int16)

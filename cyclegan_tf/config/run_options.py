@@ -85,8 +85,9 @@ class RunOptions:
         0, "number of the volume to use of 4-D NIfTI files, from 1; 0: 4-D files are an error", minimum=0,
     )
     min_content: float = option(
-        0.01, "least share of the pixels of a NIfTI slice to train on that are not background: above a tenth of the "
-        "volume's range; of pairs, the slices of A decide; 0: train on all slices", minimum=0, below=1,
+        0.01, "least share of the pixels of a NIfTI slice that are not background: above a tenth of the volume's "
+        "range; slices with less are left out of training and measuring; of pairs, the slices of A decide; 0: use all "
+        "slices", minimum=0, below=1,
     )
     on_bad_image: Literal["skip", "error"] = option(
         "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "

@@ -51,25 +51,31 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
         dataclasses.replace(found, bad=bad, **_describe_domain(config, domain))
         for found, domain in zip(lists, "abab", strict=True)
     )
-    # Of pairs, the content of A decides, and the slices of B follow.
-    follows = config.trains_on_pairs
-    limit = config.max_dataset_size
-    train_a = slices.expand(train_a, stacks.make_options(config, "a", config.min_content), limit)
-    content_b = 0.0 if follows else config.min_content
-    train_b = slices.expand(train_b, stacks.make_options(config, "b", content_b), 0 if follows else limit)
-    if follows:
-        train_b = pairing.drop_skipped_slices(train_a, train_b)
-        train_b = dataclasses.replace(train_b, names=train_b.names[: limit or None])
-    tests = (
-        slices.expand(found, stacks.make_options(config, domain), limit)
-        for found, domain in ((test_a, "a"), (test_b, "b"))
-    )
+    train = _expand(config, train_a, train_b, may_be_pairs=config.trains_on_pairs)
+    tests = _expand(config, test_a, test_b, may_be_pairs=config.paired != "no")
     masks = dataset.masks
     if masks:
         images = dataclasses.replace(masks.images, channels=1, bad=bad)
         options = dataclasses.replace(stacks.make_options(config, "a"), channels=1, in_units=True)
         masks = PairMasks(slices.expand(images, options))
-    return pairing.arrange(ImageDataset(train_a, train_b, *tests, masks=masks), config)
+    return pairing.arrange(ImageDataset(*train, *tests, masks=masks), config)
+
+
+def _expand(
+    config: Config, list_a: ImageList, list_b: ImageList, may_be_pairs: bool
+) -> tuple[ImageList, ImageList]:
+    """Replaces files of slices of both domains by their slices that have content.
+
+    Of pairs, the content of A decides, and the slices of B follow.
+    """
+    limit = config.max_dataset_size
+    list_a = slices.expand(list_a, stacks.make_options(config, "a", config.min_content), limit)
+    if may_be_pairs:
+        all_of_b = slices.expand(list_b, stacks.make_options(config, "b"))
+        if pairing.match_names(list_a.names, all_of_b.names):
+            kept = pairing.drop_skipped_slices(list_a, all_of_b)
+            return list_a, dataclasses.replace(kept, names=kept.names[: limit or None])
+    return list_a, slices.expand(list_b, stacks.make_options(config, "b", config.min_content), limit)
 
 
 def _describe_domain(config: Config, domain: str) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class DicomFile(Stack):
                              f"1 to {_MAX_PIXELS} pixels")
         self.shape = height, width
         self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
+        self.has_background = self.channels == 1
         stored = np.dtype(f"{'i' if self.header.get('PixelRepresentation') else 'u'}{max(1, bits // 8)}")
         self.dtype = stored if all(number.is_integer() for number in self._read_scale(0)) else np.dtype(np.float32)
         modality = f" {self.header.get('Modality')}" if self.header.get("Modality") else ""

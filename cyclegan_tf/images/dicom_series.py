@@ -46,6 +46,7 @@ class Series(Stack):
         self._files = [files[path] for path in self.paths]
         first = self._files[0]
         self.channels, self.dtype, self.spacing, self.kind = first.channels, first.dtype, first.spacing, first.kind
+        self.has_background = first.has_background
 
     def __len__(self) -> int:
         return len(self._files)

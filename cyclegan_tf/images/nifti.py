@@ -47,6 +47,7 @@ class Volume(Stack):
     """
 
     channels = 1
+    has_background = True
 
     def __init__(self, file: IO[bytes], options: StackOptions) -> None:
         self._file, self._options = file, options
@@ -90,9 +91,9 @@ class Volume(Stack):
         return Slice(pixels[..., np.newaxis], None if valid is None or valid.all() else valid)
 
     def list_indices(self) -> Sequence[int]:
-        """The slices to train on: those whose share of content is at least `min_content`; reads the whole volume.
+        """The slices to train on and to measure: those whose share of content is at least `min_content`.
 
-        Content are the voxels above a tenth of the volume's range, which extends from the 1st to the 99th percentile.
+        Reads the whole volume. Content are the voxels above a tenth of the volume's range, which extends from the 1st to the 99th percentile.
         """
         if not self._options.min_content:
             return range(len(self))

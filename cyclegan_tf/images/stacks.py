@@ -28,7 +28,8 @@ class StackOptions:
         of `images.ranges`, as far as the file allows: transparent pixels are composited on white, for example.
       slice_axis: direction of the slices of a NIfTI volume.
       volume: number of the volume in a 4-D NIfTI file, from 1; 0: not chosen, so that such a file is an error.
-      min_content: least share of the pixels of a NIfTI slice to train on that are brighter than the background.
+      min_content: least share of the pixels of a NIfTI slice in `Stack.list_indices` that are brighter than the
+        background.
       keep_patient_data: whether translated DICOM files keep the patient's data, and NIfTI files attributes of DICOM.
       salt: secret from which the identifiers of translated DICOM files are made, so that a series stays a series.
     """
@@ -82,6 +83,7 @@ class Stack(abc.ABC):
       no_data: the value that marks pixels without data, or None.
       is_plain: True if `codec.decode` reads the same image.
       has_more_metadata: True if the file has metadata that `images.files` does not keep.
+      has_background: True if the lowest values are background, as in CT and MR.
     """
 
     kind: str
@@ -91,6 +93,7 @@ class Stack(abc.ABC):
     no_data: float | None = None
     is_plain: bool = False
     has_more_metadata: bool = True
+    has_background: bool = False
 
     @property
     def is_volume(self) -> bool:
@@ -110,7 +113,7 @@ class Stack(abc.ABC):
         """
 
     def list_indices(self) -> Sequence[int]:
-        """The slices to train on; all by default."""
+        """The slices to train on and to measure; all by default."""
         return range(len(self))
 
     @abc.abstractmethod

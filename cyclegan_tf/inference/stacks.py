@@ -49,7 +49,8 @@ def translate(
 ) -> None:
     """Translates all slices of a file to a file of the same kind with the same metadata.
 
-    Logs how many values were clipped because they are outside of the range of the run.
+    Slices of CT and MR that are empty stay empty. Logs how many values were clipped because they are outside of the
+    range of the run.
 
     Args:
       stack: from `open_source`.
@@ -78,8 +79,12 @@ def translate(
                 pixels, count = _prepare(piece, translator)
                 n_clipped, n_values = n_clipped + count, n_values + pixels.size
                 images.append(pixels)
-            for piece, result in zip(batch, network.translate(np.stack(images), tile), strict=True):
+            results = network.translate(np.stack(images), tile)
+            for piece, image, result in zip(batch, images, results, strict=True):
                 floats = ranges.to_float(codec.convert_channels(result, 1) if is_gray else result)
+                if stack.has_background and (ranges.to_float(image) == -1).all():
+                    # Training leaves empty slices out, so that the network would fill them with anything.
+                    floats = np.full_like(floats, -1)
                 writer.write(units.from_scale(floats, value_range, dtype), piece)
             done += len(batch)
             if progress:
