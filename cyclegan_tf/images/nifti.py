@@ -93,7 +93,8 @@ class Volume(Stack):
     def list_indices(self) -> Sequence[int]:
         """The slices to train on and to measure: those whose share of content is at least `min_content`.
 
-        Reads the whole volume. Content are the voxels above a tenth of the volume's range, which extends from the 1st to the 99th percentile.
+        Reads the whole volume. Content are the voxels above a tenth of the volume's range, which extends from the 1st
+        to the 99th percentile.
         """
         if not self._options.min_content:
             return range(len(self))
