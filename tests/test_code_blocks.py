@@ -8,11 +8,13 @@ import re
 import shlex
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT, skip_outputs
 from PIL import Image
+from pydicom.data import get_testdata_file
 from test_imports import COMMANDS
 
 import cyclegan_tf
@@ -30,7 +32,7 @@ SMALL = {
 # Options that make the commands small. The last value of an option counts.
 ADDED = {
     "train": [*(f"--{name}={value}" for name, value in SMALL.items()), "--max_dataset_size=2"],
-    "evaluate": ["--dataset=FOLDER", "--nobaselines"],
+    "evaluate": ["--nobaselines"],
 }
 # Commands that other tests run, because they download something, start processes or take long.
 ELSEWHERE = re.compile("datasets prepare|evaluate --fetch_weights|export .*--format=web|launch")
@@ -86,13 +88,46 @@ def folder(tmp_path, monkeypatch, make_images):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8))
     for name in ("apple.jpg", "horse.jpg", "tile.jpg", "panorama.tif"):
         image.save(name)
+    write_scans(tmp_path / "ct2mr")
+    shutil.copy(tmp_path / "ct2mr" / "testB" / "subject01.nii.gz", tmp_path)
     return tmp_path
 
 
-def copy_runs(text, folder, run):
-    """Copies a run to each run directory that the text names."""
-    for name in set(re.findall(r"runs/(demo|mine|horse2zebra|apple2orange)", text)):
-        shutil.copytree(run, folder / "runs" / name)
+def write_scans(folder):
+    """Writes a data set of DICOM files (A) and NIfTI volumes (B)."""
+    for part in ("trainA", "trainB", "testA", "testB"):
+        (folder / part).mkdir(parents=True)
+    for part in ("trainA", "testA"):
+        shutil.copy(get_testdata_file("CT_small.dcm"), folder / part)
+    voxels = np.random.default_rng(0).integers(0, 1000, (32, 40, 2), np.int16)
+    for part in ("trainB", "testB"):
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / part / "subject01.nii.gz")
+
+
+@pytest.fixture(scope="session")
+def scan_run(tmp_path_factory):
+    """A run directory on scans. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_scans(folder / "ct2mr")
+    config = Config.preset(
+        "tiny", dataset=str(folder / "ct2mr"), input_channels=1, output_channels=1, range_a="-1024,3071",
+        range_b="percentile:1,99", max_steps=1,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        skip_outputs(patch)
+        return cyclegan_tf.fit(config, folder / "run").workdir
+
+
+@pytest.fixture
+def copy_runs(folder, request):
+    """A function copy_runs(text) that copies a run to each run directory that the text names."""
+
+    def copy(text):
+        for name in set(re.findall(r"runs/(demo|mine|horse2zebra|apple2orange|ct2mr)", text)):
+            run = request.getfixturevalue("scan_run" if name == "ct2mr" else "tiny_run")
+            shutil.copytree(run, folder / "runs" / name)
+
+    return copy
 
 
 def write_modules(folder):
@@ -106,15 +141,15 @@ def write_modules(folder):
     (folder / "my_losses.py").write_text(f"import cyclegan_tf\nimport tensorflow as tf\n{loss}")
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES)
-def test_commands_run(line, folder, monkeypatch, run_command, tiny_run):
+@pytest.mark.parametrize("line", COMMAND_LINES, ids=lambda line: line[:80])  # Longer ones get a number.
+def test_commands_run(line, folder, copy_runs, monkeypatch, run_command):
     skip_outputs(monkeypatch)
     name, *arguments = shlex.split(
         line.replace("--dataset=horse2zebra", "--dataset=FOLDER").replace("gs://bucket", f"ram://{folder.name}")
     )
     arguments += ADDED.get(name, [])
     if name != "train":
-        copy_runs(line, folder, tiny_run)
+        copy_runs(line)
     if "plugins" in line:
         monkeypatch.syspath_prepend(folder)
         write_modules(folder)
@@ -127,6 +162,8 @@ def test_commands_run(line, folder, monkeypatch, run_command, tiny_run):
         pytest.importorskip("torch")
         with lzma.open(ROOT / "tests" / "data" / "checkpoints" / "experiment" / "latest_net_G_A.pth.xz") as file:
             (folder / "latest_net_G_A.pth").write_bytes(file.read())
+    if name == "evaluate" and "ct2mr" not in line:
+        arguments += ["--dataset=FOLDER"]
     if name == "evaluate" and "--metrics" not in line:
         arguments += ["--metrics=cycle"]
     elif name == "evaluate" and not all(map(weights.is_available, ("inception", "efficientnet_lite0"))):
@@ -141,9 +178,9 @@ def test_commands_run(line, folder, monkeypatch, run_command, tiny_run):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if read_blocks(page, "python")])
-def test_python_runs(page, folder, monkeypatch, tiny_run, caplog):
+def test_python_runs(page, folder, copy_runs, monkeypatch, caplog):
     skip_outputs(monkeypatch)
-    copy_runs("".join(read_blocks(page, "python")), folder, tiny_run)
+    copy_runs("".join(read_blocks(page, "python")))
     monkeypatch.setattr(cyclegan_tf, "Config", lambda **options: Config(**{**options, **SMALL}))
     namespace = {"__name__": "__main__", "cyclegan_tf": cyclegan_tf, "tf": tf}
     for block in read_blocks(page, "python"):
