@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import remote_files
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,37 @@ def test_page_that_does_not_fit_is_named(train_a, write, reason):
     images = [found.load(index) for index in range(len(found))]
     assert images[-1] is None
     assert re.fullmatch(reason, next(iter(found.bad.reasons.values())))
+
+
+def test_values_without_a_meaning_are_named(tmp_path):
+    color = Image.fromarray(RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8))
+    color.convert("P").save(tmp_path / "palette.tif")
+    tifffile.imwrite(tmp_path / "radar.tif", np.ones((6, 9), np.complex64))
+    found = listed(tmp_path, channels=1, in_units=True)
+    for index, reason in enumerate(["the page has a palette, .*", "the values have the type complex64; expected .*"]):
+        with pytest.raises(ValueError, match=reason):
+            found.read_values(index)
+
+
+def test_inverted_gray_and_bits_keep_their_values(tmp_path):
+    tifffile.imwrite(tmp_path / "w.tif", PAGES, photometric="miniswhite")
+    limits = Units(ValueRange(0, 65535), ValueRange(0, 65535))
+    with tifffile.TiffFile(translate(tmp_path / "w.tif", make_translator(units=limits))) as file:
+        assert (file.asarray() == PAGES).all()
+        assert file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    # Without a range, 0 is white as in all readers of pictures.
+    assert (listed(tmp_path, channels=1).decode(1)[..., 0] == 65535 - PAGES[1]).all()
+
+
+def test_stacks_on_a_remote_file_system(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", PAGES, photometric="minisblack")
+    remote = f"ram://{tmp_path.name}"
+    remote_files.store(f"{remote}/in/s.tif", (tmp_path / "s.tif").read_bytes())
+    found = listed(f"{remote}/in", channels=1)
+    assert (found.decode(2)[..., 0] == PAGES[2]).all()
+    jobs = batch.plan(batch.find(f"{remote}/in", f"{remote}/out"), f"{remote}/out", 1)
+    assert batch.run(make_translator(), jobs) == {}
+    assert (tifffile.imread(io.BytesIO(remote_files.read(f"{remote}/out/s.tif"))) == PAGES).all()
 
 
 def test_damaged_file_is_named(train_a):

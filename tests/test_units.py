@@ -24,7 +24,7 @@ from cyclegan_tf.data import commands, memory, percentiles, pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
-from cyclegan_tf.inference import batch, loading
+from cyclegan_tf.inference import batch, loading, measuring
 from cyclegan_tf.metrics import evaluation, measures
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
@@ -279,10 +279,24 @@ TINY = {
 
 def test_a_run_keeps_its_ranges(scans, tmp_path):
     """Percentiles are measured once; translate and the gallery need no flags."""
-    folder, ct, _ = scans
+    folder, ct, mr = scans
     config = make_config(folder, range_a="percentile:1,99", range_b="0,2", window="40,400/1,2", **TINY)
+    for domain, stack in (("A", ct), ("B", mr)):
+        (folder / f"test{domain}").mkdir()
+        tifffile.imwrite(folder / f"test{domain}" / "s.tif", stack[:2], photometric="minisblack")
     workdir = str(tmp_path / "run")
-    trainer.train(config, workdir)
+    final = trainer.train(config, workdir)
+    names = ("psnr", "ssim", "mae", "psnr_range")
+    assert set(final) == {f"{name}_{direction}" for name in names for direction in ("ab", "ba")}
+    # The range of A is some 4000 wide, that of B is 2.
+    assert final["mae_ab"] < 2
+    assert final["mae_ba"] > 100
+    # A run and a SavedModel know their units; a SavedModel does not know how the run resizes images.
+    for model, options in ((workdir, {}), (f"{workdir}/export/a2b", {"dataset": str(folder), "size": 16})):
+        records = measuring.measure_model(model, None, evaluation.choose_data_config(model, **options),
+                                          measures.Protocol(), ("mae",), with_baselines=False)
+        value = next(record["value"] for record in records if record["direction"] == "a2b")
+        assert value == pytest.approx(final["mae_ab"], rel=1e-4)
     stored = Config.load(workdir)
     low, high = np.percentile(ct, (1, 99), method="nearest")
     assert stored.range_a == f"percentile:1,99={low},{high}"

@@ -28,6 +28,7 @@ _COMPRESSIONS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits",
 _PREDICTED = ("lzw", "zlib", "lzma", "zstd")
 _CLASSIC_BYTES = 2**32 - 2**25  # Larger files must be BigTIFF; metadata has the rest of 2^32.
 _ALPHA = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
+_WHITE_IS_ZERO, _PALETTE = 0, 3  # Photometric interpretations.
 _COLORS = (2, 3, 5, 6)  # Photometric interpretations: RGB, palette, CMYK, YCbCr.
 _OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from those of NumPy.
 
@@ -127,6 +128,10 @@ class TiffStack(Stack):
         if valid is not None:
             valid = codec.apply_orientation(valid, orientation)
         if self._options.in_units:
+            if int(page.photometric) == _PALETTE:
+                raise ValueError("the page has a palette, whose indices have no unit; convert the page to gray or RGB")
+            if samples.dtype == np.bool_:
+                samples = samples.astype(np.uint8)
             samples = codec.apply_orientation(samples, orientation)
             if page.extrasamples and page.extrasamples[0] in _ALPHA and samples.shape[-1] != self._options.channels:
                 colors = samples.shape[-1] - len(page.extrasamples)
@@ -195,6 +200,9 @@ class _TiffWriter(StackWriter):
         self._splits_channels = source.splits_channels
         is_color = value_range is None or int(first.photometric) in _COLORS
         self._is_rgb = channels == 3 and not self._splits_channels and is_color
+        # Without a range, gray levels were inverted when they were read.
+        is_inverted = value_range is not None and int(first.photometric) == _WHITE_IS_ZERO
+        self._photometric = "rgb" if self._is_rgb else "miniswhite" if is_inverted else "minisblack"
 
     def write(self, pixels: np.ndarray, source: Slice) -> None:
         pixels = pixels.astype(self._dtype, copy=False)
@@ -225,7 +233,7 @@ class _TiffWriter(StackWriter):
             tags.append((_DESCRIPTION, "s", 0, description, True))
         layout = {"planarconfig": "separate" if is_separate else "contig"} if pixels.shape[-1] > 1 else {}
         self._file.write(
-            array if pixels.shape[-1] > 1 else array[..., 0], photometric="rgb" if self._is_rgb else "minisblack",
+            array if pixels.shape[-1] > 1 else array[..., 0], photometric=self._photometric,
             extrasamples=kinds, metadata=None, software=False, extratags=tags, maxworkers=1, **layout, **self._options,
         )
 

@@ -42,7 +42,9 @@ def _map(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
 
 
 def require_numbers(piece: Slice) -> None:
-    """Raises a ValueError if a pixel with data is NaN."""
+    """Raises a ValueError if the values are neither integers nor floats, or a pixel with data is NaN."""
+    if piece.pixels.dtype.kind not in "iuf":
+        raise ValueError(f"the values have the type {piece.pixels.dtype}; expected integers or floats")
     if piece.pixels.dtype.kind != "f":
         return
     bad = np.isnan(piece.pixels).any(axis=-1)

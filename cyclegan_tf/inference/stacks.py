@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -72,6 +73,8 @@ def translate(
     channels = 1 if is_gray else translator.output_channels
     size = max(1, min(batch_size, BATCH_PIXELS // math.prod(first.pixels.shape[:2])))
     n_clipped = n_values = done = 0
+    # The disk of the results has room for the feature maps of tiles.
+    folder = None if filesystem.is_remote(target) else os.path.dirname(target) or "."
     with stack.create(target, channels, dtype, value_range) as writer:
         for batch in _batch(itertools.chain([first], map(stack.read, range(1, len(stack)))), size):
             images = []
@@ -79,7 +82,7 @@ def translate(
                 pixels, count = _prepare(piece, translator)
                 n_clipped, n_values = n_clipped + count, n_values + pixels.size
                 images.append(pixels)
-            results = network.translate(np.stack(images), tile)
+            results = network.translate(np.stack(images), tile, folder)
             for piece, image, result in zip(batch, images, results, strict=True):
                 floats = ranges.to_float(codec.convert_channels(result, 1) if is_gray else result)
                 if stack.has_background and (ranges.to_float(image) == -1).all():

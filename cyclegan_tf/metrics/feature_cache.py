@@ -66,20 +66,20 @@ def load_or_compute(
     """Features (N, d) of the readable images in a list, resized as the test images of `config`.
 
     The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
-    on: the network, the encoded bytes of the images, and the options that resize them. Without write access to the
-    folder, the features are computed every time.
+    on: the network, the encoded bytes of the images, the range of their values, and the options that resize them.
+    Without write access to the folder, the features are computed every time.
 
     Args:
       folder: `weights.default_folder()` by default.
     """
     key = hashlib.sha256(repr((
         network.name, image_list.half, image_list.channels, config.preprocess, config.load_size, config.crop_size,
-        architectures.size_multiple(config),
+        architectures.size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
     )).encode())
     for index in range(len(image_list)):
         try:
             key.update(hashlib.sha256(image_list.read(index)).digest())
-        except OSError:
+        except (OSError, ValueError):
             key.update(b"unreadable")
     path = os.path.join(folder or weights.default_folder(), "features", f"{key.hexdigest()[:32]}.npz")
     if os.path.exists(path):

@@ -22,7 +22,9 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
     """
     encoding = None if "b" in mode else "utf-8"
     if filesystem.is_remote(path):
-        with tempfile.TemporaryFile() as content:
+        # A file with a name, because tifffile does not accept the number that others have in its place.
+        with tempfile.NamedTemporaryFile() as temporary_file:
+            content: Any = temporary_file
             file: IO[Any] = content if "b" in mode else io.TextIOWrapper(content, encoding=encoding)
             yield file
             file.seek(0)
