@@ -15,7 +15,7 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
 from cyclegan_tf.data import folders, pairing, slices, sources
-from cyclegan_tf.images import codec, stack_files, tiff
+from cyclegan_tf.images import codec, stack_files, tiff, tiff_stack
 from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import batch, loading
 
@@ -256,6 +256,33 @@ def test_slices_are_read_from_any_thread(tmp_path):
     assert len(images) == 160
     for index in range(160):
         assert (found.decode(index)[..., 0] == PAGES[index % 4] + np.uint16(index // 4)).all()
+
+
+@pytest.mark.parametrize(("limit", "names"), [
+    (0, ["a.png", "b.tif[0]", "b.tif[1]", "b.tif[2]", "b.tif[3]", "c.tif", "d.png"]), (1, ["a.png"]),
+    (3, ["a.png", "b.tif[0]", "b.tif[1]"]), (6, ["a.png", "b.tif[0]", "b.tif[1]", "b.tif[2]", "b.tif[3]", "c.tif"]),
+])
+def test_limit_counts_slices(tmp_path, limit, names):
+    for name in ("a.png", "c.tif", "d.png"):
+        Image.fromarray(PAGES[0]).save(tmp_path / name)
+    tifffile.imwrite(tmp_path / "b.tif", PAGES, photometric="minisblack")
+    image_list = dataclasses.replace(folders.list_folder(tmp_path), channels=1)
+    found = slices.expand(image_list, StackOptions(channels=1), limit)
+    assert list(found.names) == names
+    for index, name in enumerate(names):
+        page = int(name[6]) if "[" in name else 0
+        assert (found.decode(index)[..., 0] == PAGES[page]).all()
+
+
+def test_files_without_slices_are_left_out(tmp_path, monkeypatch):
+    for name in ("a.tif", "b.tif", "c.tif"):
+        tifffile.imwrite(tmp_path / name, PAGES, photometric="minisblack")
+    Image.fromarray(PAGES[0]).save(tmp_path / "d.tif")
+    monkeypatch.setattr(tiff_stack.TiffStack, "list_indices", lambda self: [] if len(self) > 1 else [0])
+    for limit in (0, 1):
+        found = slices.expand(folders.list_folder(tmp_path), StackOptions(), limit)
+        assert list(found.names) == ["d.tif"]
+        assert (found.decode(0) == PAGES[0][..., np.newaxis]).all()
 
 
 def test_archives_and_shards_hold_stacks(tmp_path, train_a):

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import numpy as np
@@ -18,6 +18,7 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 # Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice, above all a
 # compressed volume, which must be unpacked.
 _OPEN_FILES = 128
+_AHEAD = 64  # Files that are opened at the same time to list their slices.
 _WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
 
 
@@ -30,21 +31,23 @@ def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> Imag
       limit: how many images to keep, the first ones; 0 keeps all.
     """
     candidates = [index for index, name in enumerate(image_list.names) if stack_files.may_be_stack(name)]
-    if limit:
-        candidates = [index for index in candidates if index < limit]  # Each file has at least one image.
+    whole = dataclasses.replace(image_list, names=image_list.names[: limit or None])
+    if not candidates:
+        return whole
     files = _Files(image_list, options)
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = dict(zip(candidates, pool.map(files.list_slices, candidates), strict=True))
-    if all(indices == [_WHOLE] for indices in found.values()):
-        return dataclasses.replace(image_list, names=image_list.names[: limit or None])
-    names: list[str] = []
+    found, may_be_stack = _scan(files, candidates), set(candidates)
     places: list[tuple[int, int]] = []
-    for index, name in enumerate(image_list.names):
-        for number in found.get(index, [_WHOLE]):
-            is_named = number != _WHOLE and index in files.volumes
-            names.append(f"{name}[{number}]" if is_named else name)
-            places.append((index, number))
-    names, places = names[: limit or None], places[: limit or None]
+    for index in range(len(image_list)):
+        if limit and len(places) >= limit:
+            break
+        places += [(index, number) for number in (next(found) if index in may_be_stack else [_WHOLE])]
+    places = places[: limit or None]
+    if places == [(index, _WHOLE) for index in range(len(whole))]:
+        return whole
+    names = [
+        f"{image_list.names[index]}[{number}]" if index in files.volumes else image_list.names[index]
+        for index, number in places
+    ]
 
     def read_slice(index: int) -> Slice | None:
         file, number = places[index]
@@ -62,6 +65,13 @@ def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> Imag
         return files.open_file(places[index][0])
 
     return dataclasses.replace(image_list, names=names, read=read, open_file=open_file, read_slice=read_slice)
+
+
+def _scan(files: "_Files", candidates: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yields `list_slices` of each candidate, and opens few files ahead."""
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(candidates), _AHEAD):
+            yield from pool.map(files.list_slices, candidates[start : start + _AHEAD])
 
 
 class _OpenFile:
