@@ -134,13 +134,16 @@ def test_second_ctrl_c_raises_at_once(tmp_path, monkeypatch):
     assert not list((tmp_path / "checkpoints").glob("*.npz"))
 
 
-def test_sigterm_raises_stopped(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_raise_stopped_after_the_queued_step(name, tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
-    with pytest.raises(Stopped, match="SIGTERM"):
-        cyclegan_tf.fit(config(max_steps=4, max_dataset_size=3), tmp_path, callbacks=[
-            lambda step, scalars: os.kill(os.getpid(), signal.SIGTERM) if step == 1 else None
+    options = config(max_steps=20, max_dataset_size=3, sample_every=0, checkpoint_every=0)
+    with pytest.raises(KeyboardInterrupt, match=name) as raised:
+        cyclegan_tf.fit(options, tmp_path, callbacks=[
+            lambda step, scalars: os.kill(os.getpid(), getattr(signal, name)) if step == 3 else None
         ])
-    assert read_arrays(tmp_path)["step"] in (1, 2)
+    assert raised.type is Stopped
+    assert read_arrays(tmp_path)["step"] == 4
 
 
 @pytest.mark.parametrize("error", [UserError("a mistake"), KeyError("a bug"), KeyboardInterrupt()], ids=repr)
@@ -325,8 +328,8 @@ def test_module_of_a_registered_function_becomes_a_plugin(module, added, warning
     make_loss.__module__ = module
     monkeypatch.setitem(sys.modules, "cyclegan_tf_extra", types.ModuleType("cyclegan_tf_extra"))
     cyclegan_tf.register_loss("own")(make_loss)
-    named = fitting.add_plugins(config(plugins="toy_package.networks", gan_mode="own"))
-    assert named.plugins == f"toy_package.networks{added}"
+    named = fitting.add_plugins(config(gan_mode="own", plugins="toy_package.objectives,toy_package.networks"))
+    assert named.plugins == f"toy_package.objectives,toy_package.networks{added}"
     assert warning in caplog.text and bool(warning) == bool(caplog.messages)
 
 

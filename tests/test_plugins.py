@@ -74,7 +74,7 @@ def test_full_help_lists_the_names_of_plugins(arguments, tmp_path, run_command):
 def test_console_scripts_import_from_the_current_folder():
     # As in a console script, Python itself does not add the current folder.
     script = "import sys; sys.path.remove(''); from cyclegan_tf import cli; cli.train()"
-    arguments = ("-c", script, "--help", "--plugins=toy_package.networks")
+    arguments = ("-c", script, "--helpfull", "--plugins=toy_package.networks")
     child = run_python(*arguments, cwd=PLUGINS, PYTHONPATH=str(ROOT))
     assert "unet_book|toy>" in child.stdout, child.stderr
 
@@ -137,7 +137,9 @@ def test_defaults_of_a_model_stand_below_presets_and_options():
     assert Config.preset("tiny", plugins=MODULES, model="toy_model").pool_size == 4
     assert config_flags.from_arguments([f"--plugins={MODULES}", "--model=toy_model"]).lambda_l1 == 5.0
     assert Config().lambda_l1 == 100.0
-    cyclegan_tf.register_model("typo", defaults={"lamda_l1": 5.0})(Model)
+    defaults = {"lamda_l1": 5.0}
+    cyclegan_tf.register_model("typo", defaults=defaults)(Model)
+    defaults.clear()  # Without effect.
     with pytest.raises(UserError, match="--model=typo is registered with defaults of unknown options: lamda_l1"):
         Config(model="typo")
 
