@@ -31,13 +31,13 @@ _CHARTS = (
            "The two sides should stay in balance. A discriminator whose loss stays close to 0 tells every translation "
            "from a real image, and its generator learns little from it."),
     _Chart(re.compile(r"loss/cycle_.*"), "Images translated there and back",
-           "How far images are from themselves after both translations. This should fall."),
+           "How far images are from themselves after both translations. This loss should fall."),
     _Chart(re.compile(r"loss/identity_.*"), "Images that need no translation",
-           "How much a generator changes images of the domain that it translates to. This should fall."),
+           "How much a generator changes images of the domain that it translates to. This loss should fall."),
     _Chart(re.compile(r"loss/.*"), "Other losses", "The generators make the sum of all their losses small."),
     _Chart(re.compile(r"score/.*"), "Answers of the discriminators",
-           "The mean answer to real and to translated images. The closer both are, the harder are translations to tell "
-           "from real images."),
+           "The mean answers to real and to translated images. Close answers mean that the discriminators can hardly "
+           "tell translations from real images."),
     _Chart(re.compile(r"grad_norm/.*"), "Gradient norms",
            "How strongly a step changes each network. Peaks that are many times higher than the rest are a sign of "
            "unstable training."),

@@ -46,7 +46,7 @@ def read_layout(path: str) -> dict[str, Any] | None:
 
     Returns:
       {"width", "height", "groups": [[title, [title of a column]]], "tiles": [[[x, y, width, height]]]}, with a list of
-      tiles for each row; or None if the file has no valid layout, as files of version 0.1.0.
+      tiles for each row; or None if the file has no valid layout, such as a file of version 0.1.0.
     """
     try:
         with filesystem.open_for_reading(path, "rb") as file, Image.open(file, formats=["PNG"]) as image:
