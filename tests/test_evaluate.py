@@ -157,6 +157,13 @@ def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkey
     assert loading.load(best, "b2a").translate(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)
 
 
+def test_patience_begins_with_the_first_value(tmp_path, monkeypatch, no_results):
+    values = iter([np.nan, np.nan, 5.0, 4.0])
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    records = train(tmp_path / "run", max_steps=9, eval_every=1, keep_best="psnr_ab", patience=1)
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+
+
 def test_training_evaluates_and_keeps_the_best_checkpoint(tmp_path, no_results):
     records = train(tmp_path / "run", eval_every=2, eval_metrics="l1", keep_best="l1_ab")
     assert [record["step"] for record in records] == [2, 4]

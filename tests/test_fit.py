@@ -1,6 +1,7 @@
 """Training from Python: the same run as the command's, on folders, arrays and tf.data; callbacks and interrupts."""
 
 import contextlib
+import errno
 import importlib
 import io
 import itertools
@@ -23,6 +24,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import memory, pipeline, sources
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import Stopped, UserError
+from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import fitting, trainer
 
@@ -93,6 +95,22 @@ def test_failed_callback_is_named_in_the_error(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^a callback failed: ConnectionError: no route to the tracker$") as raised:
         cyclegan_tf.fit(config(max_steps=2, max_dataset_size=2), tmp_path, callbacks=[report])
     assert isinstance(raised.value.__cause__, ConnectionError)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    steps = []
+
+    def write(*arguments):
+        raise OSError(errno.ENOSPC, "no space", "step.npz")
+
+    monkeypatch.setattr(checkpoints, "write", write)
+    options = config(max_steps=8, max_dataset_size=2, sample_every=0, checkpoint_every=4)
+    with pytest.raises(UserError, match=r"cannot write step\.npz: the disk is full"):
+        cyclegan_tf.fit(options, tmp_path, callbacks=[
+            lambda step, scalars: [steps.append(step), time.sleep(0.1 if step == 5 else 0)]
+        ])
+    assert max(steps) in (4, 5)
 
 
 def test_ctrl_c_saves_the_run_and_the_same_call_resumes_it(tmp_path, monkeypatch):

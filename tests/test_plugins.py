@@ -181,7 +181,8 @@ def test_script_may_be_its_own_plugin(tmp_path, monkeypatch):
         "    config = cyclegan_tf.Config(plugins='stranger', generator='mine')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert runpy.run_path(str(script), run_name="__main__")["config"].generator == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert runpy.run_path(script.name, run_name="__main__")["config"].generator == "mine"
 
 
 def test_size_multiple_may_depend_on_the_config():

@@ -264,19 +264,21 @@ def test_a_half_precision_run_exports_its_last_weights(tmp_path, monkeypatch):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_resumed_run_reports_the_speed_of_its_own_steps(tmp_path, monkeypatch):
+def test_a_resumed_run_reports_its_own_speed_and_draws_no_first_samples(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
-    ticks, speeds = itertools.count(), []
+    ticks, speeds, samples = itertools.count(), [], []
     # The clock advances by a second whenever it is read: at the end of a step, and at both ends of the pause after it.
     monkeypatch.setattr(progress, "Pace", lambda images: Pace(images, lambda: next(ticks)))
     monkeypatch.setattr(outputs.RunOutputs, "record_step", lambda self, step, scalars, rate, speed: speeds.append(
         (step, speed)
     ))
+    monkeypatch.setattr(outputs.RunOutputs, "write_samples", lambda self, step: samples.append(step))
     options = {"batch_size": 6, "log_every": 2, "sample_every": 0, "checkpoint_every": 0, **SMALL}
     for max_steps in (3, 6):
         trainer.train(Config.preset("tiny", max_steps=max_steps, **options), str(tmp_path))
     # A step takes 2 s without its pause. The speed of the first step of a process is unknown.
     assert speeds == [(2, 3.0), (3, 3.0), (4, None), (6, 3.0)]
+    assert samples == [0, 3, 6]
 
 
 def test_the_log_of_a_run_names_the_gpus(tmp_path, monkeypatch):
