@@ -214,7 +214,9 @@ def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
         lines.append(f"files with several pages (only page 1 is used): {len(bad.n_pages)}")
         lines += [f"  {console.escape(path)}: {count} pages" for path, count in sorted(bad.n_pages.items())]
     lines.append(f"bad files: {len(bad) or 'none'}")
-    return "\n".join(lines + [f"  {console.escape(f'{path}: {reason}')}" for path, reason in bad.reasons.items()])
+    # Sorted, because threads find them in any order.
+    lines += [f"  {console.escape(f'{path}: {reason}')}" for path, reason in sorted(bad.reasons.items())]
+    return "\n".join(lines)
 
 
 def _format_sizes(summary: Summary) -> list[str]:
