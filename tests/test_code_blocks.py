@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from conftest import ROOT, skip_outputs
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -69,10 +70,22 @@ def test_blocks_have_a_language_and_commands_are_known():
         assert {name for name, _ in read_commands(page)} <= set(COMMANDS)
 
 
-COMMAND_LINES = sorted({
-    line for page in PAGES for name, arguments in read_commands(page)
-    if not ELSEWHERE.match(line := shlex.join([name, *arguments]))
-})
+def list_programs():
+    """Lists of commands to run in order: a training and the commands that use its run, or one command."""
+    programs = {}
+    for page in PAGES:
+        trainings = {}
+        for name, arguments in read_commands(page):
+            line = shlex.join([name, *arguments])
+            if ELSEWHERE.match(line):
+                continue
+            run = re.search(r"--(?:workdir|model)=(runs/\w+)", line)
+            if run and name == "train":
+                trainings[run[1]] = line
+            program = programs.setdefault(trainings.get(run and run[1], line), [])
+            if line not in program:
+                program.append(line)
+    return list(programs.values())
 
 
 @pytest.fixture
@@ -104,30 +117,20 @@ def write_scans(folder):
         nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / part / "subject01.nii.gz")
 
 
-@pytest.fixture(scope="session")
-def scan_run(tmp_path_factory):
-    """A run directory on scans. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("scans")
-    write_scans(folder / "ct2mr")
-    config = Config.preset(
-        "tiny", dataset=str(folder / "ct2mr"), input_channels=1, output_channels=1, range_a="-1024,3071",
-        range_b="percentile:1,99", max_steps=1,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        skip_outputs(patch)
-        return cyclegan_tf.fit(config, folder / "run").workdir
+def write_bands(folder, channels_a, channels_b):
+    """Writes a data set of TIFF files with the given numbers of bands."""
+    for domain, channels in (("A", channels_a), ("B", channels_b)):
+        for part in ("train", "test"):
+            (folder / f"{part}{domain}").mkdir(parents=True)
+            bands = np.random.default_rng(0).integers(0, 4000, (40, 40, channels), np.uint16)
+            path = folder / f"{part}{domain}" / "0.tif"
+            tifffile.imwrite(path, bands, photometric="rgb" if channels == 3 else "minisblack", planarconfig="contig")
 
 
-@pytest.fixture
-def copy_runs(folder, request):
-    """A function copy_runs(text) that copies a run to each run directory that the text names."""
-
-    def copy(text):
-        for name in set(re.findall(r"runs/(demo|mine|horse2zebra|apple2orange|ct2mr)", text)):
-            run = request.getfixturevalue("scan_run" if name == "ct2mr" else "tiny_run")
-            shutil.copytree(run, folder / "runs" / name)
-
-    return copy
+def copy_runs(text, folder, run):
+    """Copies a run to each run directory that the text names and no command of the page trains."""
+    for name in set(re.findall(r"runs/(demo|horse2zebra|apple2orange)", text)):
+        shutil.copytree(run, folder / "runs" / name)
 
 
 def write_modules(folder):
@@ -141,46 +144,61 @@ def write_modules(folder):
     (folder / "my_losses.py").write_text(f"import cyclegan_tf\nimport tensorflow as tf\n{loss}")
 
 
-@pytest.mark.parametrize("line", COMMAND_LINES, ids=lambda line: line[:80])  # Longer ones get a number.
-def test_commands_run(line, folder, copy_runs, monkeypatch, run_command):
+@pytest.fixture
+def run_line(folder, monkeypatch, run_command):
+    """A function run_line(line) that runs a command of the package, made small, in the folder."""
     skip_outputs(monkeypatch)
-    name, *arguments = shlex.split(
-        line.replace("--dataset=horse2zebra", "--dataset=FOLDER").replace("gs://bucket", f"ram://{folder.name}")
-    )
-    arguments += ADDED.get(name, [])
-    if name != "train":
-        copy_runs(line)
-    if "plugins" in line:
-        monkeypatch.syspath_prepend(folder)
-        write_modules(folder)
-    if "clip.mp4" in line:
-        pytest.importorskip("imageio_ffmpeg")
-        from test_video import make_clip
+    monkeypatch.syspath_prepend(folder)
 
-        make_clip("clip.mp4")
-    if name == "convert":
-        pytest.importorskip("torch")
-        with lzma.open(ROOT / "tests" / "data" / "checkpoints" / "experiment" / "latest_net_G_A.pth.xz") as file:
-            (folder / "latest_net_G_A.pth").write_bytes(file.read())
-    if name == "evaluate" and "ct2mr" not in line:
-        arguments += ["--dataset=FOLDER"]
-    if name == "evaluate" and "--metrics" not in line:
-        arguments += ["--metrics=cycle"]
-    elif name == "evaluate" and not all(map(weights.is_available, ("inception", "efficientnet_lite0"))):
-        pytest.skip("needs the weights of cyclegan evaluate --fetch_weights")
-    if name == "export":
-        pytest.importorskip("ai_edge_litert")
-        arguments += ["--precision=float32"]
-    if name == "train" and (packed := re.search("--dataset=(SHARDS|ram://[^ ]*)", shlex.join(arguments))):
-        assert run_command("cyclegan_tf.datasets", "shard", "FOLDER", packed[1]).returncode == 0
-    result = run_command(f"cyclegan_tf.{name}", *arguments)
-    assert result.returncode == 0, result.stderr
+    def run(line):
+        name, *arguments = shlex.split(
+            line.replace("--dataset=horse2zebra", "--dataset=FOLDER").replace("gs://bucket", f"ram://{folder.name}")
+        )
+        arguments += ADDED.get(name, [])
+        if "--plugins" in line:
+            write_modules(folder)
+        if "clip.mp4" in line:
+            make_clip = pytest.importorskip("test_video").make_clip
+            make_clip("clip.mp4")
+        if name == "convert":
+            pytest.importorskip("torch")
+            with lzma.open(ROOT / "tests" / "data" / "checkpoints" / "experiment" / "latest_net_G_A.pth.xz") as file:
+                (folder / "latest_net_G_A.pth").write_bytes(file.read())
+        if name == "evaluate" and "ct2mr" not in line:
+            arguments += ["--dataset=FOLDER"]
+        if name == "evaluate" and "--metrics" not in line:
+            arguments += ["--metrics=cycle"]
+        elif name == "evaluate" and not all(map(weights.is_available, ("inception", "efficientnet_lite0"))):
+            pytest.skip("needs the weights of cyclegan evaluate --fetch_weights")
+        if name == "export":
+            pytest.importorskip("ai_edge_litert")
+            arguments += ["--precision=float32"]
+        if name == "train" and (packed := re.search("--dataset=(SHARDS|ram://[^ ]*)", shlex.join(arguments))):
+            assert run_command("cyclegan_tf.datasets", "shard", "FOLDER", packed[1]).returncode == 0
+        elif name == "train" and (given := re.search(r"--dataset=(stains|cells|s2|bands)", line)):
+            channels = [re.search(rf"--{side}_channels=(\d+)", line) for side in ("input", "output")]
+            write_bands(folder / given[1], *(int(found[1]) if found else 3 for found in channels))
+        result = run_command(f"cyclegan_tf.{name}", *arguments)
+        assert result.returncode == 0, result.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("lines", [pytest.param(lines, id=lines[0][:80]) for lines in list_programs()])
+def test_commands_run(lines, folder, run_line, tiny_run):
+    if not lines[0].startswith("train"):
+        copy_runs(lines[0], folder, tiny_run)
+    for line in lines:
+        run_line(line)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if read_blocks(page, "python")])
-def test_python_runs(page, folder, copy_runs, monkeypatch, caplog):
-    skip_outputs(monkeypatch)
-    copy_runs("".join(read_blocks(page, "python")))
+def test_python_runs(page, folder, run_line, tiny_run, monkeypatch, caplog):
+    text = "".join(read_blocks(page, "python"))
+    copy_runs(text, folder, tiny_run)
+    for line, *_ in list_programs():
+        if (run := re.search(r"--workdir=(runs/\w+)", line)) and f'"{run[1]}"' in text:
+            run_line(line)
     monkeypatch.setattr(cyclegan_tf, "Config", lambda **options: Config(**{**options, **SMALL}))
     namespace = {"__name__": "__main__", "cyclegan_tf": cyclegan_tf, "tf": tf}
     for block in read_blocks(page, "python"):
