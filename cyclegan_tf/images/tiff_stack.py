@@ -30,7 +30,7 @@ _CLASSIC_BYTES = 2**32 - 2**25  # Larger files must be BigTIFF; metadata has the
 _ALPHA = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 _WHITE_IS_ZERO, _PALETTE = 0, 3  # Photometric interpretations.
 _COLORS = (2, 3, 5, 6)  # Photometric interpretations: RGB, palette, CMYK, YCbCr.
-_OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from those of NumPy.
+_OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from NumPy's.
 
 
 def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":

@@ -20,7 +20,7 @@ def add(path: str, content: dict[str, Any]) -> None:
 
 
 def read(path: filesystem.PathLike) -> Any:
-    """The content of the JSON file `NAME` in a model file; None if there is none, or if it is damaged."""
+    """The content of the JSON file `NAME` in a model file; None if the file is missing or damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(filesystem.read_bytes(path))) as archive:
             return json.loads(archive.read(NAME))
