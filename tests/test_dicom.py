@@ -16,9 +16,11 @@ from pydicom.pixels import decoders
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import dicom_series
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.dicom_series import Series
 from cyclegan_tf.images.stacks import StackOptions
+from cyclegan_tf.storage import filesystem
 
 FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
 CT, MR = FILES / "CT_small.dcm", FILES / "MR_small.dcm"
@@ -415,6 +417,16 @@ def test_series_is_sorted_by_position(tmp_path):
 def test_series_without_positions_is_sorted_by_number(tmp_path):
     paths = make_series(tmp_path / "a", range(5), ImageOrientationPatient=None)
     assert list_levels(read_series(paths)) == [0, 1, 2, 3, 4]
+
+
+def test_files_of_other_formats_are_not_opened_to_find_series(monkeypatch):
+    opened = []
+    open_file = filesystem.open_regular_file
+    monkeypatch.setattr(filesystem, "open_regular_file", lambda path: opened.append(path) or open_file(path))
+    assert [dicom_series.read_identifier(name) for name in ("a.png", "b.TIF", "c.nii.gz", str(CT))] == [
+        None, None, None, pydicom.dcmread(CT).SeriesInstanceUID
+    ]
+    assert opened == [str(CT)]
 
 
 def test_series_becomes_a_series(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.images import dicom, dicom_results
+from cyclegan_tf.images import codec, dicom, dicom_results
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import filesystem
@@ -70,13 +70,16 @@ class Series(Stack):
 
 
 def read_identifier(path: str) -> str | None:
-    """The identifier of the series of a DICOM file; None for other files.
+    """The identifier of the series of a DICOM file; None for other files, which are not opened if their suffix says so.
 
     A file of several frames, a damaged file and a file without an identifier are series of their own: its path.
 
     Raises:
       UserError: the file is a DICOM file, and pydicom is not installed.
     """
+    name = path.lower()
+    if name.endswith(codec.SUFFIXES) and not name.endswith(dicom.SUFFIXES):
+        return None
     try:
         with filesystem.open_regular_file(path) as file:
             head = file.read(dicom.HEAD_BYTES)

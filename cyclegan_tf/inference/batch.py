@@ -17,7 +17,7 @@ import tensorflow as tf
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, dicom_series, nifti, stack_files, units
+from cyclegan_tf.images import codec, dicom_series, nifti, units
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -145,7 +145,7 @@ def plan(
     elif filesystem.exists(output) and not filesystem.isdir(output):
         raise UserError(f"--output={output} is a file; give a folder")
     else:
-        series = {path: dicom_series.read_identifier(path) for path, name in found if stack_files.may_be_stack(name)}
+        series = {path: dicom_series.read_identifier(path) for path, _ in found}
         jobs = [
             Job(path, os.path.join(output, name if series.get(path) else _name_result(name, channels, value_range)))
             for path, name in found
