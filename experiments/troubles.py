@@ -69,15 +69,20 @@ class Trouble(NamedTuple):
 
 BASE = {"load_size": 72, "crop_size": 64, "diff_augment": "translation,cutout", "log_every": 20, "sample_every": 0}
 _LOSS = "loss of the discriminators"
+# Without an identity loss, the seed decides whether this ResNet inverts: after 300 steps, seeds 1 and 2 do, and seed 0
+# does not. The preset's U-Net keeps the brightness with seeds 0 and 1.
+_RESNET = {"generator": "resnet", "n_blocks": 3, "ndf": 4, "seed": 2}
 TROUBLES = {
     "checkerboard": Trouble({"upsample": "transpose"}, {}, "pattern of alternating pixels, levels",
                             measure_checkerboard),
-    "inversion": Trouble({"lambda_identity": 0.0, "lambda_a": 30.0, "lambda_b": 30.0, "ndf": 4}, {},
+    "inversion": Trouble({**_RESNET, "lambda_identity": 0.0}, _RESNET,
                          "correlation of brightness with the source", measure_correlation),
     "collapse": Trouble({"lambda_identity": 0.0, "lambda_a": 0.0, "lambda_b": 0.0}, {},
                         "diversity beside the sources'", measure_diversity),
     "copy": Trouble({"lambda_identity": 5.0, "ndf": 4}, {}, "difference from the source, levels", measure_change),
-    "discriminator": Trouble({"diff_augment": "", "disc_learning_rate": 2e-3, "pool_size": 0}, {}, _LOSS, None),
+    "discriminator": Trouble(
+        {"diff_augment": "", "learning_rate": 2e-5, "disc_learning_rate": 1e-3, "pool_size": 0}, {}, _LOSS, None,
+    ),
     "few": Trouble({"diff_augment": "", "max_dataset_size": 20}, {"max_dataset_size": 20}, _LOSS, None),
 }
 
@@ -133,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(TROUBLES)}; default: all")
     parser.add_argument("--steps", type=int, default=2000, help="length of each run")
-    parser.add_argument("--seed", type=int, default=0, help="seed of each run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the runs; inversion has its own")
     parser.add_argument("--workdir", default="runs/troubles", help="folder of the runs")
     parser.add_argument("--output", default="docs", help="folder of the pictures and of troubles.md")
     args = parser.parse_args()
@@ -143,7 +148,7 @@ def main() -> None:
     for name in args.names or TROUBLES:
         trouble, sides, values = TROUBLES[name], [], []
         for side, options in ((name, trouble.options), (f"{name}_cured" if trouble.cure else "cured", trouble.cure)):
-            config = Config.preset("demo", **{**BASE, **options, "max_steps": args.steps, "seed": args.seed})
+            config = Config.preset("demo", **{**BASE, "seed": args.seed, **options, "max_steps": args.steps})
             workdir = os.path.join(args.workdir, side)
             cyclegan_tf.fit(config, workdir)
             sides.append(translate_all(config, workdir))

@@ -124,7 +124,10 @@ def write_bands(folder, channels_a, channels_b):
             (folder / f"{part}{domain}").mkdir(parents=True)
             bands = np.random.default_rng(0).integers(0, 4000, (40, 40, channels), np.uint16)
             path = folder / f"{part}{domain}" / "0.tif"
-            tifffile.imwrite(path, bands, photometric="rgb" if channels == 3 else "minisblack", planarconfig="contig")
+            layout = {"photometric": "rgb" if channels == 3 else "minisblack"}
+            if channels > 1:
+                layout["planarconfig"] = "contig"
+            tifffile.imwrite(path, bands, **layout)
 
 
 def copy_runs(text, folder, run):
