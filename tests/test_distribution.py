@@ -169,7 +169,8 @@ def count_reports(text):
 
 def test_run_resumes_to_the_same_bits_after_a_dead_a_hanging_and_a_stopped_worker(runs, tmp_path):
     # Worker 1 is killed before step 4: worker 0 reports the loss and exits. The newest checkpoint has step 2.
-    processes = start(tmp_path, config={"checkpoint_every": 2}, signal="SIGKILL", worker=1, step=4)
+    written = str(tmp_path / "checkpoints" / "step-00000002.npz")  # In a thread, during step 3.
+    processes = start(tmp_path, config={"checkpoint_every": 2}, signal="SIGKILL", worker=1, step=4, after=written)
     (survivor, text), (killed, _) = finish(processes)
     assert (survivor, killed) == (75, -9), text
     assert "error: a worker is gone" in text

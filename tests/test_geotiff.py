@@ -1,5 +1,7 @@
 """GeoTIFF files keep their place on the Earth and their pixels without data, as GDAL reads them."""
 
+import logging
+
 import numpy as np
 import pytest
 import rasterio
@@ -130,7 +132,7 @@ def test_pixels_without_data_are_no_training_values(tmp_path, caplog):
     image = dataset.train_a.decode(0)
     assert (image[:20] == -1).all()
     assert image[20:].max() == 1
-    assert caplog.text == ""
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert dataset.bad.clipped == {}
 
 

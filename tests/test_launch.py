@@ -78,7 +78,7 @@ def test_signals_are_passed_on(signum, launched, capfd, tmp_path):
 def test_missing_options_are_an_error(run_command):
     child = run_command("cyclegan_tf.launch", "--workers=2")
     assert child.returncode == 2
-    assert child.stderr.startswith("error: the options of cyclegan_tf.train are missing; give them after --")
+    assert child.stderr.startswith("error: the options of cyclegan train are missing; give them after --")
 
 
 @pytest.fixture

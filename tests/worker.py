@@ -1,13 +1,15 @@
 """A process of test_distribution.py: trains as its argument, a JSON object, says, without samples, measures, exports.
 
 Keys: config (overrides of the tiny preset), workdir; optionally cpus (number of logical devices); optionally signal,
-worker, step and from_step (steps done before): worker `worker` sends itself `signal` before step `step`.
+worker, step, from_step (steps done before) and after (a file): before step `step`, worker `worker` waits for the file
+and sends itself `signal`.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -34,6 +36,8 @@ if "signal" in given:
         steps.append(1)
         newest = given.get("from_step", 0) + len(steps)
         if newest == given["step"] and self.local.start == given["worker"]:
+            while not os.path.exists(given.get("after", "/")):
+                time.sleep(0.01)
             os.kill(os.getpid(), getattr(signal, given["signal"]))
         return train_step_of_package(self, model, batches, get_signal)
 

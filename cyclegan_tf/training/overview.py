@@ -43,7 +43,9 @@ def describe_run(
     lines = []
     for name, text in rows.items():
         if text:
-            lines += textwrap.wrap(text, _LINE, initial_indent=f"{name:10}", subsequent_indent=" " * 10)
+            lines += textwrap.wrap(  # A path with hyphens stays in one piece.
+                text, _LINE, initial_indent=f"{name:10}", subsequent_indent=" " * 10, break_on_hyphens=False
+            )
     return lines
 
 
@@ -125,14 +127,15 @@ def _describe_device(config: Config, n_replicas: int) -> str:
 
 def _describe_length(cadence: Cadence, step: int) -> str:
     epochs = cadence.n_steps * cadence.images_per_step / cadence.images_per_epoch
+    length = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     images = f"{cadence.images_per_step} image{'s' * (cadence.images_per_step > 1)} of each domain"
     done = f"; {step:,} are done" if step else ""
-    return f"{cadence.n_steps:,} steps of {images}, {epochs:,.4g} epochs{done}"
+    return f"{cadence.n_steps:,} steps of {images}, {length} epochs{done}"
 
 
 def _describe_disk(config: Config, workdir: str, model: Model, n_replicas: int) -> str:
     size = _estimate_checkpoint(config, model, n_replicas)
-    text = f"{config.keep_checkpoints} checkpoints of {format_bytes(size)}"
+    text = f"{config.keep_checkpoints} checkpoint{'s' * (config.keep_checkpoints > 1)} of {format_bytes(size)}"
     if filesystem.is_remote(workdir):
         return text
     parents = itertools.accumulate(itertools.repeat(os.path.abspath(workdir)), lambda path, _: os.path.dirname(path))
