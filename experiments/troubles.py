@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/troubles.md: typical troubles of training, and the same runs with the cure.
+"""Makes the pictures of docs/troubles.md: runs with a typical trouble, each beside the same run with its cure.
 
   python experiments/troubles.py [checkerboard inversion ...] [--steps=2000] [--workdir=runs/troubles] [--output=docs]
 

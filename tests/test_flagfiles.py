@@ -126,7 +126,7 @@ def blog_discriminator(size, ndf=64):
 
 
 def antialiased(size, ngf, n_blocks):
-    """A ResNet that convolves before it halves the size."""
+    """A ResNet that downsamples by a convolution of stride 1 and a blur of stride 2."""
     plain = resnet(size, ngf, n_blocks)
     return plain._replace(stages=plain.stages | {
         "down1_conv": (size, size, 2 * ngf), "down2_conv": (size // 2, size // 2, 4 * ngf),

@@ -156,7 +156,7 @@ def test_a_picture_has_titles_and_knows_the_places_of_its_images():
     rows = [[np.full((8, 12 - column, 3), 10 * line + column, np.uint8) for column in range(3)] for line in range(2)]
     groups = [grid_lib.Group("a title that is far too wide for its group", ["$x", "y"]), grid_lib.Group("", ["\u6f22"])]
     picture = grid_lib.draw_groups(rows, groups, "run, step 3", scale=10)
-    # The heading takes 26 pixels, the titles of groups 20, the titles of columns 22; a gap of 20 separates the groups.
+    # Heights in pixels: 26 for the heading, 20 for group titles, 22 for column titles, 20 for the gap between groups.
     assert picture.pixels.shape == (26 + 20 + 22 + 2 * 84, 3 * 124 + 20, 3)
     for line, row in enumerate(rows):
         for image, place in zip(row, picture.tiles[line], strict=True):

@@ -23,7 +23,7 @@ LOSSES = {
 
 
 class Clock:
-    """A clock that stands still between assignments to `now`."""
+    """A clock that shows the time in `now`, which a test sets."""
 
     now = 0.0
 

@@ -118,7 +118,7 @@ class _Files:
             return [0]  # Reading fails with the same reason.
 
     def _keep_open(self, index: int, stack: Stack) -> None:
-        """Keeps a volume open, as far as there is room, and closes other files."""
+        """Keeps a volume open if there is room, and closes other files."""
         with self._lock:
             if stack.is_volume and len(self._open) < _OPEN_FILES:
                 self._open[index] = _OpenFile(stack)

@@ -49,7 +49,7 @@ def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Sta
 def read(path: str, options: StackOptions) -> np.ndarray | None:
     """Reads a file of slices into memory; None for a plain image.
 
-    Pixels without data have the lowest value of the slice.
+    Pixels without data get the lowest value of the slice.
 
     Returns:
       (H, W, channels), or (N, H, W, channels) for several slices, of a dtype that the options allow.

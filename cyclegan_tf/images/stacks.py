@@ -1,4 +1,4 @@
-"""Image files that hold several slices, or values in a unit: what a file format must offer. `stack_files` opens them.
+"""The interface of file formats that hold several slices, or values in a unit; `stack_files` opens such files.
 
 A slice is one image of such a file: a page of a TIFF file, a frame of a DICOM file, a plane of a NIfTI volume. Files of
 other formats, and TIFF files of one plain picture, are no stacks; `codec` reads them.
@@ -25,7 +25,7 @@ class StackOptions:
       channels: channels of a slice that the networks expect. Pages of one plane each become the channels of a slice if
         the file says that they are channels and their number is this one.
       in_units: whether values keep their unit because a range maps them to [-1, 1]. Otherwise slices are of the dtypes
-        of `images.ranges`, as far as the file allows: transparent pixels are composited on white, for example.
+        of `images.ranges`, if the file can hold them: transparent pixels are composited on white, for example.
       slice_axis: direction of the slices of a NIfTI volume.
       volume: number of the volume in a 4-D NIfTI file, from 1; 0: not chosen, so that such a file is an error.
       min_content: least share of the pixels of a NIfTI slice in `Stack.list_indices` that are brighter than the

@@ -85,7 +85,7 @@ def require_range(piece: Slice) -> np.ndarray:
 def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
     """The number of values that `to_float` clips."""
     low, high = value_range.low, value_range.high
-    # Most images are inside, and comparing floats with integers is slow.
+    # Most images have no value outside of the range, and comparing floats with integers is slow.
     if not values.size or (values.min() >= low and values.max() <= high):
         return 0
     if values.dtype.kind in "iu":

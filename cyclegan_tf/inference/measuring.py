@@ -64,7 +64,7 @@ def measure_model(
 
 
 def _adapt_to_generator(config: Config, models: Mapping[Direction, LoadedTranslator]) -> Config:
-    """Returns the config with the channels and the units of a single generator, which has no Config of its own."""
+    """Returns the config with the channels and units of a generator that was saved without a Config."""
     (direction, model), = models.items()
     values: dict[str, Any] = {"lambda_identity": 0.0}
     sides = direction.order("input_channels", "output_channels")

@@ -72,7 +72,7 @@ def _describe_sizes(images: ImageList) -> str:
 
 
 def _measure(images: ImageList) -> Iterator[tuple[int, int]]:
-    """(height, width) of the first, the middle and the last image, as far as they can be read."""
+    """(height, width) of the first, the middle and the last image; images that cannot be read are left out."""
     for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
         try:
             height, width = codec.read_size(images.read(index))

@@ -169,7 +169,7 @@ class Display:
         return [f"{speed:.1f} images/s", *([f"{format_time(left)} left"] if left else [])]
 
     def _fit_fields(self) -> list[str]:
-        """The speed, the time that is left and the losses, as far as the terminal has room for them beside the bar."""
+        """The speed, the time left and the losses; leaves out what does not fit into the terminal beside the bar."""
         fields, columns = [*self._describe_pace(), *self._losses], self._bar.format_dict["ncols"]
         if not isinstance(columns, int):
             return fields

@@ -68,7 +68,7 @@ def _plan_columns(
 
 
 def _translate_pair(a: np.ndarray, b: np.ndarray, translate: Mapping[Direction, Translate]) -> dict[str, np.ndarray]:
-    """An image of each domain with its translations: a, b, fake_b, cycled_a, fake_a, cycled_b, as far as trained."""
+    """An image of each domain with its translations: a, b, fake_b, cycled_a, fake_a, cycled_b, if trained."""
     images = {"a": a, "b": b}
     for direction, translate_image in translate.items():
         fake = images[f"fake_{direction.target}"] = translate_image(images[direction.source])

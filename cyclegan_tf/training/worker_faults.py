@@ -1,4 +1,4 @@
-"""Ends a worker when another worker is lost, with one logged error and without waiting for the others.
+"""Ends a worker when another worker is lost: logs one error and does not wait for the remaining workers.
 
 The heartbeats of TensorFlow's coordination service detect a worker that is dead or does not answer; the collective
 operations of the other workers then fail with an error. A watchdog detects a worker that answers but makes no progress.

@@ -84,7 +84,7 @@ def read_slices(image_list: ImageList, count: int) -> None:
 
 
 def read_memory() -> int:
-    """The memory of this process without the files that are mapped into it, in MiB."""
+    """The memory of this process in MiB, not counting memory-mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
 
