@@ -73,10 +73,10 @@ def describe(data: bytes) -> tuple[str, int]:
 
 
 def count_channels(data: bytes) -> int:
-    """Returns the number of channels to decode an image with: an array's own, and 3 for others."""
+    """Returns the number of channels to decode an image file with: all channels of a NumPy array, 3 of other images."""
     try:
         return describe(data)[1]
-    except Exception:  # Whoever decodes the image learns the reason.
+    except Exception:  # Decoding the image raises the error again, with its reason.
         return 3
 
 
@@ -144,7 +144,7 @@ def _is_picture(stack: Stack) -> bool:
 def _inspect_image(image_list: ImageList, index: int, n_shown: int) -> Summary:
     try:
         kind, channels = describe(image_list.read(index))
-    except Exception:  # The next line records the reason.
+    except Exception:  # `load` below records the reason.
         kind, channels = "unknown", 3
     image = dataclasses.replace(image_list, channels=channels).load(index)
     summary = Summary(1, 1)
