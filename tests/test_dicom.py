@@ -310,6 +310,19 @@ def test_one_translation_makes_one_series_with_new_identifiers(tmp_path):
     assert other.SeriesInstanceUID != first.SeriesInstanceUID
 
 
+@pytest.mark.parametrize("is_series", [False, True], ids=["frames", "series"])
+def test_result_without_all_slices_is_an_error_and_leaves_no_file(tmp_path, is_series):
+    if is_series:
+        source = read_series(make_series(tmp_path / "a", [0, 1, 2]))
+    else:
+        source = read(FILES / "SC_rgb_rle_16bit_2frame.dcm")
+    part = source.read(0)
+    writer = source.create(str(tmp_path / "b" / "result"), source.channels, part.pixels.dtype, None)
+    with pytest.raises(ValueError, match="have not been written"), writer:
+        writer.write(part.pixels, part)
+    assert not [path for path in (tmp_path / "b").rglob("*") if path.is_file()]
+
+
 def test_files_without_a_path_can_be_read():
     file = DicomFile(io.BytesIO(CT.read_bytes()), StackOptions())
     for _ in range(2):

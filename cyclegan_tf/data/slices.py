@@ -15,9 +15,9 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 
-# Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice, above all a
-# compressed volume, which must be unpacked.
 _AHEAD = 64  # Files that are opened at the same time to list their slices.
+# Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice: compressed
+# volumes must be unpacked.
 _OPEN_FILES = 200
 _WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
 

@@ -193,6 +193,10 @@ class FileWriter(StackWriter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            self._opened.__exit__(kind, error, trace)
+            return
+        with self._opened:
+            if self._left:
+                raise ValueError(f"{self._left} of the frames have not been written")
             self._file.write(bytes(self._size % 2))
-        self._opened.__exit__(kind, error, trace)

@@ -64,7 +64,6 @@ class Series(Stack):
         names = [os.path.basename(each) for each in self.paths]
         return _SeriesWriter(path, names, headers, value_range.low if value_range else 0)
 
-
     def close(self) -> None:
         """Does nothing, because files are open only while they are read."""
 
@@ -193,6 +192,8 @@ class _SeriesWriter(StackWriter):
     ) -> None:
         try:
             if kind is None:
+                if self._count < len(self._names):
+                    raise ValueError(f"{len(self._names) - self._count} of the slices have not been written")
                 for name in self._names:
                     source, target = os.path.join(self._temporary, name), os.path.join(self._folder, name)
                     if filesystem.is_remote(target):
