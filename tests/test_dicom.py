@@ -224,7 +224,7 @@ def test_patient_is_removed_from_results(tmp_path):
     original = pydicom.dcmread(source)
     for value in (*PERSONAL.values(), original.StudyInstanceUID, original.FrameOfReferenceUID, original.SOPInstanceUID):
         assert value == "F" or value.encode() not in data, value
-    for keyword in ("PatientName", "PatientID", "StudyDate"):  # Required in every file.
+    for keyword in ("PatientName", "PatientID", "PatientSex", "StudyDate"):  # Required in every file.
         assert result[keyword].is_empty
     assert result.PatientIdentityRemoved == "YES"
 

@@ -164,7 +164,7 @@ def test_other_signals_raise_stopped_after_the_queued_step(name, tmp_path, monke
     assert read_arrays(tmp_path)["step"] == 4
 
 
-@pytest.mark.parametrize("error", [UserError("a mistake"), KeyError("a bug"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [UserError("a mistake"), KeyError("a bug"), KeyboardInterrupt("a key")], ids=repr)
 @pytest.mark.parametrize("place", ["callback", "image"])
 def test_no_image_is_loaded_after_an_error(place, error, tmp_path, monkeypatch):
     skip_outputs(monkeypatch)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cyclegan_tf import console
 from cyclegan_tf.data.dataset import BadImages, ImageList
-from cyclegan_tf.images import codec, grid, stack_files, tiff, units
+from cyclegan_tf.images import codec, grid, sampling, stack_files, tiff, units
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
@@ -188,7 +188,7 @@ def _add_values(summary: Summary, piece: Slice) -> None:
     values = piece.pixels.ravel() if piece.valid is None else piece.pixels[piece.valid].ravel()
     if values.size:
         summary.low, summary.high = min(summary.low, values.min()), max(summary.high, values.max())
-        summary.values.append(values[:: -(-values.size // _VALUES_PER_SLICE)].astype(np.float64))
+        summary.values.append(sampling.sample_evenly(values, _VALUES_PER_SLICE).astype(np.float64))
 
 
 def _scale(piece: Slice) -> np.ndarray:

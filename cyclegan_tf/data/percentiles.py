@@ -12,6 +12,7 @@ from cyclegan_tf.config import Config, value_ranges
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import sampling
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -57,7 +58,7 @@ def _measure(image_list: ImageList, percentiles: tuple[float, float], option: st
         except (ValueError, OSError):  # Training names the image and leaves it out.
             return None
         values = (piece.pixels if piece.valid is None else piece.pixels[piece.valid]).ravel()
-        return values[:: -(-len(values) // _N_VALUES) or 1]
+        return sampling.sample_evenly(values, _N_VALUES)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = [values for values in pool.map(read, chosen) if values is not None and values.size]

@@ -20,6 +20,7 @@ import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import sampling
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -27,7 +28,7 @@ _SLICE_AXES = ("sagittal", "coronal", "axial")  # Perpendicular to the patient's
 SUFFIXES = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
 _NIFTI_2 = 540  # The first number of a header of version 2: its length.
-_SAMPLED_VOXELS = 2**18  # At least as many voxels tell a volume's range of values, unless the volume is smaller.
+_SAMPLED_VOXELS = 2**18  # Voxels from which the range of a volume's values is computed.
 _DICOM_EXTENSION = 2  # The code of a header extension that holds DICOM attributes.
 _BLOCK_BYTES = 2**18
 
@@ -100,7 +101,7 @@ class Volume(Stack):
             return range(len(self))
         with _describe_damage():
             flat = self._voxels.reshape(-1, order="F")
-            sample = np.asarray(flat[:: max(1, flat.size // _SAMPLED_VOXELS)], np.float64)
+            sample = np.asarray(sampling.sample_evenly(flat, _SAMPLED_VOXELS), np.float64)
             sample = sample[np.isfinite(sample)]
             low, high = np.percentile(sample, (1, 99)) if sample.size else (0, 0)
             sign = -1 if self._slope < 0 else 1

@@ -128,7 +128,7 @@ def choose_dtype(
         return source if source in (np.uint8, np.uint16) else np.dtype(np.uint16)
     needed = [value_range.low, value_range.high, *([] if no_data is None else [no_data])]
     if value_range.is_whole and all(float(value).is_integer() for value in needed):
-        for dtype in (source, *_INTEGERS):
+        for dtype in (*([source] if source.kind in "iu" else []), *_INTEGERS):
             if np.iinfo(dtype).min <= min(needed) and max(needed) <= np.iinfo(dtype).max:
                 return dtype
     return np.dtype(np.float32)
