@@ -150,7 +150,7 @@ def _print_help(common: Sequence[str] | None, groups: Mapping[str, Sequence[str]
 
 
 def _is_own(name: str) -> bool:
-    """True for a flag of a command, False for a flag of absl and for one that prints something."""
+    """True for a flag of a command, False for a flag of absl and for a flag that prints something."""
     module = flags.FLAGS.find_module_defining_flag(name) or ""
     return module != __name__ and not module.startswith("absl.")
 

@@ -13,7 +13,7 @@ Each image is translated whole, at its own size, and written to --output under i
 of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
 images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file come back as one file, and
 so do all slices of a DICOM file or NIfTI volume (docs/medical.md). Only the first frame of an animation is translated;
-a warning names a file that has several.
+a warning names each file that has several frames.
 
 Files that cannot be read, translated or written are named on stderr and skipped. Exit status: 0; 1 if files were
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.

@@ -11,7 +11,7 @@
 
 The template is the MNI ICBM152 average of 152 adults (Fonov et al. 2009), which nilearn's wheel holds. The right
 hemisphere is for training and the left one is held out. --compare prints the mean absolute error of translated gray
-matter, and that of the mean of all training slices.
+matter, and the error of the mean of all training slices.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SOURCES = {
     "A": "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
     "B": "mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
 }
-NAME = "brain.nii.gz"  # Of all files, because files of one name are pairs.
+NAME = "brain.nii.gz"  # All files have this name, because files of one name are pairs.
 
 
 def make(folder: Path) -> None:

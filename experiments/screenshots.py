@@ -6,7 +6,7 @@
 Writes, into OUTPUT:
   gallery.png      the page of the run, wide and light, and as a phone shows it, dark
   samples.png      the newest sample grid of the run
-  tensorboard.png  what TensorBoard opens with
+  tensorboard.png  the page that TensorBoard opens with
   web.png          the page that --format=web exports from the model demo, wide and light, and as a phone shows it, dark
 
 Needs Debian's chromium and chromium-driver, and pip install '.[dev]'.

@@ -42,7 +42,7 @@ def measure_correlation(images: np.ndarray, translations: np.ndarray) -> float:
 
 
 def measure_diversity(images: np.ndarray, translations: np.ndarray) -> float:
-    """How much translations differ from each other, as a share of how much the sources do; 0 if all are equal."""
+    """The difference between translations divided by the difference between sources; 0 if translations are equal."""
     return float(np.mean(np.std(translations, axis=0)) / np.mean(np.std(images, axis=0)))
 
 

@@ -210,7 +210,7 @@ def test_damaged_file_is_named(train_a):
         found = open_list(train_a.parent)
         images = [found.load(index) for index in range(len(found))]
         assert any(image is None for image in images)
-        # Whatever is left is right.
+        # The pages that can be read are right.
         for index, image in enumerate(images):
             assert image is None or (image[..., 0] == PAGES[index]).all()
 

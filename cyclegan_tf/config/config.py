@@ -108,7 +108,7 @@ class Config(RunOptions):
         return registries.LOSSES[self.gan_mode].gradient_penalty
 
     def get_range(self, domain: str) -> ValueRange | None:
-        """The values of domain "a" or "b" that become -1 and 1; None if its files define them, or before measuring."""
+        """The values of domain "a" or "b" that become -1 and 1; None if files define them, or before measuring."""
         name = f"range_{domain}"
         return value_ranges.parse_range(name, getattr(self, name)).value
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cyclegan_tf.errors import UserError
 
-# A range of whole numbers with at least this many steps holds integers; a narrower one holds fractions.
+# Values are integers if the bounds of their range are whole numbers at least this far apart, and otherwise fractions.
 _WHOLE_STEPS = 255
 _PERCENTILE = "percentile:"
 
@@ -30,7 +30,7 @@ class ValueRange:
 
     @property
     def is_whole(self) -> bool:
-        """True if the values are integers: both bounds are, and they are at least 255 apart."""
+        """True if the values are integers: both bounds are whole numbers at least 255 apart."""
         return self.low.is_integer() and self.high.is_integer() and self.high - self.low >= _WHOLE_STEPS
 
     def __str__(self) -> str:
@@ -54,10 +54,10 @@ class Units:
 
     @classmethod
     def from_lists(cls, ranges: Mapping[str, Sequence[float]]) -> "Units":
-        """The result of `to_lists`, back again.
+        """Returns the units from which `to_lists` makes `ranges`.
 
         Raises:
-          ValueError, TypeError: these are no such ranges.
+          ValueError, TypeError: `ranges` is not a result of `to_lists`.
         """
         return cls(**{name: ValueRange(*map(float, limits)) for name, limits in ranges.items()})
 

@@ -128,7 +128,7 @@ class ImageList:
       bad: record of the images that cannot be used.
       value_range: the values that become -1 and 1; None if the files define them (`images.ranges`).
       open_file: function that opens the file of the image with a given index; None: the file is the bytes of `read`.
-      read_slice: function that returns the slice with a given index, or None for an image that `read` returns in whole;
+      read_slice: function that returns the slice with a given index, or None for an image that `read` returns whole;
         None if there are no slices. `slices.expand` sets it.
     """
 
@@ -247,7 +247,7 @@ class ImageList:
             return None
         try:
             return self.decode(index, target_size)
-        except MemoryError:  # Says nothing about the image, except that it may be very large.
+        except MemoryError:  # The image may be very large; this error does not mean that it is bad.
             log.warning("%s: memory is exhausted while this image is read", console.escape(path))
             raise
         except (ValueError, OSError) as error:
@@ -335,6 +335,6 @@ class ImageDataset:
 
     @property
     def folders(self) -> dict[str, ImageList]:
-        """The lists by folder name: as `parts`, or train and test if a file shows A and B side by side; and masks."""
+        """The lists by folder name: `parts`, or train and test if a file shows A and B side by side; and the masks."""
         folders = {"train": self.train_a, "test": self.test_a} if self.train_a.half else self.parts
         return folders | ({MASKS: self.masks.images} if self.masks else {})

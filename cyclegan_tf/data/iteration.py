@@ -15,7 +15,7 @@ def iterate(dataset: tf.data.Dataset) -> Generator[Any, None, None]:
     longer runs.
     """
     try:
-        yield from iter(dataset)  # Without a variable, which the traceback of an error would keep.
+        yield from iter(dataset)  # No variable holds the iterator, because a traceback keeps variables.
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)  # TensorFlow's frames refer to the iterator.
         raise

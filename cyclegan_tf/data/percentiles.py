@@ -16,7 +16,7 @@ from cyclegan_tf.images import sampling
 
 log = logging.getLogger("cyclegan_tf")
 
-# Images and values of each image that are measured, both evenly spaced. More change a percentile of a set by little.
+# Numbers of images and of values per image that are measured, both evenly spaced. More values hardly change a result.
 _N_IMAGES = 128
 _N_VALUES = 2**16
 
@@ -64,7 +64,7 @@ def _measure(image_list: ImageList, percentiles: tuple[float, float], option: st
         parts = [values for values in pool.map(read, chosen) if values is not None and values.size]
     if not parts:
         raise UserError(f"{option}: none of {len(chosen)} images in {image_list.where} can be read")
-    # Values that occur, so that the percentiles of integers are integers.
+    # "nearest" chooses values that occur, so that the percentiles of integers are integers.
     low, high = np.percentile(np.concatenate(parts), percentiles, method="nearest")
     if low >= high:
         raise UserError(f"{option}: both percentiles of the images in {image_list.where} are {low:g}; give LOW,HIGH")

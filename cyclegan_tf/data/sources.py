@@ -66,7 +66,7 @@ def _expand(
 ) -> tuple[ImageList, ImageList]:
     """Replaces files of slices of both domains by their slices that have content.
 
-    Of pairs, the content of A decides, and the slices of B follow.
+    For pairs, the content of the slices of A decides which slices of both domains stay.
     """
     limit = config.max_dataset_size
     list_a = slices.expand(list_a, stacks.make_options(config, "a", config.min_content), limit)

@@ -153,7 +153,7 @@ class DicomFile(Stack):
         padding = self.header.get("PixelPaddingValue")
         if padding is None or stored.dtype.kind == "f":
             return None
-        # Of the type of the pixels, because some files declare the other sign.
+        # The limits get the type of the pixels, because some files declare the padding with the other sign.
         limits = np.array([padding, self.header.get("PixelPaddingRangeLimit", padding)], np.int64).astype(stored.dtype)
         is_valid = (stored < limits.min()) | (stored > limits.max())
         return None if is_valid.all() else is_valid
@@ -182,7 +182,7 @@ class DicomFile(Stack):
         return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
     def _read_spacing(self) -> tuple[float, float, float] | None:
-        """Distances in mm between rows, columns and slices (0 if unknown); None if the file does not say them."""
+        """Distances in mm between rows, columns and slices (0 if unknown); None if the file does not state them."""
         spacing = self._find("PixelMeasuresSequence", "PixelSpacing") or self.header.get("ImagerPixelSpacing")
         between = self._find("PixelMeasuresSequence", "SpacingBetweenSlices")
         between = between or self._find("PixelMeasuresSequence", "SliceThickness")

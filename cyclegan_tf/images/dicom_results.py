@@ -49,7 +49,7 @@ _REQUIRED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
     "ReferringPhysicianName", "StudyID", "SeriesNumber", "InstanceNumber", "Manufacturer",
 )
-_MAX_BYTES = 2**32 - 2  # Of the pixels of a file.
+_MAX_BYTES = 2**32 - 2  # The most that the pixels of a file may take.
 _PIXEL_DATA = struct.Struct("<HH2sHI")  # Group, element, type, zero, number of bytes.
 
 
@@ -173,7 +173,7 @@ class FileWriter(StackWriter):
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(atomic.open_for_writing(self._path, "w+b"))
             pydicom.dcmwrite(self._file, self._header, enforce_file_format=True)
-            # Appended by hand, because pydicom would need all frames at once.
+            # The pixels are appended by hand, because pydicom would need all frames at once.
             self._file.write(_PIXEL_DATA.pack(0x7FE0, 0x10, b"OW", 0, self._size + self._size % 2))
             self._opened = opened.pop_all()
         return self

@@ -16,8 +16,8 @@ from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import filesystem
 
-_TOLERANCE = 1e-3  # Of direction cosines, which files round.
-_GAP_TOLERANCE = 0.1  # Of distances between slices, as a share of the usual one.
+_TOLERANCE = 1e-3  # The largest difference of direction cosines, which files round.
+_GAP_TOLERANCE = 0.1  # The largest deviation of a distance between slices, as a share of the usual distance.
 
 
 class Series(Stack):
@@ -71,7 +71,8 @@ class Series(Stack):
 def read_identifier(path: str) -> str | None:
     """The identifier of the series of a DICOM file; None for other files, which are not opened if their suffix says so.
 
-    A file of several frames, a damaged file and a file without an identifier are series of their own: its path.
+    A file of several frames, a damaged file or a file without an identifier is a series of its own, identified by
+    the path of the file.
 
     Raises:
       UserError: the file is a DICOM file, and pydicom is not installed.
@@ -88,7 +89,7 @@ def read_identifier(path: str) -> str | None:
             header = dicom.read_header(file, "SeriesInstanceUID", "NumberOfFrames")
             is_single = int(header.get("NumberOfFrames") or 1) == 1
             return str(header.get("SeriesInstanceUID") or path) if is_single else path
-    except (OSError, ValueError):  # Whoever translates the file learns the reason.
+    except (OSError, ValueError):  # Translating the file reports the reason.
         return path if dicom.is_dicom(b"", path) else None
 
 
@@ -167,7 +168,7 @@ class _SeriesWriter(StackWriter):
     Args:
       folder: folder of the results.
       names: names of the results.
-      headers: their attributes.
+      headers: attributes of each result.
       lowest: as for `dicom_results.FileWriter`.
     """
 

@@ -78,7 +78,7 @@ class Volume(Stack):
         return self._shape[self._axes.slice]
 
     def read(self, index: int) -> Slice:
-        """Reads a slice: of the file's own type, but int32 for uint16, and float32 if the file scales its voxels.
+        """Reads a slice in the file's own type, but uint16 as int32, and as float32 if the file scales its voxels.
 
         Voxels that are NaN or infinite are not valid.
         """
@@ -168,7 +168,7 @@ class Volume(Stack):
         offset = int(self._header.get_data_offset())
         size = offset + int(np.prod(self._shape, dtype=np.int64)) * self._stored.itemsize
         content = self._open()
-        # A compressed file cannot be mapped, and neither can one that is not on the local disk.
+        # Neither a compressed file nor a file outside of the local disk can be mapped.
         if content is not self._file or not _has_descriptor(content):
             content = _copy(content, size)
         available = content.seek(0, os.SEEK_END)
@@ -189,7 +189,7 @@ class _VolumeWriter(StackWriter):
     Args:
       path: path of the result, compressed if it ends in .gz.
       header: the header of the result.
-      axes: which slices are written.
+      axes: the axes of the slices.
     """
 
     def __init__(self, path: str, header: Any, axes: "_Axes") -> None:
@@ -233,7 +233,7 @@ class _VolumeWriter(StackWriter):
 
 @dataclasses.dataclass(frozen=True)
 class _Axes:
-    """Which of the file's axes are the slices, the rows and the columns, and which of the latter are reversed."""
+    """Which of the file's axes are the slices, the rows and the columns, and whether rows or columns are reversed."""
 
     slice: int
     row: int

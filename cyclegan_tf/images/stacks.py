@@ -23,7 +23,7 @@ class StackOptions:
 
     Attributes:
       channels: channels of a slice that the networks expect. Pages of one plane each become the channels of a slice if
-        the file says that they are channels and their number is this one.
+        the file says that the pages are channels and their number is `channels`.
       in_units: whether values keep their unit because a range maps them to [-1, 1]. Otherwise slices are of the dtypes
         of `images.ranges`, if the file can hold them: transparent pixels are composited on white, for example.
       slice_axis: direction of the slices of a NIfTI volume.
@@ -109,7 +109,7 @@ class Stack(abc.ABC):
         """Reads slice `index`.
 
         Raises:
-          ValueError: the slice is damaged, or is no image of the other slices' kind; the message gives the reason.
+          ValueError: the slice is damaged, or differs in kind from the other slices; the message gives the reason.
         """
 
     def list_indices(self) -> Sequence[int]:

@@ -72,7 +72,7 @@ def open_with_pillow(file: IO[bytes]) -> TiffImageFile | None:
     tags = image.tag_v2
     bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
     is_deep = bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA"))
-    # Pillow takes signed values of 8 bits for unsigned ones.
+    # Pillow reads signed 8-bit values as unsigned.
     is_misread = bits == 8 and _SIGNED in tags.get(_SAMPLE_FORMAT, ())
     return None if is_deep or is_misread or compression not in _PILLOW_COMPRESSIONS else image
 
@@ -145,7 +145,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
 
 
 def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
-    """The number of samples of a pixel that are colors: 1 for gray, 3 for RGB, all if they are `channels` other ones.
+    """The number of samples of a pixel that are colors: 1 for gray, 3 for RGB, all if there are `channels` others.
 
     Raises:
       ValueError: the page has other colors, or several channels without a meaning.
@@ -186,7 +186,7 @@ def list_pages(file: IO[bytes]) -> list[int]:
     found; `require_complete` names them.
     """
     found: list[int] = []
-    with contextlib.suppress(struct.error, KeyError):  # Behind the end of the file, or no TIFF file.
+    with contextlib.suppress(struct.error, KeyError):  # The end of the file, or no TIFF file.
         for number, kind in enumerate(_scan_pages(file)):
             if not kind & _COPY_OR_MASK:
                 found.append(number)
@@ -226,7 +226,7 @@ def _scan_pages(file: IO[bytes]) -> Iterator[int]:
         # Tags are sorted, and NewSubfileType has the smallest number.
         tag, data_type, _, value = read(entry)
         if tag == _SUBFILE_TYPE:
-            # A value that is shorter than its field is on the left.
+            # A value that is shorter than its field fills the left end of the field.
             padding = (8 if big else 4) - (2 if data_type == _SHORT else 4)
             kind = value >> (8 * padding if order == ">" else 0)
         file.seek(start + n_tags * struct.calcsize(entry))

@@ -34,7 +34,7 @@ _OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names diff
 
 
 def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
-    """Opens a TIFF file; None if tifffile cannot, so that Pillow may try, or tell what is wrong.
+    """Opens a TIFF file; None if tifffile cannot, so that Pillow may read the file or tell what is wrong.
 
     Args:
       file: the opened file, which the stack closes.
@@ -269,7 +269,7 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
 
 
 def _is_simple(page: Any) -> bool:
-    """True for gray or RGB pages of 8 or 16 bits without alpha and loss, which Pillow and tifffile decode alike."""
+    """True for lossless gray or RGB pages of 8 or 16 bits without alpha, which Pillow and tifffile decode alike."""
     is_gray_or_rgb = (int(page.photometric), page.samplesperpixel) in ((1, 1), (2, 3))
     return is_gray_or_rgb and page.bitspersample in (8, 16) and int(page.compression) in _COMPRESSIONS
 

@@ -20,7 +20,7 @@ def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     """Maps an array of any integers or floats to float32 in [-1, 1]; values outside of the range are clipped."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return _map(values, value_range)
-    # A table takes a tenth of the time of the arithmetic. Its index are the bits of a value.
+    # A table takes a tenth of the time of the arithmetic. The bits of a value are the index into the table.
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
     return np.take(_make_table(native.dtype, value_range), native.view(f"u{native.dtype.itemsize}"))
 
@@ -77,7 +77,7 @@ def require_range(piece: Slice) -> np.ndarray:
     """The pixels of a slice, of a dtype that `images.ranges` describes, without a range.
 
     Raises:
-      ValueError: they are of another dtype, or floats outside of [-1, 1], so that they need a range.
+      ValueError: the pixels have another dtype, or are floats outside of [-1, 1], and so need a range.
     """
     return piece.pixels if piece.pixels.dtype in (np.uint8, np.uint16) else codec.check_floats(piece.pixels)
 

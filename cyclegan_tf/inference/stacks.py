@@ -86,7 +86,7 @@ def translate(
             for piece, image, result in zip(batch, images, results, strict=True):
                 floats = ranges.to_float(codec.convert_channels(result, 1) if is_gray else result)
                 if stack.has_background and (ranges.to_float(image) == -1).all():
-                    # Training leaves empty slices out, so that the network would fill them with anything.
+                    # Training leaves empty slices out, so the network would fill an empty slice with arbitrary content.
                     floats = np.full_like(floats, -1)
                 writer.write(units.from_scale(floats, value_range, dtype), piece)
             done += len(batch)

@@ -11,7 +11,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import graph, initialization, patch_features
 from cyclegan_tf.ops import exhaustion
 
-# The functions whose networks have translated or scored a probe in this process, with the sizes and channels of it.
+# The functions whose networks have translated or scored a probe in this process, with the probe's sizes and channels.
 _PROBED: set[tuple[Callable, int, int]] = set()
 
 
@@ -88,7 +88,7 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
 
 
 def require_no_batch_norm(user: str, option: str, network: tf.keras.Model) -> None:
-    """Raises a UserError if `network` has a batch norm, because one makes the images of a batch depend on each other.
+    """Raises a UserError if `network` has a batch norm, which makes the images of a batch depend on each other.
 
     Args:
       user: the option that does not work with a batch norm, such as "--gan_mode=wgangp".

@@ -13,7 +13,7 @@ def named_weights(network: tf.keras.Model) -> dict[str, tf.Variable]:
     A layer made of layers may have several weights of one name; then a number follows: kernel, kernel_1, kernel_2.
 
     Raises:
-      UserError: a weight has the name that such a number gives to another weight.
+      UserError: the name of a weight equals the numbered name of another weight.
     """
     counts: collections.Counter[str] = collections.Counter()
     found = {}

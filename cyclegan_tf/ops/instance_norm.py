@@ -64,8 +64,8 @@ def normalize_by_formula(
 def _moments(x: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor]:
     """(mean, 1 / sqrt(var + epsilon)) over H and W of each image and channel, float32 (N, 1, 1, C)."""
     if hardware.is_compiled_for_gpu():
-        # Both sums in one pass over `x`. Without the shift by one pixel (Chan et al. 1983), E[x^2] - E[x]^2 would lose
-        # the variance of maps whose mean is much larger than their deviation.
+        # One pass over `x` computes both sums. Without the shift by one pixel (Chan et al. 1983), E[x^2] - E[x]^2 would
+        # lose the variance of maps whose mean is much larger than their deviation.
         first = _to_float32(x[:, :1, :1])
         shifted = _to_float32(x) - first
         mean = _mean(shifted)

@@ -14,9 +14,9 @@ class _Measure(NamedTuple):
     """The words for a measure.
 
     Attributes:
-      title: its name.
-      unit: its unit or range, and which values are better.
-      subject: whether it is of a translation, of two translations there and back, or of the images of a domain.
+      title: the name of the measure.
+      unit: the unit or range of the values, and which values are better.
+      subject: what is measured: "translation", "cycle" (there and back), or "domain" (the images of a domain).
     """
 
     title: str

@@ -22,7 +22,7 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
     """
     encoding = None if "b" in mode else "utf-8"
     if filesystem.is_remote(path):
-        # A file with a name, because tifffile does not accept the number that others have in its place.
+        # A named file, because tifffile does not accept a number, which other temporary files have as their name.
         with tempfile.NamedTemporaryFile() as temporary_file:
             content: Any = temporary_file
             file: IO[Any] = content if "b" in mode else io.TextIOWrapper(content, encoding=encoding)

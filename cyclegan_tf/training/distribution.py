@@ -182,8 +182,8 @@ class OneReplica(Replicas):
     ) -> Callable[[], dict[str, float]]:
         scalars = model.train_step(*batches[0])
         values = tf.stack(list(scalars.values()))  # One copy from the GPU instead of one for each scalar.
-        # A copy from a GPU waits for all operations that were queued before the copy. Queued now, by another thread, it
-        # does not wait for the next step.
+        # A copy from a GPU waits for all operations that were queued before the copy. A copy that another thread
+        # queues now does not wait for the next step.
         read = self._reader.submit(values.numpy).result if hardware.has_gpu() else values.numpy
         return lambda: dict(zip(scalars, read().tolist(), strict=True))
 

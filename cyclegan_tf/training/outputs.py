@@ -93,7 +93,7 @@ class RunOutputs:
         for callback in self._callbacks if scalars else ():
             try:
                 callback(step, dict(scalars))
-            except OSError as error:  # Not about a file of the run directory, as `open_run` would say.
+            except OSError as error:  # `open_run` would blame a file of the run directory.
                 raise UserError(f"a callback failed: {type(error).__name__}: {error}") from error
 
     def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:

@@ -29,7 +29,7 @@ _HEARTBEAT = 30.0
 _ESTIMATE_AFTER = 10.0
 # Seconds from which an estimate is worth a line.
 _WORTH_TELLING = 60.0
-# Seconds from which a run on a CPU is too long, and the preset that is not.
+# Seconds from which a run on a CPU is too long, and the preset to use instead.
 _TOO_LONG = 2 * 86400.0
 _FAST_PRESET = "--preset=fast_cpu"
 _SMALLEST_BAR = 10  # Characters.
@@ -234,7 +234,7 @@ def summarize_losses(scalars: Mapping[str, float]) -> list[str]:
     for name, value in scalars.items():
         if name.startswith("loss/"):
             found.setdefault(re.sub("_(a|b|ab|ba)$", "", name.removeprefix("loss/")), []).append(value)
-    order = {"gen": 0, "disc": 1, "generators": 3}  # "generators" is the sum of others.
+    order = {"gen": 0, "disc": 1, "generators": 3}  # "generators" is a sum of losses.
     names = sorted(found, key=lambda name: order.get(name, 2))
     return [f"{name} {statistics.fmean(found[name]):.3f}" for name in names[:3]]
 

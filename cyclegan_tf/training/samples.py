@@ -80,7 +80,7 @@ def _translate_pair(a: np.ndarray, b: np.ndarray, translate: Mapping[Direction, 
 def _load_images(
     config: Config, image_lists: Sequence[ImageList], are_pairs: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields images of both domains, spread over the lists; of pairs, both images must be usable."""
+    """Yields images of both domains, spread over the lists; for pairs, both images must be usable."""
     if are_pairs:
         return ((a, b) for _, (a, b) in pipeline.load_test_rows(image_lists, config, config.n_samples))
     loaded = (pipeline.load_test_rows([each], config, config.n_samples) for each in image_lists)

@@ -17,7 +17,7 @@ log = logging.getLogger("cyclegan_tf")
 # Signals that ask a run to stop. Windows has no SIGHUP, which tells that a terminal was closed.
 SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGINT", "SIGHUP"))
 _SIGHUP = getattr(signal, "SIGHUP", None)
-# The handlers from before `catch_signals` while its body runs. Forks of this process get them back.
+# While the body of `catch_signals` runs: the handlers from before. Forks of this process get these handlers back.
 _handlers_of_forks: dict[int, Any] = {}
 
 

@@ -87,7 +87,7 @@ def train(
 def rehearse(config: Config, workdir: str) -> None:
     """Shows the overview of the run that `train` would start or resume, and the memory and time of a step.
 
-    Writes nothing. Trains two steps from the initial weights, because the first one is traced and compiled.
+    Writes nothing. Trains two steps from the initial weights, because the first step is traced and compiled.
 
     Raises:
       UserError: as `train`.
