@@ -19,7 +19,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import dicom_series
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.dicom_series import Series
-from cyclegan_tf.images.stacks import StackOptions
+from cyclegan_tf.images.stacks import Slice, StackOptions
 from cyclegan_tf.storage import filesystem
 
 FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
@@ -286,6 +286,21 @@ def test_padding_is_not_valid_and_becomes_the_lowest_value(tmp_path, padding, li
     assert valid[n_padded:].all()
     copy(file, tmp_path / "b.dcm", INT16, HOUNSFIELD)
     assert (read_with_simpleitk(tmp_path / "b.dcm")[0, :n_padded] == -1024).all()
+
+
+def test_padding_of_floats_without_a_range_becomes_black(tmp_path):
+    class Half(DicomFile):
+        """A file of zeros, the middle of [-1, 1]; the left half of each row is padding."""
+
+        def read(self, index):
+            valid = np.arange(self.shape[1]) >= self.shape[1] // 2
+            return Slice(np.zeros((*self.shape, 1), np.float32), np.tile(valid, (self.shape[0], 1)))
+
+    copy(read(CT, Half), tmp_path / "a.dcm", FLOAT32)
+    written = read_with_simpleitk(tmp_path / "a.dcm")[0]
+    middle = written.shape[1] // 2
+    np.testing.assert_allclose(written[:, :middle], -1, atol=1e-4)
+    np.testing.assert_allclose(written[:, middle:], 0, atol=1e-4)
 
 
 def test_integers_survive_exactly(tmp_path):

@@ -115,7 +115,7 @@ class DicomFile(Stack):
         Raises:
           ValueError: DICOM files cannot hold such pixels.
         """
-        lowest = value_range.low if value_range else 0
+        lowest = dicom_results.get_lowest(dtype, value_range)
         return dicom_results.FileWriter(path, self.describe_result(channels, dtype, value_range), lowest)
 
     def close(self) -> None:

@@ -127,12 +127,19 @@ def _select(source: Any, keeps_all: bool) -> Any:
     return result
 
 
+def get_lowest(dtype: np.dtype, value_range: ValueRange | None) -> float:
+    """The lowest value of a result: the lower bound of the range; without a range, -1 for floats and 0 for integers."""
+    if value_range is not None:
+        return value_range.low
+    return -1.0 if np.dtype(dtype).kind == "f" else 0.0
+
+
 def _describe_pixels(result: Any, channels: int, dtype: np.dtype, value_range: ValueRange | None) -> None:
     from pydicom.valuerep import format_number_as_ds
 
     stored, slope, low = dtype, 1.0, 0.0
     if dtype.kind == "f":
-        low, high = (-1.0, 1.0) if value_range is None else (value_range.low, value_range.high)
+        low, high = get_lowest(dtype, value_range), 1.0 if value_range is None else value_range.high
         stored, slope = np.dtype(np.uint16), (high - low) / 65535
     result.SamplesPerPixel = channels
     result.BitsAllocated = result.BitsStored = 8 * stored.itemsize

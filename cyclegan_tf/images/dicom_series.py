@@ -62,7 +62,7 @@ class Series(Stack):
         """Creates files with the names of this series, all of them or none, in the folder `path`."""
         headers = [each.describe_result(channels, dtype, value_range) for each in self._files]
         names = [os.path.basename(each) for each in self.paths]
-        return _SeriesWriter(path, names, headers, value_range.low if value_range else 0)
+        return _SeriesWriter(path, names, headers, dicom_results.get_lowest(dtype, value_range))
 
     def close(self) -> None:
         """Does nothing, because files are open only while they are read."""
