@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -122,6 +123,20 @@ def test_shard_command_reports_bad_images_and_never_overwrites(folder, tmp_path,
     child = run_command("cyclegan_tf.datasets", "shard", "demo_pairs", tmp_path / "pairs")
     assert child.stdout.startswith("40 in trainA, 40 in trainB, 11 in testA, 11 in testB images.")
     pairing.require_training_pairs(sources.find_dataset(str(tmp_path / "pairs")), Config(model="pix2pix"))
+
+
+def test_palettes_and_damaged_stacks_in_shards(tmp_path):
+    """A palette has no unit, but trains as a picture; a damaged page does neither."""
+    pages = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8)
+    colors = np.random.default_rng(1).integers(0, 65536, (3, 256)).astype(np.uint16)
+    for part in "trainA", "trainB":
+        (tmp_path / part).mkdir()
+        tifffile.imwrite(tmp_path / part / "a.tif", pages, photometric="palette", colormap=colors)
+    data = (tmp_path / "trainA" / "a.tif").read_bytes()
+    for shown, n_bad in ((data, 0), (data[:-900], 1)):
+        parts, bad = sources.open_parts(str(tmp_path))
+        shards._check(parts["trainA"], 0, shown)
+        assert len(bad) == n_bad
 
 
 def test_shard_command_can_stop_at_a_bad_image(folder, tmp_path, run_command):

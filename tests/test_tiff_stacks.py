@@ -438,6 +438,15 @@ def test_alpha_and_gray_of_stacks(tmp_path):
     assert (tifffile.imread(translate(tmp_path / "g.tif", make_translator(3))) == colors[..., 0]).all()
 
 
+def test_transparency_that_a_result_cannot_hold_is_a_warning(tmp_path, caplog):
+    colors = RNG.integers(0, 65536, (3, 6, 9, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", colors, photometric="rgb", extrasamples=("unassalpha",))
+    result = tifffile.imread(translate(tmp_path / "s.tif", make_translator(3, Units(None, ValueRange(0, 0.5)))))
+    assert (result.dtype, result.shape) == (np.float32, (3, 6, 9, 3))
+    message = "the result leaves out the transparency: its pixels are float32, and the alpha channel is uint16"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [message]
+
+
 def test_jpeg_pages(tmp_path):
     ramp = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "j.tif", np.stack([ramp, ramp[::-1]]), photometric="minisblack", compression="jpeg")

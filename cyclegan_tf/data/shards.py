@@ -124,16 +124,20 @@ def _check(image_list: ImageList, index: int, data: bytes) -> None:
     one = dataclasses.replace(
         image_list.subset([index]), channels=inspection.count_channels(data), read=lambda index: data, open_file=None
     )
-    # The files keep values in any unit.
-    found = slices.expand(one, StackOptions(one.channels, in_units=True))
-    if found.read_slice is None:
-        one.load(0)
-        return
-    try:
-        for number in range(len(found)):
-            found.read_values(number)
-    except (ValueError, OSError) as error:
-        one.bad.add(image_list.path(index), str(error))
+    # Training reads a file in units if its domain has a range, and as pictures otherwise; a palette is only a picture.
+    errors = []
+    for in_units in True, False:
+        found = slices.expand(one, StackOptions(one.channels, in_units=in_units))
+        if found.read_slice is None:
+            one.load(0)
+            return
+        try:
+            for number in range(len(found)):
+                found.read_values(number)
+            return
+        except (ValueError, OSError) as error:
+            errors.append(str(error))
+    one.bad.add(image_list.path(index), errors[0])
 
 
 def _make_path(folder: str, part: str, number: int) -> str:

@@ -1,6 +1,7 @@
 """TIFF files as stacks: their pages, the channels of OME-TIFF and ImageJ files, and the metadata of the translation."""
 
 import contextlib
+import logging
 import math
 import os
 import re
@@ -15,6 +16,8 @@ from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images import codec, tiff
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
+
+log = logging.getLogger("cyclegan_tf")
 
 _DESCRIPTION, _GDAL_METADATA, _GDAL_NODATA = 270, 42112, 42113
 # Tags that say where a page is on the Earth: pixel scale, tie points, transformation, and three of the projection.
@@ -209,6 +212,9 @@ class _TiffWriter(StackWriter):
         if source.valid is not None and self._no_data is not None:
             pixels = _mark_no_data(pixels, source.valid, self._no_data)
         alpha = source.alpha if source.alpha is not None and source.alpha.dtype == self._dtype else None
+        if source.alpha is not None and alpha is None and self.count == 0:
+            log.warning("the result leaves out the transparency: its pixels are %s, and the alpha channel is %s",
+                        self._dtype, source.alpha.dtype)
         planes = np.moveaxis(pixels, -1, 0)[..., np.newaxis] if self._splits_channels else [pixels]
         page = self._source.get_first_page(self.count)
         try:
