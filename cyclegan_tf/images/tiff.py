@@ -22,6 +22,7 @@ _SHORT = 3  # A type of 2-byte values in tags.
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
 _SIGNED = 2  # A sample format.
+ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 # Bits of the tag NewSubfileType that mark a smaller copy of another page, and a transparency mask.
@@ -109,7 +110,7 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
         scale = np.iinfo(pixels.dtype).max / (2**page.bitspersample - 1)
         pixels = np.rint(pixels * scale).astype(pixels.dtype)
     alpha = None
-    if colors < page.samplesperpixel and page.extrasamples and page.extrasamples[0] in (1, 2):
+    if colors < page.samplesperpixel and page.extrasamples and page.extrasamples[0] in ALPHA_KINDS:
         alpha = pixels[..., colors]
     pixels = pixels[..., :colors]
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:

@@ -1,0 +1,60 @@
+"""Pixels without data in TIFF files: the value that marks them, which GDAL writes into a tag of its own."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+TAG = 42113  # GDAL_NODATA
+
+
+def read(page: Any) -> float | None:
+    """The value of pixels without data, or None.
+
+    Raises:
+      ValueError: the value is not a number.
+    """
+    text = page.tags.valueof(TAG)
+    if text is None:
+        return None
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        raise ValueError(f"the value of pixels without data (GDAL_NODATA) is {text!r}, which is not a number") from None
+
+
+def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
+    """The pixels (H, W) that have data in a channel; None if all have.
+
+    Raises:
+      ValueError: there is NaN in a pixel, and the file does not mark pixels without data.
+    """
+    valid = None
+    no_data = fit(no_data, samples.dtype)
+    if no_data is not None:
+        missing = np.isnan(samples) if math.isnan(no_data) else samples == samples.dtype.type(no_data)
+        valid = ~missing.all(axis=-1)
+    if samples.dtype.kind == "f":
+        bad = np.isnan(samples).any(axis=-1) & (True if valid is None else valid)
+        if count := int(np.count_nonzero(bad)):
+            raise ValueError(f"{count} pixels are NaN without being marked as pixels without data (GDAL_NODATA)")
+    return None if valid is None or valid.all() else valid
+
+
+def fit(no_data: float | None, dtype: np.dtype) -> float | None:
+    """The value of pixels without data in an image of `dtype`; None if the dtype does not hold the value."""
+    if no_data is None or dtype.kind == "f":
+        return no_data
+    limits = np.iinfo(dtype)
+    return no_data if no_data.is_integer() and limits.min <= no_data <= limits.max else None
+
+
+def mark(pixels: np.ndarray, valid: np.ndarray, no_data: float) -> np.ndarray:
+    """Gives pixels without data the value `no_data`, and moves equal values of other pixels to the next one."""
+    value = pixels.dtype.type(no_data)
+    if pixels.dtype.kind == "f":
+        neighbor = np.nextafter(value, pixels.dtype.type(0 if value else 1))
+    else:
+        neighbor = value - 1 if value == np.iinfo(pixels.dtype).max else value + 1
+    pixels = np.where(pixels == value, pixels.dtype.type(neighbor), pixels)
+    return np.where(valid[..., np.newaxis], pixels, value)

@@ -1,0 +1,252 @@
+"""Writes translations of TIFF files: pages laid out as in the source, with the metadata that stays true.
+
+Metadata is the tags of each page and the description of OME-TIFF and ImageJ files.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images import codec, tiff_no_data
+from cyclegan_tf.images.stacks import Slice, StackWriter
+from cyclegan_tf.storage import atomic, filesystem
+
+log = logging.getLogger("cyclegan_tf")
+
+_DESCRIPTION, _GDAL_METADATA = 270, 42112
+# Tags that say where a page is on the Earth: pixel scale, tie points, transformation, and three of the projection.
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+# Resolution and its unit, position, camera, times, authors and copyright, color profile, EXIF, IPTC and XMP.
+_KEPT_TAGS = (
+    269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, 700, 33432, 33723, 34675, *GEO_TAGS,
+)
+# Compressions without loss, and their names in tifffile; other files become Deflate files.
+LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
+_PREDICTED = ("lzw", "zlib", "lzma", "zstd")
+_CLASSIC_BYTES = 2**32 - 2**25  # Larger files must be BigTIFF; metadata has the rest of 2^32.
+_WHITE_IS_ZERO = 0  # A photometric interpretation.
+_COLORS = (2, 3, 5, 6)  # Photometric interpretations: RGB, palette, CMYK, YCbCr.
+_OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from NumPy's.
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A TIFF file whose translation is written.
+
+    Attributes:
+      file: the file as tifffile opened it.
+      numbers: for each slice, the number of its first page, whose tags the translation keeps.
+      description: the image description of the file, such as OME-XML.
+      splits_channels: whether each channel of a slice is a page of its own.
+      no_data: the value of pixels without data, or None.
+    """
+
+    file: Any
+    numbers: Sequence[int]
+    description: str
+    splits_channels: bool
+    no_data: float | None
+
+    def get_page(self, index: int) -> Any:
+        """The first page of slice `index`."""
+        return self.file.pages.get(self.numbers[index])
+
+
+@contextlib.contextmanager
+def create(
+    path: str, source: Source, channels: int, dtype: np.dtype, value_range: ValueRange | None
+) -> Iterator[StackWriter]:
+    """Creates the translation of a TIFF file, as `Stack.create` does."""
+    import tifffile
+
+    if not path.lower().endswith((".tif", ".tiff")):
+        raise ValueError("the translation of a TIFF stack needs a name that ends in .tif or .tiff")
+    first, n_slices = source.get_page(0), len(source.numbers)
+    size = n_slices * first.imagelength * first.imagewidth * (channels + 1) * np.dtype(dtype).itemsize
+    is_big = source.file.is_bigtiff or size > _CLASSIC_BYTES
+    filesystem.makedirs(os.path.dirname(path) or ".")
+    with atomic.open_for_writing(path, "w+b") as file:
+        with tifffile.TiffWriter(file, bigtiff=is_big, byteorder=source.file.byteorder) as tiff_file:
+            writer = _Writer(tiff_file, source, channels, np.dtype(dtype), value_range)
+            yield writer
+        if writer.count != n_slices:
+            raise ValueError(f"{writer.count} of {n_slices} slices were written")
+
+
+class _Writer(StackWriter):
+    """Writes translated slices as pages: one page of all channels, or one page for each channel as in the source.
+
+    Attributes:
+      count: slices written so far.
+    """
+
+    def __init__(
+        self, file: Any, source: Source, channels: int, dtype: np.dtype, value_range: ValueRange | None
+    ) -> None:
+        self._file, self._source, self._dtype = file, source, dtype
+        self._channels, self.count = channels, 0
+        first = source.get_page(0)
+        self._no_data = tiff_no_data.fit(source.no_data, dtype)
+        if source.no_data is not None and self._no_data is None:
+            raise ValueError(f"{dtype} does not hold {source.no_data:g}, the value of pixels without data; train with "
+                             "a range for the domain of the translations (--range_a, --range_b)")
+        self._options = _choose_layout(first, dtype)
+        self._splits_channels = source.splits_channels
+        is_color = value_range is None or int(first.photometric) in _COLORS
+        self._is_rgb = channels == 3 and not self._splits_channels and is_color
+        # Without a range, gray levels were inverted when they were read.
+        is_inverted = value_range is not None and int(first.photometric) == _WHITE_IS_ZERO
+        self._photometric = "rgb" if self._is_rgb else "miniswhite" if is_inverted else "minisblack"
+
+    def write(self, pixels: np.ndarray, source: Slice) -> None:
+        pixels = pixels.astype(self._dtype, copy=False)
+        if source.valid is not None and self._no_data is not None:
+            pixels = tiff_no_data.mark(pixels, source.valid, self._no_data)
+        alpha = source.alpha if source.alpha is not None and source.alpha.dtype == self._dtype else None
+        if source.alpha is not None and alpha is None and self.count == 0:
+            log.warning("the result leaves out the transparency: its pixels are %s, and the alpha channel is %s",
+                        self._dtype, source.alpha.dtype)
+        planes = np.moveaxis(pixels, -1, 0)[..., np.newaxis] if self._splits_channels else [pixels]
+        page = self._source.get_page(self.count)
+        try:
+            for number, plane in enumerate(planes):
+                self._write_page(plane, alpha, page, is_first=self.count == number == 0)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:  # tifffile and the codecs raise many types.
+            raise ValueError(codec.describe(error)) from error
+        self.count += 1
+
+    def _write_page(self, pixels: np.ndarray, alpha: np.ndarray | None, page: Any, is_first: bool) -> None:
+        colors = pixels.shape[-1]
+        kinds = ["unspecified"] * (colors - (3 if self._is_rgb else 1))
+        if alpha is not None:
+            pixels, kinds = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1), [*kinds, "unassalpha"]
+        is_separate = int(page.planarconfig) == 2 and pixels.shape[-1] > 1
+        array = np.moveaxis(pixels, -1, 0) if is_separate else pixels
+        description = _describe(self._source, self._channels, self._dtype) if is_first else None
+        tags = list(_keep_tags(page, self._no_data))
+        if description:
+            tags.append((_DESCRIPTION, "s", 0, description, True))
+        layout = {"planarconfig": "separate" if is_separate else "contig"} if pixels.shape[-1] > 1 else {}
+        self._file.write(
+            array if pixels.shape[-1] > 1 else array[..., 0], photometric=self._photometric,
+            extrasamples=kinds, metadata=None, software=False, extratags=tags, maxworkers=1, **layout, **self._options,
+        )
+
+
+def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
+    """Tiles and compression of the source, as arguments of tifffile; Deflate if that compression loses precision."""
+    compression = LOSSLESS.get(int(page.compression), "zlib")
+    layout: dict[str, Any] = {"compression": compression}
+    if int(page.predictor) > 1 and compression in _PREDICTED:
+        layout["predictor"] = 3 if dtype.kind == "f" else 2
+    if page.is_tiled:
+        layout["tile"] = (page.tilelength, page.tilewidth)
+    resolution = [page.tags.valueof(code) for code in (282, 283)]
+    if all(isinstance(each, tuple) and len(each) == 2 and each[0] and each[1] for each in resolution):
+        layout |= {"resolution": tuple(resolution), "resolutionunit": page.tags.valueof(296, 2)}
+    return layout
+
+
+def _keep_tags(page: Any, no_data: float | None) -> Iterator[tuple[int, Any, int, Any, bool]]:
+    """The tags of a source page that its translation keeps, as tifffile's extratags."""
+    for tag in page.tags:
+        if tag.code == _GDAL_METADATA:
+            if text := _keep_file_items(str(tag.value)):
+                yield tag.code, "s", 0, text.encode(), False
+        elif tag.code == tiff_no_data.TAG:
+            if no_data is not None:
+                yield tag.code, "s", 0, str(tag.value), False
+        elif tag.code in _KEPT_TAGS:
+            value = tag.value.encode() if isinstance(tag.value, str) else tag.value
+            yield tag.code, tag.dtype, tag.count, value, False
+
+
+def _keep_file_items(text: str) -> str:
+    """GDAL's metadata without the items of single bands: their statistics, scales and names belong to the source."""
+    try:
+        root = ElementTree.fromstring(text.strip("\0"))
+    except ElementTree.ParseError:
+        return ""
+    for item in list(root):
+        if "sample" in item.attrib:
+            root.remove(item)
+    return ElementTree.tostring(root, encoding="unicode") if len(root) else ""
+
+
+def _describe(source: Source, channels: int, dtype: np.dtype) -> str | bytes | None:
+    """The image description of the translated file: OME-XML, ImageJ's lines, free text or None."""
+    text, n_slices = source.description, len(source.numbers)
+    if source.file.is_ome:
+        samples = source.get_page(0).samplesperpixel
+        return _change_ome(text, channels, dtype, n_slices, samples, source.splits_channels)
+    if source.file.is_imagej:
+        return _change_imagej(text, channels if source.splits_channels else None, n_slices)
+    # tifffile's own description is the shape of the array that was written.
+    return None if not text or text.startswith('{"shape"') else text.encode()
+
+
+def _change_ome(
+    text: str, channels: int, dtype: np.dtype, n_slices: int, samples: int, splits_channels: bool
+) -> bytes:
+    """The source's OME-XML with the type and the channels of the translation.
+
+    Args:
+      channels: channels of a translated slice.
+      samples: samples of a pixel in a page of the source.
+      splits_channels: whether each channel of a slice is a page of its own.
+    """
+    root = ElementTree.fromstring(text)
+    space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+    if space:
+        ElementTree.register_namespace("", space[1:-1])
+    first, *others = root.findall(f"{space}Image")
+    for image in others:
+        root.remove(image)
+    pixels = first.find(f"{space}Pixels")
+    if pixels is None:
+        raise ValueError("the OME metadata has no element Pixels")
+    root.attrib.pop("UUID", None)
+    pixels.attrib.pop("BigEndian", None)
+    pixels.attrib.pop("SignificantBits", None)
+    pixels.set("Type", _OME_TYPES.get(dtype.name, dtype.name))
+    n_planes = 1 if splits_channels else max(1, int(pixels.get("SizeC", "1")) // samples)
+    if splits_channels:  # The channels of a slice are written one after the other.
+        order = pixels.get("DimensionOrder", "XYCZT").replace("C", "")
+        pixels.set("DimensionOrder", f"XYC{order[2:]}")
+    pixels.set("SizeC", str(n_planes * channels))
+    described = pixels.findall(f"{space}Channel")
+    for child in [*pixels.findall(f"{space}TiffData"), *described]:
+        pixels.remove(child)
+    n_described, own_samples = (channels, 1) if splits_channels else (n_planes, channels)
+    if len(described) != n_described:
+        described = [ElementTree.Element(f"{space}Channel", {"ID": f"Channel:0:{n}"}) for n in range(n_described)]
+    for channel in described:
+        channel.set("SamplesPerPixel", str(own_samples))
+    n_pages = n_slices * (channels if splits_channels else 1)
+    data = ElementTree.Element(f"{space}TiffData", {"IFD": "0", "PlaneCount": str(n_pages)})
+    # The schema has the channels first, then TiffData.
+    for place, child in enumerate([*described, data]):
+        pixels.insert(place, child)
+    return b'<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="utf-8")
+
+
+def _change_imagej(text: str, channels: int | None, n_slices: int) -> bytes:
+    """ImageJ's description of the translation, without the limits of the display.
+
+    Args:
+      channels: channels of a translated slice if each is a page of its own; otherwise None.
+    """
+    dropped = "min|max|mode|images" + ("|channels" if channels else "")
+    first, *others = (line for line in text.splitlines() if not re.match(f"({dropped})=", line))
+    counts = [f"images={(channels or 1) * n_slices}", *([f"channels={channels}"] if channels else [])]
+    return "\n".join([first, *counts, *others]).encode() + b"\n"
