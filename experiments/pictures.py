@@ -20,7 +20,7 @@ from PIL import Image
 
 from cyclegan_tf.config import Config, domains
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.data import pipeline, sources
+from cyclegan_tf.data import loaders, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading
@@ -58,7 +58,7 @@ def translate_rows(
 
 def load_images(images: ImageList, config: Config, wanted: int) -> list[np.ndarray]:
     """Loads test images that are spread evenly over a list; the next image takes the place of a bad one."""
-    return [image for _, [image] in pipeline.load_test_rows([images], config, wanted)]
+    return [image for _, [image] in loaders.load_test_rows([images], config, wanted)]
 
 
 def draw(model: str, wanted: int) -> np.ndarray:

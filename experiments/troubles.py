@@ -18,7 +18,7 @@ from PIL import Image
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import pipeline, sources, spread
+from cyclegan_tf.data import loaders, sources, spread
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading
 from cyclegan_tf.runs import metrics_log
@@ -102,7 +102,7 @@ def translate_all(config: Config, workdir: str) -> list[tuple[np.ndarray, np.nda
     columns = []
     for direction, translator in loading.load_directions(workdir).items():
         images = [
-            image for image in pipeline.load_test_images(direction.order(dataset.test_a, dataset.test_b)[0], config)
+            image for image in loaders.load_test_images(direction.order(dataset.test_a, dataset.test_b)[0], config)
             if image is not None
         ]
         translations = [translator.translate(image) for image in images]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import folders, pipeline, sources
+from cyclegan_tf.data import folders, loaders, pipeline, sizes, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
@@ -43,7 +43,7 @@ def config_with(**options):
 
 
 def training_size(config):
-    return functools.partial(pipeline.compute_training_size, config)
+    return functools.partial(sizes.compute_training_size, config)
 
 
 @settings(max_examples=15, deadline=None)
@@ -110,7 +110,7 @@ def test_batches_are_the_same_bytes_on_every_stack():
 
 def test_resize_and_crop_resizes_to_load_size_first():
     gradient = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], (50, 100, 3))
-    loader = pipeline.ImageLoader(
+    loader = loaders.ImageLoader(
         [ImageList("memory", ["0"], lambda index: codec.encode_png(gradient))],
         training_size(Config(load_size=40, crop_size=32)),
     )
@@ -185,7 +185,7 @@ def test_domain_without_readable_images_is_an_error(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     for file in (tmp_path / "trainA").iterdir():
         file.write_bytes(b"")
-    loader = pipeline.ImageLoader([folders.list_folder(tmp_path / "trainA")], training_size(Config()))
+    loader = loaders.ImageLoader([folders.list_folder(tmp_path / "trainA")], training_size(Config()))
     with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: .*trainA/000\.png"):
         loader(0)
 
@@ -195,7 +195,7 @@ def test_cache_keeps_decoded_images(cache, reads):
     calls = []
     source = constant_images(1)
     counted = ImageList("memory", source.names, lambda index: calls.append(index) or source.read(index))
-    loader = pipeline.ImageLoader([counted], training_size(config_with()), cache)
+    loader = loaders.ImageLoader([counted], training_size(config_with()), cache)
     for _ in range(3):
         loader(0)
     assert len(calls) == reads
@@ -231,7 +231,7 @@ def test_test_images_have_the_scale_of_the_training_crops(preprocess, size, expe
     options = {} if preprocess.endswith("crop") else {"pool_size": 0}
     config = Config(preprocess=preprocess, load_size=40, crop_size=32, **options)
     images = ImageList("memory", ["0"], lambda index: codec.encode_png(np.zeros((*size, 3), np.uint8)))
-    (image,) = pipeline.load_test_images(images, config)
+    (image,) = loaders.load_test_images(images, config)
     assert image.shape == (*expected, 3)
 
 
@@ -239,9 +239,9 @@ def test_test_images_are_in_order_and_bad_ones_are_none():
     contents = [codec.encode_png(np.full((4, 4, 3), value, np.uint8)) for value in (7, 8, 9)]
     contents[1] = b"not an image"
     images = ImageList("memory", ["0", "1", "2"], contents.__getitem__)
-    first, bad, last = pipeline.load_test_images(images, config_with())
+    first, bad, last = loaders.load_test_images(images, config_with())
     assert (first[0, 0, 0], bad, last[0, 0, 0]) == (7, None, 9)
-    assert [index for index, _ in pipeline.load_test_rows([images], config_with(), 2)] == [0, 2]
+    assert [index for index, _ in loaders.load_test_rows([images], config_with(), 2)] == [0, 2]
 
 
 @pytest.mark.parametrize(("epochs", "images", "batch_size", "steps"), [(2, 5, 1, 10), (3, 5, 4, 4), (2, 6, 4, 3)])
@@ -258,13 +258,13 @@ def test_sizes_are_multiples_that_the_generator_accepts():
 def test_training_images_are_large_enough_for_the_discriminator(n_layers, size):
     config = Config(preprocess="none", pool_size=0, n_layers=n_layers)
     assert training_size(config)(5, 100) == (size, 100)
-    assert pipeline.compute_test_size(config, 5, 100) == (8, 100)
+    assert sizes.compute_test_size(config, 5, 100) == (8, 100)
 
 
 def test_image_too_flat_to_enlarge_is_bad():
     pixels = [np.zeros((height, 9000, 3), np.uint8) for height in (1, 90)]
     flat = ImageList("memory", ["flat", "good"], lambda index: codec.encode_png(pixels[index]))
-    loader = pipeline.ImageLoader([flat], training_size(Config(preprocess="crop")))
+    loader = loaders.ImageLoader([flat], training_size(Config(preprocess="crop")))
     assert loader(0)[0].shape == (256, 25600, 3)
     assert flat.bad.reasons == {"memory/flat": "resizing 9000 x 1 pixels to 2304000 x 256 exceeds the limit of "
                                      "178956970 pixels"}
@@ -290,7 +290,7 @@ def test_auto_cache_keeps_all_images_or_none(count, n_reads):
     source = constant_images(count)
     counted = ImageList("memory", source.names, lambda index: calls.append(index) or source.read(index))
     # The cache has room for three images of 4 x 4 x 3 bytes.
-    loader = pipeline.ImageLoader([counted], training_size(config_with()), "auto", auto_cache_bytes=3 * 48)
+    loader = loaders.ImageLoader([counted], training_size(config_with()), "auto", auto_cache_bytes=3 * 48)
     for index in (*range(count), *range(count)):
         loader(index)
     assert len(calls) == n_reads

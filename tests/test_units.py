@@ -20,7 +20,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units, ValueRange
-from cyclegan_tf.data import commands, memory, percentiles, pipeline, sources
+from cyclegan_tf.data import commands, loaders, memory, percentiles, pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
@@ -200,7 +200,7 @@ def test_arrays_given_to_fit_have_units():
     assert (units.from_float(dataset.train_a.decode(2), CT, np.int16) == np.clip(ct[2], -1024, 3071)).all()
     assert (dataset.train_b.decode(0) == 0).all()
     stream = tf.data.Dataset.from_tensors((ct[0], np.full((8, 8, 1), 0.75)))
-    loader = pipeline.StreamLoader(dataclasses.replace(config, preprocess="crop", load_size=8, crop_size=8))
+    loader = loaders.StreamLoader(dataclasses.replace(config, preprocess="crop", load_size=8, crop_size=8))
     a, b = loader(*next(stream.as_numpy_iterator()))
     assert (a == dataset.train_a.decode(0)).all()
     assert (b == 0).all()

@@ -13,7 +13,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.run_options import TFDS_NAMES
-from cyclegan_tf.data import pipeline, sources, spread, tfds
+from cyclegan_tf.data import loaders, sources, spread, tfds
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
@@ -128,7 +128,7 @@ class Source:
         """Yields the readable images of the direction's source domain, from the first split that has any."""
         for split in splits:
             image_list = getattr(dataset, f"{split}_{self.direction.source}")
-            images = (image for image in pipeline.load_test_images(image_list, self.config) if image is not None)
+            images = (image for image in loaders.load_test_images(image_list, self.config) if image is not None)
             first = next(images, None)
             if first is not None:
                 yield first

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.data import pipeline
+from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import weights
@@ -88,7 +88,7 @@ def load_or_compute(
         except (OSError, DamagedFileError, KeyError) as error:
             log.warning("%s is damaged (%s); computing the features again", path, error)
     collector = Collector(network)
-    for image in pipeline.load_test_images(image_list, config):
+    for image in loaders.load_test_images(image_list, config):
         if image is not None:
             collector.add(image)
     features = collector.features()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.data import pipeline
+from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
@@ -128,7 +128,7 @@ class Task:
 
     def load(self, image_list: ImageList) -> Iterator[np.ndarray | None]:
         """Yields all images of a list; None for an image that cannot be decoded."""
-        return pipeline.load_test_images(image_list, self.config)
+        return loaders.load_test_images(image_list, self.config)
 
     def load_readable(self, image_list: ImageList) -> Iterator[np.ndarray]:
         """Yields all images of a list that can be decoded."""
@@ -168,7 +168,7 @@ class Task:
             if source is None:
                 continue
             if truth is not None and truth.shape[:2] != source.shape[:2]:
-                self.targets.bad.add(self.targets.path(index), pipeline.describe_size_mismatch(truth, source))
+                self.targets.bad.add(self.targets.path(index), loaders.describe_size_mismatch(truth, source))
                 yield index, source, None
             else:
                 yield index, source, truth

@@ -9,7 +9,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.data import pipeline
+from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.images import codec, grid, units
 from cyclegan_tf.runs.page import RESULTS
@@ -42,14 +42,14 @@ def write(
         source, target = direction.order(*lists)
         split = "test" if direction.order(dataset.test_a, dataset.test_b)[0] else "train"
         found: list[tuple[float, dict[str, str]]] = []
-        for index, [image] in pipeline.load_test_rows([source], config, _LIMIT):
+        for index, [image] in loaders.load_test_rows([source], config, _LIMIT):
             before, after = (
                 units.show(each, config, domain)
                 for each, domain in ((image, direction.source), (translate_image(image), direction.target))
             )
             shown = {"before": grid.shrink(before), "after": grid.shrink(after)}
             row, difference = {"direction": str(direction), "name": source.names[index], "split": split}, math.inf
-            truth = pipeline.load_test_image(target, config, index) if index < dataset.n_pairs else None
+            truth = loaders.load_test_image(target, config, index) if index < dataset.n_pairs else None
             if truth is not None:
                 shown["truth"] = grid.shrink(units.show(truth, config, direction.target))
                 if shown["truth"].shape == shown["after"].shape:

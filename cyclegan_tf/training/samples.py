@@ -8,7 +8,7 @@ import numpy as np
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, domains
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.data import pipeline
+from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid, units
 from cyclegan_tf.metrics.measures import Translate
@@ -82,6 +82,6 @@ def _load_images(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields images of both domains, spread over the lists; for pairs, both images must be usable."""
     if are_pairs:
-        return ((a, b) for _, (a, b) in pipeline.load_test_rows(image_lists, config, config.n_samples))
-    loaded = (pipeline.load_test_rows([each], config, config.n_samples) for each in image_lists)
+        return ((a, b) for _, (a, b) in loaders.load_test_rows(image_lists, config, config.n_samples))
+    loaded = (loaders.load_test_rows([each], config, config.n_samples) for each in image_lists)
     return ((a, b) for (_, [a]), (_, [b]) in zip(*loaded, strict=False))
