@@ -64,11 +64,12 @@ def main(argv: list[str]) -> int:
     # --help does not need TensorFlow.
     startup.import_tensorflow()
     from cyclegan_tf.inference import measuring
-    from cyclegan_tf.metrics import evaluation, measures
+    from cyclegan_tf.metrics import evaluation
+    from cyclegan_tf.metrics.task import Protocol
 
     evaluation.require_known(given.metrics)
     config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
-    protocol = measures.Protocol(
+    protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
     )

@@ -24,7 +24,7 @@ from cyclegan_tf.data import loaders, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading
-from cyclegan_tf.metrics.measures import Translate
+from cyclegan_tf.metrics.task import Translate
 from cyclegan_tf.runs import directory as run_directory
 
 MODELS = ("demo", "demo_maps")

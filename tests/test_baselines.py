@@ -9,7 +9,8 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
-from cyclegan_tf.metrics import baselines, evaluation, measures
+from cyclegan_tf.metrics import baselines, evaluation
+from cyclegan_tf.metrics.task import Networks, Protocol
 from cyclegan_tf.runs import metrics_log
 
 
@@ -119,9 +120,9 @@ def tinted(tmp_path):
 
 
 def measure(config, names, directions=(Direction.A2B,)):
-    protocol = measures.Protocol(weights_dir=config.dataset)
+    protocol = Protocol(weights_dir=config.dataset)
     return evaluation.measure_baselines(
-        names, directions, sources.open_dataset(config), config, protocol, measures.Networks(protocol)
+        names, directions, sources.open_dataset(config), config, protocol, Networks(protocol)
     )
 
 
@@ -151,11 +152,11 @@ def test_without_pairs_only_the_input_and_the_color_map_are_compared(tinted):
             return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
 
     config = dataclasses.replace(tinted, paired="no")
-    networks = measures.Networks(measures.Protocol(weights_dir=config.dataset))
+    networks = Networks(Protocol(weights_dir=config.dataset))
     networks.get = lambda name: Brightness()
     values = evaluation.measure_baselines(
         ("psnr", "fid"), (Direction.A2B,), sources.open_dataset(config), config,
-        measures.Protocol(weights_dir=config.dataset), networks,
+        Protocol(weights_dir=config.dataset), networks,
     )
     assert {key: list(found) for key, found in values.items()} == {"fid_ab": ["input", "color_map"]}
     assert values["fid_ab"]["color_map"] == pytest.approx(0, abs=1e-3)

@@ -12,7 +12,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading, translator
-from cyclegan_tf.metrics import baselines, evaluation, measures
+from cyclegan_tf.metrics import baselines, evaluation
+from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import checkpoints, metrics_log, page_images
 from cyclegan_tf.training import evaluator, samples, trainer
 
@@ -23,7 +24,7 @@ def measured(tiny_run):
     config = Config.load(str(tiny_run))
     models = loading.load_directions(str(tiny_run))
     translate = {direction: model.translate for direction, model in models.items()}
-    nowhere = measures.Protocol(weights_dir=str(tiny_run / "no weights"))
+    nowhere = Protocol(weights_dir=str(tiny_run / "no weights"))
     return evaluation.measure(translate, sources.open_dataset(config), config, nowhere)
 
 

@@ -12,6 +12,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, feature_cache, measures, segmentation
+from cyclegan_tf.metrics.task import Protocol, Task
 from cyclegan_tf.training import evaluator
 
 TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
@@ -42,7 +43,7 @@ def constant(tmp_path):
 @pytest.mark.parametrize(("reference", "distance"), [("test", 0), ("train", 100)])
 def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
-    protocol = measures.Protocol(reference=reference, weights_dir=constant.dataset)
+    protocol = Protocol(reference=reference, weights_dir=constant.dataset)
     arguments = sources.open_dataset(constant), constant, protocol, names, MeanColor()
     values = evaluation.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
@@ -64,7 +65,7 @@ def test_psnr_of_perfect_translations_is_infinite_and_has_no_deviation(constant,
         for index, gray in enumerate(grays):
             (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
     translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
-    arguments = sources.open_dataset(constant), constant, measures.Protocol(), ["psnr", "l1"]
+    arguments = sources.open_dataset(constant), constant, Protocol(), ["psnr", "l1"]
     psnr, l1 = evaluation.measure(translate, *arguments)[0]
     assert (psnr["value"], psnr["n"], "std" in psnr) == (np.inf, 2, False)
     assert (l1["value"], l1["n"], l1["std"]) == (0, 2, 0)
@@ -72,7 +73,7 @@ def test_psnr_of_perfect_translations_is_infinite_and_has_no_deviation(constant,
 
 def test_identity_of_domains_with_different_channels_is_refused(constant):
     config = dataclasses.replace(constant, input_channels=1, lambda_identity=0.0)
-    arguments = sources.open_dataset(config), config, measures.Protocol(), ["identity"], MeanColor()
+    arguments = sources.open_dataset(config), config, Protocol(), ["identity"], MeanColor()
     with pytest.raises(UserError, match="1 in the source domain, 3 in the target domain; leave identity out"):
         evaluation.measure(TRANSLATE, *arguments, strict=True)
 
@@ -121,7 +122,7 @@ class NearestGray:
 
 
 def test_judge_rates_of_translations_and_real_images(constant):
-    protocol = measures.Protocol(classes={"b": [2], "a": [5]})
+    protocol = Protocol(classes={"b": [2], "a": [5]})
     records, _ = evaluation.measure(
         TRANSLATE, sources.open_dataset(constant), constant, protocol, ["judge"], NearestGray()
     )
@@ -140,14 +141,14 @@ def test_judge_without_readable_images_is_skipped(constant, tmp_path):
         path.write_bytes(b"")
     records, skipped = evaluation.measure(
         {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant,
-        measures.Protocol(classes={"b": [2]}), ["judge"], NearestGray(),
+        Protocol(classes={"b": [2]}), ["judge"], NearestGray(),
     )
     assert (records, skipped) == ([], [("judge", "a2b", "no image could be read")])
 
 
 def test_measures_left_out_are_one_line(constant):
     translate = {**TRANSLATE, Direction.B2A: lambda image: image}
-    protocol = measures.Protocol(weights_dir=constant.dataset)
+    protocol = Protocol(weights_dir=constant.dataset)
     arguments = sources.open_dataset(constant), constant, protocol, measures.DEFAULT, MeanColor()
     records, skipped = evaluation.measure(translate, *arguments)
     assert {record["metric"] for record in records} == {"fid", "kid", "cycle", "identity"}
@@ -182,7 +183,7 @@ def test_held_out_images_alone_are_measured(constant, tmp_path):
     for part in ("trainA", "trainB"):
         shutil.rmtree(tmp_path / part)
     dataset = sources.open_dataset(constant, needs_training=False)
-    protocol = measures.Protocol(weights_dir=constant.dataset)
+    protocol = Protocol(weights_dir=constant.dataset)
     arguments = dataset, constant, protocol
     records, skipped = evaluation.measure({**TRANSLATE}, *arguments, ["cycle", "fid"], MeanColor(), strict=True)
     # As in test_measures_of_constant_images_by_hand.
@@ -194,7 +195,7 @@ def test_held_out_images_alone_are_measured(constant, tmp_path):
     assert found == {"fid_ab": {"input": pytest.approx(51**2, abs=1e-3)}}
     with pytest.raises(UserError, match=r"fid needs real images in .*trainB: add some, or use --reference=test$"):
         evaluation.measure(
-            {**TRANSLATE}, dataset, constant, measures.Protocol(reference="train"), ["fid"], MeanColor(), strict=True
+            {**TRANSLATE}, dataset, constant, Protocol(reference="train"), ["fid"], MeanColor(), strict=True
         )
 
 
@@ -215,7 +216,7 @@ def test_segmentation_scores_of_both_directions(constant, tmp_path):
         label_map.save(tmp_path / "testB" / path.name)
     translate = {Direction.A2B: lambda image: np.full_like(image, road), Direction.B2A: lambda image: image}
     records, _ = evaluation.measure(
-        translate, sources.open_dataset(constant), constant, measures.Protocol(labels="b", segmenter="x"),
+        translate, sources.open_dataset(constant), constant, Protocol(labels="b", segmenter="x"),
         ["segmentation"], Roads(),
     )
     # Everything is road; half of it truly is. IoU is 1/2 for road and 0 for sky.
@@ -231,7 +232,7 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     Image.new("RGB", (24, 16)).save(tmp_path / "testB" / "1.png")
     dataset = sources.open_dataset(constant)
     translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
-    (record,), _ = evaluation.measure(translate, dataset, constant, measures.Protocol(), ["l1"])
+    (record,), _ = evaluation.measure(translate, dataset, constant, Protocol(), ["l1"])
     assert (record["value"], record["n"]) == (0, 1)
     assert dataset.bad.reasons == {
         str(tmp_path / "testB" / "1.png"): "not a pair: 24 x 16 pixels, 20 x 16 in the other domain"
@@ -276,7 +277,7 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
             raise MemoryError("Unable to allocate 9.00 GiB")
 
     records, skipped = evaluation.measure(
-        TRANSLATE, sources.open_dataset(constant), constant, measures.Protocol(), ["kid", "cycle"], Exhausting()
+        TRANSLATE, sources.open_dataset(constant), constant, Protocol(), ["kid", "cycle"], Exhausting()
     )
     assert {record["metric"] for record in records} == {"cycle"}
     assert skipped[0] == (
@@ -287,8 +288,8 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
 
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
     (tmp_path / "testA" / "a.png").write_bytes(b"")
-    task = measures.Task(
-        Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, measures.Protocol(), MeanColor()
+    task = Task(
+        Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, Protocol(), MeanColor()
     )
     assert [int(image.max()) for image, _ in task.pairs(2)] == [51, 61]
     assert [int(image.max()) for image, _ in task.pairs(1)] == [51]
@@ -298,7 +299,7 @@ def test_an_image_that_cannot_be_translated_is_a_one_line_error(constant):
     def refuse(image):
         raise ValueError("1 of 960 values are NaN")
 
-    arguments = sources.open_dataset(constant), constant, measures.Protocol(), ["cycle"], MeanColor()
+    arguments = sources.open_dataset(constant), constant, Protocol(), ["cycle"], MeanColor()
     with pytest.raises(UserError, match=r"^an image cannot be translated in direction a2b: 1 of 960 values are NaN$"):
         evaluation.measure({**TRANSLATE, Direction.A2B: refuse}, *arguments)
 

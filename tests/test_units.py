@@ -26,6 +26,7 @@ from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
 from cyclegan_tf.inference import batch, loading, measuring
 from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
 
@@ -294,7 +295,7 @@ def test_a_run_keeps_its_ranges(scans, tmp_path):
     # A run and a SavedModel know their units; a SavedModel does not know how the run resizes images.
     for model, options in ((workdir, {}), (f"{workdir}/export/a2b", {"dataset": str(folder), "size": 16})):
         records = measuring.measure_model(model, None, evaluation.choose_data_config(model, **options),
-                                          measures.Protocol(), ("mae",), with_baselines=False)
+                                          Protocol(), ("mae",), with_baselines=False)
         value = next(record["value"] for record in records if record["direction"] == "a2b")
         assert value == pytest.approx(final["mae_ab"], rel=1e-4)
     stored = Config.load(workdir)
@@ -334,7 +335,7 @@ def measure(folder, direction=Direction.A2B, function=np.zeros_like, **options):
     """The records of mae and psnr_range for a translation that gives the middle of the range everywhere."""
     config = make_config(folder, preprocess="none", pool_size=0, **options)
     dataset = sources.open_dataset(config, needs_training=False)
-    records, skipped = evaluation.measure({direction: function}, dataset, config, measures.Protocol(),
+    records, skipped = evaluation.measure({direction: function}, dataset, config, Protocol(),
                                           ("mae", "psnr_range"))
     assert skipped == []
     return {record["metric"]: record for record in records}
@@ -383,7 +384,7 @@ def test_mask_that_cannot_be_read_is_an_error(pairs):
     dataset = sources.open_dataset(config, needs_training=False)
     assert dataset.pairing.endswith("3 of them have masks")
     with pytest.raises(UserError, match=r"mask .*testMask/s\[0\]\.png cannot be read: cannot identify image file; .*"):
-        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, measures.Protocol(), ("mae",), strict=True)
+        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae",), strict=True)
 
 
 def test_pixels_without_data_do_not_count(pairs):
@@ -409,7 +410,7 @@ def test_measures_in_units_need_pairs_and_a_unit(pairs, options, reason):
     with pytest.raises(UserError, match=reason):
         config = make_config(pairs[0], preprocess="none", pool_size=0, **options)
         dataset = sources.open_dataset(config, needs_training=False)
-        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, measures.Protocol(), ("mae",), strict=True)
+        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae",), strict=True)
 
 
 def test_measures_of_a_run_with_units():

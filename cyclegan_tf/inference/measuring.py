@@ -11,7 +11,8 @@ from cyclegan_tf.data import sources
 from cyclegan_tf.inference import bounded, loading
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.metrics import evaluation, measures
-from cyclegan_tf.metrics.measures import Protocol, Record
+from cyclegan_tf.metrics.measures import Record
+from cyclegan_tf.metrics.task import Networks, Protocol
 from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
@@ -48,7 +49,7 @@ def measure_model(
         # The images of a data set are in [-1, 1] already.
         each: bounded.make_bounded(model.without_units(), whole_pixels, remedy) for each, model in models.items()
     }
-    chosen, networks = names or measures.choose_default(config), measures.Networks(protocol)
+    chosen, networks = names or measures.choose_default(config), Networks(protocol)
     records, skipped = evaluation.measure(translate, dataset, config, protocol, chosen, networks, strict=bool(names))
     records = [{**record, "model": path, "dataset": config.dataset} for record in records]
     if with_baselines:

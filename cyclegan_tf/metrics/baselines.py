@@ -7,7 +7,7 @@ import numpy as np
 
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
-from cyclegan_tf.metrics.measures import Task
+from cyclegan_tf.metrics.task import Task
 
 # The input itself; the mean color of the target's training images; the color map that gives training images of the
 # source the mean and the covariance of the target's; the color map that is fitted to the true translations, unfairly.

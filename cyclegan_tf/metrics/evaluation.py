@@ -12,7 +12,8 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import baselines, kid, measures
-from cyclegan_tf.metrics.measures import Measure, Networks, Protocol, Record, Task, Translate
+from cyclegan_tf.metrics.measures import Measure, Record
+from cyclegan_tf.metrics.task import Networks, Protocol, Task, Translate
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.runs import directory as run_directory
 

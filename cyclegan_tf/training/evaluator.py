@@ -7,8 +7,8 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import evaluation, measures
-from cyclegan_tf.metrics.measures import Translate
+from cyclegan_tf.metrics import evaluation
+from cyclegan_tf.metrics.task import Networks, Protocol, Translate
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -27,8 +27,8 @@ class Evaluator:
     """
 
     def __init__(self, config: Config, dataset: ImageDataset) -> None:
-        self._config, self._dataset, self._protocol = config, dataset, measures.Protocol()
-        self._networks = measures.Networks(self._protocol)
+        self._config, self._dataset, self._protocol = config, dataset, Protocol()
+        self._networks = Networks(self._protocol)
         self.counts: dict[str, int] = {}
         self._warned: set[str] = set()
         standard: tuple[str, ...] = ("cycle",) if len(config.directions) == 2 else ()

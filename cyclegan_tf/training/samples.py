@@ -11,7 +11,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid, units
-from cyclegan_tf.metrics.measures import Translate
+from cyclegan_tf.metrics.task import Translate
 
 
 def draw_sample_grid(

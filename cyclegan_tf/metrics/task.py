@@ -1,0 +1,165 @@
+"""One direction of a model on a data set, as measures see it: its images, its measuring networks and its protocol."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data import loaders
+from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.metrics import classifier, feature_cache, inception, lpips, segmentation
+
+# Function of an image (H, W, C), of any kind that `images.ranges` knows, to an image of the same kind.
+Translate = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The choices that values depend on besides the model and the data set.
+
+    Attributes:
+      reference: split of the real images that FID and KID compare translations with.
+      weights_dir: folder of the measuring networks' weights; empty: `weights.default_folder()`.
+      inception: path of a SavedModel that replaces `inception.Inception`; empty: no replacement.
+      judge: "efficientnet_lite0" or the path of a Keras model.
+      classes: by domain (a, b), numbers of the classes that the judge should see there.
+      labels: domain of the label maps, for segmentation.
+      segmenter: path of a SavedModel that segments photographs, or empty.
+    """
+
+    reference: Literal["test", "train"] = "test"
+    weights_dir: str = ""
+    inception: str = ""
+    judge: str = "efficientnet_lite0"
+    classes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    labels: Literal["a", "b"] = "b"
+    segmenter: str = ""
+
+
+class Networks:
+    """The networks that measure. Each one is loaded on first use; all measures share it."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._loaded: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """The network "alexnet", "vgg16", "inception", "judge" or "segmenter".
+
+        Raises:
+          UserError: the weights or the model cannot be loaded.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str) -> Any:
+        protocol, folder = self._protocol, self._protocol.weights_dir
+        if name == "inception":
+            return inception.SavedInception(protocol.inception) if protocol.inception else inception.Inception(folder)
+        if name == "judge":
+            is_default = protocol.judge == "efficientnet_lite0"
+            return classifier.EfficientNetLite0(folder) if is_default else classifier.KerasClassifier(protocol.judge)
+        if name == "segmenter":
+            return segmentation.Segmenter(protocol.segmenter)
+        return lpips.LPIPS(name, folder)
+
+
+class Task:
+    """One direction of a model on a data set.
+
+    Attributes:
+      split: "test", or "train" if the source domain has no test images.
+      sources, targets: the images of the source and the target domain.
+      references: the real images that FID and KID compare with.
+      collector: collects the features that FID and KID share; the first of the two measures creates it.
+    """
+
+    def __init__(
+        self, direction: Direction, translate: Mapping[Direction, Translate], dataset: ImageDataset, config: Config,
+        protocol: Protocol, networks: Networks,
+    ) -> None:
+        self.direction, self.config, self.protocol = direction, config, protocol
+        self.translate = {each: _name_errors(each, function) for each, function in translate.items()}
+        self.networks, self.dataset = networks, dataset
+        tests = direction.order(dataset.test_a, dataset.test_b)
+        trains = direction.order(dataset.train_a, dataset.train_b)
+        self.split = "test" if tests[0] else "train"
+        self.sources, self.targets = (test or train for test, train in zip(tests, trains, strict=True))
+        self.references = (trains if protocol.reference == "train" else tests)[1]
+        self.collector: feature_cache.Collector | None = None
+
+    def load(self, image_list: ImageList) -> Iterator[np.ndarray | None]:
+        """Yields all images of a list; None for an image that cannot be decoded."""
+        return loaders.load_test_images(image_list, self.config)
+
+    def load_readable(self, image_list: ImageList) -> Iterator[np.ndarray]:
+        """Yields all images of a list that can be decoded."""
+        return (image for image in self.load(image_list) if image is not None)
+
+    def pairs(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yields (source image, true translation or None) for the first `limit` source images that can be decoded.
+
+        Two images of different sizes are not a pair: the file is reported once as a bad image, and the source image
+        has no true translation.
+        """
+        return ((source, truth) for _, source, truth in self.number_pairs(limit))
+
+    def number_pairs(self, limit: int | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Yields (index, source image, true translation or None) of `pairs`."""
+        return itertools.islice(self._load_all_pairs(), limit)
+
+    def load_region(self, index: int, truth: np.ndarray | None) -> np.ndarray | None:
+        """The pixels (H, W) of pair `index` that count: those in the mask, and with data in both images.
+
+        None for all pixels.
+
+        Raises:
+          UserError: the mask cannot be read.
+        """
+        if truth is None:
+            return None
+        regions = [each.read_valid(index) for each in (self.sources, self.targets)]
+        regions.append(self.dataset.masks.load(index) if self.dataset.masks else None)
+        sized = [_resize_mask(each, truth.shape[:2]) for each in regions if each is not None]
+        return np.stack(sized).all(axis=0) if sized else None
+
+    def _load_all_pairs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        paired_targets = itertools.islice(self.load(self.targets), self.dataset.n_pairs)
+        truths = itertools.chain(paired_targets, itertools.repeat(None))
+        for index, (source, truth) in enumerate(zip(self.load(self.sources), truths, strict=False)):
+            if source is None:
+                continue
+            if truth is not None and truth.shape[:2] != source.shape[:2]:
+                self.targets.bad.add(self.targets.path(index), loaders.describe_size_mismatch(truth, source))
+                yield index, source, None
+            else:
+                yield index, source, truth
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        """Translates an image in the direction of this task."""
+        return self.translate[self.direction](image)
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Resizes bool (H, W) to `size` without new values between the old ones."""
+    height, width = size
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _name_errors(direction: Direction, translate: Translate) -> Translate:
+    """Returns `translate` with UserErrors in place of ValueErrors, such as the one for an image with NaN."""
+
+    def translate_image(image: np.ndarray) -> np.ndarray:
+        try:
+            return translate(image)
+        except ValueError as error:
+            raise UserError(f"an image cannot be translated in direction {direction}: {error}") from error
+
+    return translate_image
