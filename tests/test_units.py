@@ -395,6 +395,17 @@ def test_pixels_without_data_do_not_count(pairs):
     assert measure(folder)["mae"]["value"] == pytest.approx(np.abs(truth[:, 6:] - 0.75).mean(), rel=1e-5)
 
 
+def test_measures_share_the_region_of_a_pair(pairs):
+    """Each image is read twice, for its pixels and for its region, however many measures need the region."""
+    config = make_config(pairs[0], preprocess="none", pool_size=0)
+    dataset = sources.open_dataset(config, needs_training=False)
+    targets, reads = dataset.test_b, []
+    counted = dataclasses.replace(targets, read_slice=lambda index: reads.append(index) or targets.read_slice(index))
+    evaluation.measure({Direction.A2B: np.zeros_like}, dataclasses.replace(dataset, test_b=counted), config, Protocol(),
+                       ("mae", "psnr_range"), strict=True)
+    assert sorted(reads) == [0, 0, 1, 1, 2, 2]
+
+
 def test_perfect_translation_has_no_error(pairs):
     folder, _, _ = pairs
     tifffile.imwrite(folder / "testB" / "s.tif", tifffile.imread(folder / "testA" / "s.tif"), photometric="minisblack")

@@ -94,6 +94,8 @@ class Task:
         self.sources, self.targets = (test or train for test, train in zip(tests, trains, strict=True))
         self.references = (trains if protocol.reference == "train" else tests)[1]
         self.collector: feature_cache.Collector | None = None
+        # The index of the last pair whose region was read, and the region.
+        self._region: tuple[int, np.ndarray | None] | None = None
 
     def load(self, image_list: ImageList) -> Iterator[np.ndarray | None]:
         """Yields all images of a list; None for an image that cannot be decoded."""
@@ -118,16 +120,21 @@ class Task:
     def load_region(self, index: int, truth: np.ndarray | None) -> np.ndarray | None:
         """The pixels (H, W) of pair `index` that count: those in the mask, and with data in both images.
 
-        None for all pixels.
+        None for all pixels. The measures of one pair share the region, because reading it decodes both images again.
 
         Raises:
           UserError: the mask cannot be read.
         """
         if truth is None:
             return None
+        if self._region is None or self._region[0] != index:
+            self._region = index, self._read_region(index, truth.shape[:2])
+        return self._region[1]
+
+    def _read_region(self, index: int, size: tuple[int, ...]) -> np.ndarray | None:
         regions = [each.read_valid(index) for each in (self.sources, self.targets)]
         regions.append(self.dataset.masks.load(index) if self.dataset.masks else None)
-        sized = [_resize_mask(each, truth.shape[:2]) for each in regions if each is not None]
+        sized = [_resize_mask(each, size) for each in regions if each is not None]
         return np.stack(sized).all(axis=0) if sized else None
 
     def _load_all_pairs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
