@@ -9,7 +9,7 @@ from typing import IO
 
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, tiff
+from cyclegan_tf.images import codec, suffixes, tiff
 from cyclegan_tf.storage import filesystem, zip_files
 from cyclegan_tf.storage.zip_files import DamagedFileError
 
@@ -36,7 +36,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _has_suffix(name: str) -> bool:
-    return name.lower().endswith(codec.SUFFIXES)
+    return bool(suffixes.match(name))
 
 
 def _may_have_signature(name: str) -> bool:

@@ -5,13 +5,12 @@ Pairs have the same index in both lists of a data set: `arrange` puts them first
 
 import collections
 import dataclasses
-import os
 from collections.abc import Sequence
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec
+from cyclegan_tf.images import suffixes
 
 
 def match_names(names_a: Sequence[str], names_b: Sequence[str]) -> dict[int, int]:
@@ -35,10 +34,7 @@ def _match_unique(keys_a: Sequence[str], keys_b: Sequence[str]) -> dict[int, int
 def _drop_suffix(name: str) -> str:
     """Removes the suffix of an image file: 0.png becomes 0, scan.nii.gz[7] becomes scan[7]."""
     file, bracket, number = name.rpartition("[") if name.endswith("]") else (name, "", "")
-    if not file.lower().endswith(codec.SUFFIXES):
-        return name
-    stem = os.path.splitext(file)[0]
-    return (stem.removesuffix(".nii") if file.lower().endswith(".nii.gz") else stem) + bracket + number
+    return file[: len(file) - len(suffixes.match(file))] + bracket + number
 
 
 def drop_skipped_slices(train_a: ImageList, train_b: ImageList) -> ImageList:

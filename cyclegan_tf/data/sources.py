@@ -13,7 +13,7 @@ from cyclegan_tf.data import pairing, shards, slices
 from cyclegan_tf.data.dataset import MASKS, BadImages, ImageDataset, ImageList, PairMasks
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, stacks
+from cyclegan_tf.images import stacks, suffixes
 from cyclegan_tf.storage import filesystem
 
 # A folder is a data set if it has one of these entries.
@@ -152,7 +152,7 @@ def open_parts(name: str, data_dir: str = "", on_bad_image: str = "skip") -> tup
         parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
         if not any(parts.values()):
             raise UserError(
-                f"no images in {name}: no file has an image signature or a suffix of {', '.join(codec.SUFFIXES)}"
+                f"no images in {name}: no file has an image signature or a suffix of {', '.join(suffixes.ALL)}"
             )
     else:
         parts = find_dataset(name, data_dir).parts
@@ -205,7 +205,7 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
         missing = f"{where}/train{domain}" if needs_training else f"{where}/test{domain} and {where}/train{domain}"
         raise UserError(
             f"no images in {missing}: a data set needs folders {folders} of files with the suffixes "
-            f"{', '.join(codec.SUFFIXES)}"
+            f"{', '.join(suffixes.ALL)}"
         )
     masks = list_split(MASKS)
     return ImageDataset(*lists, masks=PairMasks(masks) if masks else None)

@@ -13,10 +13,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 from cyclegan_tf.images import ranges, tiff
 from cyclegan_tf.storage import array_files
 
-SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".ima", ".nii",
-    ".nii.gz",
-)
 NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 

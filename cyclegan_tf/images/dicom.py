@@ -15,11 +15,9 @@ import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import dicom_results
+from cyclegan_tf.images import codec, dicom_results, suffixes
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 
-_MAX_PIXELS = 178_956_970  # As `codec.MAX_PIXELS`: a file of a few bytes can claim any size.
-SUFFIXES = (".dcm", ".dicom", ".ima")
 HEAD_BYTES = 132  # The signature is behind a preamble of 128 bytes, which may look like the beginning of a TIFF file.
 # pydicom's warnings on unusual files do not name the file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
@@ -27,7 +25,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
 def is_dicom(head: bytes, name: str) -> bool:
     """True if a file is a DICOM file by its suffix, or by its first `HEAD_BYTES` bytes."""
-    return name.lower().endswith(SUFFIXES) or head[128:] == b"DICM"
+    return bool(suffixes.match(name, suffixes.DICOM)) or head[128:] == b"DICM"
 
 
 def read_header(file: IO[bytes], *names: str) -> Any:
@@ -72,9 +70,9 @@ class DicomFile(Stack):
             self._count = int(self.header.get("NumberOfFrames") or 1)
             bits = int(self.header.get("BitsAllocated") or 16)
             self.spacing = self._read_spacing()
-        if min(height, width, self._count) < 1 or height * width > _MAX_PIXELS:
+        if min(height, width, self._count) < 1 or height * width > codec.MAX_PIXELS:
             raise ValueError(f"it has {self._count} frames of {width} x {height} pixels; expected at least 1 frame of "
-                             f"1 to {_MAX_PIXELS} pixels")
+                             f"1 to {codec.MAX_PIXELS} pixels")
         self.shape = height, width
         self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
         self.has_background = self.channels == 1
@@ -223,12 +221,12 @@ def _describe_damage(where: str = "") -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = codec.describe(error)
     if "missing dependencies" in text:
         return f"its pixels are compressed in a way that needs pip install 'cyclegan_tf[medical]': {text}"
     if "no pixel data" in text or "PixelData" in text:
         return "it has no pixel data"
-    return text or type(error).__name__
+    return text
 
 
 def _import_pydicom() -> ModuleType:

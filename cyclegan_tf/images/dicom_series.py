@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.images import codec, dicom, dicom_results
+from cyclegan_tf.images import dicom, dicom_results, suffixes
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import filesystem
@@ -77,8 +77,8 @@ def read_identifier(path: str) -> str | None:
     Raises:
       UserError: the file is a DICOM file, and pydicom is not installed.
     """
-    name = path.lower()
-    if name.endswith(codec.SUFFIXES) and not name.endswith(dicom.SUFFIXES):
+    suffix = suffixes.match(path)
+    if suffix and suffix not in suffixes.DICOM:
         return None
     try:
         with filesystem.open_regular_file(path) as file:

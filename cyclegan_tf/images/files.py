@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.images import codec, ranges, stack_files, tiff
+from cyclegan_tf.images import codec, ranges, suffixes, tiff
 from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -174,7 +174,7 @@ def output_name(name: str, channels: int, value_range: ValueRange | None = None)
     """
     stem, suffix = os.path.splitext(name)
     lower = suffix.lower()
-    if lower == ".npy" or name.lower().endswith(stack_files.SUFFIXES):
+    if lower == ".npy" or suffixes.match(name, suffixes.STACKS):
         return name
     if channels not in (1, 3):
         return f"{stem}.npy"

@@ -20,12 +20,11 @@ import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import sampling
+from cyclegan_tf.images import codec, sampling
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
 _SLICE_AXES = ("sagittal", "coronal", "axial")  # Perpendicular to the patient's axes x, y and z.
-SUFFIXES = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
 _NIFTI_2 = 540  # The first number of a header of version 2: its length.
 _SAMPLED_VOXELS = 2**18  # Voxels from which the range of a volume's values is computed.
@@ -285,7 +284,7 @@ def _describe_damage() -> Iterator[None]:
             raise ValueError(f"its compression is damaged: {error}") from error
         raise
     except Exception as error:  # HeaderDataError, WrapStructError, EOFError, zlib.error and others.
-        raise ValueError(f"it is damaged: {' '.join(str(error).split())}") from error
+        raise ValueError(f"it is damaged: {codec.describe(error)}") from error
 
 
 def _import_nibabel() -> ModuleType:

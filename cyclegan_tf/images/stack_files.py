@@ -6,11 +6,9 @@ from typing import IO
 
 import numpy as np
 
-from cyclegan_tf.images import codec, dicom, nifti, tiff, tiff_stack
+from cyclegan_tf.images import codec, dicom, nifti, suffixes, tiff, tiff_stack
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import filesystem
-
-SUFFIXES = (".tif", ".tiff", *dicom.SUFFIXES, *nifti.SUFFIXES)
 
 Open = Callable[[], IO[bytes]]
 
@@ -32,7 +30,7 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
         file = resources.enter_context(open_file())
         head = file.read(dicom.HEAD_BYTES)
         file.seek(0)
-        stack = _open(file, head, name.lower(), options)
+        stack = _open(file, head, name, options)
         if stack:
             resources.pop_all()  # The stack closes the file.
         return stack
@@ -41,7 +39,7 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
 def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Stack | None:
     if dicom.is_dicom(head, name):
         return dicom.DicomFile(file, options)
-    if name.endswith(nifti.SUFFIXES):
+    if suffixes.match(name, suffixes.NIFTI):
         return nifti.Volume(file, options)
     return tiff_stack.open_tiff(file, options) if head.startswith(tiff.SIGNATURES) else None
 
@@ -76,5 +74,5 @@ def _fill(piece: Slice) -> np.ndarray:
 
 
 def may_be_stack(name: str) -> bool:
-    """False if the suffix of a file name says that `codec` reads the file, so that nobody needs to open the file."""
-    return name.lower().endswith(SUFFIXES) or not name.lower().endswith(codec.SUFFIXES)
+    """False if the suffix of a file name says that the file holds one image, so that nobody needs to open the file."""
+    return not suffixes.match(name, suffixes.SINGLE)

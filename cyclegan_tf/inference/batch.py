@@ -17,7 +17,7 @@ import tensorflow as tf
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, dicom_series, nifti, units
+from cyclegan_tf.images import codec, dicom_series, suffixes, units
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -104,7 +104,7 @@ def _find_fixed_part(pattern: str) -> str:
 
 
 def _is_known(path: str) -> bool:
-    return path.lower().endswith(codec.SUFFIXES) or video.is_video_name(path)
+    return bool(suffixes.match(path)) or video.is_video_name(path)
 
 
 def _is_input(path: str) -> bool:
@@ -115,7 +115,7 @@ def _find_kind(path: str) -> str:
     """The kind of a file; files of a kind are translated to files of the same kind."""
     if video.is_video_name(path):
         return "video"
-    if path.lower().endswith(nifti.SUFFIXES):
+    if suffixes.match(path, suffixes.NIFTI):
         return "volume"
     return "image" if dicom_series.read_identifier(path) is None else "DICOM file"
 
