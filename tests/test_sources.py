@@ -4,11 +4,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pairing, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import stack_files
 
 
 @pytest.fixture
@@ -148,6 +150,21 @@ def test_max_dataset_size_keeps_the_first_names(folder):
     small = sources.open_dataset(Config(dataset=str(folder), max_dataset_size=2))
     assert [list(part.names) for part in (small.train_a, small.train_b)] == [["000.png", "001.png"]] * 2
     assert len(sources.open_dataset(Config(dataset=str(folder), max_dataset_size=4)).train_a) == 3
+
+
+@pytest.mark.parametrize("name_b", ["a.tif", "b.tif"], ids=["pairs", "no pairs"])
+def test_each_file_of_slices_is_opened_once_to_list_them(folder, monkeypatch, name_b):
+    opened = []
+    open_stack = stack_files.open_stack
+    monkeypatch.setattr(stack_files, "open_stack", lambda function, name, options: (
+        opened.append(name) or open_stack(function, name, options)))
+    for split, name in (("testA", "a.tif"), ("testB", name_b)):
+        shutil.rmtree(folder / split)
+        (folder / split).mkdir()
+        tifffile.imwrite(folder / split / name, np.zeros((3, 4, 4), np.uint8), photometric="minisblack")
+    dataset = sources.open_dataset(Config(dataset=str(folder), max_dataset_size=2))
+    assert (len(dataset.test_a), len(dataset.test_b)) == (2, 2)
+    assert [name for name in opened if name.endswith(".tif")] == ["a.tif", name_b]
 
 
 def test_lists_of_a_dataset_share_their_bad_images(folder):

@@ -72,8 +72,9 @@ def _expand(
     list_a = slices.expand(list_a, stacks.make_options(config, "a", config.min_content), limit)
     if may_be_pairs:
         all_of_b = slices.expand(list_b, stacks.make_options(config, "b"))
-        if pairing.match_names(list_a.names, all_of_b.names):
-            kept = pairing.drop_skipped_slices(list_a, all_of_b)
+        are_pairs = bool(pairing.match_names(list_a.names, all_of_b.names))
+        kept = pairing.drop_skipped_slices(list_a, all_of_b) if are_pairs else all_of_b
+        if are_pairs or not config.min_content:
             return list_a, dataclasses.replace(kept, names=kept.names[: limit or None])
     return list_a, slices.expand(list_b, stacks.make_options(config, "b", config.min_content), limit)
 
