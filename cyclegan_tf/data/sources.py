@@ -74,7 +74,9 @@ def _expand(
         all_of_b = slices.expand(list_b, stacks.make_options(config, "b"))
         are_pairs = bool(pairing.match_names(list_a.names, all_of_b.names))
         kept = pairing.drop_skipped_slices(list_a, all_of_b) if are_pairs else all_of_b
-        if are_pairs or not config.min_content:
+        # Slices of other formats all have content.
+        may_lack_content = config.min_content and any(suffixes.match(name, suffixes.NIFTI) for name in list_b.names)
+        if are_pairs or not may_lack_content:
             return list_a, dataclasses.replace(kept, names=kept.names[: limit or None])
     return list_a, slices.expand(list_b, stacks.make_options(config, "b", config.min_content), limit)
 
