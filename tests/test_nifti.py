@@ -208,12 +208,18 @@ def write_header(path, **fields):
     return path
 
 
+def flip_bit(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda path: path.write_bytes(ANATOMICAL.read_bytes()[:-1]), r"ends after 68001 of 68002 bytes"),
         (lambda path: path.write_bytes(gzip.compress(ANATOMICAL.read_bytes())[:-5000]), "damaged"),
         (lambda path: path.write_bytes(b"\x1f\x8bxxxxxxxx"), "compression is damaged"),
+        (lambda path: path.write_bytes(flip_bit(gzip.compress(ANATOMICAL.read_bytes(), 0), 9999)), "CRC check"),
+        (lambda path: path.write_bytes(gzip.compress(ANATOMICAL.read_bytes())[:-8]), "damaged"),
         (lambda path: path.write_bytes(b"text" * 200), "damaged"),
         (lambda path: path.write_bytes(b""), "damaged"),
         (lambda path: write_header(path, magic=b"ni1"), r"pair \.hdr and \.img"),
@@ -228,12 +234,13 @@ def write_header(path, **fields):
         (lambda path: write_volume(path, np.zeros((3, 4, 5, 1, 3), np.int16)), "expected a volume of 3 dimensions"),
     ],
 )
-def test_unusable_files_are_named_in_one_line(tmp_path, make, message):
+def test_unusable_files_are_named_in_one_line(tmp_path, make, message, caplog):
     path = tmp_path / "a.nii"
     make(path)
     with pytest.raises(ValueError, match=message) as caught:
         open_volume(path, make_options()).read(0)
     assert "\n" not in str(caught.value)
+    assert not caplog.records, "nibabel's lines do not name the file"
 
 
 def test_volume_must_exist(tmp_path):

@@ -172,7 +172,7 @@ class Volume(Stack):
             content = _copy(content, size)
         available = content.seek(0, os.SEEK_END)
         if available < size:
-            raise ValueError(f"it ends after {available} of {size} bytes")
+            raise ValueError(f"it ends after {available} of {size} bytes; copy the file again")
         voxels = np.memmap(content, self._stored, "r", offset, self._shape, order="F")
         self._file.close()  # The map has a descriptor of its own.
         return voxels.reshape(*self._shape[:3], -1, order="F")[..., self._number]
@@ -270,6 +270,8 @@ def _copy(content: IO[bytes], size: int) -> IO[bytes]:
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - Closed with the array that is mapped from the file.
     while block := content.read(min(_BLOCK_BYTES, size - copy.tell())):
         copy.write(block)
+    while content.read(_BLOCK_BYTES):  # Only the end of a gzip file has the checksum that tells of damage.
+        pass
     copy.flush()
     return copy
 
@@ -281,10 +283,10 @@ def _describe_damage() -> Iterator[None]:
         yield
     except (UserError, MemoryError, ValueError, OSError) as error:
         if isinstance(error, gzip.BadGzipFile):
-            raise ValueError(f"its compression is damaged: {error}") from error
+            raise ValueError(f"its compression is damaged: {error}; copy the file again") from error
         raise
     except Exception as error:  # HeaderDataError, WrapStructError, EOFError, zlib.error and others.
-        raise ValueError(f"it is damaged: {codec.describe(error)}") from error
+        raise ValueError(f"it is damaged: {codec.describe(error)}; copy the file again") from error
 
 
 def _import_nibabel() -> ModuleType:
@@ -293,5 +295,5 @@ def _import_nibabel() -> ModuleType:
     except ImportError as error:
         raise UserError("NIfTI files need the package nibabel: pip install 'cyclegan_tf[medical]'") from error
     # nibabel logs what is unusual in a header without the name of the file.
-    logging.getLogger("nibabel").setLevel(logging.ERROR)
+    logging.getLogger("nibabel").setLevel(logging.CRITICAL + 1)
     return nibabel
