@@ -369,14 +369,16 @@ def copy_frames(source, path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_bytes(CT.read_bytes()[:-1000]), "less than expected"),
+        (lambda path: path.write_bytes(CT.read_bytes()[:-1000]), "has 31906 of 32768 bytes of pixels; copy"),
         (lambda path: path.write_bytes(b"text" * 200), "holds no image"),
         (lambda path: path.write_bytes(b""), "holds no image"),
         (lambda path: shutil.copy(FILES / "rtplan.dcm", path), r"holds no image \(modality RTPLAN\)"),
         (lambda path: change(CT, path, PixelData=None), "it has no pixel data"),
         (lambda path: change(CT, path, Rows=0), "frames of 128 x 0 pixels"),
         (lambda path: change(CT, path, Rows=65535, Columns=65535), "65535 x 65535 pixels"),
-        (lambda path: change(CT, path, Columns=200), "less than expected"),
+        (lambda path: change(CT, path, Columns=200), "has 32768 of 51200 bytes of pixels"),
+        (lambda path: change(CT, path, RescaleSlope=0), "rescale slope 0 and intercept -1024; expected a slope other"),
+        (lambda path: change(CT, path, RescaleIntercept="inf"), "rescale slope 1 and intercept inf"),
         (lambda path: shutil.copy(FILES / "badVR.dcm", path), "invalid literal for int"),
         (lambda path: shutil.copy(FILES / "JPEG2000-embedded-sequence-delimiter.dcm", path), "Unable to decode"),
     ],
@@ -491,9 +493,9 @@ def test_failed_series_leaves_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"Rows": 64, "Columns": 256}, "2.dcm has 256 x 64 pixels in 1 channels, but 0.dcm has 128 x 128"),
-        ({"PixelSpacing": [1, 1]}, "2.dcm has pixels of 1 x 1 mm, but 0.dcm of 0.661468 x 0.661468 mm"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, 1]}, "2.dcm and 0.dcm are not parallel"),
+        ({"Rows": 64, "Columns": 256}, "2.dcm has 256 x 64 pixels in 1 channels, but 0.dcm has 128 x 128 .* move"),
+        ({"PixelSpacing": [1, 1]}, "2.dcm has pixels of 1 x 1 mm, but 0.dcm of 0.661468 x 0.661468 mm; move"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, 1]}, "2.dcm and 0.dcm are not parallel slices; move"),
         ({"ImagePositionPatient": [5, 6, 1.5]}, "are 1.5 mm apart, but other slices 1 mm"),
         ({"PixelData": None, "Rows": None}, "2.dcm: it holds no image"),
     ],

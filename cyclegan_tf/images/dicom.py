@@ -6,6 +6,8 @@ levels of MONOCHROME1 files, in which the lowest is white, are inverted within t
 
 import contextlib
 import logging
+import math
+import re
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -173,11 +175,19 @@ class DicomFile(Stack):
         return (stored.astype(np.int64) * int(slope) + int(intercept)).astype(np.int64 if is_wide else np.int32)
 
     def _read_scale(self, index: int) -> tuple[float, float]:
-        """Slope and intercept of a frame's values."""
+        """Slope and intercept of a frame's values.
+
+        Raises:
+          ValueError: the slope is 0, so that all values would be equal, or a number is not finite.
+        """
         slope = self._find("PixelValueTransformationSequence", "RescaleSlope", index)
         slope = self.header.get("DoseGridScaling") if slope is None else slope
         intercept = self._find("PixelValueTransformationSequence", "RescaleIntercept", index)
-        return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+        found = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+        if self.channels == 1 and (found[0] == 0 or not all(map(math.isfinite, found))):  # Colors have no unit.
+            raise ValueError(f"its values have the rescale slope {found[0]:g} and intercept {found[1]:g}; expected a "
+                             "slope other than 0; repair or remove the file")
+        return found
 
     def _read_spacing(self) -> tuple[float, float, float] | None:
         """Distances in mm between rows, columns and slices (0 if unknown); None if the file does not state them."""
@@ -226,6 +236,8 @@ def _describe(error: Exception) -> str:
         return f"its pixels are compressed in a way that needs pip install 'cyclegan_tf[medical]': {text}"
     if "no pixel data" in text or "PixelData" in text:
         return "it has no pixel data"
+    if cut_off := re.search(r"pixel data is less than expected \((\d+) vs (\d+) bytes\)", text):
+        return f"it has {cut_off[1]} of {cut_off[2]} bytes of pixels; copy the file again"
     return text
 
 

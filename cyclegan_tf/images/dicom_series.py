@@ -17,6 +17,7 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import filesystem
 
 _TOLERANCE = 1e-3  # The largest difference of direction cosines, which files round.
+_MOVE = "move files that do not belong to the series to another folder"
 _GAP_TOLERANCE = 0.1  # The largest deviation of a distance between slices, as a share of the usual distance.
 
 
@@ -119,10 +120,10 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
             (height, width), (other_height, other_width) = file.shape, first.shape
             raise ValueError(f"{name} has {width} x {height} pixels in {file.channels} channels, but "
                              f"{os.path.basename(paths[0])} has {other_width} x {other_height} in {first.channels}; "
-                             "the slices of a series must have one size")
+                             f"the slices of a series must have one size; {_MOVE}")
         if file.spacing and first.spacing and not np.allclose(file.spacing[:2], first.spacing[:2], 1e-3):
             raise ValueError(f"{name} has pixels of {file.spacing[0]:g} x {file.spacing[1]:g} mm, but "
-                             f"{os.path.basename(paths[0])} of {first.spacing[0]:g} x {first.spacing[1]:g} mm")
+                             f"{os.path.basename(paths[0])} of {first.spacing[0]:g} x {first.spacing[1]:g} mm; {_MOVE}")
     directions, positions = (
         [_read_numbers(files[path], name, count) for path in paths]
         for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3))
@@ -131,7 +132,8 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
         return paths
     for path, direction in zip(paths, directions, strict=True):
         if np.abs(direction - directions[0]).max() > _TOLERANCE:
-            raise ValueError(f"{os.path.basename(path)} and {os.path.basename(paths[0])} are not parallel slices")
+            raise ValueError(f"{os.path.basename(path)} and {os.path.basename(paths[0])} are not parallel slices; "
+                             f"{_MOVE}")
     normal = np.cross(directions[0][:3], directions[0][3:])
     heights = {path: float(position @ normal) for path, position in zip(paths, positions, strict=True)}
     paths.sort(key=lambda path: heights[path])  # Slices at one position, such as echoes, keep their order.
