@@ -107,6 +107,10 @@ class Config(RunOptions):
         """True if the adversarial loss has a gradient penalty, which differentiates the discriminators twice."""
         return registries.LOSSES[self.gan_mode].gradient_penalty
 
+    def get_channels(self, domain: str) -> int:
+        """The number of channels of the images of domain "a" or "b"."""
+        return {"a": self.input_channels, "b": self.output_channels}[domain]
+
     def get_range(self, domain: str) -> ValueRange | None:
         """The values of domain "a" or "b" that become -1 and 1; None if files define them, or before measuring."""
         name = f"range_{domain}"

@@ -195,8 +195,7 @@ class ImageList:
         """
         piece = self._read_whole_values(index)
         units.require_numbers(piece)
-        valid = None if piece.valid is None else self._take_half(piece.valid)
-        return Slice(self._take_half(piece.pixels), valid)
+        return self.halve(piece)
 
     def read_valid(self, index: int) -> np.ndarray | None:
         """The pixels of image `index` that have data: bool (H, W), or None if all have."""
@@ -206,6 +205,14 @@ class ImageList:
     def _read_whole_values(self, index: int) -> Slice:
         piece = self.read_slice(index) if self.read_slice else None
         return piece or Slice(codec.decode_values(self._read_file(index), self.channels))
+
+    def halve(self, piece: Slice) -> Slice:
+        """The half of a slice that belongs to this list, if each file shows A and B side by side; else the slice.
+
+        Raises:
+          ValueError: the slice is one pixel wide.
+        """
+        return Slice(self._take_half(piece.pixels), None if piece.valid is None else self._take_half(piece.valid))
 
     def _take_half(self, image: np.ndarray) -> np.ndarray:
         """The half (H, W / 2, ...) of a file that shows A and B side by side; the whole image of other files."""

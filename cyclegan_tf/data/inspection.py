@@ -161,7 +161,7 @@ def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int)
     shown = {round((number + 0.5) * len(stack) / n_shown - 0.5) for number in range(n_shown)}
     for index in range(len(stack)):
         try:
-            piece = _crop_half(stack.read(index), image_list.half)
+            piece = image_list.halve(stack.read(index))
             units.require_numbers(piece)
         except (ValueError, OSError) as error:
             image_list.bad.add(f"{path}[{index}]" if stack.is_volume else path, str(error))
@@ -177,15 +177,8 @@ def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int)
     return summary
 
 
-def _crop_half(piece: Slice, half: str) -> Slice:
-    """The left or the right half of a slice that shows A and B side by side; `half` is empty for others."""
-    middle = piece.pixels.shape[1] // 2
-    part = {"": slice(None), "left": slice(middle), "right": slice(middle, 2 * middle)}[half]
-    return Slice(piece.pixels[:, part], None if piece.valid is None else piece.valid[:, part])
-
-
 def _add_values(summary: Summary, piece: Slice) -> None:
-    values = piece.pixels.ravel() if piece.valid is None else piece.pixels[piece.valid].ravel()
+    values = piece.values.ravel()
     if values.size:
         summary.low, summary.high = min(summary.low, values.min()), max(summary.high, values.max())
         summary.values.append(sampling.sample_evenly(values, _VALUES_PER_SLICE).astype(np.float64))
@@ -195,10 +188,9 @@ def _scale(piece: Slice) -> np.ndarray:
     """A slice for viewing: from black, its 1st percentile, to white, its 99th; 8 bits as they are."""
     if piece.pixels.dtype == np.uint8:
         return piece.pixels
-    values = piece.pixels.astype(np.float64)
-    inside = values if piece.valid is None else values[piece.valid]
-    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
-    scaled = np.nan_to_num(2 * (values - low) / max(high - low, 1e-30) - 1, nan=-1)
+    values = piece.values.astype(np.float64)
+    low, high = np.percentile(values, (1, 99)) if values.size else (0.0, 1.0)
+    scaled = np.nan_to_num(2 * (piece.pixels.astype(np.float64) - low) / max(high - low, 1e-30) - 1, nan=-1)
     return np.clip(scaled, -1, 1).astype(np.float32)
 
 

@@ -120,13 +120,13 @@ class StreamLoader(Loader):
           UserError: an image has a wrong shape, dtype or range.
         """
         config, images = self._config, []
-        numbers = (config.input_channels, config.output_channels)
         try:
-            for image, domain, channels in zip(pair, "AB", numbers, strict=True):
-                limits = config.get_range(domain.lower())
-                checked = ranges.check_given_image(image, domain, channels, in_units=limits is not None)
+            for image, domain in zip(pair, "ab", strict=True):
+                limits = config.get_range(domain)
+                channels = config.get_channels(domain)
+                checked = ranges.check_given_image(image, domain.upper(), channels, in_units=limits is not None)
                 if limits is not None:
-                    checked = _normalize_given(checked, limits, domain)
+                    checked = _normalize_given(checked, limits, domain.upper())
                 images.append(codec.resize(checked, *sizes.compute_training_size(config, *checked.shape[:2])))
             if config.trains_on_pairs and images[0].shape[:2] != images[1].shape[:2]:
                 raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import itertools
 import logging
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from cyclegan_tf.data import iteration, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
+from cyclegan_tf.storage import array_files
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -36,21 +36,18 @@ def open_given(given: Any, config: Config) -> ImageDataset:
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise UserError(f"dataset is a {type(given).__name__}; give a pair (images of A, images of B) of arrays, or a "
                         "tf.data.Dataset of pairs (A, B). A folder is an option: Config(dataset=...)")
-    return sources.select(_open_arrays(given, *_describe_domains(config)), config)
+    return _open_arrays(given, config)
 
 
-def _describe_domains(config: Config) -> tuple[tuple[int, int], tuple[bool, bool]]:
-    """Channels, and whether values have units, of the images that the caller gives as A and as B.
-
-    --direction=b2a swaps them.
-    """
-    order = Direction(config.direction).order
-    return order(config.input_channels, config.output_channels), order(config.has_units("a"), config.has_units("b"))
-
-
-def _open_arrays(given: Sequence[Any], channels: Sequence[int], in_units: Sequence[bool]) -> ImageDataset:
-    lists = [_list_images(*described) for described in zip(given, "AB", channels, in_units, strict=True)]
-    return ImageDataset(*lists, *(ImageList.empty(GIVEN_DATASET) for _ in lists))
+def _open_arrays(given: Sequence[Any], config: Config) -> ImageDataset:
+    # --direction=b2a swaps the domains: the images that the caller gives as A are those of the config's domain B.
+    domains = Direction(config.direction).order("a", "b")
+    lists = [
+        _list_images(images, name, config.get_channels(domain), config.has_units(domain))
+        for images, name, domain in zip(given, "AB", domains, strict=True)
+    ]
+    dataset = ImageDataset(*lists, *(ImageList.empty(GIVEN_DATASET) for _ in lists))
+    return sources.select(dataset, config)
 
 
 def _list_images(images: Any, domain: str, channels: int, in_units: bool) -> ImageList:
@@ -67,9 +64,7 @@ def _list_images(images: Any, domain: str, channels: int, in_units: bool) -> Ima
     names = [f"{index:06d}" for index in range(len(checked))]
 
     def read(index: int) -> bytes:
-        buffer = io.BytesIO()
-        np.save(buffer, checked[index])
-        return buffer.getvalue()
+        return array_files.encode(checked[index])
 
     return ImageList(f"{GIVEN_DATASET} {domain}", names, read)
 
@@ -94,7 +89,5 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     with contextlib.closing(iteration.iterate(given)) as pairs:
         first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, _N_SAMPLES)]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
-    channels = (config.input_channels, config.output_channels)
-    in_units = (config.has_units("a"), config.has_units("b"))
-    opened = sources.select(_open_arrays(domains, channels, in_units), dataclasses.replace(config, direction="a2b"))
+    opened = _open_arrays(domains, dataclasses.replace(config, direction="a2b"))
     return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))

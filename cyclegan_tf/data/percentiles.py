@@ -57,8 +57,7 @@ def _measure(image_list: ImageList, percentiles: tuple[float, float], option: st
             piece = image_list.read_values(index)
         except (ValueError, OSError):  # Training names the image and leaves it out.
             return None
-        values = (piece.pixels if piece.valid is None else piece.pixels[piece.valid]).ravel()
-        return sampling.sample_evenly(values, _N_VALUES)
+        return sampling.sample_evenly(piece.values.ravel(), _N_VALUES)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = [values for values in pool.map(read, chosen) if values is not None and values.size]

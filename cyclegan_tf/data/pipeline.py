@@ -131,8 +131,8 @@ def _read_stream(
 def _finish(config: Config, images: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
     """Sets the shapes of an image of each domain, (H, W, C)."""
     side = config.crop_size if config.crops else None
-    for image, channels in zip(images, (config.input_channels, config.output_channels), strict=True):
-        image.set_shape((side, side, channels))
+    for image, domain in zip(images, "ab", strict=True):
+        image.set_shape((side, side, config.get_channels(domain)))
     # Adding a dimension makes a batch of one without a copy.
     return tuple(image[tf.newaxis] for image in images) if config.batch_size == 1 else tuple(images)
 

@@ -3,17 +3,15 @@
 import collections
 import concurrent.futures
 import dataclasses
-import io
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-import numpy as np
-
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.storage import array_files
 
 _AHEAD = 64  # Files that are opened at the same time to list their slices.
 # Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice: compressed
@@ -55,14 +53,10 @@ def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> Imag
 
     def read(index: int) -> bytes:
         piece = read_slice(index)
-        if piece is None:
-            return image_list.read(places[index][0])
-        buffer = io.BytesIO()
-        np.save(buffer, piece.pixels)
-        return buffer.getvalue()
+        return image_list.read(places[index][0]) if piece is None else array_files.encode(piece.pixels)
 
     def open_file(index: int) -> IO[bytes]:
-        return files.open_file(places[index][0])
+        return image_list.open(places[index][0])
 
     return dataclasses.replace(image_list, names=names, read=read, open_file=open_file, read_slice=read_slice)
 
@@ -94,10 +88,6 @@ class _Files:
         self._open: collections.OrderedDict[int, _OpenFile] = collections.OrderedDict()
         self._lock = threading.Lock()
         self.volumes: set[int] = set()
-
-    def open_file(self, index: int) -> IO[bytes]:
-        """Opens a file for reading."""
-        return self._list.open(index)
 
     def list_slices(self, index: int) -> Sequence[int]:
         """The indices of a file's slices; `_WHOLE` alone for a plain image, and 0 for a damaged file."""
@@ -148,4 +138,4 @@ class _Files:
             return entry.stack.read(number)
 
     def _open_stack(self, index: int) -> Stack | None:
-        return stack_files.open_stack(lambda: self.open_file(index), self._list.names[index], self._options)
+        return stack_files.open_stack(lambda: self._list.open(index), self._list.names[index], self._options)

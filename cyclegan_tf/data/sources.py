@@ -83,8 +83,7 @@ def _expand(
 
 def _describe_domain(config: Config, domain: str) -> dict[str, Any]:
     """The config's channels and range of values of domain "a" or "b", as fields of an `ImageList`."""
-    channels = config.input_channels if domain == "a" else config.output_channels
-    return {"channels": channels, "value_range": config.get_range(domain)}
+    return {"channels": config.get_channels(domain), "value_range": config.get_range(domain)}
 
 
 def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> ImageDataset:

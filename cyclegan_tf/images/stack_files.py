@@ -70,7 +70,7 @@ def read(path: str, options: StackOptions) -> np.ndarray | None:
 def _fill(piece: Slice) -> np.ndarray:
     if piece.valid is None or not piece.valid.any():
         return piece.pixels
-    return np.where(piece.valid[..., np.newaxis], piece.pixels, piece.pixels[piece.valid].min())
+    return np.where(piece.valid[..., np.newaxis], piece.pixels, piece.values.min())
 
 
 def may_be_stack(name: str) -> bool:

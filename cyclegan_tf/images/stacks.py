@@ -45,8 +45,9 @@ class StackOptions:
 
 def make_options(config: Config, domain: str, min_content: float = 0.0) -> StackOptions:
     """How a run divides the files of domain "a" or "b" into slices."""
-    channels = config.input_channels if domain == "a" else config.output_channels
-    return StackOptions(channels, config.has_units(domain), config.slice_axis, config.volume, min_content)
+    return StackOptions(
+        config.get_channels(domain), config.has_units(domain), config.slice_axis, config.volume, min_content
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Slice:
     pixels: np.ndarray
     valid: np.ndarray | None = None
     alpha: np.ndarray | None = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values of the pixels that have data: (H, W, C) if all have, else (number of pixels, C)."""
+        return self.pixels if self.valid is None else self.pixels[self.valid]
 
 
 class StackWriter(abc.ABC):

@@ -64,7 +64,7 @@ def normalize(piece: Slice, value_range: ValueRange) -> tuple[np.ndarray, int]:
       ValueError: a pixel with data is NaN.
     """
     require_numbers(piece)
-    values = piece.pixels if piece.valid is None else piece.pixels[piece.valid]
+    values = piece.values
     n_clipped, floats = count_outside(values, value_range), to_float(values, value_range)
     if piece.valid is None:
         return floats, n_clipped

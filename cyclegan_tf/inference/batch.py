@@ -24,8 +24,6 @@ from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
 
-# Most pixels in a batch, unless a single image is larger. The paper's generator needs about 0.7 GB for such a batch.
-_BATCH_PIXELS = 2**20
 # Errors that concern a single file. A UserError concerns the options, and ends the command.
 _FILE_ERRORS = (ValueError, OSError, MemoryError, tf.errors.OpError)
 _WAITING_BATCHES = 4  # Images wait in memory for others of their size; this many batches in all.
@@ -276,7 +274,7 @@ def _read_batches(
         _warn_of_clipping(translator, job, pixels)
         key = pixels.shape, pixels.dtype
         waiting[key].append((job, pixels, extras))
-        limit = 1 if _needs_tiles(pixels, tile) else min(batch_size, _BATCH_PIXELS // math.prod(pixels.shape[:2]))
+        limit = 1 if _needs_tiles(pixels, tile) else min(batch_size, stacks.BATCH_PIXELS // math.prod(pixels.shape[:2]))
         if len(waiting[key]) >= limit:
             yield waiting.pop(key)
         elif sum(map(len, waiting.values())) > _WAITING_BATCHES * batch_size:

@@ -11,8 +11,8 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, ranges, stack_files
 from cyclegan_tf.images import files as image_files
+from cyclegan_tf.images import ranges, stack_files
 from cyclegan_tf.images import units as units_lib
 from cyclegan_tf.images.stacks import Slice, StackOptions
 from cyclegan_tf.inference import tflite_model
@@ -139,14 +139,11 @@ class LoadedTranslator:
 
 def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray:
     """Reads an image file for `translator`: (H, W, C), or (N, H, W, C) for several slices; in units if it has them."""
-    channels, in_units = translator.input_channels, translator.units.source is not None
     try:
         found = stack_files.read(path, translator.stack_options)
         if found is not None:
             return found
-        if in_units:
-            return codec.decode_values(filesystem.read_regular_file(path), channels)
-        return image_files.read(path, channels)[0]
+        return image_files.read(path, translator.input_channels, in_units=translator.units.source is not None)[0]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read as an image: {reason}") from error

@@ -18,7 +18,7 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# Most pixels in a batch, unless a single slice is larger.
+# Most pixels in a batch, unless a single image is larger. The paper's generator needs about 0.7 GB for such a batch.
 BATCH_PIXELS = 2**20
 
 

@@ -62,6 +62,13 @@ def _read_members(file: IO[bytes]) -> dict[str, np.ndarray]:
     return arrays
 
 
+def encode(array: np.ndarray) -> bytes:
+    """The contents of a .npy file of an array."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 def parse(data: bytes) -> np.ndarray:
     """The array in the contents of a .npy file.
 
