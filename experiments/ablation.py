@@ -31,8 +31,8 @@ def train(flagfile: str, seed: int, run: str) -> None:
 
 def read_measures(run: str, steps: int) -> tuple[int, Record]:
     """Returns a step and the measures of a run after it: `steps`, or the last measured step if `steps` is 0."""
-    kinds = metrics_log.EVAL, metrics_log.FINAL
-    measured = {record["step"]: record for record in read_records(run) if record["kind"] in kinds}
+    records = (record for record in read_records(run) if record["kind"] in metrics_log.HELD_OUT_KINDS)
+    measured = {record["step"]: record for record in records}
     step = steps or max(measured, default=0)
     if step not in measured:
         raise SystemExit(f"{run} has no measures after {step} steps, only after {sorted(measured)}")

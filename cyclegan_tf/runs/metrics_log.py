@@ -15,11 +15,14 @@ FILE_NAME = "metrics.jsonl"
 # that take their place.
 EVAL, EVAL_OF_TRAINING = "eval", "eval_training_images"
 FINAL, FINAL_OF_TRAINING = "test", "final_training_images"
+HELD_OUT_KINDS = (EVAL, FINAL)
+TRAINING_KINDS = (EVAL_OF_TRAINING, FINAL_OF_TRAINING)
 # The kind of the record with the final measures of trivial translations: values by MEASURE/BASELINE.
 BASELINES = "baselines"
 # The kinds of records with the number of images that each measure comes from, after a step and at the end of a run.
 COUNTS, FINAL_COUNTS = "counts", "final_counts"
 COUNTS_KINDS = (COUNTS, FINAL_COUNTS)
+# The kinds of records that a run writes at its end.
 FINAL_KINDS = (FINAL_COUNTS, BASELINES, FINAL, FINAL_OF_TRAINING)
 Record = dict[str, Any]
 

@@ -91,7 +91,7 @@ def _describe_value(name: str, names: DomainNames) -> str:
 def collect_measures(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
     """Charts of the measures that were computed after several steps, as `collect_losses` returns them."""
     charts: dict[str, dict[str, Any]] = {}
-    for kinds in ((metrics_log.EVAL, metrics_log.FINAL), (metrics_log.EVAL_OF_TRAINING, metrics_log.FINAL_OF_TRAINING)):
+    for kinds in (metrics_log.HELD_OUT_KINDS, metrics_log.TRAINING_KINDS):
         chosen = [record for record in records if record["kind"] in kinds]
         for key in dict.fromkeys(key for record in chosen for key in record if key not in ("step", "kind")):
             values = dict(_collect_points(chosen, key))

@@ -57,8 +57,8 @@ def format_sections(records: Sequence[Record], names: DomainNames) -> str:
     """
     sections = []
     for kinds, images in (
-        ((metrics_log.EVAL, metrics_log.FINAL), "held-out images"),
-        ((metrics_log.EVAL_OF_TRAINING, metrics_log.FINAL_OF_TRAINING), "training images"),
+        (metrics_log.HELD_OUT_KINDS, "held-out images"),
+        (metrics_log.TRAINING_KINDS, "training images"),
     ):
         last: Record = next((record for record in reversed(records) if record["kind"] in kinds), {})
         values = {key: value for key, value in last.items() if key not in ("step", "kind")}
