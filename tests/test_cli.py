@@ -119,7 +119,7 @@ def test_help_warns_of_saved_models_of_strangers(run_command, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_version(run_command, name):
+def test_each_command_prints_the_version(run_command, name):
     result = run_command(f"cyclegan_tf.{name}", "--version")
     assert (result.returncode, result.stdout, result.stderr) == (0, f"cyclegan_tf {cyclegan_tf.__version__}\n", "")
 

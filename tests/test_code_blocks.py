@@ -188,7 +188,7 @@ def run_line(folder, monkeypatch, run_command):
 
 
 @pytest.mark.parametrize("lines", [pytest.param(lines, id=lines[0][:80]) for lines in list_programs()])
-def test_commands_run(lines, folder, run_line, tiny_run):
+def test_documented_commands_run(lines, folder, run_line, tiny_run):
     if not lines[0].startswith("train"):
         copy_runs(lines[0], folder, tiny_run)
     for line in lines:
@@ -196,7 +196,7 @@ def test_commands_run(lines, folder, run_line, tiny_run):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if read_blocks(page, "python")])
-def test_python_runs(page, folder, run_line, tiny_run, monkeypatch, caplog):
+def test_documented_python_runs(page, folder, run_line, tiny_run, monkeypatch, caplog):
     text = "".join(read_blocks(page, "python"))
     copy_runs(text, folder, tiny_run)
     for line, *_ in list_programs():

@@ -153,7 +153,7 @@ def test_python_without_buffers_is_guarded_too():
     (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
     ("\ud800", r"\ud800"),
 ])
-def test_escape(text, escaped):
+def test_control_characters_are_escaped_once(text, escaped):
     assert console.escape(text) == escaped
     assert console.escape(escaped) == escaped
 

@@ -49,12 +49,12 @@ def test_links_and_paths_exist(name):
 
 # The changelog also names removed options.
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
-def test_options_exist(name):
+def test_documented_options_exist(name):
     mentioned = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", (ROOT / name).read_text(encoding="utf-8")))
     assert mentioned - FOREIGN_OPTIONS <= defined_options()
 
 
-def test_commands_exist():
+def test_documented_commands_exist():
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
         for module in re.findall(r"(?:python -m cyclegan_tf\.|(?:    |#   |`)cyclegan )([a-z]+)", text):

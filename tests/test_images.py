@@ -55,7 +55,7 @@ def test_to_uint8_rounds_and_clips():
     pytest.param(np.uint16([0, 257, 65535]), [0, 1, 255], id="16-bit"),
     pytest.param(np.float32([-1, 1, np.nan]), [0, 255, 128], id="float"),
 ])
-def test_to_rgb(pixel, expected):
+def test_any_image_becomes_rgb(pixel, expected):
     assert ranges.to_rgb(pixel[np.newaxis, np.newaxis]).tolist() == [[expected]]
 
 

@@ -21,14 +21,14 @@ def needs(name):
 
 
 @needs("inception")
-def test_inception_features():
+def test_inception_features_match_pytorch():
     found = inception.Inception()(metric_images())
     assert np.linalg.norm(found - RECORDED["inception"]) < 1e-4 * np.linalg.norm(RECORDED["inception"])
     np.testing.assert_allclose(found, RECORDED["inception"], rtol=1e-3, atol=1e-4)
 
 
 @needs("efficientnet_lite0")
-def test_efficientnet_scores():
+def test_efficientnet_scores_match_pytorch():
     network = classifier.EfficientNetLite0()
     # Images of 240 x 240 would be cropped to 210 and enlarged; a crop of 224 x 224 needs no resizing.
     found = network.logits(metric_images()[:, 8:232, 8:232].astype(np.float32) / 127.5 - 1)

@@ -74,7 +74,7 @@ def _trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-def test_parameter_counts():
+def test_parameters_are_as_many_as_the_authors():
     # As the authors' code prints them: 11.378 M, 7.838 M and 2.765 M with instance norm, 41.829 M with batch norm.
     assert _trainable(generators.resnet_generator()) == 11_378_179
     assert _trainable(generators.resnet_generator(n_blocks=6)) == 7_837_699
@@ -113,7 +113,7 @@ def test_parameter_counts_of_other_sizes():
     (lambda: generators.unet_generator(ngf=2, n_downs=5, norm="instance"), (64, 96), (64, 96, 3)),
     (lambda: generators.unet_generator(ngf=2, n_downs=5, upsample="resize_conv"), (64, 32), (64, 32, 3)),
 ])
-def test_output_sizes(build, size, expected):
+def test_outputs_have_the_expected_sizes(build, size, expected):
     assert tuple(build()(np.zeros((1, *size, 3), np.float32)).shape) == (1, *expected)
 
 
@@ -131,7 +131,7 @@ def test_a_score_sees_the_papers_patch(n_layers, field):
     assert (height, width) == (field, field)
 
 
-def test_initial_weights():
+def test_initial_weights_have_the_papers_distribution():
     keras.utils.set_random_seed(0)
     for model in (
         generators.resnet_generator(ngf=16, n_blocks=2, norm="instance"),
@@ -176,7 +176,7 @@ def test_dropout_layers_have_the_authors_positions():
     assert dropouts(generators.resnet_generator(ngf=1, n_blocks=2, norm="none")) == {}
 
 
-def test_configured_networks():
+def test_networks_follow_the_config():
     config = Config(
         ngf=2, n_blocks=3, padding="zero", norm="batch", dropout=True, upsample="resize_conv", ndf=3, n_layers=2
     )
@@ -228,7 +228,7 @@ def test_gradient_penalty_gets_a_norm_with_a_second_derivative():
         assert sum(found) == (3 if differentiable else 0)
 
 
-def test_size_multiple():
+def test_generators_have_a_size_multiple():
     assert architectures.size_multiple(Config()) == 4
     assert architectures.size_multiple(Config(generator="unet")) == 256
     assert architectures.size_multiple(Config(generator="unet", n_downs=5)) == 32

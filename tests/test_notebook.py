@@ -22,7 +22,7 @@ def test_notebook_is_the_one_of_its_script():
     assert read_cells(NOTEBOOK) == read_cells(NOTEBOOK.with_suffix(".py")), "run make notebook"
 
 
-def test_cells_run(tmp_path, monkeypatch):
+def test_the_cells_of_the_notebook_run(tmp_path, monkeypatch):
     notebook = jupytext.read(NOTEBOOK)
     train = next(cell for cell in notebook.cells if "STEPS = 200" in cell.source)
     train.source = train.source.replace("STEPS = 200", "STEPS = 2")

@@ -368,6 +368,6 @@ def test_any_number_of_channels_from_npy_and_tiff_only():
         codec.decode(JPEG, 5)
 
 
-def test_nan_passes():
+def test_floats_may_be_nan():
     # Training decides what to do about NaN.
     assert np.isnan(codec.decode(npy(np.full((2, 2, 3), np.nan, np.float32)))).all()

@@ -28,7 +28,7 @@ from cyclegan_tf.errors import UserError
     ids=["equal", "suffix", "two suffixes", "equal first", "equal only", "twice", "no suffix", "folders", "order",
          "extra", "empty"],
 )
-def test_counterparts(names_a, names_b, partners):
+def test_names_find_their_counterparts(names_a, names_b, partners):
     assert pairing.match_names(names_a, names_b) == partners
 
 

@@ -80,14 +80,14 @@ def test_features_and_gradients_of_the_mlps(recorded, case):
         golden_case.assert_close(np.transpose(gradient), f"{case}/dw/{key}")
 
 
-def test_sampling_alone(recorded):
+def test_sampled_rows_match_the_authors(recorded):
     case = recorded["sample_mlp"]
     for i in range(3):
         rows = patch_features.sample(tf.constant(case.images(f"feats/{i}")), case[f"no_mlp/patch_ids/{i}"])
         case.assert_close(patch_features.normalize_rows(rows), f"no_mlp/y/{i}")
 
 
-def test_normalization(recorded):
+def test_normalized_rows_match_the_authors(recorded):
     case = recorded["sample_mlp"]
     x = tf.constant(case["normalize/x"])
     with tf.GradientTape() as tape:

@@ -134,7 +134,7 @@ def test_pages_of_a_file_without_axes_are_channels_if_their_number_is_right(tmp_
 
 @pytest.mark.parametrize("layout", ["contig", "separate"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_bands(tmp_path, layout, dtype):
+def test_files_of_many_bands_are_decoded(tmp_path, layout, dtype):
     pixels = (RNG.random((6, 9, 13)) * (1 if dtype == np.float32 else 255)).astype(dtype)
     array = pixels if layout == "contig" else np.moveaxis(pixels, -1, 0)
     tifffile.imwrite(tmp_path / "b.tif", array, planarconfig=layout, photometric="minisblack", compression="zstd")
@@ -447,7 +447,7 @@ def test_transparency_that_a_result_cannot_hold_is_a_warning(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [message]
 
 
-def test_jpeg_pages(tmp_path):
+def test_translated_jpeg_pages_are_not_compressed_again(tmp_path):
     ramp = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "j.tif", np.stack([ramp, ramp[::-1]]), photometric="minisblack", compression="jpeg")
     result = tifffile.imread(translate(tmp_path / "j.tif", make_translator()))

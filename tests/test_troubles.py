@@ -30,7 +30,7 @@ def troubles(monkeypatch):
                  id="a_quarter"),
     pytest.param("change", SLOPE, SLOPE + CHECKERED, 5, id="five_levels"),
 ])
-def test_measures(troubles, name, images, translations, value):
+def test_values_of_measures_by_hand(troubles, name, images, translations, value):
     assert getattr(troubles, f"measure_{name}")(images, translations) == pytest.approx(value, abs=1e-9)
 
 

@@ -212,11 +212,11 @@ def test_arrays_given_to_fit_have_units():
 def test_pictures_show_a_window():
     config = Config(range_a="-1024,3071", range_b="0,1", window="40,400/")
     values = np.array([[[-1024], [-161], [-160], [40], [240], [241]]])
-    shown = units.show(units.to_float(values, CT), config, "a")
+    shown = units.to_rgb(units.to_float(values, CT), config, "a")
     assert shown[0, :, 0].tolist() == [0, 0, 0, 128, 255, 255]
     # Without a window, the whole range.
-    assert units.show(np.full((1, 1, 1), -0.5, np.float32), config, "b")[0, 0].tolist() == [64, 64, 64]
-    plain = units.show(units.to_float(values, CT), Config(range_a="-1024,3071"), "a")
+    assert units.to_rgb(np.full((1, 1, 1), -0.5, np.float32), config, "b")[0, 0].tolist() == [64, 64, 64]
+    plain = units.to_rgb(units.to_float(values, CT), Config(range_a="-1024,3071"), "a")
     assert (plain == ranges.to_rgb(units.to_float(values, CT))).all()
 
 

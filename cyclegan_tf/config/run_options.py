@@ -46,14 +46,15 @@ class RunOptions:
         "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
     )
     name_a: str = option(
-        "", "what the images of domain A are called in pictures and on pages, such as horse; if empty, a part of the "
-        "data set's name if that has the form horse2zebra, else A", may_differ=True,
+        "", "name of domain A in pictures and on pages, such as horse; if empty, taken from the name of a data set "
+        "like horse2zebra, else A", may_differ=True,
     )
     name_b: str = option(
-        "", "what the images of domain B are called in pictures and on pages, such as zebra; if empty, as for name_a",
-        may_differ=True,
+        "", "name of domain B in pictures and on pages, such as zebra; if empty, as for name_a", may_differ=True,
     )
-    max_dataset_size: int = option(0, "use only this many images of each domain, the first by name; 0: all", minimum=0)
+    max_dataset_size: int = option(
+        0, "largest number of images of each domain to use, the first by name; 0: all", minimum=0
+    )
     paired: Literal["auto", "yes", "no"] = option(
         "auto", "whether the held-out images testA and testB are pairs, to which PSNR and other measures compare "
         "translations: auto takes them as pairs if each file has a counterpart of the same name, whose suffix may "
@@ -82,20 +83,20 @@ class RunOptions:
         "axial", "direction of the slices of NIfTI volumes, whatever the order of their voxels",
     )
     volume: int = option(
-        0, "number of the volume to use of 4-D NIfTI files, from 1; 0: 4-D files are an error", minimum=0,
+        0, "which volume of a 4-D NIfTI file to use, counted from 1; 0: 4-D files are an error", minimum=0,
     )
     min_content: float = option(
-        0.01, "least share of the pixels of a NIfTI slice that are not background: above a tenth of the volume's "
-        "range; slices with less are left out of training and measuring; of pairs, the slices of A decide; 0: use all "
-        "slices", minimum=0, below=1,
+        0.01, "smallest share of a NIfTI slice's pixels that must be brighter than a tenth of the volume's range; "
+        "darker slices are taken as background and left out of training and measuring. The slices of A decide for "
+        "pairs; 0: use all slices", minimum=0, below=1,
     )
     on_bad_image: Literal["skip", "error"] = option(
         "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
         "bad_images.txt; error stops the run", may_differ=True,
     )
     allow_changed_data: bool = option(
-        False, "resume a run whose training images were added, removed or renamed since its newest checkpoint; without "
-        "this option that is an error", may_differ=True,
+        False, "resume a run even if training images were added, removed or renamed since its newest checkpoint, which "
+        "is otherwise an error", may_differ=True,
     )
     preprocess: Literal[
         "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside", "scale_shortside_and_crop",
@@ -106,7 +107,7 @@ class RunOptions:
         "a square of crop_size; none keeps the size. Modes without a crop round sizes to what the generator accepts",
     )
     load_size: int = option(
-        286, "side that --preprocess resizes or scales images to, in pixels", minimum=4, maximum=2**16
+        286, "side in pixels to which --preprocess resizes or scales images", minimum=4, maximum=2**16
     )
     crop_size: int = option(
         256, "side of the square crops that the networks are trained on, in pixels", minimum=4, maximum=2**16
@@ -165,7 +166,7 @@ class RunOptions:
         "gradient penalty", registry=registries.LOSSES,
     )
     label_smoothing: float = option(
-        0.0, "subtract this from 1, the discriminators' target for real images; for --gan_mode=lsgan and vanilla",
+        0.0, "the discriminators' target for real images is 1 minus this value; for --gan_mode=lsgan and vanilla",
         minimum=0, below=1,
     )
     generator_loss: Literal["joint", "separate"] = option(
@@ -225,8 +226,8 @@ class RunOptions:
     )
     learning_rate: float = option(2e-4, "initial learning rate of Adam, for all networks", minimum=0)
     disc_learning_rate: float = option(
-        0.0, "initial learning rate of the discriminators, if it should differ from --learning_rate (Heusel et al. "
-        "2017); 0: the same", minimum=0,
+        0.0, "initial learning rate of the discriminators (Heusel et al. 2017); 0: the same as --learning_rate",
+        minimum=0,
     )
     lr_policy: Literal["linear", "step", "cosine", "constant"] = option(
         "linear", "learning rate over the run: linear is constant for n_epochs and then falls to zero; step multiplies "

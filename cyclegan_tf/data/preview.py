@@ -32,7 +32,7 @@ def draw_training_images(dataset: ImageDataset, config: Config, n_shown: int = 6
     stream, loaders = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
         rows = [
-            [units.show(image.numpy(), config, domain) for image, domain in zip(pair, "ab", strict=True)]
+            [units.to_rgb(image.numpy(), config, domain) for image, domain in zip(pair, "ab", strict=True)]
             for batch in batches for pair in zip(*batch, strict=True)
         ]
     widest = max(image.shape[1] for row in rows for image in row)

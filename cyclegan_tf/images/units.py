@@ -134,7 +134,7 @@ def choose_dtype(
     return np.dtype(np.float32)
 
 
-def show(image: np.ndarray, config: Config, domain: str) -> np.ndarray:
+def to_rgb(image: np.ndarray, config: Config, domain: str) -> np.ndarray:
     """Converts an image of domain "a" or "b" to uint8 (H, W, 3) for viewing, through the window of the config.
 
     Args:

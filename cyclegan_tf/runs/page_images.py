@@ -44,14 +44,14 @@ def write(
         found: list[tuple[float, dict[str, str]]] = []
         for index, [image] in loaders.load_test_rows([source], config, _LIMIT):
             before, after = (
-                units.show(each, config, domain)
+                units.to_rgb(each, config, domain)
                 for each, domain in ((image, direction.source), (translate_image(image), direction.target))
             )
             shown = {"before": grid.shrink(before), "after": grid.shrink(after)}
             row, difference = {"direction": str(direction), "name": source.names[index], "split": split}, math.inf
             truth = loaders.load_test_image(target, config, index) if index < dataset.n_pairs else None
             if truth is not None:
-                shown["truth"] = grid.shrink(units.show(truth, config, direction.target))
+                shown["truth"] = grid.shrink(units.to_rgb(truth, config, direction.target))
                 if shown["truth"].shape == shown["after"].shape:
                     difference = _compute_difference(shown["after"], shown["truth"])
                     row["difference"] = f"{100 * difference:.1f} %"
