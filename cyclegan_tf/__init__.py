@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # Images (N, H, W, C), or a sequence of images (H, W, C).
     Images = np.ndarray | Sequence[np.ndarray]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "AdversarialLoss", "Config", "Stopped", "UserError", "fit", "load", "register_discriminator", "register_generator",
