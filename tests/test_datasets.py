@@ -143,14 +143,17 @@ def test_slices_and_bands_of_tiff_files_are_images(tmp_path):
     tifffile.imwrite(tmp_path / "d.tif", elevation, photometric="minisblack")
     tifffile.imwrite(tmp_path / "e.tif", np.full((4, 5, 6), 7, np.uint16), photometric="minisblack",
                      planarconfig="contig", extrasamples=["unspecified"] * 5)
+    tifffile.imwrite(tmp_path / "f.tif", np.ones((2, 5, 4), np.uint8), photometric="palette",
+                     colormap=np.full((3, 256), 65535, np.uint16))
     parts, bad = sources.open_parts(str(tmp_path))
     (summary,) = inspection.inspect(parts).values()
     lines = inspection.format_report({"set": summary}, bad).splitlines()
     values = np.concatenate([elevation.ravel(), [7] * 120])
     assert lines == [
-        "set: 7 images in 5 files",
-        "  kinds: 3 TIFF uint8 x 1, 1 TIFF L, 1 TIFF float32 x 1, 1 TIFF uint16 x 3, 1 TIFF uint16 x 6",
-        "  sizes: 6 4 x 5, 1 5 x 4",
+        "set: 9 images in 6 files",
+        "  kinds: 3 TIFF uint8 x 1, 2 TIFF uint8 x 3, 1 TIFF L, 1 TIFF float32 x 1, 1 TIFF uint16 x 3, "
+        "1 TIFF uint16 x 6",
+        "  sizes: 8 4 x 5, 1 5 x 4",
         "  values: -400 to 8800, 98 % of them {:.6g} to {:.6g}".format(*np.percentile(values, (1, 99))),
         "bad files: none",
     ]

@@ -107,7 +107,27 @@ def test_mark_that_the_result_cannot_hold_is_an_error(tmp_path):
     assert reason.startswith("uint16 does not hold -9999, the value of pixels without data; train with a range")
 
 
-def test_overviews_and_masks_of_a_cloud_optimized_file_are_left_out(tmp_path):
+def test_mark_that_the_source_cannot_hold_marks_nothing(tmp_path):
+    bands = RNG.integers(0, 65536, (2, *SIZE)).astype(np.uint16)
+    # GDAL refuses to write such a tag, other programs do not.
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="separate", metadata=None,
+                     extratags=[(42113, "s", 0, "-9999", True)])
+    for units in (NO_UNITS, Units(ValueRange(0, 65535), ValueRange(0, 65535))):
+        with tifffile.TiffFile(translate(tmp_path / "a.tif", units)) as file:
+            assert 42113 not in file.pages[0].tags
+            assert file.pages[0].dtype == np.uint16
+            assert (file.asarray() == bands).all()
+        (tmp_path / "out" / "a.tif").unlink()
+
+
+def test_pixels_of_one_bit_have_marks(tmp_path):
+    bits = RNG.random((1, *SIZE)) > 0.5
+    write(tmp_path / "a.tif", bits.astype(np.uint8), nbits=1, nodata=0)
+    with rasterio.open(translate(tmp_path / "a.tif", Units(ValueRange(0, 1), ValueRange(0, 300)))) as file:
+        assert (file.read() == np.where(bits, 300, 0)).all()
+
+
+def test_overviews_of_a_cloud_optimized_file_are_left_out(tmp_path, caplog):
     bands = RNG.integers(1, 255, (3, 600, 700)).astype(np.uint8)
     write(tmp_path / "a.tif", bands, driver="COG", compress="deflate", blocksize=128)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
@@ -117,6 +137,26 @@ def test_overviews_and_masks_of_a_cloud_optimized_file_are_left_out(tmp_path):
     with rasterio.open(result) as file:
         assert (file.read() == bands).all()
         assert file.overviews(1) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/a.tif: the result leaves out smaller copies of pages"
+    ]
+
+
+def test_masks_are_left_out_in_so_many_words(tmp_path, caplog):
+    bands = RNG.integers(1, 255, (3, *SIZE)).astype(np.uint8)
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            write(tmp_path / f"train{domain}" / "a.tif", bands)
+            with rasterio.open(tmp_path / f"train{domain}" / "a.tif", "r+") as file:
+                file.write_mask(bands[0] > 99)
+    assert (sources.open_dataset(Config(dataset=str(tmp_path))).train_a.decode(0) == np.moveaxis(bands, 0, -1)).all()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path}/trainA/a.tif: its mask is not used, nor are masks of other")
+    caplog.clear()
+    translate(tmp_path / "trainA" / "a.tif")
+    (record,) = caplog.records
+    assert record.getMessage() == f"{tmp_path}/trainA/a.tif: the result leaves out masks"
 
 
 def test_pixels_without_data_are_no_training_values(tmp_path, caplog):
@@ -146,5 +186,6 @@ def test_nan_that_is_not_marked_is_named(tmp_path):
     train = sources.open_dataset(config).train_a
     assert train.load(0) is None
     assert list(train.bad.reasons.values()) == [
-        "5 pixels are NaN without being marked as pixels without data (GDAL_NODATA)"
+        "5 pixels are NaN without being marked as pixels without data (GDAL_NODATA); mark them, for example with "
+        "gdal_edit.py -a_nodata nan, or replace them"
     ]

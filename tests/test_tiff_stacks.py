@@ -92,7 +92,7 @@ def test_plain_images_keep_their_list(tmp_path):
     assert list(found.names) == ["a.png", "b.jpg", "c.tif"]
 
 
-def test_smaller_copies_are_no_images(tmp_path):
+def test_smaller_copies_are_no_images(tmp_path, caplog):
     with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
         for page in PAGES:
             file.write(page, subifds=1)
@@ -105,6 +105,12 @@ def test_smaller_copies_are_no_images(tmp_path):
     assert len(found) == 8
     assert (found.decode(1)[..., 0] == PAGES[1]).all()
     assert (found.decode(7)[..., 0] == PAGES[3]).all()
+    assert not caplog.records, "training loses nothing"
+    for name in ("pyramid.tif", "thumbnails.tif"):
+        assert (tifffile.imread(translate(tmp_path / name, make_translator())) == PAGES).all()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/{name}.tif: the result leaves out smaller copies of pages" for name in ("pyramid", "thumbnails")
+    ]
 
 
 # ImageJ's order is always TZCYX.
@@ -425,6 +431,16 @@ def test_bands_come_back(tmp_path, layout):
     (tmp_path / "out" / "b.tif").unlink()
     result = translate(tmp_path / "b.tif", make_translator(13, out=3))
     assert (np.moveaxis(tifffile.imread(result), -1 if layout == "contig" else 0, -1).shape) == (6, 9, 3)
+
+
+@pytest.mark.parametrize("place", [[], [(42113, "s", 0, "-9999", True)]], ids=["stack", "one page of a GeoTIFF"])
+def test_palettes_become_colors(tmp_path, place):
+    indices = RNG.integers(0, 256, (1 if place else 3, 6, 9)).astype(np.uint8)
+    palette = RNG.integers(0, 256, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "p.tif", indices, colormap=palette * 257, photometric="palette", metadata=None,
+                     extratags=place)
+    result = tifffile.imread(translate(tmp_path / "p.tif", make_translator(3)))
+    assert (result.reshape(-1, 6, 9, 3) == np.moveaxis(palette[:, indices], 0, -1)).all()
 
 
 def test_alpha_and_gray_of_stacks(tmp_path):

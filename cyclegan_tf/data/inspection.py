@@ -122,8 +122,15 @@ def _inspect_part(name: str, image_list: ImageList, n_shown: int, options: Stack
 def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: StackOptions) -> Summary:
     """The statistics of a file, with `n_shown` evenly spaced example images, or as many as there are."""
     path = image_list.path(index)
+
+    def open_stack(options: StackOptions) -> Stack | None:
+        return stack_files.open_stack(lambda: image_list.open(index), image_list.names[index], options)
+
     try:
-        stack = stack_files.open_stack(lambda: image_list.open(index), image_list.names[index], options)
+        stack = open_stack(options)
+        if stack and not stack.has_units:
+            stack.close()
+            stack = open_stack(dataclasses.replace(options, in_units=False))
     except (ValueError, OSError) as error:
         image_list.bad.add(path, getattr(error, "strerror", None) or str(error))
         return Summary(1, 1)

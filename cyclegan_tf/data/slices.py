@@ -95,6 +95,8 @@ class _Files:
             stack = self._open_stack(index)
             if stack is None:
                 return [_WHOLE]
+            if stack.has_masks:
+                self._list.bad.add_mask(self._list.path(index))
             if stack.is_plain:
                 stack.close()
                 return [_WHOLE]

@@ -67,6 +67,9 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
         raise
     # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, DecompressionBombError ...
     except Exception as error:
+        is_unexpected = not isinstance(error, ValueError | OSError)
+        if is_unexpected and data.startswith(tiff.SIGNATURES):  # Errors in the structure of the file.
+            raise ValueError(f"the TIFF file is damaged: {describe(error)}; copy the file again") from error
         raise ValueError(describe(error)) from error
 
 

@@ -36,6 +36,11 @@ def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | Non
         return stack
 
 
+def open_file(path: str, options: StackOptions) -> Stack | None:
+    """Opens a file of slices as `open_stack` does."""
+    return open_stack(lambda: filesystem.open_regular_file(path), path, options)
+
+
 def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Stack | None:
     if dicom.is_dicom(head, name):
         return dicom.DicomFile(file, options)
@@ -56,7 +61,7 @@ def read(path: str, options: StackOptions) -> np.ndarray | None:
       ValueError: a slice cannot be decoded, or has another number of channels; the message gives the reason.
       OSError: the file cannot be read.
     """
-    stack = open_stack(lambda: filesystem.open_regular_file(path), path, options)
+    stack = open_file(path, options)
     if stack is None:
         return None
     with contextlib.closing(stack):

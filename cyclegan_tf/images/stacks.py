@@ -87,6 +87,9 @@ class Stack(abc.ABC):
       channels: channels of a slice.
       spacing: distances in mm between rows, columns and slices, or None.
       no_data: the value that marks pixels without data, or None.
+      has_copies: whether the file has smaller copies of slices, which are no slices; a translation has none.
+      has_masks: whether the file has masks of slices, which are not used; a translation has none.
+      has_units: False if the numbers of the file are no values, as the indices of a palette.
       is_plain: True if `codec.decode` reads the same image.
       has_more_metadata: True if the file has metadata that `images.files` does not keep.
       has_background: True if the lowest values are background, as in CT and MR.
@@ -97,6 +100,9 @@ class Stack(abc.ABC):
     channels: int
     spacing: tuple[float, float, float] | None = None
     no_data: float | None = None
+    has_copies: bool = False
+    has_masks: bool = False
+    has_units: bool = True
     is_plain: bool = False
     has_more_metadata: bool = True
     has_background: bool = False

@@ -26,7 +26,8 @@ ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 # Bits of the tag NewSubfileType that mark a smaller copy of another page, and a transparency mask.
-_COPY_OR_MASK = 1 | 4
+_COPY = 1
+_COPY_OR_MASK = _COPY | 4
 
 
 # The messages of tifffile on damaged files do not name the file.
@@ -139,7 +140,14 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
         raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
         raise ValueError("the page has a third dimension (the tag ImageDepth); write the planes as pages of their own")
-    pixels = page.asarray(maxworkers=1)
+    try:
+        pixels = page.asarray(maxworkers=1)
+    except MemoryError:
+        raise
+    except Exception as error:  # tifffile and the codecs raise many types.
+        codec = getattr(page.compression, "name", page.compression)
+        raise ValueError(f"the pixels, of the compression {codec}, cannot be decoded: {' '.join(str(error).split())}; "
+                         "copy the file again, or save it with another compression") from error
     if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         pixels = np.moveaxis(pixels, 0, -1)
     return pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
@@ -192,6 +200,12 @@ def list_pages(file: IO[bytes]) -> list[int]:
             if not kind & _COPY_OR_MASK:
                 found.append(number)
     return found
+
+
+def find_left_out(file: IO[bytes]) -> tuple[bool, bool]:
+    """Whether there are smaller copies, and whether there are masks, among the pages of a complete TIFF file."""
+    kinds = [kind & _COPY_OR_MASK for kind in _scan_pages(file)]
+    return any(kind & _COPY for kind in kinds), any(kind and not kind & _COPY for kind in kinds)
 
 
 def require_complete(file: IO[bytes]) -> None:

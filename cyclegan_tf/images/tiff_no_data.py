@@ -20,7 +20,8 @@ def read(page: Any) -> float | None:
     try:
         return float(str(text).strip("\0 "))
     except ValueError:
-        raise ValueError(f"the value of pixels without data (GDAL_NODATA) is {text!r}, which is not a number") from None
+        raise ValueError(f"the value of pixels without data (GDAL_NODATA) is {text!r}, which is not a number; "
+                         "set a number, for example with gdal_edit.py -a_nodata 0") from None
 
 
 def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
@@ -37,15 +38,16 @@ def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
     if samples.dtype.kind == "f":
         bad = np.isnan(samples).any(axis=-1) & (True if valid is None else valid)
         if count := int(np.count_nonzero(bad)):
-            raise ValueError(f"{count} pixels are NaN without being marked as pixels without data (GDAL_NODATA)")
+            raise ValueError(f"{count} pixels are NaN without being marked as pixels without data (GDAL_NODATA); mark "
+                             "them, for example with gdal_edit.py -a_nodata nan, or replace them")
     return None if valid is None or valid.all() else valid
 
 
 def fit(no_data: float | None, dtype: np.dtype) -> float | None:
     """The value of pixels without data in an image of `dtype`; None if the dtype does not hold the value."""
-    if no_data is None or dtype.kind == "f":
+    if no_data is None or dtype.kind not in "iub":
         return no_data
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(np.uint8 if dtype == np.bool_ else dtype)
     return no_data if no_data.is_integer() and limits.min <= no_data <= limits.max else None
 
 

@@ -67,9 +67,14 @@ class TiffStack(Stack):
         self._pillow: TiffImageFile | None = None
         self._first, self._keyframe = first, _describe_page(first)
         self.dtype = np.dtype(first.dtype)
-        self.channels = first.samplesperpixel * len(self._groups[0])
+        self.has_units = int(first.photometric) != _PALETTE
+        samples = first.samplesperpixel if self.has_units or options.in_units else 3
+        self.channels = samples * len(self._groups[0])
         self.kind = f"TIFF {self.dtype} x {self.channels}"
-        self.no_data = tiff_no_data.read(first)
+        # A value that the type does not hold marks no pixel.
+        self.no_data = tiff_no_data.fit(tiff_no_data.read(first), self.dtype)
+        has_copies, self.has_masks = tiff.find_left_out(raw)
+        self.has_copies = has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are below their page.
         is_image = options.channels in (1, 3) and not options.in_units
         self.is_plain = is_image and len(self._groups) == len(numbers) == 1
         self.has_more_metadata = file.is_ome or any(
@@ -109,7 +114,7 @@ class TiffStack(Stack):
         if valid is not None:
             valid = codec.apply_orientation(valid, orientation)
         if self._options.in_units:
-            if int(page.photometric) == _PALETTE:
+            if not self.has_units:
                 raise ValueError("the page has a palette, whose indices have no unit; convert the page to gray or RGB")
             if samples.dtype == np.bool_:
                 samples = samples.astype(np.uint8)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, dicom_series, suffixes, units
+from cyclegan_tf.images import codec, dicom_series, stack_files, suffixes, units
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -180,7 +180,7 @@ def count_slices(translator: LoadedTranslator, jobs: Sequence[Job]) -> int:
 
 def _count_slices(translator: LoadedTranslator, job: Job) -> int:
     try:
-        stack = None if job.is_video else stacks.open_source(translator, [job.source])
+        stack = None if job.is_video else stack_files.open_file(job.source, translator.stack_options)
     except _FILE_ERRORS:
         return 1
     if stack is None:

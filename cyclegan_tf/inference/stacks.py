@@ -25,6 +25,8 @@ BATCH_PIXELS = 2**20
 def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | None:
     """Opens a file of slices, or a series of files; None for a plain image that `images.files` can read and write.
 
+    Logs what the translation of the file leaves out.
+
     Args:
       paths: a file, or the DICOM files of a series.
 
@@ -34,14 +36,22 @@ def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | N
     path, options = paths[0], translator.stack_options
     if len(paths) > 1:
         return Series(paths, options)
-    stack = stack_files.open_stack(lambda: filesystem.open_regular_file(path), path, options)
+    stack = stack_files.open_file(path, options)
     if stack is None:
         return None
+    if left_out := _describe_left_out(stack):
+        log.warning("%s: the result leaves out %s", console.escape(path), left_out)
     gives_picture = translator.output_channels in (1, 3) and translator.units.target is None
     if stack.is_plain and gives_picture and not stack.has_more_metadata:
         stack.close()
         return None
     return stack
+
+
+def _describe_left_out(stack: Stack) -> str:
+    """The parts of a file that its translation does not have, in words; empty if there are none."""
+    parts = {"smaller copies of pages": stack.has_copies, "masks": stack.has_masks}
+    return " and ".join(what for what, is_there in parts.items() if is_there)
 
 
 def translate(
