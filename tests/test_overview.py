@@ -4,7 +4,9 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -74,6 +76,18 @@ def test_sizes_are_of_upright_images_and_bad_ones_are_left_out(tmp_path, make_im
     # 000.png is 50 pixels high after the rotation.
     assert data == "data      A: 3 images, such as 30 x 24 and 40 x 50 px; B: 3 images, 30 x 24 px"
     assert held_out == "held out  A: 0; B: 0; no pairs"
+
+
+def test_ranges_and_sizes_of_slices(tmp_path):
+    for domain, shape, kind in (("A", (3, 40, 50), np.int16), ("B", (2, 44, 48), np.uint8)):
+        (tmp_path / f"train{domain}").mkdir()
+        tifffile.imwrite(tmp_path / f"train{domain}" / "s.tif", np.zeros(shape, kind), photometric="minisblack")
+    options = {"dataset": str(tmp_path), "input_channels": 1, "output_channels": 1, "range_a": "-1024,3071"}
+    data, _, _, ranges, *_ = describe(Config.preset("tiny", **options, window="40,400")).splitlines()
+    assert data == "data      A: 3 images, 50 x 40 px; B: 2 images, 48 x 44 px"
+    assert ranges == "ranges    A: -1024,3071, pictures show -160,240; B: that of its files"
+    measured = Config.preset("tiny", **options, range_b="percentile:1,99=3,7.5")
+    assert describe(measured).splitlines()[3] == "ranges    A: -1024,3071; B: 3,7.5 (percentile:1,99)"
 
 
 def test_size_of_a_bad_image_is_an_error():

@@ -35,6 +35,7 @@ def describe_run(
         "held out": _describe_held_out(dataset),
         "left out": _describe_left_out(config, dataset),
         "inputs": _describe_inputs(config),
+        "ranges": _describe_ranges(config),
         "networks": _describe_networks(config, model),
         "device": _describe_device(config, n_replicas),
         "length": _describe_length(cadence, step),
@@ -75,7 +76,8 @@ def _measure(images: ImageList) -> Iterator[tuple[int, int]]:
     """(height, width) of the first, the middle and the last image; images that cannot be read are left out."""
     for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
         try:
-            height, width = codec.read_size(images.read(index))
+            piece = images.read_slice(index) if images.read_slice else None
+            height, width = piece.pixels.shape[:2] if piece else codec.read_size(images.read(index))
         except (ValueError, OSError, MemoryError):  # Training reports bad images.
             continue
         yield height, width // 2 if images.half else width
@@ -101,6 +103,19 @@ def _describe_inputs(config: Config) -> str:
         f"{config.crop} crops of {config.crop_size} px" if config.crops else "",
         "half of them mirrored" if config.flip else "",
     ]))
+
+
+def _describe_ranges(config: Config) -> str:
+    """The values that become -1 and 1, and those that pictures show; empty if no domain has a range."""
+    if not (config.range_a or config.range_b):
+        return ""
+    parts = []
+    for domain in "ab":
+        text, window = getattr(config, f"range_{domain}"), config.get_window(domain)
+        request, _, measured = text.partition("=")
+        found = f"{measured} ({request})" if measured else text or "that of its files"
+        parts.append(f"{domain.upper()}: {found}" + (f", pictures show {window}" if window and text else ""))
+    return "; ".join(parts)
 
 
 def _describe_networks(config: Config, model: Model) -> str:
