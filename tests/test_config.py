@@ -293,14 +293,15 @@ def test_range_of_a_domain(text, low, high):
 
 @pytest.mark.parametrize(("option", "text", "message"), [
     ("range_a", "3071,-1024", "--range_a=3071,-1024: 3071 is not below -1024; give the lower bound first"),
-    ("range_a", "5,5", "--range_a=5,5: 5 is not below 5"),
+    ("range_a", "5,5", "--range_a=5,5: both bounds are 5; give two different ones"),
     ("range_b", "5", "--range_b=5: expected LOW,HIGH, as in --range_b=-1024,3071, or percentile:LOW,HIGH"),
     ("range_b", "1,2,3", "expected LOW,HIGH"), ("range_b", "nan,1", "expected LOW,HIGH"),
     ("range_b", "0,1e999", "expected LOW,HIGH"), ("range_a", "percentile:99,1", "99 is not below 1"),
-    ("range_a", "percentile:1,101", "percentiles must be in 0 .. 100"),
+    ("range_a", "percentile:1,101", "in 0 .. 100, as in --range_a=percentile:1,99"),
     ("range_a", "percentile:1", "expected LOW,HIGH"),
     ("range_a", "percentile:1,99=4,3", "4 is not below 3"),
-    ("window", "40", "--window=40: expected CENTER,WIDTH"), ("window", "40,0", "the width must be positive"),
+    ("window", "40", "--window=40: expected CENTER,WIDTH"),
+    ("window", "40,0", "--window=40,0: the width 0 is not above 0; give CENTER,WIDTH"),
     ("window", "40,400/3", "expected CENTER,WIDTH"),
 ])
 def test_invalid_range_is_named(option, text, message):

@@ -58,6 +58,13 @@ def test_slices_without_content_are_left_out(folder):
     assert dataset.train_a.decode(1).min() == -1
 
 
+def test_a_set_without_content_names_the_option(folder):
+    for part in ("trainA", "trainB"):
+        write_volume(folder / part / "scan.nii.gz", range(2, 6))
+    with pytest.raises(UserError, match=r"trainA has the content that --min_content=0\.9 asks for; give a lower"):
+        open_set(folder, min_content=0.9)
+
+
 def test_slices_of_pairs_follow_the_content_of_a(folder):
     write_volume(folder / "trainA" / "scan.nii.gz", range(2, 6))
     write_volume(folder / "trainB" / "scan.nii", range(4, 8))

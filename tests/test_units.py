@@ -182,6 +182,14 @@ def test_percentiles_leave_out_pixels_without_data(tmp_path):
     assert percentiles.measure_ranges(config, sources.open_dataset(config))[0].range_a == "percentile:0,100=50,99"
 
 
+def test_percentiles_leave_out_infinite_values(tmp_path):
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+        np.save(tmp_path / f"train{domain}" / "a.npy", np.array([[3, np.inf], [-np.inf, 7]], np.float32))
+    config = make_config(tmp_path, range_a="percentile:0,100")
+    assert percentiles.measure_ranges(config, sources.open_dataset(config))[0].range_a == "percentile:0,100=3,7"
+
+
 def test_percentiles_that_mean_nothing_are_an_error(tmp_path):
     for domain in "AB":
         (tmp_path / f"train{domain}").mkdir()

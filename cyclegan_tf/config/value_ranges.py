@@ -96,7 +96,7 @@ def parse_range(flag: str, text: str) -> RangeOption:
     request, _, measured = text.removeprefix(_PERCENTILE).partition("=")
     low, high = _parse_bounds(flag, text, request)
     if low < 0 or high > 100:
-        raise UserError(f"--{flag}={text}: percentiles must be in 0 .. 100")
+        raise UserError(f"--{flag}={text}: percentiles must be in 0 .. 100, as in --{flag}=percentile:1,99")
     return RangeOption((low, high), ValueRange(*_parse_bounds(flag, text, measured)) if measured else None)
 
 
@@ -132,7 +132,8 @@ def _parse_one_window(part: str, text: str) -> ValueRange | None:
                         "for A and B")
     center, width = numbers
     if width <= 0:
-        raise UserError(f"--window={text}: the width must be positive")
+        raise UserError(f"--window={text}: the width {_format(width)} is not above 0; give CENTER,WIDTH, as in "
+                        "--window=40,400")
     return ValueRange(center - width / 2, center + width / 2)
 
 
@@ -141,7 +142,9 @@ def _parse_bounds(flag: str, text: str, part: str) -> tuple[float, float]:
     if numbers is None:
         raise UserError(f"--{flag}={text}: expected LOW,HIGH, as in --{flag}=-1024,3071, or percentile:LOW,HIGH, as in "
                         f"--{flag}=percentile:1,99")
-    if numbers[0] >= numbers[1]:
+    if numbers[0] == numbers[1]:
+        raise UserError(f"--{flag}={text}: both bounds are {_format(numbers[0])}; give two different ones")
+    if numbers[0] > numbers[1]:
         raise UserError(f"--{flag}={text}: {_format(numbers[0])} is not below {_format(numbers[1])}; give the lower "
                         "bound first")
     return numbers

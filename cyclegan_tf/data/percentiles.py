@@ -48,7 +48,7 @@ def measure_ranges(config: Config, dataset: ImageDataset) -> tuple[Config, Image
 
 
 def _measure(image_list: ImageList, percentiles: tuple[float, float], option: str) -> ValueRange:
-    """The percentiles of the values of up to 128 images; pixels without data do not count."""
+    """The percentiles of the values of up to 128 images; pixels without data and infinite values do not count."""
     count = len(image_list)
     chosen = sorted({int(index) for index in np.linspace(0, count - 1, min(count, _N_IMAGES))})
 
@@ -57,7 +57,8 @@ def _measure(image_list: ImageList, percentiles: tuple[float, float], option: st
             piece = image_list.read_values(index)
         except (ValueError, OSError):  # Training names the image and leaves it out.
             return None
-        return sampling.sample_evenly(piece.values.ravel(), _N_VALUES)
+        values = piece.values.ravel()
+        return sampling.sample_evenly(values[np.isfinite(values)], _N_VALUES)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = [values for values in pool.map(read, chosen) if values is not None and values.size]

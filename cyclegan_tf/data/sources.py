@@ -41,7 +41,7 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     Files of several slices become their slices.
 
     Raises:
-      UserError: --paired=yes, and there are no pairs.
+      UserError: --paired=yes, and there are no pairs; or no slice of a list has content.
     """
     lists = [dataset.train_a, dataset.train_b, dataset.test_a, dataset.test_b]
     if config.direction == "b2a":
@@ -53,6 +53,10 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     )
     train = _expand(config, train_a, train_b, may_be_pairs=config.trains_on_pairs)
     tests = _expand(config, test_a, test_b, may_be_pairs=config.paired != "no")
+    for found, slices_found in zip((train_a, train_b, test_a, test_b), (*train, *tests), strict=True):
+        if found and not slices_found:
+            raise UserError(f"no slice of the volumes in {found.where} has the content that --min_content="
+                            f"{config.min_content:g} asks for; give a lower --min_content, or 0 for all slices")
     masks = dataset.masks
     if masks:
         images = dataclasses.replace(masks.images, channels=1, bad=bad)
