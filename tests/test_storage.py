@@ -138,10 +138,11 @@ def test_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace", "replace"]
 
 
-def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
+@pytest.mark.parametrize("name", ["model", "model.old"], ids=["in place", "left by a killed process"])
+def test_local_folder_is_restored_if_its_replacement_fails(tmp_path, name):
     folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "old").write_bytes(b"old")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "old").write_bytes(b"old")
     with pytest.raises(FileNotFoundError):
         atomic.replace_folder(str(folder), str(tmp_path / "missing"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -46,15 +46,16 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 def replace_folder(path: str, new: str) -> None:
     """Renames folder `new` to `path`, replacing an existing folder, which is restored if the renaming fails.
 
-    A remote folder is not restored: its files are removed, then the files of `new` are moved one by one.
+    A process that is killed between the two renamings leaves the folder as PATH.old, which the next call restores if
+    it fails. A remote folder is not restored: its files are removed, then the files of `new` are moved one by one.
     """
     if filesystem.is_remote(path):
         filesystem.remove_tree(path)
         filesystem.move_tree(new, path)
         return
     old = f"{path}.old"
-    shutil.rmtree(old, ignore_errors=True)
     if os.path.isdir(path):
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(path, old)
     try:
         os.rename(new, path)
