@@ -18,6 +18,9 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
 
+# Options that only some formats use.
+_USERS = {"size": ("tflite", "onnx"), "precision": ("tflite",), "max_side": ("web",), "runtime_dir": ("web",)}
+
 
 def main(argv: list[str]) -> int:
     """Parses the flags and exports; returns the exit status."""
@@ -30,8 +33,9 @@ def main(argv: list[str]) -> int:
     unknown = [name for name in given.precision if name not in formats.PRECISIONS]
     if unknown or not given.precision:
         raise UserError(f"--precision={','.join(given.precision)}: choose from {', '.join(formats.PRECISIONS)}")
-    if given.size and given.format not in ("tflite", "onnx"):
-        raise UserError(f"--size is for tflite and onnx; --format={given.format} takes images of any size")
+    for name, users in _USERS.items():
+        if given[name].present and given.format not in users:
+            raise UserError(f"--{name} is for {' and '.join(users)}; leave --{name} out with --format={given.format}")
     formats.export(
         given.model, given.format, given.output, given.direction, given.precision, _parse_size(given.size),
         given.max_side, given.runtime_dir, given.overwrite,

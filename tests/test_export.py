@@ -15,7 +15,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import formats, keras_file, portable, saved_model, source, tflite, verify
+from cyclegan_tf.exporters import conversion, formats, keras_file, portable, saved_model, source, tflite, verify
 from cyclegan_tf.exporters import onnx as onnx_lib
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.networks import layers, registry
@@ -140,7 +140,7 @@ def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     config = dataclasses.replace(Config.load(str(tiny_run)), dataset="horse2zebra", data_dir=str(tmp_path))
     generator = dataclasses.replace(source.load(str(tiny_run)), config=config)
     assert len(generator.check_pairs) == 2
-    assert "horse2zebra is not prepared here: the check and the sample use images of the demo set" in caplog.text
+    assert "horse2zebra is not prepared here: the check and the samples use images of the demo set" in caplog.text
 
 
 def test_a_damaged_export_is_an_error_with_the_runtimes_reason(tmp_path):
@@ -284,6 +284,16 @@ def test_exhausted_memory_is_not_called_an_unsupported_network(exporter, tmp_pat
         write(generator_source({"norm": "none"}), str(tmp_path))
 
 
+def test_a_network_that_cannot_be_converted_is_one_line():
+    with pytest.raises(UserError) as caught, conversion.run_converter("tool 1.2", "ONNX", "--format=tflite"):
+        print("noise")
+        raise KeyError("no operation\nTraceback")
+    assert str(caught.value) == (
+        f"tool 1.2 cannot convert this network to ONNX with TensorFlow {tf.__version__} ('no operation\\nTraceback'); "
+        "try --format=tflite, or another version of TensorFlow"
+    )
+
+
 def test_files_of_a_fixed_size_have_only_2d_convolutions(tmp_path):
     # For a single image of known size this package uses 3-D convolutions, which runtimes do not support.
     generator, onnx = dataclasses.replace(generator_source({}), size=(16, 24)), pytest.importorskip("onnx")
@@ -315,7 +325,8 @@ def test_the_command_exports_and_reports(tiny_run, tmp_path, run_command):
         ([f"--model={tmp_path}", "--format=keras"], f"error: {tmp_path} is not a run directory"),
         ([f"--model={tiny_run}", "--format=tflite", "--precision=int4"], "error: --precision=int4: choose from"),
         ([f"--model={tiny_run}", "--format=onnx", "--size=big"], "error: --size=big is not HEIGHTxWIDTH"),
-        ([f"--model={tiny_run}", "--format=web", "--size=64"], "error: --size is for tflite and onnx"),
+        ([f"--model={tiny_run}", "--format=web", "--size=64"], "error: --size is for tflite and onnx; leave "),
+        ([f"--model={tiny_run}", "--format=onnx", "--precision=int8"], "error: --precision is for tflite; leave "),
     ):
         child = run_command(*command, *arguments)
         assert child.returncode == 2

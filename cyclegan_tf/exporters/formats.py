@@ -59,9 +59,8 @@ def export(
     filesystem.require_local("output", output)
     filesystem.require_utf8("output", output)
     config = Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
-    directions = (Direction.parse(direction),) if direction else config.directions if format_ == "web" else (
-        Direction.A2B,
-    )
+    default = config.directions if format_ == "web" else (Direction.A2B,)
+    directions = (Direction.parse(direction),) if direction else default
     _require_modules(format_)
     _require_free_names(output, list_outputs(format_, directions, precisions), overwrite)
 

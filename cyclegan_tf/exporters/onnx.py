@@ -4,11 +4,9 @@ import os
 
 import tensorflow as tf
 
-from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters.quiet import silence_output
+from cyclegan_tf.exporters.conversion import run_converter
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
-from cyclegan_tf.ops import exhaustion, hardware
 
 _OPSET = 17
 
@@ -35,15 +33,8 @@ def write(source: Source, folder: str) -> list[Artifact]:
 
     import tf2onnx
 
-    try:
-        with silence_output(), hardware.force_portable_ops():
-            model, _ = tf2onnx.convert.from_function(translate, input_signature=signature, opset=_OPSET)
-    except Exception as error:  # tf2onnx raises many kinds of exceptions.
-        if exhaustion.is_exhausted(error):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"tf2onnx {tf2onnx.__version__} cannot convert this network with TensorFlow {tf.__version__} "
-                        f"({reason}); try --format=tflite, or TensorFlow 2.15 on Python 3.11") from error
+    with run_converter(f"tf2onnx {tf2onnx.__version__}", "ONNX", "--format=tflite"):
+        model, _ = tf2onnx.convert.from_function(translate, input_signature=signature, opset=_OPSET)
     for key, limits in source.translator.units.to_lists().items():
         model.metadata_props.add(key=f"{key}_range", value=",".join(map(str, limits)))
     with open(os.path.join(folder, name), "wb") as file:

@@ -116,12 +116,12 @@ class Source:
         name = self.config.dataset
         # Do not download a large data set for a check.
         if name in TFDS_NAMES and not os.path.exists(name) and not tfds.is_prepared(name, self.config.data_dir):
-            log.warning("%s is not prepared here: the check and the sample use images of the demo set", name)
+            log.warning("%s is not prepared here: the check and the samples use images of the demo set", name)
         else:
             try:
                 return sources.open_dataset(self.config)
             except UserError as error:
-                log.warning("the check and the sample use images of the demo set: %s", error)
+                log.warning("the check and the samples use images of the demo set: %s", error)
         return sources.open_dataset(dataclasses.replace(self.config, dataset="demo"))
 
     def _load_images(self, splits: Sequence[str], dataset: ImageDataset) -> Iterator[np.ndarray]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters.quiet import silence_output
+from cyclegan_tf.exporters.conversion import run_converter
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
-from cyclegan_tf.ops import exhaustion, hardware
+from cyclegan_tf.ops import hardware
 from cyclegan_tf.storage import zip_metadata
 
 keras = tf.keras
@@ -57,16 +56,9 @@ def _convert(source: Source, precision: str, representative: list[np.ndarray] | 
     if precision == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image] for image in representative or ())
-    try:
-        with silence_output(), hardware.force_portable_ops():
-            return converter.convert()
-    except Exception as error:  # The converter raises many kinds of exceptions, with the message of its C++ code.
-        if exhaustion.is_exhausted(error):
-            raise
-        alternative = "" if source.size else "--size=256x256, which is easier, "
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"TensorFlow {tf.__version__} cannot convert this network to TFLite {precision} ({reason}); "
-                        f"try {alternative}--format=onnx, or TensorFlow 2.15 on Python 3.11") from error
+    alternatives = "--format=onnx" if source.size else "--size=256x256, which is easier, --format=onnx"
+    with run_converter("the converter of TensorFlow Lite", f"TFLite {precision}", alternatives):
+        return converter.convert()
 
 
 def _make_converter(source: Source) -> tf.lite.TFLiteConverter:

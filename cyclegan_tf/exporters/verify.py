@@ -17,6 +17,7 @@ log = logging.getLogger("cyclegan_tf")
 
 RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
 _REPEATS = 7
+_ALTERNATIVE = "choose another --format, or other precisions of tflite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def check(artifact: Artifact, folder: str, source: Source) -> Result:
     for ours, theirs in zip(expected, given, strict=True):
         if theirs.shape != ours.shape:
             raise UserError(f"{artifact.name} gives images of shape {theirs.shape}; expected {ours.shape}. Nothing was "
-                            "written")
+                            f"written; {_ALTERNATIVE}")
     differences = [np.abs(theirs - ours) for ours, theirs in zip(expected, given, strict=True)]
     # Mean difference of an image of one color, which must fail however wide the bounds are.
     flat = float(np.mean([np.mean(np.abs(ours - np.median(ours))) for ours in expected]))
@@ -88,7 +89,7 @@ def check(artifact: Artifact, folder: str, source: Source) -> Result:
     if not (largest <= artifact.largest and mean <= mean_bound):
         bound = f"{artifact.largest:.2g} and mean {mean_bound:.2g}"
         raise UserError(f"{artifact.name} gives other images in its own runtime: largest difference {largest:.3g}, "
-                        f"mean {mean:.3g}; at most {bound} are allowed. Nothing was written")
+                        f"mean {mean:.3g}; at most {bound} are allowed. Nothing was written; {_ALTERNATIVE}")
     log.info("%s", result)
     return result
 
@@ -113,7 +114,8 @@ def run(runtime: str, path: str, images: Sequence[np.ndarray]) -> dict[str, np.n
         )
         if child.returncode:
             lines = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
-            raise UserError(f"{os.path.basename(path)} does not run in its own runtime ({runtime}): {lines[-1]}")
+            raise UserError(f"{os.path.basename(path)} does not run in its own runtime ({runtime}): {lines[-1]}; "
+                            f"{_ALTERNATIVE}")
         return dict(np.load(outputs))
 
 
