@@ -214,6 +214,15 @@ def test_results_must_have_the_format_of_their_source(tmp_path):
             batch.plan(found, str(tmp_path / "out" / output), 1)
 
 
+@pytest.mark.parametrize("source", [CT, NIFTI_FILES / "anatomical.nii"], ids=["DICOM", "NIfTI"])
+def test_a_result_that_cannot_be_written_is_named(tmp_path, source):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "out"
+    assert translate(source, target, make_translator()) == {
+        str(source): f"cannot write {target}/{source.name}: Not a directory"
+    }
+
+
 def test_one_result_may_have_another_name(tmp_path):
     limits = ValueRange(-1024.0, 31000.0)
     for source, name in ((NIFTI_FILES / "anatomical.nii", "b.nii.gz"), (CT, "c.dcm")):

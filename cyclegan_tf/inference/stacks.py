@@ -1,5 +1,6 @@
 """Translates files of slices, such as TIFF stacks, slice by slice, with a few slices in memory."""
 
+import contextlib
 import itertools
 import logging
 import math
@@ -72,7 +73,8 @@ def translate(
       progress: called after each batch with the number of slices that are done.
 
     Raises:
-      ValueError: a slice is damaged, or is no image that the translator takes.
+      ValueError: a slice is damaged, or is no image that the translator takes, or the result cannot be written.
+      OSError: the file cannot be read.
     """
     network, value_range = translator.without_units(), translator.units.target
     first = stack.read(0)
@@ -85,8 +87,8 @@ def translate(
     n_clipped = n_values = done = 0
     # The disk of the results has room for the feature maps of tiles.
     folder = None if filesystem.is_remote(target) else os.path.dirname(target) or "."
-    with stack.create(target, channels, dtype, value_range) as writer:
-        for batch in _batch(itertools.chain([first], map(stack.read, range(1, len(stack)))), size):
+    with _name_target(target), stack.create(target, channels, dtype, value_range) as writer:
+        for batch in _batch(itertools.chain([first], _read_others(stack)), size):
             images = []
             for piece in batch:
                 pixels, count = _prepare(piece, translator)
@@ -104,6 +106,25 @@ def translate(
                 progress(done)
     if n_clipped and translator.units.source is not None:
         warn_of_clipping(source, n_clipped, n_values, translator.units.source)
+
+
+@contextlib.contextmanager
+def _name_target(target: str) -> Iterator[None]:
+    """Context whose OSErrors become ValueErrors that name the result, because callers name the source."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _read_others(stack: Stack) -> Iterator[Slice]:
+    """Yields all slices after the first; a ValueError says why a slice cannot be read."""
+    for index in range(1, len(stack)):
+        try:
+            piece = stack.read(index)
+        except OSError as error:
+            raise ValueError(error.strerror or str(error)) from error
+        yield piece
 
 
 def warn_of_clipping(path: str, n_clipped: int, n_values: int, limits: ValueRange) -> None:
