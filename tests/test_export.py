@@ -143,6 +143,16 @@ def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     assert "horse2zebra is not prepared here: the check and the samples use images of the demo set" in caplog.text
 
 
+def test_a_network_of_many_channels_is_checked_without_its_data_set(caplog):
+    generator = generator_source(
+        {"input_channels": 5, "output_channels": 2, "lambda_identity": 0.0, "dataset": "/no/such/folder"}
+    )
+    shapes = [(image.shape[-1], translation.shape[-1]) for image, translation in generator.check_pairs]
+    assert shapes == [(5, 2), (5, 2)]
+    assert [np.abs(image).max() <= 1 < 2 * image.std() for image, _ in generator.check_pairs] == [True, True]
+    assert "the check uses noise: --dataset=/no/such/folder: no such folder" in caplog.text
+
+
 def test_a_damaged_export_is_an_error_with_the_runtimes_reason(tmp_path):
     (tmp_path / "a2b.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"a2b\.onnx does not run in its own runtime \(onnx\): .*(?i:protobuf)"):

@@ -69,13 +69,20 @@ class Source:
         """Pairs (image, translation), float32 (1, H, W, C) in [-1, 1], to check the export with.
 
         One pair if the size is fixed, otherwise two: a square image and one that is not square. The image comes from
-        the run's held-out images, else from its training images, else from the demo set.
+        the run's held-out images, else from its training images. If the data set is not on this machine, the image
+        comes from the demo set, or is noise if the network takes neither gray nor color images.
         """
-        image = next(self._load_images(("test", "train"), self._open_dataset()))
+        image = self._load_check_image()
         side = _round_to_multiple(self.config.crop_size, self.multiple)
         sizes = [self.size] if self.size else [(side, side), (side, side + self.multiple)]
         resized = [_resize(image, *size) for size in sizes]
         return [(image, np.asarray(self.network(image, training=False))) for image in resized]
+
+    def _load_check_image(self) -> np.ndarray:
+        if dataset := self._open_dataset():
+            return next(self._load_images(("test", "train"), dataset))
+        shape = self.config.crop_size, self.config.crop_size, self.network.input_shape[-1]
+        return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
     def load_representative_images(self) -> list[np.ndarray]:
         """Loads up to 32 training images for integer quantization: float32 (1, H, W, C) in [-1, 1], all of one size.
@@ -105,6 +112,8 @@ class Source:
             return max(1, round(height * scale)), max(1, round(width * scale))
 
         dataset = self._open_dataset()
+        if dataset is None:
+            return []
         for split in ("test", "train"):
             images: ImageList = getattr(dataset, f"{split}_{self.direction.source}")
             load = functools.partial(images.load, target_size=fit)
@@ -112,17 +121,19 @@ class Source:
                 return samples
         return []
 
-    def _open_dataset(self) -> ImageDataset:
-        name = self.config.dataset
+    def _open_dataset(self) -> ImageDataset | None:
+        """The run's data set if it is on this machine, else the demo set; None if the demo set has other channels."""
+        name, fits_demo = self.config.dataset, self.network.input_shape[-1] in (1, 3)
+        substitute = "the check and the samples use images of the demo set" if fits_demo else "the check uses noise"
         # Do not download a large data set for a check.
         if name in TFDS_NAMES and not os.path.exists(name) and not tfds.is_prepared(name, self.config.data_dir):
-            log.warning("%s is not prepared here: the check and the samples use images of the demo set", name)
+            log.warning("%s is not prepared here: %s", name, substitute)
         else:
             try:
                 return sources.open_dataset(self.config)
             except UserError as error:
-                log.warning("the check and the samples use images of the demo set: %s", error)
-        return sources.open_dataset(dataclasses.replace(self.config, dataset="demo"))
+                log.warning("%s: %s", substitute, error)
+        return sources.open_dataset(dataclasses.replace(self.config, dataset="demo")) if fits_demo else None
 
     def _load_images(self, splits: Sequence[str], dataset: ImageDataset) -> Iterator[np.ndarray]:
         """Yields the readable images of the direction's source domain, from the first split that has any."""
@@ -134,7 +145,8 @@ class Source:
                 yield first
                 yield from images
                 return
-        raise UserError(f"--dataset={self.config.dataset}: none of its images can be read")
+        raise UserError(f"none of the images of {self.config.dataset}, the data set of {self.workdir}, can be read; "
+                        "repair or replace them")
 
 
 def load(workdir: str, direction: Direction = Direction.A2B, size: tuple[int, int] | None = None) -> Source:
