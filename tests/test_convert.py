@@ -142,6 +142,15 @@ def test_files_of_old_versions_translate_alike(torch, no_export, tmp_path, name,
     assert_translates(workdir, "a2b", golden.Golden(f"checkpoints/{name}/inputs_outputs.npz"))
 
 
+def test_networks_of_other_channels_keep_their_domains(torch, no_export, tmp_path):
+    name = "generators/resnet_n1_1to2channels.npz"
+    torch_files.write(tmp_path / "latest_net_G_B.pth", golden.state_dict(name))
+    pytorch_run.convert_from_pytorch([str(tmp_path / "latest_net_G_B.pth")], str(tmp_path / "run"))
+    config = Config.load(str(tmp_path / "run"))
+    assert (config.input_channels, config.output_channels, config.lambda_identity) == (2, 1, 0)
+    assert_translates(tmp_path / "run", "b2a", golden.Golden(name))
+
+
 def test_the_command_line_both_ways(torch, tmp_path, run_command):
     name = "generators/resnet_n2_instance_replicate.npz"
     zebra, workdir, back = tmp_path / "zebra.pth", tmp_path / "run", tmp_path / "back"
@@ -295,9 +304,9 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"^reading \.pth files needs PyTorch: pip install torch$"):
+    with pytest.raises(UserError, match=r"^reading \.pth files needs PyTorch: pip install 'cyclegan_tf\[pytorch\]'$"):
         pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / "run"))
-    with pytest.raises(UserError, match=r"^writing \.pth files needs PyTorch: pip install torch$"):
+    with pytest.raises(UserError, match=r"^writing \.pth files needs PyTorch: pip install 'cyclegan_tf\[pytorch\]'$"):
         pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert os.listdir(tmp_path) == []
 

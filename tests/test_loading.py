@@ -11,6 +11,7 @@ import cyclegan_tf
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import loading, translator
+from cyclegan_tf.pytorch import files as torch_files
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
 
@@ -64,6 +65,14 @@ def test_a_pth_file_gives_the_authors_numbers(tmp_path, name):
     for index in indices:
         result = model.translate(case.images(f"{prefix}x{index}"))
         case.assert_close(golden.nchw(result), f"{prefix}y{index}")
+
+
+def test_a_pth_file_may_have_other_channels(tmp_path):
+    pytest.importorskip("torch", reason="reads .pth files: pip install torch")
+    name, path = "generators/resnet_n1_1to2channels.npz", tmp_path / "latest_net_G_A.pth"
+    torch_files.write(path, golden.state_dict(name))
+    case = golden.Golden(name)
+    case.assert_close(golden.nchw(loading.load(path).translate(case.images("x0"))), "y0")
 
 
 def test_a_pth_file_of_a_discriminator_is_an_error(tmp_path):

@@ -145,10 +145,6 @@ def damaged(path):
         lambda path: torch_files.write(path, golden.state_dict("discriminators/nlayer_n2_instance.npz")),
         r"G_A\.pth holds a discriminator, but gen_ab is a generator; give the right --network$",
     ),
-    (
-        lambda path: torch_files.write(path, golden.state_dict("generators/resnet_n1_1to2channels.npz")),
-        r"G_A\.pth holds a network for images of input_channels=1, output_channels=2; .* only networks for 3 channels$",
-    ),
 ])
 def test_unusable_file_is_named_in_one_line(tmp_path, make, message):
     path = tmp_path / "latest_net_G_A.pth"

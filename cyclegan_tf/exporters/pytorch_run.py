@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.pytorch import files as torch_files
@@ -77,7 +77,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     config = Config.load(run_directory.locate(workdir))
     found = checkpoints.read_run(workdir)
     if found is None:
-        raise UserError(f"{workdir} has no checkpoint yet")
+        raise UserError(f"{workdir} has no checkpoint yet; train it first")
     checkpoint, arrays = found
     weights = checkpoints.network_weights(arrays)
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
@@ -112,25 +112,33 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
         path = files[name]
         options = _call_for_file(path, pytorch_weights.infer_architecture, state_dict)
         _require_kind(path, name, options)
-        for option in (option for option in ARCHITECTURE if option in options):
-            if inferred.setdefault(option, options[option]) != options[option]:
+        told = {option: options[option] for option in ARCHITECTURE if option in options}
+        told |= _infer_channels(name, options)
+        for option, value in told.items():
+            if inferred.setdefault(option, value) != value:
                 raise UserError(
                     f"{origin[option]} and {path} do not belong together: {option} is {inferred[option]} in the first "
-                    f"and {options[option]} in the second; convert each to a run of its own"
+                    f"and {value} in the second; convert each to a run of its own"
                 )
             origin.setdefault(option, path)
+    if inferred.get("input_channels", 3) != inferred.get("output_channels", 3):
+        inferred["lambda_identity"] = 0.0  # The identity loss needs domains of equal channels.
     return Config(**{**inferred, **overrides})
+
+
+def _infer_channels(name: str, options: Mapping[str, Any]) -> dict[str, int]:
+    """The options input_channels (of A) and output_channels (of B) that network `name` of a run tells."""
+    sides = ["input_channels", "output_channels"]
+    channels = [options[side] for side in sides if side in options]  # A discriminator has no output_channels.
+    if name in ("gen_ba", "disc_b"):
+        sides.reverse()
+    return dict(zip(sides, channels, strict=False))
 
 
 def _require_kind(path: str, name: str, options: Mapping[str, Any]) -> None:
     kind = _get_kind(name)
     if options["kind"] != kind:
         raise UserError(f"{path} holds a {options['kind']}, but {name} is a {kind}; give the right --network")
-    channels = {option: options[option] for option in ("input_channels", "output_channels") if option in options}
-    if set(channels.values()) != {3}:
-        text = ", ".join(f"{option}={number}" for option, number in channels.items())
-        raise UserError(f"{path} holds a network for images of {text}; this command converts only networks for 3 "
-                        "channels")
 
 
 def _get_kind(name: str) -> str:
@@ -139,8 +147,6 @@ def _get_kind(name: str) -> str:
 
 def _describe(config: Config, name: str) -> dict[str, Any]:
     """Describes network `name` of a run for `pytorch.weights`."""
-    from cyclegan_tf.config import architectures
-
     inputs, outputs = architectures.channels(config, name)
     kind = _get_kind(name)
     return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}

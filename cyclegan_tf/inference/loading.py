@@ -229,7 +229,8 @@ def _load_pytorch(path: str) -> translator_lib.Translator:
     if options["kind"] != "generator":
         raise UserError(f"{path} holds a discriminator; the authors' code names files of generators G_A, G_B or G")
     known = {field.name for field in dataclasses.fields(Config)}
-    config = Config(**{name: value for name, value in options.items() if name in known})
+    # The identity loss, which a translation does not need, would require images of equal channels.
+    config = Config(**{name: value for name, value in options.items() if name in known}, lambda_identity=0.0)
     generator = registry.build_generator(config, Direction.A2B.generator)
     checkpoints.assign(named_weights(generator), weights, path)
     return translator_lib.make_translator(config, generator)

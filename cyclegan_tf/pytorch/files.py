@@ -181,5 +181,5 @@ def _import_torch(purpose: str) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"{purpose} .pth files needs PyTorch: pip install torch") from error
+        raise UserError(f"{purpose} .pth files needs PyTorch: pip install 'cyclegan_tf[pytorch]'") from error
     return torch
