@@ -1,5 +1,6 @@
 """Data sets of DICOM files and NIfTI volumes: which slices are training images, and with which values."""
 
+import gzip
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pydicom.data import get_testdata_file
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import inspection, pairing, sources
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import nifti
 from cyclegan_tf.images.stacks import StackOptions
 
 NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
@@ -193,6 +195,20 @@ def test_inspect_tells_kinds_values_and_spacings(folder):
     ]
     (_, chosen) = inspection.inspect(sources.open_parts(str(folder))[0], options=StackOptions(volume=2)).values()
     assert chosen.kinds["NIfTI int16"] == 24
+
+
+def test_a_damaged_volume_is_one_bad_file_and_unpacked_once(folder, monkeypatch):
+    data = bytearray(gzip.compress((NIFTI_FILES / "anatomical.nii").read_bytes(), 0))
+    data[9999] ^= 1
+    (folder / "trainA" / "a.nii.gz").write_bytes(data)
+    copies, copy = [], nifti._copy
+    monkeypatch.setattr(nifti, "_copy", lambda *args: copies.append(args) or copy(*args))
+    parts, bad = sources.open_parts(str(folder / "trainA"))
+    inspection.inspect(parts, n_shown=0)
+    ((path, reason),) = bad.reasons.items()
+    assert path == f"{folder}/trainA/a.nii.gz"
+    assert "CRC check failed" in reason
+    assert len(copies) == 1
 
 
 def test_inspect_command_takes_the_direction_of_slices(folder, run_command):

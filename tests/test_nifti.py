@@ -243,6 +243,22 @@ def test_unusable_files_are_named_in_one_line(tmp_path, make, message, caplog):
     assert not caplog.records, "nibabel's lines do not name the file"
 
 
+def test_no_damage_of_a_compressed_volume_changes_voxels(tmp_path):
+    array = np.random.default_rng(3).integers(-999, 999, (5, 6, 7)).astype(np.int16)
+    path = write_volume(tmp_path / "a.nii.gz", array)
+    good, expected = path.read_bytes(), read_slices(open_volume(path, make_options()))
+    n_named = 0
+    for place in range(len(good)):
+        path.write_bytes(flip_bit(good, place))
+        try:
+            found = read_slices(open_volume(path, make_options()))
+        except ValueError:
+            n_named += 1
+        else:
+            assert (found == expected).all(), place
+    assert n_named >= len(good) - 10, "all but flags and times in the first 10 bytes"
+
+
 def test_volume_must_exist(tmp_path):
     path = write_volume(tmp_path / "a.nii", np.zeros((3, 4, 5, 2), np.int16))
     with pytest.raises(ValueError, match="no volume 3; choose one with --volume=1 to --volume=2"):

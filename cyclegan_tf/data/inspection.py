@@ -166,12 +166,13 @@ def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int)
     summary = Summary(len(stack), 1)
     # The middle of the file if one image is shown.
     shown = {round((number + 0.5) * len(stack) / n_shown - 0.5) for number in range(n_shown)}
+    reasons = {}
     for index in range(len(stack)):
         try:
             piece = image_list.halve(stack.read(index))
             units.require_numbers(piece)
         except (ValueError, OSError) as error:
-            image_list.bad.add(f"{path}[{index}]" if stack.is_volume else path, str(error))
+            reasons[f"{path}[{index}]" if stack.is_volume else path] = str(error)
             continue
         summary.kinds[stack.kind] += 1
         summary.sizes[piece.pixels.shape[1], piece.pixels.shape[0]] += 1
@@ -181,6 +182,10 @@ def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int)
             _add_values(summary, piece)
         if index in shown:
             summary.shown.append(grid.shrink(_scale(piece), CELL_PIXELS))
+    if len(reasons) == len(stack) and len(set(reasons.values())) == 1:  # The file as a whole is damaged.
+        reasons = {path: next(iter(reasons.values()))}
+    for name, reason in reasons.items():
+        image_list.bad.add(name, reason)
     return summary
 
 

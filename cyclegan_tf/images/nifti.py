@@ -50,7 +50,7 @@ class Volume(Stack):
     has_background = True
 
     def __init__(self, file: IO[bytes], options: StackOptions) -> None:
-        self._file, self._options = file, options
+        self._file, self._options, self._damage = file, options, ""
         with _describe_damage():
             self._header = self._read_header()
             shape = self._header.get_data_shape()
@@ -81,8 +81,14 @@ class Volume(Stack):
 
         Voxels that are NaN or infinite are not valid.
         """
-        with _describe_damage():
-            stored = self._planes[index]
+        if self._damage:
+            raise ValueError(self._damage)
+        try:
+            with _describe_damage():
+                stored = self._planes[index]
+        except ValueError as error:
+            self._damage = str(error)  # The next slices would unpack the file again.
+            raise
         if self._is_scaled:
             pixels = (stored.astype(np.float64) * self._slope + self._intercept).astype(np.float32)
         else:
