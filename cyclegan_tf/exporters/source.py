@@ -62,7 +62,7 @@ class Source:
     @property
     def shape(self) -> tuple[int | None, ...]:
         """Input shape (1, H, W, C) of the export; H and W are None where the size is free."""
-        return (1, *(self.size or (None, None)), self.network.input_shape[-1])
+        return (1, *(self.size or (None, None)), self.translator.input_channels)
 
     @functools.cached_property
     def check_pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -81,7 +81,7 @@ class Source:
     def _load_check_image(self) -> np.ndarray:
         if dataset := self._open_dataset():
             return next(self._load_images(("test", "train"), dataset))
-        shape = self.config.crop_size, self.config.crop_size, self.network.input_shape[-1]
+        shape = self.config.crop_size, self.config.crop_size, self.translator.input_channels
         return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
     def load_representative_images(self) -> list[np.ndarray]:
@@ -123,7 +123,7 @@ class Source:
 
     def _open_dataset(self) -> ImageDataset | None:
         """The run's data set if it is on this machine, else the demo set; None if the demo set has other channels."""
-        name, fits_demo = self.config.dataset, self.network.input_shape[-1] in (1, 3)
+        name, fits_demo = self.config.dataset, self.translator.input_channels in (1, 3)
         substitute = "the check and the samples use images of the demo set" if fits_demo else "the check uses noise"
         # Do not download a large data set for a check.
         if name in TFDS_NAMES and not os.path.exists(name) and not tfds.is_prepared(name, self.config.data_dir):

@@ -49,11 +49,11 @@ def write(
       UserError: the images are neither gray nor color, the runtime cannot be found or downloaded, or tf2onnx cannot
         convert a network.
     """
-    for source in generators:
-        if not {*_count_channels(source)} <= {1, 3}:
-            near, far = _count_channels(source)
-            raise UserError(f"--format=web shows only gray and color images; this network maps {near} channels to "
-                            f"{far}")
+    for translator in (source.translator for source in generators):
+        if not {translator.input_channels, translator.output_channels} <= {1, 3}:
+            raise UserError(f"--format=web shows only gray and color images; this network maps "
+                            f"{translator.input_channels} channels to {translator.output_channels}; choose another "
+                            "--format")
     runtime = _find_runtime(runtime_dir)
     os.makedirs(os.path.join(folder, "runtime"))
     for name in _RUNTIME_FILES:
@@ -63,29 +63,31 @@ def write(
         shutil.copyfile(os.path.join(PAGE_DIR, name), os.path.join(folder, *target))
     description = {
         "name": os.path.basename(generators[0].workdir), "maxSide": max_side,
-        "directions": [_describe(source, folder, max_side, n_samples) for source in generators],
+        "directions": [
+            _describe(source, _write_samples(source, folder, max_side, n_samples)) for source in generators
+        ],
     }
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(description, file, indent=2)
     return [(source, artifact) for source in generators for artifact in onnx.write(source, folder)]
 
 
-def _count_channels(source: Source) -> tuple[int, int]:
-    return source.network.input_shape[-1], source.network.output_shape[-1]
-
-
-def _describe(source: Source, folder: str, max_side: int, n_samples: int) -> dict[str, Any]:
-    """Writes the sample images of a direction; returns what the page needs to know of the direction."""
+def _write_samples(source: Source, folder: str, max_side: int, n_samples: int) -> list[str]:
+    """Writes sample images of a direction to `folder`; returns their names."""
     samples = []
     for number, image in enumerate(source.load_samples(n_samples, max_side), 1):
         samples.append(f"sample-{source.direction}-{number}.png")
         with open(os.path.join(folder, samples[-1]), "wb") as file:
             file.write(codec.encode_png(ranges.to_rgb(image)))
+    return samples
+
+
+def _describe(source: Source, samples: Sequence[str]) -> dict[str, Any]:
+    """What the page needs to know of a direction."""
     near, far = source.direction.order(*domains.find_names(source.config))
-    channels = _count_channels(source)
     return {
         "direction": source.direction, "from": near, "to": far, "model": f"{source.direction}.onnx", "samples": samples,
-        "inputChannels": channels[0], "outputChannels": channels[1],
+        "inputChannels": source.translator.input_channels, "outputChannels": source.translator.output_channels,
         "multiple": source.multiple, "minimum": source.minimum, "valueRanges": source.translator.units.to_lists(),
     }
 

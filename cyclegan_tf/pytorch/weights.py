@@ -226,7 +226,7 @@ def _drop_statistics(
     return {key: value for key, value in state_dict.items() if key not in keys}
 
 
-def _check(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], options: Options) -> None:
+def _require_fit(given: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], options: Options) -> None:
     """Raises UserError unless the arrays `given` have exactly the `expected` names and shapes."""
     shapes = {name: tuple(np.shape(array)) for name, array in given.items()}
     problems = {
@@ -266,7 +266,7 @@ def to_keras(state_dict: Mapping[str, np.ndarray], options: Options) -> dict[str
         found = np.asarray(given.pop(key, expected))
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=1e-5):
             raise UserError(f"{key} is not the blur filter of the authors' code, so the weights cannot be converted")
-    _check(given, {key: shape for key, (_, shape) in entries.items()}, options)
+    _require_fit(given, {key: shape for key, (_, shape) in entries.items()}, options)
     arrays = {name: np.asarray(given[key]) for key, (name, _) in entries.items()}
     return {name: np.ascontiguousarray(a.transpose(_TO_KERAS)) if a.ndim == 4 else a for name, a in arrays.items()}
 
@@ -284,7 +284,7 @@ def to_pytorch(named_arrays: Mapping[str, np.ndarray], options: Options) -> dict
     shapes = {
         name: tuple(shape[axis] for axis in _TO_KERAS) if len(shape) == 4 else shape for name, shape in entries.values()
     }
-    _check(named_arrays, shapes, options)
+    _require_fit(named_arrays, shapes, options)
     state_dict = {}
     for key, (name, _) in entries.items():
         array = np.asarray(named_arrays[name])
@@ -318,7 +318,7 @@ def infer_architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _infer_resnet(shapes: Shapes) -> dict[str, Any]:
-    ngf, input_channels, *_ = _kernel(shapes, "model.1")
+    ngf, input_channels, *_ = _get_kernel_shape(shapes, "model.1")
     n_blocks = len({key.split(".")[1] for key in shapes if ".conv_block." in key})
     options: dict[str, Any] = {"ngf": ngf, "n_blocks": n_blocks}
     sides = {shape[-1] for key, shape in shapes.items() if key.endswith(".filt")}
@@ -335,23 +335,23 @@ def _infer_resnet(shapes: Shapes) -> dict[str, Any]:
         "kind": "generator", "generator": "resnet", **options,
         "norm": _infer_norm(shapes, "model.1", "model.2"), "padding": "reflect" if has_padding else "zero",
         "dropout": dropout, "upsample": "transpose",
-        "input_channels": input_channels, "output_channels": _kernel(shapes, f"model.{places.head}")[0],
+        "input_channels": input_channels, "output_channels": _get_kernel_shape(shapes, f"model.{places.head}")[0],
     }
 
 
 def _infer_unet(shapes: Shapes) -> dict[str, Any]:
-    ngf, input_channels, *_ = _kernel(shapes, "model.model.0")
+    ngf, input_channels, *_ = _get_kernel_shape(shapes, "model.model.0")
     return {
         "kind": "generator", "generator": "unet", "ngf": ngf, "n_downs": max(5, _count_kernels(shapes) // 2),
         "norm": _infer_norm(shapes, "model.model.1.model.1", "model.model.1.model.2"), "dropout": False,
-        "input_channels": input_channels, "output_channels": _kernel(shapes, "model.model.3")[1],
+        "input_channels": input_channels, "output_channels": _get_kernel_shape(shapes, "model.model.3")[1],
     }
 
 
 def _infer_discriminator(shapes: Shapes) -> dict[str, Any]:
     pixel = "net.0.weight" in shapes
     module = "net" if pixel else "model"
-    ndf, input_channels, *_ = _kernel(shapes, f"{module}.0")
+    ndf, input_channels, *_ = _get_kernel_shape(shapes, f"{module}.0")
     # A discriminator with blurs comes from CUT, whose generator by default blurs on both ways.
     blurs = "model.2.filt" in shapes
     first = 3 if blurs else 2
@@ -371,8 +371,8 @@ def _infer_norm(shapes: Shapes, conv: str, norm: str) -> str:
     return "instance" if f"{conv}.bias" in shapes else "none"
 
 
-def _kernel(shapes: Shapes, key: str) -> tuple[int, ...]:
-    """The shape of a convolution kernel; UserError if the module has none."""
+def _get_kernel_shape(shapes: Shapes, key: str) -> tuple[int, ...]:
+    """The shape of the convolution kernel of module `key`; UserError if the module has none."""
     shape = shapes.get(f"{key}.weight", ())
     if len(shape) != 4:
         raise UserError(f"the weights belong to no known network: {key}.weight is not a convolution kernel")
