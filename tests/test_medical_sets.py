@@ -1,7 +1,9 @@
 """Data sets of DICOM files and NIfTI volumes: which slices are training images, and with which values."""
 
+import configparser
 import gzip
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -140,6 +142,18 @@ def test_missing_package_ends_the_command(folder, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"need the package {package}: pip install 'cyclegan_tf\[medical\]'"):
         open_set(folder)
+
+
+def test_large_packages_are_an_extra():
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    required, extra = (
+        set(re.findall(r"^([\w-]+)", lines, flags=re.MULTILINE))
+        for lines in (setup["options"]["install_requires"], setup["options.extras_require"]["medical"])
+    )
+    assert {"pydicom", "pylibjpeg", "nibabel"} <= extra
+    assert required.isdisjoint({*extra, "SimpleITK", "rasterio", "GDAL", "nilearn"})
+    assert {"tifffile", "imagecodecs"} <= required
 
 
 def test_opening_a_named_pipe_does_not_block(folder):
