@@ -75,10 +75,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     from cyclegan_tf.runs import directory as run_directory
 
     config = Config.load(run_directory.locate(workdir))
-    found = checkpoints.read_run(workdir)
-    if found is None:
-        raise UserError(f"{workdir} has no checkpoint yet; train it first")
-    checkpoint, arrays = found
+    checkpoint, arrays = checkpoints.require_run(workdir)
     weights = checkpoints.network_weights(arrays)
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
     if len(config.directions) == 1:

@@ -213,10 +213,7 @@ def load_translators(
       (step, {direction: Translator}).
     """
     config = Config.load(run_directory.locate(workdir))
-    found = checkpoints.read_run(workdir)
-    if found is None:
-        raise UserError(f"{workdir} has no checkpoint yet")
-    path, arrays = found
+    path, arrays = checkpoints.require_run(workdir)
     weights, loaded = checkpoints.network_weights(arrays), {}
     for direction in directions:
         if direction in config.directions:

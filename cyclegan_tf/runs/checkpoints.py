@@ -353,6 +353,18 @@ def read_run(path: str) -> tuple[str, dict[str, np.ndarray]] | None:
     return read_newest(os.path.join(directory.locate(path), "checkpoints"))
 
 
+def require_run(path: str) -> tuple[str, dict[str, np.ndarray]]:
+    """(path, arrays) of the checkpoint that a user's `path` refers to, as `read_run`.
+
+    Raises:
+      UserError: as `read_run`; or there is no checkpoint.
+    """
+    found = read_run(path)
+    if found is None:
+        raise UserError(f"{path} has no checkpoint yet; train the run first")
+    return found
+
+
 def read_user_file(path: str) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint that the user names.
 
