@@ -391,6 +391,27 @@ def test_ome_metadata_of_other_channels_and_types(tmp_path, channels, out):
         assert series.dtype == np.float32
 
 
+def test_all_images_of_ome_metadata_are_kept(tmp_path):
+    groups = PAGES[:2], PAGES[1:]
+    with tifffile.TiffWriter(tmp_path / "s.ome.tif", ome=True) as file:
+        for group in groups:
+            file.write(group, photometric="minisblack", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(translate(tmp_path / "s.ome.tif", make_translator())) as file:
+        assert len(file.series) == 2
+        for series, group in zip(file.series, groups, strict=True):
+            assert (series.asarray() == group).all()
+
+
+def test_ome_file_without_all_planes_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "s.ome.tif", PAGES, ome=True, metadata={"axes": "ZYX"})
+    data = (tmp_path / "s.ome.tif").read_bytes()
+    (tmp_path / "s.ome.tif").write_bytes(data.replace(b'SizeZ="4"', b'SizeZ="7"'))
+    jobs = batch.plan(batch.find(str(tmp_path / "s.ome.tif"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
+    (reason,) = batch.run(make_translator(), jobs).values()
+    assert reason.startswith("the OME metadata describes 7 images, but the file has 4: some may be missing")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_damaged_ome_metadata_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "s.ome.tif", PAGES, ome=True, metadata={"axes": "ZYX"})
     data = (tmp_path / "s.ome.tif").read_bytes()

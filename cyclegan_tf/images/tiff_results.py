@@ -209,17 +209,38 @@ def _change_ome(
     space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
     if space:
         ElementTree.register_namespace("", space[1:-1])
-    first, *others = root.findall(f"{space}Image")
-    for image in others:
-        root.remove(image)
-    pixels = first.find(f"{space}Pixels")
+    root.attrib.pop("UUID", None)
+    found = 0
+    for number, image in enumerate(root.findall(f"{space}Image")):
+        found += _change_ome_image(image, space, f"Channel:{number}", channels, dtype, found, samples, splits_channels)
+    if found != n_slices:
+        raise ValueError(f"the OME metadata describes {found} images, but the file has {n_slices}: some may be "
+                         "missing, or in other files; save the images in one file")
+    return b'<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="utf-8")
+
+
+def _change_ome_image(
+    image: ElementTree.Element, space: str, name: str, channels: int, dtype: np.dtype, first: int, samples: int,
+    splits_channels: bool,
+) -> int:
+    """Changes an element Image of OME-XML as `_change_ome` does.
+
+    Args:
+      space: the namespace, in braces.
+      name: beginning of the names of new channels.
+      first: number of the slices before those of this element.
+
+    Returns:
+      The number of the slices of this element.
+    """
+    pixels = image.find(f"{space}Pixels")
     if pixels is None:
         raise ValueError("the OME metadata has no element Pixels")
-    root.attrib.pop("UUID", None)
     pixels.attrib.pop("BigEndian", None)
     pixels.attrib.pop("SignificantBits", None)
     pixels.set("Type", _OME_TYPES.get(dtype.name, dtype.name))
     n_planes = 1 if splits_channels else max(1, int(pixels.get("SizeC", "1")) // samples)
+    n_slices = n_planes * int(pixels.get("SizeZ", "1")) * int(pixels.get("SizeT", "1"))
     if splits_channels:  # The channels of a slice are written one after the other.
         order = pixels.get("DimensionOrder", "XYCZT").replace("C", "")
         pixels.set("DimensionOrder", f"XYC{order[2:]}")
@@ -229,15 +250,17 @@ def _change_ome(
         pixels.remove(child)
     n_described, own_samples = (channels, 1) if splits_channels else (n_planes, channels)
     if len(described) != n_described:
-        described = [ElementTree.Element(f"{space}Channel", {"ID": f"Channel:0:{n}"}) for n in range(n_described)]
+        described = [ElementTree.Element(f"{space}Channel", {"ID": f"{name}:{n}"}) for n in range(n_described)]
     for channel in described:
         channel.set("SamplesPerPixel", str(own_samples))
-    n_pages = n_slices * (channels if splits_channels else 1)
-    data = ElementTree.Element(f"{space}TiffData", {"IFD": "0", "PlaneCount": str(n_pages)})
+    n_pages = channels if splits_channels else 1  # Of a slice.
+    data = ElementTree.Element(
+        f"{space}TiffData", {"IFD": str(first * n_pages), "PlaneCount": str(n_slices * n_pages)}
+    )
     # The schema has the channels first, then TiffData.
     for place, child in enumerate([*described, data]):
         pixels.insert(place, child)
-    return b'<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="utf-8")
+    return n_slices
 
 
 def _change_imagej(text: str, channels: int | None, n_slices: int) -> bytes:
