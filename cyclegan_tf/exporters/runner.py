@@ -26,7 +26,7 @@ sys.modules["cyclegan_tf"] = sys.modules["tensorflow_addons"] = None  # type: ig
 Runners = dict[int, Callable[[np.ndarray], np.ndarray]]  # Number of threads (0: default) -> function of an image.
 
 
-def load_saved_model(path: str) -> Runners:
+def _load_saved_model(path: str) -> Runners:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
@@ -38,7 +38,7 @@ def load_saved_model(path: str) -> Runners:
     return {0: run}
 
 
-def load_keras(path: str) -> Runners:
+def _load_keras(path: str) -> Runners:
     import tensorflow as tf
 
     network = tf.keras.models.load_model(path, compile=False)
@@ -48,7 +48,7 @@ def load_keras(path: str) -> Runners:
     return {0: lambda image: compiled(image).numpy()}
 
 
-def load_tflite(path: str) -> Runners:
+def _load_tflite(path: str) -> Runners:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -76,7 +76,7 @@ def load_tflite(path: str) -> Runners:
     return {threads: make_runner(threads) for threads in (1, 2)}
 
 
-def load_onnx(path: str) -> Runners:
+def _load_onnx(path: str) -> Runners:
     import onnxruntime
 
     def make_runner(threads: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -98,7 +98,7 @@ def _measure_latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray,
     return 1000 * float(np.median(times))
 
 
-_LOADERS = {"saved_model": load_saved_model, "keras": load_keras, "tflite": load_tflite, "onnx": load_onnx}
+_LOADERS = {"saved_model": _load_saved_model, "keras": _load_keras, "tflite": _load_tflite, "onnx": _load_onnx}
 
 
 def main(runtime: str, model: str, inputs: str, outputs: str, repeats: str) -> None:

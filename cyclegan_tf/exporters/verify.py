@@ -15,7 +15,7 @@ from cyclegan_tf.exporters.source import Source
 
 log = logging.getLogger("cyclegan_tf")
 
-RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
+_RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
 _REPEATS = 7
 _ALTERNATIVE = "choose another --format, or other precisions of tflite"
 
@@ -107,7 +107,7 @@ def run(runtime: str, path: str, images: Sequence[np.ndarray]) -> dict[str, np.n
         arrays = {f"image{i}": image for i, image in enumerate(images)}
         np.savez(inputs, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes any keyword for allow_pickle.
         child = subprocess.run(
-            [sys.executable, RUNNER, runtime, path, inputs, outputs, str(_REPEATS)],
+            [sys.executable, _RUNNER, runtime, path, inputs, outputs, str(_REPEATS)],
             capture_output=True, text=True, errors="replace", check=False,
             # Keep the runner's folder off sys.path: its files have the names of packages.
             env={**os.environ, "PYTHONSAFEPATH": "1"},

@@ -24,8 +24,9 @@ from cyclegan_tf.storage import atomic
 
 log = logging.getLogger("cyclegan_tf")
 
-PAGE_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
-PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+_PAGE_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
+_PACKAGE, _VERSION = "onnxruntime-web", "1.30.0"
+_RELEASE = f"{_PACKAGE}@{_VERSION}"
 # The build for the CPU only. The module contains the loader of the .wasm file.
 _RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 
@@ -58,9 +59,9 @@ def write(
     os.makedirs(os.path.join(folder, "runtime"))
     for name in _RUNTIME_FILES:
         shutil.copyfile(os.path.join(runtime, name), os.path.join(folder, "runtime", name))
-    for name in os.listdir(PAGE_DIR):
+    for name in os.listdir(_PAGE_DIR):
         target = ("runtime", "LICENSE.txt") if name == "runtime-license.txt" else (name,)
-        shutil.copyfile(os.path.join(PAGE_DIR, name), os.path.join(folder, *target))
+        shutil.copyfile(os.path.join(_PAGE_DIR, name), os.path.join(folder, *target))
     description = {
         "name": os.path.basename(generators[0].workdir), "maxSide": max_side,
         "directions": [
@@ -99,9 +100,9 @@ def _find_runtime(runtime_dir: str | None) -> str:
             if _has_runtime(folder):
                 return folder
         raise UserError(f"--runtime_dir={runtime_dir} has no dist/{_RUNTIME_FILES[0]}: give the unpacked npm package "
-                        f"{PACKAGE}@{VERSION}")
+                        f"{_RELEASE}")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.join(cache, "cyclegan_tf", f"{PACKAGE}-{VERSION}")
+    folder = os.path.join(cache, "cyclegan_tf", f"{_PACKAGE}-{_VERSION}")
     if not _has_runtime(folder):
         _download_runtime(folder)
     return folder
@@ -113,19 +114,19 @@ def _has_runtime(folder: str) -> bool:
 
 def _download_runtime(folder: str) -> None:
     """Downloads the npm package and puts the runtime's files into `folder`."""
-    alternative = f"download {PACKAGE}@{VERSION} elsewhere (npm pack {PACKAGE}@{VERSION}) and give it as --runtime_dir"
+    alternative = f"download {_RELEASE} elsewhere (npm pack {_RELEASE}) and give it as --runtime_dir"
     if shutil.which("npm") is None:
-        raise UserError(f"--format=web needs npm to download {PACKAGE}, and npm is not installed: install Node.js, or "
+        raise UserError(f"--format=web needs npm to download {_PACKAGE}, and npm is not installed: install Node.js, or "
                         f"{alternative}")
     os.makedirs(os.path.dirname(folder), exist_ok=True)
-    log.info("downloading %s %s with npm", PACKAGE, VERSION)
+    log.info("downloading %s %s with npm", _PACKAGE, _VERSION)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as work:
-        command = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", work, "--ignore-scripts"]
+        command = ["npm", "pack", _RELEASE, "--pack-destination", work, "--ignore-scripts"]
         child = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         archives = [name for name in os.listdir(work) if name.endswith(".tgz")]
         if child.returncode or not archives:
             reason = (child.stderr.strip().splitlines() or ["npm gives no reason"])[0]
-            raise UserError(f"npm cannot download {PACKAGE}@{VERSION} ({reason}); {alternative}")
+            raise UserError(f"npm cannot download {_RELEASE} ({reason}); {alternative}")
         unpacked = os.path.join(work, "unpacked")
         os.makedirs(unpacked)
         with tarfile.open(os.path.join(work, archives[0])) as archive:
