@@ -1,13 +1,14 @@
 """Translates images, folders of images and videos with a trained generator.
 
+  cyclegan translate --model=demo --input=apple.jpg --output=orange.jpg
   cyclegan translate --model=runs/horse2zebra --input=photos --output=zebras
   cyclegan translate --model=runs/horse2zebra --direction=b2a --input='photos/**/*.jpg' --output=horses
   cyclegan translate --model=latest_net_G_A.pth --input=large.png --output=results --tile=512
   cyclegan translate --model=runs/horse2zebra --input=clip.mp4 --output=results
 
-The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file, or
-demo_maps: a trained model in the package, which turns satellite images into maps. A SavedModel is a program: loading
-one from a stranger runs it.
+The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file, or one
+of the trained models in the package: demo turns apples into oranges, and demo_maps satellite images into maps. A
+SavedModel is a program: loading one from a stranger runs it.
 
 Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
 of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> int:
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
     cli.define_path("model", None, "run directory, one of its checkpoint files, SavedModel folder, .pth or .tflite "
-                        "file; or demo_maps, a trained model from satellite images to maps")
+                        "file; or a trained model in the package: demo or demo_maps")
     cli.define_path("input", None, "image, video, folder of images, or pattern in quotes")
     cli.define_path("output", None, "folder for the results, or the result file of a single input")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of a run with two generators; default: a2b")

@@ -48,6 +48,7 @@ def bare_run(tmp_path):
 
 
 def test_training_writes_a_page_with_samples_results_and_curves(tiny_run):
+    assert "/tiny/index.html" in re.search(r"page: (.*)", (tiny_run / "log.txt").read_text())[1]
     data = read_data(tiny_run)
     assert [sample["step"] for sample in data["samples"]] == [0, 2, 4]
     assert data["results"]["step"] == 4

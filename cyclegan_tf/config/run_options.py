@@ -247,8 +247,9 @@ class RunOptions:
     )
     init_from: str = option(
         "", "where a new run takes its initial network weights from: a run directory, one of its checkpoint files, "
-        "demo_maps, a SavedModel, a .pth file or a folder of .pth files; optimizers and image pools start fresh. A "
-        "SavedModel is a program: loading one from a stranger runs it", is_path=True,
+        "demo or demo_maps (trained runs in the package), a SavedModel, a .pth file or a folder of .pth files; "
+        "optimizers and image pools start fresh. A SavedModel is a program: loading one from a stranger runs it",
+        is_path=True,
     )
     on_nonfinite: Literal["stop", "rollback"] = option(
         "stop", "what to do when a loss is NaN or infinite: stop ends the run; rollback restores the newest checkpoint "

@@ -152,7 +152,7 @@ class RunOutputs:
             kind = metrics_log.FINAL if held_out else metrics_log.FINAL_OF_TRAINING
             self._record(step, kind, values)
         page_images.write(self._workdir, self._config, self._translate, self._dataset, step)
-        page.write(self._workdir)
+        log.info("page: %s", page.write(self._workdir))
         log.info("SavedModels: %s", ", ".join(paths))
         if self._dataset.bad:
             log.warning("skipped %d images that cannot be used; bad_images.txt lists them", len(self._dataset.bad))

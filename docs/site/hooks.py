@@ -15,6 +15,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([\w./-]+)")
+CODE = re.compile(r"(?<!<pre>)<code>([^<]*)</code>")
+WORD = re.compile(r"(?<!\S)\S{1,38}(?!\S)")
 LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".cfg": "ini", ".flags": "text", "": "text"}
 
 
@@ -38,6 +40,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     path = to_path(uri)
     return LINK.sub(lambda link: relate(resolve(link[1], path), uri), markdown) if path.endswith(".md") else markdown
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keeps words of code, and values with their deviation, on one line; words wider than a phone may still break."""
+    del page, config, files
+    html = html.replace(" ± ", "&nbsp;±&nbsp;")
+    return CODE.sub(lambda code: f"<code>{WORD.sub(mark_word, code[1])}</code>", html)
+
+
+def mark_word(word: re.Match[str]) -> str:
+    """Returns a word of code as HTML that keeps it on one line."""
+    return f'<span class="word">{word[0]}</span>'
 
 
 def list_links(path: str) -> Iterator[str]:
