@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -410,6 +411,17 @@ def test_ome_file_without_all_planes_is_named(tmp_path):
     (reason,) = batch.run(make_translator(), jobs).values()
     assert reason.startswith("the OME metadata describes 7 images, but the file has 4: some may be missing")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_imagej_stack_without_all_pages_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", PAGES, imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "s.tif") as file:
+        order, last = file.byteorder, file.pages[1]
+    data = bytearray((tmp_path / "s.tif").read_bytes())
+    struct.pack_into(f"{order}I", data, last.offset + 2 + 12 * len(last.tags), 0)  # No page follows.
+    (tmp_path / "s.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"its pages do not fit their description: .*; copy the file again"):
+        stack_files.open_file(str(tmp_path / "s.tif"), StackOptions(channels=1))
 
 
 def test_damaged_ome_metadata_is_named(tmp_path):

@@ -58,8 +58,11 @@ class TiffStack(Stack):
             self._groups = _group_pages(file, first, numbers, options.channels)
         except MemoryError:
             raise
+        except ValueError:
+            raise
         except Exception as error:  # tifffile raises many types for damaged files.
-            raise ValueError(codec.describe(error)) from error
+            reason = codec.describe(error)
+            raise ValueError(f"its pages do not fit their description: {reason}; copy the file again") from error
         self._splits_channels = len(self._groups[0]) > 1
         # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
         is_picture = options.channels in (1, 3) and not options.in_units and not self._splits_channels
