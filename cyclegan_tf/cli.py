@@ -4,6 +4,7 @@ import difflib
 import functools
 import logging
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -190,8 +191,26 @@ def _parse_flags(define_flags: Callable[[Sequence[str]], None] | None, argv: Seq
         _exit_with_error(str(error))
     except UnicodeDecodeError as error:
         _exit_with_error(f"the file of --flagfile is not text in UTF-8 ({error.reason}); see --help")
+    except flags.CantOpenFlagFileError as error:
+        cause = error.__context__
+        assert isinstance(cause, OSError)  # absl raises this error only while it handles an OSError.
+        _exit_with_error(f"--flagfile={cause.filename} cannot be read: {cause.strerror}; give a file with one option in"
+                         " each line")
     except (flags.Error, ValueError) as error:  # absl raises a ValueError for --noflip=1.
-        _exit_with_error(f"{' '.join(str(error).removeprefix('ERROR:: ').split())}; see --help")
+        message = " ".join(str(error).removeprefix("ERROR:: ").split())
+        _exit_with_error(_explain_value(message) or f"{message}; see --help")
+
+
+def _explain_value(message: str) -> str | None:
+    """Rewords absl's message about a value that a flag does not take; None for other messages."""
+    kinds = r"invalid literal|could not convert|\('Non-boolean|value should be one of <(.*)>$"
+    match = re.match(rf"flag --(\w+)=(.*?): ({kinds})", message)
+    if not match:
+        return None
+    name, value, _, choices = match.groups()
+    syntax = flags.FLAGS[name].parser.syntactic_help or "true or false"
+    expected = suggest(value, choices.split("|")) if choices else f"expected {syntax}"
+    return f"--{name}={value}: {expected}"
 
 
 def suggest(name: str, names: Sequence[str]) -> str:

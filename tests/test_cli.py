@@ -128,12 +128,14 @@ def test_each_command_prints_the_version(run_command, name):
     pytest.param("--modle=demo_maps", "unknown option --modle; did you mean --model?", id="misspelled"),
     pytest.param("--xyzzy", "unknown option --xyzzy; see --help", id="unlike_any"),
     pytest.param("--x\x1b[31m\ny", r"unknown option --x\x1b[31m\ny; see --help", id="control_characters"),
-    pytest.param("--tile=big", "flag --tile=big: invalid literal for int() with base 10: 'big'; see --help", id="type"),
-    pytest.param("--direction=c", "flag --direction=c: value should be one of <a2b|b2a>; see --help", id="choice"),
+    pytest.param("--tile=big", "--tile=big: expected a non-negative integer", id="type"),
+    pytest.param("--direction=c", "--direction=c: expected one of a2b, b2a", id="choice"),
+    pytest.param("--overwrite=maybe", "--overwrite=maybe: expected true or false", id="boolean"),
+    pytest.param("--slice_axis=saggital", "--slice_axis=saggital: did you mean sagittal?", id="misspelled_choice"),
     pytest.param("--tile", "Missing value for flag --tile; see --help", id="no_value"),
     pytest.param("--nooverwrite=3", "--nooverwrite=3 does not take an argument; see --help", id="value_of_a_no_flag"),
-    pytest.param("--flagfile=no/such.flags", "Unable to open flagfile: [Errno 2] No such file or directory: "
-                 "'no/such.flags'; see --help", id="no_flagfile"),
+    pytest.param("--flagfile=no/such.flags", "--flagfile=no/such.flags cannot be read: No such file or directory; "
+                 "give a file with one option in each line", id="no_flagfile"),
     pytest.param(f"--flagfile={ROOT}/docs/web.png", "the file of --flagfile is not text in UTF-8 (invalid start byte); "
                  "see --help", id="binary_flagfile"),
 ])

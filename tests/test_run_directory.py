@@ -179,6 +179,14 @@ def test_an_old_run_on_the_demo_is_resumed_as_demo_maps(tmp_path):
         assert Config.load(str(tmp_path)).dataset == "demo_maps"
 
 
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_a_file_in_the_place_of_the_run_is_an_error(tmp_path, name):
+    (tmp_path / "file").touch()
+    held = run_directory.open_run(Config.preset("tiny"), str(tmp_path / name))
+    with pytest.raises(UserError, match=f"{name} cannot be created, because a file is in the way; give another"), held:
+        pass
+
+
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_file_system_without_locks_is_a_warning(number, monkeypatch, tmp_path, caplog):
     def fail(file, operation):

@@ -132,7 +132,7 @@ def test_unknown_dataset_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"--dataset=horse2zbra: no such folder or \.zip file; expected .* demo"):
         sources.open_dataset(Config(dataset="horse2zbra"))
     (tmp_path / "broken.zip").write_bytes(b"PK nothing")
-    with pytest.raises(UserError, match=r"broken\.zip is neither a folder nor a readable \.zip"):
+    with pytest.raises(UserError, match=r"broken\.zip is neither a folder nor a readable \.zip .*; give"):
         sources.open_dataset(Config(dataset=str(tmp_path / "broken.zip")))
 
 

@@ -165,7 +165,8 @@ def open_archive(path: str) -> zipfile.ZipFile:
     try:
         archive = zip_files.open_zip(filesystem.open_for_reading(path, "rb"))
     except (OSError, DamagedFileError) as error:
-        raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error})") from error
+        raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error}); give the path of "
+                        "one of the two") from error
     for info in archive.infolist():
         name = info.filename
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):

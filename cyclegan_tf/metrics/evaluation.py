@@ -250,7 +250,8 @@ def choose_data_config(
     elif dataset:
         config = Config(preprocess="none", pool_size=0)
     else:
-        raise UserError(f"--dataset is missing: only a run directory names its data set, and {model} is not one")
+        raise UserError(f"--model={model} is not a run directory, which would name the data set; give a run, "
+                        "or --dataset")
     if dataset:
         values |= {"dataset": dataset, "max_dataset_size": 0, "paired": "auto"}
     if data_dir:

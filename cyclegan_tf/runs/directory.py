@@ -79,7 +79,10 @@ def _explain_errors(workdir: str) -> Iterator[None]:
 
 def _explain(error: OSError, workdir: str) -> str:
     if not filesystem.is_remote(workdir) and not os.path.isdir(workdir):
-        return f"run directory {workdir} was removed or cannot be created: {error.strerror or error}"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            return f"run directory {workdir} cannot be created, because a file is in the way; give another --workdir"
+        return (f"run directory {workdir} was removed or cannot be created: {error.strerror or error}; give another "
+                "--workdir")
     what = {
         errno.ENOSPC: "the disk is full: free some space",
         errno.EDQUOT: "the quota is used up: free some space",

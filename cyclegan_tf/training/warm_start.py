@@ -42,7 +42,11 @@ def initialize(model: Model, source: str) -> None:
                         f" {', '.join(model.networks)}; give a source with one of these networks")
     for name, (weights, path) in found.items():
         if name in model.networks:
-            checkpoints.assign(named_weights(model.networks[name]), weights, path)
+            try:
+                checkpoints.assign(named_weights(model.networks[name]), weights, path)
+            except UserError as error:
+                raise UserError(f"{error}; give the options that its networks were built with, such as --generator and"
+                                " --ngf") from error
     for name, average in model.averages.items():
         average.set_weights(model.networks[name].get_weights())
     fresh = sorted(set(model.networks) - set(found))
