@@ -18,6 +18,10 @@ pictures: $(VENV)/.installed runs/demo_model/index.html
 	$(BIN)/python experiments/pictures.py
 	$(BIN)/python experiments/screenshots.py --run=runs/demo_model
 
+# The notebook is the one of its script; see tests/test_notebook.py.
+notebook: $(VENV)/.installed
+	$(BIN)/jupytext --to ipynb --update examples/quickstart.py
+
 runs/demo_model/index.html: | $(VENV)/.installed
 	$(BIN)/cyclegan train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
 

@@ -17,7 +17,7 @@
 # ## Train
 #
 # `fit` does what the command `cyclegan train --preset=demo` does. The steps of this notebook take a minute or two on
-# two CPU cores; the preset itself has 1500.
+# two CPU cores; the preset itself has 4000.
 
 # %%
 import cyclegan_tf

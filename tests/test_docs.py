@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import subprocess
 
 import pytest
 from conftest import ROOT
@@ -75,3 +76,13 @@ def test_every_page_is_in_the_navigation_of_the_site():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
     listed = re.findall(r": (?:repository/)?([\w./-]+\.md)$", navigation, flags=re.MULTILINE)
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed)
+
+
+TARGETS = re.search(r"\.PHONY: (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1].split()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_target_of_make_has_commands(target):
+    command = ["make", "--dry-run", "--always-make", "--old-file=setup.cfg", target]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Nothing to be done" not in result.stdout
