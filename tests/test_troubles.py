@@ -1,4 +1,4 @@
-"""experiments/troubles.py: the measures of troubles, and the lines of the page."""
+"""experiments/troubles.py: the measures of troubles."""
 
 import sys
 
@@ -25,9 +25,6 @@ def troubles(monkeypatch):
     pytest.param("checkerboard", SLOPE, SLOPE + CHECKERED, 5, id="checkered"),
     pytest.param("correlation", SLOPE, 2 * SLOPE + 7, 1, id="brighter"),
     pytest.param("correlation", SLOPE, 255 - SLOPE, -1, id="inverted"),
-    pytest.param("diversity", np.concatenate([SLOPE, SLOPE + 8]), np.concatenate([SLOPE, SLOPE]), 0, id="collapsed"),
-    pytest.param("diversity", np.concatenate([SLOPE, SLOPE + 8]), np.concatenate([SLOPE, SLOPE + 2]), 0.25,
-                 id="a_quarter"),
     pytest.param("change", SLOPE, SLOPE + CHECKERED, 5, id="five_levels"),
 ])
 def test_values_of_measures_by_hand(troubles, name, images, translations, value):
@@ -41,15 +38,7 @@ def test_loss_is_the_mean_over_the_last_tenth_of_the_run(troubles, tmp_path):
     assert troubles.measure(troubles.TROUBLES["few"], str(tmp_path), []) == 10
 
 
-def test_picture_takes_the_place_of_its_comment_and_of_an_older_picture(troubles, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("# A\n\n<!-- picture: copy -->\n\n<!-- picture: few -->\n")
-    for caption in ("first", "second"):
-        troubles.insert_picture(str(page), "copy", caption)
-    assert page.read_text() == "# A\n\n![second](trouble_copy.png)\n\n<!-- picture: few -->\n"
-
-
-def test_page_has_a_place_for_each_trouble(troubles):
+def test_page_has_the_picture_of_each_trouble(troubles):
     text = (ROOT / "docs" / "troubles.md").read_text(encoding="utf-8")
     for name in troubles.TROUBLES:
-        assert f"<!-- picture: {name} -->" in text or f"](trouble_{name}.png)" in text, name
+        assert f"](trouble_{name}.jpg)" in text, name
