@@ -413,6 +413,21 @@ def test_ome_file_without_all_planes_is_named(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_training_tells_of_ome_files_without_all_planes(tmp_path, caplog):
+    for domain in "AB":
+        folder = tmp_path / f"train{domain}"
+        folder.mkdir()
+        for name in ("a", "b"):
+            tifffile.imwrite(folder / f"{name}.ome.tif", PAGES, ome=True, metadata={"axes": "ZYX"})
+    for name in ("a", "b"):
+        path = tmp_path / "trainA" / f"{name}.ome.tif"
+        path.write_bytes(path.read_bytes().replace(b'SizeZ="4"', b'SizeZ="7"'))
+    dataset = sources.open_dataset(Config(dataset=str(tmp_path), input_channels=1, output_channels=1))
+    assert (len(dataset.train_a), len(dataset.train_b)) == (8, 8)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path}/trainA/a.ome.tif: its OME metadata describes pages that are")
+
+
 def test_imagej_stack_without_all_pages_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "s.tif", PAGES, imagej=True, metadata={"axes": "ZYX"})
     with tifffile.TiffFile(tmp_path / "s.tif") as file:

@@ -34,7 +34,7 @@ class BadImages:
       reasons: dict of an image's path to the reason why the image cannot be used.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
-      has_masks: whether a file has masks, which are not used.
+      notices: what has been logged of the first file to which it applies.
       stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
 
@@ -42,7 +42,7 @@ class BadImages:
         self.reasons: dict[str, str] = {}
         self.n_pages: dict[str, int] = {}
         self.clipped: dict[str, float] = {}
-        self.has_masks = False
+        self.notices: set[str] = set()
         self.stop = stop
         self._file: str | None = None
         self._written: set[str] = set()
@@ -79,13 +79,13 @@ class BadImages:
             log.warning("%s: only page 1 of %d is used, and only page 1 of other such files; `cyclegan "
                         "datasets inspect` lists them", path, count)
 
-    def add_mask(self, path: str) -> None:
-        """Records that the file at `path` has masks, which are not used; logs the first such file."""
+    def add_notice(self, path: str, notice: str) -> None:
+        """Logs a notice on the file at `path`, unless the same notice has been logged on another file."""
         with self._lock:
-            is_first, self.has_masks = not self.has_masks, True
+            is_first = notice not in self.notices
+            self.notices.add(notice)
         if is_first:
-            log.warning("%s: its mask is not used, nor are masks of other files: what they hide counts as image; mark "
-                        "pixels without data by a value (GDAL_NODATA)", console.escape(path))
+            log.warning("%s: %s", console.escape(path), notice)
 
     def add_clipped(self, path: str, share: float, value_range: ValueRange) -> None:
         """Records that a share of an image's values is outside of `value_range` and clipped; logs the first such image.

@@ -17,6 +17,14 @@ _AHEAD = 64  # Files that are opened at the same time to list their slices.
 # Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice: compressed
 # volumes must be unpacked.
 _OPEN_FILES = 200
+_MASKS = (
+    "its mask is not used, nor are masks of other files: what they hide counts as image; mark pixels without data by a "
+    "value (GDAL_NODATA)"
+)
+_LACKS_PAGES = (
+    "its OME metadata describes pages that are missing or in other files; the pages that this file, and other such "
+    "files, have are used"
+)
 _WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
 
 
@@ -96,7 +104,9 @@ class _Files:
             if stack is None:
                 return [_WHOLE]
             if stack.has_masks:
-                self._list.bad.add_mask(self._list.path(index))
+                self._list.bad.add_notice(self._list.path(index), _MASKS)
+            if stack.lacks_pages:
+                self._list.bad.add_notice(self._list.path(index), _LACKS_PAGES)
             if stack.is_plain:
                 stack.close()
                 return [_WHOLE]

@@ -89,6 +89,7 @@ class Stack(abc.ABC):
       no_data: the value that marks pixels without data, or None.
       has_copies: whether the file has smaller copies of slices, which are no slices; a translation has none.
       has_masks: whether the file has masks of slices, which are not used; a translation has none.
+      lacks_pages: whether the file describes pages that it does not have.
       has_units: False if the numbers of the file are no values, as the indices of a palette.
       is_plain: True if `codec.decode` reads the same image.
       has_more_metadata: True if the file has metadata that `images.files` does not keep.
@@ -102,6 +103,7 @@ class Stack(abc.ABC):
     no_data: float | None = None
     has_copies: bool = False
     has_masks: bool = False
+    lacks_pages: bool = False
     has_units: bool = True
     is_plain: bool = False
     has_more_metadata: bool = True

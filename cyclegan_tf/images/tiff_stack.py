@@ -56,6 +56,7 @@ class TiffStack(Stack):
         first: Any = file.pages.get(numbers[0])
         try:
             self._groups = _group_pages(file, first, numbers, options.channels)
+            self.lacks_pages = file.is_ome and any(page is None for series in file.series for page in series.pages)
         except MemoryError:
             raise
         except ValueError:
