@@ -18,7 +18,7 @@ pictures: $(VENV)/.installed runs/demo_model/index.html
 	$(BIN)/python experiments/pictures.py
 	$(BIN)/python experiments/screenshots.py --run=runs/demo_model
 
-# The notebook is the one of its script; see tests/test_notebook.py.
+# Writes the notebook from its script; tests/test_notebook.py compares the two.
 notebook: $(VENV)/.installed
 	$(BIN)/jupytext --to ipynb --update examples/quickstart.py
 
