@@ -18,8 +18,8 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
 
-# Options that only some formats use.
-_USERS = {"size": ("tflite", "onnx"), "precision": ("tflite",), "max_side": ("web",), "runtime_dir": ("web",)}
+# Options, and the formats that use them; all formats use the other options.
+_FORMATS = {"size": ("tflite", "onnx"), "precision": ("tflite",), "max_side": ("web",), "runtime_dir": ("web",)}
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     unknown = [name for name in given.precision if name not in formats.PRECISIONS]
     if unknown or not given.precision:
         raise UserError(f"--precision={','.join(given.precision)}: choose from {', '.join(formats.PRECISIONS)}")
-    for name, users in _USERS.items():
+    for name, users in _FORMATS.items():
         if given[name].present and given.format not in users:
             raise UserError(f"--{name} is for {' and '.join(users)}; leave --{name} out with --format={given.format}")
     formats.export(

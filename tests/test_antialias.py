@@ -33,7 +33,7 @@ def test_the_golden_set_is_there():
 
 
 @pytest.mark.parametrize("case", SAMPLED)
-def test_blurred_changes_of_size_match_the_authors(layers, case):
+def test_antialiased_sampling_matches_the_authors(layers, case):
     x = tf.constant(layers.images(f"{case}/x"))
     inputs = keras.Input((None, None, x.shape[-1]))
     network = keras.Model(inputs, getattr(antialias, case.split("_")[0])(inputs, "t"))

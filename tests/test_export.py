@@ -294,7 +294,7 @@ def test_exhausted_memory_is_not_called_an_unsupported_network(exporter, tmp_pat
         write(generator_source({"norm": "none"}), str(tmp_path))
 
 
-def test_a_network_that_cannot_be_converted_is_one_line():
+def test_a_network_that_cannot_be_converted_is_a_one_line_error():
     with pytest.raises(UserError) as caught, conversion.run_converter("tool 1.2", "ONNX", "--format=tflite"):
         print("noise")
         raise KeyError("no operation\nTraceback")

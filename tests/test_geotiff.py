@@ -120,7 +120,7 @@ def test_mark_that_the_source_cannot_hold_marks_nothing(tmp_path):
         (tmp_path / "out" / "a.tif").unlink()
 
 
-def test_pixels_of_one_bit_have_marks(tmp_path):
+def test_one_bit_pixels_without_data_are_marked(tmp_path):
     bits = RNG.random((1, *SIZE)) > 0.5
     write(tmp_path / "a.tif", bits.astype(np.uint8), nbits=1, nodata=0)
     with rasterio.open(translate(tmp_path / "a.tif", Units(ValueRange(0, 1), ValueRange(0, 300)))) as file:
@@ -142,7 +142,7 @@ def test_overviews_of_a_cloud_optimized_file_are_left_out(tmp_path, caplog):
     ]
 
 
-def test_masks_are_left_out_in_so_many_words(tmp_path, caplog):
+def test_the_log_says_that_masks_are_left_out(tmp_path, caplog):
     bands = RNG.integers(1, 255, (3, *SIZE)).astype(np.uint8)
     for domain in "AB":
         (tmp_path / f"train{domain}").mkdir()

@@ -74,7 +74,7 @@ def _trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-def test_parameters_are_as_many_as_the_authors():
+def test_parameter_counts_match_the_authors():
     # As the authors' code prints them: 11.378 M, 7.838 M and 2.765 M with instance norm, 41.829 M with batch norm.
     assert _trainable(generators.resnet_generator()) == 11_378_179
     assert _trainable(generators.resnet_generator(n_blocks=6)) == 7_837_699

@@ -284,7 +284,7 @@ BAD = {
     "truncated webp": (truncated(saved(NOISY, "WEBP")), ""),
     "truncated tiff": (truncated(saved(NOISY, "TIFF")), ""),
     "truncated 16-bit tiff": (truncated(tiff(RNG.integers(0, 65536, (64, 64, 3)).astype(np.uint16),
-                                             photometric="rgb")), "compression NONE, cannot be decoded: .*; copy the"),
+                                             photometric="rgb")), r"\(compression NONE\) cannot be decoded: .*; copy"),
     "tiff's first bytes": (tiff(DEEP)[:7], "the TIFF file is damaged: .*; copy the file again"),
     "tiff without pages": (b"II*\0" + bytes(4), "the TIFF file is damaged: .*; copy the file again"),
     "truncated npy": (truncated(npy(NOISE)), "does not fit"),

@@ -85,7 +85,7 @@ def test_ranges_and_sizes_of_slices(tmp_path):
     options = {"dataset": str(tmp_path), "input_channels": 1, "output_channels": 1, "range_a": "-1024,3071"}
     data, _, _, ranges, *_ = describe(Config.preset("tiny", **options, window="40,400")).splitlines()
     assert data == "data      A: 3 images, 50 x 40 px; B: 2 images, 48 x 44 px"
-    assert ranges == "ranges    A: -1024,3071, pictures show -160,240; B: that of its files"
+    assert ranges == "ranges    A: -1024,3071, pictures show -160,240; B: given by the type of its files"
     measured = Config.preset("tiny", **options, range_b="percentile:1,99=3,7.5")
     assert describe(measured).splitlines()[3] == "ranges    A: -1024,3071; B: 3,7.5 (percentile:1,99)"
 

@@ -34,7 +34,7 @@ class BadImages:
       reasons: dict of an image's path to the reason why the image cannot be used.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
-      notices: what has been logged of the first file to which it applies.
+      notices: texts that have been logged, each for the first file that it concerns.
       stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
 

@@ -1,4 +1,4 @@
-"""Loads images of a data set at their sizes: for the threads of training, or whole for measures and sample grids."""
+"""Loads and resizes the images of a data set: for the threads of training, or whole for measures and sample grids."""
 
 import functools
 import threading

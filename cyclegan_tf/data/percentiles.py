@@ -63,7 +63,8 @@ def _measure(image_list: ImageList, percentiles: tuple[float, float], option: st
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = [values for values in pool.map(read, chosen) if values is not None and values.size]
     if not parts:
-        raise UserError(f"{option}: none of {len(chosen)} images in {image_list.where} can be read and has data")
+        raise UserError(f"{option}: none of {len(chosen)} images in {image_list.where} can be read and has data; "
+                        "repair the images, or give LOW,HIGH")
     # "nearest" chooses values that occur, so that the percentiles of integers are integers.
     low, high = np.percentile(np.concatenate(parts), percentiles, method="nearest")
     if low >= high:

@@ -1,4 +1,4 @@
-"""The sizes to which the options of preprocessing resize images: before the random crop of training, and of tests."""
+"""The sizes to which --preprocess resizes images: training images before their random crop, and test images."""
 
 from cyclegan_tf.config import Config, architectures
 

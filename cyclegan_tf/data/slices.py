@@ -18,12 +18,12 @@ _AHEAD = 64  # Files that are opened at the same time to list their slices.
 # volumes must be unpacked.
 _OPEN_FILES = 200
 _MASKS = (
-    "its mask is not used, nor are masks of other files: what they hide counts as image; mark pixels without data by a "
-    "value (GDAL_NODATA)"
+    "its mask is not used, nor are masks of other files, so masked pixels count as image; to mark pixels without data, "
+    "give them one value (GDAL_NODATA)"
 )
 _LACKS_PAGES = (
-    "its OME metadata describes pages that are missing or in other files; the pages that this file, and other such "
-    "files, have are used"
+    "its OME metadata describes pages that are missing or in other files; only the pages in the file are used, here "
+    "and in other such files"
 )
 _WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
 

@@ -1,4 +1,4 @@
-"""Runs the converters to other formats, without their messages and with one line for their errors."""
+"""Runs the converters to other formats: hides their messages, and turns their errors into one line."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ def run_converter(name: str, target: str, alternatives: str) -> Iterator[None]:
       alternatives: what the user can try instead, such as "--format=onnx".
 
     Raises:
-      UserError: the converter fails for another reason than exhausted memory.
+      UserError: the converter fails, but not because memory is exhausted.
     """
     try:
         with _silence_output(), hardware.force_portable_ops():

@@ -109,9 +109,9 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
         path = files[name]
         options = _call_for_file(path, pytorch_weights.infer_architecture, state_dict)
         _require_kind(path, name, options)
-        told = {option: options[option] for option in ARCHITECTURE if option in options}
-        told |= _infer_channels(name, options)
-        for option, value in told.items():
+        implied = {option: options[option] for option in ARCHITECTURE if option in options}
+        implied |= _infer_channels(name, options)
+        for option, value in implied.items():
             if inferred.setdefault(option, value) != value:
                 raise UserError(
                     f"{origin[option]} and {path} do not belong together: {option} is {inferred[option]} in the first "
@@ -124,7 +124,7 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
 
 
 def _infer_channels(name: str, options: Mapping[str, Any]) -> dict[str, int]:
-    """The options input_channels (of A) and output_channels (of B) that network `name` of a run tells."""
+    """The options input_channels (of A) and output_channels (of B) that network `name` of a run implies."""
     sides = ["input_channels", "output_channels"]
     channels = [options[side] for side in sides if side in options]  # A discriminator has no output_channels.
     if name in ("gen_ba", "disc_b"):

@@ -56,7 +56,7 @@ def _convert(source: Source, precision: str, representative: list[np.ndarray] | 
     if precision == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image] for image in representative or ())
-    alternatives = "--format=onnx" if source.size else "--size=256x256, which is easier, --format=onnx"
+    alternatives = "--format=onnx" if source.size else "--size=256x256 (a fixed size is easier), --format=onnx"
     with run_converter("the converter of TensorFlow Lite", f"TFLite {precision}", alternatives):
         return converter.convert()
 

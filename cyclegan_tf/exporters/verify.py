@@ -17,7 +17,7 @@ log = logging.getLogger("cyclegan_tf")
 
 _RUNNER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
 _REPEATS = 7
-_ALTERNATIVE = "choose another --format, or other precisions of tflite"
+_ALTERNATIVE = "choose another --format, or another --precision of tflite"
 
 
 @dataclasses.dataclass(frozen=True)

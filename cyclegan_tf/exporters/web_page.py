@@ -84,7 +84,7 @@ def _write_samples(source: Source, folder: str, max_side: int, n_samples: int) -
 
 
 def _describe(source: Source, samples: Sequence[str]) -> dict[str, Any]:
-    """What the page needs to know of a direction."""
+    """Describes a direction for the script of the page."""
     near, far = source.direction.order(*domains.find_names(source.config))
     return {
         "direction": source.direction, "from": near, "to": far, "model": f"{source.direction}.onnx", "samples": samples,

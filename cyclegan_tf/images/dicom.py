@@ -178,7 +178,7 @@ class DicomFile(Stack):
         """Slope and intercept of a frame's values.
 
         Raises:
-          ValueError: the slope is 0, so that all values would be equal, or a number is not finite.
+          ValueError: the slope is 0, which makes all values equal, or a number is not finite.
         """
         slope = self._find("PixelValueTransformationSequence", "RescaleSlope", index)
         slope = self.header.get("DoseGridScaling") if slope is None else slope
@@ -186,7 +186,7 @@ class DicomFile(Stack):
         found = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
         if self.channels == 1 and (found[0] == 0 or not all(map(math.isfinite, found))):  # Colors have no unit.
             raise ValueError(f"its values have the rescale slope {found[0]:g} and intercept {found[1]:g}; expected a "
-                             "slope other than 0; repair or remove the file")
+                             "slope other than 0, and finite numbers; repair or remove the file")
         return found
 
     def _read_spacing(self) -> tuple[float, float, float] | None:

@@ -87,10 +87,10 @@ class Stack(abc.ABC):
       channels: channels of a slice.
       spacing: distances in mm between rows, columns and slices, or None.
       no_data: the value that marks pixels without data, or None.
-      has_copies: whether the file has smaller copies of slices, which are no slices; a translation has none.
-      has_masks: whether the file has masks of slices, which are not used; a translation has none.
+      has_copies: whether the file has smaller copies of slices, which a translation leaves out.
+      has_masks: whether the file has masks of slices, which are ignored, and which a translation leaves out.
       lacks_pages: whether the file describes pages that it does not have.
-      has_units: False if the numbers of the file are no values, as the indices of a palette.
+      has_units: False if the numbers in the file are not values, but indices of a palette.
       is_plain: True if `codec.decode` reads the same image.
       has_more_metadata: True if the file has metadata that `images.files` does not keep.
       has_background: True if the lowest values are background, as in CT and MR.

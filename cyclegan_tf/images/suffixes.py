@@ -10,7 +10,7 @@ ALL = (*SINGLE, *STACKS)
 
 
 def match(name: str, suffixes: tuple[str, ...] = ALL) -> str:
-    """The one of `suffixes` that a file name ends with, in any case; empty if there is none."""
+    """The first of `suffixes` that a file name ends with, in upper or lower case; "" if the name ends with none."""
     name = name.lower()
-    # The first test is fast, and data sets may have a million files.
+    # Testing all suffixes at once is fast, and data sets may have a million files.
     return next(filter(name.endswith, suffixes)) if name.endswith(suffixes) else ""

@@ -146,7 +146,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
         raise
     except Exception as error:  # tifffile and the codecs raise many types.
         codec = getattr(page.compression, "name", page.compression)
-        raise ValueError(f"the pixels, of the compression {codec}, cannot be decoded: {' '.join(str(error).split())}; "
+        raise ValueError(f"the pixels (compression {codec}) cannot be decoded: {' '.join(str(error).split())}; "
                          "copy the file again, or save it with another compression") from error
     if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         pixels = np.moveaxis(pixels, 0, -1)

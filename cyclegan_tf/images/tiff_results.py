@@ -228,7 +228,7 @@ def _change_ome_image(
     Args:
       space: the namespace, in braces.
       name: beginning of the names of new channels.
-      first: number of the slices before those of this element.
+      first: index of the first slice of this element in the file.
 
     Returns:
       The number of the slices of this element.
@@ -253,9 +253,9 @@ def _change_ome_image(
         described = [ElementTree.Element(f"{space}Channel", {"ID": f"{name}:{n}"}) for n in range(n_described)]
     for channel in described:
         channel.set("SamplesPerPixel", str(own_samples))
-    n_pages = channels if splits_channels else 1  # Of a slice.
+    pages_per_slice = channels if splits_channels else 1
     data = ElementTree.Element(
-        f"{space}TiffData", {"IFD": str(first * n_pages), "PlaneCount": str(n_slices * n_pages)}
+        f"{space}TiffData", {"IFD": str(first * pages_per_slice), "PlaneCount": str(n_slices * pages_per_slice)}
     )
     # The schema has the channels first, then TiffData.
     for place, child in enumerate([*described, data]):

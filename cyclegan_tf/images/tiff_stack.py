@@ -78,7 +78,7 @@ class TiffStack(Stack):
         # A value that the type does not hold marks no pixel.
         self.no_data = tiff_no_data.fit(tiff_no_data.read(first), self.dtype)
         has_copies, self.has_masks = tiff.find_left_out(raw)
-        self.has_copies = has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are below their page.
+        self.has_copies = has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are in sub-IFDs.
         is_image = options.channels in (1, 3) and not options.in_units
         self.is_plain = is_image and len(self._groups) == len(numbers) == 1
         self.has_more_metadata = file.is_ome or any(

@@ -50,7 +50,7 @@ def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | N
 
 
 def _describe_left_out(stack: Stack) -> str:
-    """The parts of a file that its translation does not have, in words; empty if there are none."""
+    """Names the parts of a file that its translation leaves out; empty if the translation keeps all."""
     parts = {"smaller copies of pages": stack.has_copies, "masks": stack.has_masks}
     return " and ".join(what for what, is_there in parts.items() if is_there)
 
@@ -110,7 +110,7 @@ def translate(
 
 @contextlib.contextmanager
 def _name_target(target: str) -> Iterator[None]:
-    """Context whose OSErrors become ValueErrors that name the result, because callers name the source."""
+    """Turns OSErrors inside the context into ValueErrors that name the result, because callers name the source."""
     try:
         yield
     except OSError as error:

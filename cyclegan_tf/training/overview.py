@@ -106,14 +106,14 @@ def _describe_inputs(config: Config) -> str:
 
 
 def _describe_ranges(config: Config) -> str:
-    """The values that become -1 and 1, and those that pictures show; empty if no domain has a range."""
+    """The range of each domain, and the window that pictures show; empty if no domain has a range."""
     if not (config.range_a or config.range_b):
         return ""
     parts = []
     for domain in "ab":
         text, window = getattr(config, f"range_{domain}"), config.get_window(domain)
         request, _, measured = text.partition("=")
-        found = f"{measured} ({request})" if measured else text or "that of its files"
+        found = f"{measured} ({request})" if measured else text or "given by the type of its files"
         parts.append(f"{domain.upper()}: {found}" + (f", pictures show {window}" if window and text else ""))
     return "; ".join(parts)
 

@@ -45,8 +45,8 @@ def initialize(model: Model, source: str) -> None:
             try:
                 checkpoints.assign(named_weights(model.networks[name]), weights, path)
             except UserError as error:
-                raise UserError(f"{error}; give the options that its networks were built with, such as --generator and"
-                                " --ngf") from error
+                raise UserError(f"{error}; give the options that {source} was trained with, such as --generator and "
+                                "--ngf") from error
     for name, average in model.averages.items():
         average.set_weights(model.networks[name].get_weights())
     fresh = sorted(set(model.networks) - set(found))
