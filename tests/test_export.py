@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import shutil
 import statistics
 import types
@@ -294,14 +295,16 @@ def test_exhausted_memory_is_not_called_an_unsupported_network(exporter, tmp_pat
         write(generator_source({"norm": "none"}), str(tmp_path))
 
 
-def test_a_network_that_cannot_be_converted_is_a_one_line_error():
+def test_a_network_that_cannot_be_converted_is_a_one_line_error(capfd):
     with pytest.raises(UserError) as caught, conversion.run_converter("tool 1.2", "ONNX", "--format=tflite"):
-        print("noise")
-        raise KeyError("no operation\nTraceback")
+        print("noise of Python")
+        os.write(2, b"noise of C++")
+        raise RuntimeError("no operation\nTraceback")
     assert str(caught.value) == (
-        f"tool 1.2 cannot convert this network to ONNX with TensorFlow {tf.__version__} ('no operation\\nTraceback'); "
+        f"tool 1.2 cannot convert this network to ONNX with TensorFlow {tf.__version__} (no operation); "
         "try --format=tflite, or another version of TensorFlow"
     )
+    assert capfd.readouterr() == ("", "")
 
 
 def test_files_of_a_fixed_size_have_only_2d_convolutions(tmp_path):
