@@ -167,7 +167,7 @@ def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
     if is_color and 3 <= samples <= 6:  # Pillow ignores up to three channels without a meaning, too.
         return 3
     is_gray = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE)
-    if is_gray and (samples == 1 or (samples == 2 and extra and extra[0] in (1, 2))):
+    if is_gray and (samples == 1 or (samples == 2 and extra and extra[0] in ALPHA_KINDS)):
         return 1
     kind = getattr(page.photometric, "name", page.photometric)
     raise ValueError(f"the TIFF file has {samples} channels of type {kind}; expected gray or RGB, with or without "

@@ -27,11 +27,13 @@ def read(page: Any) -> float | None:
 def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
     """The pixels (H, W) that have data in a channel; None if all have.
 
+    Args:
+      no_data: a value that the dtype of the samples holds, or None; see `fit`.
+
     Raises:
       ValueError: there is NaN in a pixel, and the file does not mark pixels without data.
     """
     valid = None
-    no_data = fit(no_data, samples.dtype)
     if no_data is not None:
         missing = np.isnan(samples) if math.isnan(no_data) else samples == samples.dtype.type(no_data)
         valid = ~missing.all(axis=-1)

@@ -57,9 +57,7 @@ class TiffStack(Stack):
         try:
             self._groups = _group_pages(file, first, numbers, options.channels)
             self.lacks_pages = file.is_ome and any(page is None for series in file.series for page in series.pages)
-        except MemoryError:
-            raise
-        except ValueError:
+        except (MemoryError, ValueError):
             raise
         except Exception as error:  # tifffile raises many types for damaged files.
             reason = codec.describe(error)
