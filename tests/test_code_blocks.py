@@ -175,6 +175,7 @@ def run_line(folder, monkeypatch, run_command):
             pytest.skip("needs the weights of cyclegan evaluate --fetch_weights")
         if name == "export":
             pytest.importorskip("ai_edge_litert")
+        if name == "export" and "--format=tflite" in arguments:
             arguments += ["--precision=float32"]
         if name == "train" and (packed := re.search("--dataset=(SHARDS|ram://[^ ]*)", shlex.join(arguments))):
             assert run_command("cyclegan_tf.datasets", "shard", "FOLDER", packed[1]).returncode == 0
