@@ -1,17 +1,17 @@
 """A sample of the values of an array, for statistics of large images."""
 
-import math
-
 import numpy as np
+
+_GOLDEN_RATIO = (np.sqrt(5) - 1) / 2
 
 
 def sample_evenly(values: np.ndarray, count: int) -> np.ndarray:
-    """Returns every n-th value of a flat array: about `count` values, or all values of a smaller array.
+    """Returns up to `count` values of a flat array, in order: at least half as many, or all values of a smaller array.
 
-    n has no common factor with the size. Otherwise, the values of an image would come from some of its channels or
-    columns only.
+    The places are multiples of the golden ratio, modulo the size: they are spread evenly, and without a period, so that
+    the values of an image come from all of its channels and columns.
     """
-    step = max(1, values.size // count)
-    while math.gcd(step, values.size) > 1:
-        step += 1
-    return values[::step]
+    if values.size <= count:
+        return values
+    places = np.arange(count) * _GOLDEN_RATIO % 1 * values.size
+    return values[np.unique(places.astype(np.int64))]
