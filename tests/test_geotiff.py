@@ -7,11 +7,11 @@ import pytest
 import rasterio
 import tifffile
 from rasterio.transform import Affine, from_origin
+from translations import make_translator, run, translate
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
 from cyclegan_tf.data import percentiles, sources
-from cyclegan_tf.inference import batch, loading
 
 RNG = np.random.default_rng(8)
 SIZE = (40, 56)
@@ -27,15 +27,6 @@ def write(path, bands, **options):
         file.write(bands)
         file.update_tags(AREA_OR_POINT="Area", ACQUIRED="2026-11-26")
         file.update_tags(1, STATISTICS_MAXIMUM="9999")
-
-
-def translate(path, units=NO_UNITS, channels=None, function=lambda images: images):
-    with tifffile.TiffFile(path) as file:
-        channels = channels or file.pages[0].samplesperpixel
-    model = loading.LoadedTranslator(function, channels, channels, units=units)
-    jobs = batch.plan(batch.find(str(path), str(path.parent / "out")), str(path.parent / "out"), channels)
-    assert batch.run(model, jobs) == {}
-    return jobs[0].target
 
 
 def assert_same_place(path, other):
@@ -62,7 +53,7 @@ def test_place_is_kept(tmp_path, options, dtype, count):
     if dtype == np.float32 and "predictor" in options:
         options = {**options, "predictor": 3}
     write(tmp_path / "a.tif", bands, **options)
-    result = translate(tmp_path / "a.tif")
+    result = translate(tmp_path / "a.tif", make_translator(count))
     assert_same_place(result, tmp_path / "a.tif")
     with rasterio.open(result) as file, rasterio.open(tmp_path / "a.tif") as source:
         assert (file.read() == bands).all()
@@ -87,7 +78,7 @@ def test_pixels_without_data_are_written_back(tmp_path, dtype, no_data, count):
     # A network that gives -1 everywhere: the value 0, which is also the mark of the first file.
     for function, expected in ((lambda images: images, np.clip(bands, 0, 10000)),
                                (lambda images: np.full_like(images, -1), np.zeros_like(bands))):
-        result = translate(tmp_path / "a.tif", units, function=function)
+        result = translate(tmp_path / "a.tif", make_translator(len(bands), units, function))
         assert_same_place(result, tmp_path / "a.tif")
         with rasterio.open(result) as file:
             mask = file.read_masks().astype(bool)
@@ -101,9 +92,7 @@ def test_pixels_without_data_are_written_back(tmp_path, dtype, no_data, count):
 
 def test_mark_that_the_result_cannot_hold_is_an_error(tmp_path):
     write(tmp_path / "a.tif", np.full((1, *SIZE), -9999, np.int16), nodata=-9999)
-    model = loading.LoadedTranslator(lambda images: images, 1, 1, units=Units(source=REFLECTANCE))
-    jobs = batch.plan(batch.find(str(tmp_path / "a.tif"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
-    (reason,) = batch.run(model, jobs).values()
+    (reason,) = run(tmp_path / "a.tif", make_translator(units=Units(REFLECTANCE))).values()
     assert reason.startswith("uint16 does not hold -9999, the value of pixels without data; train with a range")
 
 
@@ -113,7 +102,7 @@ def test_mark_that_the_source_cannot_hold_marks_nothing(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="separate", metadata=None,
                      extratags=[(42113, "s", 0, "-9999", True)])
     for units in (NO_UNITS, Units(ValueRange(0, 65535), ValueRange(0, 65535))):
-        with tifffile.TiffFile(translate(tmp_path / "a.tif", units)) as file:
+        with tifffile.TiffFile(translate(tmp_path / "a.tif", make_translator(2, units))) as file:
             assert 42113 not in file.pages[0].tags
             assert file.pages[0].dtype == np.uint16
             assert (file.asarray() == bands).all()
@@ -123,7 +112,8 @@ def test_mark_that_the_source_cannot_hold_marks_nothing(tmp_path):
 def test_one_bit_pixels_without_data_are_marked(tmp_path):
     bits = RNG.random((1, *SIZE)) > 0.5
     write(tmp_path / "a.tif", bits.astype(np.uint8), nbits=1, nodata=0)
-    with rasterio.open(translate(tmp_path / "a.tif", Units(ValueRange(0, 1), ValueRange(0, 300)))) as file:
+    translator = make_translator(units=Units(ValueRange(0, 1), ValueRange(0, 300)))
+    with rasterio.open(translate(tmp_path / "a.tif", translator)) as file:
         assert (file.read() == np.where(bits, 300, 0)).all()
 
 
@@ -132,7 +122,7 @@ def test_overviews_of_a_cloud_optimized_file_are_left_out(tmp_path, caplog):
     write(tmp_path / "a.tif", bands, driver="COG", compress="deflate", blocksize=128)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert len(file.pages) > 1
-    result = translate(tmp_path / "a.tif")
+    result = translate(tmp_path / "a.tif", make_translator(3))
     assert_same_place(result, tmp_path / "a.tif")
     with rasterio.open(result) as file:
         assert (file.read() == bands).all()
@@ -154,7 +144,7 @@ def test_the_log_says_that_masks_are_left_out(tmp_path, caplog):
     (record,) = caplog.records
     assert record.getMessage().startswith(f"{tmp_path}/trainA/a.tif: its mask is not used, nor are masks of other")
     caplog.clear()
-    translate(tmp_path / "trainA" / "a.tif")
+    translate(tmp_path / "trainA" / "a.tif", make_translator(3))
     (record,) = caplog.records
     assert record.getMessage() == f"{tmp_path}/trainA/a.tif: the result leaves out masks"
 

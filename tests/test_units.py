@@ -14,6 +14,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from translations import make_translator, translate
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
@@ -24,7 +25,7 @@ from cyclegan_tf.data import commands, loaders, memory, percentiles, pipeline, s
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
-from cyclegan_tf.inference import batch, loading, measuring
+from cyclegan_tf.inference import measuring
 from cyclegan_tf.metrics import evaluation, measures
 from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import directory as run_directory
@@ -228,20 +229,9 @@ def test_pictures_show_a_window():
     assert (plain == ranges.to_rgb(units.to_float(values, CT))).all()
 
 
-def make_identity(**given_units):
-    return loading.LoadedTranslator(lambda images: images, 1, 1, units=Units(**given_units))
-
-
-def translate(tmp_path, name, translator):
-    found = batch.find(str(tmp_path / name), str(tmp_path / "out"))
-    jobs = batch.plan(found, str(tmp_path / "out"), 1, value_range=translator.units.target)
-    assert batch.run(translator, jobs) == {}
-    return jobs[0].target
-
-
 def test_translation_counts_clipped_values(scans, tmp_path, caplog):
     folder, ct, _ = scans
-    result = translate(folder / "trainA", "s.tif", make_identity(source=CT, target=CT))
+    result = translate(folder / "trainA" / "s.tif", make_translator(units=Units(CT, CT)))
     found = tifffile.imread(result)
     assert found.dtype == np.int16
     assert (found == np.clip(ct, -1024, 3071)).all()
@@ -261,7 +251,7 @@ def test_translation_counts_clipped_values(scans, tmp_path, caplog):
 def test_translated_pictures_are_in_units(tmp_path, name, array, target, result, dtype):
     np.save(tmp_path / name, array) if name.endswith(".npy") else Image.fromarray(array).save(tmp_path / name)
     source = ValueRange(0, 255 if array.dtype == np.uint8 else 4095)
-    path = translate(tmp_path, name, make_identity(source=source, target=target))
+    path = translate(tmp_path / name, make_translator(units=Units(source, target)))
     assert path == str(tmp_path / "out" / result)
     read = np.load if path.endswith(".npy") else tifffile.imread if path.endswith(".tif") else (
         lambda file: np.asarray(Image.open(file)))
@@ -272,7 +262,7 @@ def test_translated_pictures_are_in_units(tmp_path, name, array, target, result,
 
 
 def test_arrays_are_translated_in_units():
-    model = make_identity(source=CT, target=MR)
+    model = make_translator(units=Units(CT, MR))
     values = np.array([[[-1024], [1023.5], [3071], [9999]]])
     np.testing.assert_allclose(model.translate(values)[0, :, 0], [0, 0.75, 1.5, 1.5], atol=1e-6)
     assert (model.without_units().translate(np.zeros((2, 2, 1), np.uint8)) == 0).all()
@@ -318,7 +308,7 @@ def test_a_run_keeps_its_ranges(scans, tmp_path):
     assert model.units == Units(ValueRange(low, high), ValueRange(0, 2))
     back = cyclegan_tf.load(workdir, "b2a")
     assert back.units == Units(ValueRange(0, 2), ValueRange(low, high))
-    result = tifffile.imread(translate(folder / "trainA", "s.tif", model))
+    result = tifffile.imread(translate(folder / "trainA" / "s.tif", model))
     assert result.dtype == np.float32
     assert 0 <= result.min() < result.max() <= 2
     results = json.loads((tmp_path / "run" / "gallery" / "results.json").read_text())
@@ -444,7 +434,7 @@ def test_measures_of_a_run_with_units():
     ("microscopy", [f"{file}.ome.tif[{index}]" for file in range(4) for index in range(5)]),
 ])
 def test_example_of_a_page_trains(tmp_path, monkeypatch, page, names):
-    """Makes the data set of the page, and reads a batch with the options of its last command for training."""
+    """Runs the page's code for its data set, and reads a batch with the options of its last training command."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})

@@ -52,7 +52,7 @@ def write(
     """
     for translator in (source.translator for source in generators):
         if not {translator.input_channels, translator.output_channels} <= {1, 3}:
-            raise UserError(f"--format=web shows only gray and color images; this network maps "
+            raise UserError(f"--format=web writes a page for images of 1 or 3 channels; this network maps "
                             f"{translator.input_channels} channels to {translator.output_channels}; choose another "
                             "--format")
     runtime = _find_runtime(runtime_dir)

@@ -235,7 +235,7 @@ def convert_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     """Converts an image of 1 or 3 channels to 1 or 3 channels: repeats gray, or computes the luminance of colors.
 
     Raises:
-      ValueError: the image has, or should have, another number of channels than 1 or 3, and the numbers differ.
+      ValueError: the numbers of channels differ, and they are not 1 and 3.
     """
     found = pixels.shape[-1]
     if found == channels:

@@ -153,7 +153,7 @@ class DicomFile(Stack):
         padding = self.header.get("PixelPaddingValue")
         if padding is None or stored.dtype.kind == "f":
             return None
-        # The limits get the type of the pixels, because some files declare the padding with the other sign.
+        # Some files declare signed padding with unsigned pixels, or the reverse.
         limits = np.array([padding, self.header.get("PixelPaddingRangeLimit", padding)], np.int64).astype(stored.dtype)
         is_valid = (stored < limits.min()) | (stored > limits.max())
         return None if is_valid.all() else is_valid

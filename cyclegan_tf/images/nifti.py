@@ -77,7 +77,7 @@ class Volume(Stack):
         return self._shape[self._axes.slice]
 
     def read(self, index: int) -> Slice:
-        """Reads a slice in the file's own type, but uint16 as int32, and as float32 if the file scales its voxels.
+        """Reads a slice in the file's type; uint16 becomes int32, and scaled voxels become float32.
 
         Voxels that are NaN or infinite are not valid.
         """

@@ -82,7 +82,7 @@ def create(
 
 
 class _Writer(StackWriter):
-    """Writes translated slices as pages: one page of all channels, or one page for each channel as in the source.
+    """Writes each translated slice as one page, or as one page per channel if the source stores its channels so.
 
     Attributes:
       count: slices written so far.

@@ -52,7 +52,7 @@ def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | N
 def _describe_left_out(stack: Stack) -> str:
     """Names the parts of a file that its translation leaves out; empty if the translation keeps all."""
     parts = {"smaller copies of pages": stack.has_copies, "masks": stack.has_masks}
-    return " and ".join(what for what, is_there in parts.items() if is_there)
+    return " and ".join(part for part, is_there in parts.items() if is_there)
 
 
 def translate(

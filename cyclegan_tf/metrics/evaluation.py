@@ -250,8 +250,8 @@ def choose_data_config(
     elif dataset:
         config = Config(preprocess="none", pool_size=0)
     else:
-        raise UserError(f"--model={model} is not a run directory, which would name the data set; give a run, "
-                        "or --dataset")
+        raise UserError(f"--model={model} is not a run directory, so its data set is unknown; give a run "
+                        "directory or --dataset")
     if dataset:
         values |= {"dataset": dataset, "max_dataset_size": 0, "paired": "auto"}
     if data_dir:

@@ -21,7 +21,7 @@ Translate = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The choices that values depend on besides the model and the data set.
+    """How images are chosen and compared; measures are comparable only if their protocols are equal.
 
     Attributes:
       reference: split of the real images that FID and KID compare translations with.
@@ -118,9 +118,9 @@ class Task:
         return itertools.islice(self._load_all_pairs(), limit)
 
     def load_region(self, index: int, truth: np.ndarray | None) -> np.ndarray | None:
-        """The pixels (H, W) of pair `index` that count: those in the mask, and with data in both images.
+        """Computes which pixels (H, W) of pair `index` count: pixels in the mask that have data in both images.
 
-        None for all pixels. The measures of one pair share the region, because reading it decodes both images again.
+        None means all pixels. The region is cached for all measures of a pair, because it costs decoding both images.
 
         Raises:
           UserError: the mask cannot be read.

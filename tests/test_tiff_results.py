@@ -1,0 +1,195 @@
+"""Translations of TIFF files of several pages, channels or units are such files again."""
+
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from translations import make_translator, run, translate
+
+from cyclegan_tf.config.value_ranges import Units, ValueRange
+
+RNG = np.random.default_rng(23)
+PAGES = RNG.integers(0, 65536, (4, 6, 9)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"bigtiff": True}, {"byteorder": ">"}, {"compression": "lzw", "predictor": True},
+    {"compression": "zstd", "tile": (16, 32)}, {"compression": "packbits"}, {"compression": "lzma"},
+    {"resolution": (300, 200), "resolutionunit": "inch"},
+    {"description": "a stack", "metadata": None, "software": "microscope 1.0", "datetime": "2026:11:26 18:00:00"},
+], ids=lambda options: " ".join(map(str, options)) or "plain")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_stack_comes_back(tmp_path, options, dtype):
+    pages = (PAGES / 65535).astype(dtype) if dtype == np.float32 else PAGES.astype(dtype)
+    is_described = "description" in options
+    if dtype == np.float32 and options.get("predictor"):
+        options = {**options, "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", **options)
+    result = translate(tmp_path / "s.tif", make_translator(), batch_size=3)
+    with tifffile.TiffFile(tmp_path / "s.tif") as source, tifffile.TiffFile(result) as file:
+        assert (file.asarray() == pages).all()
+        assert file.pages[0].dtype == dtype
+        assert len(file.pages) == 4
+        assert (file.is_bigtiff, file.byteorder) == (source.is_bigtiff, source.byteorder)
+        for own, other in zip(file.pages, source.pages, strict=True):
+            for name in ("compression", "predictor", "tile", "photometric", *(["description"] if is_described else [])):
+                assert getattr(own, name) == getattr(other, name), name
+            for code in (305, 306) if is_described else ():
+                assert own.tags.valueof(code) == other.tags.valueof(code)
+            assert own.get_resolution() == other.get_resolution()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZCYX"])
+def test_ome_metadata_is_kept(tmp_path, axes, channels):
+    shape = {"T": 2, "Z": 3, "C": 5, "Y": 6, "X": 9}
+    pixels = RNG.integers(0, 65536, [shape[axis] for axis in axes]).astype(np.uint16)
+    metadata = {"axes": axes, "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "µm", "Channel": {"Name": [*"abcde"]}}
+    tifffile.imwrite(tmp_path / "s.ome.tif", pixels, ome=True, metadata=metadata)
+    result = translate(tmp_path / "s.ome.tif", make_translator(channels), batch_size=2)
+    with tifffile.TiffFile(result) as file:
+        series, = file.series
+        assert series.kind == "ome"
+        # Read by tifffile, every plane is at its place, whatever the order of the pages.
+        order = [series.axes.index(axis) for axis in axes]
+        assert (series.asarray().transpose(order) == pixels).all()
+        assert re.findall('Channel ID="[^"]*"[^>]* Name="(.)"', file.ome_metadata) == [*"abcde"]
+        assert 'PhysicalSizeX="0.1"' in file.ome_metadata
+        assert "µm" in file.ome_metadata
+
+
+@pytest.mark.parametrize(("channels", "out"), [(5, 2), (1, 1)])
+def test_ome_metadata_of_other_channels_and_types(tmp_path, channels, out):
+    pixels = RNG.integers(0, 1000, (3, 5, 6, 9)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "s.ome.tif", pixels, ome=True, metadata={"axes": "ZCYX"})
+    units = Units(ValueRange(0, 1000), ValueRange(0, 1))
+    translator = make_translator(channels, units, lambda images: images[..., :out], out)
+    result = translate(tmp_path / "s.ome.tif", translator, batch_size=1)
+    with tifffile.TiffFile(result) as file:
+        series, = file.series
+        assert (series.axes, series.shape) == ("ZCYX", (3, 2 if channels == 5 else 5, 6, 9))
+        np.testing.assert_allclose(series.asarray()[:, 0], pixels[:, 0] / 1000, atol=1e-6)
+        assert series.dtype == np.float32
+
+
+def test_all_images_of_ome_metadata_are_kept(tmp_path):
+    groups = PAGES[:2], PAGES[1:]
+    with tifffile.TiffWriter(tmp_path / "s.ome.tif", ome=True) as file:
+        for group in groups:
+            file.write(group, photometric="minisblack", metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(translate(tmp_path / "s.ome.tif", make_translator())) as file:
+        assert len(file.series) == 2
+        for series, group in zip(file.series, groups, strict=True):
+            assert (series.asarray() == group).all()
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), [
+    (b'SizeZ="4"', b'SizeZ="7"', "the OME metadata describes 7 images, but the file has 4: some may be missing"),
+    (b"</Pixels>", b"<<<<<<<<<", "not well-formed"),
+], ids=["missing planes", "damaged"])
+def test_ome_metadata_that_does_not_fit_is_named(tmp_path, old, new, reason):
+    path = tmp_path / "s.ome.tif"
+    tifffile.imwrite(path, PAGES, ome=True, metadata={"axes": "ZYX"})
+    path.write_bytes(path.read_bytes().replace(old, new))
+    (found,) = run(path, make_translator()).values()
+    assert reason in found
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_imagej_stack_stays_one(tmp_path):
+    pixels = RNG.integers(0, 65536, (3, 5, 6, 9)).astype(np.uint16)
+    metadata = {"axes": "ZCYX", "unit": "um", "spacing": 2.5, "min": 7.0, "max": 9.0}
+    tifffile.imwrite(tmp_path / "s.tif", pixels, imagej=True, resolution=(4, 4), metadata=metadata)
+    for channels in (1, 5):
+        result = translate(tmp_path / "s.tif", make_translator(channels))
+        with tifffile.TiffFile(result) as file:
+            assert file.is_imagej
+            assert file.series[0].axes == "ZCYX"
+            assert (file.asarray() == pixels).all()
+            assert file.imagej_metadata["unit"] == "um"
+            assert file.imagej_metadata["spacing"] == 2.5
+            assert "min" not in file.imagej_metadata
+            assert file.pages[0].get_resolution() == (4.0, 4.0)
+        (tmp_path / "out" / "s.tif").unlink()
+
+
+@pytest.mark.parametrize("layout", ["contig", "separate"])
+def test_bands_come_back(tmp_path, layout):
+    pixels = RNG.integers(0, 65536, (6, 9, 13)).astype(np.uint16)
+    array = pixels if layout == "contig" else np.moveaxis(pixels, -1, 0)
+    tifffile.imwrite(tmp_path / "b.tif", array, planarconfig=layout, photometric="minisblack")
+    result = translate(tmp_path / "b.tif", make_translator(13))
+    with tifffile.TiffFile(result) as file:
+        assert len(file.pages) == 1
+        assert file.pages[0].planarconfig.name.lower() == layout
+        assert (file.asarray() == array).all()
+    (tmp_path / "out" / "b.tif").unlink()
+    result = translate(tmp_path / "b.tif", make_translator(13, function=lambda images: images[..., :3], out=3))
+    assert (np.moveaxis(tifffile.imread(result), -1 if layout == "contig" else 0, -1).shape) == (6, 9, 3)
+
+
+@pytest.mark.parametrize("place", [[], [(42113, "s", 0, "-9999", True)]], ids=["stack", "one page of a GeoTIFF"])
+def test_palettes_become_colors(tmp_path, place):
+    indices = RNG.integers(0, 256, (1 if place else 3, 6, 9)).astype(np.uint8)
+    palette = RNG.integers(0, 256, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "p.tif", indices, colormap=palette * 257, photometric="palette", metadata=None,
+                     extratags=place)
+    result = tifffile.imread(translate(tmp_path / "p.tif", make_translator(3)))
+    assert (result.reshape(-1, 6, 9, 3) == np.moveaxis(palette[:, indices], 0, -1)).all()
+
+
+def test_alpha_and_gray_of_stacks(tmp_path):
+    colors = RNG.integers(0, 256, (3, 6, 9, 4)).astype(np.uint8)
+    colors[..., 3] |= 254  # Almost opaque.
+    tifffile.imwrite(tmp_path / "s.tif", colors, photometric="rgb", extrasamples=("unassalpha",))
+    result = tifffile.imread(translate(tmp_path / "s.tif", make_translator(3)))
+    assert (result[..., 3] == colors[..., 3]).all()
+    np.testing.assert_allclose(result[..., :3].astype(int), colors[..., :3], atol=1)
+    tifffile.imwrite(tmp_path / "g.tif", colors[..., 0], photometric="minisblack")
+    assert (tifffile.imread(translate(tmp_path / "g.tif", make_translator(3))) == colors[..., 0]).all()
+
+
+def test_transparency_that_a_result_cannot_hold_is_a_warning(tmp_path, caplog):
+    colors = RNG.integers(0, 65536, (3, 6, 9, 4)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", colors, photometric="rgb", extrasamples=("unassalpha",))
+    result = tifffile.imread(translate(tmp_path / "s.tif", make_translator(3, Units(None, ValueRange(0, 0.5)))))
+    assert (result.dtype, result.shape) == (np.float32, (3, 6, 9, 3))
+    message = "the result leaves out the transparency: its pixels are float32, and the alpha channel is uint16"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [message]
+
+
+def test_translated_jpeg_pages_are_not_compressed_again(tmp_path):
+    ramp = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "j.tif", np.stack([ramp, ramp[::-1]]), photometric="minisblack", compression="jpeg")
+    result = tifffile.imread(translate(tmp_path / "j.tif", make_translator()))
+    assert (result == tifffile.imread(tmp_path / "j.tif")).all()
+    np.testing.assert_allclose(result[1].astype(int), ramp[::-1], atol=3)
+
+
+def test_damaged_stack_leaves_nothing(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for page in (PAGES[0], PAGES[1, :5]):
+            file.write(page, metadata=None)
+    bad = run(tmp_path / "s.tif", make_translator())
+    assert re.match("page 2 has 9 x 5 pixels", bad[str(tmp_path / "s.tif")])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_stack_as_another_kind_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", PAGES, photometric="minisblack")
+    assert run(tmp_path / "s.tif", make_translator(), tmp_path / "o.png") == {
+        str(tmp_path / "s.tif"): "the translation of a TIFF stack needs a name that ends in .tif or .tiff"
+    }
+
+
+def test_progress_of_a_stack_counts_slices(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", PAGES, photometric="minisblack")
+    amounts = []
+    translate(tmp_path / "s.tif", make_translator(), batch_size=3, update=amounts.append)
+    assert amounts == [3, 1, 0]
+
+
+def test_loaded_translator_reads_a_stack(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", PAGES, photometric="minisblack")
+    assert (make_translator().translate(tmp_path / "s.tif")[..., 0] == PAGES).all()

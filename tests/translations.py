@@ -1,0 +1,31 @@
+"""Translates files for tests, by a function in place of a network."""
+
+import os
+
+from cyclegan_tf.config.value_ranges import NO_UNITS
+from cyclegan_tf.images.stacks import StackOptions
+from cyclegan_tf.inference import batch, loading
+
+
+def make_translator(channels=1, units=NO_UNITS, function=lambda images: images, out=None, **stack_options):
+    """A translator by a function of images (N, H, W, C) in [-1, 1], the identity by default, to `out` channels."""
+    options = StackOptions(channels, units.source is not None, **stack_options)
+    return loading.LoadedTranslator(function, channels, out or channels, units=units, stack_options=options)
+
+
+def run(source, translator, output=None, **options):
+    """Translates files, by default to the folder `out` beside them; returns the reasons of failures by path."""
+    return batch.run(translator, _plan(source, translator, output), **options)
+
+
+def translate(source, translator, output=None, **options):
+    """Translates a file; returns the path of the result."""
+    (job,) = _plan(source, translator, output)
+    assert batch.run(translator, [job], **options) == {}
+    return job.target
+
+
+def _plan(source, translator, output):
+    output = str(output or os.path.join(os.path.dirname(source), "out"))
+    found = batch.find(str(source), output)
+    return batch.plan(found, output, translator.output_channels, value_range=translator.units.target)
