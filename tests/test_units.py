@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -19,14 +18,13 @@ from translations import make_translator, translate
 import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
-from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units, ValueRange
-from cyclegan_tf.data import commands, loaders, memory, percentiles, pipeline, sources
+from cyclegan_tf.data import loaders, memory, percentiles, pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
 from cyclegan_tf.inference import measuring
-from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics import evaluation
 from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
@@ -316,117 +314,6 @@ def test_a_run_keeps_its_ranges(scans, tmp_path):
     # The window 0 .. 2 of domain B is its whole range; that of A is much narrower.
     shown = np.asarray(Image.open(tmp_path / "run" / first["before"]))
     assert {0, 255} <= set(np.unique(shown))
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    """Held-out pairs of 3 slices of 12 x 12 (CT to MR), and the arrays."""
-    source = RNG.integers(-1024, 3072, (3, 12, 12)).astype(np.int16)
-    truth = RNG.uniform(0, 1.5, (3, 12, 12)).astype(np.float32)
-    for name, stack in (("testA", source), ("testB", truth)):
-        (tmp_path / "set" / name).mkdir(parents=True)
-        tifffile.imwrite(tmp_path / "set" / name / "s.tif", stack, photometric="minisblack")
-    return tmp_path / "set", source, truth
-
-
-def measure(folder, direction=Direction.A2B, function=np.zeros_like, **options):
-    """The records of mae and psnr_range for a translation that gives the middle of the range everywhere."""
-    config = make_config(folder, preprocess="none", pool_size=0, **options)
-    dataset = sources.open_dataset(config, needs_training=False)
-    records, skipped = evaluation.measure({direction: function}, dataset, config, Protocol(),
-                                          ("mae", "psnr_range"))
-    assert skipped == []
-    return {record["metric"]: record for record in records}
-
-
-def test_errors_are_in_the_unit_of_the_target(pairs):
-    folder, source, truth = pairs
-    for direction, target, middle, width in (("a2b", truth, 0.75, 1.5), ("b2a", source, 1023.5, 4095)):
-        found = measure(folder, Direction(direction))
-        errors = (target.astype(float) - middle).reshape(3, -1)
-        assert found["mae"]["value"] == pytest.approx(np.abs(errors).mean(), rel=1e-5)
-        assert found["mae"]["range"] == [middle - width / 2, middle + width / 2]
-        assert found["mae"]["n"] == 3
-        by_image = 10 * np.log10(width**2 / np.square(errors).mean(axis=1))
-        assert found["psnr_range"]["value"] == pytest.approx(by_image.mean(), abs=1e-4)
-
-
-def test_only_pixels_in_the_mask_count(pairs):
-    folder, _, truth = pairs
-    mask = np.zeros((3, 12, 12), np.uint8)
-    mask[0, :4, 2:9], mask[1, 5:, 5:] = 255, 1  # Nothing counts in the last slice.
-    (folder / "testMask").mkdir()
-    tifffile.imwrite(folder / "testMask" / "s.tiff", mask, photometric="minisblack")
-    found = measure(folder)
-    errors = [np.abs(truth[index][mask[index] > 0] - 0.75) for index in range(2)]
-    assert found["mae"]["value"] == pytest.approx(np.mean([each.mean() for each in errors]), rel=1e-5)
-    assert found["mae"]["n"] == 2
-    # Shards hold the masks, too; a pair without a mask counts as a whole.
-    (folder / "testMask" / "s.tiff").unlink()
-    Image.fromarray(mask[1]).save(folder / "testMask" / "s[1].png")
-    for domain in "AB":
-        shutil.copytree(folder / f"test{domain}", folder / f"train{domain}")
-    commands.shard(str(folder), str(folder.parent / "shards"), "", 1, "skip")
-    whole = [np.abs(truth[index] - 0.75).mean() for index in (0, 2)]
-    for path in (folder, folder.parent / "shards"):
-        found = measure(path)
-        assert found["mae"]["value"] == pytest.approx(np.mean([*whole, errors[1].mean()]), rel=1e-5)
-
-
-def test_mask_that_cannot_be_read_is_an_error(pairs):
-    folder, _, _ = pairs
-    (folder / "testMask").mkdir()
-    for index in range(3):
-        (folder / "testMask" / f"s[{index}].png").write_bytes(b"no image")
-    config = make_config(folder, preprocess="none", pool_size=0)
-    dataset = sources.open_dataset(config, needs_training=False)
-    assert dataset.pairing.endswith("3 of them have masks")
-    with pytest.raises(UserError, match=r"mask .*testMask/s\[0\]\.png cannot be read: cannot identify image file; .*"):
-        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae",), strict=True)
-
-
-def test_pixels_without_data_do_not_count(pairs):
-    folder, _, truth = pairs
-    truth[:, :6] = -1
-    tifffile.imwrite(folder / "testB" / "s.tif", truth, photometric="minisblack", metadata=None,
-                     extratags=[(42113, "s", 0, "-1", False)])
-    assert measure(folder)["mae"]["value"] == pytest.approx(np.abs(truth[:, 6:] - 0.75).mean(), rel=1e-5)
-
-
-def test_measures_share_the_region_of_a_pair(pairs):
-    """Each image is read twice, for its pixels and for its region, however many measures need the region."""
-    config = make_config(pairs[0], preprocess="none", pool_size=0)
-    dataset = sources.open_dataset(config, needs_training=False)
-    targets, reads = dataset.test_b, []
-    counted = dataclasses.replace(targets, read_slice=lambda index: reads.append(index) or targets.read_slice(index))
-    evaluation.measure({Direction.A2B: np.zeros_like}, dataclasses.replace(dataset, test_b=counted), config, Protocol(),
-                       ("mae", "psnr_range"), strict=True)
-    assert sorted(reads) == [0, 0, 1, 1, 2, 2]
-
-
-def test_perfect_translation_has_no_error(pairs):
-    folder, _, _ = pairs
-    tifffile.imwrite(folder / "testB" / "s.tif", tifffile.imread(folder / "testA" / "s.tif"), photometric="minisblack")
-    found = measure(folder, function=lambda image: image, range_b="-1024,3071")
-    assert (found["mae"]["value"], found["psnr_range"]["value"]) == (0, np.inf)
-
-
-@pytest.mark.parametrize(("options", "reason"), [
-    ({"range_b": ""}, r"mae needs the unit of domain B: train with --range_b"),
-    ({"paired": "no"}, "mae needs pairs: equal file names in testA and testB"),
-])
-def test_measures_in_units_need_pairs_and_a_unit(pairs, options, reason):
-    with pytest.raises(UserError, match=reason):
-        config = make_config(pairs[0], preprocess="none", pool_size=0, **options)
-        dataset = sources.open_dataset(config, needs_training=False)
-        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae",), strict=True)
-
-
-def test_measures_of_a_run_with_units():
-    with_units, plain = Config(range_a="0,1"), Config()
-    assert set(measures.choose_default(with_units)) - set(measures.choose_default(plain)) == {"mae", "psnr_range"}
-    assert measures.is_better("psnr_range_ab", 2.0, 1.0)
-    assert measures.is_better("mae_ab", 1.0, 2.0)
 
 
 @pytest.mark.parametrize(("page", "names"), [

@@ -1,0 +1,51 @@
+"""DICOM files for tests: those that come with pydicom and nibabel, and functions that read, copy and change them."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import SimpleITK
+from pydicom.data import get_testdata_file
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images.dicom import DicomFile
+from cyclegan_tf.images.stacks import StackOptions
+
+FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
+CT, MR = FILES / "CT_small.dcm", FILES / "MR_small.dcm"
+UINT12 = Path(nibabel.__file__).parent / "nicom" / "tests" / "data" / "0.dcm"  # Values 0 .. 4095, each once.
+INT16, FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
+HOUNSFIELD = ValueRange(-1024.0, 3071.0)
+
+
+def read(path, kind=DicomFile, **options):
+    return kind(open(path, "rb"), StackOptions(**options))
+
+
+def read_with_simpleitk(path):
+    """All frames in units, (N, H, W, C)."""
+    image = SimpleITK.ReadImage(str(path))
+    array = SimpleITK.GetArrayFromImage(image)
+    return array.reshape(-1, *array.shape[1:3], image.GetNumberOfComponentsPerPixel())
+
+
+def copy(source, path, dtype, value_range=None):
+    """Writes every frame as it is; returns what pydicom reads."""
+    with source.create(str(path), source.channels, np.dtype(dtype), value_range) as writer:
+        for index in range(len(source)):
+            part = source.read(index)
+            writer.write(part.pixels, part)
+    return pydicom.dcmread(path)
+
+
+def change(source, path, **attributes):
+    """Copies a file with changed attributes; None removes one."""
+    dataset = pydicom.dcmread(source)
+    for name, value in attributes.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(path)
+    return path

@@ -1,0 +1,171 @@
+"""DICOM files made of translations, as pydicom and SimpleITK read them."""
+
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import CT, FILES, FLOAT32, HOUNSFIELD, INT16, change, copy, read, read_with_simpleitk
+
+from cyclegan_tf.images.dicom import DicomFile
+from cyclegan_tf.images.stacks import Slice
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["without patient data", "with patient data"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("CT_small.dcm", "int16"), ("MR_small_bigendian.dcm", "int16"), ("693_J2KI.dcm", "int16"),
+     ("JPEGLSNearLossless_16.dcm", "uint16"), ("image_dfl.dcm", "uint8"), ("SC_rgb_rle_16bit_2frame.dcm", "uint16"),
+     ("SC_rgb_small_odd.dcm", "uint8"), ("SC_rgb_jpeg_dcmtk.dcm", "uint8"), ("examples_palette.dcm", "uint16"),
+     ("examples_ybr_color.dcm", "uint8"), ("examples_overlay.dcm", "uint16")],
+)
+def test_result_has_the_pixels_and_the_geometry_of_its_source(tmp_path, name, dtype, keep):
+    source = read(FILES / name, keep_patient_data=keep)
+    result = copy(source, tmp_path / "a", dtype)
+    written = result.pixel_array.reshape(len(source), *source.shape, -1)
+    for index in range(len(source)):
+        part = source.read(index)
+        is_equal = written[index] * result.get("RescaleSlope", 1) == part.pixels
+        assert is_equal.all() if part.valid is None else is_equal[part.valid].all()
+    original = pydicom.dcmread(FILES / name)
+    for keyword in ("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "SliceThickness",
+                    "ImageOrientationPatient", "Modality", "SOPClassUID", "InstanceNumber", "BodyPartExamined"):
+        assert result.get(keyword) == original.get(keyword), keyword
+    assert result.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+    assert result.ImageType[0] == "DERIVED"
+    assert "neural network" in result.DerivationDescription
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert result[keyword].value not in ("", original.get(keyword))
+    assert not any(element.tag.is_private for element in result)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"], "no temporary file is left"
+
+
+PERSONAL = {
+    "PatientName": "Doe^Jane", "PatientID": "1234554321", "PatientBirthDate": "19700101", "PatientSex": "F",
+    "PatientAge": "056Y", "PatientAddress": "Main Street", "StudyDate": "20260101", "StudyTime": "120000",
+    "AccessionNumber": "77700777", "ReferringPhysicianName": "House^G", "InstitutionName": "Clinic",
+    "StationName": "CT1", "DeviceSerialNumber": "88811888", "StudyDescription": "Jane's head", "ImageComments": "Jane",
+    "OperatorsName": "Roe", "ContentDate": "20260102", "SeriesDescription": "Jane",
+}
+
+
+def test_patient_is_removed_from_results(tmp_path):
+    source = change(CT, tmp_path / "a.dcm", **PERSONAL)
+    result = copy(read(source), tmp_path / "b.dcm", INT16)
+    data = (tmp_path / "b.dcm").read_bytes()
+    original = pydicom.dcmread(source)
+    for value in (*PERSONAL.values(), original.StudyInstanceUID, original.FrameOfReferenceUID, original.SOPInstanceUID):
+        assert value == "F" or value.encode() not in data, value
+    for keyword in ("PatientName", "PatientID", "PatientSex", "StudyDate"):  # Required in every file.
+        assert result[keyword].is_empty
+    assert result.PatientIdentityRemoved == "YES"
+
+
+def test_patient_is_kept_on_request(tmp_path):
+    source = change(CT, tmp_path / "a.dcm", **PERSONAL)
+    result = copy(read(source, keep_patient_data=True), tmp_path / "b.dcm", INT16)
+    original = pydicom.dcmread(source)
+    for keyword in (*PERSONAL, "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert keyword == "SeriesDescription" or result[keyword].value == original[keyword].value, keyword
+    assert result.SourceImageSequence[0].ReferencedSOPInstanceUID == original.SOPInstanceUID
+    assert "PatientIdentityRemoved" not in result
+
+
+def test_attributes_of_the_old_pixels_are_left_out(tmp_path):
+    dataset = pydicom.dcmread(CT)
+    dataset.WindowCenter, dataset.WindowWidth = 40, 400
+    dataset.add_new("SmallestImagePixelValue", "SS", 0)
+    dataset.save_as(tmp_path / "a.dcm")
+    source = tmp_path / "a.dcm"
+    for keep in (False, True):
+        result = copy(read(source, keep_patient_data=keep), tmp_path / f"{keep}.dcm", INT16)
+        assert not {"WindowCenter", "WindowWidth", "SmallestImagePixelValue", "PixelPaddingValue"} & set(result.dir())
+        assert (result.RescaleSlope, result.RescaleIntercept) == (1, 0)
+
+
+def test_floats_are_stored_as_steps_of_the_range(tmp_path):
+    class Ramp(DicomFile):
+        def read(self, index):
+            part = super().read(index)
+            values = np.linspace(-1024, 3071, part.pixels.size, dtype=np.float32).reshape(part.pixels.shape)
+            values[0, 0, 0] = -5000  # Clipped.
+            return type(part)(values)
+
+    source = read(CT, Ramp)
+    result = copy(source, tmp_path / "a.dcm", FLOAT32, HOUNSFIELD)
+    written, expected = read_with_simpleitk(tmp_path / "a.dcm")[0], np.clip(source.read(0).pixels, -1024, 3071)
+    assert result.BitsStored == 16
+    assert np.abs(written - expected).max() < 4095 / 65535 / 2 + 1e-3
+    assert written[0, 0, 0] == -1024
+
+
+@pytest.mark.parametrize(
+    ("padding", "limit", "declared"), [(-2000, None, "SS"), (-2000, -1999, "SS"), (-2000, None, "US")]
+)
+def test_padding_is_not_valid_and_becomes_the_lowest_value(tmp_path, padding, limit, declared):
+    dataset = pydicom.dcmread(CT)
+    stored = dataset.pixel_array.copy()
+    stored[:3], stored[3] = padding, padding + 1
+    dataset.PixelData = stored.tobytes()
+    dataset.add_new("PixelPaddingValue", declared, padding % 2**16 if declared == "US" else padding)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", declared, limit)
+    dataset.save_as(tmp_path / "a.dcm")
+    file = read(tmp_path / "a.dcm")
+    valid = file.read(0).valid
+    n_padded = 3 if limit is None else 4
+    assert not valid[:n_padded].any()
+    assert valid[n_padded:].all()
+    copy(file, tmp_path / "b.dcm", INT16, HOUNSFIELD)
+    assert (read_with_simpleitk(tmp_path / "b.dcm")[0, :n_padded] == -1024).all()
+
+
+def test_padding_of_floats_without_a_range_becomes_black(tmp_path):
+    class Half(DicomFile):
+        """A file of zeros, the middle of [-1, 1]; the left half of each row is padding."""
+
+        def read(self, index):
+            valid = np.arange(self.shape[1]) >= self.shape[1] // 2
+            return Slice(np.zeros((*self.shape, 1), np.float32), np.tile(valid, (self.shape[0], 1)))
+
+    copy(read(CT, Half), tmp_path / "a.dcm", FLOAT32)
+    written = read_with_simpleitk(tmp_path / "a.dcm")[0]
+    middle = written.shape[1] // 2
+    np.testing.assert_allclose(written[:, :middle], -1, atol=1e-4)
+    np.testing.assert_allclose(written[:, middle:], 0, atol=1e-4)
+
+
+def test_integers_survive_exactly(tmp_path):
+    class Steps(DicomFile):
+        def read(self, index):
+            part = super().read(index)
+            values = np.resize(np.arange(-1024, 3072), part.pixels.shape)
+            return type(part)(values)
+
+    source = read(CT, Steps)
+    copy(source, tmp_path / "a.dcm", INT16, HOUNSFIELD)
+    assert (read_with_simpleitk(tmp_path / "a.dcm")[0] == source.read(0).pixels).all()
+
+
+def test_one_translation_makes_one_series_with_new_identifiers(tmp_path):
+    sources = [change(CT, tmp_path / f"{number}.dcm", SOPInstanceUID=f"1.2.{number}") for number in range(2)]
+    first, second = (copy(read(source, salt="secret"), f"{source}b", INT16) for source in sources)
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    other = copy(read(tmp_path / "0.dcm"), tmp_path / "other", INT16)  # Options of another translation.
+    assert other.SOPInstanceUID != first.SOPInstanceUID
+    assert other.SeriesInstanceUID != first.SeriesInstanceUID
+
+
+def test_result_without_all_slices_is_an_error_and_leaves_no_file(tmp_path):
+    source = read(FILES / "SC_rgb_rle_16bit_2frame.dcm")
+    part = source.read(0)
+    writer = source.create(str(tmp_path / "b" / "result"), source.channels, part.pixels.dtype, None)
+    with pytest.raises(ValueError, match="have not been written"), writer:
+        writer.write(part.pixels, part)
+    assert not [path for path in (tmp_path / "b").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(2, INT16), (3, FLOAT32)])
+def test_results_that_dicom_cannot_hold_are_errors(tmp_path, channels, dtype):
+    with pytest.raises(ValueError, match="cannot be written as DICOM"):
+        read(CT).create(str(tmp_path / "a.dcm"), channels, dtype, None)
