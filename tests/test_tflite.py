@@ -1,14 +1,18 @@
 """Translating with .tflite files."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import loading, tflite_model
 from cyclegan_tf.networks.layers import keras
 from cyclegan_tf.networks.registry import build_generator
+from cyclegan_tf.storage import zip_metadata
 
 pytest.importorskip("ai_edge_litert", reason="runs .tflite files: pip install ai-edge-litert")
 
@@ -80,3 +84,40 @@ def test_a_damaged_file_is_an_error(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"no model")
     with pytest.raises(UserError, match=r"a\.tflite is damaged or not a \.tflite file"):
         tflite_model.Interpreter(tmp_path / "a.tflite")
+
+
+@pytest.fixture(scope="module")
+def doubling(tmp_path_factory):
+    """A .tflite file that doubles its images, and has no archive behind it."""
+    function = tf.function(lambda images: 2 * images, input_signature=[tf.TensorSpec((1, 4, 4, 3), tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    path = tmp_path_factory.mktemp("doubling") / "a.tflite"
+    path.write_bytes(converter.convert())
+    return path
+
+
+def test_a_file_without_ranges_has_no_units(doubling):
+    assert tflite_model.Interpreter(doubling).units == NO_UNITS
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"1.5]", b"1.7]"), (b"PK\1\2", b"PK\1\1")], ids=["content", "directory"])
+def test_ranges_with_a_changed_byte_are_an_error(doubling, tmp_path, old, new):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(doubling.read_bytes())
+    zip_metadata.add(str(path), {"source": [0.0, 1.5]})
+    assert tflite_model.Interpreter(path).units == Units(ValueRange(0, 1.5))
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(UserError, match=r"a\.tflite has damaged ranges of values \(.+\); export the file again"):
+        tflite_model.Interpreter(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[0, 1.5]", '{"source": [0]}', '{"center": [0, 1.5]}'])
+def test_ranges_of_another_form_are_an_error(doubling, tmp_path, text):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(doubling.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zip_metadata.NAME, text)
+    with pytest.raises(UserError, match="has damaged ranges of values"):
+        tflite_model.Interpreter(path)

@@ -8,7 +8,7 @@ import json
 import zipfile
 from typing import Any
 
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, zip_files
 
 NAME = "value_ranges.json"
 
@@ -20,9 +20,14 @@ def add(path: str, content: dict[str, Any]) -> None:
 
 
 def read(path: filesystem.PathLike) -> Any:
-    """The content of the JSON file `NAME` in a model file; None if the file is missing or damaged."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(filesystem.read_bytes(path))) as archive:
-            return json.loads(archive.read(NAME))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, NotImplementedError, RecursionError):
+    """The content of the JSON file `NAME` in a model file; None if the model file has no such file.
+
+    Raises:
+      DamagedFileError: the archive or the JSON file is damaged.
+      OSError: the model file cannot be read.
+    """
+    file = io.BytesIO(filesystem.read_bytes(path))
+    if not zipfile.is_zipfile(file):
         return None
+    with zip_files.translate_errors(), zip_files.open_zip(file) as archive:
+        return json.loads(archive.read(NAME)) if NAME in archive.namelist() else None
