@@ -234,8 +234,12 @@ def test_list_of_pages_agrees_with_tifffile(data):
                        **({"photometric": "mask"} if kind & 4 else {}))
     buffer.seek(0)
     with tifffile.TiffFile(buffer) as file:
-        expected = [number for number, page in enumerate(file.pages) if not page.subfiletype & 5]
-    assert tiff.list_pages(buffer) == expected
+        kinds = [int(page.subfiletype) for page in file.pages]
+    pages = tiff.list_pages(buffer)
+    assert pages.is_complete
+    assert pages.numbers == ([number for number, kind in enumerate(kinds) if not kind & 5] or [0])
+    assert pages.has_copies == any(kind & 1 for kind in kinds)
+    assert pages.has_masks == any(kind & 5 == 4 for kind in kinds)
 
 
 def test_pages_of_a_circular_chain_end():
@@ -244,7 +248,7 @@ def test_pages_of_a_circular_chain_end():
     with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
         offsets = [page.offset for page in file.pages]
     data = buffer.getvalue().replace(offsets[2].to_bytes(4, "little"), offsets[0].to_bytes(4, "little"))
-    assert tiff.list_pages(io.BytesIO(data)) == [0, 1]
+    assert tiff.list_pages(io.BytesIO(data)).numbers == [0, 1]
 
 
 def test_slices_of_two_domains_are_pairs():

@@ -3,13 +3,12 @@
 tifffile decodes these files, with the codecs of imagecodecs.
 """
 
-import contextlib
 import dataclasses
 import io
 import logging
 import struct
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,8 +25,8 @@ ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 # Bits of the tag NewSubfileType that mark a smaller copy of another page, and a transparency mask.
-_COPY = 1
-_COPY_OR_MASK = _COPY | 4
+_COPY, _MASK = 1, 4
+_COPY_OR_MASK = _COPY | _MASK
 
 
 # The messages of tifffile on damaged files do not name the file.
@@ -185,37 +184,48 @@ def describe(data: bytes) -> str:
 
 def count_pages(data: bytes) -> int:
     """The number of pages of a TIFF file, without smaller copies and masks; 1 if the pages cannot be counted."""
-    return max(1, len(list_pages(io.BytesIO(data))))
+    return len(list_pages(io.BytesIO(data)).numbers)
 
 
-def list_pages(file: IO[bytes]) -> list[int]:
-    """The numbers of the pages of a TIFF file, without smaller copies and masks.
+class PageList(NamedTuple):
+    """The pages of a TIFF file.
 
-    Reads a few bytes of each page, which takes a small part of tifffile's time. Pages behind a damaged one are not
-    found; `require_complete` names them.
+    Attributes:
+      kinds: the bits of the tag NewSubfileType of each page that was found, which mark smaller copies and masks.
+      is_complete: False if the file refers to a page that it does not have; pages behind that page are not found.
     """
-    found: list[int] = []
-    with contextlib.suppress(struct.error, KeyError):  # The end of the file, or no TIFF file.
-        for number, kind in enumerate(_scan_pages(file)):
-            if not kind & _COPY_OR_MASK:
-                found.append(number)
-    return found
+
+    kinds: tuple[int, ...]
+    is_complete: bool
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the pages that are neither smaller copies nor masks; the first page if there are none."""
+        return [number for number, kind in enumerate(self.kinds) if not kind & _COPY_OR_MASK] or [0]
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether there are smaller copies of pages."""
+        return any(kind & _COPY for kind in self.kinds)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are masks of pages."""
+        return any(kind & _COPY_OR_MASK == _MASK for kind in self.kinds)
 
 
-def find_left_out(file: IO[bytes]) -> tuple[bool, bool]:
-    """Whether there are smaller copies, and whether there are masks, among the pages of a complete TIFF file."""
-    kinds = [kind & _COPY_OR_MASK for kind in _scan_pages(file)]
-    return any(kind & _COPY for kind in kinds), any(kind and not kind & _COPY for kind in kinds)
+def list_pages(file: IO[bytes]) -> PageList:
+    """Lists the pages of a TIFF file; there are none in a file of another format.
 
-
-def require_complete(file: IO[bytes]) -> None:
-    """Raises a ValueError if a TIFF file refers to pages that it does not have, as a file that was cut off does."""
-    count = 0
+    Reads a few bytes of each page, which takes a small part of tifffile's time.
+    """
+    kinds: list[int] = []
     try:
-        for _ in _scan_pages(file):
-            count += 1
-    except (struct.error, KeyError) as error:
-        raise ValueError(f"the file is cut off after page {count}: copy it again") from error
+        for kind in _scan_pages(file):
+            kinds.append(kind)
+    except (struct.error, KeyError):  # The end of the file, or no TIFF file.
+        return PageList(tuple(kinds), is_complete=False)
+    return PageList(tuple(kinds), is_complete=True)
 
 
 def _scan_pages(file: IO[bytes]) -> Iterator[int]:

@@ -26,16 +26,16 @@ def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
     """
     import tifffile
 
-    numbers = tiff.list_pages(file)
+    pages = tiff.list_pages(file)
     file.seek(0)
     try:
         opened = tifffile.TiffFile(file)
-        opened.pages.get(numbers[0] if numbers else 0)
+        opened.pages.get(pages.numbers[0])
     except MemoryError:
         raise
     except Exception:  # tifffile raises many types for damaged files.
         return None
-    return TiffStack(file, opened, numbers or [0], options)
+    return TiffStack(file, opened, pages, options)
 
 
 class TiffStack(Stack):
@@ -44,15 +44,17 @@ class TiffStack(Stack):
     Args:
       raw: the opened file, which the stack closes.
       file: the same file as tifffile opened it.
-      numbers: the numbers of its pages.
+      pages: its pages.
 
     Raises:
       ValueError: a part of the file is missing or damaged.
     """
 
-    def __init__(self, raw: IO[bytes], file: Any, numbers: Sequence[int], options: StackOptions) -> None:
-        tiff.require_complete(raw)
+    def __init__(self, raw: IO[bytes], file: Any, pages: tiff.PageList, options: StackOptions) -> None:
+        if not pages.is_complete:
+            raise ValueError(f"the file is cut off after page {len(pages.kinds)}: copy it again")
         self._raw, self._file, self._options = raw, file, options
+        numbers = pages.numbers
         first: Any = file.pages.get(numbers[0])
         try:
             self._groups = _group_pages(file, first, numbers, options.channels)
@@ -75,8 +77,8 @@ class TiffStack(Stack):
         self.kind = f"TIFF {self.dtype} x {self.channels}"
         # A value that the type does not hold marks no pixel.
         self.no_data = tiff_no_data.fit(tiff_no_data.read(first), self.dtype)
-        has_copies, self.has_masks = tiff.find_left_out(raw)
-        self.has_copies = has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are in sub-IFDs.
+        self.has_masks = pages.has_masks
+        self.has_copies = pages.has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are in sub-IFDs.
         is_image = options.channels in (1, 3) and not options.in_units
         self.is_plain = is_image and len(self._groups) == len(numbers) == 1
         self.has_more_metadata = file.is_ome or any(
