@@ -93,7 +93,7 @@ def test_remote_file_is_seekable(tmp_path):
     data = np.random.default_rng(0).bytes(300_000)
     path = f"ram://{tmp_path.name}/data"
     store(path, data)
-    with filesystem.open_for_reading(path, "rb") as file:
+    with filesystem.open_for_reading(path) as file:
         for offset, whence, expected in ((250_000, 0, 250_000), (-10, 1, 249_997), (-5, 2, 299_995), (7, 0, 7)):
             assert file.seek(offset, whence) == expected
             assert file.read(7) == data[expected : expected + 7]

@@ -129,7 +129,7 @@ def _list_remote(folder: str) -> ImageList:
     names.sort()
     return ImageList(
         folder, names, lambda index: filesystem.read_bytes(f"{folder}/{names[index]}"),
-        open_file=lambda index: filesystem.open_for_reading(f"{folder}/{names[index]}", "rb"),
+        open_file=lambda index: filesystem.open_for_reading(f"{folder}/{names[index]}"),
     )
 
 
@@ -149,7 +149,7 @@ def _collect_remote(root: str, subfolder: str, names: list[str]) -> None:
 
 def _read_remote_head(path: str) -> bytes:
     try:
-        with filesystem.open_for_reading(path, "rb") as file:
+        with filesystem.open_for_reading(path) as file:
             return file.read(_SIGNATURE_BYTES)
     except OSError:
         return b""
@@ -163,7 +163,7 @@ def open_archive(path: str) -> zipfile.ZipFile:
         or contains a member that is too large to be an image.
     """
     try:
-        archive = zip_files.open_zip(filesystem.open_for_reading(path, "rb"))
+        archive = zip_files.open_zip(filesystem.open_for_reading(path))
     except (OSError, DamagedFileError) as error:
         raise UserError(f"{path} is neither a folder nor a readable .zip archive ({error}); give the path of "
                         "one of the two") from error

@@ -74,7 +74,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     """
     torch = _import_torch("reading")
     try:
-        with filesystem.open_for_reading(path, "rb") as file:
+        with filesystem.open_for_reading(path) as file:
             tensors = _load(torch, file, path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

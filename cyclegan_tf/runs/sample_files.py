@@ -49,7 +49,7 @@ def read_layout(path: str) -> dict[str, Any] | None:
       tiles for each row; or None if the file has no valid layout, such as a file of version 0.1.0.
     """
     try:
-        with filesystem.open_for_reading(path, "rb") as file, Image.open(file, formats=["PNG"]) as image:
+        with filesystem.open_for_reading(path) as file, Image.open(file, formats=["PNG"]) as image:
             layout = json.loads(image.info[_KEY])
             groups = [[str(title), [str(column) for column in columns]] for title, columns in layout["groups"]]
             tiles = [[[int(number) for number in tile] for tile in row] for row in layout["tiles"]]

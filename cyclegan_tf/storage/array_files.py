@@ -40,7 +40,7 @@ def read(path: filesystem.PathLike) -> dict[str, np.ndarray]:
       DamagedFileError: any part of the file is damaged.
       OSError: the file is missing or cannot be opened.
     """
-    with filesystem.open_for_reading(path, "rb") as file, zip_files.translate_errors():
+    with filesystem.open_for_reading(path) as file, zip_files.translate_errors():
         return _read_members(file)
 
 

@@ -176,12 +176,9 @@ def move_tree(path: str, target: str) -> None:
     remove_tree(path)
 
 
-def open_for_reading(path: PathLike, mode: str = "r") -> IO[Any]:
-    """Opens a seekable file: mode "r" reads text in UTF-8, "rb" reads bytes."""
-    if not is_remote(path):
-        return open(path, mode, encoding=None if "b" in mode else "utf-8")
-    file = io.BufferedReader(_RemoteReader(path), 2**16)
-    return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
+def open_for_reading(path: PathLike) -> IO[bytes]:
+    """Opens a seekable file of bytes."""
+    return io.BufferedReader(_RemoteReader(path), 2**16) if is_remote(path) else open(path, "rb")
 
 
 def read_bytes(path: PathLike, offset: int = 0, length: int = -1) -> bytes:
@@ -205,7 +202,7 @@ def read_regular_file(path: PathLike) -> bytes:
 def open_regular_file(path: PathLike) -> IO[bytes]:
     """Opens a seekable file of bytes; raises an OSError for a named pipe or a device, which could block forever."""
     _require_regular_file(path)
-    return open_for_reading(path, "rb")
+    return open_for_reading(path)
 
 
 def _require_regular_file(path: PathLike) -> None:
