@@ -32,10 +32,10 @@ class DueTasks:
 
 @dataclasses.dataclass(frozen=True)
 class Cadence:
-    """The steps of a run.
+    """The length of a run and the intervals between its tasks.
 
     Attributes:
-      config: the --*_every and --*_epochs options are read.
+      config: its --*_every and --*_epochs options set the intervals.
       images_per_step: images of each domain in a step, over all replicas.
       images_per_epoch: images in the larger domain.
       n_steps: number of the last step; steps are numbered from 1.
@@ -47,13 +47,13 @@ class Cadence:
     n_steps: int
 
     def count_epochs(self, steps_done: int) -> int:
-        """Whole epochs in `steps_done` steps."""
+        """Counts the whole epochs in `steps_done` steps."""
         return steps_done * self.images_per_step // self.images_per_epoch
 
     def list_due(self, step: int) -> DueTasks:
-        """The tasks that are due after `step`; after the last step all of them are, except an epoch that is not over.
+        """Lists the tasks that are due after `step`; after the last step, all except the end of an unfinished epoch.
 
-        --eval_every=0 is never due: the run measures the held-out images once more after its last step anyway.
+        With --eval_every=0, `evaluate` is never due, because each run measures the held-out images at its end anyway.
         """
         config = self.config
         return DueTasks(
@@ -76,7 +76,7 @@ class Cadence:
 
 
 def plan_run(config: Config, images_per_epoch: int, n_replicas: int = 1) -> Cadence:
-    """The `Cadence` of a run of `config`: --max_steps steps, else n_epochs + n_epochs_decay epochs."""
+    """Returns the `Cadence` of a run: --max_steps steps if the option is set, else n_epochs + n_epochs_decay epochs."""
     images_per_step = config.batch_size * n_replicas
     n_epochs = config.n_epochs + config.n_epochs_decay
     n_steps = config.max_steps or pipeline.count_steps(n_epochs, images_per_epoch, images_per_step)

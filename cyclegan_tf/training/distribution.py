@@ -1,4 +1,4 @@
-"""The replicas of a run, on one device or many machines: what they share, and which part of the work is whose.
+"""The replicas of a run, on one device or many machines, and how the replicas share the work.
 
 A replica is a copy of all networks on one device, with its own batch of --batch_size images and its own image pools.
 The losses of a step are means over the batch of a replica, so the mean of the replicas' gradients is the gradient of
@@ -105,7 +105,7 @@ class Replicas(abc.ABC):
 
     @abc.abstractmethod
     def scope(self) -> contextlib.AbstractContextManager:
-        """The context in which the model must be built."""
+        """Returns the context in which the model must be built."""
 
     @abc.abstractmethod
     def describe(self, config: Config) -> str:
@@ -124,7 +124,7 @@ class Replicas(abc.ABC):
         Args:
           model: built in `scope`.
           batches: the batch of each local replica.
-          get_signal: asked before the step, so that `agree_on_signal` can tell all workers.
+          get_signal: called before the step, so that the step can tell all workers about a signal.
 
         Returns:
           A function that waits for the end of the step and returns its scalars, floats by name. A GPU never idles if
@@ -133,7 +133,7 @@ class Replicas(abc.ABC):
 
     @abc.abstractmethod
     def agree_on_signal(self, get_signal: GetSignal) -> int | None:
-        """The signal that ends the run, or None; equal on all workers that have read the scalars of the same step."""
+        """Returns the signal that ends the run, or None; all workers that have read the same step's scalars agree."""
 
     @abc.abstractmethod
     def pause_watchdog(self) -> None:
@@ -145,11 +145,11 @@ class Replicas(abc.ABC):
 
     @abc.abstractmethod
     def broadcast(self, value: float) -> float:
-        """The chief's `value`, on all workers."""
+        """Returns the chief's `value` on all workers; waits until all workers have called this method."""
 
     @abc.abstractmethod
     def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
-        """The arrays of all replicas on the chief, and an empty list on the other workers.
+        """Returns the arrays of all replicas on the chief, and an empty list on the other workers.
 
         Args:
           own: named arrays of each local replica, with the same names and shapes on all replicas.
@@ -157,7 +157,7 @@ class Replicas(abc.ABC):
 
     @abc.abstractmethod
     def require_equal(self, **values: int) -> None:
-        """Raises a UserError that names the first value in which the workers differ."""
+        """Raises a UserError that names the first of `values` that differs between the workers."""
 
 
 class OneReplica(Replicas):
@@ -226,7 +226,8 @@ class StrategyReplicas(Replicas):
         self.local = range(worker * n_local, (worker + 1) * n_local)
         self.is_chief = worker == 0
         self._model: Model | None = None
-        # For each of `SIGNALS`: > 0 if at least one worker had received the signal before the step last read.
+        # One flag for each of `SIGNALS`. A flag is > 0 if at least one worker had received the signal before the step
+        # whose scalars were read last.
         self._signal_flags = np.zeros(len(SIGNALS))
         self._watchdog_paused = True  # The first step takes long, because it is traced.
         self._watchdog = worker_faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
@@ -280,7 +281,7 @@ class StrategyReplicas(Replicas):
         return read_scalars
 
     def agree_on_signal(self, get_signal: GetSignal) -> int | None:
-        # A signal that arrived after the step began counts for the next step: all workers must stop after the same one.
+        # A signal that arrives during a step counts for the next step, because all workers must stop after one step.
         received = [one for one, flag in zip(SIGNALS, self._signal_flags, strict=True) if flag > 0]
         return received[0] if received else None
 
@@ -297,7 +298,7 @@ class StrategyReplicas(Replicas):
         if self._n_workers == 1:
             return own
         gathered: list[Mapping[Any, np.ndarray]] = []
-        for number in range(self.count):  # One replica at a time, so a worker needs memory for the arrays of one only.
+        for number in range(self.count):  # One by one, so that a worker holds the arrays of a single replica in memory.
             arrays = own[number - self.local.start if number in self.local else 0]
             data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
             total = self._sum_bytes(data, own=number in self.local)
@@ -318,13 +319,13 @@ class StrategyReplicas(Replicas):
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
-        """Ends the process if the operations of a step in the body fail or hang because of another worker."""
+        """Ends the process if the operations of a step, in the body, fail or hang because of another worker."""
         watch = contextlib.nullcontext() if self._watchdog_paused else self._watchdog.watch()
         with watch, self._exit_on_lost_worker():
             yield
 
     def _wrap_step(self, step: Callable) -> Callable:
-        """`step` of a model, run on every replica; returns the mean scalars, the mean flags and the fakes."""
+        """Wraps a model's `step` to run on every replica and to return mean scalars, mean flags and the fakes."""
         def replica_step(flags: tf.Tensor, *batch: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor, Any]:
             scalars, fakes = step(*batch)
             # One all-reduce for everything.
@@ -340,9 +341,12 @@ class StrategyReplicas(Replicas):
         return self._strategy.run(replica_sum, args=(words,))
 
     def _sum_bytes(self, data: bytes, own: bool) -> np.ndarray:
-        """Sum of `data` over the workers, as int64 words, padded with zero bytes.
+        """Sums `data` over the workers as int64 words; the last word is padded with zero bytes.
 
-        A worker with `own` False contributes zeros. If one worker alone contributes, the sum has exactly its bits.
+        A worker whose `own` is False adds zeros. If only one worker has a true `own`, the sum is exactly its data.
+
+        Args:
+          data: bytes of the same length on all workers.
         """
         if not data:  # TensorFlow's ring crashes on empty tensors, such as the pools of pix2pix.
             return np.zeros(0, np.int64)
@@ -353,18 +357,18 @@ class StrategyReplicas(Replicas):
             return self._get_local(total).numpy()
 
     def _distribute(self, function: Callable[[int], Any]) -> Any:
-        """One per-replica value of function(0), function(1) ... for the local replicas."""
+        """Makes one per-replica value from function(0), function(1) ... for the local replicas."""
         first = self.local.start
         return self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.convert_to_tensor(function(int(context.replica_id_in_sync_group) - first))
         )
 
     def _get_local(self, value: Any) -> tf.Tensor:
-        """The tensor of the first local replica."""
+        """Returns the tensor of the first local replica."""
         return self._strategy.experimental_local_results(value)[0]
 
     def _split_by_replica(self, values: Any) -> list[Any]:
-        """Nested per-replica `values` as a list of nested tensors, one for each local replica."""
+        """Converts nested per-replica `values` to a list of nested tensors, one for each local replica."""
         get_results = self._strategy.experimental_local_results
         return [
             tf.nest.map_structure(lambda value, index=index: get_results(value)[index], values)
@@ -373,7 +377,7 @@ class StrategyReplicas(Replicas):
 
 
 def _split_bytes(data: bytes, like: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    """The arrays whose bytes are joined in `data`, with the names, types and shapes of `like`."""
+    """Splits `data`, the joined bytes of arrays, into arrays with the names, types and shapes of `like`."""
     arrays, start = {}, 0
     for name, array in like.items():
         arrays[name] = np.frombuffer(data, array.dtype, array.size, start).reshape(array.shape).copy()

@@ -1,4 +1,4 @@
-"""The measures of a run: held-out images through its generators."""
+"""Measures the generators of a run on held-out images."""
 
 import logging
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ class Evaluator:
     Pairs whose values have units are measured in these units, too.
 
     Attributes:
-      counts: the number of images that each measure of the newest call comes from: {`evaluation.format_key`: number}.
+      counts: the number of images behind each measure of the newest call: {`evaluation.format_key`: number}.
 
     Raises:
-      UserError: the data do not allow a measure, its weights are not installed, or the run does not measure what
-        --keep_best names.
+      UserError: the data do not allow a measure, the weights of a measure are not installed, or --keep_best names a
+        measure that this run does not compute.
     """
 
     def __init__(self, config: Config, dataset: ImageDataset) -> None:
@@ -45,12 +45,15 @@ class Evaluator:
                             "one of them, or add others with --eval_metrics")
 
     def __call__(self, translate: Mapping[Direction, Translate]) -> dict[str, float]:
-        """Measures the held-out images: {`evaluation.format_key`: value}. Logs which measures were left out.
+        """Measures the held-out images and logs which measures it skips.
 
         The first call also logs a warning for each measure that has too few images.
 
         Args:
-          translate: for each direction that the run learns, the function of an image to its translation.
+          translate: for each direction that the run learns, a function that translates an image (H, W, C).
+
+        Returns:
+          {`evaluation.format_key`: value}.
         """
         records, skipped = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
@@ -73,7 +76,7 @@ class Evaluator:
 
 
 def split_by_images(measures: Mapping[str, float], dataset: ImageDataset) -> dict[bool, dict[str, float]]:
-    """Separates the measures of held-out images (True) from the measures of training images in their place (False).
+    """Separates the measures of held-out images (True) from measures of training images that replace them (False).
 
     The name of a measure ends with the domain of the images that it translates: cycle_a, psnr_ab. Without measures, the
     result has one empty part: True if there are held-out images of A.

@@ -56,7 +56,10 @@ def fit(
 
 
 def add_plugins(config: Config) -> Config:
-    """Adds the modules that registered what `config` names to its plugins, so that the commands find them again."""
+    """Adds the modules that define the networks, model and loss of `config` to its plugins, for the commands to import.
+
+    Modules of cyclegan_tf need no plugin. A module __main__ cannot be a plugin; the log warns about it.
+    """
     chosen = (
         registries.MODELS[config.model], registries.GENERATORS[config.generator],
         registries.DISCRIMINATORS[config.discriminator], registries.LOSSES[config.gan_mode],

@@ -1,4 +1,4 @@
-"""Several workers on this machine, each in its own process."""
+"""Runs several workers on this machine, each in its own process."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from cyclegan_tf.training.signals import SIGNALS
 
 
 def make_environments(n_workers: int) -> list[dict[str, str]]:
-    """The environment of each worker: this process's, and TF_CONFIG with free ports of the loopback interface."""
+    """Makes the environment of each worker: a copy of this process's, with TF_CONFIG for free loopback ports."""
     sockets = [socket.socket() for _ in range(n_workers)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -30,11 +30,11 @@ def make_environments(n_workers: int) -> list[dict[str, str]]:
 def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0) -> int:
     """Runs cyclegan_tf.train with `arguments` in `n_workers` processes; returns the common exit status.
 
-    The `SIGNALS` that ask a run to stop are passed on to all workers.
+    Forwards the `SIGNALS` that ask a run to stop to all workers.
 
     Args:
-      grace_seconds: time for the other workers to print their errors and end after one worker has failed; then they
-        are killed.
+      grace_seconds: after one worker fails, the other workers have this many seconds to print their errors and exit;
+        then `launch` kills them.
 
     Returns:
       0, or the status of the first worker that failed; for a worker that was killed, 128 plus the signal.
@@ -48,7 +48,7 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
     printers: list[threading.Thread] = []
     try:
         for index, env in enumerate(make_environments(n_workers)):
-            # In a session of its own: Ctrl-C reaches only this process, which passes it on once.
+            # Each worker has its own session, so Ctrl-C reaches only this process, which forwards the signal once.
             worker = subprocess.Popen(
                 command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -62,12 +62,12 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
         for printer in printers:
             printer.join()
         for signum, handler in previous.items():
-            if handler is not None:  # None: a handler that Python has not installed, and cannot restore.
+            if handler is not None:  # None stands for a handler from outside Python, which Python cannot restore.
                 signal.signal(signum, handler)
 
 
 def _wait(workers: Sequence[subprocess.Popen], grace_seconds: float) -> int:
-    """Waits until all workers have ended, or until the grace period after the first failure is over."""
+    """Waits until all workers end or the grace period after the first failure is over; returns the exit status."""
     failed, deadline = 0, float("inf")
     while None in [worker.poll() for worker in workers] and time.monotonic() < deadline:
         statuses = [worker.returncode for worker in workers if worker.returncode]

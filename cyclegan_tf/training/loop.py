@@ -1,4 +1,4 @@
-"""The training loop: queue steps, read their losses, do what is due, and stop or roll back if necessary."""
+"""The training loop: queues steps, reads their losses, does the tasks that are due, and stops or rolls back."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ from cyclegan_tf.training.progress import Display, open_display
 
 log = logging.getLogger("cyclegan_tf")
 
-# Rollbacks to one checkpoint. If that many fail, the data are not the cause.
+# The most rollbacks to one checkpoint. If so many rollbacks fail, the data are not the cause.
 _MAX_ROLLBACKS = 5
 
 
@@ -34,7 +34,7 @@ class QueuedStep(NamedTuple):
     """A step that the device may still be computing.
 
     Attributes:
-      step: its number, from 1.
+      step: number of the step, from 1.
       batches: the batch of each local replica.
       read_scalars: waits for the end of the step; returns its scalars by name.
     """
@@ -50,7 +50,7 @@ class TrainingLoop:
     Args:
       workdir: the run directory.
       model: has the weights of the current step.
-      progress: the current step, and what else a checkpoint holds besides the model.
+      progress: the current step and everything else, apart from the model, that a checkpoint holds.
 
     Attributes:
       n_steps: number of the last step; becomes smaller if the run ends early.
@@ -75,13 +75,13 @@ class TrainingLoop:
         return self._cadence.n_steps
 
     def run(self, get_signal: GetSignal) -> None:
-        """Trains until the last step; after a non-finite loss rolls back if --on_nonfinite=rollback, else raises.
+        """Trains until the last step; rolls back after a non-finite loss if --on_nonfinite=rollback is set.
 
         Args:
           get_signal: returns the signal that asks this process to stop, if one has arrived.
 
         Raises:
-          NotFinite: a loss is NaN or infinite.
+          NotFinite: a loss is NaN or infinite, and --on_nonfinite=rollback is not set.
           UserError: the images cannot be read, or the run cannot roll back.
           Stopped: a signal arrived; the state is saved.
         """
@@ -153,14 +153,14 @@ class TrainingLoop:
         return schedules.learning_rate(self._config, done, self._cadence.count_epochs(done), self._replicas.count)
 
     def _complete_step(self, step: int, scalars: Mapping[str, float], display: Display) -> None:
-        """Counts `step` as done, and does what is due after it."""
+        """Counts `step` as done and does the tasks that are due after `step`."""
         self._progress.step = step
         self._means.add(scalars)
         display.complete_step(step, scalars)
         if self._cadence.list_due(step).evaluate:
             with display.pause("measuring the held-out images"):
                 self._evaluate(step)
-        due = self._cadence.list_due(step)  # Again, because the measures may have made this step the last one.
+        due = self._cadence.list_due(step)  # Listed again, because the evaluation may end the run at this step.
         if due.log:
             self._outputs.record_step(step, scalars, self._compute_learning_rate(step), display.read_speed())
         if due.end_epoch:
@@ -184,7 +184,7 @@ class TrainingLoop:
         if measures.is_better(name, value, progress.best):
             progress.best, progress.stale = value, 0
             self._write_checkpoint(checkpoints.BEST)
-        elif progress.best is not None:  # Patience begins with the first value that could be measured.
+        elif progress.best is not None:  # --patience counts from the first evaluation with a finite value.
             progress.stale += 1
             if 0 < self._config.patience <= progress.stale:
                 log.info("ending after step %d: %s has not been better than %.4g in %d measurements", step, name,
@@ -213,15 +213,15 @@ class TrainingLoop:
         restored = checkpoints.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
         self._rollbacks[restored.step] += 1
         if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
-            raise UserError(f"{error}; rolled back to step {restored.step} {_MAX_ROLLBACKS} times already") from error
+            raise UserError(f"{error}; {_MAX_ROLLBACKS} rollbacks to step {restored.step} did not help") from error
         skipped = self._progress.skipped + error.step - restored.step
-        # best.npz stays, so its value stays too.
+        # A rollback keeps best.npz, so `best`, the value of that checkpoint, must not change either.
         self._resume_from(dataclasses.replace(
             restored, skipped=skipped, best=self._progress.best, stale=self._progress.stale,
             images=self._progress.images,
         ))
         self._outputs.rewind(restored.step)
-        # As text: a log record that is kept must not keep the tensors in the traceback of the error.
+        # Log a string, because a log record that a handler stores would keep the tensors in the error's traceback.
         log.warning("%s; rolled back to step %d, resuming with the data after that batch", str(error), restored.step)
         # Checkpoint now, so that a restart does not repeat the rollback.
         self._write_checkpoint()

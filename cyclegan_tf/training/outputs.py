@@ -45,14 +45,15 @@ class RunOutputs:
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._evaluator, self._replicas = evaluator, replicas
         self._translators = translator.make_translators(config, model.generators)
-        folder = None if filesystem.is_remote(workdir) else workdir  # The disk that has room for checkpoints.
+        # Temporary files of large images go to the run's disk, because a disk for checkpoints has enough room.
+        folder = None if filesystem.is_remote(workdir) else workdir
         self._translate = {
             direction: bounded.make_bounded(
                 each, bounded.count_whole_pixels(config), memory_remedies.describe_for_images(config), folder
             )
             for direction, each in self._translators.items()
         }
-        self._measures: dict[int, dict[str, float]] = {}  # Of the newest step that was measured.
+        self._measures: dict[int, dict[str, float]] = {}  # {step: measures}, only for the newest measured step.
         self._callbacks = callbacks if replicas.is_chief else ()
         self._writer = checkpoints.NullWriter()
         self._reporter = NullReporter()
@@ -66,11 +67,11 @@ class RunOutputs:
             pass
 
     def check(self) -> None:
-        """Raises the OSError of a checkpoint that could not be written in the background."""
+        """Raises an OSError if a background thread could not write a checkpoint."""
         self._writer.check()
 
     def wait(self) -> None:
-        """Waits until all checkpoints are written; raises the OSError of one that could not be written."""
+        """Waits until all checkpoints are written; raises an OSError if a checkpoint could not be written."""
         self._writer.wait()
 
     def rewind(self, step: int) -> None:
@@ -93,11 +94,11 @@ class RunOutputs:
         for callback in self._callbacks if scalars else ():
             try:
                 callback(step, dict(scalars))
-            except OSError as error:  # `open_run` would blame a file of the run directory.
+            except OSError as error:  # `run_directory.open_run` would report a fault of the run directory instead.
                 raise UserError(f"a callback failed: {type(error).__name__}: {error}") from error
 
     def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:
-        """Writes the means over the epoch that ends with `step`: losses, and the gradient norm of each network."""
+        """Writes the mean of each scalar, such as a loss or a gradient norm, over the epoch that ends with `step`."""
         self._reporter.record(step, "epoch", {"epoch": epoch, **means})
 
     def write_samples(self, step: int) -> None:
@@ -118,7 +119,10 @@ class RunOutputs:
         self._writer.save(self._model, progress, file_name, pools)
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Measures the held-out images after `step` and writes the measures; empty on all workers but the chief."""
+        """Measures the held-out images after `step`, and writes and returns the measures.
+
+        The result is empty on all workers but the chief.
+        """
         self._replicas.pause_watchdog()
         measures = self._measure(step)
         if counts := self._evaluator.counts:
@@ -132,7 +136,7 @@ class RunOutputs:
     def write_results(self, step: int) -> dict[str, float]:
         """Exports the generators after the last step, writes the final measures and the page, and returns the measures.
 
-        A second call writes the same again. The chief does the work while the other workers wait.
+        A second call writes the same files again. The chief does the work while the other workers wait.
         """
         measures = self._write_results(step) if self._replicas.is_chief else {}
         self._replicas.barrier()
@@ -163,7 +167,7 @@ class RunOutputs:
         return measures
 
     def _measure(self, step: int) -> dict[str, float]:
-        """The measures after `step`, the newest step; a repeated call returns the same measures."""
+        """Measures the held-out images after `step`, the newest step; a repeated call does not measure again."""
         if step not in self._measures:
             self._measures = {step: {}}
             if self._replicas.is_chief:

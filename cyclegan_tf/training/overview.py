@@ -1,4 +1,4 @@
-"""The table that the start of a run shows: data, networks, device, length and disk."""
+"""The table that a run logs at its start: data, networks, device, length and disk."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ _N_MEASURED = 3  # Images of each domain whose size is read.
 def describe_run(
     config: Config, workdir: str, dataset: ImageDataset, model: Model, cadence: Cadence, n_replicas: int, step: int
 ) -> list[str]:
-    """The lines of the table, at most 100 characters each.
+    """Returns the lines of the table, wrapped to 100 characters.
 
     Args:
       step: steps done.
@@ -64,7 +64,7 @@ def _describe_training(config: Config, dataset: ImageDataset) -> str:
 
 
 def _describe_sizes(images: ImageList) -> str:
-    """The sizes of some images, as the end of a phrase; empty if they cannot be read."""
+    """Describes the sizes of up to three images as the end of a phrase; empty if no image can be read."""
     sizes = sorted(set(_measure(images)))
     if not sizes:
         return ""
@@ -73,7 +73,7 @@ def _describe_sizes(images: ImageList) -> str:
 
 
 def _measure(images: ImageList) -> Iterator[tuple[int, int]]:
-    """(height, width) of the first, the middle and the last image; images that cannot be read are left out."""
+    """Yields (height, width) of the first, the middle and the last image; skips images that cannot be read."""
     for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
         try:
             piece = images.read_slice(index) if images.read_slice else None
@@ -106,7 +106,7 @@ def _describe_inputs(config: Config) -> str:
 
 
 def _describe_ranges(config: Config) -> str:
-    """The range of each domain, and the window that pictures show; empty if no domain has a range."""
+    """Describes the value range of each domain and the window that pictures show; empty if no domain has a range."""
     if not (config.range_a or config.range_b):
         return ""
     parts = []
@@ -159,7 +159,7 @@ def _describe_disk(config: Config, workdir: str, model: Model, n_replicas: int) 
 
 
 def _estimate_checkpoint(config: Config, model: Model, n_replicas: int) -> int:
-    """Bytes of a checkpoint whose image pools are full; without the pools if the images have no fixed size."""
+    """Estimates the bytes of a checkpoint with full image pools; ignores the pools if image sizes vary."""
     size = checkpoints.measure_variables(model)
     if model.pool_names and config.pool_size and config.crops:
         square = (1, config.crop_size, config.crop_size)
@@ -169,7 +169,7 @@ def _estimate_checkpoint(config: Config, model: Model, n_replicas: int) -> int:
 
 
 def format_bytes(count: float) -> str:
-    """A number of bytes such as 0.3 MB, 12 MB or 3.4 GB."""
+    """Formats a number of bytes, such as 0.3 MB, 12 MB or 3.4 GB; 1 MB is 10^6 bytes."""
     if count >= 1e9:
         return f"{count / 1e9:,.1f} GB"
     return f"{count / 1e6:.{0 if count >= 1e7 else 1}f} MB"

@@ -1,4 +1,4 @@
-"""Shows the progress of a run: a bar on a terminal or in a notebook, elsewhere a log line every half minute."""
+"""Shows the progress of a run: a bar on a terminal or in a notebook, a log line every 30 seconds elsewhere."""
 
 import contextlib
 import logging
@@ -25,11 +25,11 @@ log = logging.getLogger("cyclegan_tf")
 
 # Seconds between log lines without a terminal.
 _HEARTBEAT = 30.0
-# Seconds of training after the first step until the length of the run is estimated.
+# Seconds between the end of the first step and the estimate of the remaining time.
 _ESTIMATE_AFTER = 10.0
-# Seconds from which an estimate is worth a line.
-_WORTH_TELLING = 60.0
-# Seconds from which a run on a CPU is too long, and the preset to use instead.
+# The shortest remaining time, in seconds, that is logged.
+_SHORTEST_ESTIMATE = 60.0
+# The longest acceptable remaining time on a CPU, in seconds, and the preset to use if a run takes longer.
 _TOO_LONG = 2 * 86400.0
 _FAST_PRESET = "--preset=fast_cpu"
 _SMALLEST_BAR = 10  # Characters.
@@ -37,7 +37,7 @@ _LONGEST_LINE = 100  # Characters.
 
 
 class _Mark(NamedTuple):
-    """How far a run is: images done, the time, and the time without pauses, both in seconds."""
+    """A point in a run: the images done, the time, and the time without pauses, both in seconds."""
 
     images: int
     time: float
@@ -45,22 +45,23 @@ class _Mark(NamedTuple):
 
 
 class Pace:
-    """The speed of a run and the time that is left.
+    """Measures the speed of a run and estimates the time left.
 
-    The first step is not counted, because TensorFlow traces and compiles it.
+    The first step does not count, because TensorFlow traces and compiles it.
 
     Args:
-      images: images of the whole run.
+      images: number of images of each domain in the whole run.
       clock: returns the time in seconds.
     """
 
     def __init__(self, images: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._clock, self._paused = images, clock, 0.0
-        self._first = self._read = self._newest = _Mark(0, 0.0, 0.0)  # The marks of three steps.
+        # The end of the first step, of the step at the last `read_speed`, and of the newest step.
+        self._first = self._read = self._newest = _Mark(0, 0.0, 0.0)
         self._has_begun = False
 
     def count(self, images: int) -> None:
-        """Tells that `images` of the run are done; call it after each step."""
+        """Records that `images` images of the run are done; call this method after each step."""
         now = self._clock()
         self._newest = _Mark(images, now, now - self._paused)
         if not self._has_begun:
@@ -69,7 +70,7 @@ class Pace:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Excludes the time of the body from the speed, but not from the time that is left."""
+        """Excludes the time of the body from the speed, but not from the time left."""
         start = self._clock()
         try:
             yield
@@ -79,11 +80,11 @@ class Pace:
     @property
     def speed(self) -> float | None:
         """Images per second from the first step to the newest; None before the end of the second step."""
-        return _divide(self._first, self._newest)
+        return _compute_speed(self._first, self._newest)
 
     def read_speed(self) -> float | None:
-        """Images per second since the last call, or since the first step; None if no other step is counted since."""
-        speed, self._read = _divide(self._read, self._newest), self._newest
+        """Images per second since the last call, or since the first step; None if no step has ended since then."""
+        speed, self._read = _compute_speed(self._read, self._newest), self._newest
         return speed
 
     @property
@@ -98,8 +99,8 @@ class Pace:
         return self.seconds * (self._total - self._newest.images) / images if images else None
 
 
-def _divide(start: _Mark, end: _Mark) -> float | None:
-    """Images per second of training between two marks; None if there are no images between them."""
+def _compute_speed(start: _Mark, end: _Mark) -> float | None:
+    """Computes the images per second between two marks, without pauses; None if no image lies between the marks."""
     images, seconds = end.images - start.images, end.training_time - start.training_time
     return images / max(seconds, 1e-9) if images else None
 
@@ -108,12 +109,12 @@ class Display:
     """Shows each step on a bar or in log lines.
 
     Args:
-      bar: the bar; log lines replace a disabled one.
+      bar: the bar; if the bar is disabled, log lines replace it.
       done: steps done.
       n_steps: number of the last step.
       images_per_step: images of each domain in a step.
       on_cpu: whether the run has no GPU.
-      pace: for tests.
+      pace: measures the speed; default: a `Pace` with the clock of the system.
     """
 
     def __init__(
@@ -149,11 +150,11 @@ class Display:
         self._task = ""
 
     def read_speed(self) -> float | None:
-        """As `Pace.read_speed`."""
+        """Images per second since the last call; see `Pace.read_speed`."""
         return self._pace.read_speed()
 
     def log_line(self) -> None:
-        """Logs the newest step, its losses, the speed and the time that is left."""
+        """Logs the newest step, its losses, the speed and the time left."""
         fields = [*self._losses, *self._describe_pace(), *filter(None, [self._task])]
         log.info("step %d/%d: %s", self._step, self._n_steps, ", ".join(fields))
 
@@ -169,7 +170,7 @@ class Display:
         return [f"{speed:.1f} images/s", *([f"{format_time(left)} left"] if left else [])]
 
     def _fit_fields(self) -> list[str]:
-        """The speed, the time left and the losses; leaves out what does not fit into the terminal beside the bar."""
+        """Lists the speed, the time left and the losses; drops fields for which the terminal has no room."""
         fields, columns = [*self._describe_pace(), *self._losses], self._bar.format_dict["ncols"]
         if not isinstance(columns, int):
             return fields
@@ -181,7 +182,7 @@ class Display:
 
     def _log_estimate(self) -> None:
         left = self._pace.seconds_left
-        if left is not None and left >= _WORTH_TELLING:
+        if left is not None and left >= _SHORTEST_ESTIMATE:
             log.info("%s", describe_estimate(self._n_steps - self._step, left, self._on_cpu))
 
 
@@ -218,7 +219,7 @@ def repeat(function: Callable[[], None], seconds: float) -> Iterator[None]:
 
 
 def describe_estimate(n_steps: int, seconds: float, on_cpu: bool) -> str:
-    """How long the remaining `n_steps` take, and what to do on a CPU if that is too long."""
+    """Says how long the remaining `n_steps` steps take; suggests a faster setup if a CPU needs more than two days."""
     text = f"the remaining {n_steps:,} steps take about {format_duration(seconds)}"
     if on_cpu and seconds > _TOO_LONG:
         text += f" on this CPU: use a GPU, or {_FAST_PRESET}, which trains small networks at 128 px in an hour"
@@ -226,7 +227,7 @@ def describe_estimate(n_steps: int, seconds: float, on_cpu: bool) -> str:
 
 
 def summarize_losses(scalars: Mapping[str, float]) -> list[str]:
-    """At most three losses as texts "NAME VALUE": of the generators, of the discriminators, and the next one.
+    """Formats at most three losses as "NAME VALUE": the generators', the discriminators', and the next one.
 
     A value is the mean over both domains or directions: gen is the mean of loss/gen_ab and loss/gen_ba.
     """
@@ -240,7 +241,7 @@ def summarize_losses(scalars: Mapping[str, float]) -> list[str]:
 
 
 def format_time(seconds: float) -> str:
-    """A time such as 2:30 (minutes) or 3:00:00 (hours), or the number of days."""
+    """Formats a time as 2:30 (minutes) or 3:00:00 (hours), and as a rough duration if it is longer than two days."""
     if seconds > _TOO_LONG:
         return format_duration(seconds)
     minutes, rest = divmod(round(seconds), 60)
@@ -249,7 +250,7 @@ def format_time(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A rough duration such as 40 seconds, 12 minutes, 3.5 hours, 9 days or 5 weeks."""
+    """Formats a rough duration, such as 40 seconds, 12 minutes, 3.5 hours, 9 days or 5 weeks."""
     for unit, size, most in (("seconds", 1, 90), ("minutes", 60, 90), ("hours", 3600, 36), ("days", 86400, 21)):
         if round(seconds / size) < most:
             return f"{seconds / size:.{1 if unit == 'hours' else 0}f} {unit}"
@@ -261,7 +262,7 @@ def _is_shown(handler: logging.Handler) -> bool:
 
 
 def _in_notebook() -> bool:
-    """True in a kernel of Jupyter, whose stderr is no terminal but shows tqdm's bars."""
+    """True in a Jupyter kernel, which shows tqdm's bars although its stderr is not a terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and "IPKernelApp" in shell.config

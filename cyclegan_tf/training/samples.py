@@ -1,4 +1,4 @@
-"""The sample grid of a run: held-out images through its generators."""
+"""The sample grid of a run: held-out images and their translations."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ def draw_sample_grid(
 ) -> grid.Picture:
     """Draws `config.n_samples` images of each domain and their translations, one row for each pair of images.
 
-    The images are held-out images, or training images if none are held out, spread evenly over the list of the domain;
-    the next image, or the next pair, takes the place of a bad one. A row shows, for each direction, the image, its
+    The images are held-out images, or training images if none are held out, spread evenly over the list of the domain.
+    The next image, or the next pair, replaces one that cannot be used. A row shows, for each direction, the image, its
     translation, and the translation back if both directions are trained. A row of held-out pairs shows the images of
     each domain side by side: the true one, the translation of its counterpart, and the true one translated there and
     back.
 
     Args:
-      translate: for each direction that the run learns, the function of an image to its translation.
+      translate: for each direction that the run learns, a function that translates an image (H, W, C).
       workdir, step: the run directory and the training step of the generators, for the title of the picture.
     """
     heading = f"{console.escape(os.path.basename(os.path.abspath(workdir)))}, step {step}"
@@ -37,7 +37,7 @@ def draw_sample_grid(
     rows = []
     for a, b in _load_images(config, image_lists, dataset.has_pairs or config.trains_on_pairs):
         images = _translate_pair(a, b, translate)
-        # Shrunk now, because the whole images of all rows may not fit in memory.
+        # Shrink each row at once, because the full-size images of all rows may not fit in memory.
         # The name of an image ends in the letter of its domain.
         shown = {name: units.to_rgb(image, config, name[-1]) for name, image in images.items()}
         rows.append([grid.shrink(shown[name]) for _, group in columns for name, _ in group])
@@ -51,7 +51,7 @@ def draw_sample_grid(
 def _plan_columns(
     names: domains.DomainNames, directions: Sequence[Direction], are_pairs: bool
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The groups of columns: (title, [(name of an image of `_translate_pair`, title of the column)])."""
+    """Plans the groups of columns: (title, [(name of an image of `_translate_pair`, title of the column)])."""
     both_ways = len(directions) == 2
     groups = []
     for direction in directions:
@@ -68,7 +68,7 @@ def _plan_columns(
 
 
 def _translate_pair(a: np.ndarray, b: np.ndarray, translate: Mapping[Direction, Translate]) -> dict[str, np.ndarray]:
-    """An image of each domain with its translations: a, b, fake_b, cycled_a, fake_a, cycled_b, if trained."""
+    """Translates an image of each domain in the trained directions: a, b, fake_b, cycled_a, fake_a, cycled_b."""
     images = {"a": a, "b": b}
     for direction, translate_image in translate.items():
         fake = images[f"fake_{direction.target}"] = translate_image(images[direction.source])

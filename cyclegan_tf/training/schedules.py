@@ -1,4 +1,4 @@
-"""The learning rate of each step, as pure functions of the training that is done."""
+"""The learning rate of each step, as pure functions of the steps or epochs already trained."""
 
 import math
 
@@ -24,12 +24,12 @@ def linear_decay(done: int, constant: int, decay: int) -> float:
 
 
 def step_decay(done: int, every: int) -> float:
-    """A tenth of the factor after every `every` units: the authors' policy "step", gamma 0.1."""
+    """Factor 1 that falls to a tenth after every `every` units: the authors' policy "step" with gamma 0.1."""
     return 0.1 ** (done // every)
 
 
 def cosine_decay(done: int, total: int) -> float:
-    """Half a cosine wave from 1 to almost 0 over a run of `total` units: (1 + cos(pi done / total)) / 2.
+    """Factor that falls along half a cosine wave from 1 to almost 0 in `total` units: (1 + cos(pi done / total)) / 2.
 
     Loshchilov and Hutter 2017, equation 5, without restarts. The authors' "cosine" has its minimum at n_epochs and
     rises again if training continues; here the half wave spans the whole run.
@@ -40,7 +40,7 @@ def cosine_decay(done: int, total: int) -> float:
 def decay_factor(policy: str, done: int, constant: int, decay: int, every: int) -> float:
     """Factor of the learning rate under `policy`: linear, step, cosine or constant.
 
-    `done`, `constant`, `decay` and `every` are counted in one unit, epochs or steps; see the functions above.
+    `done`, `constant`, `decay` and `every` share one unit, epochs or steps; the functions above explain them.
     """
     if policy == "linear":
         return linear_decay(done, constant, decay)
@@ -54,7 +54,7 @@ def decay_factor(policy: str, done: int, constant: int, decay: int, every: int) 
 
 
 def replica_factor(rule: str, n_replicas: int) -> float:
-    """Factor of the learning rate for `n_replicas` times the batch: none (1), linear (N) or sqrt (its square root)."""
+    """Factor of the learning rate for N = `n_replicas` under `rule`: none (1), linear (N) or sqrt (the root of N)."""
     return {"none": 1.0, "linear": float(n_replicas), "sqrt": math.sqrt(n_replicas)}[rule]
 
 

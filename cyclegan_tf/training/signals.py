@@ -1,4 +1,4 @@
-"""Signals as requests to stop: the loop finishes its step and saves its state before it stops."""
+"""Treats signals as requests to stop: the training loop finishes its step and saves its state before it stops."""
 
 import contextlib
 import logging
@@ -14,15 +14,15 @@ from cyclegan_tf.errors import Stopped
 
 log = logging.getLogger("cyclegan_tf")
 
-# Signals that ask a run to stop. Windows has no SIGHUP, which tells that a terminal was closed.
+# Signals that ask a run to stop. SIGHUP means that a terminal was closed; Windows has no SIGHUP.
 SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGINT", "SIGHUP"))
 _SIGHUP = getattr(signal, "SIGHUP", None)
-# While the body of `catch_signals` runs: the handlers from before. Forks of this process get these handlers back.
+# The handlers from before `catch_signals`, while its body runs; a fork of this process restores these handlers.
 _handlers_of_forks: dict[int, Any] = {}
 
 
 class Requests:
-    """The first of `SIGNALS` that arrives; it raises Stopped, or waits until a deferring body asks for it."""
+    """Stores the first of `SIGNALS` that arrives; the signal raises Stopped at once, except in the body of `defer`."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -30,7 +30,7 @@ class Requests:
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[Callable[[], int | None]]:
-        """Yields a function that returns the signal received, or None; raises Stopped after the body if it is left."""
+        """Yields a function that returns the received signal or None; raises Stopped after the body for a signal."""
         self.deferred = True
         try:
             yield lambda: self.received
@@ -49,9 +49,9 @@ def catch_signals(exit_on_second: bool = False) -> Iterator[Requests]:
 
     Args:
       exit_on_second: what a second SIGINT or SIGTERM does. True: end the process at once with status 128 plus the
-        signal, even in the middle of a computation. False: what it did before the body, so a second SIGINT raises
-        KeyboardInterrupt. SIGHUP does not count, because a closed terminal sends several, and service managers send
-        it together with SIGTERM.
+        signal, even in the middle of a computation. False: call the handler from before the body, so a second SIGINT
+        raises KeyboardInterrupt. SIGHUP does not count, because a closed terminal sends several SIGHUPs, and service
+        managers send SIGHUP together with SIGTERM.
     """
     requests = Requests()
     if threading.current_thread() is not threading.main_thread():
@@ -86,7 +86,7 @@ def catch_signals(exit_on_second: bool = False) -> Iterator[Requests]:
 
 def _set_handlers(handlers: dict[int, Any]) -> None:
     for signum, handler in handlers.items():
-        # None: the handler is not Python's and cannot be set again from Python.
+        # None stands for a handler from outside Python, which Python cannot restore.
         signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
 
@@ -103,7 +103,7 @@ if hasattr(os, "register_at_fork"):  # Windows has no forks.
 
 @contextlib.contextmanager
 def _announce(requests: Requests, signums: frozenset[int], exit_on_second: bool) -> Iterator[None]:
-    """Logs the first of `signums` that is deferred, and exits on the second if asked to, both in a thread.
+    """Logs the first deferred signal of `signums`, and exits on the second if `exit_on_second`, both in a thread.
 
     Python runs handlers in the main thread between two operations, so a handler may have to wait for the end of a
     training step. Python's C code sends the number of each signal to the socket at once.

@@ -1,4 +1,4 @@
-"""Training a run from its config: set up, resume, train, export."""
+"""Trains a run from its config: sets up, resumes, trains and exports."""
 
 import contextlib
 import dataclasses
@@ -38,7 +38,7 @@ def train(
     """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
 
     Args:
-      exit_on_second_signal: as `exit_on_second` of `signals.catch_signals`.
+      exit_on_second_signal: `exit_on_second` of `signals.catch_signals`.
       given: images to train on instead of `config.dataset`; see `memory.open_given`.
       callbacks: see `RunOutputs`.
 
@@ -90,10 +90,10 @@ def rehearse(config: Config, workdir: str) -> None:
     Writes nothing. Trains two steps from the initial weights, because the first step is traced and compiled.
 
     Raises:
-      UserError: as `train`.
+      UserError: as in `train`.
     """
     config, replicas, dataset = _open(config, workdir)
-    Evaluator(config, dataset)  # Raises the errors of a run whose measures lack their weights.
+    Evaluator(config, dataset)  # Raises a UserError if the run cannot compute its measures.
     run_directory.require_same_options(config, workdir)
     newest = checkpoints.list_files(os.path.join(workdir, "checkpoints"))
     step = newest[0][0] if newest else 0
@@ -114,7 +114,7 @@ def rehearse(config: Config, workdir: str) -> None:
 
 
 def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Replicas, ImageDataset]:
-    """The config with its ranges measured, the replicas and the data. Arguments and errors: see `train`."""
+    """Returns the config with its ranges measured, the replicas and the data set; see `train` for errors."""
     console.open_missing_descriptors()
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)
@@ -132,7 +132,7 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
 def _show_overview(
     config: Config, workdir: str, dataset: ImageDataset, model: Model, replicas: Replicas, step: int
 ) -> cadence.Cadence:
-    """Logs the table of a run at `step`; returns its steps."""
+    """Logs the table of a run at `step`; returns the `Cadence` of the run."""
     planned = cadence.plan_run(config, dataset.count_images_per_epoch(config, replicas.count), replicas.count)
     if replicas.is_chief:
         for line in overview.describe_run(config, workdir, dataset, model, planned, replicas.count, step):
@@ -151,7 +151,7 @@ def _require_unchanged_images(config: Config, workdir: str, dataset: ImageDatase
 
 
 def _build_model(config: Config, replicas: Replicas) -> Model:
-    """The model of `config` on its replicas, with initial weights drawn from the seed."""
+    """Builds the model of `config` on its replicas, with initial weights drawn from the seed."""
     tf.keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -54,7 +54,7 @@ def initialize(model: Model, source: str) -> None:
 
 
 def _read_run(source: str) -> _Found:
-    """The networks in a checkpoint file, or in the newest checkpoint of a run; empty if there is no checkpoint."""
+    """Reads the networks in a checkpoint file or in a run's newest checkpoint; empty if there is no checkpoint."""
     checkpoint = checkpoints.read_run(source)
     if checkpoint is None:
         return {}
@@ -63,7 +63,7 @@ def _read_run(source: str) -> _Found:
 
 
 def _read_saved_models(source: str) -> _Found:
-    """The generators in a SavedModel folder, or in the SavedModel folders a2b and b2a in `source`."""
+    """Reads the generators in a SavedModel folder, or in the SavedModel folders a2b and b2a in `source`."""
     folders = {direction: os.path.join(source, direction) for direction in Direction}
     if filesystem.exists(os.path.join(source, "saved_model.pb")):
         folder = source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)
@@ -82,7 +82,7 @@ def _read_saved_models(source: str) -> _Found:
 
 
 def _read_pytorch(source: str) -> _Found:
-    """The networks in a .pth file whose name tells which network it holds, or in a folder of such files."""
+    """Reads the networks in a .pth file, whose name must tell which network it holds, or in a folder of such files."""
     if not source.endswith(".pth") and not _has_pytorch_files(source):
         return {}
     paths = torch_files.match_networks([source])
