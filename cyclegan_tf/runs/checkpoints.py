@@ -129,7 +129,7 @@ def _variables(model: "Model") -> dict[str, "tf.Variable"]:
 
 
 def measure_variables(model: "Model") -> int:
-    """Bytes of all variables in a checkpoint of `model`; image pools are not included."""
+    """Counts the bytes of all variables in a checkpoint of `model`, without the image pools."""
     return sum(int(np.prod(each.shape)) * np.dtype(each.numpy().dtype).itemsize for each in _variables(model).values())
 
 
@@ -146,8 +146,9 @@ def restore(
       n_replicas: number of replicas of the whole run.
 
     Raises:
-      UserError: the architecture differs from the checkpoint's (the message lists the first differences), the number of
-        replicas does, or an image pool is missing. Each replica has its own image pools and its own share of the data.
+      UserError: the architecture or the number of replicas differs from the checkpoint's, or an image pool is missing.
+        For the architecture, the message lists the first differences. The number of replicas must not change, because
+        each replica has its own image pools and its own share of the data.
     """
     if (count := int(arrays.get("replicas", 1))) != n_replicas:
         raise UserError(f"{where} needs {count} replica{'s' * (count > 1)}, but this run has {n_replicas}: resume it "
@@ -199,7 +200,7 @@ def assign(variables: Mapping[str, "tf.Variable"], arrays: Arrays, where: str) -
       where: origin of the arrays, for the error message.
 
     Raises:
-      UserError: the names or the shapes differ. No variable has changed then.
+      UserError: the names or the shapes differ; all variables keep their values.
     """
     wrong = [f"{name} is missing" for name in variables if name not in arrays]
     wrong += [f"{name} is not in the network" for name in arrays if name not in variables]
@@ -225,10 +226,10 @@ class NullWriter:
         """Writes a checkpoint in the background."""
 
     def check(self) -> None:
-        """Raises the OSError of a checkpoint that could not be written, if one is known by now."""
+        """Raises an OSError if a background write has already failed; does not wait for an unfinished write."""
 
     def wait(self) -> None:
-        """Waits until the last checkpoint is written."""
+        """Waits until the last checkpoint is written; raises an OSError if the checkpoint could not be written."""
 
     def close(self) -> None:
         """Waits as `wait` does, then frees resources."""
@@ -295,8 +296,8 @@ def save(folder: str, model: "Model", progress: Progress, keep: int) -> str:
 def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) -> str:
     """Writes FOLDER/step-NNNNNNNN.npz atomically and removes all but the `keep` newest checkpoints; returns its path.
 
-    Checkpoints of later steps do not count and stay: a run that resumes before one of them has found it damaged. A file
-    with another `file_name`, such as `BEST`, is never removed, and a run does not resume from it.
+    Checkpoints of later steps do not count and are not removed: such a checkpoint is damaged, because the run resumed
+    from an earlier one. A file with another `file_name`, such as `BEST`, is never removed and never resumed from.
     """
     path = os.path.join(folder, file_name or f"step-{arrays['step']:08d}.npz")
     array_files.write(path, arrays, durable=True)
@@ -307,7 +308,7 @@ def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) 
 
 
 def list_files(folder: str) -> list[tuple[int, str]]:
-    """(step, path) of the checkpoints in a folder, newest first; empty if there is no such folder."""
+    """Lists (step, path) of the checkpoints in a folder, newest first; empty if the folder does not exist."""
     names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
     steps = [(int(match[1]), os.path.join(folder, name)) for name in names if (match := _NAME.fullmatch(name))]
     return sorted(steps, reverse=True)
@@ -316,13 +317,13 @@ def list_files(folder: str) -> list[tuple[int, str]]:
 def read_newest(
     folder: str, report: Callable[[str], object] = log.warning
 ) -> tuple[str, dict[str, np.ndarray]] | None:
-    """(path, arrays) of the newest intact checkpoint in a folder; None if there are no checkpoints.
+    """Reads the newest intact checkpoint in a folder: (path, arrays), or None if there are no checkpoints.
 
     Args:
-      report: called with one line for each damaged checkpoint; the next older one is tried then.
+      report: called with one line for each damaged or unreadable checkpoint, before the next older one is tried.
 
     Raises:
-      UserError: all checkpoints are damaged.
+      UserError: all checkpoints are damaged or cannot be read.
     """
     candidates = list_files(folder)
     for _, path in candidates:
@@ -339,7 +340,7 @@ def read_newest(
 
 
 def read_run(path: str) -> tuple[str, dict[str, np.ndarray]] | None:
-    """(path, arrays) of the checkpoint that a user's `path` refers to, or None.
+    """Reads the checkpoint that a user's `path` refers to: (path, arrays), or None if the run has no checkpoint.
 
     Args:
       path: a run directory or the name of one in the package, whose newest intact checkpoint is read, or the checkpoint
@@ -354,10 +355,10 @@ def read_run(path: str) -> tuple[str, dict[str, np.ndarray]] | None:
 
 
 def require_run(path: str) -> tuple[str, dict[str, np.ndarray]]:
-    """(path, arrays) of the checkpoint that a user's `path` refers to, as `read_run`.
+    """Reads the checkpoint that a user's `path` refers to, as `read_run` does; the checkpoint must exist.
 
     Raises:
-      UserError: as `read_run`; or there is no checkpoint.
+      UserError: as in `read_run`, or there is no checkpoint.
     """
     found = read_run(path)
     if found is None:
@@ -366,7 +367,7 @@ def require_run(path: str) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def read_user_file(path: str) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint that the user names.
+    """Reads all arrays of a checkpoint file that the user names, by path.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -382,10 +383,10 @@ def read_user_file(path: str) -> dict[str, np.ndarray]:
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint file, by path; verifies their checksums.
+    """Reads all arrays of a checkpoint file, by path; verifies their checksums.
 
     Raises:
-      DamagedFileError: the file is damaged, or is no checkpoint.
+      DamagedFileError: the file is damaged or is not a checkpoint.
       OSError: the file is missing or cannot be opened.
     """
     arrays = array_files.read(path)

@@ -1,4 +1,4 @@
-"""A run directory: finding it, and holding it for one process, with its lock, config.json and log.txt."""
+"""Finds a run directory, and reserves one for a single process, with its lock, config.json and log.txt."""
 
 import contextlib
 import dataclasses
@@ -23,10 +23,10 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def locate(path: str) -> str:
-    """The run directory that a user's `path` refers to.
+    """Returns the run directory that a user's `path` refers to.
 
-    RUN/checkpoints/NAME.npz refers to RUN, "demo" and "demo_maps" to run directories inside the package, any other
-    path to itself.
+    RUN/checkpoints/NAME.npz refers to RUN. "demo" and "demo_maps" refer to run directories inside the package. Any
+    other path is a run directory itself.
     """
     if path in _DEMOS:
         return _DEMOS[path]
@@ -36,7 +36,7 @@ def locate(path: str) -> str:
 
 
 def choose_default(config: config_lib.Config) -> str:
-    """The run directory of a user who names none: runs/ and the name of the data set."""
+    """Chooses the run directory if the user names none: runs/ and the name of the data set."""
     path = config.dataset if filesystem.is_remote(config.dataset) else os.path.abspath(config.dataset)
     return os.path.join("runs", os.path.splitext(os.path.basename(path.rstrip("/")))[0] or "dataset")
 
@@ -48,10 +48,10 @@ def is_run(path: str) -> bool:
 
 @contextlib.contextmanager
 def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
-    """Holds `workdir` for a run of `config` while the body runs, and logs to its log.txt, also what ended the body.
+    """Reserves `workdir` for a run of `config` while the body runs; logs to its log.txt, also an error of the body.
 
-    Creates the folder if it is missing. Remote file systems and some local ones have no locks: there the user must not
-    start two processes in one run directory.
+    Creates the folder if it is missing. Remote file systems and some local ones have no locks. On these file systems
+    the user must not start two processes in one run directory.
 
     Raises:
       UserError: another process trains in `workdir`, its run has other options, its name is not valid UTF-8, or the
@@ -60,7 +60,7 @@ def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
     filesystem.require_utf8("workdir", workdir)
     with _explain_errors(workdir):
         filesystem.makedirs(workdir)
-        # Twice, because log.txt gets the explained error.
+        # The inner _explain_errors makes log.txt show the explained error; the outer one covers errors of the lock.
         with _lock(workdir) as locked, _log_to(os.path.join(workdir, "log.txt")), _explain_errors(workdir):
             if not locked:
                 log.warning("the file system of %s cannot lock files: do not start two processes in this run directory",
@@ -110,7 +110,7 @@ def _lock(workdir: str) -> Iterator[bool]:
 
 def _try_lock(file: IO[str], workdir: str) -> bool:
     try:
-        import fcntl  # Windows does not have it.
+        import fcntl  # Windows does not have this module.
     except ImportError:
         return False
     try:
@@ -125,13 +125,13 @@ def _try_lock(file: IO[str], workdir: str) -> bool:
 
 
 class _LogHandler(logging.StreamHandler):
-    """Drops a log line that cannot be written: only files that matter stop a run."""
+    """Writes log.txt; drops lines that cannot be written, because a failed log line must not stop a run."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
 
     def log_end(self, error: BaseException) -> None:
-        """Logs what ends the run, with a traceback if it is a fault."""
+        """Logs the error that ends the run, with a traceback unless the error is a UserError or an interrupt."""
         expected = isinstance(error, KeyboardInterrupt | UserError)
         self.handle(log.makeRecord(
             log.name, logging.ERROR, __file__, 0, "%s", (str(error) or type(error).__name__,),
@@ -139,7 +139,7 @@ class _LogHandler(logging.StreamHandler):
         ))
 
     def close(self) -> None:
-        """Closes the file too, so that logging.shutdown() uploads a remote one."""
+        """Closes the file too, so that logging.shutdown() uploads a remote log."""
         with contextlib.suppress(OSError):
             self.stream.close()
         super().close()
@@ -171,7 +171,7 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
 
 
 def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
-    """The config with the ranges that the run in `workdir` has measured, if it was given the same percentiles."""
+    """Replaces percentile ranges of `config` by the ranges that the run in `workdir` measured for these percentiles."""
     if not filesystem.exists(os.path.join(workdir, "config.json")):
         return config
     stored = config_lib.Config.load(workdir)

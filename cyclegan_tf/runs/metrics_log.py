@@ -30,13 +30,13 @@ Record = dict[str, Any]
 def read_records(
     workdir: str | os.PathLike[str], report: Callable[[str], object] = log.warning
 ) -> list[Record]:
-    """The records of a run's metrics.jsonl, oldest first; an empty list if the file does not exist.
+    """Reads the records of a run's metrics.jsonl, oldest first; an empty list if the file does not exist.
 
-    Skips lines that are no records. The last line may be unfinished, because a running process is writing it or a crash
-    cut it off.
+    Skips lines that are not records. An unfinished last line is no damage: a running process is writing the line, or a
+    crash cut the line off.
 
     Args:
-      report: called with one line if any other line is skipped.
+      report: called with one line of text if a line before the last one is skipped.
     """
     path = os.path.join(workdir, FILE_NAME)
     if not filesystem.exists(path):
@@ -51,7 +51,7 @@ def read_records(
 
 
 def _parse_record(line: bytes) -> Record | None:
-    """The record in a line, or None if the line is no record."""
+    """Parses a line; None if the line is not a record."""
     try:
         record = json.loads(line.decode())
     except (ValueError, RecursionError):
@@ -60,13 +60,13 @@ def _parse_record(line: bytes) -> Record | None:
         return None
     # Old files hold the numbers NaN and Infinity, which are not JSON; `json.loads` reads both spellings.
     numbers = {key: json_lines.parse_number(value) for key, value in record.items() if key != "kind"}
-    # `type`, because true is an int too. Larger integers are no floats.
+    # `type`, not isinstance, because True is an int too. The limit rejects integers beyond int64.
     is_valid = all(type(n) is float or (type(n) is int and abs(n) < 2**63) for n in numbers.values())
     return record | numbers if is_valid else None
 
 
 def open_log(workdir: str, is_wanted: Callable[[Record], bool]) -> TextIO:
-    """Opens a run's metrics.jsonl for appending, after dropping damaged lines and records that are not wanted."""
+    """Opens a run's metrics.jsonl for appending; first removes damaged lines and records that `is_wanted` rejects."""
     path = os.path.join(workdir, FILE_NAME)
     if filesystem.exists(path):
         kept = [json_lines.format_line(record) for record in read_records(workdir) if is_wanted(record)]

@@ -66,7 +66,10 @@ def _fill(template: str, **values: str) -> str:
 
 
 def _share_layouts(samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """{"samples", "layouts"}: the samples with the index of their layout, because most have the same; -1: no layout."""
+    """Stores each layout once, because most samples share one: {"samples", "layouts"}.
+
+    The "layout" of a sample becomes an index of "layouts", or -1 if the sample has no layout.
+    """
     layouts: list[Any] = []
     shared = []
     for sample in samples:
@@ -77,7 +80,7 @@ def _share_layouts(samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _read_results(workdir: str, report: Callable[[str], object]) -> dict[str, Any]:
-    """The contents of results.json; no rows if the file is missing or damaged."""
+    """Reads results.json: {"step", "rows"}; no rows if the file is missing or damaged."""
     path = os.path.join(workdir, RESULTS, "results.json")
     if not filesystem.exists(path):
         return {"step": 0, "rows": []}
@@ -96,7 +99,7 @@ def _read_results(workdir: str, report: Callable[[str], object]) -> dict[str, An
 
 
 def _describe_shown_images(rows: Iterable[dict[str, str]]) -> str:
-    """The heading of the translated images. Runs of version 0.1.0 do not tell training images apart."""
+    """Returns the heading of the translated images. Rows of version 0.1.0 have no split and count as held-out."""
     splits = {row.get("split", "test") for row in rows}
     return {frozenset(["train"]): "Training images", frozenset(["train", "test"]): "Held-out and training images"}.get(
         frozenset(splits), "Held-out images"

@@ -1,4 +1,4 @@
-"""The charts of a run's page: losses and other values of training, and the course of the measures, in words."""
+"""The charts of a run's page: losses and other training values, and the measures over time, with names in words."""
 
 import math
 import re
@@ -33,7 +33,7 @@ _CHARTS = (
     _Chart(re.compile(r"loss/cycle_.*"), "Images translated there and back",
            "How far images are from themselves after both translations. This loss should fall."),
     _Chart(re.compile(r"loss/identity_.*"), "Images that need no translation",
-           "How much a generator changes images of the domain that it translates to. This loss should fall."),
+           "How much a generator changes images of its target domain. This loss should fall."),
     _Chart(re.compile(r"loss/.*"), "Other losses", "The generators make the sum of all their losses small."),
     _Chart(re.compile(r"score/.*"), "Answers of the discriminators",
            "The mean answers to real and to translated images. Close answers mean that the discriminators can hardly "
@@ -45,7 +45,11 @@ _CHARTS = (
 
 
 def collect_losses(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
-    """[{"title", "hint", "lines": [{"name", "points": [[step, value], ...]}]}] from the training records."""
+    """Collects the charts of the training records: at most 1000 records, evenly spaced.
+
+    Returns:
+      [{"title", "hint", "lines": [{"name", "points": [(step, value), ...]}]}].
+    """
     train = [record for record in records if record["kind"] == "train"]
     train = train[:: -(-len(train) // _MOST_POINTS) or 1]
     left = list(dict.fromkeys(name for record in train for name in record))
@@ -63,12 +67,12 @@ def collect_losses(records: Sequence[Record], names: DomainNames) -> list[dict[s
 
 
 def _collect_points(records: Iterable[Record], name: str) -> list[tuple[int, float]]:
-    """(step, value) of each record with this value; JSON has neither NaN nor infinity."""
+    """Lists (step, value) of each record with a finite value `name`; JSON has neither NaN nor infinity."""
     return [(each["step"], each[name]) for each in records if math.isfinite(each.get(name, math.nan))]
 
 
 def _describe_value(name: str, names: DomainNames) -> str:
-    """The name of a loss, a score or a gradient norm in words; an unknown one keeps its name without the first part."""
+    """Names a loss, a score or a gradient norm in words; an unknown value keeps its name without the first part."""
     what = name.partition("/")[2]
     words = {
         "loss/generators": "all losses of the generators", "loss/l1": "difference from the truth",
@@ -89,7 +93,7 @@ def _describe_value(name: str, names: DomainNames) -> str:
 
 
 def collect_measures(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
-    """Charts of the measures that were computed after several steps, as `collect_losses` returns them."""
+    """Collects charts of the measures with values at two or more steps, in the form that `collect_losses` returns."""
     charts: dict[str, dict[str, Any]] = {}
     for kinds in (metrics_log.HELD_OUT_KINDS, metrics_log.TRAINING_KINDS):
         chosen = [record for record in records if record["kind"] in kinds]

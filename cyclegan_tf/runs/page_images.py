@@ -28,13 +28,13 @@ def write(
     from the truth, the smallest first. Training images take the place of missing held-out images.
 
     Args:
-      translate: for each direction, the function of an image (H, W, C) of any kind to its translation.
+      translate: for each direction, a function that translates an image (H, W, C) of any dtype of `images.ranges`.
       dataset: the run's images.
       step: the training step of the generators.
     """
     folder = os.path.join(workdir, RESULTS)
     temporary = f"{folder}.tmp"
-    filesystem.remove_tree(temporary)  # A killed process may have left one.
+    filesystem.remove_tree(temporary)  # A killed process may have left this folder.
     filesystem.makedirs(temporary)
     lists = dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b
     rows: list[dict[str, str]] = []
@@ -66,7 +66,7 @@ def write(
 
 
 def _compute_difference(image: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute difference of two uint8 images of one shape, as a share of the range of values."""
+    """Computes the mean absolute difference of two uint8 images of one shape, as a share of 255 in [0, 1]."""
     return float(np.mean(np.abs(image.astype(np.int16) - truth)) / 255)
 
 

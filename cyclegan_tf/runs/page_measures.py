@@ -71,12 +71,12 @@ def format_sections(records: Sequence[Record], names: DomainNames) -> str:
 
 
 def _read_counts(records: Sequence[Record]) -> dict[str, float]:
-    """The number of images that each of the newest measures comes from; of an old run, an empty dict."""
+    """Returns the number of images behind each of the newest measures; empty for a run that did not record it."""
     return next((record for record in reversed(records) if record["kind"] in metrics_log.COUNTS_KINDS), {})
 
 
 def _read_baselines(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """The final values of trivial translations: {measure: {baseline: value}}."""
+    """Returns the final values of trivial translations: {measure: {baseline: value}}."""
     last = next((record for record in reversed(records) if record["kind"] == metrics_log.BASELINES), {})
     found: dict[str, dict[str, float]] = {}
     for key, value in last.items():
@@ -89,7 +89,7 @@ def _read_baselines(records: Sequence[Record]) -> dict[str, dict[str, float]]:
 def _format_table(
     values: dict[str, float], baselines: dict[str, dict[str, float]], counts: dict[str, float], names: DomainNames
 ) -> str:
-    """A row per measure: the values of the model and of trivial translations, and the number of images.
+    """Formats a row per measure: the values of the model and of trivial translations, and the number of images.
 
     Columns in which all cells would be empty are left out.
     """
@@ -111,7 +111,7 @@ def _format_table(
 
 
 def describe(key: str, names: DomainNames) -> tuple[str, str, str]:
-    """Describes a measure of metrics.jsonl: (title, unit, what is measured); an unknown one has its name as title."""
+    """Describes a measure of metrics.jsonl: (title, unit, subject); the title of an unknown measure is its key."""
     name, _, which = key.rpartition("_")
     measure = _MEASURES.get(name)
     subjects = {}

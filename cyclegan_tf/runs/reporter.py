@@ -48,8 +48,8 @@ class NullReporter:
 class Reporter(NullReporter):
     """Writes the numbers and sample grids of a run.
 
-    A run that resumes at step k first removes everything that was recorded after k. metrics.jsonl holds only values
-    that (seed, step) determines, so that equal runs write equal files. Speeds and times go to TensorBoard.
+    A run that resumes at step k first removes all records of later steps from metrics.jsonl. metrics.jsonl holds only
+    values that (seed, step) determines, so that equal runs write equal files. Only TensorBoard shows speeds.
 
     Args:
       workdir: the run directory.
@@ -116,7 +116,7 @@ class Reporter(NullReporter):
 
 
 def make_tag(kind: str, name: str) -> str:
-    """The tag of a value in TensorBoard; empty for a value that TensorBoard does not show: counts and epoch numbers."""
+    """Returns a value's tag in TensorBoard; empty for counts and epoch numbers, which TensorBoard does not show."""
     if kind == "train":
         return name if name.startswith(("loss/", "score/")) else f"training/{name}"
     if kind in metrics_log.COUNTS_KINDS or (kind, name) == ("epoch", "epoch"):

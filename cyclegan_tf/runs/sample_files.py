@@ -1,4 +1,4 @@
-"""The sample grids of a run as PNG files that record where each image is, so that a page can show single images."""
+"""The sample grids of a run: PNG files that record the place of each image, so that a page can show single images."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _NAME = re.compile(r"step-(\d+)\.png")
 
 
 def get_path(workdir: str, step: int) -> str:
-    """The path of the sample grid of a step."""
+    """Returns the path of the sample grid of a step."""
     return os.path.join(workdir, FOLDER, f"step-{step:06d}.png")
 
 
@@ -31,7 +31,10 @@ def write(workdir: str, step: int, picture: grid.Picture) -> None:
 
 
 def list_samples(workdir: str) -> list[dict[str, Any]]:
-    """The sample grids of a run by step: {"step", "path" relative to the run directory, "layout": `read_layout`}."""
+    """Lists the sample grids of a run by step: [{"step", "path" relative to the run directory, "layout"}].
+
+    The layout is what `read_layout` returns.
+    """
     folder = os.path.join(workdir, FOLDER)
     names = sorted(filesystem.listdir(folder)) if filesystem.isdir(folder) else []
     found = [

@@ -1,7 +1,7 @@
-"""The images that a run trains on: their fingerprint, which checkpoints hold, and their names in a file of the run.
+"""The images that a run trains on: their fingerprint in each checkpoint, and their names in training_images.json.
 
-The number of images decides the order of the data and the length of the run, and their names decide which image has
-which number. A run that resumes with other images would therefore continue with other numbers.
+The number of images decides the order of the data and the length of the run, and the names of the images decide their
+numbers. A run that resumes with other images would therefore not continue the same training.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _MOST_NAMES = 3  # Names that a message lists.
 
 
 def compute_fingerprints(dataset: ImageDataset) -> dict[str, Fingerprint]:
-    """The fingerprint of the training images of each domain. Does not depend on the contents of the images."""
+    """Computes the fingerprint of the training images of each domain from their names, not from their contents."""
     return {
         # The lists of a stream hold only its first images.
         domain: Fingerprint(dataset.stream_size if dataset.stream else len(image_list), _digest(image_list.names))
@@ -40,7 +40,7 @@ def list_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wor
     """Describes how the training images of each domain differ from a checkpoint's; empty if they are the same.
 
     Args:
-      recorded: fingerprints in the checkpoint; none for a checkpoint of an older version, which differs from nothing.
+      recorded: fingerprints in the checkpoint. A checkpoint of an older version has none, so no change is found.
       workdir: the run directory; its training_images.json gives the names of the former images.
     """
     return list(_find_changes(recorded, dataset, workdir))
@@ -54,7 +54,7 @@ def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wo
             continue
         change = f"{image_list.where} had {former.count} images and has {current[domain].count}"
         former_names = names.get(domain, [])
-        # The file may be damaged, or describe the images of a later start of the run.
+        # training_images.json may be damaged, or a later start of the run may have written the file.
         if _digest(former_names) != former.digest:
             yield f"{change}, with other names"
             continue
@@ -65,13 +65,13 @@ def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wo
 
 
 def _format_names(what: str, names: set[str]) -> list[str]:
-    """["WHAT NAME, NAME, NAME and N more"]; empty if there are no names."""
+    """Formats names as ["WHAT NAME, NAME, NAME and N more"]; empty if there are no names."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return [f"{what} {', '.join(sorted(names)[:_MOST_NAMES])}{more}"] if names else []
 
 
 def read_names(workdir: str) -> dict[str, list[str]]:
-    """The names of the training images in training_images.json by domain; empty if the file is missing or damaged."""
+    """Reads the names in training_images.json by domain (a, b); empty if the file is missing or damaged."""
     path = os.path.join(workdir, FILE_NAME)
     try:
         found = json.loads(filesystem.read_bytes(path))
@@ -81,7 +81,7 @@ def read_names(workdir: str) -> dict[str, list[str]]:
 
 
 def write_names(workdir: str, dataset: ImageDataset) -> None:
-    """Writes the names of the training images to training_images.json, unless the file holds them already."""
+    """Writes the names of the training images to training_images.json, unless the file already holds these names."""
     names = {domain: list(image_list.names) for domain, image_list in _get_domains(dataset).items()}
     if read_names(workdir) != names:
         with atomic.open_for_writing(os.path.join(workdir, FILE_NAME)) as file:
