@@ -19,7 +19,7 @@ from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
 
 
-class Translator(tf.Module):
+class Translator:
     """A generator as three functions of a batch of images, which become the signatures of a SavedModel.
 
     Translations have the height and width of their image. A generator that halves its images needs sizes that are
@@ -34,7 +34,7 @@ class Translator(tf.Module):
       stack_options: how to divide files into slices; None for the defaults of `images.stacks.StackOptions`.
 
     Attributes:
-      generator, multiple, minimum: as given.
+      generator, multiple, minimum, units, stack_options: as given.
       translate_floats: tf.function of `images`, float32 (N, H, W, C) in [-1, 1], to {"images": the same with C'
         channels}.
       translate_uint8: tf.function of `images`, uint8 (N, H, W, C), to {"images": the same with C' channels}.
@@ -46,12 +46,11 @@ class Translator(tf.Module):
         self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS,
         stack_options: StackOptions | None = None,
     ) -> None:
-        super().__init__()
-        self._units = units
-        self._stack_options = stack_options
-        self._generator = generator
-        self._multiple = multiple
-        self._minimum = minimum
+        self.generator = generator
+        self.multiple = multiple
+        self.minimum = minimum
+        self.units = units
+        self.stack_options = stack_options
         # Each function calls the previous one, so that the network is traced only once.
         self.translate_floats = tf.function(
             self._translate_floats, autograph=False,
@@ -69,44 +68,19 @@ class Translator(tf.Module):
             )
 
     @property
-    def generator(self) -> tf.keras.Model:
-        """The Keras network."""
-        return self._generator
-
-    @property
-    def multiple(self) -> int:
-        """Images whose height and width are multiples of this number need no extension."""
-        return self._multiple
-
-    @property
-    def minimum(self) -> int:
-        """Smallest height and width that the generator accepts."""
-        return self._minimum
-
-    @property
-    def units(self) -> Units:
-        """The ranges that -1 and 1 stand for."""
-        return self._units
-
-    @property
-    def stack_options(self) -> StackOptions | None:
-        """How to divide files into slices; None for the defaults."""
-        return self._stack_options
-
-    @property
     def input_channels(self) -> int:
         """Channels of the images."""
-        return self._generator.input_shape[-1]
+        return self.generator.input_shape[-1]
 
     @property
     def output_channels(self) -> int:
         """Channels of the translations."""
-        return self._generator.output_shape[-1]
+        return self.generator.output_shape[-1]
 
     @functools.cached_property
     def supports_tiles(self) -> bool:
         """Whether `translate` accepts a tile: all layers of the generator must have known receptive fields."""
-        return tiling.supports(self._generator, self._multiple)
+        return tiling.supports(self.generator, self.multiple)
 
     def translate(self, image: np.ndarray, tile: int = 0, folder: str | None = None) -> np.ndarray:
         """Translates an image (H, W, C), uint8, uint16, or float32 in [-1, 1], to (H, W, C') of the same dtype.
@@ -144,12 +118,12 @@ class Translator(tf.Module):
             result[top:bottom, left:right] = ranges.from_float(inside, image.dtype)
 
         size = len(rows), len(columns)
-        tiling.translate(self._generator, size, read, write, tile, folder, progress)
+        tiling.translate(self.generator, size, read, write, tile, folder, progress)
         return result
 
     def _extend(self, size: int | tf.Tensor) -> tf.Tensor:
         """Pixel indices 0 .. size - 1, continued by reflection up to the next size that the generator accepts."""
-        extended = -(-tf.maximum(size, self._minimum) // self._multiple) * self._multiple
+        extended = -(-tf.maximum(size, self.minimum) // self.multiple) * self.multiple
         index = tf.range(extended)
         return tf.where(index < size, index, tf.maximum(2 * (size - 1) - index, 0))
 
@@ -157,7 +131,7 @@ class Translator(tf.Module):
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         images = tf.gather(images, self._extend(height), axis=1)
         images = tf.gather(images, self._extend(width), axis=2)
-        return {"images": self._generator(images, training=False)[:, :height, :width]}
+        return {"images": self.generator(images, training=False)[:, :height, :width]}
 
     def _translate_uint8(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"images": ranges.to_uint8(self.translate_floats(ranges.to_float(images))["images"])}
