@@ -1,4 +1,4 @@
-"""The base class of all models: everything that the training loop, the checkpoints and the exporters need of one."""
+"""The base class of all models: everything of a model that the training loop, checkpoints and exporters use."""
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,9 +28,9 @@ class Model(abc.ABC):
     A subclass sets the class attributes `generator_names`, `discriminator_names` and, if it has image pools,
     `pool_names`; it implements `step` and, if it has image pools, `get_pool_shapes`. A step calls networks through
     `calls`, takes gradients with `scaling.gradient`, averages them over the replicas with `replicas.mean`, and updates
-    networks with `apply_gradients`. It keeps no state but the variables in `networks`, `optimizers` and `scaling`, and
-    image pools, because nothing else is in a checkpoint; stateless functions draw random numbers from `config.seed`
-    and the step (`seeds.make_step_seed`).
+    networks with `apply_gradients`. A step keeps no state except the image pools and the variables in `networks`,
+    `optimizers` and `scaling`, because a checkpoint holds nothing else. Stateless functions draw random numbers from
+    `config.seed` and the step (`seeds.make_step_seed`).
 
     Args:
       config: the options of the run. `networks.registry` builds the networks from them.
@@ -40,7 +40,8 @@ class Model(abc.ABC):
       adversarial_loss: the loss that --gan_mode names.
       networks: generators, discriminators and other networks by name.
       optimizers: one `Adam` for each network, by the same names.
-      calls: for each network, the function of a batch of images that calls it in training mode, as --recompute asks.
+      calls: for each network, a function of a batch of images that calls the network in training mode; --recompute
+        decides which feature maps the function keeps.
       averages: moving averages of the generators, by name; empty if `config.ema_decay` is 0.
       scaling: takes and applies gradients in the precision of the networks; its variables belong to a checkpoint.
       replica_pools: for each local replica, the image pools by name.
@@ -68,7 +69,7 @@ class Model(abc.ABC):
             for name, network in self.networks.items()
         }
         self.set_learning_rate(config.learning_rate)
-        # Not replica << 32: Python's generator gives the seeds 2 and 2 + 2^32 the same state.
+        # Do not shift by 32: Python's generator has the same state for the seeds 2 and 2 + 2^32.
         self.replica_pools = [
             {
                 name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 64), on_device=hardware.has_gpu())
@@ -102,7 +103,7 @@ class Model(abc.ABC):
 
     @property
     def generators(self) -> dict[str, tf.keras.Model]:
-        """The float32 generators to translate with: the averages if there are any; call `refresh` before use."""
+        """The float32 generators to translate with: the moving averages if --ema_decay is set; call `refresh` first."""
         return self.averages or self._float32_copies or {name: self.networks[name] for name in self.generator_names}
 
     def refresh(self) -> None:
@@ -118,15 +119,15 @@ class Model(abc.ABC):
             optimizer.learning_rate.assign(value * share if name in self.discriminator_names else value)
 
     def train_step(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
-        """Updates all networks once; for a run of one replica.
+        """Updates all networks once, in a run of one replica.
 
         Args:
           real_a: batch of images of domain A, float32 (N, H, W, C) in [-1, 1].
           real_b: batch of images of domain B, likewise.
 
         Returns:
-          Losses, scores and gradient norms, float32 scalars by name. They are available once the step is done; this
-          method does not wait for it.
+          Losses, scores and gradient norms, float32 scalars by name. This method does not wait for the end of the
+          step; reading a scalar does.
         """
         (past,) = self.draw_past(real_a.shape, real_b.shape)
         scalars, fakes = self.compiled_step(real_a, real_b, past)
@@ -134,7 +135,7 @@ class Model(abc.ABC):
         return scalars
 
     def seeded_step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
-        """`step`, in which the masks of dropout follow from the run's seed, the step and the replica."""
+        """Runs `step` with dropout masks that depend only on the run's seed, the step and the replica."""
         number, _ = replica_context.replica()
 
         def make_seed(call: int) -> tf.Tensor:
@@ -146,7 +147,7 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
-        """`train_step` for one replica of several, to be traced into a graph.
+        """Updates all networks once on one replica; a tf.function traces this method.
 
         Args:
           real_a: batch of images of domain A, float32 (N, H, W, C) in [-1, 1].
@@ -158,7 +159,7 @@ class Model(abc.ABC):
         """
 
     def get_pool_shapes(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> Mapping[str, Sequence[int]]:
-        """The shapes (N, H, W, C) of the fakes for each pool, from the shapes of a step's batches."""
+        """Returns the shape (N, H, W, C) of the fakes for each pool, from the shapes of a step's batches."""
         raise NotImplementedError(f"{type(self).__name__} has image pools")
 
     def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
@@ -179,7 +180,11 @@ class Model(abc.ABC):
         return [{name: pool.draw(shapes[name]) for name, pool in pools.items()} for pools in self.replica_pools]
 
     def store_fakes(self, fakes: Sequence[Fakes]) -> None:
-        """Stores fakes in the image pools, as `draw_past` has decided: for each local replica what `step` returned."""
+        """Stores fakes in the image pools, in the slots that `draw_past` drew.
+
+        Args:
+          fakes: for each local replica, the fakes that `step` returned.
+        """
         for pools, replica_fakes in zip(self.replica_pools, fakes, strict=True):
             for name, images in replica_fakes.items():
                 pools[name].store(images)

@@ -1,4 +1,4 @@
-"""Registers the models and the adversarial losses of this package; imports TensorFlow only when one is built."""
+"""Registers the package's models and adversarial losses; imports TensorFlow only to build a model or a loss."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ def _find_cyclegan_conflicts(config: Config) -> Iterator[str]:
     has_same_identity = config.identity_mode == "same" and config.lambda_identity > 0
     if has_same_identity and config.input_channels != config.output_channels:
         yield (f"--input_channels={config.input_channels} and --output_channels={config.output_channels} differ, but "
-               "the identity loss feeds a generator with images of its output domain; use --lambda_identity=0")
+               "the identity loss gives a generator images of its output domain; use --lambda_identity=0")
 
 
 @register_model("cyclegan", find_conflicts=_find_cyclegan_conflicts)
@@ -48,13 +48,13 @@ def build_pix2pix(config: Config, replicas: Iterable[int]) -> "Model":
 def _find_cut_conflicts(config: Config) -> Iterator[str]:
     flag = f"--model={config.model}"
     if config.input_channels != config.output_channels:
-        yield (f"{flag} feeds the generator with images of both domains, so --input_channels={config.input_channels} "
+        yield (f"{flag} gives the generator images of both domains, so --input_channels={config.input_channels} "
                f"and --output_channels={config.output_channels} must be equal")
     if config.penalizes_gradient or config.norm == "batch":
         yield f"{flag} supports neither --gan_mode={_penalty(config)} nor --norm=batch; remove them"
     yield from _find_cycle_options(config)
     if config.recompute:
-        yield f"{flag} uses maps inside of the generator, which --recompute does not keep; remove --recompute"
+        yield f"{flag} needs feature maps of the generator that --recompute does not keep; remove --recompute"
 
 
 # Defaults of the authors' code that differ from CycleGAN's.

@@ -24,10 +24,10 @@ def set_threads(config: Config) -> None:
 
 
 def compile_part(config: Config, function: Callable) -> Callable:
-    """Returns `function`, a part of a training step, as one XLA program if `config.jit_compile` asks for that.
+    """Returns `function`, a part of a training step, compiled to one XLA program if `config.jit_compile` says so.
 
-    Call this while the step is traced: each replica compiles a program for its own variables. "auto" compiles if there
-    is one replica on a GPU and all images have one size (times in experiments/benchmarks).
+    Call this function while the step is traced, because each replica compiles a program for its own variables. "auto"
+    compiles if there is one replica on a GPU and all images have one size (times in experiments/benchmarks).
     """
     auto = hardware.has_gpu() and config.crops and tf.distribute.get_replica_context().num_replicas_in_sync == 1
     if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):

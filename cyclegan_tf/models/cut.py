@@ -43,7 +43,10 @@ class Cut(base.Model):
         return compilation.compile_part(self.config, self._update)(real_a, real_b), {}
 
     def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
-        """Updates the discriminator; then the generator, which learns from the updated one, and the feature network."""
+        """Updates the discriminator, then the generator and the feature network.
+
+        The generator learns from the updated discriminator, as in the authors' code.
+        """
         config, iteration = self.config, self.iteration
         flipped = None
         if config.flip_equivariance:
@@ -68,7 +71,7 @@ class Cut(base.Model):
         return scalars | terms | {"loss/generators": total} | self._update_generator(tape, total)
 
     def _run(self, network: tf.keras.Model, images: list[tf.Tensor]) -> list[list[tf.Tensor]]:
-        """The outputs of `network` for each batch of images, in one pass if all have the same size."""
+        """Computes the outputs of `network` for each batch of images, in one pass if all images have the same size."""
         if len(images) == 1 or not self.config.crops:
             return [tf.nest.flatten(network(batch, training=True)) for batch in images]
         outputs = tf.nest.flatten(network(tf.concat(images, axis=0), training=True))
@@ -77,9 +80,9 @@ class Cut(base.Model):
     def _contrast(
         self, name: str, queries: list[tf.Tensor], keys: list[tf.Tensor], iteration: tf.Tensor
     ) -> tf.Tensor:
-        """PatchNCE of feature maps (N, H, W, C), as the mean over the layers; unweighted.
+        """Computes the PatchNCE loss of feature maps (N, H, W, C), the mean over the layers, without its weight.
 
-        The positions are equal in all images of a step, on all replicas.
+        All images of a step, on all replicas, use the same positions.
         """
         config, positions = self.config, []
         for i, feature_map in enumerate(keys):

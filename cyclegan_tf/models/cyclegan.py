@@ -88,11 +88,11 @@ class CycleGAN(base.Model):
         return scalars, gradients, {name: tf.split(fakes[name], len(past[name][0])) for name in past}
 
     def _translate(self, name: str, source: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Returns generator `name`'s translation of `source`, and the image that the identity loss compares.
+        """Translates `source` with generator `name`; also returns the image that the identity loss compares.
 
         The identity loss compares `target`, a real image of the output domain, with the generator's output for
-        `target`; with --identity_mode=cross, for pairs of images, with the translation. The second value is None
-        without an identity loss, or if the output for `target` needs a call of its own.
+        `target`. With --identity_mode=cross, the loss compares `target` with the translation of `source`, its pair. The
+        second value is None without an identity loss, or if the output for `target` needs a separate call.
         """
         generator = self.calls[name]
         if self.config.lambda_identity and self.config.identity_mode == "cross":
@@ -104,7 +104,7 @@ class CycleGAN(base.Model):
         return translation, same
 
     def _get_generator_objectives(self, scalars: Scalars) -> Scalars:
-        """Returns what each generator minimizes: the sum of all losses, or of its own (--generator_loss=separate)."""
+        """Returns each generator's objective: the sum of all losses, or its own losses (--generator_loss=separate)."""
         if self.config.generator_loss == "joint":
             return dict.fromkeys(self.generator_names, tf.add_n(list(scalars.values())))
         return {
@@ -112,7 +112,7 @@ class CycleGAN(base.Model):
         }
 
     def _compute_discriminator_loss(self, domain: str, real: tf.Tensor, fake: tf.Tensor) -> Scalars:
-        """Returns 1/2 (loss on real + loss on fake), plus wgangp's gradient penalty, and the mean score of each."""
+        """Returns 1/2 (loss on real + loss on fake), plus wgangp's gradient penalty, and the mean scores of both."""
         config, discriminator = self.config, self.calls[f"disc_{domain}"]
         real, fake = self.augment(real, f"{domain}/real"), self.augment(fake, f"{domain}/fake")
         if self._joins_batches:
@@ -124,7 +124,7 @@ class CycleGAN(base.Model):
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
             number, count = replicas.replica()
-            # Drawn for the images of all replicas; this replica takes its part.
+            # Draw for the images of all replicas; this replica takes its part.
             alpha = tf.split(tf.random.stateless_uniform(count * tf.shape(real)[:1], seed), count)[number]
             loss += losses.gradient_penalty(discriminator, real, fake, alpha)
         return {
@@ -134,7 +134,7 @@ class CycleGAN(base.Model):
         }
 
     def _compute_gradients(self, tape: tf.GradientTape, objectives: Scalars) -> Gradients:
-        """Returns the gradient of each network's objective at its weights."""
+        """Returns the gradient of each network's objective with respect to the weights of the network."""
         variables = {name: self.networks[name].trainable_variables for name in objectives}
         gradients: Gradients = {}
         for objective in {id(objective): objective for objective in objectives.values()}.values():

@@ -1,8 +1,7 @@
 """Differentiable augmentation of the images that discriminators see (Zhao et al. 2020).
 
-Real and generated images are augmented alike, in the losses of the discriminators and of the generators. A
-discriminator then cannot memorize a small training set, and the generators learn through the augmentation without
-imitating it.
+Real and generated images get the same kinds of augmentation, in the losses of the discriminators and of the generators.
+A discriminator then cannot memorize a small training set, and the generators do not learn to imitate augmented images.
 
 A policy is a text such as "color,translation,cutout"; its functions are applied in that order. Images are (N, H, W, C)
 in [-1, 1]; augmented values are not clipped to that range. Every image of a batch has its own random numbers.
@@ -22,7 +21,7 @@ _CUTOUT_RATIO = 0.5  # Side of the rectangle as a share of the image's side.
 
 
 def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tensor) -> tf.Tensor:
-    """Augments a batch (N, H, W, C) in a training step by --diff_augment, which must not be empty.
+    """Augments a batch (N, H, W, C) of a training step as --diff_augment says; the option must not be empty.
 
     The random numbers follow from the run's seed, the step and the use. They are drawn for the images of all replicas,
     and each replica takes its part.
@@ -74,7 +73,7 @@ def augment(images: tf.Tensor, policy: str, draws: Draws) -> tf.Tensor:
 
 
 def _change_color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """Brightness +- 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
+    """Shifts brightness by up to 0.5, and scales saturation by 0 to 2 and contrast by 0.5 to 1.5."""
     brightness, saturation, contrast = (
         tf.reshape(tf.cast(draws[name], x.dtype), (-1, 1, 1, 1)) for name in ("brightness", "saturation", "contrast")
     )
@@ -86,14 +85,15 @@ def _change_color(x: tf.Tensor, draws: Draws) -> tf.Tensor:
 
 
 def _translate(x: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """Shifts each image by up to an eighth of its sides; zeros come in at the border."""
+    """Shifts each image by up to an eighth of its sides; pixels that enter at the border are 0."""
     return _shift(x, draws["translation_rows"], draws["translation_columns"])
 
 
 def _shift(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Pixel (y, x) of image i becomes pixel (y + rows[i], x + columns[i]), or 0 outside of the image.
+    """Moves pixel (y, x) of image i to (y + rows[i], x + columns[i]); pixels without a source become 0.
 
-    A tf.slice would begin at a number that XLA must know when it compiles, so XLA would compile each step anew.
+    tf.slice cannot replace tf.gather: XLA must know the start of a slice at compile time, so XLA would compile each
+    step again.
     """
 
     @tf.custom_gradient
@@ -110,7 +110,7 @@ def _shift(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 
 
 def _cut_out(x: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """Sets a rectangle of half the image's sides to 0; the part outside of the image is cut off."""
+    """Sets a rectangle of half the image's sides to 0; a part of the rectangle may lie outside the image."""
     inside = []
     for name, side in (("cutout_rows", tf.shape(x)[1]), ("cutout_columns", tf.shape(x)[2])):
         length = _scale_and_round(side, _CUTOUT_RATIO)
@@ -139,6 +139,6 @@ def _scale_and_round(side: tf.Tensor, ratio: float) -> tf.Tensor:
 
 
 def _to_integers(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Integers from 0 to `count` - 1, from uniform numbers in [0, 1)."""
-    # A product just below `count` may round up to it.
+    """Converts uniform numbers in [0, 1) to integers from 0 to `count` - 1."""
+    # A product just below `count` may round up to `count`.
     return tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)

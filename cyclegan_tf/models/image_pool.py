@@ -8,15 +8,15 @@ import tensorflow as tf
 
 
 class ImagePool:
-    """Up to `size` past fakes, which are exchanged for new ones at random.
+    """Stores up to `size` past fakes and exchanges them at random for new fakes.
 
-    While the pool fills, it stores every image and gives the same image back. Once it is full, it does one of two
-    things to each image, with probability 1/2 each: it exchanges the image for a random stored one, or gives the image
-    back without storing it. Draws come from Python's Mersenne Twister in the authors' order (`uniform(0, 1)`, then
+    While the pool fills, the pool stores each image and returns the same image. A full pool treats each image in one of
+    two ways, with probability 1/2 each: the pool exchanges the image for a random stored image, or returns the image
+    without storing it. Draws come from Python's Mersenne Twister in the authors' order (`uniform(0, 1)`, then
     `randint(0, size - 1)`), so equal seeds give the authors' sequence.
 
     The draws do not depend on the images. Therefore `draw` runs before a training step, the step calls `exchange` on
-    the fakes that it makes, and `store` runs after the step is queued: the step never waits for the host.
+    its fakes, and `store` runs after the step is queued. The step never waits for the host.
 
     Args:
       size: the number of stored images; a pool of size 0 gives every batch back unchanged.
@@ -42,7 +42,7 @@ class ImagePool:
         """
         past, sources, self._stores = [], [], {}
         n_images = len(self.images)
-        # Stands in for the image of `past` where `exchange` reads none.
+        # A placeholder for the entries of `past` that `exchange` does not read.
         unread = self.images[0] if self.images else np.zeros((1, *shape[1:]), np.float32)
         for index in range(shape[0]):
             slot, source, stored = None, index, unread
@@ -60,7 +60,7 @@ class ImagePool:
         return past, np.array(sources, np.int32)
 
     def store(self, fakes: Sequence) -> None:
-        """Stores the images that `draw` has chosen from a batch of `fakes`, N tensors (1, H, W, C)."""
+        """Stores the images of `fakes`, N tensors (1, H, W, C), that the last `draw` chose."""
         for slot, index in sorted(self._stores.items()):
             image = fakes[index] if self.on_device else np.array(fakes[index])
             if slot < len(self.images):
@@ -70,21 +70,21 @@ class ImagePool:
         self._stores = {}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that the next draws depend on: arrays `images` (K, H, W, C) and `random`."""
+        """Returns everything that the next draws depend on: arrays `images` (K, H, W, C) and `random`."""
         version, internal, gauss_next = self._random.getstate()
         assert gauss_next is None, "uniform and randint never leave half a Gaussian pair"
         images = np.concatenate(self.images) if self.images else np.zeros((0, 0, 0, 0), np.float32)
         return {"images": images, "random": np.array((version, *internal), np.uint32)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
+        """Restores the arrays that `state` returned."""
         version, *internal = (int(word) for word in state["random"])
         self._random.setstate((version, tuple(internal), None))
         self.images = [np.array(image[np.newaxis]) for image in state["images"]]
 
 
 def exchange(fakes: tf.Tensor, past: Sequence, sources: tf.Tensor) -> tf.Tensor:
-    """Returns the batch that a pool gives back for `fakes` (N, H, W, C); no gradient flows to `fakes`.
+    """Returns the batch (N, H, W, C) that a pool gives in exchange for `fakes`; no gradient flows to `fakes`.
 
     Args:
       past: N stored images, (1, H, W, C) each.

@@ -38,7 +38,9 @@ def _hinge(prediction: tf.Tensor, sign: float) -> tf.Tensor:
 
 
 def make_lsgan(smoothing: float = 0.0) -> AdversarialLoss:
-    """mean (D(x) - 1)^2 and mean D(G(x))^2; generator mean (D(G(x)) - 1)^2. Mao et al. 2017, as in paper section 3.1.
+    """Makes the least-squares loss (Mao et al. 2017; CycleGAN paper, section 3.1).
+
+    Discriminator: mean (D(x) - 1)^2 and mean D(G(x))^2. Generator: mean (D(G(x)) - 1)^2.
 
     Args:
       smoothing: one-sided label smoothing (Salimans et al. 2016, section 3.4): the discriminator's target of real
@@ -48,9 +50,12 @@ def make_lsgan(smoothing: float = 0.0) -> AdversarialLoss:
 
 
 def make_vanilla(smoothing: float = 0.0) -> AdversarialLoss:
-    """-mean log s(D(x)) and -mean log(1 - s(D(G(x)))); generator -mean log s(D(G(x))). Paper equation 1.
+    """Makes the cross-entropy loss (CycleGAN paper, equation 1), with the sigmoid s.
 
-    `make_lsgan` explains the argument.
+    Discriminator: -mean log s(D(x)) and -mean log(1 - s(D(G(x)))). Generator: -mean log s(D(G(x))).
+
+    Args:
+      smoothing: as in `make_lsgan`.
     """
     return _make_labeled(_cross_entropy, smoothing)
 
@@ -60,9 +65,10 @@ def _make_labeled(distance: Callable[..., tf.Tensor], smoothing: float) -> Adver
     return AdversarialLoss(partial(distance, target=1.0 - smoothing), partial(distance, target=0.0), one)
 
 
-# -mean D(x) and mean D(G(x)); generator -mean D(G(x)). Arjovsky et al. 2017; needs `gradient_penalty` too.
+# Discriminator: -mean D(x) and mean D(G(x)). Generator: -mean D(G(x)). Arjovsky et al. 2017; training adds
+# `gradient_penalty`.
 WGANGP = AdversarialLoss(_negative_mean, _mean, _negative_mean)
-# mean max(0, 1 - D(x)) and mean max(0, 1 + D(G(x))); generator -mean D(G(x)). Miyato et al. 2018.
+# Discriminator: mean max(0, 1 - D(x)) and mean max(0, 1 + D(G(x))). Generator: -mean D(G(x)). Miyato et al. 2018.
 HINGE = AdversarialLoss(partial(_hinge, sign=1.0), partial(_hinge, sign=-1.0), _negative_mean)
 
 
@@ -86,12 +92,12 @@ def build_loss(config: Config) -> AdversarialLoss:
 
 
 def l1_loss(image: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """mean |image - target|: the cycle loss (paper equation 2) and the identity loss (section 5.2), unweighted."""
+    """Returns mean |image - target|: the cycle loss (paper equation 2) and identity loss (section 5.2), unweighted."""
     return _mean(tf.abs(image - target))
 
 
 def l2_loss(image: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """mean (image - target)^2: DiscoGAN's reconstruction loss (Kim et al. 2017, section 2.2), unweighted."""
+    """Returns mean (image - target)^2: DiscoGAN's reconstruction loss (Kim et al. 2017, section 2.2), unweighted."""
     return _mean(tf.square(image - target))
 
 
@@ -103,10 +109,11 @@ def gradient_penalty(
     discriminator: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, alpha: tf.Tensor,
     constant: float = 1.0, weight: float = 10.0,
 ) -> tf.Tensor:
-    """weight * mean over images of (||grad_x sum D(x)||_2 - constant)^2 at x = alpha real + (1 - alpha) fake.
+    """Returns the gradient penalty of wgangp (Gulrajani et al. 2017, equation 3), a float32 scalar.
 
-    Gulrajani et al. 2017, equation 3. As in the authors' code, 1e-16 is added to the gradient before its norm is taken.
-    The training step differentiates the gradient once more, so every layer of the discriminator needs a right second
+    weight * mean over images of (||grad_x sum D(x)||_2 - constant)^2 at x = alpha real + (1 - alpha) fake. As in the
+    authors' code, 1e-16 is added to the gradient before its norm is taken.
+    The training step differentiates this gradient again, so every layer of the discriminator needs a correct second
     derivative. Norms that use `tf.nn.moments` have none, because that function stops the gradient at the mean.
 
     Args:

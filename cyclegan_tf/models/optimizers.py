@@ -19,7 +19,7 @@ class Adam:
     which makes the graph of a training step a quarter smaller and reads and writes each weight once instead of ten
     times.
 
-    Create it inside the strategy's scope, as the weights are, so that each replica has its own copy.
+    Create the optimizer inside the strategy's scope, like the weights, so that each replica has its own copy.
 
     Args:
       weights: the trainable variables of a network.
@@ -55,7 +55,7 @@ class Adam:
         return [*scalars, *(moment for moments in self._moments for moment in moments)]
 
     def apply_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
-        """Updates the weights by their gradients; on several replicas, each replica updates its own copies.
+        """Updates the weights by their gradients; each of several replicas updates its own copies.
 
         Args:
           gradients: one tensor for each weight, equal on all replicas.
@@ -78,7 +78,7 @@ class Adam:
 
 
 def assign(variable: tf.Variable, value: tf.Tensor) -> None:
-    """Assigns to a weight inside a training step; on several replicas, to this replica's copy."""
+    """Assigns `value` to a weight inside a training step; each of several replicas assigns to its own copy."""
     tf.raw_ops.AssignVariableOp(resource=_get_handle(variable), value=value)
 
 

@@ -4,10 +4,10 @@ import tensorflow as tf
 
 
 def patch_nce_loss(queries: tf.Tensor, keys: tf.Tensor, n_images: int | tf.Tensor, temperature: float) -> tf.Tensor:
-    """Cross-entropy of choosing the key of the same patch among all keys of the same image.
+    """Returns the cross-entropy of choosing the key of the same patch among all keys of the same image.
 
-    -log(exp(q_i k_i / T) / sum_j exp(q_i k_j / T)), where j runs over the patches of the image of i. No gradient flows
-    into the keys.
+    The loss of query i is -log(exp(q_i k_i / T) / sum_j exp(q_i k_j / T)), where j runs over the patches of the image
+    that holds patch i. No gradient flows into the keys.
 
     Args:
       queries, keys: (n_images * P, C) rows of norm 1, ordered image by image.
@@ -27,7 +27,7 @@ def patch_nce_loss(queries: tf.Tensor, keys: tf.Tensor, n_images: int | tf.Tenso
 
 def draw_positions(seed: tf.Tensor, size: int | tf.Tensor, count: int) -> tf.Tensor:
     """Draws min(count, size) different positions out of 0 .. size - 1: int32, a pure function of `seed`, int64 (2,)."""
-    # The places of the largest of independent numbers are a random sample in random order.
+    # The indices of the largest of independent random numbers are a random sample in random order.
     return tf.math.top_k(tf.random.stateless_uniform((size,), seed), tf.minimum(count, size)).indices
 
 

@@ -21,7 +21,7 @@ class Pix2Pix(base.Model):
         return compilation.compile_part(self.config, self._update)(real_a, real_b), {}
 
     def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
-        """Updates the discriminator, then the generator by the updated discriminator, as the authors' code does."""
+        """Updates the discriminator, then the generator with the updated discriminator, as the authors' code does."""
         config, generator, discriminator = self.config, self.calls["gen_ab"], self.calls["disc_b"]
         with tf.GradientTape() as generator_tape:
             fake_b = generator(real_a)  # (N, H, W, C)

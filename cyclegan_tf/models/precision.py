@@ -1,7 +1,7 @@
 """Half precision in training: the Keras policy of the networks, and the loss scale that float16 needs.
 
-Weights, optimizers, images, scores and losses remain in float32. Everything between a network's input and its output is
-computed in half precision (Micikevicius et al. 2018, section 3.1).
+Weights, optimizers, images, scores and losses remain in float32. A network computes everything between its input and
+its output in half precision (Micikevicius et al. 2018, section 3.1).
 """
 
 import contextlib
@@ -15,7 +15,7 @@ keras = tf.keras
 
 @contextlib.contextmanager
 def use_policy(name: str) -> Iterator[None]:
-    """Context in which new layers compute in `name`: bfloat16, float16, or none for float32."""
+    """Makes new layers in the body compute in the precision `name`: bfloat16, float16, or none for float32."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32" if name == "none" else f"mixed_{name}")
     try:
@@ -61,8 +61,8 @@ class LossScale(Unscaled):
     """Multiplies the loss by a scale, and divides the gradients by it, so that float16 can hold small gradients.
 
     If a gradient is not finite, the update is skipped and the scale is halved. After `growth_steps` updates in a row
-    the scale is doubled (Micikevicius et al. 2018, section 3.2). The scale never falls below 1, because another scale
-    does not help gradients that are not finite at 1.
+    the scale is doubled (Micikevicius et al. 2018, section 3.2). The scale never falls below 1. At scale 1, a gradient
+    that is not finite has other causes, so `update` returns its norm unchanged.
 
     Args:
       initial: the first scale; a power of two, so that scaling does not round.
@@ -82,7 +82,7 @@ class LossScale(Unscaled):
         return tf.nest.map_structure(lambda gradient: gradient / self.scale, scaled)
 
     def update(self, gradients: Mapping[str, list[tf.Tensor]], apply: Callable[[], None]) -> dict[str, tf.Tensor]:
-        """As in `Unscaled`; norms are 0 if the update was skipped and a smaller scale may help."""
+        """Updates weights as `Unscaled` does; norms are 0 if the update was skipped and a smaller scale may help."""
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for tensors in gradients.values() for g in tensors])
         scale_is_smallest = self.scale <= 1.0
         tf.cond(finite, lambda: self._count_update(apply), self._skip_update)

@@ -6,7 +6,7 @@ _MEAN = tf.distribute.ReduceOp.MEAN
 
 
 def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns the means over the replicas of float tensors, by one all-reduce for all of them."""
+    """Averages float tensors over the replicas, with one all-reduce for all tensors."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return tensors
