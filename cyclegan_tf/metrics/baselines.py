@@ -1,4 +1,4 @@
-"""Trivial translations, which change colors only: a model that measures no better has learned no more than a tint."""
+"""Trivial translations, which only change colors. A model with no better measures has learned no more than a tint."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics.task import Task
 
-# The input itself; the mean color of the target's training images; the color map that gives training images of the
-# source the mean and the covariance of the target's; the color map that is fitted to the true translations, unfairly.
+# The input itself; the mean color of the target's training images; the color map from the color distribution of the
+# source's training images to that of the target's; the color map fitted to the true translations, which is unfair.
 NAMES = ("input", "mean_color", "color_map", "color_map_unfair")
 # Most training images of a domain whose colors are collected.
 _LIMIT = 500
@@ -43,7 +43,7 @@ class Colors:
       channels: number of channels.
 
     Attributes:
-      count: number of pixels; without any, there are neither mean nor covariance.
+      count: number of pixels; `mean` and `covariance` need at least one pixel.
     """
 
     def __init__(self, channels: int) -> None:
@@ -68,14 +68,15 @@ class Colors:
 
 
 def fit(task: Task) -> dict[str, ColorMap]:
-    """Fits the trivial translations of one direction, as many of `NAMES` as its data allow.
+    """Fits the trivial translations of one direction; leaves out those of `NAMES` that the data do not allow.
 
-    The mean color and the unfair color map need pairs, because an image of one color, or a fit to single images,
-    imitates no set of images. The input and the color map need as many channels in A as in B. The mean color and the
-    color map need training images.
+    The mean color and the unfair color map need pairs, because both are meaningful only beside a true translation. The
+    input and the color map need equal numbers of channels in A and B. The mean color and the color map need training
+    images.
 
     Args:
-      task: gives the direction, the test images and the training images; reads at most 500 training images of a domain.
+      task: gives the direction, the test images and the training images; `fit` reads at most 500 training images of a
+        domain.
     """
     dataset, channels = task.dataset, (task.sources.channels, task.targets.channels)
     source, target = (
@@ -95,7 +96,7 @@ def fit(task: Task) -> dict[str, ColorMap]:
 
 
 def _collect_colors(task: Task, images: ImageList) -> Colors | None:
-    """The colors of up to `_LIMIT` images; None if no image can be read."""
+    """Collects the colors of up to `_LIMIT` images; None if no image can be read."""
     if not images:
         return None
     step = -(-len(images) // _LIMIT)
@@ -117,7 +118,7 @@ def fit_transport(source: Colors, target: Colors) -> ColorMap:
 
 
 def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
-    """A power of a symmetric positive semidefinite matrix; eigenvalues that are zero up to rounding stay zero."""
+    """Computes a power of a symmetric positive semidefinite matrix; eigenvalues near zero become zero."""
     values, vectors = np.linalg.eigh(matrix)
     positive = values > 1e-10 * max(values[-1], 1e-10)
     powers = np.where(positive, np.where(positive, values, 1) ** exponent, 0)
@@ -139,6 +140,6 @@ def fit_least_squares(
 
 
 def _list_pixels(image: np.ndarray) -> np.ndarray:
-    """The colors of an image as float64 (N, C) in [-1, 1]; of a large image, evenly spaced ones."""
+    """Lists the colors of an image as float64 (N, C) in [-1, 1]; only evenly spaced pixels of a large image."""
     pixels = image.reshape(-1, image.shape[-1])
     return ranges.to_float(pixels[:: -(-len(pixels) // _PIXEL_LIMIT)]).astype(np.float64)

@@ -18,10 +18,10 @@ _STAGES = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1,
 
 
 def rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> tuple[float, float]:
-    """(top-1, top-5): shares of images where one of `classes` has the highest score, or one of the five highest.
+    """Computes the top-1 and top-5 rates: shares of images with one of `classes` among the best 1 or 5 scores.
 
     Args:
-      scores: (N, number of classes).
+      scores: N rows of scores, one score for each class.
       classes: numbers of the classes that count as hits, from 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Measuring a model on a data set: one pass over the images of each direction serves all measures."""
+"""Measures a model on a data set; all measures share one pass over the images of a direction."""
 
 import contextlib
 import dataclasses
@@ -43,9 +43,9 @@ def measure(
     """Measures translations of the test images, or of the training images of a domain without test images.
 
     Args:
-      translate: for each direction to measure, the function that translates an image.
+      translate: for each direction to measure, a function that translates an image (H, W, C).
       config: Config of the measured run; its preprocessing options resize the images.
-      names: of `measures.NAMES`.
+      names: measures, from `measures.NAMES`.
       networks: the measuring networks of `protocol`, if they are loaded already.
       strict: raise an error for a measure that cannot be computed; by default such measures are skipped.
 
@@ -111,7 +111,7 @@ def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Sk
 
 
 def _count_needed_images(running: Iterable[Measure]) -> int | None:
-    """The largest number of images that one of the measures needs; None if one needs all."""
+    """Counts the images that the measures need: the largest limit; None if one of the measures needs all images."""
     limits = [each.limit for each in running]
     return None if None in limits else max((limit for limit in limits if limit), default=0)
 
@@ -137,7 +137,7 @@ def _skip_on_error(
 
 
 def format_skipped(skipped: Iterable[Skipped]) -> str:
-    """One line that says which measures were left out and why: measures with the same reason stand together."""
+    """Formats a line that says which measures were left out and why; groups measures with the same reason."""
     groups: dict[tuple[str, frozenset[Direction]], list[str]] = {}
     directions: dict[tuple[str, str], set[Direction]] = {}
     for name, direction, reason in skipped:
@@ -152,7 +152,7 @@ def format_skipped(skipped: Iterable[Skipped]) -> str:
 
 
 def warn_of_few_images(records: Iterable[Record]) -> list[str]:
-    """Returns a sentence for each of FID and KID that was computed from fewer images than it needs to mean much.
+    """Returns a warning for each of FID and KID that was computed from too few images to be meaningful.
 
     FID is biased upwards (Binkowski et al. 2018, section 4), and its covariances are singular with fewer images than
     features. KID is unbiased, but its subsets are smaller than `kid.SUBSET_SIZE` with fewer than twice as many images.
@@ -191,7 +191,7 @@ def require_measurable(
 
 
 def format_key(metric: str, direction: Direction | str) -> str:
-    """The name of a measure of one direction in metrics.jsonl, such as psnr_ab, kid_ba, cycle_a."""
+    """Formats the name of a measure and its direction for metrics.jsonl, such as psnr_ab, kid_ba or cycle_a."""
     direction = Direction(direction)
     # "cycle" and "identity" are named after the domain of the images that should come back unchanged.
     one_domain = {"cycle": direction.source, "identity": direction.target}
@@ -199,12 +199,12 @@ def format_key(metric: str, direction: Direction | str) -> str:
 
 
 def values_by_key(records: Iterable[Record]) -> dict[str, float]:
-    """The value of each record by its `format_key`."""
+    """Returns the value of each record by its `format_key`."""
     return {format_key(record["metric"], record["direction"]): record["value"] for record in records}
 
 
 def format_table(records: Iterable[Record]) -> str:
-    """The records as a text table with aligned columns; a record's "baselines" have a column each."""
+    """Formats records as a text table with aligned columns; each baseline has a column."""
     records = list(records)
     compared = [name for name in baselines.NAMES if any(name in record.get("baselines", {}) for record in records)]
     rows = [("metric", "direction", "value", "std", "n", *compared, "against")]
@@ -233,13 +233,15 @@ def choose_data_config(
     model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None,
     paired: str | None = None,
 ) -> Config:
-    """The Config to load data with: the measured run's, or one for whole images; the arguments override its options.
+    """Chooses the Config to load data with: the measured run's Config, or a Config for whole images.
+
+    The other arguments override the options of the Config.
 
     Args:
       model: value of --model.
-      dataset, data_dir: as in the Config; None keeps the run's.
+      dataset, data_dir: as in the Config; None keeps the run's value.
       size: side in pixels to resize images to; None keeps the run's preprocessing.
-      paired: as in the Config; None keeps the run's for its own data set.
+      paired: as in the Config; None keeps the run's value for the run's data set, and is "auto" for another data set.
 
     Raises:
       UserError: `model` is not a run, and there is no `dataset`.

@@ -23,7 +23,7 @@ _BATCH = 16
 
 
 class FeatureNetwork(Protocol):
-    """A function of uint8 images (N, H, W, 3) to features (N, d), and its name."""
+    """A named function of uint8 images (N, H, W, 3) to features (N, d)."""
 
     name: str
 
@@ -63,11 +63,11 @@ class Collector:
 def load_or_compute(
     network: FeatureNetwork, image_list: ImageList, config: Config, folder: str | None = None
 ) -> np.ndarray:
-    """Features (N, d) of the readable images in a list, resized as the test images of `config`.
+    """Returns the features (N, d) of the readable images in a list, resized like the test images of `config`.
 
     The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
-    on: the network, the encoded bytes of the images, the range of their values, and the options that resize them.
-    Without write access to the folder, the features are computed every time.
+    on: the network, the encoded bytes of the images, the range of values, and the options that resize the images.
+    Without write access to the folder, each call computes the features again.
 
     Args:
       folder: `weights.default_folder()` by default.

@@ -9,11 +9,12 @@ from cyclegan_tf.errors import UserError
 
 
 def distance(features: np.ndarray, reference: np.ndarray) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) for two sets with means m and covariances S.
+    """Returns the Fréchet distance between two sets of features.
 
-    Let the rows of X and Y be the deviations from the means: S1 = X'X / (n - 1) and S2 = Y'Y / (k - 1). Then the trace
-    of the square root is the sum of the singular values of XY' / ((n - 1)(k - 1))^(1/2). This form takes no matrix
-    square root, so it stays accurate with fewer images than dimensions, where S1 and S2 are singular.
+    The distance is |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) for means m and covariances S. Let the rows of X and Y
+    be the deviations from the means: S1 = X'X / (n - 1) and S2 = Y'Y / (k - 1). Then the trace of the square root is
+    the sum of the singular values of XY' / ((n - 1)(k - 1))^(1/2). This form takes no matrix square root, so it stays
+    accurate with fewer images than dimensions, where S1 and S2 are singular.
 
     Args:
       features, reference: arrays (n, d) and (k, d) of any float type; computed in float64.
@@ -22,7 +23,7 @@ def distance(features: np.ndarray, reference: np.ndarray) -> float:
       A float >= 0; 0 for equal sets, up to rounding.
 
     Raises:
-      UserError: a set has fewer than two images, so that it has no covariance.
+      UserError: a set has fewer than two images, so the covariance of the set is undefined.
     """
     sets = [np.asarray(values, np.float64) for values in (features, reference)]
     for values in sets:

@@ -1,4 +1,4 @@
-"""Features of the Inception network of 2015-12-05, with which papers compute FID and KID (Szegedy et al. 2015).
+"""Features of the Inception network of 2015-12-05, the standard network of FID and KID (Szegedy et al. 2015).
 
 The quirks of this network are part of the measure: average pooling ignores the padding, the last block uses max
 pooling, and images are resized to 299 x 299 bilinearly without half-pixel centers or antialiasing.
@@ -128,7 +128,7 @@ class SavedInception:
 
 
 def _digest(path: str) -> str:
-    """The first digits of a SavedModel's SHA-256, so that cached features are used for the same network only."""
+    """Returns the first digits of a SavedModel's SHA-256, so that another network does not reuse cached features."""
     digest = hashlib.sha256()
     for folder, _, names in sorted(os.walk(path)):
         for name in sorted(names):

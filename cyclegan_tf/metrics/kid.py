@@ -13,17 +13,20 @@ SUBSETS, SUBSET_SIZE = 100, 100
 def distance(
     features: np.ndarray, reference: np.ndarray, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = 0
 ) -> tuple[float, float, int]:
-    """Mean and standard deviation, over random subsets, of the unbiased squared MMD with the kernel (x'y / d + 1)^3.
+    """Returns the kernel distance between two sets of features: the unbiased squared MMD, averaged over random subsets.
+
+    The kernel is (x'y / d + 1)^3.
 
     Args:
       features, reference: arrays (n, d) and (k, d) of any float type; computed in float64.
       subsets: number of pairs of subsets, each drawn without replacement.
       subset_size: images in a subset; at most half of the smaller set, but at least 2.
-      seed: of the draws.
+      seed: seed of the random subsets.
 
     Returns:
-      (mean, standard deviation, images in a subset). The estimate is unbiased: for two samples of one distribution it
-      scatters around 0 and can be negative; for a set and itself it is at most 0.
+      (mean, standard deviation, images in a subset). The mean and the standard deviation are over the subsets. The
+      estimate is unbiased: for two samples of one distribution, the mean scatters around 0 and can be negative; for a
+      set and itself, the expected mean is at most 0.
 
     Raises:
       UserError: a set has fewer than two images.
@@ -41,10 +44,10 @@ def distance(
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased estimate of the squared maximum mean discrepancy of two float64 samples (n, d) and (k, d), n, k > 1."""
+    """Estimates the squared maximum mean discrepancy of float64 samples (n, d) and (k, d), n, k > 1, without bias."""
     n, k = len(x), len(y)
     of_x, of_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
-    # The diagonals compare an image with itself and are left out.
+    # Leave the diagonals out, because they compare each image with itself.
     within = (of_x.sum() - np.trace(of_x)) / (n * (n - 1)) + (of_y.sum() - np.trace(of_y)) / (k * (k - 1))
     return float(within - 2 * between.mean())
 

@@ -1,4 +1,4 @@
-"""The measures by name: what each one needs, what it collects from each image, and the records it returns."""
+"""The measures by name: each measure checks the data, collects values from each image, and returns records."""
 
 import abc
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "psnr_range")
 
 
 def choose_default(config: Config) -> tuple[str, ...]:
-    """`DEFAULT`, with the measures in units if the config has a range for a domain."""
+    """Returns `DEFAULT`, plus the measures in units if the values of a domain have a unit."""
     return (*DEFAULT, *(_IN_UNITS if config.has_units("a") or config.has_units("b") else ()))
 
 
@@ -37,7 +37,7 @@ def is_better(name: str, value: float, best: float | None) -> bool:
     """True if `value` improves on `best`, or if there is no `best` yet. NaN never improves.
 
     Args:
-      name: of the measure and its direction, such as psnr_ab, kid_ba or cycle_a.
+      name: key of the measure and its direction, such as psnr_ab, kid_ba or cycle_a.
     """
     if best is None:
         return not np.isnan(value)
@@ -52,10 +52,10 @@ class Measure(abc.ABC):
       task: the direction that is measured.
 
     Attributes:
-      limit: number of images that the measure needs; None: all.
+      limit: number of images that the measure needs; None for all images.
 
     Raises:
-      UserError: this data set cannot be measured, or the weights of a measuring network are missing.
+      UserError: the data set does not allow the measure, or the weights of a measuring network are missing.
     """
 
     limit: int | None = None
@@ -65,9 +65,10 @@ class Measure(abc.ABC):
 
     @abc.abstractmethod
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
-        """Takes a source image, its translation, and its true translation if known into account.
+        """Adds a source image, its translation and, for a pair, its true translation.
 
         Args:
+          source, result, truth: arrays (H, W, C) of a dtype that `images.ranges` describes.
           index: number of the source image in its list.
         """
 
@@ -76,7 +77,7 @@ class Measure(abc.ABC):
         """Yields the results: dicts with at least metric, value and n.
 
         Raises:
-          UserError: there were no or too few images.
+          UserError: no image was added, or too few.
         """
 
 
@@ -97,7 +98,8 @@ class _Paired(Measure):
 
     def _measure_lpips(self, image: np.ndarray, truth: np.ndarray) -> float:
         if min(image.shape[:2]) < self._smallest:
-            raise UserError(f"{self._name} needs images of at least {self._smallest} x {self._smallest} pixels")
+            raise UserError(f"{self._name} needs images of at least {self._smallest} x {self._smallest} pixels, but "
+                            f"one has {image.shape[1]} x {image.shape[0]}: use larger images, or another measure")
         one, other = (ranges.to_float(ranges.to_rgb(each))[np.newaxis] for each in (image, truth))
         return float(self._network(one, other)[0])
 
@@ -111,9 +113,9 @@ class _Paired(Measure):
 
 
 class _InUnits(Measure):
-    """Mean absolute error in the unit of the target domain, or PSNR over its range, over the test pairs.
+    """Mean absolute error in the unit of the target domain, or PSNR over its range, averaged over the test pairs.
 
-    Leaves out the pixels outside of the mask of a pair and those without data.
+    Ignores pixels outside the mask of a pair, and pixels without data.
     """
 
     def __init__(self, name: str, task: Task) -> None:
@@ -175,7 +177,7 @@ class _Distribution(Measure):
 
 
 class _Cycle(Measure):
-    """Mean |image - its translation there and back|, in units of the range [-1, 1], over the first 100 images."""
+    """Mean |image - its translation there and back|, for values in [-1, 1], over the first 100 images."""
 
     limit = 100
 
@@ -195,14 +197,14 @@ class _Cycle(Measure):
 
 
 class _Identity(Measure):
-    """Mean |image - its translation| over real images of the target domain, in units of the range [-1, 1]."""
+    """Mean |image - its translation| over real images of the target domain, for values in [-1, 1]."""
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
         source, target = task.sources.channels, task.targets.channels
         if source != target:
             raise UserError(
-                f"{name} feeds a generator with images of its output domain, but the numbers of channels differ: "
+                f"{name} gives a generator images of its output domain, but the numbers of channels differ: "
                 f"{source} in the source domain, {target} in the target domain; leave {name} out"
             )
 
@@ -245,7 +247,7 @@ class _Judge(Measure):
 
 
 class _Segmentation(Measure):
-    """Cityscapes scores: of translated label maps, or of the segmentation of translated photographs."""
+    """Cityscapes scores of translated label maps, or of a network's segmentation of translated photographs."""
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
@@ -276,13 +278,13 @@ _KINDS: dict[str, type[Measure]] = {
 
 
 def build(name: str, task: Task) -> Measure:
-    """The measure `name` of `task`; raises a UserError if it cannot be computed, see `Measure`."""
+    """Builds the measure `name` of `task`; raises a UserError if the measure cannot be computed, see `Measure`."""
     return _KINDS[name](name, task)
 
 
 def _summarize(values: Sequence[float]) -> Record:
     if not values:
         raise UserError("no image could be read, or there are no pairs")
-    # The PSNR of equal images is infinite, and has no deviation.
+    # The PSNR of equal images is infinite, so the values have no standard deviation.
     deviation = {"std": float(np.std(values))} if np.isfinite(values).all() else {}
     return {"value": float(np.mean(values)), **deviation, "n": len(values)}

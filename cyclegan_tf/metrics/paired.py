@@ -14,7 +14,7 @@ from cyclegan_tf.images import ranges
 _WINDOW = 11  # Side of the Gaussian window of SSIM in pixels.
 _MS_SSIM_SMALLEST = 161  # Halved four times and rounded up, 161 pixels become 11.
 
-# As a graph, because the operations of a small image take less time than starting each of them from Python.
+# A graph, because starting each operation from Python would take longer than computing on a small image.
 _IMAGE = tf.TensorSpec((None, None, None), tf.float32)
 _ssim = tf.function(tf.image.ssim, autograph=False, input_signature=(_IMAGE, _IMAGE, tf.TensorSpec((), tf.float32)))
 
@@ -25,7 +25,7 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def compute_psnr(squared_error: float, white: float) -> float:
-    """10 log10(white^2 / squared_error), infinite without an error."""
+    """Computes the PSNR in dB from a mean squared error: 10 log10(white^2 / squared_error), infinite for no error."""
     return 10 * math.log10(white**2 / squared_error) if squared_error else math.inf
 
 
@@ -52,7 +52,7 @@ def ms_ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def l1(image: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute difference, in units of the range [-1, 1]."""
+    """Mean absolute difference of two images whose values are scaled to [-1, 1]."""
     return float(np.mean(np.abs(ranges.to_float(image) - ranges.to_float(truth)), dtype=np.float64))
 
 
@@ -63,7 +63,7 @@ def _require_size(name: str, image: np.ndarray, smallest: int) -> None:
 
 
 def _scale(image: np.ndarray, truth: np.ndarray) -> list[np.ndarray]:
-    """Both images as float32 in [0, 1]; with larger values, SSIM would lose digits."""
+    """Scales both images to float32 in [0, 1], because SSIM loses digits with larger values."""
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 0
     return [
         each.astype(np.float32) / np.float32(white) if white else (each + np.float32(1)) / 2 for each in (image, truth)

@@ -1,4 +1,4 @@
-"""Reading arrays from pickles of PyTorch and NumPy, without PyTorch and without executing the pickle's code.
+"""Reads arrays from pickles of PyTorch and NumPy, without PyTorch and without executing the pickle's code.
 
 A pickle is a program that can call any function by name. This reader allows only a short list of harmless names. It
 builds tensors from the raw numbers stored beside the pickle and replaces TorchScript classes with plain containers.
@@ -21,13 +21,13 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays in a pickle by their path, such as "layer1.conv.weight"; anything else in the pickle is ignored.
+    """Reads the arrays in a pickle by path, such as "layer1.conv.weight"; ignores all other objects.
 
     Args:
       data: contents of a file of torch.save (any version) or torch.jit.save, or a pickle of nested dicts of arrays.
 
     Raises:
-      ValueError: the data are damaged, or need code other than arrays and containers.
+      ValueError: the data are damaged, or refer to code other than arrays and containers.
     """
     try:
         return dict(_flatten(_read(data), ()))
@@ -63,7 +63,7 @@ def _read(data: bytes) -> Any:
 
 
 class _Storage:
-    """The numbers that tensors are views of. They follow the pickle in the file, so that `fill` comes later."""
+    """The numbers that tensors are views of; `fill` sets them later, because they follow the pickle in the file."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = np.dtype(dtype)
@@ -83,8 +83,8 @@ class _Tensor:
 
     def array(self) -> np.ndarray:
         numbers = self._storage.numbers[self._offset :]
-        # as_strided checks no bounds: a view beyond the storage would read foreign memory. A copy of a view with
-        # strides of 0 could fill all memory.
+        # as_strided does not check bounds, so a view beyond the storage would read foreign memory. A view with strides
+        # of 0 can be larger than its storage, so its copy could exhaust the memory.
         last = sum((length - 1) * stride for length, stride in zip(self._shape, self._strides, strict=True))
         is_larger = last >= len(numbers) or math.prod(self._shape) > len(numbers)
         if min((0, *self._shape, *self._strides)) < 0 or (0 not in self._shape and is_larger):

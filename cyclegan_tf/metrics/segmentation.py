@@ -24,7 +24,7 @@ NO_COUNTS = np.zeros((VOID, VOID + 1), np.int64)  # The `confusion` counts of no
 
 
 def class_ids(image: np.ndarray) -> np.ndarray:
-    """The class whose color is nearest, for each pixel.
+    """Returns for each pixel the class with the nearest color.
 
     Args:
       image: uint8 (H, W, 3).
@@ -42,7 +42,7 @@ def class_ids(image: np.ndarray) -> np.ndarray:
 
 
 def confusion(ids: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Counts (19, 20) of pixels by true class and found class. Pixels without a true class are ignored.
+    """Counts pixels by true class and found class: int64 (19, 20). Pixels without a true class do not count.
 
     Args:
       ids, truth: found and true `class_ids`, of equal shape.
@@ -53,9 +53,9 @@ def confusion(ids: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def scores(counts: np.ndarray) -> dict[str, float]:
-    """pixel_accuracy, class_accuracy and mean_iou, in [0, 1], from summed `confusion` counts.
+    """Computes pixel_accuracy, class_accuracy and mean_iou, in [0, 1], from summed `confusion` counts.
 
-    The two means are over the classes that occur in the true label maps.
+    class_accuracy and mean_iou are means over the classes that occur in the true label maps.
 
     Raises:
       UserError: no pixel has a true class.

@@ -28,7 +28,7 @@ class Protocol:
       weights_dir: folder of the measuring networks' weights; empty: `weights.default_folder()`.
       inception: path of a SavedModel that replaces `inception.Inception`; empty: no replacement.
       judge: "efficientnet_lite0" or the path of a Keras model.
-      classes: by domain (a, b), numbers of the classes that the judge should see there.
+      classes: by domain (a, b), numbers of the classes that the judge should find in images of the domain.
       labels: domain of the label maps, for segmentation.
       segmenter: path of a SavedModel that segments photographs, or empty.
     """
@@ -43,14 +43,14 @@ class Protocol:
 
 
 class Networks:
-    """The networks that measure. Each one is loaded on first use; all measures share it."""
+    """The networks that measures use. Each network is loaded on first use, and all measures share it."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._loaded: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:
-        """The network "alexnet", "vgg16", "inception", "judge" or "segmenter".
+        """Returns the network "alexnet", "vgg16", "inception", "judge" or "segmenter".
 
         Raises:
           UserError: the weights or the model cannot be loaded.
@@ -155,13 +155,13 @@ class Task:
 
 
 def _resize_mask(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Resizes bool (H, W) to `size` without new values between the old ones."""
+    """Resizes bool (H, W) to `size`, (height, width), with the nearest pixel."""
     height, width = size
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _name_errors(direction: Direction, translate: Translate) -> Translate:
-    """Returns `translate` with UserErrors in place of ValueErrors, such as the one for an image with NaN."""
+    """Wraps `translate` so that a ValueError, such as the error for an image with NaN, becomes a UserError."""
 
     def translate_image(image: np.ndarray) -> np.ndarray:
         try:

