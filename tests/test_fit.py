@@ -309,7 +309,7 @@ def test_wrong_image_in_a_stream_is_refused_with_a_reason():
 
 
 def test_run_on_a_stream_of_unknown_size_is_one_epoch():
-    with pytest.raises(UserError, match=r"does not tell its number of elements, .* set max_steps"):
+    with pytest.raises(UserError, match=r"has an unknown number of elements, .* set max_steps"):
         memory.open_given(stream(endless=True), config(max_steps=0))
     options = config(max_steps=3, batch_size=2)
     dataset = memory.open_given(stream(endless=True), options)

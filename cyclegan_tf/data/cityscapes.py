@@ -12,7 +12,7 @@ from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic, filesystem
 
 _SIDE = 256
-# The ends of the file names of each domain.
+# The ending of the file names of each domain.
 _SUFFIXES = {"A": "_leftImg8bit.png", "B": "_gtFine_color.png"}
 
 

@@ -36,7 +36,7 @@ def inspect(
     """Reads all images of a data set or folder, prints statistics, and writes a grid; status 1 if an image is bad."""
     parts, bad = sources.open_parts(path, data_dir, on_bad_image)
     summaries = inspection.inspect(parts, options=StackOptions(slice_axis=slice_axis, volume=volume))
-    print(inspection.format_report(summaries, bad))  # Its names of files are escaped.
+    print(inspection.format_report(summaries, bad))  # The file names in the report are escaped.
     grid = preview.draw_preview(summaries)
     if grid is not None:
         name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0]

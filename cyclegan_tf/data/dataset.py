@@ -34,7 +34,7 @@ class BadImages:
       reasons: dict of an image's path to the reason why the image cannot be used.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
-      notices: texts that have been logged, each for the first file that it concerns.
+      notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
       stop: whether to raise a UserError for the first bad image instead of continuing without it.
     """
 
@@ -100,7 +100,7 @@ class BadImages:
                         100 * share, value_range)
 
     def describe_clipped(self) -> str:
-        """A sentence for the log on all images with clipped values; empty if there are none."""
+        """Sums up all images with clipped values in a sentence for the log; empty if there are none."""
         if not self.clipped:
             return ""
         share = sum(self.clipped.values()) / len(self.clipped)
@@ -136,8 +136,8 @@ class ImageList:
       half: "left" or "right" if each file shows A and B side by side; empty otherwise.
       channels: number of channels to decode to.
       bad: record of the images that cannot be used.
-      value_range: the values that become -1 and 1; None if the files define them (`images.ranges`).
-      open_file: function that opens the file of the image with a given index; None: the file is the bytes of `read`.
+      value_range: the values that become -1 and 1; None for the full range of each file's dtype (`images.ranges`).
+      open_file: function that opens the file of the image with a given index; None if `open` must wrap `read`'s bytes.
       read_slice: function that returns the slice with a given index, or None for an image that `read` returns whole;
         None if there are no slices. `slices.expand` sets it.
     """
@@ -198,7 +198,7 @@ class ImageList:
         return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
     def read_values(self, index: int) -> Slice:
-        """The values of image `index` in their own unit, whatever the range, with their natural channels.
+        """Reads the values of image `index` in the unit of the file, with the channels of the file.
 
         Raises:
           ValueError, OSError: as for `decode`.
@@ -208,7 +208,7 @@ class ImageList:
         return self.halve(piece)
 
     def read_valid(self, index: int) -> np.ndarray | None:
-        """The pixels of image `index` that have data: bool (H, W), or None if all have."""
+        """Reads which pixels of image `index` have data: bool (H, W), or None if all pixels have data."""
         piece = self.read_slice(index) if self.read_slice else None
         return None if piece is None or piece.valid is None else self._take_half(piece.valid)
 
@@ -217,7 +217,7 @@ class ImageList:
         return piece or Slice(codec.decode_values(self._read_file(index), self.channels))
 
     def halve(self, piece: Slice) -> Slice:
-        """The half of a slice that belongs to this list, if each file shows A and B side by side; else the slice.
+        """Returns this list's half of a slice if each file shows A and B side by side, else the whole slice.
 
         Raises:
           ValueError: the slice is one pixel wide.
@@ -225,7 +225,7 @@ class ImageList:
         return Slice(self._take_half(piece.pixels), None if piece.valid is None else self._take_half(piece.valid))
 
     def _take_half(self, image: np.ndarray) -> np.ndarray:
-        """The half (H, W / 2, ...) of a file that shows A and B side by side; the whole image of other files."""
+        """Returns this list's half (H, W / 2, ...) of a file that shows A and B side by side, else the whole image."""
         if not self.half:
             return image
         middle = image.shape[1] // 2
@@ -234,7 +234,7 @@ class ImageList:
         return image[:, :middle] if self.half == "left" else image[:, middle : 2 * middle]
 
     def _decode_whole(self, index: int, piece: Slice | None) -> np.ndarray:
-        """Image `index` in its own size, with both halves. `piece` is the image if it is a slice."""
+        """Decodes image `index` in its original size, with both halves; `piece` is the slice of an image of slices."""
         if self.value_range is None:
             if piece is None:
                 return codec.decode(self._read_file(index), self.channels)
@@ -264,7 +264,7 @@ class ImageList:
             return None
         try:
             return self.decode(index, target_size)
-        except MemoryError:  # The image may be very large; this error does not mean that it is bad.
+        except MemoryError:  # Not a bad image: the image may only be very large.
             log.warning("%s: memory is exhausted while this image is read", console.escape(path))
             raise
         except (ValueError, OSError) as error:
@@ -275,18 +275,18 @@ class ImageList:
 
 @dataclasses.dataclass(frozen=True)
 class PairMasks:
-    """The parts of the test images that count in measures: files that are 0 outside of the part.
+    """Masks of the test pairs: measures count only the pixels at which the mask is not 0.
 
     Attributes:
-      images: the files, or slices of files, with one channel.
-      numbers: maps the index of a pair to that of its mask; pairs without a mask count as a whole.
+      images: the masks, files or slices of files, with one channel.
+      numbers: maps the index of a pair to the index of the mask; pairs without a mask count as a whole.
     """
 
     images: ImageList
     numbers: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def load(self, index: int) -> np.ndarray | None:
-        """The mask of pair `index`: bool (H, W), or None if the pair has no mask.
+        """Loads the mask of pair `index`: bool (H, W), or None if the pair has no mask.
 
         Raises:
           UserError: the mask cannot be read.
@@ -306,7 +306,8 @@ class ImageDataset:
 
     Attributes:
       n_pairs: number of test images that are pairs: the first ones of both lists. `pairing.arrange` sets it.
-      pairing: a sentence for the log: whether the test images are taken as pairs, and why; empty if a test list is.
+      pairing: a sentence for the log that says whether the test images are pairs, and why; empty if a test list is
+        empty.
       masks: the masks of the pairs of test images; None if there are none.
       stream: a tf.data.Dataset of pairs (A, B) of images to train on; `train_a` and `train_b` then hold its first
         images. None: train on the images in `train_a` and `train_b`.
@@ -324,7 +325,7 @@ class ImageDataset:
     stream_size: int = dataclasses.field(default=0, kw_only=True)
 
     def count_images_per_epoch(self, config: Config, n_replicas: int = 1) -> int:
-        """Number of training images in the larger domain; for a stream of unknown size, the images of the whole run."""
+        """Counts the training images of the larger domain; for a stream of unknown size, the images of the run."""
         if self.stream is None:
             return max(len(self.train_a), len(self.train_b))
         return self.stream_size or config.max_steps * config.batch_size * n_replicas

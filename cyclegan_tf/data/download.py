@@ -16,8 +16,8 @@ _TIMEOUT_SECONDS = 30
 def download(url: str, path: str) -> None:
     """Downloads `url` to the file `path`, with a progress bar on a terminal.
 
-    Partial content is kept in PATH.part; a later call resumes there if the server supports ranges. The content is not
-    verified.
+    PATH.part keeps partial content, so a later call resumes the download if the server supports ranges. The caller must
+    verify the content.
 
     Raises:
       UserError: the download failed three times in a row, or the file cannot be written.

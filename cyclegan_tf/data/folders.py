@@ -25,7 +25,7 @@ _MEMBER_BYTES, _SUSPECT_BYTES, _SUSPECT_RATIO = 2**30, 2**26, 100
 
 
 def _has_signature(head: bytes) -> bool:
-    """True if a file's first 132 bytes are an image signature, including HEIF and AVIF, which cannot be decoded."""
+    """True if a file's first 132 bytes hold an image signature; also for HEIF and AVIF, which cannot be decoded."""
     is_riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(_SIGNATURES) or is_riff or head[4:8] == b"ftyp" or head[128:] == b"DICM"
 
@@ -90,7 +90,7 @@ def _collect(root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], 
             for entry in entries:
                 if _is_hidden(entry.name):
                     continue
-                # Do not resolve links: that would take most of the time if a million images are links.
+                # Do not resolve links: with a million links to images, this would take most of the time.
                 if _has_suffix(entry.name) and not entry.is_dir(follow_symlinks=False):
                     names.append(subfolder + entry.name)
                 elif entry.is_dir():
@@ -134,7 +134,7 @@ def _list_remote(folder: str) -> ImageList:
 
 
 def _collect_remote(root: str, subfolder: str, names: list[str]) -> None:
-    """Does the same as `_collect`. Every query is a network request, so names with an image suffix cause none."""
+    """Appends names as `_collect` does; sends no network request for a name with an image suffix."""
     for name in filesystem.listdir(f"{root}/{subfolder}"):
         path = f"{root}/{subfolder}{name}"
         if _is_hidden(name):

@@ -29,10 +29,10 @@ class Summary:
       n_files: number of files.
       kinds: counts by kind, such as "JPEG RGB", "NPY float32 x 5" or "NIfTI int16".
       sizes: counts by (width, height).
-      spacings: counts by the distances in mm between rows, columns and slices, of images that tell them.
+      spacings: counts by the distances in mm between rows, columns and slices, of images that state distances.
       shown: evenly spaced example images, shrunk to the size of a grid cell.
-      low, high: smallest and largest value of images in units; infinite if there are none.
-      values: evenly spaced values of these images.
+      low, high: smallest and largest value of the images whose values have a unit; infinite without such images.
+      values: evenly spaced values of the images whose values have a unit.
     """
 
     count: int = 0
@@ -103,10 +103,10 @@ def _inspect_part(name: str, image_list: ImageList, n_shown: int, options: Stack
         return _inspect_file(image_list, index, wanted[index], options)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        # In blocks, because a future for each of a million images would take much memory.
+        # Submit blocks, because a future for each of a million images would take much memory.
         blocks = (range(start, min(start + 1024, n_files)) for start in range(0, n_files, 1024))
         results = (result for block in blocks for result in pool.map(examine, block))
-        due = 0  # Number of example images to show; the next image takes the place of a bad one.
+        due = 0  # Number of example images still to show; the next image replaces a bad image.
         bar = tqdm(results, name, n_files, unit="files", disable=None, leave=False)
         for index, result in enumerate(bar):
             total.add(result)
@@ -120,7 +120,7 @@ def _inspect_part(name: str, image_list: ImageList, n_shown: int, options: Stack
 
 
 def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: StackOptions) -> Summary:
-    """The statistics of a file, with `n_shown` evenly spaced example images, or as many as there are."""
+    """Computes the statistics of a file, with up to `n_shown` evenly spaced example images."""
     path = image_list.path(index)
 
     def open_stack(options: StackOptions) -> Stack | None:
@@ -164,7 +164,7 @@ def _inspect_image(image_list: ImageList, index: int, n_shown: int) -> Summary:
 
 def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int) -> Summary:
     summary = Summary(len(stack), 1)
-    # The middle of the file if one image is shown.
+    # A single example image comes from the middle of the file.
     shown = {round((number + 0.5) * len(stack) / n_shown - 0.5) for number in range(n_shown)}
     reasons = {}
     for index in range(len(stack)):
@@ -197,7 +197,7 @@ def _add_values(summary: Summary, piece: Slice) -> None:
 
 
 def _scale(piece: Slice) -> np.ndarray:
-    """A slice for viewing: from black, its 1st percentile, to white, its 99th; 8 bits as they are."""
+    """Scales a slice for viewing: the 1st percentile becomes black, the 99th white; 8-bit slices do not change."""
     if piece.pixels.dtype == np.uint8:
         return piece.pixels
     values = piece.values.astype(np.float64)
@@ -218,7 +218,7 @@ def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
         lines.append(f"files with several pages (only page 1 is used): {len(bad.n_pages)}")
         lines += [f"  {console.escape(path)}: {count} pages" for path, count in sorted(bad.n_pages.items())]
     lines.append(f"bad files: {len(bad) or 'none'}")
-    # Sorted, because threads find them in any order.
+    # Sort the files, because threads find them in any order.
     lines += [f"  {console.escape(f'{path}: {reason}')}" for path, reason in sorted(bad.reasons.items())]
     return "\n".join(lines)
 

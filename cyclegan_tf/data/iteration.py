@@ -1,4 +1,4 @@
-"""Iteration over a tf.data.Dataset whose threads stop when the caller is done."""
+"""Iterates over a tf.data.Dataset whose threads stop when the caller is done."""
 
 import traceback
 from collections.abc import Generator
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def iterate(dataset: tf.data.Dataset) -> Generator[Any, None, None]:
-    """Yields the elements of a data set; `close` waits for the Python functions that tf.data's threads still run.
+    """Yields the elements of a data set; closing the generator waits for the Python functions in tf.data's threads.
 
     Always close the generator, for example with `contextlib.closing`. A tf.data iterator that is still open when the
     process ends can block the process forever: the iterator waits for its Python functions, which the interpreter no

@@ -1,4 +1,4 @@
-"""Loads and resizes the images of a data set: for the threads of training, or whole for measures and sample grids."""
+"""Loads and resizes the images of a data set, for the threads of training and for measures and sample grids."""
 
 import functools
 import threading
@@ -19,7 +19,7 @@ AUTO_CACHE_BYTES = 2 * 2**30
 
 
 class Loader:
-    """Loads the images of one position for tf.data's threads.
+    """Loads the images of a single position in a run, in tf.data's threads.
 
     Attributes:
       error: the UserError that ended loading, or None.
@@ -29,10 +29,10 @@ class Loader:
 
 
 class ImageLoader(Loader):
-    """Decodes image i of a domain and resizes it to its size before the random crop. tf.data's threads call it.
+    """Decodes image i of a domain and resizes the image to the size before the random crop; for tf.data's threads.
 
-    A loader of pairs has two domains and returns image i of both. If an image cannot be decoded, the next image, or the
-    next pair, takes its place.
+    A loader of pairs has two domains and returns image i of both. The next image, or the next pair, replaces an image
+    that cannot be decoded.
 
     Args:
       image_lists: the images of one domain, or of two domains whose images are pairs.
@@ -51,7 +51,7 @@ class ImageLoader(Loader):
         self._lists = image_lists
         self._target_size = target_size
         self._auto_cache_bytes = auto_cache_bytes
-        # Bytes left in the cache; None until the first image shows whether the domain fits.
+        # Bytes left in the cache; None until the size of the first image shows whether the domain fits.
         self._room: float | None = {"auto": None, "memory": float("inf"), "off": 0}[cache]
         self._cached: dict[int, list[np.ndarray]] = {}
         self._lock = threading.Lock()
@@ -144,7 +144,7 @@ def _normalize_given(image: np.ndarray, limits: ValueRange, domain: str) -> np.n
 
 
 def describe_size_mismatch(image: np.ndarray, other: np.ndarray) -> str:
-    """The reason why two images (H, W, C) of different sizes are not a pair; `other` is from the other domain."""
+    """Says why two images (H, W, C) of different sizes are not a pair; `other` is from the other domain."""
     (height, width), (other_height, other_width) = image.shape[:2], other.shape[:2]
     return f"not a pair: {width} x {height} pixels, {other_width} x {other_height} in the other domain"
 

@@ -1,4 +1,4 @@
-"""Data sets that the caller of `cyclegan_tf.fit` gives: arrays, or a tf.data.Dataset of pairs (A, B)."""
+"""Opens a data set from the caller of `cyclegan_tf.fit`: arrays, or a tf.data.Dataset of pairs (A, B)."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ _N_SAMPLES = 8
 
 
 def open_given(given: Any, config: Config) -> ImageDataset:
-    """Opens the argument `dataset` of `cyclegan_tf.fit`, with the config's direction, max_dataset_size and paired.
+    """Opens the argument `dataset` of `cyclegan_tf.fit`; applies the config's direction, max_dataset_size and paired.
 
     Raises:
       UserError: `given` is neither a pair nor a tf.data.Dataset, or its images have a wrong shape, dtype or range.
@@ -51,7 +51,7 @@ def _open_arrays(given: Sequence[Any], config: Config) -> ImageDataset:
 
 
 def _list_images(images: Any, domain: str, channels: int, in_units: bool) -> ImageList:
-    """The images of one domain: an array (N, H, W, C), or a sequence of arrays (H, W, C), by number."""
+    """Lists the images of one domain, an array (N, H, W, C) or a sequence of arrays (H, W, C), named by number."""
     if isinstance(images, str) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
         raise UserError(f"dataset: the type {type(images).__name__} holds no images of {domain}; give an array "
                         "(N, H, W, C), or a sequence of arrays (H, W, C)")
@@ -71,7 +71,7 @@ def _list_images(images: Any, domain: str, channels: int, in_units: bool) -> Ima
 
 def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     spec = given.element_spec
-    # The sets of tensorflow-datasets have labels beside the images unless they are removed.
+    # The sets of tensorflow-datasets yield labels beside the images, unless the caller removes the labels.
     if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(one, tf.TensorSpec) for one in spec):
         raise UserError(f"dataset yields {spec}; expected pairs (A, B) of images without labels")
     if any(one.shape.rank not in (3, None) for one in spec):
@@ -82,7 +82,7 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
                         "method take()")
     count = int(given.cardinality())
     if count < 0 and not config.max_steps:
-        raise UserError("dataset does not tell its number of elements, so an epoch has no end; set max_steps, or apply "
+        raise UserError("dataset has an unknown number of elements, so an epoch has no end; set max_steps, or apply "
                         "tf.data.experimental.assert_cardinality to the data set")
     if config.direction == "b2a":
         given = given.map(lambda a, b: (b, a))

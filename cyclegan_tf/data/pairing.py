@@ -1,6 +1,6 @@
-"""Which images of two domains are pairs: those whose files have the same name, or names that differ in the suffix only.
+"""Finds the pairs among the images of two domains: files with equal names, or names that differ only in the suffix.
 
-Pairs have the same index in both lists of a data set: `arrange` puts them first.
+`arrange` puts the pairs first, so that both images of a pair have the same index in the lists of a data set.
 """
 
 import collections
@@ -17,8 +17,8 @@ def match_names(names_a: Sequence[str], names_b: Sequence[str]) -> dict[int, int
     """Maps the index of each name in A that has a counterpart in B to the index of its counterpart.
 
     The counterpart is the equal name, or the name that differs only in the suffix of an image file (0.jpg and 0.png).
-    A name that is not unique in its domain has no counterpart, and neither has a name with several suffixes (0.png and
-    0.tif).
+    A name that is not unique in its domain has no counterpart, and neither has a name that occurs with several suffixes
+    (0.png and 0.tif).
     """
     found = _match_unique(names_a, names_b)
     others = _match_unique([_drop_suffix(name) for name in names_a], [_drop_suffix(name) for name in names_b])
@@ -49,7 +49,7 @@ def drop_skipped_slices(train_a: ImageList, train_b: ImageList) -> ImageList:
 
 
 def _find_volume(name: str) -> str | None:
-    """The file of a slice without its suffix; None for an image that is no slice of several."""
+    """Returns the file name of a slice, without the suffix; None for a file of a single image."""
     return _drop_suffix(name).rpartition("[")[0] if name.endswith("]") else None
 
 
@@ -62,7 +62,7 @@ def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
       The data set with `n_pairs` and `pairing` set.
 
     Raises:
-      UserError: --paired=yes, and there are no pairs.
+      UserError: --paired=yes is set, and there are no pairs.
     """
     train_b = dataset.train_b
     if config.trains_on_pairs:
@@ -95,7 +95,7 @@ def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
 def _decide(
     config: Config, test_a: ImageList, test_b: ImageList, partners: dict[int, int]
 ) -> tuple[bool, str]:
-    """Whether held-out images are pairs, and why."""
+    """Decides whether held-out images are pairs; returns the decision and the reason."""
     if config.paired == "no":
         return False, "--paired=no says so"
     if test_a.half:
@@ -121,7 +121,7 @@ def _decide(
 
 
 def _reorder(image_list: ImageList, first: Sequence[int]) -> ImageList:
-    """The images at the indices `first`, then the others in their order."""
+    """Returns a list of the images at the indices `first`, then of the other images in their order."""
     chosen = set(first)
     order = [*first, *(index for index in range(len(image_list)) if index not in chosen)]
     return image_list if order == list(range(len(image_list))) else image_list.subset(order)

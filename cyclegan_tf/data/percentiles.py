@@ -16,7 +16,7 @@ from cyclegan_tf.images import sampling
 
 log = logging.getLogger("cyclegan_tf")
 
-# Numbers of images and of values per image that are measured, both evenly spaced. More values hardly change a result.
+# The most images, and the most values of an image, to measure; both evenly spaced. More values hardly change a result.
 _N_IMAGES = 128
 _N_VALUES = 2**16
 
@@ -48,7 +48,7 @@ def measure_ranges(config: Config, dataset: ImageDataset) -> tuple[Config, Image
 
 
 def _measure(image_list: ImageList, percentiles: tuple[float, float], option: str) -> ValueRange:
-    """The percentiles of the values of up to 128 images; pixels without data and infinite values do not count."""
+    """Measures the percentiles of the values of up to 128 images, without infinite values and pixels without data."""
     count = len(image_list)
     chosen = sorted({int(index) for index in np.linspace(0, count - 1, min(count, _N_IMAGES))})
 
@@ -65,7 +65,7 @@ def _measure(image_list: ImageList, percentiles: tuple[float, float], option: st
     if not parts:
         raise UserError(f"{option}: none of {len(chosen)} images in {image_list.where} can be read and has data; "
                         "repair the images, or give LOW,HIGH")
-    # "nearest" chooses values that occur, so that the percentiles of integers are integers.
+    # "nearest" chooses values that occur in the images, so the percentiles of integers are integers.
     low, high = np.percentile(np.concatenate(parts), percentiles, method="nearest")
     if low >= high:
         raise UserError(f"{option}: both percentiles of the images in {image_list.where} are {low:g}; give LOW,HIGH")

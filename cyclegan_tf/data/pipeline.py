@@ -2,8 +2,8 @@
 
 Position p = step * batch_size + j numbers the images that a run draws from a domain of n images. The image at position
 p is number `index_shuffle(p mod n)` in the permutation of pass p // n over the domain, and its crop and flip are drawn
-from (seed, p). There is no other state, so a run that resumes at step k sees the same images as an uninterrupted run,
-and each domain is passed through in full, independently of the other. Paired images share the draws of domain A.
+from (seed, p). There is no other state, so a run that resumes at step k sees the same images as an uninterrupted run.
+Each domain makes full passes, independently of the other domain. Paired images share the draws of domain A.
 
 With N replicas, replica r has the positions (step * N + r) * batch_size + j. Together the replicas see one batch of
 N * batch_size images, and each replica can compute its share alone.
@@ -63,7 +63,7 @@ def make_batches(
 def _read_lists(
     dataset: ImageDataset, config: Config, first_step: int, last_step: int, local: range, n_replicas: int
 ) -> tuple[tf.data.Dataset, Sequence[Loader]]:
-    """The training images of the local replicas, one after the other, from the lists of a data set."""
+    """Makes a data set of the training images of the local replicas, one by one, from the lists of a data set."""
     lists = (dataset.train_a, dataset.train_b)
     domains: list[tuple[Sequence[ImageList], int, int]] = [(lists, _ORDER_A, _AUGMENT_A)]
     if not config.trains_on_pairs:
@@ -99,7 +99,7 @@ def _read_lists(
 def _read_stream(
     dataset: ImageDataset, config: Config, first_step: int, last_step: int, local: range, n_replicas: int
 ) -> tuple[tf.data.Dataset, Sequence[Loader]]:
-    """The training images of the local replicas, one after the other, from the stream of a data set.
+    """Makes a data set of the training images of the local replicas, one by one, from the stream of a data set.
 
     Skips the images of the steps before `first_step`. Crops and flips depend on (seed, position) only.
     """
@@ -204,7 +204,7 @@ def _augment(image: np.ndarray, config: Config, top: float, left: float, mirror:
         image = image[y : y + size, x : x + size]
     if config.flip and mirror < 0.5:
         mirrored = np.empty_like(image)
-        # Three times as fast as copying image[:, ::-1], whose innermost loop runs over the few channels.
+        # Three times as fast as a copy of image[:, ::-1], which has an innermost loop over only a few channels.
         for channel in range(image.shape[-1]):
             mirrored[..., channel] = image[:, ::-1, channel]
         return mirrored

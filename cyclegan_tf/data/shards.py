@@ -2,8 +2,8 @@
 
 A folder of shards holds trainA-00000.tfrecord and so on, and shards.json: for each part the names, lengths and CRC-32
 of its images, and the number of images in each shard. A record is the unchanged content of an image file, so that any
-TFRecord reader can use the shards too. The lengths determine where each record begins. The reader of ArrayRecord, which
-has random access too, knows only the local disk; shards are read from all of TensorFlow's file systems.
+TFRecord reader can use the shards too. The lengths determine where each record begins. ArrayRecord has random access
+too, but its reader opens only local files, while shards can be on any of TensorFlow's file systems.
 """
 
 import concurrent.futures
@@ -38,14 +38,14 @@ def write(
 ) -> dict[str, int]:
     """Packs the images of `parts` into shards.
 
-    Bad images are packed too, an unreadable one as an empty record. So the other images keep their numbers, and
-    training on the shards sees the same batches as training on the source.
+    Bad images are packed too, and an unreadable image becomes an empty record. The other images therefore keep their
+    numbers, and training on the shards sees the same batches as training on the source.
 
     Args:
       parts: lists by folder name, such as trainA.
       folder: created if missing; may be on a remote file system.
       shard_bytes: a shard ends with the image that makes it at least this large.
-      bad: records the images that cannot be read or decoded; by default they are only logged.
+      bad: records the images that cannot be read or decoded; by default, such images are only logged.
 
     Returns:
       The number of images of each part, including bad ones.
@@ -74,7 +74,7 @@ def write(
 
 
 def _remove_files(folder: str) -> None:
-    """Empties a folder of unfinished shards, which would be in the way of another attempt."""
+    """Empties a folder of unfinished shards, so that another attempt finds an empty folder."""
     with contextlib.suppress(OSError):
         for name in filesystem.listdir(folder):
             filesystem.remove(os.path.join(folder, name))
@@ -102,7 +102,7 @@ def _write_part(part: str, image_list: ImageList, folder: str, shard_bytes: int)
 
 
 def _read_checked(image_list: ImageList) -> Iterator[bytes]:
-    """Yields the encoded images of a list, b"" for an unreadable one; records those that are bad."""
+    """Yields the encoded images of a list, b"" for an unreadable image; records bad images."""
 
     def read(index: int) -> bytes:
         try:
@@ -114,7 +114,7 @@ def _read_checked(image_list: ImageList) -> Iterator[bytes]:
         return data
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        # In blocks, because the images of a block are in memory at the same time.
+        # Read blocks, because all images of a block are in memory at the same time.
         for start in range(0, len(image_list), _BLOCK):
             yield from pool.map(read, range(start, min(start + _BLOCK, len(image_list))))
 

@@ -6,9 +6,9 @@ from cyclegan_tf.config import Config, architectures
 def compute_training_size(config: Config, height: int, width: int) -> tuple[int, int]:
     """Computes the (height, width) of a training image before its random crop.
 
-    As the authors' get_transform, except that an image too small for the crop is enlarged until the crop fits. Without
-    a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a ResNet), and images too small
-    for the discriminator are enlarged.
+    The size is that of the authors' get_transform, but an image too small for the crop is enlarged until the crop
+    fits. Without a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a ResNet), and
+    images too small for the discriminator are enlarged.
     """
     height, width = _scale_size(config, height, width)
     if config.crops:
@@ -28,7 +28,7 @@ def _scale_size(config: Config, height: int, width: int) -> tuple[int, int]:
     if config.preprocess == "resize_and_crop":
         return load, load
     if config.preprocess.startswith("scale_width"):
-        # As the authors: truncate, and enlarge images that are too flat to crop_size.
+        # Like the authors' code, truncate the height, and enlarge images that are too flat to crop_size.
         return max(int(load * height / width), crop), load
     if config.preprocess.startswith("scale_shortside"):
         return round(load * height / min(height, width)), round(load * width / min(height, width))

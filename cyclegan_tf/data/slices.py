@@ -1,4 +1,4 @@
-"""Lists of slices: replaces each file of several slices in a list of images by its slices, named FILE[INDEX]."""
+"""Replaces each file of several slices in a list of images by its slices, named FILE[INDEX]."""
 
 import collections
 import concurrent.futures
@@ -14,8 +14,8 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
 _AHEAD = 64  # Files that are opened at the same time to list their slices.
-# Files of a list that stay open; a process may have 1024. Opening a file takes longer than reading a slice: compressed
-# volumes must be unpacked.
+# The most files of a list that stay open; a process may often have 1024. Opening a file takes longer than reading a
+# slice, because compressed volumes must be unpacked.
 _OPEN_FILES = 200
 _MASKS = (
     "its mask is not used, nor are masks of other files, so masked pixels count as image; to mark pixels without data, "
@@ -25,7 +25,7 @@ _LACKS_PAGES = (
     "its OME metadata describes pages that are missing or in other files; only the pages in the file are used, here "
     "and in other such files"
 )
-_WHOLE = -1  # Stands for the index of a slice, for a file that is one plain image.
+_WHOLE = -1  # In place of the index of a slice: the file is one plain image.
 
 
 def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> ImageList:
@@ -34,7 +34,7 @@ def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> Imag
     A damaged file becomes one image, whose decoding fails with the reason.
 
     Args:
-      limit: how many images to keep, the first ones; 0 keeps all.
+      limit: keep only this many images, the first ones of the list; 0 keeps all.
     """
     candidates = [index for index, name in enumerate(image_list.names) if stack_files.may_be_stack(name)]
     whole = dataclasses.replace(image_list, names=image_list.names[: limit or None])
@@ -70,7 +70,7 @@ def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> Imag
 
 
 def _scan(files: "_Files", candidates: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yields `list_slices` of each candidate, and opens few files ahead."""
+    """Yields `list_slices` of each candidate in order; opens up to `_AHEAD` files at the same time."""
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(candidates), _AHEAD):
             yield from pool.map(files.list_slices, candidates[start : start + _AHEAD])
@@ -85,10 +85,10 @@ class _OpenFile:
 
 
 class _Files:
-    """Reads slices of the files of a list from any thread, and keeps the files that were used last open.
+    """Reads slices of the files of a list from any thread, and keeps the most recently used files open.
 
     Attributes:
-      volumes: indices of the files whose slices have a number in their name. `list_slices` adds to it.
+      volumes: indices of the files whose slices have a number in their name; `list_slices` adds indices.
     """
 
     def __init__(self, image_list: ImageList, options: StackOptions) -> None:
@@ -98,7 +98,7 @@ class _Files:
         self.volumes: set[int] = set()
 
     def list_slices(self, index: int) -> Sequence[int]:
-        """The indices of a file's slices; `_WHOLE` alone for a plain image, and 0 for a damaged file."""
+        """Lists the indices of a file's slices: only `_WHOLE` for a plain image, only 0 for a damaged file."""
         try:
             stack = self._open_stack(index)
             if stack is None:

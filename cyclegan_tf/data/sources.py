@@ -29,8 +29,8 @@ def open_dataset(config: Config, needs_training: bool = True) -> ImageDataset:
       needs_training: whether each domain needs training images; if not, held-out images are enough.
 
     Raises:
-      UserError: there is no such data set, or a domain has no images; the message says where it looked. Or
-        --paired=yes, and there are no pairs.
+      UserError: there is no such data set, a domain has no images (the message names the folders), or --paired=yes is
+        set and there are no pairs.
     """
     return select(find_dataset(config.dataset, config.data_dir, needs_training), config)
 
@@ -41,7 +41,7 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     Files of several slices become their slices.
 
     Raises:
-      UserError: --paired=yes, and there are no pairs; or no slice of a list has content.
+      UserError: --paired=yes is set and there are no pairs, or no slice of a list has content.
     """
     lists = [dataset.train_a, dataset.train_b, dataset.test_a, dataset.test_b]
     if config.direction == "b2a":
@@ -78,7 +78,7 @@ def _expand(
         all_of_b = slices.expand(list_b, stacks.make_options(config, "b"))
         are_pairs = bool(pairing.match_names(list_a.names, all_of_b.names))
         kept = pairing.drop_skipped_slices(list_a, all_of_b) if are_pairs else all_of_b
-        # Slices of other formats all have content.
+        # In formats other than NIfTI, all slices have content.
         may_lack_content = config.min_content and any(suffixes.match(name, suffixes.NIFTI) for name in list_b.names)
         if are_pairs or not may_lack_content:
             return list_a, dataclasses.replace(kept, names=kept.names[: limit or None])
@@ -86,7 +86,7 @@ def _expand(
 
 
 def _describe_domain(config: Config, domain: str) -> dict[str, Any]:
-    """The config's channels and range of values of domain "a" or "b", as fields of an `ImageList`."""
+    """Returns the config's channels and value range of domain "a" or "b", as fields of an `ImageList`."""
     return {"channels": config.get_channels(domain), "value_range": config.get_range(domain)}
 
 
@@ -172,8 +172,9 @@ def _exists(path: str) -> bool:
 def open_folder(root: str | os.PathLike, needs_training: bool = True) -> ImageDataset:
     """Opens the data set in folder `root`.
 
-    Its subfolders are trainA and trainB, and optionally testA and testB for held-out images; or train, and optionally
-    test or val, with images that show A on the left and B on the right, as the pix2pix sets do.
+    The subfolders are trainA and trainB, and optionally testA and testB for held-out images. In a data set like those
+    of pix2pix, the subfolders are train, and optionally test or val, of images that show A on the left and B on the
+    right.
 
     Args:
       needs_training: as for `open_dataset`.

@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 def load(count: int, limit: int, load_one: Callable[[int], _T | None]) -> Iterator[tuple[int, _T]]:
     """Yields (index, load_one(index)) for up to `limit` of `count` indices that are spread evenly.
 
-    If `load_one` returns None for an index, the next index that is not yet taken takes its place.
+    The next free index replaces an index for which `load_one` returns None.
     """
     tried: set[int] = set()
     for start in choose(count, limit):
@@ -24,6 +24,6 @@ def load(count: int, limit: int, load_one: Callable[[int], _T | None]) -> Iterat
 
 
 def choose(count: int, wanted: int) -> list[int]:
-    """Chooses `wanted` of `count` indices at even distances, from 0 on; all indices if there are fewer."""
+    """Chooses `wanted` of `count` indices, evenly spaced from 0; all indices if `count` is smaller."""
     wanted = min(count, wanted)
     return [number * count // wanted for number in range(wanted)]

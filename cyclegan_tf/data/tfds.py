@@ -28,7 +28,7 @@ def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
       data_dir: folder of the prepared sets; if empty, TFDS's default folder.
 
     Raises:
-      UserError: the set is not prepared, there is no archive and the download fails; or the archive has the wrong
+      UserError: the set is not prepared, there is no archive, and the download fails; or the archive has a wrong
         checksum.
     """
     if not _has_array_record():
