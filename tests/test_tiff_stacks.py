@@ -167,7 +167,7 @@ def write_pages(*pages, **options):
     pytest.param(write_pages(*np.zeros((2, 6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
                  "the TIFF file has 5 channels of type MINISBLACK; .* by --input_channels .*", id="channels"),
     pytest.param(lambda file: file.write(PAGES[:2], photometric="minisblack", truncate=True),
-                 "the planes have no pages of their own; .*", id="truncated series"),
+                 "the planes are not separate pages; .*", id="truncated series"),
 ])
 def test_page_that_does_not_fit_is_named(train_a, write, reason):
     with tifffile.TiffWriter(train_a / "s.tif") as file:

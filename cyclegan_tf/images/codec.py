@@ -48,7 +48,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
 
     Raises:
       ValueError: the bytes are not a complete image, or have another number of channels; the message gives the reason.
-      MemoryError: memory is exhausted, which says nothing about the image.
+      MemoryError: memory is exhausted; the image may be intact.
     """
     try:
         if data.startswith(NPY_SIGNATURE):
@@ -95,7 +95,7 @@ def open_with_pillow(data: bytes) -> Image.Image:
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """(height, width) in pixels of an image that Pillow can open, upright, without decoding its pixels.
+    """Reads the (height, width) in pixels of the upright image without decoding its pixels.
 
     Raises:
       ValueError: Pillow cannot open the image.
@@ -109,14 +109,14 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def describe(error: Exception | Warning | str) -> str:
-    """The message of a library's error or warning, on one line."""
-    # Pillow appends the address of the BytesIO, which tells the user nothing.
+    """Formats the message of a library's error or warning on one line."""
+    # Pillow appends the address of the BytesIO, which does not help the user.
     reason = str(error).split(" <_io.BytesIO")[0]
     return " ".join(reason.split()) or type(error).__name__
 
 
 def count_pages(data: bytes) -> int:
-    """The number of pages of a TIFF file or of frames of an animation; 1 for other images. `decode` reads the first."""
+    """Counts the pages of a TIFF file or the frames of an animation; 1 for other images. `decode` reads the first."""
     if data.startswith(tiff.SIGNATURES):
         return tiff.count_pages(data)
     if not data.startswith(_ANIMATIONS):
@@ -129,7 +129,7 @@ def count_pages(data: bytes) -> int:
 
 
 def read_orientation(image: Image.Image) -> int | None:
-    """The EXIF orientation of an opened image; None if the image has no or damaged EXIF data."""
+    """Reads the EXIF orientation of an opened image; None if the EXIF data is missing or damaged."""
     try:
         return image.getexif().get(tiff.ORIENTATION)
     except Exception:  # Pillow raises many types.
@@ -166,8 +166,8 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
       data: bytes of the file, if it may be a PNG file.
     """
     image.load()
-    # Read after loading: a PNG file may have EXIF data behind its pixels. Pillow has already rotated a TIFF image and
-    # removed the tag.
+    # Read the orientation after loading, because EXIF data of a PNG file may follow the pixels. Pillow has already
+    # rotated a TIFF image and removed the tag.
     orientation = read_orientation(image)
     # Byte 24 of a PNG file is the bit depth; Pillow would keep 8 bits.
     if image.format == "PNG" and image.mode in ("RGB", "RGBA") and data[24] == 16:
@@ -199,7 +199,7 @@ def decode_page(page: tiff.Page, channels: int) -> np.ndarray:
 
 
 def _decode_deep_gray(image: Image.Image) -> np.ndarray:
-    """(H, W, 1) uint16 or float32 from an image in one of Pillow's modes I;16, I and F."""
+    """Decodes an image in one of Pillow's modes I;16, I and F to uint16 or float32 (H, W, 1)."""
     pixels = np.asarray(image)[..., np.newaxis]
     if image.mode == "F":
         return check_floats(pixels)
@@ -223,7 +223,7 @@ def _composite_on_white(image: Image.Image) -> Image.Image:
 
 def _composite(pixels: np.ndarray, alpha: np.ndarray, is_premultiplied: bool = False) -> np.ndarray:
     """Composites (H, W, C) on white with alpha (H, W), both uint8 or both uint16."""
-    # 32 bits suffice: the sum below is at most white * white + white / 2, which is 2^32 - 98304 for 16 bits.
+    # uint32 suffices: the sum below is at most white * white + white / 2, which is 2^32 - 98304 for 16 bits.
     white = np.uint32(np.iinfo(pixels.dtype).max)
     alpha, wide = alpha[..., np.newaxis].astype(np.uint32), pixels.astype(np.uint32)
     if is_premultiplied:
@@ -277,7 +277,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(_resize_pillow(Image.fromarray(image), height, width))
     mode = np.uint8 if image.dtype == np.uint8 else np.float32
-    # One channel at a time: Pillow would take 2 and 4 channels for colors with alpha.
+    # Resize one channel at a time, because Pillow would treat the last of 2 or 4 channels as alpha.
     resized = np.stack([
         np.asarray(_resize_pillow(Image.fromarray(channel.astype(mode)), height, width))
         for channel in np.moveaxis(image, -1, 0)

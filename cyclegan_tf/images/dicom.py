@@ -139,7 +139,7 @@ class DicomFile(Stack):
         return int(self.header.get("BitsStored") or self.header.get("BitsAllocated") or 16)
 
     def _read_stored(self, index: int) -> np.ndarray:
-        """The stored values of a frame, decompressed."""
+        """Reads the stored values of a frame, decompressed."""
         pydicom = _import_pydicom()
         self._file.seek(0)
         with contextlib.suppress(ValueError, AttributeError):
@@ -149,7 +149,7 @@ class DicomFile(Stack):
         return pydicom.pixels.pixel_array(pydicom.dcmread(self._file, force=True), index=index)
 
     def _find_valid(self, stored: np.ndarray) -> np.ndarray | None:
-        """The pixels that are not padding, such as those outside of a scanner's circle; None if there is no padding."""
+        """Finds the pixels (H, W) that are not padding, such as the corners of a CT image; None without padding."""
         padding = self.header.get("PixelPaddingValue")
         if padding is None or stored.dtype.kind == "f":
             return None
@@ -175,7 +175,7 @@ class DicomFile(Stack):
         return (stored.astype(np.int64) * int(slope) + int(intercept)).astype(np.int64 if is_wide else np.int32)
 
     def _read_scale(self, index: int) -> tuple[float, float]:
-        """Slope and intercept of a frame's values.
+        """Reads the slope and the intercept of a frame's values.
 
         Raises:
           ValueError: the slope is 0, which makes all values equal, or a number is not finite.
@@ -190,7 +190,7 @@ class DicomFile(Stack):
         return found
 
     def _read_spacing(self) -> tuple[float, float, float] | None:
-        """Distances in mm between rows, columns and slices (0 if unknown); None if the file does not state them."""
+        """Reads the distances in mm between rows, columns and slices (0 if unknown); None if the file has none."""
         spacing = self._find("PixelMeasuresSequence", "PixelSpacing") or self.header.get("ImagerPixelSpacing")
         between = self._find("PixelMeasuresSequence", "SpacingBetweenSlices")
         between = between or self._find("PixelMeasuresSequence", "SliceThickness")
@@ -200,7 +200,7 @@ class DicomFile(Stack):
         return None
 
     def _find(self, sequence: str, name: str, index: int = 0) -> Any:
-        """The attribute `name` of a frame, or else the attribute that all frames share; None without either."""
+        """Finds the attribute `name` of a frame, else of all frames; None if the file has neither."""
         frames, shared = (
             self.header.get(f"{scope}FunctionalGroupsSequence") or [] for scope in ("PerFrame", "Shared")
         )
@@ -213,7 +213,7 @@ class DicomFile(Stack):
 
 @contextlib.contextmanager
 def _describe_damage(where: str = "") -> Iterator[None]:
-    """Context that turns the many exceptions of pydicom and its decoders into ValueErrors with one line.
+    """Turns the many exceptions of pydicom and its decoders, in the body, into ValueErrors of one line.
 
     Args:
       where: beginning of the line.
@@ -246,6 +246,6 @@ def _import_pydicom() -> ModuleType:
         import pydicom
     except ImportError as error:
         raise UserError("DICOM files need the package pydicom: pip install 'cyclegan_tf[medical]'") from error
-    # pydicom logs what is unusual in a file without the name of the file.
+    # pydicom logs unusual contents without the name of the file.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     return pydicom

@@ -1,4 +1,4 @@
-"""Writes DICOM files that are computed from others: the attributes of a result, and its pixels frame by frame."""
+"""Writes DICOM files that are computed from other DICOM files: the attributes, and the pixels frame by frame."""
 
 import contextlib
 import copy
@@ -49,7 +49,7 @@ _REQUIRED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
     "ReferringPhysicianName", "StudyID", "SeriesNumber", "InstanceNumber", "Manufacturer",
 )
-_MAX_BYTES = 2**32 - 2  # The most that the pixels of a file may take.
+_MAX_BYTES = 2**32 - 2  # The largest size of the pixels in a file.
 _PIXEL_DATA = struct.Struct("<HH2sHI")  # Group, element, type, zero, number of bytes.
 
 
@@ -128,7 +128,7 @@ def _select(source: Any, keeps_all: bool) -> Any:
 
 
 def get_lowest(dtype: np.dtype, value_range: ValueRange | None) -> float:
-    """The lowest value of a result: the lower bound of the range; without a range, -1 for floats and 0 for integers."""
+    """Returns the lowest value of a result: the lower bound of the range; by default -1 for floats, 0 for integers."""
     if value_range is not None:
         return value_range.low
     return -1.0 if np.dtype(dtype).kind == "f" else 0.0

@@ -1,4 +1,4 @@
-"""Series of DICOM files, one slice each, as one stack whose translation is a series of files."""
+"""A series of DICOM files of one slice each, as one stack; its translation is a series of files, too."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ class Series(Stack):
       paths: the files in the order of the slices.
 
     Raises:
-      ValueError: a file cannot be used; or the slices differ in size, direction or spacing; the message names a file.
+      ValueError: a file cannot be used, or the slices differ in size, direction or spacing; the message names a file.
     """
 
     def __init__(self, paths: Sequence[str], options: StackOptions) -> None:
@@ -70,10 +70,10 @@ class Series(Stack):
 
 
 def read_identifier(path: str) -> str | None:
-    """The identifier of the series of a DICOM file; None for other files, which are not opened if their suffix says so.
+    """Reads the identifier of the series that a DICOM file belongs to; None for other files.
 
-    A file of several frames, a damaged file or a file without an identifier is a series of its own, identified by
-    the path of the file.
+    A file with the suffix of another format is not opened. A file of several frames, a damaged file, or a file without
+    an identifier is a separate series, identified by the path of the file.
 
     Raises:
       UserError: the file is a DICOM file, and pydicom is not installed.
@@ -102,7 +102,7 @@ def _open(path: str, options: StackOptions) -> Iterator[DicomFile]:
 
 @contextlib.contextmanager
 def _name_file(path: str) -> Iterator[None]:
-    """Context that adds the name of a file of the series to its errors."""
+    """Adds the name of a file to the ValueErrors of the body."""
     try:
         yield
     except ValueError as error:
@@ -142,7 +142,7 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
 
 
 def _read_numbers(file: DicomFile, name: str, count: int) -> Any:
-    """The numbers of an attribute; None if it is missing or damaged."""
+    """Reads the numbers of an attribute; None if the attribute is missing or damaged."""
     try:
         values = np.array([float(value) for value in file.header.get(name) or []])
     except (TypeError, ValueError):
@@ -165,7 +165,7 @@ def _require_equal_gaps(paths: Sequence[str], heights: dict[str, float]) -> None
 
 
 class _SeriesWriter(StackWriter):
-    """Writes the files of a series into a temporary folder, and moves them to their places at the end.
+    """Writes the files of a series into a temporary folder, and moves the complete files to the folder of the results.
 
     Args:
       folder: folder of the results.

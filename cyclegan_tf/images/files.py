@@ -1,9 +1,9 @@
 """Reads image files for translation, and writes the results in the same format with the same metadata.
 
-A result keeps the depth (16 bits, floats), gray, the alpha channel, the ICC color profile, and EXIF data. It does not
-keep the EXIF orientation, which is applied, nor the EXIF thumbnail, which shows the original. TIFF files keep the main
-EXIF directory only, and its text alone if Pillow cannot decode the file in full depth. Damaged EXIF data is left out
-with a warning. Transparent pixels are composited on white for the translation; the alpha channel itself is copied.
+A result keeps the depth (16 bits, floats), gray, the alpha channel, the ICC color profile, and EXIF data. A result does
+not keep the EXIF orientation, which is applied, or the EXIF thumbnail, which shows the original. TIFF files keep the
+main EXIF directory only, and its text alone if Pillow cannot decode the file in full depth. Damaged EXIF data is left
+out with a warning. Transparent pixels are composited on white for the translation; the alpha channel itself is copied.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
 
 def _read_page_extras(page: tiff.Page) -> Extras:
     exif = Image.Exif()
-    # As bytes, because Pillow writes only ASCII of a str.
+    # Keep bytes, because Pillow writes only the ASCII characters of a str.
     exif.update({tag: text.encode() for tag, text in page.texts.items() if tag not in _LAYOUT_TAGS})
     alpha = None if page.alpha is None else codec.apply_orientation(page.alpha, page.orientation)
     return Extras(page.pixels.shape[-1] == 1, alpha, page.icc, exif.tobytes() if exif else None)
@@ -135,7 +135,7 @@ def _read_exif(image: Image.Image) -> bytes | None:
 
 
 def _encode_texts(directory: MutableMapping[int, Any]) -> None:
-    """Turns texts back into their bytes, which Pillow has decoded as Latin-1. Pillow writes only ASCII of a str."""
+    """Encodes texts that Pillow decoded as Latin-1 to bytes, because Pillow writes only ASCII characters of a str."""
     for tag, value in list(directory.items()):
         if isinstance(value, str) and not value.isascii():
             directory[tag] = value.encode("latin-1")
@@ -163,14 +163,14 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
 
 
 def output_name(name: str, channels: int, value_range: ValueRange | None = None) -> str:
-    """The file name for the translation of file `name` to an image with `channels` channels.
+    """Returns the file name for the translation of file `name` to an image with `channels` channels.
 
     Keeps the suffix of formats that `write` supports and replaces others with .png; .npy unless `channels` is 1 or 3.
     Files of slices keep their suffix.
 
     Args:
-      value_range: range of the translation if its values have a unit. They become a .png file, or a .tif file if some
-        are negative or no integers.
+      value_range: range of the translation if its values have a unit. The file is a .png file, or a .tif file if some
+        values are negative or not integers.
     """
     stem, suffix = os.path.splitext(name)
     lower = suffix.lower()
@@ -260,14 +260,14 @@ def _reduce_depth(levels: np.ndarray) -> np.ndarray:
 
 
 def _select_profile(icc: bytes | None, channels: int) -> bytes | None:
-    """The profile if its color space fits `channels`, else None; the profile of a CMYK file, for example, does not."""
+    """Returns the profile if its color space fits `channels`, else None, for example for the profile of a CMYK file."""
     spaces = (b"RGB ",) if channels == 3 else (b"RGB ", b"GRAY")
     return icc if icc and icc[16:20] in spaces else None
 
 
 def _save_deep_png(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif: bytes | None) -> None:
     data = tf.io.encode_png(pixels).numpy()
-    header_end = 33  # Of the signature and the IHDR chunk; the profile must come before the pixels.
+    header_end = 33  # Length of the signature and the IHDR chunk; the profile must come before the pixels.
     chunks = b""
     if icc:
         chunks += _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(icc))

@@ -44,13 +44,13 @@ def _decode(data: tf.Tensor, channels: int) -> tf.Tensor:
 
     def decode_jpeg() -> tf.Tensor:
         content = _Content(data)
-        # As in Pillow; TensorFlow's default method is less accurate.
+        # Use Pillow's method, because TensorFlow's default is less accurate.
         image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
         return _apply_orientation(image, _read_orientation(content, _find_exif_in_jpeg(content)))
 
     def decode_png() -> tf.Tensor:
         content = _Content(data)
-        # Only if the file has alpha: TensorFlow adds wrong alpha to images with less than 8 bits.
+        # Decode alpha only if the file has alpha, because TensorFlow adds wrong alpha to images of less than 8 bits.
         image = tf.cond(
             _has_alpha(content),
             lambda: _composite_on_white(tf.io.decode_png(data, channels=4)),
@@ -80,7 +80,7 @@ def _compute_luminance(image: tf.Tensor) -> tf.Tensor:
 
 
 def _apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """As `codec.apply_orientation`."""
+    """Rotates and flips uint8 (H, W, C) as `codec.apply_orientation` does."""
     def is_any_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values, tf.int64))
 
@@ -101,7 +101,7 @@ class _Content:
         self.end = tf.size(self._bytes, tf.int64) - 1
 
     def read(self, position: tf.Tensor, length: int, is_big_endian: bool | tf.Tensor = True) -> tf.Tensor:
-        """The unsigned numbers of `length` bytes at one or more positions, as int64."""
+        """Reads the unsigned numbers of `length` bytes at one or more positions, as int64."""
         index = tf.cast(position, tf.int64)[..., tf.newaxis] + tf.range(length, dtype=tf.int64)
         digits = tf.cast(tf.gather(self._bytes, tf.clip_by_value(index, 0, self.end)), tf.int64)
         digits = tf.where(is_big_endian, digits, digits[..., ::-1])
@@ -109,7 +109,7 @@ class _Content:
 
 
 def _find_exif_in_jpeg(content: _Content) -> tf.Tensor:
-    """The position of the EXIF data, or the end of the file. Skips one segment after the other up to the pixels."""
+    """Finds the position of the EXIF data, or the end of the file; skips the segments before the pixels one by one."""
     def is_exif(position: tf.Tensor) -> tf.Tensor:
         return (content.read(position, 2) == _APP1) & (content.read(position + 4, 6) == _EXIF_IN_JPEG)
 
@@ -133,7 +133,7 @@ def _has_alpha(content: _Content) -> tf.Tensor:
 
 
 def _find_in_png(content: _Content, name: int, last: int) -> tf.Tensor:
-    """The position of the data of the chunk `name`, or the end of the file; looks no further than chunk `last`."""
+    """Finds the position of the data of chunk `name`, or the end of the file; stops at the chunk `last`."""
     def may_skip(position: tf.Tensor) -> tf.Tensor:
         kind = content.read(position + 4, 4)
         return (position < content.end) & (kind != name) & (kind != last)
@@ -146,7 +146,7 @@ def _find_in_png(content: _Content, name: int, last: int) -> tf.Tensor:
 
 
 def _read_orientation(content: _Content, start: tf.Tensor) -> tf.Tensor:
-    """The orientation in the first directory of the EXIF data at `start`, or 0."""
+    """Reads the orientation in the first directory of the EXIF data at `start`; 0 if there is none."""
     is_big_endian = content.read(start, 2) == int.from_bytes(b"MM", "big")
     directory = start + content.read(start + 4, 4, is_big_endian)
     n_entries = content.read(directory, 2, is_big_endian)

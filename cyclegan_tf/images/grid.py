@@ -69,7 +69,8 @@ def draw_groups(
 ) -> Picture:
     """Draws rows of equally many images under a heading and the titles of groups and columns.
 
-    Images larger than `LARGEST_SIDE`, or too large for a picture of this many rows, are shrunk; others not resampled.
+    Images larger than `LARGEST_SIDE`, or too large for a picture of this many rows, are shrunk; other images are not
+    resampled.
     Titles that are too wide get a smaller font.
 
     Args:
@@ -115,7 +116,7 @@ def draw_groups(
 
 
 def _write(canvas: Any, text: str, left: int, top: int, width: int, **style: Any) -> None:
-    """Writes one line of text, in a font of 9 points or, if that is too wide, in a smaller one."""
+    """Writes one line of text in a font of 9 points, or in a smaller font if the text would be too wide."""
     figure = canvas.figure
     right, bottom = figure.get_size_inches() * _DPI
     place = (left + _GAP / 2) / right, 1 - (top + 15) / bottom

@@ -1,8 +1,8 @@
 """NIfTI volumes, .nii and .nii.gz, as stacks of slices.
 
-Slices are shown as radiologists see them, in whatever order the file stores its voxels. The top of an axial slice is
-anterior, the top of a coronal or sagittal slice superior. The left of a sagittal slice is anterior, the left of other
-slices the patient's right. Slices have the numbers that the file gives its voxels.
+Slices have the orientation that radiologists use, in whatever order the file stores its voxels. The top of an axial
+slice is anterior; the top of a coronal or sagittal slice is superior. The left of a sagittal slice is anterior; the
+left of other slices is the patient's right. The number of a slice is the index of its voxels in the file.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ class Volume(Stack):
             with _describe_damage():
                 stored = self._planes[index]
         except ValueError as error:
-            self._damage = str(error)  # The next slices would unpack the file again.
+            self._damage = str(error)  # Without this, each of the next slices would unpack the file again.
             raise
         if self._is_scaled:
             pixels = (stored.astype(np.float64) * self._slope + self._intercept).astype(np.float32)
@@ -97,10 +97,10 @@ class Volume(Stack):
         return Slice(pixels[..., np.newaxis], None if valid is None or valid.all() else valid)
 
     def list_indices(self) -> Sequence[int]:
-        """The slices to train on and to measure: those whose share of content is at least `min_content`.
+        """Lists the slices to train on and to measure: slices with a share of content of at least `min_content`.
 
-        Reads the whole volume. Content are the voxels above a tenth of the volume's range, which extends from the 1st
-        to the 99th percentile.
+        Reads the whole volume. Voxels above a tenth of the volume's range, which extends from the 1st to the 99th
+        percentile, are content.
         """
         if not self._options.min_content:
             return range(len(self))
@@ -161,7 +161,7 @@ class Volume(Stack):
         return header
 
     def _open(self) -> IO[bytes]:
-        """The content of the file from its beginning, uncompressed."""
+        """Opens the content of the file from its beginning, uncompressed."""
         self._file.seek(0)
         is_compressed = self._file.read(len(_GZIP)) == _GZIP
         self._file.seek(0)
@@ -180,7 +180,7 @@ class Volume(Stack):
         if available < size:
             raise ValueError(f"it ends after {available} of {size} bytes; copy the file again")
         voxels = np.memmap(content, self._stored, "r", offset, self._shape, order="F")
-        self._file.close()  # The map has a descriptor of its own.
+        self._file.close()  # The map has a separate descriptor.
         return voxels.reshape(*self._shape[:3], -1, order="F")[..., self._number]
 
     @functools.cached_property
@@ -202,7 +202,7 @@ class _VolumeWriter(StackWriter):
         self._count = 0
 
     def __enter__(self) -> "_VolumeWriter":
-        # The disk of the result has room for the result; the system's folder of temporary files may be in memory.
+        # Use the disk of the result, because the system's folder of temporary files may be in memory.
         folder = os.path.dirname(self._path) or "."
         filesystem.makedirs(folder)
         self._content = tempfile.TemporaryFile(dir=None if filesystem.is_remote(folder) else folder)
@@ -238,7 +238,7 @@ class _VolumeWriter(StackWriter):
 
 @dataclasses.dataclass(frozen=True)
 class _Axes:
-    """Which of the file's axes are the slices, the rows and the columns, and whether rows or columns are reversed."""
+    """The file's axes of slices, rows and columns, and whether the rows or the columns are reversed."""
 
     slice: int
     row: int
@@ -260,7 +260,7 @@ def _orient(affine: np.ndarray, slice_axis: str) -> _Axes:
     axes, signs = np.argsort(found[:, 0]), found[np.argsort(found[:, 0]), 1]
     across = _SLICE_AXES.index(slice_axis)
     column, row = (axis for axis in range(3) if axis != across)
-    # The patient's axes of NIfTI point right, anterior and superior. Images begin at these ends.
+    # NIfTI's axes point to the patient's right, anterior and superior. Rows and columns of images begin at these ends.
     return _Axes(int(axes[across]), int(axes[row]), int(axes[column]), signs[row] > 0, signs[column] > 0)
 
 
@@ -276,7 +276,7 @@ def _copy(content: IO[bytes], size: int) -> IO[bytes]:
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - Closed with the array that is mapped from the file.
     while block := content.read(min(_BLOCK_BYTES, size - copy.tell())):
         copy.write(block)
-    while content.read(_BLOCK_BYTES):  # Only the end of a gzip file has the checksum that tells of damage.
+    while content.read(_BLOCK_BYTES):  # Read to the end, because the checksum of a gzip file is at its end.
         pass
     copy.flush()
     return copy
@@ -284,7 +284,7 @@ def _copy(content: IO[bytes], size: int) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _describe_damage() -> Iterator[None]:
-    """Context that turns the many exceptions of damaged files into ValueErrors with one line."""
+    """Turns the many exceptions that damaged files raise, in the body, into ValueErrors of one line."""
     try:
         yield
     except (UserError, MemoryError, ValueError, OSError) as error:
@@ -300,6 +300,6 @@ def _import_nibabel() -> ModuleType:
         import nibabel
     except ImportError as error:
         raise UserError("NIfTI files need the package nibabel: pip install 'cyclegan_tf[medical]'") from error
-    # nibabel logs what is unusual in a header without the name of the file.
+    # nibabel logs unusual headers without the name of the file.
     logging.getLogger("nibabel").setLevel(logging.CRITICAL + 1)
     return nibabel

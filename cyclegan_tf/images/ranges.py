@@ -30,7 +30,7 @@ def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
 
 
 def check_given_image(image: Any, domain: str, channels: int, in_units: bool = False) -> np.ndarray:
-    """The image as an array (H, W, channels) of one of the three dtypes, for `cyclegan_tf.fit`.
+    """Checks an image of the caller of `cyclegan_tf.fit`; returns an array (H, W, channels) of one of the three dtypes.
 
     Args:
       domain: A or B, for the error message.
@@ -66,7 +66,7 @@ def to_float(image: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     half = np.float32(_WHITE[np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)] / 2)
     if not isinstance(image, np.ndarray):
         return tf.cast(image, tf.float32) / half - 1.0
-    # In place and in C order, because the data pipeline spends most of its time here.
+    # Compute in place and in C order, because the data pipeline spends most of its time here.
     floats = image.astype(np.float32, order="C")
     floats /= half
     floats -= np.float32(1)
@@ -99,7 +99,7 @@ def to_uint8(image: np.ndarray | tf.Tensor) -> tf.Tensor:
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """Converts an image (H, W, C) of any supported dtype to uint8 (H, W, 3) for viewing.
 
-    One channel becomes gray; two channels become the gray of their mean; of more than three, the first three are shown.
+    One channel becomes gray; the mean of two channels becomes gray; of more than three channels, the first three count.
     """
     if image.shape[-1] == 2:
         image = from_float(to_float(image).mean(-1, keepdims=True), image.dtype)

@@ -1,4 +1,4 @@
-"""A sample of the values of an array, for statistics of large images."""
+"""Samples the values of an array, for statistics of large images."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Opens files of slices: finds out the format of a file."""
+"""Opens files of slices, and detects the format of a file."""
 
 import contextlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Open = Callable[[], IO[bytes]]
 
 
 def open_stack(open_file: Open, name: str, options: StackOptions) -> Stack | None:
-    """Opens a file of slices; None for a file of another format, or so damaged that only `codec.decode` says why.
+    """Opens a file of slices; None for a file that `codec.decode` must read, or whose damage `codec.decode` explains.
 
     Args:
       open_file: function that opens the file for reading; the file must be seekable.
@@ -79,5 +79,5 @@ def _fill(piece: Slice) -> np.ndarray:
 
 
 def may_be_stack(name: str) -> bool:
-    """False if the suffix of a file name says that the file holds one image, so that nobody needs to open the file."""
+    """False if the suffix of a file name shows that the file holds one image, so there is no need to open the file."""
     return not suffixes.match(name, suffixes.SINGLE)

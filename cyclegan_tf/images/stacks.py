@@ -1,7 +1,7 @@
-"""The interface of file formats that hold several slices, or values in a unit; `stack_files` opens such files.
+"""The interface of files that hold several slices, or values in a unit; `stack_files` opens such files.
 
 A slice is one image of such a file: a page of a TIFF file, a frame of a DICOM file, a plane of a NIfTI volume. Files of
-other formats, and TIFF files of one plain picture, are no stacks; `codec` reads them.
+other formats, and TIFF files of one plain picture, are not stacks; `codec` reads such files.
 """
 
 import abc
@@ -24,12 +24,12 @@ class StackOptions:
     Attributes:
       channels: channels of a slice that the networks expect. Pages of one plane each become the channels of a slice if
         the file says that the pages are channels and their number is `channels`.
-      in_units: whether values keep their unit because a range maps them to [-1, 1]. Otherwise slices are of the dtypes
-        of `images.ranges`, if the file can hold them: transparent pixels are composited on white, for example.
+      in_units: whether values keep their unit, because a range of the domain maps values to [-1, 1]. If False, slices
+        have the dtypes of `images.ranges` if possible; transparent pixels, for example, are composited on white.
       slice_axis: direction of the slices of a NIfTI volume.
-      volume: number of the volume in a 4-D NIfTI file, from 1; 0: not chosen, so that such a file is an error.
-      min_content: least share of the pixels of a NIfTI slice in `Stack.list_indices` that are brighter than the
-        background.
+      volume: number of the volume in a 4-D NIfTI file, from 1. With 0, a 4-D file is an error.
+      min_content: `Stack.list_indices` leaves out NIfTI slices with a smaller share, in [0, 1], of pixels that are
+        brighter than the background.
       keep_patient_data: whether translated DICOM files keep the patient's data, and NIfTI files attributes of DICOM.
       salt: secret from which the identifiers of translated DICOM files are made, so that a series stays a series.
     """
@@ -44,7 +44,7 @@ class StackOptions:
 
 
 def make_options(config: Config, domain: str, min_content: float = 0.0) -> StackOptions:
-    """How a run divides the files of domain "a" or "b" into slices."""
+    """Returns the options with which a run divides the files of domain "a" or "b" into slices."""
     return StackOptions(
         config.get_channels(domain), config.has_units(domain), config.slice_axis, config.volume, min_content
     )
@@ -66,7 +66,7 @@ class Slice:
 
     @property
     def values(self) -> np.ndarray:
-        """The values of the pixels that have data: (H, W, C) if all have, else (number of pixels, C)."""
+        """Returns the values of the pixels with data: (H, W, C) if all pixels have data, else (number of pixels, C)."""
         return self.pixels if self.valid is None else self.pixels[self.valid]
 
 
@@ -111,7 +111,7 @@ class Stack(abc.ABC):
 
     @property
     def is_volume(self) -> bool:
-        """Whether slices are named FILE[INDEX]; False for a file of one image, which keeps its name."""
+        """True if slices are named FILE[INDEX]; False for a file of one image, whose name is FILE."""
         return len(self) > 1
 
     @abc.abstractmethod
@@ -127,7 +127,7 @@ class Stack(abc.ABC):
         """
 
     def list_indices(self) -> Sequence[int]:
-        """The slices to train on and to measure; all by default."""
+        """Lists the indices of the slices to train on and to measure; all slices by default."""
         return range(len(self))
 
     @abc.abstractmethod
@@ -136,12 +136,12 @@ class Stack(abc.ABC):
     ) -> contextlib.AbstractContextManager[StackWriter]:
         """Creates the translation of this file at `path`, with the metadata of this file.
 
-        The file is complete, or is not there at all. The caller writes all slices in their order.
+        The file appears only when it is complete. The caller must write all slices in their order.
 
         Args:
           channels: channels of the translated slices.
           dtype: dtype of the translated slices; their values are in the unit of their own domain.
-          value_range: the range of these values, if they have a unit.
+          value_range: the range of the translated values, if the values have a unit.
         """
 
     @abc.abstractmethod

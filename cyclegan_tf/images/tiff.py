@@ -1,4 +1,4 @@
-"""TIFF files that Pillow cannot decode, or only to 8 bits: 16-bit colors, floats in color, rare compressions.
+"""Decodes TIFF files that Pillow cannot decode in full depth: 16-bit colors, floats in color, rare compressions.
 
 tifffile decodes these files, with the codecs of imagecodecs.
 """
@@ -58,7 +58,7 @@ def needs_tifffile(data: bytes) -> bool:
     """True if the file is a TIFF file that Pillow cannot decode in full depth, so that `read` must decode the file."""
     if not data.startswith(SIGNATURES):
         return False
-    if data.startswith(b"MM\0+"):  # Pillow reads no BigTIFF files in big-endian order.
+    if data.startswith(b"MM\0+"):  # Pillow cannot read BigTIFF files in big-endian order.
         return True
     return open_with_pillow(io.BytesIO(data)) is None
 
@@ -96,7 +96,8 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     Args:
       page: a page of tifffile.
       pixels: its samples, (H, W, samples).
-      channels: the number of channels that the networks expect. A page of as many channels need not be in gray or RGB.
+      channels: the number of channels that the networks expect. A page with this number of channels need not be gray or
+        RGB.
 
     Raises:
       ValueError: the page has other channels.
@@ -138,7 +139,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
     if not page.imagewidth * page.imagelength * page.samplesperpixel:
         raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
-        raise ValueError("the page has a third dimension (the tag ImageDepth); write the planes as pages of their own")
+        raise ValueError("the page has a third dimension (the tag ImageDepth); write each plane as a separate page")
     try:
         pixels = page.asarray(maxworkers=1)
     except MemoryError:
@@ -153,7 +154,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
 
 
 def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
-    """The number of samples of a pixel that are colors: 1 for gray, 3 for RGB, all if there are `channels` others.
+    """Counts the samples of a pixel that are colors: 1 for gray, 3 for RGB, all if a pixel has `channels` others.
 
     Raises:
       ValueError: the page has other colors, or several channels without a meaning.
@@ -174,7 +175,7 @@ def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
 
 
 def describe(data: bytes) -> str:
-    """The dtype and the number of channels of the first page, such as "uint16 x 3", without decoding its pixels."""
+    """Describes dtype and channels of the first page, such as "uint16 x 3", without decoding its pixels."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -183,7 +184,7 @@ def describe(data: bytes) -> str:
 
 
 def count_pages(data: bytes) -> int:
-    """The number of pages of a TIFF file, without smaller copies and masks; 1 if the pages cannot be counted."""
+    """Counts the pages of a TIFF file, without smaller copies and masks; 1 if the pages cannot be counted."""
     return len(list_pages(io.BytesIO(data)).numbers)
 
 
@@ -200,22 +201,22 @@ class PageList(NamedTuple):
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the pages that are neither smaller copies nor masks; the first page if there are none."""
+        """The numbers of the pages except smaller copies and masks; the first page if no page is left."""
         return [number for number, kind in enumerate(self.kinds) if not kind & _COPY_OR_MASK] or [0]
 
     @property
     def has_copies(self) -> bool:
-        """Whether there are smaller copies of pages."""
+        """True if there are smaller copies of pages."""
         return any(kind & _COPY for kind in self.kinds)
 
     @property
     def has_masks(self) -> bool:
-        """Whether there are masks of pages."""
+        """True if there are masks of pages."""
         return any(kind & _COPY_OR_MASK == _MASK for kind in self.kinds)
 
 
 def list_pages(file: IO[bytes]) -> PageList:
-    """Lists the pages of a TIFF file; there are none in a file of another format.
+    """Lists the pages of a TIFF file; a file of another format has no pages.
 
     Reads a few bytes of each page, which takes a small part of tifffile's time.
     """
@@ -223,7 +224,7 @@ def list_pages(file: IO[bytes]) -> PageList:
     try:
         for kind in _scan_pages(file):
             kinds.append(kind)
-    except (struct.error, KeyError):  # The end of the file, or no TIFF file.
+    except (struct.error, KeyError):  # The file ends, or is not a TIFF file.
         return PageList(tuple(kinds), is_complete=False)
     return PageList(tuple(kinds), is_complete=True)
 

@@ -1,4 +1,4 @@
-"""Pixels without data in TIFF files: the value that marks them, which GDAL writes into a tag of its own."""
+"""Pixels without data in TIFF files, marked by a value that GDAL stores in the tag GDAL_NODATA."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ TAG = 42113  # GDAL_NODATA
 
 
 def read(page: Any) -> float | None:
-    """The value of pixels without data, or None.
+    """Reads the value of pixels without data; None if the page has no such value.
 
     Raises:
       ValueError: the value is not a number.
@@ -25,7 +25,7 @@ def read(page: Any) -> float | None:
 
 
 def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
-    """The pixels (H, W) that have data in a channel; None if all have.
+    """Finds the pixels (H, W) that have data in a channel; None if all pixels have data.
 
     Args:
       no_data: a value that the dtype of the samples holds, or None; see `fit`.
@@ -46,7 +46,7 @@ def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
 
 
 def fit(no_data: float | None, dtype: np.dtype) -> float | None:
-    """The value of pixels without data in an image of `dtype`; None if the dtype does not hold the value."""
+    """Converts the value of pixels without data to an image's `dtype`; None if the dtype cannot hold the value."""
     if no_data is None or dtype.kind not in "iub":
         return no_data
     limits = np.iinfo(np.uint8 if dtype == np.bool_ else dtype)
@@ -54,7 +54,7 @@ def fit(no_data: float | None, dtype: np.dtype) -> float | None:
 
 
 def mark(pixels: np.ndarray, valid: np.ndarray, no_data: float) -> np.ndarray:
-    """Gives pixels without data the value `no_data`, and moves equal values of other pixels to the next one."""
+    """Sets pixels without data to `no_data`, and moves equal values of other pixels to the next value of the dtype."""
     value = pixels.dtype.type(no_data)
     if pixels.dtype.kind == "f":
         neighbor = np.nextafter(value, pixels.dtype.type(0 if value else 1))

@@ -1,4 +1,4 @@
-"""Writes translations of TIFF files: pages laid out as in the source, with the metadata that stays true.
+"""Writes translations of TIFF files, with the page layout of the source and the metadata that remains true.
 
 Metadata is the tags of each page and the description of OME-TIFF and ImageJ files.
 """
@@ -28,10 +28,10 @@ GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 _KEPT_TAGS = (
     269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, 700, 33432, 33723, 34675, *GEO_TAGS,
 )
-# Compressions without loss, and their names in tifffile; other files become Deflate files.
+# Lossless compressions, and their names in tifffile; translations of files with other compressions use Deflate.
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 _PREDICTED = ("lzw", "zlib", "lzma", "zstd")
-_CLASSIC_BYTES = 2**32 - 2**25  # Larger files must be BigTIFF; metadata has the rest of 2^32.
+_CLASSIC_BYTES = 2**32 - 2**25  # Larger pixels need BigTIFF; the rest of the 2^32 bytes is for metadata.
 _WHITE_IS_ZERO = 0  # A photometric interpretation.
 _COLORS = (2, 3, 5, 6)  # Photometric interpretations: RGB, palette, CMYK, YCbCr.
 _OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from NumPy's.
@@ -45,7 +45,7 @@ class Source:
       file: the file as tifffile opened it.
       numbers: for each slice, the number of its first page, whose tags the translation keeps.
       description: the image description of the file, such as OME-XML.
-      splits_channels: whether each channel of a slice is a page of its own.
+      splits_channels: whether each channel of a slice is a separate page.
       no_data: the value of pixels without data, or None.
     """
 
@@ -56,7 +56,7 @@ class Source:
     no_data: float | None
 
     def get_page(self, index: int) -> Any:
-        """The first page of slice `index`."""
+        """Returns the first page of slice `index`."""
         return self.file.pages.get(self.numbers[index])
 
 
@@ -82,7 +82,7 @@ def create(
 
 
 class _Writer(StackWriter):
-    """Writes each translated slice as one page, or as one page per channel if the source stores its channels so.
+    """Writes each translated slice as one page, or as one page per channel if the source has a page for each channel.
 
     Attributes:
       count: slices written so far.
@@ -144,7 +144,7 @@ class _Writer(StackWriter):
 
 
 def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
-    """Tiles and compression of the source, as arguments of tifffile; Deflate if that compression loses precision."""
+    """Returns tiles and compression of the source as arguments of tifffile; Deflate for a lossy compression."""
     compression = LOSSLESS.get(int(page.compression), "zlib")
     layout: dict[str, Any] = {"compression": compression}
     if int(page.predictor) > 1 and compression in _PREDICTED:
@@ -158,7 +158,7 @@ def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
 
 
 def _keep_tags(page: Any, no_data: float | None) -> Iterator[tuple[int, Any, int, Any, bool]]:
-    """The tags of a source page that its translation keeps, as tifffile's extratags."""
+    """Yields the tags of a source page that the translation keeps, as tifffile's extratags."""
     for tag in page.tags:
         if tag.code == _GDAL_METADATA:
             if text := _keep_file_items(str(tag.value)):
@@ -172,7 +172,7 @@ def _keep_tags(page: Any, no_data: float | None) -> Iterator[tuple[int, Any, int
 
 
 def _keep_file_items(text: str) -> str:
-    """GDAL's metadata without the items of single bands: their statistics, scales and names belong to the source."""
+    """Removes the items of single bands from GDAL's metadata: statistics, scales and names that fit only the source."""
     try:
         root = ElementTree.fromstring(text.strip("\0"))
     except ElementTree.ParseError:
@@ -184,7 +184,7 @@ def _keep_file_items(text: str) -> str:
 
 
 def _describe(source: Source, channels: int, dtype: np.dtype) -> str | bytes | None:
-    """The image description of the translated file: OME-XML, ImageJ's lines, free text or None."""
+    """Returns the image description of the translated file: OME-XML, ImageJ's lines, free text or None."""
     text, n_slices = source.description, len(source.numbers)
     if source.file.is_ome:
         samples = source.get_page(0).samplesperpixel
@@ -198,12 +198,12 @@ def _describe(source: Source, channels: int, dtype: np.dtype) -> str | bytes | N
 def _change_ome(
     text: str, channels: int, dtype: np.dtype, n_slices: int, samples: int, splits_channels: bool
 ) -> bytes:
-    """The source's OME-XML with the type and the channels of the translation.
+    """Adapts the source's OME-XML to the type and the channels of the translation.
 
     Args:
       channels: channels of a translated slice.
       samples: samples of a pixel in a page of the source.
-      splits_channels: whether each channel of a slice is a page of its own.
+      splits_channels: whether each channel of a slice is a separate page.
     """
     root = ElementTree.fromstring(text)
     space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
@@ -264,10 +264,10 @@ def _change_ome_image(
 
 
 def _change_imagej(text: str, channels: int | None, n_slices: int) -> bytes:
-    """ImageJ's description of the translation, without the limits of the display.
+    """Adapts ImageJ's description to the translation, without the limits of the display.
 
     Args:
-      channels: channels of a translated slice if each is a page of its own; otherwise None.
+      channels: channels of a translated slice if each is a separate page; otherwise None.
     """
     dropped = "min|max|mode|images" + ("|channels" if channels else "")
     first, *others = (line for line in text.splitlines() if not re.match(f"({dropped})=", line))

@@ -16,7 +16,7 @@ _PALETTE = 3  # A photometric interpretation.
 
 
 def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
-    """Opens a TIFF file; None if tifffile cannot, so that Pillow may read the file or tell what is wrong.
+    """Opens a TIFF file; None if tifffile cannot open the file, so that Pillow reads the file or reports the damage.
 
     Args:
       file: the opened file, which the stack closes.
@@ -44,7 +44,7 @@ class TiffStack(Stack):
     Args:
       raw: the opened file, which the stack closes.
       file: the same file as tifffile opened it.
-      pages: its pages.
+      pages: the pages of the file.
 
     Raises:
       ValueError: a part of the file is missing or damaged.
@@ -105,7 +105,7 @@ class TiffStack(Stack):
         page: Any = self._file.pages.get(number)
         if _describe_page(page) != self._keyframe:
             raise ValueError(f"page {number + 1} has {_describe_page(page)}, the first page {self._keyframe}; write "
-                             "them to files of their own")
+                             "them to separate files")
         if self._pillow is None and self._may_use_pillow:
             self._pillow = tiff.open_with_pillow(self._raw)
             self._may_use_pillow = self._pillow is not None
@@ -148,10 +148,10 @@ class TiffStack(Stack):
 
 
 def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -> list[tuple[int, ...]]:
-    """The pages of each slice: one, or one for each channel if the file says that its pages are channels.
+    """Groups pages by slice: one page, or one page for each channel if the file says that its pages are channels.
 
-    OME-TIFF and ImageJ files tell their channels. The pages of other files are channels if no page has as many channels
-    as the networks expect, but the file has as many pages.
+    OME-TIFF and ImageJ files state their channels. The pages of other files are channels if no page has as many
+    channels as the networks expect, but the file has as many pages.
 
     Raises:
       ValueError: the file does not have a page for each of its planes.
@@ -159,7 +159,7 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
     singles: list[tuple[int, ...]] = [(number,) for number in numbers]
     may_lack_pages = len(numbers) == 1 and (file.is_imagej or file.is_shaped)
     if may_lack_pages and math.prod(file.series[0].shape) > math.prod(first.shape):
-        raise ValueError("the planes have no pages of their own; save the stack as OME-TIFF or BigTIFF")
+        raise ValueError("the planes are not separate pages; save the stack as OME-TIFF or BigTIFF")
     if first.samplesperpixel > 1 or len(numbers) == 1:
         return singles
     if (file.is_ome or file.is_imagej) and len(series := file.series) == 1:
@@ -184,7 +184,7 @@ def _is_simple(page: Any) -> bool:
 
 
 def _describe_page(page: Any) -> str:
-    """The size, the dtype and the channels of a page."""
+    """Describes the size, the dtype and the channels of a page."""
     return f"{page.imagewidth} x {page.imagelength} pixels of {page.dtype} x {page.samplesperpixel}"
 
 

@@ -1,6 +1,6 @@
 """Conversions between pixel values in their own unit, such as Hounsfield units, and the floats of the networks.
 
-The networks see floats in [-1, 1]. A `ValueRange` maps values to them and back; values outside of it are clipped.
+The networks see floats in [-1, 1]. A `ValueRange` maps values to floats and back; values outside the range are clipped.
 """
 
 import functools
@@ -27,13 +27,13 @@ def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
 
 @functools.lru_cache(8)
 def _make_table(dtype: np.dtype, value_range: ValueRange) -> np.ndarray:
-    """The result of `to_float` for each value of an integer type, by the bits of the value."""
+    """Tabulates the result of `to_float` for each value of an integer type, by the bits of the value."""
     bits = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
     return _map(bits.view(f"{dtype.kind}{dtype.itemsize}"), value_range)
 
 
 def _map(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
-    # In float64: float32 would merge neighbors of large 32-bit values before the offset is subtracted.
+    # Compute in float64, because float32 would merge large 32-bit neighbors before the offset is subtracted.
     wide = np.clip(values.astype(np.float64), value_range.low, value_range.high)
     wide -= (value_range.low + value_range.high) / 2
     wide /= (value_range.high - value_range.low) / 2
@@ -74,16 +74,16 @@ def normalize(piece: Slice, value_range: ValueRange) -> tuple[np.ndarray, int]:
 
 
 def require_range(piece: Slice) -> np.ndarray:
-    """The pixels of a slice, of a dtype that `images.ranges` describes, without a range.
+    """Returns the pixels of a slice, of a dtype that `images.ranges` describes, for a domain without a range.
 
     Raises:
-      ValueError: the pixels have another dtype, or are floats outside of [-1, 1], and so need a range.
+      ValueError: the pixels have another dtype, or are floats outside [-1, 1], so the domain needs a range.
     """
     return piece.pixels if piece.pixels.dtype in (np.uint8, np.uint16) else codec.check_floats(piece.pixels)
 
 
 def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
-    """The number of values that `to_float` clips."""
+    """Counts the values that `to_float` clips."""
     low, high = value_range.low, value_range.high
     # Most images have no value outside of the range, and comparing floats with integers is slow.
     if not values.size or (values.min() >= low and values.max() <= high):
@@ -95,7 +95,7 @@ def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
 
 
 def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
-    """Maps floats in [-1, 1] to values in their unit; clips them, and rounds them if `dtype` is an integer type."""
+    """Maps floats in [-1, 1] to values in their unit; clips the values, and rounds them for an integer `dtype`."""
     half = (value_range.high - value_range.low) / 2
     wide = np.clip(floats.astype(np.float64), -1, 1) * half + (value_range.low + value_range.high) / 2
     # The sum can exceed the range by rounding.
@@ -111,15 +111,16 @@ def from_scale(floats: np.ndarray, value_range: ValueRange | None, dtype: np.dty
 def choose_dtype(
     value_range: ValueRange | None, source: np.dtype, no_data: float | None = None
 ) -> np.dtype:
-    """The dtype of a translated file whose values have the range `value_range`.
+    """Chooses the dtype of a translated file whose values have the range `value_range`.
 
-    Floats stay float32 or float64. A range of whole numbers (`ValueRange.is_whole`) takes the source's integer type, or
-    else the first that holds the range and `no_data`: uint8, uint16, int16, int32. Other ranges take float32.
+    Floats stay float32, or float64 if there is a range. Without a range, integers other than uint8 become uint16. For a
+    range of whole numbers (`ValueRange.is_whole`), the dtype is the source's integer type, or else the first type that
+    holds the range and `no_data`: uint8, uint16, int16, int32. For other ranges, the dtype is float32.
 
     Args:
-      value_range: of the result; None for the full range of uint8 and uint16, and [-1, 1] for floats.
+      value_range: range of the result; None for the full range of uint8 and uint16, and [-1, 1] for floats.
       source: dtype of the file that is translated.
-      no_data: a value outside of the range that the result must hold, too.
+      no_data: a value, possibly outside the range, that the dtype must hold, too.
     """
     source = np.dtype(source)
     if source.kind == "f":
@@ -138,7 +139,7 @@ def to_rgb(image: np.ndarray, config: Config, domain: str) -> np.ndarray:
     """Converts an image of domain "a" or "b" to uint8 (H, W, 3) for viewing, through the window of the config.
 
     Args:
-      image: (H, W, C) as the networks see or give it, of a dtype that `images.ranges` describes.
+      image: (H, W, C), an input or an output of the networks, of a dtype that `images.ranges` describes.
     """
     value_range, window = config.get_range(domain), config.get_window(domain)
     if window is None or value_range is None:
@@ -149,5 +150,5 @@ def to_rgb(image: np.ndarray, config: Config, domain: str) -> np.ndarray:
 
 
 def _place(value: float, value_range: ValueRange) -> float:
-    """The number that stands for a value; beyond -1 and 1 if the value is outside of the range."""
+    """Maps a value to the scale of [-1, 1] without clipping, so a value outside the range is beyond -1 or 1."""
     return (value - (value_range.low + value_range.high) / 2) / ((value_range.high - value_range.low) / 2)

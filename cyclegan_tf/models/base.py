@@ -193,7 +193,7 @@ class Model(abc.ABC):
         """Applies --diff_augment to a batch (N, H, W, C) for a discriminator; call before the update of the generators.
 
         Args:
-          use: names the images and the network that learns from them; each use has random numbers of its own.
+          use: names the images and the network that learns from them; each use has separate random numbers.
         """
         if not self.config.augmentations:
             return images
