@@ -1,4 +1,4 @@
-"""The exceptions that end a command without a traceback."""
+"""The exceptions that end a command without a traceback, and the messages of other exceptions."""
 
 import signal
 
@@ -24,3 +24,8 @@ class Stopped(KeyboardInterrupt):
         after = "" if step is None else f" after step {step}"
         super().__init__(f"stopped by {signal.Signals(signum).name}{after}; start again to resume")
         self.signum, self.status = signum, 128 + signum
+
+
+def get_first_line(error: Exception) -> str:
+    """The first line of an exception's message; the name of its type if the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

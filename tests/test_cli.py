@@ -14,7 +14,7 @@ from test_imports import COMMANDS, PACKAGE
 
 import cyclegan_tf
 from cyclegan_tf import __main__ as commands
-from cyclegan_tf import cli
+from cyclegan_tf import cli, errors
 from cyclegan_tf.config import Config, options
 from cyclegan_tf.config import flags as config_flags
 
@@ -263,7 +263,7 @@ FAILING_COMMAND = """
 import itertools, sys, time
 import numpy as np
 import cyclegan_tf
-from cyclegan_tf import cli
+from cyclegan_tf import cli, errors
 from cyclegan_tf.data import dataset
 
 error, loading, numbers, load = eval(sys.argv.pop()), set(), itertools.count(), dataset.ImageList.load
@@ -297,3 +297,11 @@ def test_a_command_that_fails_while_images_are_loaded_ends(error, status, line, 
     child = run_python("-c", FAILING_COMMAND, error, cwd=tmp_path, timeout=60, PYTHONPATH=f"{ROOT}:{PLUGINS}")
     assert child.returncode == status
     assert child.stderr.splitlines()[-1] == line
+
+
+@pytest.mark.parametrize(("error", "line"), [
+    (ValueError("bad\nmore"), "bad"), (ValueError("\n  bad\nmore"), "bad"), (KeyError("a"), "'a'"),
+    (RuntimeError(), "RuntimeError"), (ValueError(" \n"), "ValueError"),
+], ids=["two lines", "line after an empty one", "key", "no message", "blank message"])
+def test_first_line_of_an_error(error, line):
+    assert errors.get_first_line(error) == line

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from cyclegan_tf import console
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.ops import exhaustion, hardware
 
 
@@ -32,7 +32,7 @@ def run_converter(name: str, target: str, alternatives: str) -> Iterator[None]:
     except Exception as error:  # Converters raise many types, with messages of several lines.
         if exhaustion.is_exhausted(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = get_first_line(error)[:200]
         raise UserError(f"{name} cannot convert this network to {target} with TensorFlow {tf.__version__} ({reason}); "
                         f"try {alternatives}, or another version of TensorFlow") from error
 

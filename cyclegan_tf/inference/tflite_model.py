@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import Units
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.storage import filesystem, zip_metadata
 
 
@@ -34,8 +34,7 @@ class Interpreter:
             else:
                 self._interpreter = interpreter.Interpreter(model_path=str(path))
         except (ValueError, RuntimeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is damaged or not a .tflite file ({reason})") from error
+            raise UserError(f"{path} is damaged or not a .tflite file ({get_first_line(error)})") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
             raise UserError(f"{path} is not a generator: expected one batch of images as input and one as output")
@@ -63,7 +62,7 @@ class Interpreter:
             self._interpreter.set_tensor(self._input["index"], _quantize(image, self._input))
             self._interpreter.invoke()
         except RuntimeError as error:  # For example, an image too small for reflection padding, or too little memory.
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = get_first_line(error)
             raise ValueError(f"the .tflite file fails on images of {_format_size(image)} pixels ({reason})") from error
         result = _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
         if result.shape[:3] != image.shape[:3]:

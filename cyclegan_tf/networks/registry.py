@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures, registries
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.networks import graph, initialization, patch_features
 from cyclegan_tf.ops import exhaustion
 
@@ -140,9 +140,8 @@ class _Requirements:
         except Exception as error:
             if exhaustion.is_exhausted(error):
                 raise
-            problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{self._option}: the network of the registered function fails on images of {size} pixels: "
-                            f"{problem}") from error
+                            f"{get_first_line(error)}") from error
         self(bool(np.isfinite(values).all()), f"returns values that are not finite for images of {size} pixels")
         return values
 
