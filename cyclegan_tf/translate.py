@@ -26,7 +26,7 @@ import sys
 
 from absl import flags
 
-from cyclegan_tf import cli
+from cyclegan_tf import cli, console
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         options, slice_axis=given.slice_axis or options.slice_axis, volume=given.volume or options.volume,
     )
     jobs = batch.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
-    total, shows_bar = 0, sys.stderr.isatty()
+    total, shows_bar = 0, console.is_terminal(sys.stderr)
     if shows_bar:
         total = batch.count_slices(model, jobs)
     bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit} [{elapsed}<{remaining}]"
