@@ -201,7 +201,7 @@ class ImageList:
         """Reads the values of image `index` in the unit of the file, with the channels of the file.
 
         Raises:
-          ValueError, OSError: as for `decode`.
+          ValueError, OSError: as in `decode`.
         """
         piece = self._read_whole_values(index)
         units.require_numbers(piece)
@@ -310,7 +310,7 @@ class ImageDataset:
         empty.
       masks: the masks of the pairs of test images; None if there are none.
       stream: a tf.data.Dataset of pairs (A, B) of images to train on; `train_a` and `train_b` then hold its first
-        images. None: train on the images in `train_a` and `train_b`.
+        images. None if the images to train on are those in `train_a` and `train_b`.
       stream_size: number of pairs in the stream; 0 if unknown.
     """
 

@@ -40,7 +40,7 @@ def open_given(given: Any, config: Config) -> ImageDataset:
 
 
 def _open_arrays(given: Sequence[Any], config: Config) -> ImageDataset:
-    # --direction=b2a swaps the domains: the images that the caller gives as A are those of the config's domain B.
+    # --direction=b2a swaps the domains: the caller's images of A belong to domain B of the config.
     domains = Direction(config.direction).order("a", "b")
     lists = [
         _list_images(images, name, config.get_channels(domain), config.has_units(domain))

@@ -6,9 +6,9 @@ from cyclegan_tf.config import Config, architectures
 def compute_training_size(config: Config, height: int, width: int) -> tuple[int, int]:
     """Computes the (height, width) of a training image before its random crop.
 
-    The size is that of the authors' get_transform, but an image too small for the crop is enlarged until the crop
-    fits. Without a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a ResNet), and
-    images too small for the discriminator are enlarged.
+    The authors' get_transform computes the same size, but does not enlarge an image that is too small for the crop;
+    this function does. Without a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a
+    ResNet), and images too small for the discriminator are enlarged.
     """
     height, width = _scale_size(config, height, width)
     if config.crops:

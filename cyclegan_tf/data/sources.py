@@ -95,7 +95,7 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
 
     Args:
       data_dir: folder of TFDS sets; see `tfds.open_tfds`.
-      needs_training: as for `open_dataset`.
+      needs_training: as in `open_dataset`.
 
     Raises:
       UserError: as `open_dataset`.
@@ -143,7 +143,7 @@ def open_parts(name: str, data_dir: str = "", on_bad_image: str = "skip") -> tup
     """Opens a data set, or any folder of images.
 
     Args:
-      data_dir: as for `find_dataset`.
+      data_dir: as in `find_dataset`.
       on_bad_image: skip or error; see `Config`.
 
     Returns:
@@ -177,7 +177,7 @@ def open_folder(root: str | os.PathLike, needs_training: bool = True) -> ImageDa
     right.
 
     Args:
-      needs_training: as for `open_dataset`.
+      needs_training: as in `open_dataset`.
 
     Raises:
       UserError: a domain has no images.

@@ -77,7 +77,7 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
     """Decodes a file to values in their own unit: a .npy file of any integers or floats, or what `decode` returns.
 
     Raises:
-      ValueError, MemoryError: as for `decode`.
+      ValueError, MemoryError: as in `decode`.
     """
     if not data.startswith(NPY_SIGNATURE):
         return decode(data, channels)

@@ -28,7 +28,7 @@ class Series(Stack):
 
     Args:
       paths: the files, of one frame each.
-      options: as for `DicomFile`.
+      options: as in `DicomFile`.
 
     Attributes:
       paths: the files in the order of the slices.
@@ -171,7 +171,7 @@ class _SeriesWriter(StackWriter):
       folder: folder of the results.
       names: names of the results.
       headers: attributes of each result.
-      lowest: as for `dicom_results.FileWriter`.
+      lowest: as in `dicom_results.FileWriter`.
     """
 
     def __init__(self, folder: str, names: Sequence[str], headers: Sequence[Any], lowest: float) -> None:

@@ -22,7 +22,7 @@ def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
       file: the opened file, which the stack closes.
 
     Raises:
-      ValueError: as for `TiffStack`.
+      ValueError: as in `TiffStack`.
     """
     import tifffile
 

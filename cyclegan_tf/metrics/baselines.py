@@ -9,8 +9,8 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics.task import Task
 
-# The input itself; the mean color of the target's training images; the color map from the color distribution of the
-# source's training images to that of the target's; the color map fitted to the true translations, which is unfair.
+# The input itself; the mean color of the target's training images; the color map that gives the source's training
+# images the mean and the covariance of the target's images; the color map fitted to the true translations (unfair).
 NAMES = ("input", "mean_color", "color_map", "color_map_unfair")
 # Most training images of a domain whose colors are collected.
 _LIMIT = 500
@@ -68,7 +68,7 @@ class Colors:
 
 
 def fit(task: Task) -> dict[str, ColorMap]:
-    """Fits the trivial translations of one direction; leaves out those of `NAMES` that the data do not allow.
+    """Fits the trivial translations of one direction; leaves out translations that the data do not allow.
 
     The mean color and the unfair color map need pairs, because both are meaningful only beside a true translation. The
     input and the color map need equal numbers of channels in A and B. The mean color and the color map need training

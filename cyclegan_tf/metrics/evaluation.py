@@ -76,7 +76,7 @@ def measure_baselines(
     """Measures the trivial translations of `baselines`.
 
     Args:
-      names: measures; those that are not in `measures.COMPARABLE` or cannot be computed are left out.
+      names: measures; measures that are not in `measures.COMPARABLE` or cannot be computed are left out.
 
     Returns:
       {`format_key` of a measure: {name of a baseline: value}}.

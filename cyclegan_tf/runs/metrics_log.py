@@ -11,8 +11,8 @@ from cyclegan_tf.storage import atomic, filesystem, json_lines
 log = logging.getLogger("cyclegan_tf")
 
 FILE_NAME = "metrics.jsonl"
-# The kinds of records with measures, after a step and at the end of a run: of held-out images, or of training images
-# that take their place.
+# The kinds of records with measures, after a step and at the end of a run. Measures are of held-out images, or of
+# training images that replace missing held-out images.
 EVAL, EVAL_OF_TRAINING = "eval", "eval_training_images"
 FINAL, FINAL_OF_TRAINING = "test", "final_training_images"
 HELD_OUT_KINDS = (EVAL, FINAL)

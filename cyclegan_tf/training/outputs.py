@@ -112,7 +112,7 @@ class RunOutputs:
         page.write(self._workdir)
 
     def write_checkpoint(self, progress: Progress, file_name: str | None = None) -> None:
-        """Copies the state of the run and writes it in the background; `file_name` as for `checkpoints.write`."""
+        """Copies the state of the run and writes it in the background; see `checkpoints.write`."""
         self._reporter.sync()
         self._replicas.pause_watchdog()
         pools = self._replicas.gather(checkpoints.collect_pools(self._model))
