@@ -1,4 +1,4 @@
-"""Files of arrays: every damage is reported, and nothing is allocated before its size is known to fit."""
+"""Files of arrays: any damage is reported, and no memory is allocated before the size is known to fit."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Trivial translations: color maps by hand and by closed forms, and the measures of a set that a color map explains."""
+"""Trivial translations against hand computation and closed forms, also on a set that a color map translates exactly."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from cyclegan_tf.runs import metrics_log
 
 
 def make_colors(mean, covariance):
-    """Colors of images of floats with exactly this mean and covariance."""
+    """Returns `Colors` with exactly this mean and covariance."""
     mean, root = np.asarray(mean), np.linalg.cholesky(covariance)
     # The pixels +-sqrt(n) e_i have mean 0 and covariance 1.
     white = np.concatenate([np.eye(len(mean)), -np.eye(len(mean))]) * np.sqrt(len(mean))

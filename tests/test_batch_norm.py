@@ -29,7 +29,7 @@ def describe(config, net):
 
 @pytest.fixture(scope="module")
 def run():
-    """The recorded steps, repeated: (losses of each step, final weights as {NET: {PyTorch key: array}}, arrays)."""
+    """Repeats the recorded steps: (losses of each step, final weights as {NET: {PyTorch key: array}}, arrays)."""
     with np.load(DATA) as file:
         arrays = dict(file)
     config = Config.preset(

@@ -7,7 +7,7 @@ from cyclegan_tf.training.cadence import Cadence, plan_run
 
 
 def due_steps(images_per_epoch, every, epochs):
-    """The steps, of 12 steps of 4 images, after which a cadence is due."""
+    """Lists the steps after which a task is due, in a run of 12 steps of 4 images."""
     cadence = Cadence(Config(), images_per_step=4, images_per_epoch=images_per_epoch, n_steps=12)
     return [step for step in range(1, 13) if cadence.is_due(step, every, epochs)]
 

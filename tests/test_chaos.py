@@ -1,4 +1,4 @@
-"""A run that is killed at the worst moments (experiments/chaos.py), and the comparison behind it."""
+"""A run that is killed at the worst moments (experiments/chaos.py), and the comparison of its results."""
 
 import json
 import shutil

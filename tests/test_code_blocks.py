@@ -1,4 +1,4 @@
-"""The code blocks of README.md and docs/: those that need no network and no other program run, at tiny size.
+"""The code blocks of README.md and docs/ run at tiny size, unless a block needs the network or another program.
 
 Blocks marked `python` run in order, as one program per page. Of blocks marked `sh`, the commands of this package run.
 """
@@ -71,7 +71,7 @@ def test_blocks_have_a_language_and_commands_are_known():
 
 
 def list_programs():
-    """Lists of commands to run in order: a training and the commands that use its run, or one command."""
+    """Lists groups of commands to run in order: a training and the commands that use its run, or one command."""
     programs = {}
     for page in PAGES:
         trainings = {}
@@ -90,7 +90,7 @@ def list_programs():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, make_images):
-    """The current folder of a test, with the files that the examples name."""
+    """Prepares the current folder of a test, with the files that the examples name."""
     monkeypatch.chdir(tmp_path)
     for name in ("cyclegan_tf", "experiments"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -131,13 +131,13 @@ def write_bands(folder, channels_a, channels_b):
 
 
 def copy_runs(text, folder, run):
-    """Copies a run to each run directory that the text names and no command of the page trains."""
+    """Copies a run to each run directory that the text names, unless a command of the page trains the run."""
     for name in set(re.findall(r"runs/(demo|horse2zebra|apple2orange)", text)):
         shutil.copytree(run, folder / "runs" / name)
 
 
 def write_modules(folder):
-    """Writes the modules that the examples name, from the blocks that define what is in them."""
+    """Writes the modules that the examples name, from the code blocks that define their contents."""
     blocks = read_blocks("docs/extending.md", "python")
     (folder / "my_package").mkdir()
     code = blocks[0].split("cyclegan_tf.fit(")[0]
@@ -149,7 +149,7 @@ def write_modules(folder):
 
 @pytest.fixture
 def run_line(folder, monkeypatch, run_command):
-    """A function run_line(line) that runs a command of the package, made small, in the folder."""
+    """Returns a function run_line(line) that runs a command of the package in the folder, at tiny size."""
     skip_outputs(monkeypatch)
     monkeypatch.syspath_prepend(folder)
 

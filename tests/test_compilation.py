@@ -1,4 +1,4 @@
-"""Recomputed and compiled networks compute what plain networks compute; threads of an operation."""
+"""Recomputed and compiled networks give the results of plain networks; also the number of threads of an operation."""
 
 import os
 
@@ -21,7 +21,7 @@ TARGET = np.random.default_rng(1).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float
 
 
 class Network:
-    """A generator, and the gradients of a loss of its images."""
+    """A generator and the gradients of a loss on its outputs."""
 
     def __init__(self, **options):
         keras.utils.set_random_seed(0)
@@ -29,7 +29,7 @@ class Network:
         self.model = registry.build_generator(Config.preset("tiny", **self.options), "gen_ab")
 
     def trace_gradients(self, recompute):
-        """A graph of images -> (output, gradients at the images and at every weight)."""
+        """Makes a graph: images -> (output, gradients with respect to the images and to every weight)."""
         call = compilation.make_training_call(self.model, recompute)
 
         @tf.function(autograph=False)
@@ -127,7 +127,7 @@ def test_segment_that_a_skip_connection_crosses_is_an_error():
 
 
 def read_weights(model):
-    """{network/weight: array} without biases, because Adam moves a bias before a norm by rounding errors only."""
+    """Returns {network/weight: array} without biases, because only rounding errors move a bias before a norm."""
     networks = model.networks | {f"average/{name}": network for name, network in model.averages.items()}
     return {
         f"{name}/{key}": weight.numpy()
@@ -146,7 +146,7 @@ def assert_equal_weights(expected, found):
 
 
 def read_gradients(model):
-    """{network/weight: gradient} of the first step of `model`, whose weights are all trainable."""
+    """Computes {network/weight: gradient} of the first step of `model`; all weights must be trainable."""
     gradients = {}
     for name, network in model.networks.items():
         names = named_weights(network)

@@ -1,4 +1,4 @@
-"""Commands whose stdout or stderr is closed, full, or a pipe that nobody reads."""
+"""Commands with a stdout or stderr that is closed, full, or a pipe without a reader."""
 
 import io
 import logging

@@ -54,7 +54,7 @@ def experiment(torch, tmp_path_factory):
 
 @pytest.fixture
 def no_export(monkeypatch):
-    """Without SavedModels, which take most of the time of a conversion."""
+    """Skips the SavedModels, which take most of the time of a conversion."""
     monkeypatch.setattr(saved_model, "export", lambda translators, folder: [])
 
 

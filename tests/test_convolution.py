@@ -30,7 +30,7 @@ PAIRS = [(convolution.convolve, _library), (convolution.convolve_transpose, _lib
 
 
 def _use_thresholds(**values):
-    """Context in which the thresholds have these values."""
+    """Sets the thresholds to these values in the body."""
     return mock.patch.object(convolution, "THRESHOLDS", Thresholds(**values))
 
 

@@ -33,7 +33,7 @@ def site(tmp_path, monkeypatch):
 
 
 def build(path, *needs):
-    """Compiles an empty library whose name for the loader is its file name; `needs` are libraries that it links to."""
+    """Compiles an empty library with its file name as soname; the library links to `needs`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["gcc", "-shared", "-Wl,--no-as-needed", f"-Wl,-soname,{path.name}", "-x", "c", "/dev/null", "-o", path,
@@ -43,7 +43,7 @@ def build(path, *needs):
 
 
 def in_site(site, code):
-    """A program that runs `code` on the machine of the fixture `site`."""
+    """Returns a program that runs `code` on the machine of the fixture `site`."""
     return f"""
 import sys
 from cyclegan_tf.ops import cuda_libraries

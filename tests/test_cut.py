@@ -42,7 +42,7 @@ class RecordingOptimizer:
 
 
 class Rerun:
-    """The steps of a recorded run with its positions and flips, run eagerly so that each step reads its own."""
+    """Repeats the steps of a recorded run eagerly, so that each step reads its own recorded positions and flip."""
 
     def __init__(self, name):
         self.case = golden.Golden(f"cut/{name}")

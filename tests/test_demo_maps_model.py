@@ -1,4 +1,4 @@
-"""The trained run in the package: its size, its quality, and the ways to use it."""
+"""The packaged run on maps: its size, its quality, and the ways to use the run."""
 
 from pathlib import Path
 

@@ -85,7 +85,7 @@ def test_values_are_scaled_to_units(tmp_path):
 
 
 def make_enhanced(path, **shared):
-    """A file of 3 frames whose slopes, 1, 2 and 3, and positions stand in functional groups."""
+    """Makes a file of 3 frames; functional groups hold the positions and the slopes 1, 2 and 3."""
     dataset = pydicom.dcmread(MR)
     frames = np.stack([dataset.pixel_array + index for index in range(3)])
     dataset.NumberOfFrames, dataset.PixelData = 3, frames.tobytes()

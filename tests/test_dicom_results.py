@@ -1,4 +1,4 @@
-"""DICOM files made of translations, as pydicom and SimpleITK read them."""
+"""Translations written as DICOM files, as pydicom and SimpleITK read the files."""
 
 
 import numpy as np

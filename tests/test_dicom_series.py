@@ -1,4 +1,4 @@
-"""Series of DICOM files are volumes, sorted as SimpleITK sorts them, and come back as series."""
+"""A series of DICOM files is a volume in SimpleITK's order, and its translation is a series again."""
 
 from pathlib import Path
 

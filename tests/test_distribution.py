@@ -37,7 +37,7 @@ TIMEOUT = 15  # --worker_timeout of the workers here.
 
 @pytest.fixture(scope="module", autouse=True)
 def images(tmp_path_factory):
-    """Images of noise: instance norms would enlarge the rounding errors of feature maps without variance."""
+    """Makes images of noise, because instance norms enlarge the rounding errors of feature maps without variance."""
     folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for domain in ("trainA", "trainB"):
         (folder / domain).mkdir()
@@ -270,7 +270,7 @@ def test_copy_of_scalars_from_a_gpu_is_queued_before_the_next_step(monkeypatch):
     copied = threading.Event()
 
     class Values:
-        """Stacked scalars that tell when their copy begins."""
+        """Stacked scalars that record when their copy begins."""
 
         def numpy(self):
             copied.set()

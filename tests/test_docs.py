@@ -23,7 +23,7 @@ FOREIGN_OPTIONS = {
 
 
 def defined_options():
-    """Names of all options of the commands and scripts."""
+    """Lists the names of all options of the commands and scripts."""
     sources = [*(ROOT / "cyclegan_tf").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     names = set(re.findall(r"(?:DEFINE_\w+|define_paths?)\(\s*\"(\w+)\"", text))

@@ -1,4 +1,4 @@
-"""The evaluate command on the tiny run, and what a run measures while it trains."""
+"""The evaluate command on the tiny run, and the measures of a run during its training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A whole run on images with other numbers of channels and bits: samples, measures and SavedModels."""
+"""A whole run on 16-bit gray images and 5-channel arrays: samples, measures and SavedModels."""
 
 import numpy as np
 import pytest

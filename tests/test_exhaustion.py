@@ -1,4 +1,4 @@
-"""Bounded memory: large images are translated by tiles, and exhausted memory is one line that says what to lower."""
+"""Bounded memory: large images are translated by tiles, and exhausted memory gives one line of advice."""
 
 import dataclasses
 import re

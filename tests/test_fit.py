@@ -1,4 +1,4 @@
-"""Training from Python: the same run as the command's, on folders, arrays and tf.data; callbacks and interrupts."""
+"""Training from Python gives the same run as the command, on folders, arrays and tf.data; callbacks and interrupts."""
 
 import contextlib
 import errno

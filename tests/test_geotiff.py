@@ -1,4 +1,4 @@
-"""GeoTIFF files keep their place on the Earth and their pixels without data, as GDAL reads them."""
+"""Translated GeoTIFF files keep their georeference and their pixels without data, as GDAL reads the files."""
 
 import logging
 
@@ -30,7 +30,7 @@ def write(path, bands, **options):
 
 
 def assert_same_place(path, other):
-    """Compares what GDAL reads of two files, besides the pixels."""
+    """Asserts that GDAL reads equal georeferences and metadata from two files."""
     with rasterio.open(path) as one, rasterio.open(other) as two:
         assert one.crs == two.crs
         assert one.transform == two.transform

@@ -19,7 +19,7 @@ def recorded():
 
 
 def check(kernel, expected, name):
-    """The manifest's rule: mean, standard deviation and tails of a normal distribution that is not truncated."""
+    """Asserts the manifest's rule: mean, standard deviation and tails of a normal distribution without truncation."""
     assert sorted(kernel.shape) == sorted(expected["shape"]), name
     n, s = kernel.size, expected["expected_std"]
     assert abs(kernel.mean()) <= 5 * s / np.sqrt(n), name

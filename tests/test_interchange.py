@@ -41,7 +41,7 @@ def run(request, tmp_path):
 
 @pytest.fixture
 def old_run(tmp_path):
-    """A run of the stack that runs the tests. Optimizer states and .keras files do not move to the other stack."""
+    """Unpacks a run of the stack that runs the tests: optimizer states and .keras files load only on the same stack."""
     return unpack("before_rooms_keras2" if tf.__version__.startswith("2.15.") else "before_rooms_keras3", tmp_path)
 
 

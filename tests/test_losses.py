@@ -1,4 +1,4 @@
-"""Losses against the authors' values and gradients, the rest against sums done by hand."""
+"""Losses against the authors' values and gradients, or against sums computed by hand."""
 
 import golden
 import numpy as np

@@ -1,4 +1,4 @@
-"""Measures of data sets whose values follow by hand from images of one color each."""
+"""Measures of data sets of one-color images, against values computed by hand."""
 
 import dataclasses
 import shutil
@@ -32,7 +32,7 @@ class MeanColor:
 
 @pytest.fixture
 def constant(tmp_path):
-    """Config of a data set whose images have one gray each; file names and domains tell the gray."""
+    """Config of a data set of images of one gray level, which follows from the file name and the domain."""
     for part, grays in (("trainA", [0, 10]), ("trainB", [202, 212]), ("testA", [51, 61]), ("testB", [102, 112])):
         (tmp_path / part).mkdir()
         for gray in grays:

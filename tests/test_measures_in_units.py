@@ -36,7 +36,7 @@ def pairs(tmp_path):
 
 
 def measure(folder, direction=Direction.A2B, function=np.zeros_like, **options):
-    """The records of mae and psnr_range for a translation that gives the middle of the range everywhere."""
+    """Returns the records of mae and psnr_range for a translation to the middle of the range everywhere."""
     config = make_config(folder, **options)
     dataset = sources.open_dataset(config, needs_training=False)
     records, skipped = evaluation.measure({direction: function}, dataset, config, Protocol(),

@@ -179,7 +179,7 @@ def test_slices_are_translated_independently_of_their_volume(tmp_path):
     nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
 
     def normalize(images):
-        """As instance normalization does: depends on the image."""
+        """Depends on the whole image, as instance normalization does."""
         return np.tanh((images - images.mean((1, 2), keepdims=True)) * 3)
 
     assert translate(tmp_path / "a.nii.gz", tmp_path / "out", make_translator(function=normalize), batch_size=3) == {}

@@ -1,4 +1,4 @@
-"""The objective of each network with the options that are not the paper's, against gradients taken by hand."""
+"""The objective of each network with options other than the paper's, against gradients computed by hand."""
 
 import dataclasses
 

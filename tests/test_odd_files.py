@@ -59,7 +59,7 @@ def chunk(kind, content):
 
 
 def png16(color_type, pixels, *chunks):
-    """A 16-bit PNG written by hand after the specification, because no library here writes one with colors."""
+    """Writes a 16-bit color PNG by hand after the specification, because no installed library writes such files."""
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]

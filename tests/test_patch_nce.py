@@ -49,7 +49,7 @@ def test_unknown_layers_are_named():
 
 
 def theirs(key):
-    """("mlp_1.2.weight") -> the name of the weight here."""
+    """Converts CUT's name of a weight, such as "mlp_1.2.weight", to the name in this package."""
     mlp, number, kind = key.split(".")
     layer = {"0": "hidden", "2": "output"}[number]
     return f"{mlp.replace('_', '')}_{layer}/{ {'weight': 'kernel', 'bias': 'bias'}[kind] }"

@@ -31,7 +31,7 @@ def dataset_of(count_a, count_b):
 
 
 def drawn(dataset, config, first, last):
-    """The numbers of the images that steps first to last - 1 draw from A and from B."""
+    """Lists the numbers of the images that steps `first` to `last` - 1 draw from A and from B."""
     stream, _ = pipeline.make_batches(dataset, config, first, last)
     pairs = [(a[:, 0, 0, 0], b[:, 0, 0, 0]) for a, b in stream.as_numpy_iterator()]
     a, b = (np.concatenate(domain) for domain in zip(*pairs, strict=True))

@@ -1,4 +1,4 @@
-"""Networks, losses and models of other packages: registered, checked, trained and found again by the commands."""
+"""Networks, losses and models of other packages are registered, checked, trained, and found again by the commands."""
 
 import functools
 import json

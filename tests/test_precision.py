@@ -1,4 +1,4 @@
-"""Training in half precision: what is rounded and what is not, and the loss scale against hand-made gradients."""
+"""Training in half precision: which values are rounded, and the loss scale against hand-made gradients."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def batch(seed):
 
 
 def gradients(model):
-    """(losses, {network: its gradient as one vector}) of a step that updates nothing."""
+    """Returns (losses, {network: its gradient as one vector}) of a step without an update."""
     found = {}
     model.scaling.update = lambda new, apply: found.update(new) or {}
     # The L1 loss of pix2pix has a kink at real_b; these values are outside of the generator's range.
@@ -42,7 +42,7 @@ def gradients(model):
 
 
 def smooth(name, kind):
-    """Networks whose gradients are well conditioned: where rounding stays rounding.
+    """Networks with well-conditioned gradients, so that rounding errors stay small.
 
     The networks have no norms, because a norm divides by a deviation that may be far below the mean. They have ELUs and
     an L2 cycle loss, because rounding can switch the gradient of a ReLU or an L1 loss. The weights have He's standard

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: speed, time left, losses, the bar and the lines without a terminal."""
+"""The display of a run: speed, time left, losses, the bar on a terminal, and the log lines without a terminal."""
 
 import contextlib
 import fcntl
@@ -171,7 +171,7 @@ def test_a_function_is_repeated_until_the_body_ends():
 
 
 def record_terminal(columns, monkeypatch, function):
-    """Calls `function` with a terminal of some width as stderr; returns everything that the terminal gets."""
+    """Calls `function` with a terminal of some width as stderr; returns everything that the terminal receives."""
     shown, stderr = os.openpty()
     fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with open(stderr, "w") as stream, monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Reports of a run: epoch means, resumed records, and the objects that stand in where a worker writes nothing."""
+"""Reports of a run: epoch means, resumed records, and the Null classes of workers that write no files."""
 
 import json
 import math

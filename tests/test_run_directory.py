@@ -1,4 +1,4 @@
-"""Run directories that fill up, are removed or cannot be written: one-line errors, and the last checkpoint stays."""
+"""A run directory that is full, removed or read-only gives a one-line error, and the last checkpoint survives."""
 
 import ctypes
 import errno
@@ -41,7 +41,7 @@ def wait_for(child, text):
 
 
 def error_of(child):
-    """The last line on stderr of a child that ends by itself; asserts status 2 and no traceback."""
+    """Returns the last line on stderr of a child that ends by itself; asserts status 2 and no traceback."""
     rest = child.stderr.read()
     child.stderr.close()
     assert child.wait() == 2, rest

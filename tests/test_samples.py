@@ -1,4 +1,4 @@
-"""The sample grid of a run: which images it shows, in which order."""
+"""The images of a run's sample grid, and their order."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ BYTES = 4000  # Size of a shard: two or three of the images below.
 
 @pytest.fixture
 def folder(tmp_path, make_images):
-    """A data set of 8 and 6 training images and two test pairs. One file is not an image, one is a broken link."""
+    """A data set of 8 and 6 training images and two test pairs; one file is not an image, and one is a broken link."""
     for split, count in (("trainA", 7), ("trainB", 5), ("testA", 2), ("testB", 2)):
         make_images(tmp_path / "set" / split, count)
     make_images(tmp_path / "set" / "trainA" / "inner", 1, size=(30, 20))
@@ -126,7 +126,7 @@ def test_shard_command_reports_bad_images_and_never_overwrites(folder, tmp_path,
 
 
 def test_palettes_and_damaged_stacks_in_shards(tmp_path):
-    """A palette has no unit, but trains as a picture; a damaged page does neither."""
+    """A file with a palette is good, because training can read it as a picture; a damaged page is bad."""
     pages = np.random.default_rng(0).integers(0, 256, (2, 40, 40)).astype(np.uint8)
     colors = np.random.default_rng(1).integers(0, 65536, (3, 256)).astype(np.uint16)
     for part in "trainA", "trainB":

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, and runs whose terminal or pipe is gone."""
+"""Signals that ask a run to stop, and runs that lose their terminal or pipe."""
 
 import os
 import signal
@@ -78,7 +78,7 @@ class Exit(BaseException):
 
 @pytest.fixture
 def exits(monkeypatch):
-    """The statuses that os._exit gets, in a list; in the main thread, os._exit raises Exit."""
+    """Lists the statuses that os._exit receives; in the main thread, os._exit raises Exit."""
     statuses = []
 
     def exit_(status):
@@ -194,7 +194,7 @@ def test_other_threads_cannot_catch_signals():
 
 @pytest.fixture
 def signals_at(monkeypatch):
-    """Function signals_at(step, *signums): runs in this process get these signals once, just before that step."""
+    """Returns signals_at(step, *signums), which sends these signals once to a run in this process before the step."""
     skip_outputs(monkeypatch)
     train_step, planned = distribution.OneReplica.train_step, {}
 
@@ -208,7 +208,7 @@ def signals_at(monkeypatch):
 
 
 def check_saved(workdir, signame):
-    """Asserts that a run stopped by a signal has saved its last step, and that log.txt tells the signal."""
+    """Asserts that a run stopped by a signal has saved its last step, and that log.txt names the signal."""
     step = int(checkpoints.read_newest(str(workdir / "checkpoints"), report=pytest.fail)[1]["step"])
     assert step >= 3
     assert read_records(workdir)[-1]["step"] == step

@@ -1,4 +1,4 @@
-"""TIFF files of every layout, depth and codec are translated with all values, and damaged ones are named."""
+"""TIFF files of every layout, depth and codec are translated with all values; errors name damaged files."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Translations of TIFF files of several pages, channels or units are such files again."""
+"""Translations of TIFF files keep the pages, channels and units of their source."""
 
 import re
 

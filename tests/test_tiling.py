@@ -21,7 +21,7 @@ keras = tf.keras
 
 
 def randomized(generator, seed=0):
-    """Sets random weights and running statistics, so large that every layer changes the result."""
+    """Sets random weights and running statistics that are so large that every layer changes the result."""
     random = np.random.default_rng(seed)
     for weight in generator.weights:
         positive = weight.name.split("/")[-1].startswith(("gamma", "moving_variance"))
@@ -83,7 +83,7 @@ def test_tiles_equal_the_whole_image(case, tile):
 
 
 def stack(*stacked):
-    """A network of layers, one after the other."""
+    """Makes a network of layers, one after the other."""
     inputs = outputs = keras.Input((None, None, 3))
     for layer in stacked:
         outputs = layer(outputs)
@@ -92,7 +92,7 @@ def stack(*stacked):
 
 @keras.utils.register_keras_serializable("test_tiling")
 class Blur(keras.layers.Layer):
-    """Declares that an output pixel reads two pixels above and one pixel to the right, which zeros continue."""
+    """Declares that an output pixel reads two pixels above and one pixel to the right, with zeros outside the image."""
 
     def call(self, inputs):
         padded = tf.pad(inputs, [(0, 0), (2, 0), (0, 1), (0, 0)])

@@ -56,7 +56,7 @@ def test_metrics_have_the_losses_of_each_step_and_the_measures(tiny_run):
 
 
 def check_epoch_means(records):
-    """Asserts that the records of epochs have the means of the steps of their epochs; returns these records."""
+    """Asserts that each epoch record has the means over the steps of its epoch; returns the epoch records."""
     epochs, sums = [], []
     for record in records:
         if record["kind"] == "train":
@@ -137,7 +137,7 @@ def poisoned(monkeypatch):
 
 
 def positions(seen, config):
-    """The position of each of these batches in the stream of the data set."""
+    """Finds the position of each batch in the data stream."""
     stream, _ = pipeline.make_batches(sources.open_dataset(config), config, 0, 12)
     images = [a.numpy().tobytes() for a, _ in stream]
     assert len(set(images)) == 12

@@ -67,7 +67,7 @@ class Trained:
         return recording_draw, recording_store
 
     def output(self, network, step, images):
-        """The output of a network with its weights from before a step."""
+        """Computes the output of a network with its weights from before a step."""
         checkpoints.assign(named_weights(self._other[network]), self.steps[step]["weights"][network], network)
         return self._other[network](images).numpy()
 
@@ -146,7 +146,7 @@ def test_each_pool_of_each_replica_draws_for_itself():
 
 
 def losses_by_hand(config, networks, real_a, real_b):
-    """Every loss of a first step, one network call at a time; the same formulas for both domains."""
+    """Computes every loss of a first step, one network call at a time, with the same formulas for both domains."""
     real = {"a": real_a, "b": real_b}
     generators = {"a": networks["gen_ba"], "b": networks["gen_ab"]}  # By the domain that they make.
     fake = {domain: generators[domain](real[other], training=True) for domain, other in ("ab", "ba")}

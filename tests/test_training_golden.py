@@ -84,7 +84,7 @@ class Rerun:
         return pytorch_weights.to_pytorch(arrays, golden.training_options(self.case.info["config"], net))
 
     def compared_keys(self, net):
-        """The weights that have an effect, and the biases before an instance norm, whose true gradient is zero."""
+        """Separates the weights with an effect from the biases before an instance norm, whose true gradient is zero."""
         info = self.case.info["nets"]
         info = info[info[net].get("same_as", net)]
         without_effect = info["zero_gradient_keys"]

@@ -1,4 +1,4 @@
-"""Training images that changed before a resume: the changes that are noticed, the error, and resuming nonetheless."""
+"""Training images that changed before a resume: the detected changes, the error, and --allow_changed_data."""
 
 import dataclasses
 import hashlib

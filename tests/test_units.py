@@ -1,4 +1,4 @@
-"""Values in units, such as Hounsfield units, reach the networks in [-1, 1] and come back in their unit."""
+"""Values in units, such as Hounsfield units, reach the networks in [-1, 1], and translations have values in units."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Finding weights, and reading them from pickles without executing the code that a pickle names."""
+"""Finds weights, and reads weights from pickles without executing the code that a pickle names."""
 
 import contextlib
 import hashlib
