@@ -183,7 +183,7 @@ def open_archive(path: str) -> zipfile.ZipFile:
 
 
 def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
-    """Lists the images of an archive from `open_archive`, sorted by name. Reads them in place, without unpacking.
+    """Lists the images of an archive from `open_archive`, sorted by name; the archive is never unpacked.
 
     Args:
       split: list only the images in this folder, which is at the top of the archive or in a top-level folder; names

@@ -24,7 +24,7 @@ _N_VALUES = 2**16
 def measure_ranges(config: Config, dataset: ImageDataset) -> tuple[Config, ImageDataset]:
     """Measures the ranges that the config gives as percentiles, and sets them in the config and in the data set.
 
-    A range that is a record of an earlier measurement stays as it is.
+    A range that is a record of an earlier measurement does not change.
 
     Raises:
       UserError: no training image of a domain can be read, or its values are all equal.

@@ -23,8 +23,8 @@ _ANIMATIONS = (b"GIF8", b"RIFF", b"\x89PNG")  # Beginnings of the files that may
 # Maps an image's (height, width) to the (height, width) that it is resized to.
 TargetSize = Callable[[int, int], tuple[int, int]]
 
-# Pillow refuses images above MAX_PIXELS, because a file of a few bytes can claim any size. It warns from half of that
-# size on, and the user of a large image can do nothing about the warning.
+# Pillow refuses images above MAX_PIXELS, because a file of a few bytes can claim any size. Pillow also warns about
+# images above half of MAX_PIXELS, but the user of a large image cannot act on the warning.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 # Pillow's warnings on damaged metadata do not name the file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

@@ -61,7 +61,7 @@ def describe(
     Args:
       source: the attributes of the file that the result is computed from.
       channels: 1 or 3.
-      dtype: an integer type, which is stored as it is; or floats, which are stored as 65536 steps of `value_range`.
+      dtype: an integer type, stored without conversion; or a float type, stored as 65536 steps of `value_range`.
       value_range: lowest and highest value; None for [-1, 1].
       salt: secret of a translation, from which new identifiers are made: files of one series stay one series.
       keeps_patient_data: whether to keep all attributes of the source that do not describe its pixels.

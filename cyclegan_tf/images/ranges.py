@@ -59,7 +59,7 @@ def check_given_image(image: Any, domain: str, channels: int, in_units: bool = F
 def to_float(image: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     """Converts an array or tensor of any supported dtype to float32 in [-1, 1].
 
-    Computes k / 127.5 - 1 for uint8 and k / 32767.5 - 1 for uint16; returns float32 as it is.
+    Computes k / 127.5 - 1 for uint8 and k / 32767.5 - 1 for uint16; returns float32 unchanged.
     """
     if image.dtype in (np.float32, tf.float32):
         return image

@@ -26,8 +26,8 @@ class Model(abc.ABC):
     """Networks that train together, and all state that changes while they train.
 
     A subclass sets the class attributes `generator_names`, `discriminator_names` and, if it has image pools,
-    `pool_names`; it implements `step` and, if it has image pools, `get_pool_shapes`. A step calls networks through
-    `calls`, takes gradients with `scaling.gradient`, averages them over the replicas with `replicas.mean`, and updates
+    `pool_names`. A subclass implements `step` and, if it has image pools, `get_pool_shapes`. A step calls networks
+    through `calls`, takes gradients with `scaling.gradient`, averages them with `replicas.mean`, and updates
     networks with `apply_gradients`. A step keeps no state except the image pools and the variables in `networks`,
     `optimizers` and `scaling`, because a checkpoint holds nothing else. Stateless functions draw random numbers from
     `config.seed` and the step (`seeds.make_step_seed`).
@@ -163,7 +163,7 @@ class Model(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} has image pools")
 
     def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
-        """Draws from the image pools what the next `step` needs; call `store_fakes` after that step.
+        """Draws the argument `past` of the next `step` from the image pools; call `store_fakes` after the step.
 
         The draws do not depend on the step's images, so the step never waits for the host.
 

@@ -1,4 +1,4 @@
-"""How a training step runs: its threads, recomputation of feature maps, and compilation by XLA."""
+"""Execution of a training step: threads, recomputation of feature maps, and compilation by XLA."""
 
 import functools
 import os

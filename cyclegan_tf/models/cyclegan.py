@@ -8,8 +8,8 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.models import base, compilation, image_pool, losses, replicas
 from cyclegan_tf.models.base import Fakes, Gradients, Past, Scalars
 
-# --generator_loss=separate: the losses that each generator minimizes, which are the losses on images that it made
-# itself. The last generator in the cycle B -> A -> B is gen_ab, so loss/cycle_b belongs to gen_ab.
+# --generator_loss=separate: each generator minimizes only the losses on its own output images. The last generator in
+# the cycle B -> A -> B is gen_ab, so loss/cycle_b belongs to gen_ab.
 _SEPARATE_LOSSES = {
     "gen_ab": ("loss/gen_ab", "loss/cycle_b", "loss/identity_b"),
     "gen_ba": ("loss/gen_ba", "loss/cycle_a", "loss/identity_a"),
@@ -52,7 +52,7 @@ class CycleGAN(base.Model):
         """Returns the losses and scores, the gradient of each network's objective, and the fakes for the pools."""
         config, networks, cycle_loss = self.config, self.calls, losses.CYCLE_LOSSES[self.config.cycle_loss]
         with tf.GradientTape(persistent=True) as tape:
-            # The order of the calls is the authors', because the running statistics of a batch norm depend on it.
+            # Keep the authors' order of calls, because the running statistics of a batch norm depend on the order.
             fake_b, same_b = self._translate("gen_ab", real_a, real_b)  # (N, H, W, C) each
             cycled_a = networks["gen_ba"](fake_b)
             fake_a, same_a = self._translate("gen_ba", real_b, real_a)

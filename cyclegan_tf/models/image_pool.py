@@ -1,4 +1,4 @@
-"""The history of generated images that discriminators are trained on (paper, section 4; Shrivastava et al. 2017)."""
+"""The history of generated images that discriminators train on (paper, section 4; Shrivastava et al. 2017)."""
 
 import random
 from collections.abc import Mapping, Sequence

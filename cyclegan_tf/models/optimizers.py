@@ -14,9 +14,9 @@ class Adam:
     m <- m + (1 - beta_1) (g - m) and v <- v + (1 - beta_2) (g^2 - v); then, in step t,
     w <- w - rate m_hat / (sqrt(v_hat) + epsilon) with m_hat = m / (1 - beta_1^t) and v_hat = v / (1 - beta_2^t).
 
-    Keras's Adam instead adds epsilon to sqrt(v), which is "epsilon hat" in section 2 of the paper: in the first step,
-    that is 32 times as much. Keras also takes some forty operations per weight. TensorFlow's fused kernel takes one,
-    which makes the graph of a training step a quarter smaller and reads and writes each weight once instead of ten
+    Keras's Adam instead adds epsilon to sqrt(v), as "epsilon hat" in section 2 of the paper. In the first step, this
+    epsilon has 32 times the effect. Keras also takes some forty operations per weight. TensorFlow's fused kernel takes
+    one, which makes the graph of a training step a quarter smaller and reads and writes each weight once instead of ten
     times.
 
     Create the optimizer inside the strategy's scope, like the weights, so that each replica has its own copy.
@@ -47,9 +47,9 @@ class Adam:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """The state, in the order in which checkpoints number it.
+        """The variables of the state, in the order of their numbers in a checkpoint.
 
-        Version 0.1.0 wrote its checkpoints with Keras's optimizer, whose order differs between Keras 2 and Keras 3.
+        Version 0.1.0 wrote checkpoints with Keras's optimizer, and its order differs between Keras 2 and Keras 3.
         """
         scalars = [self.iterations, self.learning_rate] if _KERAS_3 else [self.iterations]
         return [*scalars, *(moment for moments in self._moments for moment in moments)]
@@ -60,7 +60,7 @@ class Adam:
         Args:
           gradients: one tensor for each weight, equal on all replicas.
         """
-        # The tensors that all weights share are in the graph once.
+        # All weights share these tensors, so that the graph holds each tensor only once.
         step = tf.cast(self.iterations, tf.float32) + 1.0
         beta_1, beta_2 = tf.constant(self._beta_1), tf.constant(self._beta_2)
         power_1, power_2 = tf.pow(beta_1, step), tf.pow(beta_2, step)
