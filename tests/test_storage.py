@@ -164,3 +164,25 @@ def test_a_locale_in_which_tensorflow_would_use_another_name_is_an_error(monkeyp
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     with pytest.raises(UserError, match="set PYTHONUTF8=1, because Python takes names in iso8859-1 in this locale"):
         filesystem.require_utf8("workdir", "caf\u00e9")
+
+
+def test_local_file_whose_writing_fails_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), atomic.open_for_writing(path) as file:
+        file.write("new")
+        raise KeyError
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_remote_file_without_new_lines_is_not_written_again(tmp_path, monkeypatch):
+    path = f"ram://{tmp_path.name}/log.txt"
+    written = []
+    upload = filesystem.upload
+    monkeypatch.setattr(filesystem, "upload", lambda *arguments: (written.append(1), upload(*arguments)))
+    with filesystem.open_for_appending(path) as file:
+        for line in ("first\n", "", "second\n", ""):
+            file.write(line)
+            filesystem.sync(file)
+    assert len(written) == 2
+    assert filesystem.read_bytes(path) == b"first\nsecond\n"
