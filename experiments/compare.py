@@ -1,7 +1,7 @@
 """Compares trainings on one data set, at equal steps and at equal time: this package's and the authors' in PyTorch.
 
   python experiments/compare.py --dataset=demo --steps=1500 --minutes=30 --seeds 0 1
-  python experiments/compare.py --dataset=demo_maps --sides twin best=experiments/demo_maps.flags --minutes=10
+  python experiments/compare.py --dataset=demo_maps --sides twin best=experiments/demo.flags --minutes=10
 
 Trains each of `--sides` with each seed, for `--steps` steps each, and again for `--minutes` each:
 

@@ -17,13 +17,13 @@ def pictures(domain):
     return [np.asarray(Image.open(path)) for path in sorted((sources.DEMO_MAPS_DIR / f"test{domain}").iterdir())]
 
 
-def test_the_run_takes_less_than_two_megabytes():
+def test_the_run_takes_at_most_four_megabytes():
     folder = Path(run_directory.locate("demo_maps"))
     assert run_directory.is_run("demo_maps")
     assert folder.is_relative_to(Path(cyclegan_tf.__file__).parent)
     found = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in found} == {".json", ".npz"}
-    assert sum(path.stat().st_size for path in found) < 2_000_000
+    assert sum(path.stat().st_size for path in found) <= 4_000_000
 
 
 def test_its_maps_are_better_than_maps_of_the_authors_code():

@@ -59,7 +59,7 @@ def _find_plugins(arguments: Sequence[str]) -> str:
 
 
 def from_arguments(arguments: Sequence[str]) -> Config:
-    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=experiments/demo_maps.flags"].
+    """Parses command-line arguments, such as ["--ngf=8", "--flagfile=experiments/discogan.flags"].
 
     Raises:
       absl.flags.Error: a flag is unknown or its value is invalid.

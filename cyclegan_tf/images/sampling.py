@@ -13,5 +13,7 @@ def sample_evenly(values: np.ndarray, count: int) -> np.ndarray:
     """
     if values.size <= count:
         return values
+    # Three neighboring multiples on the circle span more than 1 / count of it (three-distance theorem), so at most two
+    # fall on the same value.
     places = np.arange(count) * _GOLDEN_RATIO % 1 * values.size
     return values[np.unique(places.astype(np.int64))]
