@@ -20,7 +20,7 @@ from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import RunningMeans
 from cyclegan_tf.training import cadence, memory_remedies, schedules
 from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
-from cyclegan_tf.training.nonfinite import NotFinite, require_finite
+from cyclegan_tf.training.nonfinite import ADVICE, NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
 from cyclegan_tf.training.progress import Display, open_display
 
@@ -208,12 +208,14 @@ class TrainingLoop:
         self._replicas.barrier()
         found = checkpoints.read_newest(self._outputs.checkpoint_folder)
         if found is None:
-            raise UserError(f"{error}; cannot roll back, because there is no checkpoint yet") from error
+            raise UserError(f"{error.finding}; there is no checkpoint to roll back to yet; {ADVICE}") from error
         path, arrays = found
         restored = checkpoints.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
         self._rollbacks[restored.step] += 1
         if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
-            raise UserError(f"{error}; {_MAX_ROLLBACKS} rollbacks to step {restored.step} did not help") from error
+            raise UserError(
+                f"{error.finding}; {_MAX_ROLLBACKS} rollbacks to step {restored.step} did not help; {ADVICE}"
+            ) from error
         skipped = self._progress.skipped + error.step - restored.step
         # A rollback keeps best.npz, so `best`, the value of that checkpoint, must not change either.
         self._resume_from(dataclasses.replace(
@@ -221,7 +223,7 @@ class TrainingLoop:
             images=self._progress.images,
         ))
         self._outputs.rewind(restored.step)
-        # Log a string, because a log record that a handler stores would keep the tensors in the error's traceback.
-        log.warning("%s; rolled back to step %d, resuming with the data after that batch", str(error), restored.step)
+        # Log a string and not the error, because a handler that stores records would keep the tensors in its traceback.
+        log.warning("%s; rolled back to step %d, resuming with the data after that batch", error.finding, restored.step)
         # Checkpoint now, so that a restart does not repeat the rollback.
         self._write_checkpoint()

@@ -10,16 +10,21 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic
 from cyclegan_tf.training.distribution import Batch, Replicas
 
+ADVICE = "lower --learning_rate or look at the images"
+
 
 class NotFinite(UserError):
-    """A scalar of training step `step` is NaN or infinite."""
+    """A scalar of a training step is NaN or infinite.
+
+    Attributes:
+      step: the training step.
+      finding: what is not finite and which file has the batch; the message adds what to do.
+    """
 
     def __init__(self, step: int, names: Sequence[str], batch_path: str) -> None:
-        super().__init__(
-            f"step {step}: {', '.join(names)} not finite; the batch is in {batch_path}; lower --learning_rate, look at "
-            "the images, or skip such batches with --on_nonfinite=rollback"
-        )
         self.step = step
+        self.finding = f"step {step}: {', '.join(names)} not finite; the batch is in {batch_path}"
+        super().__init__(f"{self.finding}; {ADVICE}, or skip such batches with --on_nonfinite=rollback")
 
 
 def require_finite(
