@@ -57,10 +57,10 @@ def _rebuild_layer(layer: tf.keras.layers.Layer, inputs: Any) -> Any:
     if hasattr(layer, "to_keras"):
         return layer.to_keras(inputs)
     if type(layer) is layers.ReflectionPadding2D:
-        return _pad(inputs, layer.padding, "reflect")
+        return layers.pad_symbolic(inputs, layer.padding, "reflect")
     if type(layer) is layers.ReplicationPadding2D:
         # Symmetric padding by one pixel repeats the edge pixel.
-        return _pad(inputs, 1, "symmetric")
+        return layers.pad_symbolic(inputs, 1, "symmetric")
     twin = _make_twin(layer)
     outputs = twin(inputs)
     twin.set_weights(layer.get_weights())
@@ -98,11 +98,3 @@ def _is_from_keras(layer: tf.keras.layers.Layer) -> bool:
     if isinstance(activation, keras.layers.Layer):
         return _is_from_keras(activation)
     return activation is None or is_keras_activation(activation)
-
-
-def _pad(images: Any, padding: int, mode: str) -> Any:
-    """Pads height and width by `padding` pixels on each side; `mode` is reflect or symmetric."""
-    both = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-    # Keras 2 makes a layer of any TensorFlow function, Keras 3 of its own functions.
-    function = keras.ops.pad if hasattr(keras, "ops") else tf.pad
-    return function(images, both, mode=mode)

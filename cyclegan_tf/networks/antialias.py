@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cyclegan_tf.networks import blocks
+from cyclegan_tf.networks import blocks, layers
 from cyclegan_tf.networks.receptive_field import ReceptiveField
 
 
@@ -48,9 +48,7 @@ class BlurUpsampling2D(tf.keras.layers.Layer):
     def to_keras(self, inputs: Any) -> Any:
         """Rebuilds the layer from Keras's own layers, which blur after they have repeated the pixels."""
         x = tf.keras.layers.UpSampling2D(2, interpolation="nearest", name=self.name)(inputs)
-        # Keras 2 makes a layer of any TensorFlow function, Keras 3 of its own functions.
-        pad = tf.keras.ops.pad if hasattr(tf.keras, "ops") else tf.pad
-        x = pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
+        x = layers.pad_symbolic(x, 1, "symmetric")
         for part in ("blur1", "blur2"):
             x = tf.keras.layers.AveragePooling2D(2, strides=1, name=f"{self.name}_{part}")(x)
         return x

@@ -7,7 +7,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -268,6 +268,14 @@ def instance_normalization(name: str, second_derivative: bool = False, affine: b
 def is_instance_normalization(layer: tf.keras.layers.Layer) -> bool:
     """True if `layer` has one of the types that `instance_normalization` makes."""
     return isinstance(layer, (DifferentiableInstanceNormalization, _get_instance_normalization()))
+
+
+def pad_symbolic(images: Any, padding: int, mode: Literal["reflect", "symmetric"]) -> Any:
+    """Pads height and width of Keras's symbolic tensor (N, H, W, C) by `padding` pixels on each side."""
+    both = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+    # Keras 2 makes a layer of any TensorFlow function, Keras 3 of its own functions.
+    pad = tf.keras.ops.pad if hasattr(tf.keras, "ops") else tf.pad
+    return pad(images, both, mode=mode)
 
 
 @functools.cache
