@@ -251,6 +251,19 @@ def test_pages_of_a_circular_chain_end():
     assert tiff.list_pages(io.BytesIO(data)).numbers == [0, 1]
 
 
+@pytest.mark.parametrize("position", [1000, 2**40, 2**62, 2**64 - 1])
+def test_a_page_behind_the_end_of_the_file_is_missing(tmp_path, position):
+    tifffile.imwrite(tmp_path / "a.tif", PAGES, bigtiff=True, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offsets = [page.offset for page in file.pages]
+    data = (tmp_path / "a.tif").read_bytes().replace(struct.pack("<Q", offsets[2]), struct.pack("<Q", position))
+    (tmp_path / "a.tif").write_bytes(data)
+    with open(tmp_path / "a.tif", "rb") as file:
+        assert tiff.list_pages(file) == tiff.list_pages(io.BytesIO(data)) == tiff.PageList((0, 0), is_complete=False)
+    with pytest.raises(ValueError, match="the file is cut off after page 2: copy it again"):
+        stack_files.open_file(str(tmp_path / "a.tif"), StackOptions())
+
+
 def test_slices_of_two_domains_are_pairs():
     assert pairing.match_names(["s.tif[0]", "s.tif[1]", "t.nii.gz[4]", "u.png"],
                                ["s.tiff[1]", "s.tiff[0]", "t.nii[4]", "u.jpg"]) == {0: 1, 1: 0, 2: 2, 3: 3}

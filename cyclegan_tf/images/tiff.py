@@ -6,6 +6,7 @@ tifffile decodes these files, with the codecs of imagecodecs.
 import dataclasses
 import io
 import logging
+import os
 import struct
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
@@ -241,12 +242,17 @@ def _scan_pages(file: IO[bytes]) -> Iterator[int]:
     def read(pattern: str) -> tuple[int, ...]:
         return struct.unpack(pattern, file.read(struct.calcsize(pattern)))
 
-    file.seek(8 if big else 4)
+    def seek(position: int) -> None:
+        # Beyond the largest possible position, seek raises other errors in each type of file.
+        file.seek(min(position, size))
+
+    size = file.seek(0, os.SEEK_END)
+    seek(8 if big else 4)
     seen: set[int] = set()
     position, = read(offset)
     while position and position not in seen:
         seen.add(position)
-        file.seek(position)
+        seek(position)
         n_tags, = read(count)
         start, kind = file.tell(), 0
         # Tags are sorted, and NewSubfileType has the smallest number.
@@ -255,6 +261,6 @@ def _scan_pages(file: IO[bytes]) -> Iterator[int]:
             # A value that is shorter than its field fills the left end of the field.
             padding = (8 if big else 4) - (2 if data_type == _SHORT else 4)
             kind = value >> (8 * padding if order == ">" else 0)
-        file.seek(start + n_tags * struct.calcsize(entry))
+        seek(start + n_tags * struct.calcsize(entry))
         position, = read(offset)
         yield kind
