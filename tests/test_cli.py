@@ -263,7 +263,7 @@ FAILING_COMMAND = """
 import itertools, sys, time
 import numpy as np
 import cyclegan_tf
-from cyclegan_tf import cli, errors
+from cyclegan_tf import cli
 from cyclegan_tf.data import dataset
 
 error, loading, numbers, load = eval(sys.argv.pop()), set(), itertools.count(), dataset.ImageList.load

@@ -123,7 +123,6 @@ class LoadedTranslator:
             return np.stack([self._translator.translate_in_tiles(one, tile, folder, progress) for one in image])
         return ranges.from_float(np.asarray(self._forward(ranges.to_float(image))), image.dtype)
 
-
     def _translate_values(
         self, values: np.ndarray, tile: int, folder: str | None, progress: Callable[[float], None] | None
     ) -> np.ndarray:

@@ -281,7 +281,7 @@ class StrategyReplicas(Replicas):
         return read_scalars
 
     def agree_on_signal(self, get_signal: GetSignal) -> int | None:
-        # A signal that arrives during a step counts for the next step, because all workers must stop after one step.
+        # A signal that arrives during a step counts for the next step, as all workers must stop after the same step.
         received = [one for one, flag in zip(SIGNALS, self._signal_flags, strict=True) if flag > 0]
         return received[0] if received else None
 
