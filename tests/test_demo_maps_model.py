@@ -30,11 +30,11 @@ def test_its_maps_are_better_than_maps_of_the_authors_code():
     # The authors' code reaches 19.1 dB and 0.39 on average, after 1000 steps with 32 filters.
     satellite, maps = pictures("A"), pictures("B")
     made = loading.load("demo_maps").translate(np.stack(satellite))
-    assert np.mean([peak_signal_noise_ratio(true, image) for true, image in zip(maps, made, strict=True)]) > 20
+    assert np.mean([peak_signal_noise_ratio(true, image) for true, image in zip(maps, made, strict=True)]) > 20.8
     # The pixel weights of Wang et al. 2004.
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
     similarity = [structural_similarity(true, image, **window) for true, image in zip(maps, made, strict=True)]
-    assert np.mean(similarity) > 0.43
+    assert np.mean(similarity) > 0.46
 
 
 def test_seas_are_paler_than_land_and_in_the_right_places():

@@ -113,7 +113,16 @@ def test_ranges_with_a_changed_byte_are_an_error(doubling, tmp_path, old, new):
         tflite_model.Interpreter(path)
 
 
-@pytest.mark.parametrize("text", ["{", "[0, 1.5]", '{"source": [0]}', '{"center": [0, 1.5]}'])
+def test_ranges_that_are_cut_off_are_an_error(doubling, tmp_path):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(doubling.read_bytes())
+    zip_metadata.add(str(path), {"source": [0.0, 1.5]})
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"has damaged ranges of values \(the file is cut off\); export the file again"):
+        tflite_model.Interpreter(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[0, 1.5]", '{"source": [0]}', '{"center": [0, 1.5]}'])
 def test_ranges_of_another_form_are_an_error(doubling, tmp_path, text):
     path = tmp_path / "a.tflite"
     path.write_bytes(doubling.read_bytes())

@@ -41,7 +41,8 @@ class Interpreter:
         self.input_channels, self.output_channels = int(inputs[0]["shape"][-1]), int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0], outputs[0]
         try:
-            self.units = Units.from_lists(zip_metadata.read(path) or {})
+            found = zip_metadata.read(path)
+            self.units = Units() if found is None else Units.from_lists(found)
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} has damaged ranges of values ({error}); export the file again") from error
         self._shape: tuple[int, ...] | None = None

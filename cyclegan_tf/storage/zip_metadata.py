@@ -26,8 +26,11 @@ def read(path: filesystem.PathLike) -> Any:
       DamagedFileError: the archive or the JSON file is damaged.
       OSError: the model file cannot be read.
     """
-    file = io.BytesIO(filesystem.read_bytes(path))
+    data = filesystem.read_bytes(path)
+    file = io.BytesIO(data)
     if not zipfile.is_zipfile(file):
+        if NAME.encode() in data:
+            raise zip_files.DamagedFileError("the file is cut off")
         return None
     with zip_files.translate_errors(), zip_files.open_zip(file) as archive:
         return json.loads(archive.read(NAME)) if NAME in archive.namelist() else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cyclegan_tf.config import Config, value_ranges
+from cyclegan_tf.config import Config
 from cyclegan_tf.config.domains import find_names
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import codec
@@ -111,18 +111,11 @@ def _describe_ranges(config: Config) -> str:
         return ""
     parts = []
     for domain in "ab":
-        flag, window = f"range_{domain}", config.get_window(domain)
-        text = getattr(config, flag)
-        found = _describe_range(value_ranges.parse_range(flag, text))
+        text, window = getattr(config, f"range_{domain}"), config.get_window(domain)
+        request, _, measured = text.partition("=")
+        found = f"{measured} ({request})" if measured else text or "given by the type of its files"
         parts.append(f"{domain.upper()}: {found}" + (f", pictures show {window}" if window and text else ""))
     return "; ".join(parts)
-
-
-def _describe_range(option: value_ranges.RangeOption) -> str:
-    if option.percentiles is None:
-        return str(option.value or "given by the type of its files")
-    request = "percentile:{:g},{:g}".format(*option.percentiles)
-    return f"{option.value} ({request})" if option.value else request
 
 
 def _describe_networks(config: Config, model: Model) -> str:
