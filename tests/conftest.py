@@ -38,6 +38,7 @@ ABSL_FLAGS = set(flags.FLAGS)
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ROOT / "tests" / "plugins"
+PLUGIN_MODULES = "toy_package.networks,toy_package.objectives"
 
 
 def run_python(*arguments, cwd=None, timeout=240, **environment) -> subprocess.CompletedProcess:

@@ -310,7 +310,7 @@ class ImageDataset:
         empty.
       masks: the masks of the pairs of test images; None if there are none.
       stream: a tf.data.Dataset of pairs (A, B) of images to train on; `train_a` and `train_b` then hold its first
-        images. None if the images to train on are those in `train_a` and `train_b`.
+        images. None to train on `train_a` and `train_b`.
       stream_size: number of pairs in the stream; 0 if unknown.
     """
 

@@ -1,4 +1,4 @@
-"""Loads and resizes the images of a data set, for the threads of training and for measures and sample grids."""
+"""Loads and resizes the images of a data set for training, measures and sample grids."""
 
 import functools
 import threading

@@ -155,7 +155,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
 
 
 def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
-    """Counts the samples of a pixel that are colors: 1 for gray, 3 for RGB, all if a pixel has `channels` others.
+    """Counts the color samples of a pixel: 1 for gray, 3 for RGB, or all if the networks expect as many channels.
 
     Raises:
       ValueError: the page has other colors, or several channels without a meaning.

@@ -97,9 +97,7 @@ class _Paired(Measure):
             self._extra = {"weights": f"lpips-v0.1 {net} {weights.digest(f'lpips_{net}')}"}
 
     def _measure_lpips(self, image: np.ndarray, truth: np.ndarray) -> float:
-        if min(image.shape[:2]) < self._smallest:
-            raise UserError(f"{self._name} needs images of at least {self._smallest} x {self._smallest} pixels, but "
-                            f"one has {image.shape[1]} x {image.shape[0]}: use larger images, or another measure")
+        paired.require_size(self._name, image, self._smallest)
         one, other = (ranges.to_float(ranges.to_rgb(each))[np.newaxis] for each in (image, truth))
         return float(self._network(one, other)[0])
 

@@ -37,7 +37,7 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     Raises:
       UserError: the image is smaller than the window.
     """
-    _require_size("ssim", image, _WINDOW)
+    require_size("ssim", image, _WINDOW)
     return float(_ssim(*_scale(image, truth), 1.0))
 
 
@@ -47,7 +47,7 @@ def ms_ssim(image: np.ndarray, truth: np.ndarray) -> float:
     Raises:
       UserError: the image is smaller, so that the window of 11 pixels does not fit at the last scale.
     """
-    _require_size("ms_ssim", image, _MS_SSIM_SMALLEST)
+    require_size("ms_ssim", image, _MS_SSIM_SMALLEST)
     return float(tf.image.ssim_multiscale(*_scale(image, truth), 1.0))
 
 
@@ -56,7 +56,8 @@ def l1(image: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(np.abs(ranges.to_float(image) - ranges.to_float(truth)), dtype=np.float64))
 
 
-def _require_size(name: str, image: np.ndarray, smallest: int) -> None:
+def require_size(name: str, image: np.ndarray, smallest: int) -> None:
+    """Raises a UserError if an image (H, W, C) is smaller than `smallest` pixels in height or width."""
     if min(image.shape[:2]) < smallest:
         raise UserError(f"{name} needs images of at least {smallest} x {smallest} pixels, but one has {image.shape[1]} "
                         f"x {image.shape[0]}: use larger images, or another measure")

@@ -49,7 +49,7 @@ class Reporter(NullReporter):
     """Writes the numbers and sample grids of a run.
 
     A run that resumes at step k first removes all records of later steps from metrics.jsonl. metrics.jsonl holds only
-    values that (seed, step) determines, so that equal runs write equal files. Speeds go to TensorBoard only.
+    values that (seed, step) determines, so that equal runs write equal files. Speeds go to TensorBoard instead.
 
     Args:
       workdir: the run directory.
