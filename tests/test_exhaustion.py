@@ -1,4 +1,4 @@
-"""Bounded memory: large images are translated by tiles, and exhausted memory gives one line of advice."""
+"""Bounded memory: large images are translated by tiles, and running out of memory gives one line of advice."""
 
 import dataclasses
 import re

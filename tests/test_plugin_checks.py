@@ -159,7 +159,7 @@ def test_each_call_of_a_foreign_network_with_batch_norm_has_statistics_of_its_ow
     model = build_model(Config.preset("tiny", generator="mine"))
     real_a, real_b = np.random.default_rng(0).uniform(-1, 1, (2, 1, 32, 32, 3)).astype(np.float32)
     model.train_step(real_a, real_b)
-    # The last call of each generator is that of the identity loss, of its output domain's images alone.
+    # In its last call, for the identity loss, each generator gets only images of its output domain.
     for name, images in ("gen_ab", real_b), ("gen_ba", real_a):
         mean = named_weights(model.networks[name])["norm/moving_mean"]
         np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)), atol=1e-5)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("plugins")
 
 def test_commands_train_and_find_the_plugins_again(tmp_path, run_command, make_images):
     run = tmp_path / "run"
-    # In a process of its own, in whose current folder the package is.
+    # The current folder of the child process holds the package.
     child = run_train(*TOY, "--max_steps=2", f"--workdir={run}", cwd=PLUGINS, PYTHONPATH=str(ROOT))
     assert child.returncode == 0, child.stderr
     saved = json.loads((run / "config.json").read_text())

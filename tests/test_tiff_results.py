@@ -51,7 +51,7 @@ def test_ome_metadata_is_kept(tmp_path, axes, channels):
     with tifffile.TiffFile(result) as file:
         series, = file.series
         assert series.kind == "ome"
-        # Read by tifffile, every plane is at its place, whatever the order of the pages.
+        # tifffile finds every plane at its place, whatever the order of the pages.
         order = [series.axes.index(axis) for axis in axes]
         assert (series.asarray().transpose(order) == pixels).all()
         assert re.findall('Channel ID="[^"]*"[^>]* Name="(.)"', file.ome_metadata) == [*"abcde"]

@@ -151,7 +151,7 @@ def test_files_of_many_bands_are_decoded(tmp_path, layout, dtype):
 
 
 def write_pages(*pages, **options):
-    """A function that writes pages to a TiffWriter, each as a series of its own."""
+    """A function that writes pages to a TiffWriter, each as a separate series."""
     return lambda file: [file.write(page, metadata=None, **options) for page in pages]
 
 

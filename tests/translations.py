@@ -14,7 +14,7 @@ def make_translator(channels=1, units=NO_UNITS, function=lambda images: images, 
 
 
 def run(source, translator, output=None, **options):
-    """Translates files, by default to the folder `out` beside them; returns the reasons of failures by path."""
+    """Translates files, by default to the folder `out` beside them; returns {path: reason} of the files that fail."""
     return batch.run(translator, _plan(source, translator, output), **options)
 
 

@@ -82,7 +82,7 @@ class Cut(base.Model):
     ) -> tf.Tensor:
         """Computes the PatchNCE loss of feature maps (N, H, W, C), the mean over the layers, without its weight.
 
-        All images of a step, on all replicas, use the same positions.
+        All images of a step, on all replicas, use the same patch positions.
         """
         config, positions = self.config, []
         for i, feature_map in enumerate(keys):

@@ -367,7 +367,7 @@ def require_run(path: str) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def read_user_file(path: str) -> dict[str, np.ndarray]:
-    """Reads all arrays of a checkpoint file that the user names, by path.
+    """Reads the arrays, by name, of a checkpoint file that the user asks for.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -383,7 +383,7 @@ def read_user_file(path: str) -> dict[str, np.ndarray]:
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """Reads all arrays of a checkpoint file, by path; verifies their checksums.
+    """Reads the arrays of a checkpoint file by name, and verifies their checksums.
 
     Raises:
       DamagedFileError: the file is damaged or is not a checkpoint.
