@@ -233,6 +233,15 @@ def test_eval_metrics_may_have_spaces():
     assert Config(eval_metrics="l1, fid").extra_metrics == ["l1", "fid"]
 
 
+@pytest.mark.parametrize(("option", "value"), [
+    ("eval_metrics", "l1,,fid"), ("eval_metrics", ",l1"), ("eval_metrics", "l1, "), ("eval_metrics", ","),
+    ("diff_augment", "color,,cutout"), ("plugins", "json,"),
+])
+def test_an_empty_name_in_a_list_is_an_error(option, value):
+    with pytest.raises(UserError, match=f"--{option}={value}: a name is empty; remove the comma beside it"):
+        Config(**{option: value})
+
+
 def test_fingerprint_depends_only_on_options_that_affect_the_numbers():
     config = Config()
     assert config.fingerprint() == dataclasses.replace(config, log_every=7, data_dir="x").fingerprint()

@@ -13,6 +13,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import diff_augment, losses, replicas, seeds
 from cyclegan_tf.models.registry import build_model
 
+POLICY = ["color", "translation", "cutout"]
 POLICIES = {"color": "color", "translation": "translation", "cutout": "cutout",
             "color_translation_cutout": "color,translation,cutout"}
 
@@ -33,7 +34,7 @@ def test_results_and_gradients_equal_the_originals(recorded, size, case, compile
     def result(x, dy):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = diff_augment.augment(x, POLICIES[case], draws)
+            y = diff_augment.augment(x, POLICIES[case].split(","), draws)
         return y, tape.gradient(y, x, output_gradients=dy)
 
     y, dx = result(tf.constant(recorded.images(f"{size}/x")), tf.constant(golden.nhwc(arrays["dy"])))
@@ -60,7 +61,7 @@ def test_xla_compiles_once_for_all_steps(case):
 
 def test_draws_have_the_ranges_of_the_original(recorded):
     for size, shape in (("even", (16, 20)), ("odd", (15, 21))):
-        draws = diff_augment.draw("translation,cutout,color", tf.constant([1, 2], tf.int64), (5000, *shape))
+        draws = diff_augment.draw(["translation", "cutout", "color"], tf.constant([1, 2], tf.int64), (5000, *shape))
         for name, (lowest, highest) in recorded.info["integer_ranges_here"][size].items():
             found = draws.pop(name).numpy()
             # With 5000 draws every value of at most 22 comes up, each about equally often.
@@ -76,7 +77,7 @@ def test_draws_have_the_ranges_of_the_original(recorded):
 
 def test_draws_follow_the_seed_alone():
     def draws(*seed):
-        found = diff_augment.draw("color,translation,cutout", tf.constant(seed, tf.int64), (8, 64, 64))
+        found = diff_augment.draw(POLICY, tf.constant(seed, tf.int64), (8, 64, 64))
         return {name: array.numpy().tolist() for name, array in found.items()}
 
     assert draws(1, 2) == draws(1, 2)
@@ -89,22 +90,20 @@ def test_draws_follow_the_seed_alone():
 
 def test_each_image_of_a_batch_is_augmented_on_its_own():
     images = np.tile(np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)), (4, 1, 1, 1)).astype(np.float32)
-    policy = "color,translation,cutout"
-    draws = diff_augment.draw(policy, tf.constant([1, 2], tf.int64), images.shape)
-    together = diff_augment.augment(tf.constant(images), policy, draws).numpy()
+    draws = diff_augment.draw(POLICY, tf.constant([1, 2], tf.int64), images.shape)
+    together = diff_augment.augment(tf.constant(images), POLICY, draws).numpy()
     for i in range(4):
         own = {name: array[i : i + 1] for name, array in draws.items()}
-        alone = diff_augment.augment(images[i : i + 1], policy, own)
+        alone = diff_augment.augment(images[i : i + 1], POLICY, own)
         np.testing.assert_allclose(together[i : i + 1], alone, rtol=0, atol=1e-6)
     assert len({image.tobytes() for image in together}) == 4
 
 
-POLICY = "color,translation,cutout"
 DISCRIMINATORS = {"cyclegan": "pixel", "pix2pix": "pixel", "cut": "patch"}
 TINY = {
     model: Config.preset(
         "tiny", model=model, discriminator=discriminator, n_layers=1, pool_size=0, ngf=2, ndf=2, seed=5,
-        diff_augment=POLICY, lambda_identity=0.0, nce_features=4, nce_patches=4,
+        diff_augment=",".join(POLICY), lambda_identity=0.0, nce_features=4, nce_patches=4,
     )
     for model, discriminator in DISCRIMINATORS.items()
 }
@@ -219,7 +218,7 @@ def test_replicas_split_the_random_numbers_of_the_whole_batch():
         np.testing.assert_allclose(part, whole[2 * number : 2 * number + 2], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("value", ["blur", "color,blur", "color,,cutout", "cutout,cutout"])
+@pytest.mark.parametrize("value", ["blur", "color,blur", "cutout,cutout"])
 def test_unknown_augmentations_are_refused(value):
     with pytest.raises(UserError, match="expected any of color, translation, cutout"):
         Config(diff_augment=value)

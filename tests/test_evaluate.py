@@ -105,6 +105,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "--model is missing"),
     (["--model=/no/such"], "--model=/no/such is not a run directory, so its data set is unknown; give a run"),
+    (["--model=RUN", "--metrics=psnr,,fid"], "--metrics=psnr,,fid: a name is empty; remove the comma beside it"),
     (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected some of psnr, ssim"),
     (["--model=RUN", "--output=RUN"], "is a folder; give the path of a file"),
     (["--model=RUN", "--judge_classes_a=-1"], "--judge_classes_a=-1: expected numbers of classes, as in 948,950"),

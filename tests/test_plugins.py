@@ -81,7 +81,7 @@ def test_console_scripts_import_from_the_current_folder():
         ("toy_package.missing", "there is no module toy_package.missing in the current folder"),
         ("stranger", r"stranger imports no_such_library, which is not installed"),
         ("toy/package.py", "'toy/package.py' is not the name of a module"),
-        ("toy_package,", "'' is not the name of a module"),
+        ("toy_package,", "a name is empty; remove the comma beside it"),
     ],
 )
 def test_plugin_that_cannot_be_imported_is_one_line(names, message, tmp_path, monkeypatch, run_command):

@@ -9,7 +9,7 @@ from typing import Any
 from cyclegan_tf.config import plugins, presets, registries, value_ranges
 from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.config.options import UNSET, validate
+from cyclegan_tf.config.options import UNSET, split_names, validate
 from cyclegan_tf.config.run_options import AUGMENTATIONS, EVAL_METRICS, RunOptions
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
@@ -75,12 +75,12 @@ class Config(RunOptions):
     @property
     def extra_metrics(self) -> list[str]:
         """The names in `eval_metrics`."""
-        return [name.strip() for name in self.eval_metrics.split(",") if name.strip()]
+        return split_names("eval_metrics", self.eval_metrics)
 
     @property
     def augmentations(self) -> list[str]:
         """The names in `diff_augment`."""
-        return [name.strip() for name in self.diff_augment.split(",")] if self.diff_augment else []
+        return split_names("diff_augment", self.diff_augment)
 
     @property
     def directions(self) -> tuple[Direction, ...]:

@@ -83,6 +83,18 @@ def validate(field: dataclasses.Field, value: Any) -> None:
         _validate_limits(flag, value, field.metadata["minimum"], field.metadata["maximum"], field.metadata["below"])
 
 
+def split_names(option: str, value: str) -> list[str]:
+    """Returns the names in `value`, which commas separate and spaces may surround; none for an empty value.
+
+    Raises:
+      UserError: a name is empty; the message begins with the flag of `option`.
+    """
+    names = [name.strip() for name in value.split(",")] if value else []
+    if "" in names:
+        raise UserError(f"--{option}={value}: a name is empty; remove the comma beside it")
+    return names
+
+
 def _validate_limits(
     flag: str, value: float, minimum: float | None, maximum: float | None, below: float | None
 ) -> None:

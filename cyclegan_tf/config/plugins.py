@@ -5,6 +5,7 @@ import os
 import re
 import traceback
 
+from cyclegan_tf.config.options import split_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 
@@ -15,7 +16,7 @@ def parse_names(plugins: str) -> list[str]:
     Raises:
       UserError: a name is not the name of a module.
     """
-    names = [name.strip() for name in plugins.split(",")] if plugins else []
+    names = split_names("plugins", plugins)
     for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
             raise UserError(f"--plugins={plugins}: {name!r} is not the name of a module; give names as in import "

@@ -3,11 +3,11 @@
 Real and generated images get the same kinds of augmentation, in the losses of the discriminators and of the generators.
 A discriminator then cannot memorize a small training set, and the generators do not learn to imitate augmented images.
 
-A policy is a text such as "color,translation,cutout"; its functions are applied in that order. Images are (N, H, W, C)
-in [-1, 1]; augmented values are not clipped to that range. Every image of a batch has its own random numbers.
+A policy is a sequence of names of `FUNCTIONS`, which are applied in that order. Images are (N, H, W, C) in [-1, 1];
+augmented values are not clipped to that range. Every image of a batch has its own random numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -30,18 +30,18 @@ def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tens
       use: names the images and the network that learns from them, such as "b/fake"; each use has its own numbers.
       iteration: number of the step, int64 scalar.
     """
-    policy, (number, count) = ",".join(config.augmentations), replicas.replica()
+    policy, (number, count) = config.augmentations, replicas.replica()
     shape = tf.shape(images)
     seed = seeds.make_step_seed(config.seed, f"augment/{use}", iteration)
     draws = draw(policy, seed, (count * shape[0], shape[1], shape[2]))
     return augment(images, policy, {name: tf.split(numbers, count)[number] for name, numbers in draws.items()})
 
 
-def draw(policy: str, seed: tf.Tensor, shape: tf.Tensor) -> Draws:
+def draw(policy: Sequence[str], seed: tf.Tensor, shape: tf.Tensor) -> Draws:
     """Draws the random numbers of `policy`, a pure function of `seed`.
 
     Args:
-      policy: names of `FUNCTIONS`, separated by commas.
+      policy: names of `FUNCTIONS`.
       seed: int64 (2,).
       shape: int32 (3,) or more: number of images, height, width.
 
@@ -65,9 +65,9 @@ def draw(policy: str, seed: tf.Tensor, shape: tf.Tensor) -> Draws:
     return draws
 
 
-def augment(images: tf.Tensor, policy: str, draws: Draws) -> tf.Tensor:
+def augment(images: tf.Tensor, policy: Sequence[str], draws: Draws) -> tf.Tensor:
     """Augments `images` (N, H, W, C) by the functions of `policy` with the numbers that `draw` drew for the batch."""
-    for name in policy.split(","):
+    for name in policy:
         images = FUNCTIONS[name](images, draws)
     return images
 
@@ -129,8 +129,8 @@ _DRAWS = {
 }
 
 
-def _list_draws(policy: str) -> list[str]:
-    return [name for function in policy.split(",") for name in _DRAWS[function]]
+def _list_draws(policy: Sequence[str]) -> list[str]:
+    return [name for function in policy for name in _DRAWS[function]]
 
 
 def _scale_and_round(side: tf.Tensor, ratio: float) -> tf.Tensor:

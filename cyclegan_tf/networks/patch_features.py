@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, registries
+from cyclegan_tf.config.options import split_names
 from cyclegan_tf.errors import UserError
 
 _EPSILON = 1e-7
@@ -19,7 +20,7 @@ def list_layers(config: Config) -> tuple[str, ...]:
     Raises:
       UserError: --nce_layers is empty, and the generator is registered without such layers.
     """
-    names = tuple(name.strip() for name in config.nce_layers.split(",") if name.strip())
+    names = tuple(split_names("nce_layers", config.nce_layers))
     list_own = registries.GENERATORS[config.generator].nce_layers
     if names:
         return names
