@@ -2,8 +2,10 @@
 
   python experiments/compare.py --dataset=demo --steps=1500 --minutes=30 --seeds 0 1
   python experiments/compare.py --dataset=demo_maps --sides twin best=experiments/demo.flags --minutes=10
+  python experiments/compare.py --dataset=demo_maps --size=64 --steps=600 --minutes=0 --seeds 0 1 2 \
+      --sides base=experiments/ablation/base.flags no_pool=experiments/ablation/no_pool.flags
 
-Trains each of `--sides` with each seed, for `--steps` steps each, and again for `--minutes` each:
+Trains each of `--sides` with each seed, for `--steps` steps each, and again for `--minutes` each unless that is 0:
 
 - paper: this package with the paper's settings, at `--size` pixels (from 286/256 of it), with `--blocks` residual
   blocks and `--filters` filters.
@@ -40,8 +42,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from ablation import format_spread
 
 HERE = Path(__file__).resolve().parent
 TITLES = {"paper": "this package, the paper's settings", "twin": "PyTorch, the paper's settings"}
@@ -171,6 +171,16 @@ def list_rows(sides: Sequence[str], seeds: Iterable[int], minutes: float) -> lis
     """Lists (side, budget, seed) of all rows in the order of their training; without minutes, at equal steps only."""
     budgets = BUDGETS if minutes else BUDGETS[:1]
     return [(side, budget, seed) for seed in seeds for budget in budgets for side in sides]
+
+
+def format_spread(values: Sequence[float]) -> str:
+    """Formats mean ± sample standard deviation, a single value as it is, and no value as "-"."""
+    if not values:
+        return "-"
+    digits = 2 if max(values) > 1.5 else 3
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def parse_side(text: str) -> tuple[str, str]:

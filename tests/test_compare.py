@@ -113,6 +113,13 @@ def test_table_has_the_spread_over_seeds_below_trivial_translations(compare):
     ]
 
 
+@pytest.mark.parametrize(("values", "text"), [
+    ([], "-"), ([0.25], "0.250"), ([18.0, 19.0, 20.0], "19.00 ± 1.00"), ([0.4, 0.5, 0.6], "0.500 ± 0.100"),
+])
+def test_values_are_a_mean_and_a_sample_deviation(compare, values, text):
+    assert compare.format_spread(values) == text
+
+
 def test_records_of_evaluate_are_sorted_by_direction(compare):
     found = compare.collect_measures([
         {"metric": "kid", "direction": "a2b", "value": 0.25, "baselines": {"input": 0.5}},
