@@ -15,6 +15,12 @@ DOCUMENTS = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").rglob("*.md"),
                  *(ROOT / "experiments").rglob("*.flags"), *(ROOT / "cyclegan_tf").rglob("*.flags")]
 )
+OTHER_DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("cyclegan_tf", "tests") for path in (ROOT / folder).rglob("README.md")
+)
+# The paths that help texts, error messages and comments name.
+PATH = re.compile(r"(?<![\w/.-])(?:cyclegan_tf|experiments|docs|tests|examples)/[\w./-]*[\w/]")
 # Options of other programs: pip, http.server, TensorBoard, TensorFlow Serving, Slurm, Docker, XLA.
 FOREIGN_OPTIONS = {
     "build-arg", "directory", "gpus-per-node", "logdir", "model_base_path", "model_name", "no-deps", "nodes",
@@ -34,18 +40,75 @@ def defined_options():
     return names | {f"no{name}" for name in names}
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_and_paths_exist(name):
+def remove_blocks(text):
+    """Removes fenced blocks, where # begins a comment."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def list_anchors(text):
+    """Lists the anchors of the headings of a page, as GitHub and the site name them."""
+    headings = re.findall(r"^#+ (.*)$", remove_blocks(text), flags=re.MULTILINE)
+    return [re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings]
+
+
+def find_dead_links(name, text):
+    """Lists the links in the text of document `name` that lead nowhere, except links to other servers.
+
+    A link by reference ([text][name]), a link with a title, and an HTML link count as dead, because the site does not
+    follow them; so does an anchor of two headings, because GitHub and the site number such headings differently.
+    """
     document = ROOT / name
-    text = document.read_text(encoding="utf-8")
-    for link, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", text):
-        target = document.parent / link if link else document
-        assert target.exists(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings], anchor
-    for path in re.findall(r"(?<![\w/.-])(?:cyclegan_tf|experiments|docs|tests)/[\w./-]*[\w/]", text):
-        assert "NAME" in path or (ROOT / path).exists(), path
+    prose = re.sub(r"`[^`\n]*`", "", remove_blocks(text))
+    dead = re.findall(r"\]\[[^\]]*\]|^\[[^\]]+\]:.*|<(?:a|img)\b[^>]*>", prose, flags=re.MULTILINE)
+    for link in re.findall(r"\]\(([^)]*)\)", prose):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if re.match("https?://", link):
+            continue
+        if path and not (re.fullmatch(r"[\w./-]+", path) and target.exists()):
+            dead.append(link)
+        elif anchor or link.endswith("#"):
+            page = text if target == document else target.read_text(encoding="utf-8")
+            if target.suffix != ".md" or list_anchors(page).count(anchor) != 1:
+                dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, *OTHER_DOCUMENTS])
+def test_links_exist(name):
+    assert not find_dead_links(name, (ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "[page](nowhere.md)", "![picture](nowhere.png)", "[heading](runs.md#nowhere)", "[heading](#nowhere)",
+        "[comment](#a-comment)", "[twice](#twice)", "[empty](runs.md#)", "[dots](runs.md#a.b)",
+        "[code](../cyclegan_tf/cli.py#L3)", "[title](runs.md \"title\")", "[blank](no where.md)",
+        "[reference][runs]", "[runs]: runs.md", '<a href="runs.md">', '<img src="web.png">',
+    ],
+)
+def test_each_kind_of_dead_link_is_found(link):
+    text = f"# Page\n\n```sh\n# a comment\n```\n\n## Twice\n\n## Twice\n\n{link}\n"
+    assert len(find_dead_links("docs/page.md", text)) == 1
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "[page](runs.md)", "[heading](runs.md#non-finite-losses)", "[heading](#page)", "[code](../setup.py)",
+        "[paper](https://arxiv.org/abs/1703.10593)", "`[code](nowhere)`", "```python\nx = [f](nowhere)\n```",
+    ],
+)
+def test_links_that_lead_somewhere_are_not_dead(link):
+    assert not find_dead_links("docs/page.md", f"# Page\n\n{link}\n")
+
+
+def test_paths_exist():
+    sources = [path for folder in ("cyclegan_tf", "experiments") for path in (ROOT / folder).rglob("*.py")]
+    for name in [*DOCUMENTS, *OTHER_DOCUMENTS, *sources]:
+        for path in PATH.findall((ROOT / name).read_text(encoding="utf-8")):
+            assert "NAME" in path or (ROOT / path).exists(), (name, path)
 
 
 # The changelog also names removed options.
@@ -76,6 +139,12 @@ def test_every_page_is_in_the_navigation_of_the_site():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
     listed = re.findall(r": (?:repository/)?([\w./-]+\.md)$", navigation, flags=re.MULTILINE)
     assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(listed)
+
+
+def test_navigation_of_the_site_names_only_pages():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    for page in re.findall(r": ([\w./-]+\.md)$", navigation, flags=re.MULTILINE):
+        assert (ROOT / page.removeprefix("repository/") if "/" in page else ROOT / "docs" / page).exists(), page
 
 
 TARGETS = re.search(r"\.PHONY: (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1].split()
