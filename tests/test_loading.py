@@ -85,6 +85,9 @@ def test_a_pth_file_of_a_discriminator_is_an_error(tmp_path):
 @pytest.mark.parametrize(("make", "message"), [
     (lambda path: None, "does not exist: expected a run directory, a checkpoint in one, a SavedModel folder"),
     (lambda path: path.mkdir(), "model is not a trained model: expected a run directory"),
+    (lambda path: (path.mkdir(), (path / "latest_net_G_A.pth").write_bytes(b"x")),
+     r"model is a folder of \.pth files: give one generator, such as latest_net_G_A\.pth, or convert the folder to a "
+     r"run with `cyclegan convert --from_pytorch=.*model --output=RUN`"),
     (lambda path: (path.mkdir(), (path / "saved_model.pb").write_bytes(b"x")), "is not a SavedModel with one input"),
 ])
 def test_a_path_without_a_model_is_an_error(tmp_path, make, message):

@@ -177,6 +177,9 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
         return LoadedTranslator(
             interpreter, interpreter.input_channels, interpreter.output_channels, units=interpreter.units
         )
+    if filesystem.isdir(path) and any(name.endswith(".pth") for name in filesystem.listdir(path)):
+        raise UserError(f"{path} is a folder of .pth files: give one generator, such as latest_net_G_A.pth, or convert "
+                        f"the folder to a run with `cyclegan convert --from_pytorch={path} --output=RUN`")
     problem = "is not a trained model" if filesystem.exists(path) else "does not exist"
     raise UserError(f"{path} {problem}: expected a run directory, a checkpoint in one, a SavedModel folder, a .pth "
                     "file, a .tflite file, demo or demo_maps")
