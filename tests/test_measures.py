@@ -239,6 +239,24 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     }
 
 
+def test_image_that_is_no_pair_still_counts_in_measures_of_single_images(constant, tmp_path):
+    for part, grays in (("testA", (51, 61)), ("testB", (102, 112))):
+        for index, gray in enumerate(grays):
+            (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
+    Image.new("RGB", (24, 16), (112,) * 3).save(tmp_path / "testB" / "1.png")
+    records, _ = evaluation.measure(
+        {**TRANSLATE}, sources.open_dataset(constant), constant, Protocol(weights_dir=str(tmp_path)),
+        ["l1", "fid", "identity", "cycle"], MeanColor(),
+    )
+    counts = {evaluation.format_key(each["metric"], each["direction"]): each["n"] for each in records}
+    assert counts == {
+        "l1_ab": 1, "fid_ab": 2, "identity_b": 2, "cycle_a": 2, "l1_ba": 1, "fid_ba": 2, "identity_a": 2, "cycle_b": 2,
+    }
+    fid = next(each for each in records if (each["metric"], each["direction"]) == ("fid", "a2b"))
+    # Both sets have the colors 102 and 112.
+    assert (fid["n_reference"], fid["value"]) == (2, pytest.approx(0, abs=1e-3))
+
+
 @pytest.mark.parametrize(("paired", "values"), [
     # By hand: A to B to A adds 51 - 20 = 31 of 127.5 levels.
     ("no", {"cycle_a": 31 / 127.5, "cycle_b": 31 / 127.5}),

@@ -32,6 +32,7 @@ class BadImages:
 
     Attributes:
       reasons: dict of an image's path to the reason why the image cannot be used.
+      unpaired: the paths in `reasons` of images that can be read, but are no pairs with their counterparts.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
       notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
@@ -40,6 +41,7 @@ class BadImages:
 
     def __init__(self, stop: bool = False) -> None:
         self.reasons: dict[str, str] = {}
+        self.unpaired: set[str] = set()
         self.n_pages: dict[str, int] = {}
         self.clipped: dict[str, float] = {}
         self.notices: set[str] = set()
@@ -54,8 +56,12 @@ class BadImages:
     def __len__(self) -> int:
         return len(self.reasons)
 
-    def add(self, path: str, reason: str) -> None:
+    def add(self, path: str, reason: str, only_as_pair: bool = False) -> None:
         """Records that the image at `path` cannot be used.
+
+        Args:
+          only_as_pair: True if the image itself can be read, but is no pair with its counterpart. `ImageList.load`
+            still loads the image, so that measures of single images do not depend on which pairs were read before.
 
         Raises:
           UserError: `stop` is set.
@@ -64,6 +70,8 @@ class BadImages:
             if path in self.reasons:
                 return
             self.reasons[path] = reason
+            if only_as_pair:
+                self.unpaired.add(path)
             self._write(path, reason)
         if self.stop:
             raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
@@ -260,7 +268,7 @@ class ImageList:
           MemoryError: memory is exhausted. Logs the path of the image.
         """
         path = self.path(index)
-        if path in self.bad:
+        if path in self.bad and path not in self.bad.unpaired:
             return None
         try:
             return self.decode(index, target_size)

@@ -79,6 +79,8 @@ class ImageLoader(Loader):
     def _load(self, index: int) -> list[np.ndarray] | None:
         if index in self._cached:
             return self._cached[index]
+        if len(self._lists) > 1 and any(each.path(index) in each.bad for each in self._lists):
+            return None
         images: list[np.ndarray] = []
         for image_list in self._lists:
             image = image_list.load(index, self._target_size)
@@ -86,7 +88,8 @@ class ImageLoader(Loader):
                 return None
             images.append(image)
             if image.shape[:2] != images[0].shape[:2]:
-                image_list.bad.add(image_list.path(index), describe_size_mismatch(image, images[0]))
+                mismatch = describe_size_mismatch(image, images[0])
+                image_list.bad.add(image_list.path(index), mismatch, only_as_pair=True)
                 return None
         self._cache(index, images)
         return images

@@ -144,7 +144,8 @@ class Task:
             if source is None:
                 continue
             if truth is not None and truth.shape[:2] != source.shape[:2]:
-                self.targets.bad.add(self.targets.path(index), loaders.describe_size_mismatch(truth, source))
+                mismatch = loaders.describe_size_mismatch(truth, source)
+                self.targets.bad.add(self.targets.path(index), mismatch, only_as_pair=True)
                 yield index, source, None
             else:
                 yield index, source, truth
