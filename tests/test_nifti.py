@@ -1,7 +1,9 @@
 """Slices of NIfTI volumes, and volumes made of slices, as nibabel and SimpleITK read them."""
 
+import errno
 import gzip
 import io
+import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -278,6 +280,19 @@ def test_failure_leaves_no_file(tmp_path):
         raise KeyError
     with pytest.raises(ValueError, match="cannot hold the 3 channels"):
         volume.create(str(tmp_path / "a.nii"), 3, FLOAT32, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_error(monkeypatch, tmp_path):
+    """The space is reserved first: the process dies if a write to a mapped file finds none."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    volume = open_volume(ANATOMICAL, make_options())
+    with pytest.raises(OSError, match="No space left on device"):
+        copy(volume, tmp_path / "a.nii")
     assert not list(tmp_path.iterdir())
 
 

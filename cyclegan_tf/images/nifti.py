@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import gzip
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -205,9 +206,14 @@ class _VolumeWriter(StackWriter):
         # Use the disk of the result, because the system's folder of temporary files may be in memory.
         folder = os.path.dirname(self._path) or "."
         filesystem.makedirs(folder)
+        shape, dtype = self._header.get_data_shape(), self._header.get_data_dtype()
         self._content = tempfile.TemporaryFile(dir=None if filesystem.is_remote(folder) else folder)
-        shape = self._header.get_data_shape()
-        self._voxels = np.memmap(self._content, self._header.get_data_dtype(), "w+", shape=shape, order="F")
+        try:
+            filesystem.reserve(self._content, math.prod(shape) * dtype.itemsize)
+        except OSError:
+            self._content.close()
+            raise
+        self._voxels = np.memmap(self._content, dtype, "r+", shape=shape, order="F")
         self._planes = self._axes.arrange(self._voxels)
         return self
 

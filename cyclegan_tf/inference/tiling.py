@@ -12,7 +12,6 @@ Every layer but instance norms must have a known receptive field; see `networks.
 
 import itertools
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import layers
 from cyclegan_tf.networks.graph import Node, read_graph
 from cyclegan_tf.networks.receptive_field import ReceptiveField, receptive_fields
+from cyclegan_tf.storage import filesystem
 
 Span = tuple[int, int]  # Pixels [begin, end) along one axis.
 Window = tuple[Span, Span]  # Pixels (rows, columns) of a feature map.
@@ -268,11 +268,7 @@ class _StoredMap:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - close() closes it.
         n_bytes = 4 * math.prod(shape)
         try:
-            # Allocate the disk space now: the process dies if a write to mapped memory finds no space.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._file.fileno(), 0, n_bytes)
-            else:  # Windows and macOS do not have it.
-                self._file.truncate(n_bytes)
+            filesystem.reserve(self._file, n_bytes)
         except OSError as error:
             self.close()
             where = folder or tempfile.gettempdir()

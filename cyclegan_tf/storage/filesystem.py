@@ -309,6 +309,20 @@ class _GrowingFile(io.StringIO):
                 super().close()
 
 
+def reserve(file: IO[bytes], n_bytes: int) -> None:
+    """Enlarges an empty local file to `n_bytes` and allocates its disk space, before the file is mapped to memory.
+
+    The process dies without a message if a write to mapped memory finds no space.
+
+    Raises:
+      OSError: the disk has no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+    else:  # Windows and macOS do not have it.
+        file.truncate(n_bytes)
+
+
 def sync(file: IO[Any]) -> None:
     """Makes everything written to a local file, or to a file from `open_for_appending`, durable."""
     if isinstance(file, _GrowingFile):
