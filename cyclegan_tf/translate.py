@@ -6,9 +6,9 @@
   cyclegan translate --model=latest_net_G_A.pth --input=large.png --output=results --tile=512
   cyclegan translate --model=runs/horse2zebra --input=clip.mp4 --output=results
 
-The model is a run directory, a SavedModel folder, a generator's .pth file of the authors' code, a .tflite file, or one
-of the trained models in the package: demo turns apples into oranges, and demo_maps satellite images into maps. A
-SavedModel is a program: loading one from a stranger runs it.
+The model is a run directory, one of its checkpoint files, a SavedModel folder, a generator's .pth file of the authors'
+code, a .tflite file, or one of the trained models in the package: demo turns apples into oranges, and demo_maps turns
+satellite images into maps. A SavedModel is a program: loading one from a stranger runs it.
 
 Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
 of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit

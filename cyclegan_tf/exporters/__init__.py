@@ -1,1 +1,1 @@
-"""Trained generators in the formats of other runtimes, each run in its own runtime before it is left on disk."""
+"""Exports trained generators to other formats; keeps a file only after verifying it in the runtime of its format."""

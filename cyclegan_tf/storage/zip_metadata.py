@@ -1,6 +1,6 @@
-"""Metadata in a .zip archive inside of a model file, or behind it, where programs that read the model ignore them.
+"""Metadata in the .zip archive of a model file; programs that read the model ignore the metadata.
 
-A .keras file is an archive; a .tflite file may have one at its end.
+A .keras file is such an archive; a .tflite file may have one at its end.
 """
 
 import io
