@@ -13,6 +13,35 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import atomic, filesystem
 
 
+def test_two_processes_can_write_one_file(tmp_path):
+    """As `cyclegan gallery` does beside a training, and two evaluations that fill the cache of features."""
+    path = tmp_path / "file"
+    with atomic.open_for_writing(path) as slow:
+        slow.write("slow")
+        slow.flush()
+        with atomic.open_for_writing(path) as fast:
+            fast.write("fast, and longer")
+        assert path.read_text() == "fast, and longer"
+        slow.write(" file")
+        slow.flush()
+        assert path.read_text() == "fast, and longer"
+    assert path.read_text() == "slow file"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_may_have_the_greatest_length(tmp_path):
+    path = tmp_path / f"{'図' * 83}.png"  # 253 bytes.
+    with atomic.open_for_writing(path) as file:
+        file.write("picture")
+    assert path.read_text() == "picture"
+
+
+def test_an_error_names_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic.open_for_writing(tmp_path / "missing" / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "missing" / "file")
+
+
 def test_remote_write_is_complete_or_absent(tmp_path):
     path = f"ram://{tmp_path.name}/file"
     with atomic.open_for_writing(path) as file:

@@ -247,7 +247,7 @@ class Writer(NullWriter):
         self._folder, self._keep = folder, keep
         filesystem.makedirs(folder)
         for name in filesystem.listdir(folder):
-            if name.endswith(".npz.tmp"):
+            if name.endswith(".tmp"):
                 filesystem.remove(os.path.join(folder, name))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[str] | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from cyclegan_tf.storage import filesystem
 @contextlib.contextmanager
 def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool = False) -> Iterator[IO[Any]]:
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
+
+    Several processes may write the same local file at the same time: each writes a file of its own, .NUMBER.tmp in the
+    folder of `path`, and the last one stays. A process that is killed leaves its file.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
@@ -30,16 +34,19 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
             file.seek(0)
             filesystem.upload(path, content)
         return
-    temporary = f"{os.fspath(path)}.tmp"
+    # The name does not contain the name of `path`, which may have the greatest length that a file system allows.
+    temporary = os.path.join(os.path.dirname(os.fspath(path)), f".{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, mode, encoding=encoding) as file:
+        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
             yield file
             if durable:
                 filesystem.sync(file)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = os.fspath(path)  # Messages name the file that the caller knows.
         raise
 
 
