@@ -46,7 +46,8 @@ def _print_commands() -> None:
     for name in COMMANDS:
         print(f"  {name:10} {_summarize(name)}")
     print("\n--version shows the version. Exit status: 0; 1 if some files were bad or skipped; 2 for a mistake in the\n"
-          "options or the data; 128 + the number of the signal that stopped the command, 130 for Ctrl-C.")
+          "options or the data; 75 if another worker was lost; 128 + the number of the signal that ended the command,\n"
+          "130 for Ctrl-C.")
 
 
 def _summarize(name: str) -> str:
