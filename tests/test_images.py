@@ -1,12 +1,16 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from PIL import Image
 
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.images import grid as grid_lib
+from cyclegan_tf.storage import array_files
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -72,6 +76,49 @@ def test_decode_composites_transparency_on_white():
     decoded = codec.decode(encoded(Image.fromarray(pixels)))
     assert decoded[0, 0].tolist() == [10, 20, 30]
     assert (decoded[1] == 255).all()
+
+
+def make_png(bits, transparent):
+    """A PNG file of one row with all gray levels of 1 to 8 bits, one of which is transparent."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = "".join(f"{level:0{bits}b}" for level in range(2**bits)).ljust(8, "0")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">II5B", 2**bits, 1, bits, 0, 0, 0, 0))
+        + chunk(b"tRNS", struct.pack(">H", transparent))
+        + chunk(b"IDAT", zlib.compress(b"\0" + int(row, 2).to_bytes(len(row) // 8, "big"))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_decode_composites_a_transparent_gray_level_on_white(bits):
+    count = 2**bits
+    for transparent in (0, count // 2):
+        expected = [level * 255 // (count - 1) for level in range(count)]
+        expected[transparent] = 255
+        assert codec.decode(make_png(bits, transparent), 1)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.uint32, np.float32])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_decode_reads_both_byte_orders_of_tiff(dtype, compression):
+    levels = np.arange(101).reshape(1, 101, 1)
+    array = (levels / 101).astype(dtype) if dtype == np.float32 else levels.astype(dtype)
+    for order in "<>":
+        file = io.BytesIO()
+        tifffile.imwrite(file, array[..., 0], byteorder=order, compression=compression, photometric="minisblack")
+        np.testing.assert_array_equal(codec.decode(file.getvalue(), 1), array)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">f8"])
+def test_decode_reads_big_endian_arrays(dtype):
+    array = np.linspace(0, 1, 12).reshape(3, 4, 1).astype(dtype)
+    found = codec.decode(array_files.encode(array), 1)
+    np.testing.assert_array_equal(found, array.astype(found.dtype))
+    assert found.dtype == (np.uint16 if dtype == ">u2" else np.float32)
+    np.testing.assert_array_equal(ranges.check_given_image(array, "A", 1), found)
 
 
 def test_decode_keeps_16_bits():

@@ -131,6 +131,12 @@ def test_floats_at_the_ends_of_the_range_are_translated(identity):
     np.testing.assert_array_equal(identity.translate(image), image)
 
 
+@pytest.mark.parametrize("dtype", [">u2", ">f4"])
+def test_big_endian_arrays_are_translated(identity, dtype):
+    image = np.tile(np.array([0, 1, 1], dtype), (3, 4, 1))
+    np.testing.assert_array_equal(identity.translate(image), image)
+
+
 @pytest.mark.parametrize(("name", "reason"), [
     ("missing.jpg", "No such file or directory"), ("folder", "not a regular file"),
     ("text.jpg", "cannot identify image file"),

@@ -91,7 +91,12 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
 
 def open_with_pillow(data: bytes) -> Image.Image:
     """Opens an image of one of the supported formats, without decoding its pixels."""
-    return Image.open(io.BytesIO(data), formats=_FORMATS)
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    # Byte 24 of a PNG file is the bit depth. Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the level that
+    # is transparent.
+    if image.format == "PNG" and image.mode == "L" and data[24] < 8 and "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2 ** data[24] - 1)
+    return image
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -189,6 +194,8 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
 def decode_page(page: tiff.Page, channels: int) -> np.ndarray:
     """Converts a page of a TIFF file to (H, W, channels) as `decode` does: composited on white, and upright."""
     pixels = page.pixels
+    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and pixels.shape[-1] == 1:
+        pixels = _to_uint16(pixels)
     if pixels.dtype not in (np.uint8, np.uint16):
         pixels = check_floats(pixels)
         if page.alpha is not None:
@@ -203,15 +210,20 @@ def _decode_deep_gray(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image)[..., np.newaxis]
     if image.mode == "F":
         return check_floats(pixels)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535; "
-                         "for other values set --range_a or --range_b")
-    pixels = pixels.astype(np.uint16)
+    pixels = _to_uint16(pixels)
     # Photometric interpretation 0 is WhiteIsZero, which Pillow handles for 8 bits only.
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         pixels = 65535 - pixels
     transparent = image.info.get("transparency")
     return pixels if transparent is None else np.where(pixels == transparent, np.uint16(65535), pixels)
+
+
+def _to_uint16(pixels: np.ndarray) -> np.ndarray:
+    """Converts integers to uint16; raises a ValueError for values that uint16 does not hold."""
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535; "
+                         "for other values set --range_a or --range_b")
+    return pixels.astype(np.uint16)
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:

@@ -40,6 +40,7 @@ def check_given_image(image: Any, domain: str, channels: int, in_units: bool = F
       UserError: the image has another shape or dtype, or floats outside [-1, 1].
     """
     pixels = np.asarray(image)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     what = f"dataset: an image of {domain}"
     if pixels.ndim != 3 or not pixels.size or pixels.shape[-1] != channels:
         raise UserError(f"{what} has shape {pixels.shape}; expected (height, width, {channels}), or other values of "

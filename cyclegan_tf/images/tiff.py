@@ -21,7 +21,7 @@ _SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
-_SIGNED = 2  # A sample format.
+_UNSIGNED, _SIGNED = 1, 2  # Sample formats.
 ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
@@ -74,8 +74,10 @@ def open_with_pillow(file: IO[bytes]) -> TiffImageFile | None:
     tags = image.tag_v2
     bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
     is_deep = bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA"))
-    # Pillow reads signed 8-bit values as unsigned.
-    is_misread = bits == 8 and _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    formats = tags.get(_SAMPLE_FORMAT, ())
+    # Pillow reads signed 8-bit values as unsigned, and swaps the bytes of compressed signed integers and floats.
+    is_swapped = tags.prefix == b"MM" and compression != 1 and bits > 8 and any(kind != _UNSIGNED for kind in formats)
+    is_misread = is_swapped or (bits == 8 and _SIGNED in formats)
     return None if is_deep or is_misread or compression not in _PILLOW_COMPRESSIONS else image
 
 

@@ -104,6 +104,7 @@ class LoadedTranslator:
         if isinstance(image, str | os.PathLike):
             image = _read_image(os.fspath(image), self)
         image = np.asarray(image)
+        image = image.astype(image.dtype.newbyteorder("="), copy=False)
         if self.units:
             return self._translate_values(image, tile, folder, progress)
         if image.dtype == np.float64:

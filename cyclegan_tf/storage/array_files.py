@@ -70,7 +70,7 @@ def encode(array: np.ndarray) -> bytes:
 
 
 def parse(data: bytes) -> np.ndarray:
-    """The array in the contents of a .npy file.
+    """The array in the contents of a .npy file, in this machine's byte order.
 
     Raises:
       DamagedFileError: the header is damaged or does not fit the length of the data, or the array holds anything but
@@ -89,4 +89,6 @@ def parse(data: bytes) -> np.ndarray:
         raise DamagedFileError(f"shape {shape} of {dtype} does not fit {found} bytes")
     file.seek(0)
     with zip_files.translate_errors():
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    # NumPy's types such as np.uint16 equal only native types. Files of astronomy and old instruments are big-endian.
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
