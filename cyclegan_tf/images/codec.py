@@ -92,8 +92,8 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
 def open_with_pillow(data: bytes) -> Image.Image:
     """Opens an image of one of the supported formats, without decoding its pixels."""
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    # Byte 24 of a PNG file is the bit depth. Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the level that
-    # is transparent.
+    # Byte 24 of a PNG file is the bit depth. Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the
+    # transparent level.
     if image.format == "PNG" and image.mode == "L" and data[24] < 8 and "transparency" in image.info:
         image.info["transparency"] *= 255 // (2 ** data[24] - 1)
     return image
