@@ -23,10 +23,11 @@ from cyclegan_tf.errors import UserError
         # "." sorts before "k", and "jpg" before "k", but "png" after it.
         (["a.jpg", "a.k.jpg"], ["a.k.png", "a.png"], {0: 1, 1: 0}),
         (["0.png", "1.png", "2.png"], ["1.png", "3.png"], {1: 0}),
+        (["caf\u00e9.png"], ["cafe\u0301.png"], {0: 0}),
         (["0.png"], [], {}),
     ],
     ids=["equal", "suffix", "two suffixes", "equal first", "equal only", "twice", "no suffix", "folders", "order",
-         "extra", "empty"],
+         "extra", "Unicode forms", "empty"],
 )
 def test_names_find_their_counterparts(names_a, names_b, partners):
     assert pairing.match_names(names_a, names_b) == partners

@@ -1,4 +1,5 @@
 import collections
+import contextlib
 import functools
 import hashlib
 import io
@@ -181,11 +182,25 @@ def test_bad_image_is_an_error_with_on_bad_image_error(tmp_path, make_images):
         list(pipeline.read_batches(stream, loaders))
 
 
+def test_a_record_of_bad_images_that_cannot_be_written_is_an_error(tmp_path, make_images):
+    make_images(tmp_path / "trainA", 2)
+    make_images(tmp_path / "trainB", 2)
+    (tmp_path / "trainA" / "001.png").write_bytes(b"")
+    config = config_with()
+    dataset = sources.open_folder(tmp_path)
+    dataset.bad.record_to(str(tmp_path / "missing" / "bad_images.txt"))
+    batches = pipeline.read_batches(*pipeline.make_batches(dataset, config, 0, 4))
+    with contextlib.closing(batches), pytest.raises(FileNotFoundError, match=r"bad_images\.txt"):
+        collections.deque(batches, 0)
+
+
 def test_domain_without_readable_images_is_an_error(tmp_path, make_images):
     make_images(tmp_path / "trainA", 2)
     for file in (tmp_path / "trainA").iterdir():
         file.write_bytes(b"")
-    loader = loaders.ImageLoader([folders.list_folder(tmp_path / "trainA")], training_size(Config()))
+    images = folders.list_folder(tmp_path / "trainA")
+    images.bad.add("trainB/000.png", "of the other domain, which has the same record")
+    loader = loaders.ImageLoader([images], training_size(Config()))
     with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: .*trainA/000\.png"):
         loader(0)
 

@@ -22,10 +22,10 @@ class Loader:
     """Loads the images of a single position in a run, in tf.data's threads.
 
     Attributes:
-      error: the UserError that ended loading, or None.
+      error: the error that ended loading, or None.
     """
 
-    error: UserError | None = None
+    error: UserError | OSError | None = None
 
 
 class ImageLoader(Loader):
@@ -61,6 +61,7 @@ class ImageLoader(Loader):
 
         Raises:
           UserError: no image can be decoded, or an image is bad and bad images stop the run.
+          OSError: an image is bad, and its name cannot be written to the run directory.
         """
         count = len(self._lists[0])
         try:
@@ -68,10 +69,15 @@ class ImageLoader(Loader):
                 images = self._load((index + offset) % count)
                 if images is not None:
                     return images
-            path, reason = next(iter(self._lists[0].bad.reasons.items()))
+            # All lists of a data set share one record of bad images.
+            reasons = self._lists[0].bad.reasons
+            paths = (each.path(index) for index in range(count) for each in self._lists)
+            path = next(path for path in paths if path in reasons)
             what = "images" if len(self._lists) == 1 else "pairs"
-            raise UserError(f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reason}")
-        except UserError as error:
+            raise UserError(
+                f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reasons[path]}"
+            )
+        except (UserError, OSError) as error:  # An OSError if the record of bad images cannot be written.
             # tf.data passes on only the text of an exception; `read_batches` raises the exception itself.
             self.error = error
             raise

@@ -5,6 +5,7 @@
 
 import collections
 import dataclasses
+import unicodedata
 from collections.abc import Sequence
 
 from cyclegan_tf.config import Config
@@ -16,7 +17,8 @@ from cyclegan_tf.images import suffixes
 def match_names(names_a: Sequence[str], names_b: Sequence[str]) -> dict[int, int]:
     """Maps the index of each name in A that has a counterpart in B to the index of its counterpart.
 
-    The counterpart is the equal name, or the name that differs only in the suffix of an image file (0.jpg and 0.png).
+    The counterpart is the equal name, or the name that differs only in the suffix of an image file (0.jpg and 0.png) or
+    in the Unicode form of accented letters.
     A name that is not unique in its domain has no counterpart, and neither has a name that occurs with several suffixes
     (0.png and 0.tif).
     """
@@ -32,9 +34,15 @@ def _match_unique(keys_a: Sequence[str], keys_b: Sequence[str]) -> dict[int, int
 
 
 def _drop_suffix(name: str) -> str:
-    """Removes the suffix of an image file: 0.png becomes 0, scan.nii.gz[7] becomes scan[7]."""
+    """Removes the suffix of an image file, and composes accents: 0.png becomes 0, scan.nii.gz[7] becomes scan[7]."""
+    name = _compose(name)
     file, bracket, number = name.rpartition("[") if name.endswith("]") else (name, "", "")
     return file[: len(file) - len(suffixes.match(file))] + bracket + number
+
+
+def _compose(name: str) -> str:
+    """Composes accents with their letters (Unicode's form NFC), because macOS and its archives separate them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def drop_skipped_slices(train_a: ImageList, train_b: ImageList) -> ImageList:
@@ -105,7 +113,7 @@ def _decide(
             raise UserError(f"--paired=yes: no file in {test_a.where} has a counterpart of the same name in "
                             f"{test_b.where}; give both images of a pair the same name, or use --paired=no")
         return False, "they have no file names in common"
-    is_equal = all(test_a.names[a] == test_b.names[b] for a, b in partners.items())
+    is_equal = all(_compose(test_a.names[a]) == _compose(test_b.names[b]) for a, b in partners.items())
     names = "equal file names" if is_equal else "file names that are equal except for suffixes"
     alone = [test_a.path(a) for a in range(len(test_a)) if a not in partners]
     matched_b = set(partners.values())

@@ -146,6 +146,7 @@ def read_batches(
 
     Raises:
       UserError: a loader failed, or memory is exhausted.
+      OSError: a bad image cannot be recorded, for example because the disk is full.
     """
     with contextlib.closing(iteration.iterate(stream)) as batches:
         try:
