@@ -131,6 +131,16 @@ def test_floats_at_the_ends_of_the_range_are_translated(identity):
     np.testing.assert_array_equal(identity.translate(image), image)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_network_that_returns_nan_is_an_error(dtype):
+    broken = loading.LoadedTranslator(lambda images: np.where(images < 0, np.nan, images), 3, 3)
+    image = np.ones((3, 4, 3), dtype)
+    image[0, 0] = -1 if dtype == np.float32 else 0
+    image[1:] = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    with pytest.raises(ValueError, match="the network returns NaN in"):
+        broken.translate(image)
+
+
 @pytest.mark.parametrize("dtype", [">u2", ">f4"])
 def test_big_endian_arrays_are_translated(identity, dtype):
     image = np.tile(np.array([0, 1, 1], dtype), (3, 4, 1))

@@ -97,7 +97,8 @@ class LoadedTranslator:
           several slices gives an array (N, H, W, C').
 
         Raises:
-          ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range.
+          ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
+            the network returns NaN.
           OSError: the disk has no room for the temporary files of tiles.
           UserError: the file cannot be read or decoded, or the generator does not support tiles.
         """
@@ -122,7 +123,9 @@ class LoadedTranslator:
             return self.translate(image[np.newaxis], tile, folder, progress)[0]
         if self._translator is not None and tile and max(image.shape[1:3]) > tile:
             return np.stack([self._translator.translate_in_tiles(one, tile, folder, progress) for one in image])
-        return ranges.from_float(np.asarray(self._forward(ranges.to_float(image))), image.dtype)
+        floats = np.asarray(self._forward(ranges.to_float(image)))
+        translator_lib.require_numbers(floats)
+        return ranges.from_float(floats, image.dtype)
 
     def _translate_values(
         self, values: np.ndarray, tile: int, folder: str | None, progress: Callable[[float], None] | None

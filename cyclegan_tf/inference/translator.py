@@ -114,6 +114,7 @@ class Translator:
 
         def write(window: tiling.Window, pixels: np.ndarray) -> None:
             (top, bottom), (left, right) = window
+            require_numbers(pixels)
             inside = pixels[: max(height - top, 0), : max(width - left, 0)]  # Crop the extension.
             result[top:bottom, left:right] = ranges.from_float(inside, image.dtype)
 
@@ -142,6 +143,13 @@ class Translator:
             return tf.io.encode_png(self.translate_uint8(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
+
+
+def require_numbers(floats: np.ndarray) -> None:
+    """Raises a ValueError if translated floats contain NaN, which would become black in a file of integers."""
+    if count := int(np.count_nonzero(np.isnan(floats))):
+        raise ValueError(f"the network returns NaN in {count} of {floats.size} values; use another checkpoint, or "
+                         "export the network again")
 
 
 def make_translators(config: Config, generators: Mapping[str, tf.keras.Model]) -> dict[Direction, Translator]:
