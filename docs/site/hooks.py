@@ -8,10 +8,12 @@ import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:  # The hooks of a page's text need no MkDocs, and are tested without it.
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([\w./-]+)")
@@ -20,8 +22,10 @@ WORD = re.compile(r"(?<!\S)\S{1,38}(?!\S)")
 LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".cfg": "ini", ".flags": "text", "": "text"}
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Adds the files outside of docs/ that the pages, or files added before, link to."""
+    from mkdocs.structure.files import File
+
     waiting = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
     while waiting:
         path = waiting.pop()
@@ -34,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Makes links to files outside of docs/ links to their pages."""
     del config, files
     uri = page.file.src_uri
@@ -42,7 +46,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(lambda link: relate(resolve(link[1], path), uri), markdown) if path.endswith(".md") else markdown
 
 
-def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_content(html: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Keeps words of code, and values with their deviation, on one line; words wider than a phone may still break."""
     del page, config, files
     html = html.replace(" ± ", "&nbsp;±&nbsp;")
