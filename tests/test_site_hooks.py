@@ -21,7 +21,7 @@ def hooks() -> ModuleType:
     pytest.param("a.md", "../README.md#use", "repository/README.md#use", id="anchor-in-another-page"),
     pytest.param("a.md", "b.md", "b.md", id="page-of-docs"),
     pytest.param("a.md", "#use", "#use", id="anchor-in-the-page"),
-    pytest.param("a.md", "https://example.org/b.py", "https://example.org/b.py", id="web"),
+    pytest.param("repository/README.md", "https://example.org/b.py", "https://example.org/b.py", id="web"),
     pytest.param("repository/README.md", "docs/b.md", "../b.md", id="from-outside-of-docs"),
     pytest.param("repository/setup.cfg.md", "docs/b.md", "docs/b.md", id="text-of-a-code-page"),
 ])
