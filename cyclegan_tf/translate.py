@@ -50,10 +50,11 @@ def main(argv: list[str]) -> int:
 
     found = batch.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
-    options = dataclasses.replace(model.stack_options, keep_patient_data=given.keep_patient_data)
-    model.stack_options = dataclasses.replace(
-        options, slice_axis=given.slice_axis or options.slice_axis, volume=given.volume or options.volume,
-    )
+    trained = model.stack_options
+    model = model.with_stack_options(dataclasses.replace(
+        trained, slice_axis=given.slice_axis or trained.slice_axis, volume=given.volume or trained.volume,
+        keep_patient_data=given.keep_patient_data,
+    ))
     jobs = batch.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
     total, shows_bar = 0, console.is_terminal(sys.stderr)
     if shows_bar:

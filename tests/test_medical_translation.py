@@ -56,6 +56,13 @@ def test_dicom_file_keeps_name_and_units(tmp_path, name):
     assert result.PatientName == ""
 
 
+def test_other_stack_options_keep_the_units(tmp_path):
+    translator = make_translator().with_stack_options(StackOptions(1, in_units=True, keep_patient_data=True))
+    assert translate(CT, tmp_path, translator) == {}
+    assert (read_units(tmp_path / "CT_small.dcm") == read_units(CT)).all()
+    assert pydicom.dcmread(tmp_path / "CT_small.dcm").PatientName == "CompressedSamples^CT1"
+
+
 def test_whole_range_of_hounsfield_units_survives(tmp_path):
     dataset = pydicom.dcmread(CT)
     dataset.PixelData = np.resize(np.arange(4096, dtype=np.int16), (128, 128)).tobytes()

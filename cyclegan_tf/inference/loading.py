@@ -73,6 +73,12 @@ class LoadedTranslator:
         """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits."""
         return LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
 
+    def with_stack_options(self, options: StackOptions) -> "LoadedTranslator":
+        """The same translator with other options for dividing files into slices."""
+        return LoadedTranslator(
+            self._forward, self.input_channels, self.output_channels, self._translator, self.units, options,
+        )
+
     def translate(
         self,
         image: str | os.PathLike[str] | np.ndarray,
