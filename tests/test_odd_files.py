@@ -289,6 +289,11 @@ BAD = {
     "tiff without pages": (b"II*\0" + bytes(4), "the TIFF file is damaged: .*; copy the file again"),
     "truncated npy": (truncated(npy(NOISE)), "does not fit"),
     "png with a broken sum": (saved(NOISY, "PNG").replace(b"IDAT", b"IDAU"), ""),
+    # Xcode writes a chunk before the header, and pixels without the header of zlib.
+    "png of an iPhone app": (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + chunk(b"IHDR", struct.pack(">II5B", 4, 1, 2, 0, 0, 0, 0))
+        + chunk(b"tRNS", bytes(2)) + chunk(b"IDAT", zlib.compress(bytes(2))[2:-4]) + chunk(b"IEND", b""),
+        "broken data stream"),
     "decompression bomb": (bomb(), "decompression bomb"),
     "npy bomb": (npy_bomb(), r"shape \(10000000, 10000000, 3\) of uint8 does not fit 100 bytes"),
     "npy of objects": (npy(np.array([[[{}, 1, 2]]], object), allow_pickle=True), "the type object is not supported"),

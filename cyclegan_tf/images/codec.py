@@ -94,7 +94,7 @@ def open_with_pillow(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
     # Byte 24 of a PNG file is the bit depth. Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the
     # transparent level.
-    if image.format == "PNG" and image.mode == "L" and data[24] < 8 and "transparency" in image.info:
+    if image.format == "PNG" and image.mode == "L" and data[24] in (2, 4) and "transparency" in image.info:
         image.info["transparency"] *= 255 // (2 ** data[24] - 1)
     return image
 
