@@ -304,6 +304,9 @@ BAD = {
     "npy of nothing": (npy(np.zeros((0, 4, 3), np.uint8)), r"the array has the shape \(0, 4, 3\)"),
     "tiff of large integers": (tiff(np.full((4, 4), 70000, np.int32)), r"integers must be in 0 \.\. 65535"),
     "tiff of negative integers": (tiff(np.full((4, 4), -5, np.int16)), r"integers must be in 0 \.\. 65535"),
+    "tiff of 16-bit integers with a sign and alpha": (
+        tiff(np.full((4, 4, 2), 9, np.int16), photometric="minisblack", extrasamples=["unassalpha"],
+             planarconfig="contig"), "the values have the type int16; expected uint8, uint16 or floats"),
     "tiff of large float colors": (tiff(np.full((4, 4, 3), 255, np.float32), photometric="rgb"), "floats must be in"),
     "tiff of five channels": (tiff(np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
                               "the TIFF file has 5 channels of type MINISBLACK; expected gray or RGB"),

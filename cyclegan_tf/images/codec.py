@@ -194,25 +194,27 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
 def decode_page(page: tiff.Page, channels: int) -> np.ndarray:
     """Converts a page of a TIFF file to (H, W, channels) as `decode` does: composited on white, and upright."""
     pixels = page.pixels
-    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and pixels.shape[-1] == 1:
+    if pixels.dtype in (np.uint8, np.uint16):
+        if page.alpha is not None:
+            pixels = _composite(pixels, page.alpha, page.is_premultiplied)
+    elif pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and pixels.shape[-1] == 1 and page.alpha is None:
         pixels = _to_uint16(pixels)
-    if pixels.dtype not in (np.uint8, np.uint16):
+    else:
         pixels = check_floats(pixels)
         if page.alpha is not None:
             raise ValueError("the image has floats and an alpha channel; remove the alpha channel")
-    elif page.alpha is not None:
-        pixels = _composite(pixels, page.alpha, page.is_premultiplied)
     return apply_orientation(convert_channels(pixels, channels), page.orientation)
 
 
 def _decode_deep_gray(image: Image.Image) -> np.ndarray:
     """Decodes an image in one of Pillow's modes I;16, I and F to uint16 or float32 (H, W, 1)."""
     pixels = np.asarray(image)[..., np.newaxis]
-    if image.mode == "F":
-        return check_floats(pixels)
-    pixels = _to_uint16(pixels)
     # Photometric interpretation 0 is WhiteIsZero, which Pillow handles for 8 bits only.
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
+    is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+    if image.mode == "F":
+        return -check_floats(pixels) if is_inverted else check_floats(pixels)
+    pixels = _to_uint16(pixels)
+    if is_inverted:
         pixels = 65535 - pixels
     transparent = image.info.get("transparency")
     return pixels if transparent is None else np.where(pixels == transparent, np.uint16(65535), pixels)
