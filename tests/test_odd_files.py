@@ -190,6 +190,9 @@ GOOD = {
         photometric="rgb", extrasamples=["assocalpha"],
     ), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
+    "tiff floats, white is zero": (tiff(FLOATS[..., 0], photometric="miniswhite"), three(-FLOATS[..., 0])),
+    "tiff floats, white is zero, big-endian": (
+        tiff(FLOATS[..., 0], photometric="miniswhite", byteorder=">", compression="zlib"), three(-FLOATS[..., 0])),
     "tiff float rgb": (tiff(FLOATS[..., :3].copy(), photometric="rgb"), FLOATS[..., :3]),
     "tiff float16 gray": (tiff(FLOATS[..., 0].astype(np.float16)), three(FLOATS[..., 0].astype(np.float16).astype(
         np.float32))),
