@@ -19,6 +19,7 @@ from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, dicom_results, suffixes
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.storage import array_files
 
 HEAD_BYTES = 132  # The signature is behind a preamble of 128 bytes, which may look like the beginning of a TIFF file.
 # pydicom's warnings on unusual files do not name the file.
@@ -95,8 +96,7 @@ class DicomFile(Stack):
         """
         pydicom = _import_pydicom()
         with _describe_damage(f"frame {index}: " if self.is_volume else ""):
-            stored = self._read_stored(index)
-            stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+            stored = array_files.to_native(self._read_stored(index))
             if self._color_space == "PALETTE COLOR":
                 stored = pydicom.pixels.apply_color_lut(stored, self.header)
             if self.channels == 1:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.storage import array_files
 
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
@@ -39,8 +40,7 @@ def check_given_image(image: Any, domain: str, channels: int, in_units: bool = F
     Raises:
       UserError: the image has another shape or dtype, or floats outside [-1, 1].
     """
-    pixels = np.asarray(image)
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    pixels = array_files.to_native(np.asarray(image))
     what = f"dataset: an image of {domain}"
     if pixels.ndim != 3 or not pixels.size or pixels.shape[-1] != channels:
         raise UserError(f"{what} has shape {pixels.shape}; expected (height, width, {channels}), or other values of "

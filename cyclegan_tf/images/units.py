@@ -12,6 +12,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.images.stacks import Slice
+from cyclegan_tf.storage import array_files
 
 _INTEGERS = tuple(np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32))
 
@@ -21,7 +22,7 @@ def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return _map(values, value_range)
     # A table takes a tenth of the time of the arithmetic. The bits of a value are the index into the table.
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    native = array_files.to_native(values)
     return np.take(_make_table(native.dtype, value_range), native.view(f"u{native.dtype.itemsize}"))
 
 

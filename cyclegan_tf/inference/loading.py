@@ -22,7 +22,7 @@ from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import array_files, filesystem
 
 
 class LoadedTranslator:
@@ -110,8 +110,7 @@ class LoadedTranslator:
         """
         if isinstance(image, str | os.PathLike):
             image = _read_image(os.fspath(image), self)
-        image = np.asarray(image)
-        image = image.astype(image.dtype.newbyteorder("="), copy=False)
+        image = array_files.to_native(np.asarray(image))
         if self.units:
             return self._translate_values(image, tile, folder, progress)
         if image.dtype == np.float64:

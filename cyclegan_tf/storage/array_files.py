@@ -89,6 +89,12 @@ def parse(data: bytes) -> np.ndarray:
         raise DamagedFileError(f"shape {shape} of {dtype} does not fit {found} bytes")
     file.seek(0)
     with zip_files.translate_errors():
-        array = np.lib.format.read_array(file, allow_pickle=False)
-    # NumPy's types such as np.uint16 equal only native types. Files of astronomy and old instruments are big-endian.
+        return to_native(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def to_native(array: np.ndarray) -> np.ndarray:
+    """Converts an array to this machine's byte order, because types such as np.uint16 equal only native types.
+
+    Files of astronomy and old instruments are big-endian.
+    """
     return array.astype(array.dtype.newbyteorder("="), copy=False)
