@@ -39,6 +39,7 @@ from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.options import split_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.storage import atomic, filesystem, json_lines
@@ -67,14 +68,15 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.metrics import evaluation
     from cyclegan_tf.metrics.task import Protocol
 
-    evaluation.require_known(given.metrics)
+    metrics = split_names("metrics", given.metrics)
+    evaluation.require_known(metrics)
     config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
     )
     records = measuring.measure_model(
-        given.model, given.direction, config, protocol, given.metrics, given.baselines
+        given.model, given.direction, config, protocol, metrics, given.baselines
     )
     lines = map(json_lines.format_line, records)
     if given.output:
@@ -120,7 +122,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
     flags.DEFINE_enum("paired", None, ["auto", "yes", "no"], "whether the held-out images are pairs, as for train; "
                       "default: as in the run")
-    flags.DEFINE_list("metrics", [], "measures, separated by commas; default: all that the data and weights allow")
+    flags.DEFINE_string("metrics", "", "measures, separated by commas; default: all that the data and weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "
                          "size of the run's held-out images; without a run, the size of each image", lower_bound=4,

@@ -9,7 +9,6 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.config.options import split_names
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import baselines, kid, measures
@@ -224,10 +223,9 @@ def format_table(records: Iterable[Record]) -> str:
 
 def require_known(names: Sequence[str]) -> None:
     """Raises a UserError if --metrics names a measure that does not exist."""
-    text = ",".join(names)
-    unknown = [name for name in split_names("metrics", text) if name not in measures.NAMES]
+    unknown = [name for name in names if name not in measures.NAMES]
     if unknown:
-        raise UserError(f"--metrics={text}: unknown {', '.join(unknown)}; expected some of "
+        raise UserError(f"--metrics={','.join(names)}: unknown {', '.join(unknown)}; expected some of "
                         f"{', '.join(measures.NAMES)}")
 
 
