@@ -141,6 +141,22 @@ def test_a_network_that_returns_nan_is_an_error(dtype):
         broken.translate(image)
 
 
+def test_tiles_with_nan_are_an_error_only_if_the_network_made_them():
+    inputs = tf.keras.Input((None, None, 3))
+    convolution = tf.keras.layers.Conv2D(3, 1, kernel_initializer="ones", name="convolution")
+    own = translator.Translator(tf.keras.Model(inputs, convolution(inputs)), 1, 1)
+    images = np.full((8, 8, 3), -0.25, np.float32)
+    images[7, 7] = np.nan
+    # By hand: each channel is the sum of three channels. Sample grids show test images with NaN.
+    expected = np.full((8, 8, 3), -0.75, np.float32)
+    expected[7, 7] = np.nan
+    np.testing.assert_array_equal(own.translate(images, tile=4), expected)
+    convolution.bias.assign([0, np.nan, 0])
+    model = loading.LoadedTranslator(own.translate_floats, 3, 3, own)
+    with pytest.raises(ValueError, match="the network returns NaN in"):
+        model.translate(np.zeros((8, 8, 3), np.uint8), tile=4)
+
+
 @pytest.mark.parametrize("dtype", [">u2", ">f4"])
 def test_big_endian_arrays_are_translated(identity, dtype):
     image = np.tile(np.array([0, 1, 1], dtype), (3, 4, 1))

@@ -127,9 +127,10 @@ class LoadedTranslator:
         if image.ndim == 3:
             return self.translate(image[np.newaxis], tile, folder, progress)[0]
         if self._translator is not None and tile and max(image.shape[1:3]) > tile:
-            return np.stack([self._translator.translate_in_tiles(one, tile, folder, progress) for one in image])
+            translate = self._translator.translate_in_tiles
+            return np.stack([translate(one, tile, folder, progress, check=_refuse_nan) for one in image])
         floats = np.asarray(self._forward(ranges.to_float(image)))
-        translator_lib.require_numbers(floats)
+        _refuse_nan(floats)
         return ranges.from_float(floats, image.dtype)
 
     def _translate_values(
@@ -143,6 +144,13 @@ class LoadedTranslator:
             images, _ = units_lib.normalize(Slice(values), self.units.source)
         floats = ranges.to_float(self.without_units().translate(images, tile, folder, progress))
         return units_lib.from_scale(floats, self.units.target, units_lib.choose_dtype(self.units.target, dtype))
+
+
+def _refuse_nan(floats: np.ndarray) -> None:
+    """Raises a ValueError if a network's output contains NaN, which would become black in a file of integers."""
+    if count := int(np.isnan(floats).sum()):
+        raise ValueError(f"the network returns NaN in {count} of {floats.size} values; use another checkpoint, or "
+                         "export the network again")
 
 
 def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray:

@@ -98,10 +98,11 @@ class Translator:
 
     def translate_in_tiles(
         self, image: np.ndarray, tile: int, folder: str | None = None,
-        progress: Callable[[float], None] | None = None,
+        progress: Callable[[float], None] | None = None, check: Callable[[np.ndarray], None] | None = None,
     ) -> np.ndarray:
         """Computes the result of `translate` tile by tile; see `tiling.translate` for the arguments and errors.
 
+        `check` is called with the floats of each translated tile, before they are rounded to the dtype of the image.
         Besides the image and the result, the memory needed depends on the tile's side in pixels, not on the image.
         """
         height, width = image.shape[:2]
@@ -114,7 +115,8 @@ class Translator:
 
         def write(window: tiling.Window, pixels: np.ndarray) -> None:
             (top, bottom), (left, right) = window
-            require_numbers(pixels)
+            if check:
+                check(pixels)
             inside = pixels[: max(height - top, 0), : max(width - left, 0)]  # Crop the extension.
             result[top:bottom, left:right] = ranges.from_float(inside, image.dtype)
 
@@ -143,13 +145,6 @@ class Translator:
             return tf.io.encode_png(self.translate_uint8(image[tf.newaxis])["images"][0])
 
         return {"image_bytes": tf.map_fn(translate, image_bytes, fn_output_signature=tf.string)}
-
-
-def require_numbers(floats: np.ndarray) -> None:
-    """Raises a ValueError if translated floats contain NaN, which would become black in a file of integers."""
-    if count := int(np.count_nonzero(np.isnan(floats))):
-        raise ValueError(f"the network returns NaN in {count} of {floats.size} values; use another checkpoint, or "
-                         "export the network again")
 
 
 def make_translators(config: Config, generators: Mapping[str, tf.keras.Model]) -> dict[Direction, Translator]:
