@@ -82,6 +82,12 @@ def test_demo_in_an_old_config_json_is_demo_maps(text, dataset):
     assert Config.from_json(text).dataset == dataset
 
 
+@pytest.mark.parametrize("option", ["eval_metrics", "nce_layers"])
+def test_empty_names_in_an_old_config_json_are_dropped(option):
+    config = Config.from_json(json.dumps({"config_version": 2, option: "l1,, fid,"}))
+    assert getattr(config, option) == "l1, fid"
+
+
 def test_json_round_trip():
     config = Config(dataset="demo", ngf=3, flip=False, learning_rate=1e-3)
     assert Config.from_json(config.to_json()) == config

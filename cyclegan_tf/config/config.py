@@ -209,8 +209,13 @@ def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where} has config_version {version}, expected at most {_VERSION}; use the version of cyclegan_tf that "
             "wrote the file, or another --workdir"
         )
+    values = dict(values)
     if version == 1 and values.get("dataset", "demo") == "demo":
-        return {**values, "dataset": "demo_maps"}
+        values["dataset"] = "demo_maps"
+    for option in ("eval_metrics", "nce_layers"):
+        # Runs of earlier versions may have empty names, which these versions ignored.
+        if isinstance(values.get(option), str):
+            values[option] = ",".join(name for name in values[option].split(",") if name.strip())
     return values
 
 
