@@ -61,6 +61,8 @@ def decode(image_list):
          "taken as pairs: all of them have equal file names; --paired=no takes them as unpaired"),
         ("auto", ["0.png", "1.png"], ["0.bmp", "1.bmp"], 2,
          "taken as pairs: all of them have file names that are equal except for suffixes; --paired=no takes them"),
+        ("auto", ["0\u00e9.png"], ["0e\u0301.png"], 1,
+         "taken as pairs: all of them have equal file names; --paired=no takes them as unpaired"),
         ("auto", ["0.png", "1.png"], ["2.png"], 0, "taken as unpaired: they have no file names in common"),
         ("auto", ["0.png", "1.png"], ["0.png", "1.png", "2.png"], 0,
          "taken as unpaired: 1 image has no counterpart ({}/testB/2.png); 2 pairs have equal file names, and only "
@@ -71,14 +73,15 @@ def decode(image_list):
         ("yes", ["1.png"], ["0.png", "1.png"], 1,
          "taken as pairs: 1 pair has equal file names; 1 image has no counterpart ({}/testB/0.png)"),
     ],
-    ids=["equal", "suffixes", "different", "extra", "no", "some", "second"],
+    ids=["equal", "suffixes", "Unicode forms", "different", "extra", "no", "some", "second"],
 )
 def test_the_log_says_what_is_assumed_and_why(tmp_path, open_set, paired, test_a, test_b, n_pairs, sentence):
     dataset = open_set(test_a, test_b, paired=paired)
     assert (dataset.n_pairs, dataset.has_pairs) == (n_pairs, n_pairs > 0)
     assert dataset.pairing.startswith("the held-out images are " + sentence.format(tmp_path))
     assert decode(dataset.test_a)[:n_pairs] == decode(dataset.test_b)[:n_pairs]
-    # No image is lost.
+    # No image is lost, and each keeps its name, by which its file is opened.
+    assert sorted(dataset.test_a.names) + sorted(dataset.test_b.names) == [*test_a, *test_b]
     assert sorted(decode(dataset.test_a)) == [int(name[0]) for name in test_a]
     assert sorted(decode(dataset.test_b)) == [int(name[0]) for name in test_b]
 
