@@ -1,5 +1,6 @@
 import collections
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import io
@@ -203,6 +204,14 @@ def test_domain_without_readable_images_is_an_error(tmp_path, make_images):
     loader = loaders.ImageLoader([images], training_size(Config()))
     with pytest.raises(UserError, match=r"none of the 2 images in .*trainA can be read: .*trainA/000\.png"):
         loader(0)
+
+
+def test_a_pair_of_one_size_in_training_is_loaded_whatever_its_sizes_in_measures():
+    images = constant_images(2)
+    lists = [images, dataclasses.replace(images, where="other")]
+    images.bad.add(lists[1].path(1), "not a pair: of two sizes in measures", only_as_pair=True)
+    loader = loaders.ImageLoader(lists, training_size(config_with()))
+    assert [np.unique(image) for image in loader(1)] == [1, 1]
 
 
 @pytest.mark.parametrize(("cache", "reads"), [("auto", 1), ("memory", 1), ("off", 3)])

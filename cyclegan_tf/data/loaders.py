@@ -85,8 +85,6 @@ class ImageLoader(Loader):
     def _load(self, index: int) -> list[np.ndarray] | None:
         if index in self._cached:
             return self._cached[index]
-        if len(self._lists) > 1 and any(each.path(index) in each.bad for each in self._lists):
-            return None
         images: list[np.ndarray] = []
         for image_list in self._lists:
             image = image_list.load(index, self._target_size)
