@@ -32,7 +32,7 @@ class BadImages:
 
     Attributes:
       reasons: dict of an image's path to the reason why the image cannot be used.
-      unpaired: the paths in `reasons` of images that can be read, but are no pairs with their counterparts.
+      only_as_pair: the paths in `reasons` of images that can be read, but are no pairs with their counterparts.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
       notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
@@ -41,7 +41,7 @@ class BadImages:
 
     def __init__(self, stop: bool = False) -> None:
         self.reasons: dict[str, str] = {}
-        self.unpaired: set[str] = set()
+        self.only_as_pair: set[str] = set()
         self.n_pages: dict[str, int] = {}
         self.clipped: dict[str, float] = {}
         self.notices: set[str] = set()
@@ -71,7 +71,7 @@ class BadImages:
                 return
             self.reasons[path] = reason
             if only_as_pair:
-                self.unpaired.add(path)
+                self.only_as_pair.add(path)
             self._write(path, reason)
         if self.stop:
             raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
@@ -268,7 +268,7 @@ class ImageList:
           MemoryError: memory is exhausted. Logs the path of the image.
         """
         path = self.path(index)
-        if path in self.bad and path not in self.bad.unpaired:
+        if path in self.bad and path not in self.bad.only_as_pair:
             return None
         try:
             return self.decode(index, target_size)
