@@ -38,6 +38,19 @@ def test_the_file_has_the_batches_of_all_replicas(tmp_path):
     np.testing.assert_array_equal(saved["b"][:, 0, 0, 0], [-0.5, 0.5])
 
 
+def test_replicas_may_have_images_of_different_sizes(tmp_path):
+    """As with --preprocess=none and one image per replica."""
+    other = {"a": np.ones((1, 4, 6, 3), np.float32), "b": BATCH[1] + 1}
+    replicas = SimpleNamespace(is_chief=True, gather=lambda own: [*own, other])
+    with pytest.raises(NotFinite):
+        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), replicas)
+    saved = np.load(tmp_path / "not-finite-step-000001.npz")
+    assert {name: saved[name].shape for name in saved} == {
+        "a_0": (1, 2, 2, 3), "a_1": (1, 4, 6, 3), "b": (2, 2, 2, 3)
+    }
+    np.testing.assert_array_equal(saved["a_1"], other["a"])
+
+
 def test_only_the_chief_writes(tmp_path):
     replicas = SimpleNamespace(is_chief=False, gather=lambda own: [])
     with pytest.raises(NotFinite):

@@ -32,6 +32,9 @@ def require_finite(
 ) -> None:
     """Checks that all scalars of a step are finite; otherwise the chief writes the batch and all workers raise.
 
+    The file has the arrays `a` and `b`, or `a_0`, `a_1` and so on, one for each replica, if their images have
+    different sizes.
+
     Args:
       scalars: by name; all workers have the same scalars, so all workers agree.
       batches: the batch of each local replica; the file holds the batches of all replicas.
@@ -45,7 +48,14 @@ def require_finite(
     path = os.path.join(workdir, f"not-finite-step-{step:06d}.npz")
     parts = replicas.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
     if replicas.is_chief:
-        batch_a, batch_b = (np.concatenate([part[name] for part in parts]) for name in "ab")
+        arrays = {name: array for domain in "ab" for name, array in _join(domain, [part[domain] for part in parts])}
         with atomic.open_for_writing(path, "wb") as file:
-            np.savez(file, a=batch_a, b=batch_b)
+            np.savez(file, **arrays)
     raise NotFinite(step, bad, path)
+
+
+def _join(name: str, arrays: Sequence[np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Returns one array of all images, or each array under a numbered name if the images have different sizes."""
+    if len({array.shape[1:] for array in arrays}) == 1:
+        return [(name, np.concatenate(arrays))]
+    return [(f"{name}_{index}", array) for index, array in enumerate(arrays)]
