@@ -22,7 +22,7 @@ def match_names(names_a: Sequence[str], names_b: Sequence[str]) -> dict[int, int
     a name that occurs with several suffixes (0.png and 0.tif).
     """
     found = _match_unique(names_a, names_b)
-    others = _match_unique([_drop_suffix(name) for name in names_a], [_drop_suffix(name) for name in names_b])
+    others = _match_unique([_make_key(name) for name in names_a], [_make_key(name) for name in names_b])
     return dict(sorted((others | found).items()))
 
 
@@ -32,8 +32,8 @@ def _match_unique(keys_a: Sequence[str], keys_b: Sequence[str]) -> dict[int, int
     return {i: places[key] for i, key in enumerate(keys_a) if counts_a[key] == counts_b[key] == 1}
 
 
-def _drop_suffix(name: str) -> str:
-    """Removes the suffix of an image file, and composes accents: 0.png becomes 0, scan.nii.gz[7] becomes scan[7]."""
+def _make_key(name: str) -> str:
+    """Reduces a name to the part that counterparts share: 0.png to 0, scan.nii.gz[7] to scan[7]; composes accents."""
     name = _compose(name)
     file, bracket, number = name.rpartition("[") if name.endswith("]") else (name, "", "")
     return file[: len(file) - len(suffixes.match(file))] + bracket + number
@@ -57,7 +57,7 @@ def drop_skipped_slices(train_a: ImageList, train_b: ImageList) -> ImageList:
 
 def _find_volume(name: str) -> str | None:
     """Returns the file name of a slice, without the suffix; None for a file of a single image."""
-    return _drop_suffix(name).rpartition("[")[0] if name.endswith("]") else None
+    return _make_key(name).rpartition("[")[0] if name.endswith("]") else None
 
 
 def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
