@@ -36,6 +36,13 @@ def test_names_may_have_the_greatest_length(tmp_path):
     assert path.read_text() == "picture"
 
 
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    with atomic.open_for_writing(tmp_path / "file") as file:
+        file.write("x")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_an_error_names_the_file(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, atomic.open_for_writing(tmp_path / "missing" / "file"):
         pass

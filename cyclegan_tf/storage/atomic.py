@@ -17,7 +17,7 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
 
     Several processes may write the same local file at the same time: each writes a file of its own, .NUMBER.tmp in the
-    folder of `path`, and the last one stays. A process that is killed leaves its file.
+    folder of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
@@ -34,7 +34,8 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
             file.seek(0)
             filesystem.upload(path, content)
         return
-    # The name does not contain the name of `path`, which may have the greatest length that a file system allows.
+    # The name does not contain the name of `path`, which may have the greatest length that a file system allows. A file
+    # of the module tempfile would be private: nobody else could read the result.
     temporary = os.path.join(os.path.dirname(os.fspath(path)), f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
