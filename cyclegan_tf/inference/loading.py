@@ -148,7 +148,7 @@ class LoadedTranslator:
 
 def _refuse_nan(floats: np.ndarray) -> None:
     """Raises a ValueError if a network's output contains NaN, which would become black in a file of integers."""
-    if count := int(np.isnan(floats).sum()):
+    if count := int(np.count_nonzero(np.isnan(floats))):
         raise ValueError(f"the network returns NaN in {count} of {floats.size} values; use another checkpoint, or "
                          "export the network again")
 
