@@ -29,6 +29,23 @@ def test_two_processes_can_write_one_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_processes_can_write_one_remote_file(tmp_path):
+    path = f"ram://{tmp_path.name}/file"
+
+    class Slow(io.BytesIO):
+        """Content that another process overtakes after its first chunk."""
+
+        def read(self, *arguments):
+            if self.tell() == 1:
+                store(path, b"fast")
+                assert read(path) == b"fast"
+            return super().read(1)
+
+    filesystem.upload(path, Slow(b"slow"))
+    assert read(path) == b"slow"
+    assert tf.io.gfile.listdir(f"ram://{tmp_path.name}") == ["file"]
+
+
 def test_names_may_have_the_greatest_length(tmp_path):
     path = tmp_path / f"{'図' * 83}.png"  # 253 bytes.
     with atomic.open_for_writing(path) as file:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from cyclegan_tf.storage import filesystem
 def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool = False) -> Iterator[IO[Any]]:
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
 
-    Several processes may write the same local file at the same time: each writes a file of its own, .NUMBER.tmp in the
-    folder of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file.
+    Several processes may write the same file at the same time: each writes a file of its own, .NUMBER.tmp in the folder
+    of `path`, and the last one stays. A process that is killed leaves its file.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
@@ -34,9 +33,7 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
             file.seek(0)
             filesystem.upload(path, content)
         return
-    # The name does not contain the name of `path`, which may have the greatest length that a file system allows. A file
-    # of the module tempfile would be private: nobody else could read the result.
-    temporary = os.path.join(os.path.dirname(os.fspath(path)), f".{secrets.token_hex(8)}.tmp")
+    temporary = filesystem.choose_temporary_path(path)
     try:
         with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
             yield file

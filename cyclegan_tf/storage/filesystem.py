@@ -12,6 +12,7 @@ import contextlib
 import errno
 import io
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -241,12 +242,21 @@ class _RemoteReader(io.RawIOBase):
         return self._file.tell()
 
 
+def choose_temporary_path(path: PathLike) -> str:
+    """Chooses a path for the unfinished content of `path`: .NUMBER.tmp in the same folder, new for each call.
+
+    The name does not contain the name of `path`, which may have the greatest length that a file system allows.
+    """
+    # A file of the module tempfile would be private: nobody else could read the result.
+    return os.path.join(os.path.dirname(os.fspath(path)), f".{secrets.token_hex(8)}.tmp")
+
+
 def upload(path: PathLike, content: BinaryIO) -> None:
     """Writes the rest of the binary file `content` to a remote file, under a temporary name that is renamed at the end.
 
     Some remote file systems rename by copying, or remove the old file first; a crash in between leaves the .tmp file.
     """
-    temporary, data = f"{os.fspath(path)}.tmp", content.read(_CHUNK)
+    temporary, data = choose_temporary_path(path), content.read(_CHUNK)
     try:
         with translate_errors(path):
             if not data:  # An empty file cannot be written in part, and S3 cannot rename one.
