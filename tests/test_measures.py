@@ -1,6 +1,7 @@
 """Measures of data sets of one-color images, against values computed by hand."""
 
 import dataclasses
+import errno
 import shutil
 
 import numpy as np
@@ -76,6 +77,30 @@ def test_identity_of_domains_with_different_channels_is_refused(constant):
     arguments = sources.open_dataset(config), config, Protocol(), ["identity"], MeanColor()
     with pytest.raises(UserError, match="1 in the source domain, 3 in the target domain; leave identity out"):
         evaluation.measure(TRANSLATE, *arguments, strict=True)
+
+
+def test_features_are_not_cached_after_an_error_of_the_disk(constant, tmp_path):
+    images, cache, reads = sources.open_dataset(constant).test_b, tmp_path / "cache", []
+
+    def read(index):
+        """Fails when the second file is read a second time: the first time, for the key of the cache."""
+        reads.append(index)
+        if reads.count(1) == 2 and index == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return images.read(index)
+
+    flaky = dataclasses.replace(images, read=read)
+    assert feature_cache.load_or_compute(MeanColor(), flaky, constant, str(cache)).tolist() == [[102]]
+    again = sources.open_dataset(constant).test_b
+    assert feature_cache.load_or_compute(MeanColor(), again, constant, str(cache)).tolist() == [[102], [112]]
+    assert len(list((cache / "features").iterdir())) == 1
+
+
+def test_features_are_cached_if_a_file_is_damaged(constant, tmp_path):
+    (tmp_path / "testB" / "testB112.png").write_bytes(b"no picture")
+    images = sources.open_dataset(constant).test_b
+    assert feature_cache.load_or_compute(MeanColor(), images, constant, str(tmp_path / "cache")).tolist() == [[102]]
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
 
 
 def test_features_of_real_images_are_cached_until_something_changes(constant, tmp_path, caplog):

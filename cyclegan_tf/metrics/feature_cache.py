@@ -67,7 +67,8 @@ def load_or_compute(
 
     The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
     on: the network, the encoded bytes of the images, the range of values, and the options that resize the images.
-    Without write access to the folder, each call computes the features again.
+    Without write access to the folder, each call computes the features again. So does a call after an error of the
+    disk or the network, because the features of a file that could not be read are missing.
 
     Args:
       folder: `weights.default_folder()` by default.
@@ -76,23 +77,40 @@ def load_or_compute(
         network.name, image_list.half, image_list.channels, config.preprocess, config.load_size, config.crop_size,
         architectures.size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
     )).encode())
+    unreadable = set()
     for index in range(len(image_list)):
         try:
             key.update(hashlib.sha256(image_list.read(index)).digest())
         except (OSError, ValueError):
             key.update(b"unreadable")
+            unreadable.add(index)
     path = os.path.join(folder or weights.default_folder(), "features", f"{key.hexdigest()[:32]}.npz")
     if os.path.exists(path):
         try:
             return array_files.read(path)["features"]
         except (OSError, DamagedFileError, KeyError) as error:
             log.warning("%s is damaged (%s); computing the features again", path, error)
-    collector = Collector(network)
-    for image in loaders.load_test_images(image_list, config):
+    collector, matches_key = Collector(network), True
+    for index, image in enumerate(loaders.load_test_images(image_list, config)):
         if image is not None:
             collector.add(image)
+        was_readable = image is not None or _is_damaged(image_list, index)
+        matches_key = matches_key and was_readable == (index not in unreadable)
     features = collector.features()
+    if not matches_key:
+        return features
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         array_files.write(path, {"features": features})
     return features
+
+
+def _is_damaged(image_list: ImageList, index: int) -> bool:
+    """True if the content of an image cannot be decoded; False if its file cannot be read, or is read well now."""
+    try:
+        image_list.decode(index)
+    except ValueError:
+        return True
+    except OSError as error:
+        return error.errno is None  # Pillow raises OSErrors without a number for damaged files.
+    return False
