@@ -34,6 +34,7 @@ it.
 import os
 import re
 import sys
+import tempfile
 
 from absl import flags
 
@@ -94,6 +95,13 @@ def _require_writable(output: str) -> None:
         raise UserError(f"--output={output}: folder {folder} does not exist; make it first")
     if filesystem.isdir(output):
         raise UserError(f"--output={output} is a folder; give the path of a file")
+    if not filesystem.is_remote(folder):
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"--output={output}: cannot write into folder {folder} ({error.strerror}); give a file in "
+                            "another folder") from error
 
 
 def _fetch_weights(folder: str | None) -> int:

@@ -108,6 +108,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     (["--model=RUN", "--metrics=psnr,,fid"], "--metrics=psnr,,fid: a name is empty; remove the comma beside it"),
     (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected some of psnr, ssim"),
     (["--model=RUN", "--output=RUN"], "is a folder; give the path of a file"),
+    (["--model=/no/such", "--output=/proc/x"], "--output=/proc/x: cannot write into folder /proc ("),
     (["--model=RUN", "--judge_classes_a=-1"], "--judge_classes_a=-1: expected numbers of classes, as in 948,950"),
     (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: download"),
 ])
