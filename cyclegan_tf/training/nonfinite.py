@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.storage import atomic
+from cyclegan_tf.storage import array_files
 from cyclegan_tf.training.distribution import Batch, Replicas
 
 ADVICE = "lower --learning_rate or look at the images"
@@ -49,8 +49,7 @@ def require_finite(
     parts = replicas.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
     if replicas.is_chief:
         arrays = {name: array for domain in "ab" for name, array in _join(domain, [part[domain] for part in parts])}
-        with atomic.open_for_writing(path, "wb") as file:
-            np.savez(file, **arrays)
+        array_files.write(path, arrays)
     raise NotFinite(step, bad, path)
 
 
