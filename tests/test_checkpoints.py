@@ -186,7 +186,7 @@ def test_weight_names_are_equal_in_every_instance():
 
 
 def test_writer_stores_the_state_at_the_time_of_the_call(tmp_path):
-    for name in (".0123456789abcdef.tmp", "step-00000007.npz.tmp"):  # The second as on a remote file system.
+    for name in (".0123456789abcdef.tmp", "step-00000007.npz.tmp"):  # The second as in earlier versions.
         (tmp_path / name).write_bytes(b"left by a killed process")
     model = trained(1)
     writer = checkpoints.Writer(str(tmp_path), keep=2)
