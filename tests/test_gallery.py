@@ -126,6 +126,39 @@ def test_pairs_are_in_the_order_of_their_difference_from_the_truth(tmp_path):
     ]
 
 
+def test_two_processes_can_write_the_images_of_one_page(tmp_path):
+    """As a training that ends beside `cyclegan gallery`."""
+    for part in ("trainA", "trainB", "testA", "testB"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / part / "0.png")
+    config = Config(dataset=str(tmp_path / "set"), preprocess="none", pool_size=0)
+    dataset, workdir = sources.open_dataset(config), tmp_path / "run"
+
+    def read_step():
+        return json.loads((workdir / "gallery" / "results.json").read_text())["step"]
+
+    def let_the_other_finish(image):
+        page_images.write(str(workdir), config, {Direction.A2B: lambda image: image}, dataset, 1)
+        assert read_step() == 1
+        return image
+
+    page_images.write(str(workdir), config, {Direction.A2B: let_the_other_finish}, dataset, 2)
+    assert read_step() == 2
+    assert [path.name for path in workdir.iterdir()] == ["gallery"]
+
+
+def test_a_page_whose_images_fail_leaves_nothing(tmp_path):
+    for part in ("trainA", "trainB"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / part / "0.png")
+    config = Config(dataset=str(tmp_path / "set"), preprocess="none", pool_size=0)
+    with pytest.raises(ZeroDivisionError):
+        page_images.write(
+            str(tmp_path / "run"), config, {Direction.A2B: lambda image: 1 // 0}, sources.open_dataset(config), 1
+        )
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_only_images_that_have_a_counterpart_have_a_truth(tmp_path):
     for part, grays in (("trainA", [0]), ("trainB", [0]), ("testA", [10, 20]), ("testB", [20, 30])):
         (tmp_path / part).mkdir()

@@ -27,15 +27,29 @@ def write(
     The images are spread evenly over the list of the domain. Pairs are ordered by the difference of the translation
     from the truth, the smallest first. Training images take the place of missing held-out images.
 
+    Training and `cyclegan gallery` may write at the same time: each writes a folder of its own, which it renames at the
+    end, and the last to finish replaces the other. A process that is killed leaves its .tmp folder.
+
     Args:
       translate: for each direction, a function that translates an image (H, W, C) of any dtype of `images.ranges`.
       dataset: the run's images.
       step: the training step of the generators.
     """
     folder = os.path.join(workdir, RESULTS)
-    temporary = f"{folder}.tmp"
-    filesystem.remove_tree(temporary)  # A killed process may have left this folder.
+    temporary = filesystem.choose_temporary_path(folder)
     filesystem.makedirs(temporary)
+    try:
+        _write_files(temporary, config, translate, dataset, step)
+        atomic.replace_folder(folder, temporary)
+    finally:
+        filesystem.remove_tree(temporary)  # Left only if an error occurs.
+
+
+def _write_files(
+    folder: str, config: Config, translate: Mapping[Direction, Callable[[np.ndarray], np.ndarray]],
+    dataset: ImageDataset, step: int,
+) -> None:
+    """Writes the files of WORKDIR/gallery/ into `folder`; the other arguments are those of `write`."""
     lists = dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
@@ -57,12 +71,11 @@ def write(
                     row["difference"] = f"{100 * difference:.1f} %"
             for kind, picture in shown.items():
                 row[kind] = f"{RESULTS}/{direction}-{len(rows) + len(found):02d}-{kind}.webp"
-                _save(picture, os.path.join(temporary, os.path.basename(row[kind])))
+                _save(picture, os.path.join(folder, os.path.basename(row[kind])))
             found.append((difference, row))
         rows += [row for _, row in sorted(found, key=lambda each: each[0])]
-    with atomic.open_for_writing(os.path.join(temporary, "results.json")) as file:
+    with atomic.open_for_writing(os.path.join(folder, "results.json")) as file:
         json.dump({"step": step, "rows": rows}, file)
-    atomic.replace_folder(folder, temporary)
 
 
 def _compute_difference(image: np.ndarray, truth: np.ndarray) -> float:
