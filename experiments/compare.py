@@ -15,9 +15,10 @@ Trains each of `--sides` with each seed, for `--steps` steps each, and again for
 
 The steps that fit into `--minutes` follow from the time of the run of `--steps` steps of the same side and seed; the
 table has the minutes that the steps then took, without start, samples and measures, the seconds of a step, and the
-largest memory of the training process, with TensorFlow or PyTorch itself. Learning rates follow the same
-schedule over the steps of each run. Use a quiet machine: other work delays PyTorch by far more than its share, because
-its threads wait for each other. Needs PyTorch, and the weights that cyclegan_tf.evaluate --fetch_weights downloads.
+largest memory of the training process, with TensorFlow or PyTorch itself. The learning rate falls to zero over the
+second half of each run unless a flagfile says otherwise. Use a quiet machine: other work delays PyTorch by far more
+than its share, because its threads wait for each other. Needs PyTorch, and the weights that cyclegan_tf.evaluate
+--fetch_weights downloads.
 
 All held-out images, at `--size` pixels, are measured with cyclegan_tf.evaluate; the twin's generators are converted to
 a run first. Prints a Markdown table for each direction, with the mean and the deviation over seeds, below the measures
