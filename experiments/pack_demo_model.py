@@ -1,7 +1,7 @@
 """Makes a trained model in the package, cyclegan_tf/runs/demo_model or demo_maps_model, from a run.
 
-  python -m cyclegan_tf.train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
-  python experiments/pack_demo_model.py runs/demo_model cyclegan_tf/runs/demo_model
+  python -m cyclegan_tf.train --flagfile=experiments/demo_maps_model.flags --workdir=runs/demo_maps_model
+  python experiments/pack_demo_model.py runs/demo_maps_model cyclegan_tf/runs/demo_maps_model
 
 The output is a run directory with a config.json and one checkpoint, which holds the generators' weights in float16:
 their moving averages if the run has them. Without discriminators, optimizers and pools the run cannot be resumed, but
@@ -32,8 +32,9 @@ def pack(run: str, output: str) -> None:
     }
     folder = os.path.join(output, "checkpoints")
     os.makedirs(folder, exist_ok=True)
-    # The packed networks are the averages, so the packed run has no averages of its own.
-    dataclasses.replace(config, ema_decay=0.0, eval_every=0, eval_metrics="").save(output)
+    # The packed networks are the averages, so the packed run has no averages of its own. The run that it started from
+    # is not packed.
+    dataclasses.replace(config, ema_decay=0.0, eval_every=0, eval_metrics="", init_from="").save(output)
     path = checkpoints.write(folder, {"step": arrays["step"], **weights}, keep=1)
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB, {sum(array.size for array in weights.values())} weights")
 
