@@ -22,7 +22,7 @@ than its share, because its threads wait for each other. Needs PyTorch, and the 
 
 All held-out images, at `--size` pixels, are measured with cyclegan_tf.evaluate; the twin's generators are converted to
 a run first. Prints a Markdown table for each direction, with the mean and the deviation over seeds, below the measures
-of trivial translations, and draws WORKDIR/BUDGET_DIRECTION.png, such as time_a2b.png, from the runs of the first seed:
+of trivial translations, and draws WORKDIR/BUDGET_DIRECTION.jpg, such as time_a2b.jpg, from the runs of the first seed:
 every n-th held-out image by name.
 
 Each row of each seed keeps its result in WORKDIR/SIDE-BUDGET-SEED/result.json: an interrupted comparison continues with
@@ -163,8 +163,8 @@ class Comparison:
                 columns = {"input": inputs, **columns, **({"truth": truths} if dataset.has_pairs else {})}
                 picture = grid.draw(list(map(list, zip(*columns.values(), strict=True))), list(columns),
                                     scale=max(1, 128 // args.size))
-                paths.append(os.path.join(args.workdir, f"{budget}_{direction.value}.png"))
-                Image.fromarray(picture).save(paths[-1], optimize=True)
+                paths.append(os.path.join(args.workdir, f"{budget}_{direction.value}.jpg"))
+                Image.fromarray(picture).save(paths[-1], quality=90)
         return paths
 
 
