@@ -99,6 +99,21 @@ def test_an_error_of_the_disk_is_not_called_an_error_of_ffmpeg(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_clip_can_be_translated_while_another_process_translates_it(tmp_path):
+    clip, target = make_clip(tmp_path / "clip.mp4", sound=False), tmp_path / "out" / "clip.mp4"
+    batches = []
+
+    def translate_beside(images):
+        batches.append(images)
+        if len(batches) == 2:  # After the first batch, ffmpeg has created its file.
+            video.translate(Inverse(), str(clip), str(target), batch_size=FRAMES)
+        return -images
+
+    video.translate(loading.LoadedTranslator(translate_beside, 3, 3), str(clip), str(target), batch_size=5)
+    assert len(read(target)[1]) == FRAMES
+    assert list(target.parent.iterdir()) == [target]
+
+
 def test_videos_need_a_translator_of_color_images(tmp_path):
     with pytest.raises(UserError, match="the model maps 1 channels to 3; videos need a model"):
         video.translate(loading.LoadedTranslator(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))

@@ -11,6 +11,7 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference.loading import LoadedTranslator
+from cyclegan_tf.storage import filesystem
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg")
 _WRITTEN = (".mp4", ".m4v", ".mov", ".mkv")  # Containers that hold H.264 video and any common audio codec.
@@ -55,27 +56,11 @@ def translate(
     if channels != (3, 3):
         raise UserError(f"{source}: the model maps {channels[0]} channels to {channels[1]}; videos need a model that "
                         "maps color images to color images")
-    frames = ffmpeg.read_frames(os.path.abspath(source))
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    stem, suffix = os.path.splitext(os.path.abspath(target))
-    temporary = f"{stem}.tmp{suffix}"  # ffmpeg chooses the container by the suffix.
+    # ffmpeg chooses the container by the suffix.
+    temporary = filesystem.choose_temporary_path(os.path.abspath(target)) + os.path.splitext(target)[1]
     try:
-        meta = next(frames)
-        rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
-        done, expected = 0, meta["duration"] * rate
-        with contextlib.closing(ffmpeg.write_frames(
-            temporary, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
-            # Every player shows color at half the resolution, which needs even sizes.
-            pix_fmt_out="yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p",
-            **({"audio_path": os.path.abspath(source), "audio_codec": "copy"} if meta.get("audio_codec") else {}),
-        )) as writer:
-            writer.send(None)
-            for batch in _batch_frames(frames, shape, batch_size):
-                for result in translator.translate(batch, tile):
-                    writer.send(np.ascontiguousarray(result))
-                done += len(batch)
-                if progress and expected:
-                    progress(min(float(done / expected), 1.0))
+        done = _encode(ffmpeg, translator, os.path.abspath(source), temporary, batch_size, tile, progress)
         written = ffmpeg.count_frames_and_secs(temporary)[0]
         if written != done or not done:
             raise ValueError(f"ffmpeg encoded {written} of {done} frames")
@@ -87,8 +72,33 @@ def translate(
             raise
         raise ValueError(f"ffmpeg: {_get_last_line(error)}") from error
     finally:
-        frames.close()
         Path(temporary).unlink(missing_ok=True)
+
+
+def _encode(
+    ffmpeg: ModuleType, translator: LoadedTranslator, source: str, target: str, batch_size: int, tile: int,
+    progress: Callable[[float], None] | None,
+) -> int:
+    """Writes the translated frames and the audio of `source` to `target`; returns how many frames ffmpeg got."""
+    done = 0
+    with contextlib.closing(ffmpeg.read_frames(source)) as frames:
+        meta = next(frames)
+        rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
+        expected = meta["duration"] * rate
+        with contextlib.closing(ffmpeg.write_frames(
+            target, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
+            # Every player shows color at half the resolution, which needs even sizes.
+            pix_fmt_out="yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p",
+            **({"audio_path": source, "audio_codec": "copy"} if meta.get("audio_codec") else {}),
+        )) as writer:
+            writer.send(None)
+            for batch in _batch_frames(frames, shape, batch_size):
+                for result in translator.translate(batch, tile):
+                    writer.send(np.ascontiguousarray(result))
+                done += len(batch)
+                if progress and expected:
+                    progress(min(float(done / expected), 1.0))
+    return done
 
 
 def _batch_frames(frames: Iterable[bytes], shape: tuple[int, int, int], batch_size: int) -> Iterator[np.ndarray]:
