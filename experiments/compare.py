@@ -5,7 +5,7 @@
   python experiments/compare.py --dataset=demo_maps --size=64 --steps=600 --minutes=0 --seeds 0 1 2 \
       --sides base=experiments/ablation/base.flags no_pool=experiments/ablation/no_pool.flags
 
-Trains each of `--sides` with each seed, for `--steps` steps each, and again for `--minutes` each unless that is 0:
+Trains each of `--sides` with each seed, for `--steps` steps each, and, unless `--minutes` is 0, again for `--minutes`:
 
 - paper: this package with the paper's settings, at `--size` pixels (from 286/256 of it), with `--blocks` residual
   blocks and `--filters` filters.
@@ -17,8 +17,8 @@ The steps that fit into `--minutes` follow from the time of the run of `--steps`
 table has the minutes that the steps then took, without start, samples and measures, the seconds of a step, and the
 largest memory of the training process, with TensorFlow or PyTorch itself. The learning rate falls to zero over the
 second half of each run unless a flagfile says otherwise. Use a quiet machine: other work delays PyTorch by far more
-than its share, because its threads wait for each other. Needs PyTorch, and the weights that cyclegan_tf.evaluate
---fetch_weights downloads.
+than its share, because its threads wait for each other. The twin needs PyTorch; the measures need the weights that
+cyclegan_tf.evaluate --fetch_weights downloads.
 
 All held-out images, at `--size` pixels, are measured with cyclegan_tf.evaluate; the twin's generators are converted to
 a run first. Prints a Markdown table for each direction, with the mean and the deviation over seeds, below the measures
