@@ -163,7 +163,7 @@ def write_pages(*pages, **options):
     pytest.param(write_pages(PAGES[0].astype(np.float32), PAGES[1].astype(np.float32)),
                  r"the values are \d+ to \d+; floats must be in \[-1, 1\], .*; for other values set .*", id="floats"),
     pytest.param(write_pages(*PAGES[:2].astype(np.int16)),
-                 r"the values have the type int16; expected .*; for other values set --range_a .*", id="int16"),
+                 r"the values are -\d+ to \d+; integers must be in 0 .. 65535; for other values set .*", id="int16"),
     pytest.param(write_pages(*np.zeros((2, 6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
                  "the TIFF file has 5 channels of type MINISBLACK; .* by --input_channels .*", id="channels"),
     pytest.param(lambda file: file.write(PAGES[:2], photometric="minisblack", truncate=True),
