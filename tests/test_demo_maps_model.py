@@ -35,7 +35,7 @@ def test_its_maps_are_better_than_a_flat_color_and_maps_of_the_authors_code():
         np.mean([peak_signal_noise_ratio(*pair) for pair in zip(maps, images, strict=True)]) for images in (made, flat)
     )
     # The authors' code reaches 19.1 dB and 0.39 on average, after 1000 steps with 32 filters; a flat color 20.55 dB.
-    assert of_model > of_flat > 20.5
+    assert of_model > 20.8 > of_flat > 20.5
     # The pixel weights of Wang et al. 2004. The first model in the package reached 0.455.
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
     similarity = [structural_similarity(true, image, **window) for true, image in zip(maps, made, strict=True)]

@@ -79,7 +79,7 @@ def test_decode_composites_transparency_on_white():
 
 
 def make_png(bits, transparent):
-    """A PNG file of one row with all gray levels of 1 to 8 bits, one of which is transparent."""
+    """A PNG file whose one row has all gray levels of 1 to 8 bits; level `transparent` is transparent."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -83,7 +83,7 @@ def test_features_are_not_cached_after_an_error_of_the_disk(constant, tmp_path):
     images, cache, reads = sources.open_dataset(constant).test_b, tmp_path / "cache", []
 
     def read(index):
-        """Fails when the second file is read a second time: the first time, for the key of the cache."""
+        """Fails when file 1 is read again: first for the key of the cache, then for its features."""
         reads.append(index)
         if reads.count(1) == 2 and index == 1:
             raise OSError(errno.EIO, "Input/output error")
@@ -264,7 +264,7 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     }
 
 
-def test_image_that_is_no_pair_still_counts_in_measures_of_single_images(constant, tmp_path):
+def test_images_of_unequal_pairs_count_in_measures_of_single_images(constant, tmp_path):
     for part, grays in (("testA", (51, 61)), ("testB", (102, 112))):
         for index, gray in enumerate(grays):
             (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")

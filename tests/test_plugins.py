@@ -1,4 +1,4 @@
-"""Networks, losses and models of other packages are registered, trained, and found by the commands."""
+"""The commands find the networks, losses and models that other packages register, and train them."""
 
 import functools
 import json

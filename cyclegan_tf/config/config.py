@@ -213,7 +213,7 @@ def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
     if version == 1 and values.get("dataset", "demo") == "demo":
         values["dataset"] = "demo_maps"
     for option in ("eval_metrics", "nce_layers"):
-        # Runs of earlier versions may have empty names, which these versions ignored.
+        # Earlier versions accepted empty names and ignored them.
         if isinstance(values.get(option), str):
             values[option] = ",".join(name for name in values[option].split(",") if name.strip())
     return values

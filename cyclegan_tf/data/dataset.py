@@ -32,7 +32,7 @@ class BadImages:
 
     Attributes:
       reasons: dict of an image's path to the reason why the image cannot be used.
-      only_as_pair: the paths in `reasons` of images that can be read, but are no pairs with their counterparts.
+      only_as_pair: the paths in `reasons` of images that are usable alone, but not as pairs with their counterparts.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
       notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
@@ -60,7 +60,7 @@ class BadImages:
         """Records that the image at `path` cannot be used.
 
         Args:
-          only_as_pair: True if the image itself can be read, but is no pair with its counterpart. `ImageList.load`
+          only_as_pair: True if the image is usable alone, but not as a pair with its counterpart. `ImageList.load`
             still loads the image, so that measures of single images do not depend on which pairs were read before.
 
         Raises:

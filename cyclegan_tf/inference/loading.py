@@ -74,7 +74,7 @@ class LoadedTranslator:
         return LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
 
     def with_stack_options(self, options: StackOptions) -> "LoadedTranslator":
-        """The same translator with other options for dividing files into slices."""
+        """Returns a translator with the same generator and units that divides files into slices by `options`."""
         return LoadedTranslator(
             self._forward, self.input_channels, self.output_channels, self._translator, self.units, options,
         )

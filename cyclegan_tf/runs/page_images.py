@@ -49,7 +49,7 @@ def _write_files(
     folder: str, config: Config, translate: Mapping[Direction, Callable[[np.ndarray], np.ndarray]],
     dataset: ImageDataset, step: int,
 ) -> None:
-    """Writes the files of WORKDIR/gallery/ into `folder`; the other arguments are those of `write`."""
+    """Writes the files of WORKDIR/gallery/ into `folder`; takes the other arguments of `write`."""
     lists = dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
