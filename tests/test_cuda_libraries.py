@@ -24,10 +24,10 @@ def site(tmp_path, monkeypatch):
         build(tmp_path / "nvidia" / folder / "lib" / name)
     (tmp_path / "nvidia" / "__init__.py").touch()  # Hides the packages of a PyTorch that is installed.
     build(tmp_path / "libcuda.so.1")
-    (tmp_path / "nvidia0").touch()
+    (tmp_path / "nvidia3").touch()  # A container may have any one of a machine's GPUs.
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cuda_libraries, "_DEVICE", str(tmp_path / "nvidia0"))
+    monkeypatch.setattr(cuda_libraries, "_DEVICES", [str(tmp_path / "nvidia[0-9]*")])
     monkeypatch.setattr(cuda_libraries, "_DRIVER", str(tmp_path / "libcuda.so.1"))
     return tmp_path
 
@@ -48,7 +48,7 @@ def in_site(site, code):
 import sys
 from cyclegan_tf.ops import cuda_libraries
 sys.path.insert(0, {str(site)!r})
-cuda_libraries._DEVICE, cuda_libraries._DRIVER = {str(site / "nvidia0")!r}, {str(site / "libcuda.so.1")!r}
+cuda_libraries._DEVICES, cuda_libraries._DRIVER = [{str(site / "nvidia[0-9]*")!r}], {str(site / "libcuda.so.1")!r}
 {code}
 """
 
@@ -106,7 +106,7 @@ def test_a_gpu_in_use_or_hidden_by_the_user_is_fine(site, monkeypatch, gpus_seen
 
 
 def test_a_machine_without_a_gpu_is_fine(monkeypatch):
-    monkeypatch.setattr(cuda_libraries, "_DEVICE", "/dev/no-such-device")
+    monkeypatch.setattr(cuda_libraries, "_DEVICES", ["/dev/no-such-device"])
     cuda_libraries.require_gpu_in_use(0)
 
 

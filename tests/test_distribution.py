@@ -83,9 +83,10 @@ def saved(workdir, step):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folder of three runs of the same eight steps: two workers, two mirrored devices, one replica ("whole")."""
+    """Folder of four runs of the same eight steps: two workers, two devices, these compiled, one replica ("whole")."""
     folder = tmp_path_factory.mktemp("runs")
     processes = start(folder / "workers") + start(folder / "mirrored", 1)
+    processes += start(folder / "compiled", 1, config={"jit_compile": "on"})
     config = Config.preset("tiny", **{**CONFIG, "batch_size": 2, "pool_size": 0})
     with pytest.MonkeyPatch.context() as patch:
         skip_outputs(patch)
@@ -104,7 +105,7 @@ def select_weights(arrays):
     }
 
 
-@pytest.mark.parametrize("kind", ["workers", "mirrored"])
+@pytest.mark.parametrize("kind", ["workers", "mirrored", "compiled"])
 def test_two_replicas_equal_one_with_the_whole_batch(runs, kind):
     theirs, whole = (
         [record for record in read_records(runs / name) if record["kind"] == "train"][:5]

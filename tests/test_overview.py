@@ -136,6 +136,16 @@ def test_dry_run_of_an_old_run(run_command, tiny_run):
     assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
 
 
+def test_dry_run_names_weights_that_do_not_fit(run_command, tiny_run, tmp_path):
+    options = "--preset=tiny", "--dry_run", f"--workdir={tmp_path}/new"
+    empty = run_command("cyclegan_tf.train", *options, f"--init_from={tmp_path}")
+    assert (empty.returncode, f"--init_from={tmp_path} holds no networks" in empty.stderr) == (2, True)
+    other = run_command("cyclegan_tf.train", *options, "--ngf=5", f"--init_from={tiny_run}")
+    assert other.returncode == 2
+    assert f"give the options that {tiny_run} was trained with, such as --generator and --ngf" in other.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_peak_memory_is_that_of_the_kernel():
     kind, peak = hardware.measure_peak_memory()
     if kind == "memory":

@@ -72,6 +72,35 @@ def test_messages_and_environment(tmp_path, monkeypatch, gpu, environment, print
     assert (result.stdout, result.stderr) == printed
 
 
+OWN = "--xla_gpu_graph_min_graph_size=2 --xla_gpu_require_exclusive_lock=true"
+
+
+@pytest.mark.parametrize(("version", "present", "expected"), [
+    ("2.21.3", None, OWN),
+    ("2.21.3", "--xla_gpu_graph_min_graph_size=9", f"{OWN} --xla_gpu_graph_min_graph_size=9"),
+    ("2.21.3", f"{OWN} --xla_gpu_ftz=true", f"{OWN} --xla_gpu_ftz=true"),  # In a process that a command has started.
+    ("2.21.3", "flags.txt", "flags.txt"),  # XLA reads flags from a file.
+    ("2.15.1", None, None),
+    ("2.210.0", None, None),
+])
+def test_xla_flags_of_a_gpu(monkeypatch, version, present, expected):
+    monkeypatch.setattr(os, "environ", {"XLA_FLAGS": present} if present else {})
+    monkeypatch.setattr(startup.metadata, "version", lambda package: version)
+    startup._set_xla_flags()
+    assert os.environ.get("XLA_FLAGS") == expected
+
+
+def test_xla_knows_its_flags():
+    result = run_python("-c", """
+from cyclegan_tf.ops import cuda_libraries, startup
+cuda_libraries.has_gpu, cuda_libraries.is_gpu_missing = lambda: True, lambda seen: False
+startup.import_tensorflow()
+import tensorflow as tf
+print(int(tf.function(lambda: 6 * tf.constant(7), jit_compile=True)()))
+""")
+    assert (result.returncode, result.stdout) == (0, "42\n"), result.stderr
+
+
 def test_translate_prints_only_its_own_line(tmp_path, monkeypatch):
     # The model of the package is a U-Net, for which TensorFlow's graph optimizer once printed an error.
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import segments
 from cyclegan_tf.ops import hardware
 
@@ -23,13 +24,25 @@ def set_threads(config: Config) -> None:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
+def compile_step(config: Config, function: Callable) -> Callable:
+    """Like `compile_part`, for a `function` that averages gradients over the replicas.
+
+    Raises:
+      UserError: --jit_compile=on with several replicas, because an XLA program cannot exchange gradients.
+    """
+    if config.jit_compile == "on" and _count_replicas() > 1:
+        raise UserError(f"--jit_compile=on does not work with --model={config.model} on several devices; use "
+                        "--jit_compile=auto, or one device")
+    return compile_part(config, function)
+
+
 def compile_part(config: Config, function: Callable) -> Callable:
     """Returns `function`, a part of a training step, compiled to one XLA program if `config.jit_compile` says so.
 
     Call this function while the step is traced, because each replica compiles a program for its own variables. "auto"
     compiles if there is one replica on a GPU and all images have one size (times in experiments/benchmarks).
     """
-    auto = hardware.has_gpu() and config.crops and tf.distribute.get_replica_context().num_replicas_in_sync == 1
+    auto = hardware.has_gpu() and config.crops and _count_replicas() == 1
     if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):
         return function
 
@@ -39,6 +52,10 @@ def compile_part(config: Config, function: Callable) -> Callable:
             return function(*arguments)
 
     return tf.function(trace, jit_compile=True, autograph=False)
+
+
+def _count_replicas() -> int:
+    return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
 def make_training_call(network: tf.keras.Model, recompute: bool) -> Callable[[tf.Tensor], tf.Tensor]:

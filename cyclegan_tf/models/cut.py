@@ -40,7 +40,7 @@ class Cut(base.Model):
 
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
         del past
-        return compilation.compile_part(self.config, self._update)(real_a, real_b), {}
+        return compilation.compile_step(self.config, self._update)(real_a, real_b), {}
 
     def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
         """Updates the discriminator, then the generator and the feature network.

@@ -1,6 +1,7 @@
 """CycleGAN: two generators, two discriminators, two image pools and their training step (paper, sections 3 and 4)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -39,14 +40,23 @@ class CycleGAN(base.Model):
         return {"fake_a": (*shape_b[:3], shape_a[3]), "fake_b": (*shape_a[:3], shape_b[3])}
 
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
+        _, n_replicas = replicas.replica()
+        if n_replicas == 1:
+            return compilation.compile_step(self.config, self._update)(real_a, real_b, past)
+        # Between two XLA programs, the replicas average their gradients.
+        return self._update(real_a, real_b, past, functools.partial(compilation.compile_part, self.config))
+
+    def _update(
+        self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past,
+        compile_part: Callable[[Callable], Callable] = lambda function: function,
+    ) -> tuple[Scalars, Fakes]:
         # All networks are updated at once. The authors update the generators first, with equal results: the
         # discriminators learn from fakes that were made before the update, and the generators' loss never sees the
         # updated discriminators.
-        scalars, gradients, fakes = compilation.compile_part(self.config, self._differentiate)(real_a, real_b, past)
+        scalars, gradients, fakes = compile_part(self._differentiate)(real_a, real_b, past)
         means = iter(replicas.mean([tensor for gradient in gradients.values() for tensor in gradient]))
         gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
-        scalars |= compilation.compile_part(self.config, self.apply_gradients)(gradients)
-        return scalars, fakes
+        return scalars | compile_part(self.apply_gradients)(gradients), fakes
 
     def _differentiate(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Gradients, Fakes]:
         """Returns the losses and scores, the gradient of each network's objective, and the fakes for the pools."""

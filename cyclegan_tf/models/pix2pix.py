@@ -18,7 +18,7 @@ class Pix2Pix(base.Model):
 
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
         del past
-        return compilation.compile_part(self.config, self._update)(real_a, real_b), {}
+        return compilation.compile_step(self.config, self._update)(real_a, real_b), {}
 
     def _update(self, real_a: tf.Tensor, real_b: tf.Tensor) -> Scalars:
         """Updates the discriminator, then the generator with the updated discriminator, as the authors' code does."""

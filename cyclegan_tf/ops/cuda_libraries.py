@@ -6,6 +6,7 @@ already loaded is found all the same. Nothing here imports TensorFlow.
 """
 
 import ctypes
+import glob
 import os
 from importlib import metadata, util
 from pathlib import Path
@@ -24,14 +25,19 @@ _LIBRARIES = {
     "libcusolver.so.11": "nvidia-cusolver-cu12",
     "libcudnn.so.[89]": "nvidia-cudnn-cu12",
 }
-_DEVICE = "/dev/nvidia0"
+# Device files of NVIDIA GPUs, as patterns: on Linux (a container may have any one of the GPUs), and on Windows
+# in its Subsystem for Linux.
+_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")
 _DRIVER = "libcuda.so.1"
 
 
+def has_gpu() -> bool:
+    """True if this machine has a GPU of NVIDIA and its driver, whether or not TensorFlow sees the GPU."""
+    return any(map(glob.glob, _DEVICES)) and _open(_DRIVER)
+
+
 def load() -> None:
-    """Loads the CUDA libraries of pip's nvidia packages, before TensorFlow is imported; does nothing without a GPU."""
-    if not _has_gpu():
-        return
+    """Loads the CUDA libraries of pip's nvidia packages; call before TensorFlow is imported."""
     for pattern in _LIBRARIES:
         for path in _find(pattern):
             _open(str(path))
@@ -46,7 +52,7 @@ def is_gpu_missing(gpus_seen: int) -> bool:
     Returns:
       False also if CUDA_VISIBLE_DEVICES is -1 or empty, which asks for the CPU.
     """
-    return not gpus_seen and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and _has_gpu()
+    return not gpus_seen and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and has_gpu()
 
 
 def require_gpu_in_use(gpus_seen: int) -> None:
@@ -75,10 +81,6 @@ def require_gpu_in_use(gpus_seen: int) -> None:
         "TensorFlow does not see this machine's GPU although all CUDA libraries load: the driver may be too old for "
         f"CUDA 12 (see nvidia-smi), or this TensorFlow may be built without CUDA; update the driver, or {on_cpu}"
     )
-
-
-def _has_gpu() -> bool:
-    return os.path.exists(_DEVICE) and _open(_DRIVER)
 
 
 def _find(pattern: str) -> list[Path]:

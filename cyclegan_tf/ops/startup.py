@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 
 from cyclegan_tf.ops import cuda_libraries
 
@@ -13,6 +14,11 @@ from cyclegan_tf.ops import cuda_libraries
 # oneDNN's convolutions are faster on every x86 CPU, but TensorFlow uses them by default on the newest CPUs only.
 # On a GPU, TensorFlow should allocate memory as needed and leave the rest to other processes.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+# XLA's flags for a GPU, by the version of TensorFlow: a flag that a version does not know ends the process. With the
+# first flag, two kernels in a row are enough for a CUDA graph, not five. With the second, threads take turns, and XLA
+# updates the graphs less often. The host then queues a training step faster (experiments/benchmarks/README.md).
+_XLA_FLAGS = {"2.21": "--xla_gpu_graph_min_graph_size=2 --xla_gpu_require_exclusive_lock=true"}
 
 
 def import_tensorflow() -> None:
@@ -28,12 +34,26 @@ def import_tensorflow() -> None:
     hold = contextlib.nullcontext(lambda: None) if wanted else hold_stderr()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    cuda_libraries.load()
+    if cuda_libraries.has_gpu():
+        cuda_libraries.load()
+        _set_xla_flags()
     with hold as show:
         import tensorflow as tf
 
         if cuda_libraries.is_gpu_missing(len(tf.config.list_physical_devices("GPU"))):
             show()
+
+
+def _set_xla_flags() -> None:
+    """Adds `_XLA_FLAGS` to the environment; flags that the user has set take precedence."""
+    try:
+        release = ".".join(metadata.version("tensorflow").split(".")[:2])
+    except metadata.PackageNotFoundError:  # TensorFlow has another name, such as tf-nightly.
+        return
+    own, present = _XLA_FLAGS.get(release, ""), os.environ.get("XLA_FLAGS", "")
+    if own in present or (present and not present.startswith("-")):  # The name of a file with flags.
+        return
+    os.environ["XLA_FLAGS"] = f"{own} {present}".strip()  # If a flag is there twice, XLA takes the last.
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def train(
 def rehearse(config: Config, workdir: str) -> None:
     """Shows the overview of the run that `train` would start or resume, and the memory and time of a step.
 
-    Writes nothing. Trains two steps from the initial weights, because the first step is traced and compiled.
+    Writes nothing. Trains two steps, because the first step is traced and compiled.
 
     Raises:
       UserError: as in `train`.
@@ -95,10 +95,10 @@ def rehearse(config: Config, workdir: str) -> None:
     config, replicas, dataset = _open(config, workdir)
     Evaluator(config, dataset)  # Raises a UserError if the run cannot compute its measures.
     run_directory.require_same_options(config, workdir)
-    newest = checkpoints.list_files(os.path.join(workdir, "checkpoints"))
-    step = newest[0][0] if newest else 0
     model = _build_model(config, replicas)
-    planned = _show_overview(config, workdir, dataset, model, replicas, step)
+    progress = _restore_or_initialize(config, workdir, model, replicas)
+    _require_unchanged_images(config, workdir, dataset, progress)
+    planned = _show_overview(config, workdir, dataset, model, replicas, progress.step)
     seconds = 0.0
     stream, loaders = pipeline.make_batches(dataset, config, 0, 2, replicas.local, replicas.count)
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
@@ -109,7 +109,7 @@ def rehearse(config: Config, workdir: str) -> None:
             seconds = time.monotonic() - start
     peak = hardware.measure_peak_memory()
     log.info("one step: %.2f s%s", seconds, f", {overview.format_bytes(peak[1])} of {peak[0]}" if peak else "")
-    n_steps = max(planned.n_steps - step, 0)
+    n_steps = max(planned.n_steps - progress.step, 0)
     log.info("%s", describe_estimate(n_steps, n_steps * seconds, on_cpu=not hardware.has_gpu()))
 
 

@@ -25,7 +25,7 @@ class ToyModel(base.Model):
 
     def step(self, real_a, real_b, past):
         del past
-        return compilation.compile_part(self.config, self._update)(real_a, real_b), {}
+        return compilation.compile_step(self.config, self._update)(real_a, real_b), {}
 
     def _update(self, real_a, real_b):
         with tf.GradientTape(persistent=True) as tape:
