@@ -4,7 +4,7 @@
 
 Weak scaling, with a fixed batch per GPU: efficiency = compute / (compute + communication). Communication does not
 overlap with computation, because one all-reduce averages the gradients of all networks after the last of them has been
-computed. A ring of N workers sends each byte 2 (N - 1) / N times over every link, in 2 (N - 1) turns of one latency
+computed. A ring of N workers sends each byte 2 (N - 1) / N times over every link, in 2 (N - 1) rounds of one latency
 each. The losses are a second all-reduce, which costs only latency.
 """
 
@@ -15,7 +15,7 @@ GRADIENT_BYTES = 4 * 2 * (11_378_179 + 2_764_737)
 
 
 def all_reduce_seconds(n: int, n_bytes: int, bytes_per_second: float, latency: float) -> float:
-    """Returns the seconds of a ring all-reduce of `n_bytes` over `n` workers, with `latency` seconds per turn."""
+    """Returns the seconds of a ring all-reduce of `n_bytes` over `n` workers, with `latency` seconds per round."""
     return 2 * (n - 1) * (n_bytes / n / bytes_per_second + latency)
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step", type=float, default=0.2, help="seconds of computation in a step")
     parser.add_argument("--bytes", type=int, default=GRADIENT_BYTES, help="bytes of all gradients")
-    parser.add_argument("--latency", type=float, default=20e-6, help="seconds of one turn of the ring")
+    parser.add_argument("--latency", type=float, default=20e-6, help="seconds of one round of the ring")
     parser.add_argument("--gigabits", type=float, nargs="+", default=[100, 400], help="speeds of a link, in Gb/s")
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 64, 512], help="numbers of workers")
     args = parser.parse_args()
