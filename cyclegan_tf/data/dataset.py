@@ -28,7 +28,7 @@ MASKS = "testMask"  # The folder of the masks.
 
 
 class BadImages:
-    """Records images that cannot be used, or only in part, and logs them. Thread-safe.
+    """Records and logs images that cannot be used, or can be used only in part. Thread-safe.
 
     Attributes:
       reasons: dict of an image's path to the reason why the image cannot be used.

@@ -34,8 +34,8 @@ class Job:
     """A file to translate, and the path of the result.
 
     Attributes:
-      source: path of the file; of a DICOM series of several files, the first.
-      target: path of the result; of a series, the folder of the results, which have the names of the files.
+      source: path of the file, or of the first file of a DICOM series.
+      target: path of the result; for a series, the folder of the results, which have the names of the files.
       series: the paths of all files of a series; empty for other files.
     """
 

@@ -29,7 +29,7 @@ class LoadedTranslator:
     """Translates image files and arrays in one direction with a trained generator.
 
     Args:
-      forward: maps float32 images (N, H, W, C) of any size, in [-1, 1], to (N, H, W, C').
+      forward: maps float32 images (N, H, W, C) of any size, in [-1, 1], to (N, H, W, C') in [-1, 1].
       input_channels: C.
       output_channels: C'.
       translator: the `translator.Translator` behind `forward`, which tiles need, or None.
@@ -99,7 +99,7 @@ class LoadedTranslator:
 
         Returns:
           Array of the same height, width and dtype, with C' channels. If the run has a range for one of the domains,
-          the dtype is that of `images.units.choose_dtype`, and values are in the unit of the target domain. A file of
+          `images.units.choose_dtype` chooses the dtype, and values are in the unit of the target domain. A file of
           several slices gives an array (N, H, W, C').
 
         Raises:

@@ -73,7 +73,7 @@ def translate(
       progress: called after each batch with the number of slices that are done.
 
     Raises:
-      ValueError: a slice is damaged, or is no image that the translator takes, or the result cannot be written.
+      ValueError: a slice is damaged, or is not an image that the translator takes, or the result cannot be written.
       OSError: the file cannot be read.
     """
     network, value_range = translator.without_units(), translator.units.target

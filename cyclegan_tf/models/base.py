@@ -152,10 +152,10 @@ class Model(abc.ABC):
         Args:
           real_a: batch of images of domain A, float32 (N, H, W, C) in [-1, 1].
           real_b: batch of images of domain B, likewise.
-          past: this replica's element of what `draw_past` returned.
+          past: the element for this replica of the list that `draw_past` returned.
 
         Returns:
-          (scalars, fakes): what `train_step` returns, and this replica's element of the argument of `store_fakes`.
+          (scalars, fakes): the scalars that `train_step` returns, and the fakes of this replica for `store_fakes`.
         """
 
     def get_pool_shapes(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> Mapping[str, Sequence[int]]:
@@ -165,7 +165,7 @@ class Model(abc.ABC):
     def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
         """Draws the argument `past` of the next `step` from the image pools; call `store_fakes` after the step.
 
-        The draws do not depend on the step's images, so the step never waits for the host.
+        The draws do not depend on the step's images, so no step waits for a draw on the host.
 
         Args:
           shape_a: shape of a replica's batch of domain A, (N, H, W, C).

@@ -16,7 +16,7 @@ class ImagePool:
     `randint(0, size - 1)`), so equal seeds give the authors' sequence.
 
     The draws do not depend on the images. Therefore `draw` runs before a training step, the step calls `exchange` on
-    its fakes, and `store` runs after the step is queued. The step never waits for the host.
+    its fakes, and `store` runs after the step is queued. No step waits for a draw on the host.
 
     Args:
       size: the number of stored images; a pool of size 0 gives every batch back unchanged.

@@ -113,8 +113,10 @@ def gradient_penalty(
 
     weight * mean over images of (||grad_x sum D(x)||_2 - constant)^2 at x = alpha real + (1 - alpha) fake. As in the
     authors' code, 1e-16 is added to the gradient before its norm is taken.
+
     The training step differentiates this gradient again, so every layer of the discriminator needs a correct second
-    derivative. Norms that use `tf.nn.moments` have none, because that function stops the gradient at the mean.
+    derivative. The second derivative of norms that use `tf.nn.moments` is wrong, because that function stops the
+    gradient at the mean.
 
     Args:
       discriminator: function of a batch of images.

@@ -8,8 +8,8 @@ from cyclegan_tf.errors import UserError
 def mark_segment_end(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     """Marks `layer` as the end of a segment, and returns it.
 
-    All later layers of the network must read the output of `layer`, and the output of no layer before it. --recompute
-    keeps only this output in memory for the backward pass.
+    The layers after `layer` must not read the output of any layer before it. --recompute keeps only the output of
+    `layer` in memory for the backward pass.
     """
     layer.ends_segment = True
     return layer

@@ -139,7 +139,7 @@ def restore(
     """Loads the arrays of a checkpoint into `model` and returns the run's progress.
 
     Args:
-      model: receives the arrays; its networks must have the architecture of the checkpoint's.
+      model: receives the arrays; its networks must have the architecture of the networks in the checkpoint.
       arrays: as `read` returns them.
       where: path of the checkpoint, for error messages.
       local: numbers of the replicas that this process trains.

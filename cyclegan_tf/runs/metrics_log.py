@@ -32,8 +32,8 @@ def read_records(
 ) -> list[Record]:
     """Reads the records of a run's metrics.jsonl, oldest first; an empty list if the file does not exist.
 
-    Skips lines that are not records. An unfinished last line is no damage: a running process is writing the line, or a
-    crash cut the line off.
+    Skips lines that are not records. An unfinished last line does not count as damage: a running process is writing the
+    line, or a crash cut the line off.
 
     Args:
       report: called with one line of text if a line before the last one is skipped.

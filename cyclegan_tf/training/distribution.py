@@ -127,8 +127,8 @@ class Replicas(abc.ABC):
           get_signal: called before the step, so that the step can tell all workers about a signal.
 
         Returns:
-          A function that waits for the end of the step and returns its scalars, floats by name. A GPU never idles if
-          the next step is queued before this function is called.
+          A function that waits for the end of the step and returns its scalars, floats by name. Queue the next step
+          before you call this function, so that no GPU idles while the scalars are read.
         """
 
     @abc.abstractmethod

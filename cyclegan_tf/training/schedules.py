@@ -10,7 +10,7 @@ def linear_decay(done: int, constant: int, decay: int) -> float:
 
     1 - max(0, done + 1 - constant) / (decay + 1), the authors' `lambda_rule` with epoch_count 1.
 
-    The authors' training loop has called the scheduler at two places. Since July 2020 the loop calls the scheduler at
+    The authors' training loop has called the scheduler in two places. Since July 2020, the loop calls the scheduler at
     the beginning of an epoch, so the first epoch trains with the second factor and the last epoch trains with a
     learning rate of zero, to no effect. This function keeps the older convention: the first unit (`done` = 0) has the
     first factor, and the last unit still learns, with 1 / (decay + 1) of the rate.
