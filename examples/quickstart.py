@@ -51,7 +51,7 @@ Image(f"{result.workdir}/samples/step-{2 * STEPS:06}.png")
 # %% [markdown]
 # ## Translate an image of your own
 #
-# Replace PHOTO by the path of a photograph. `load` takes a run directory, or `"demo"`: the model in the package, which
+# Replace PHOTO with the path of a photograph. `load` takes a run directory, or `"demo"`: the model in the package, which
 # was trained for longer.
 
 # %%

@@ -1,4 +1,4 @@
-"""Replaces each file of several slices in a list of images by its slices, named FILE[INDEX]."""
+"""Replaces each file of several slices in a list of images with its slices, named FILE[INDEX]."""
 
 import collections
 import concurrent.futures
@@ -29,7 +29,7 @@ _WHOLE = -1  # In place of the index of a slice: the file is one plain image.
 
 
 def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> ImageList:
-    """Replaces files of slices by their slices; returns the same list if all files are plain images.
+    """Replaces files of slices with their slices; returns the same list if all files are plain images.
 
     A damaged file becomes one image, whose decoding fails with the reason.
 

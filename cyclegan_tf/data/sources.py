@@ -68,7 +68,7 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
 def _expand(
     config: Config, list_a: ImageList, list_b: ImageList, may_be_pairs: bool
 ) -> tuple[ImageList, ImageList]:
-    """Replaces files of slices of both domains by their slices that have content.
+    """Replaces files of slices of both domains with their slices that have content.
 
     For pairs, the content of the slices of A decides which slices of both domains stay.
     """

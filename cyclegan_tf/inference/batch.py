@@ -163,7 +163,7 @@ def plan(
 
 
 def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[Job]:
-    """Replaces the jobs of the files of a series in one folder by one job."""
+    """Replaces the jobs of the files of a series in one folder with one job."""
     groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
     for job in jobs:
         groups[os.path.dirname(job.target), series.get(job.source) or job.source].append(job)

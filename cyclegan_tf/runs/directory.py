@@ -171,7 +171,7 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
 
 
 def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
-    """Replaces percentile ranges of `config` by the ranges that the run in `workdir` measured for these percentiles."""
+    """Replaces percentile ranges of `config` with the ranges that the run in `workdir` measured for the percentiles."""
     if not filesystem.exists(os.path.join(workdir, "config.json")):
         return config
     stored = config_lib.Config.load(workdir)
