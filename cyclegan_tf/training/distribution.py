@@ -128,7 +128,7 @@ class Replicas(abc.ABC):
 
         Returns:
           A function that waits for the end of the step and returns its scalars, floats by name. Queue the next step
-          before you call this function, so that no GPU idles while the scalars are read.
+          before you call this function, so that the GPUs have work while the scalars are read.
         """
 
     @abc.abstractmethod
