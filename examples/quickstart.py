@@ -51,8 +51,8 @@ Image(f"{result.workdir}/samples/step-{2 * STEPS:06}.png")
 # %% [markdown]
 # ## Translate an image of your own
 #
-# Replace PHOTO with the path of a photograph. `load` takes a run directory, or `"demo"`: the model in the package, which
-# was trained for longer.
+# Replace PHOTO with the path of a photograph. `load` takes a run directory, or `"demo"`: the model in the package,
+# which was trained for longer.
 
 # %%
 from importlib.resources import files

@@ -99,8 +99,8 @@ class TrainingLoop:
     def _run_steps(self, get_signal: GetSignal) -> None:
         """Trains until the last step or until one of the exceptions that `run` lists.
 
-        The losses of a step are read after the next step is queued, so a GPU has work while losses are read. Only a task
-        that needs the weights, or a signal, makes the loop read all queued steps first.
+        The losses of a step are read after the next step is queued, so a GPU has work while losses are read. Only a
+        task that needs the weights, or a signal, makes the loop read all queued steps first.
         """
         shown = open_display(
             self._progress.step, self.n_steps, self._cadence.images_per_step, on_cpu=not hardware.has_gpu()
