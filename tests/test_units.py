@@ -23,7 +23,7 @@ from cyclegan_tf.data import loaders, memory, percentiles, pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
-from cyclegan_tf.inference import measuring
+from cyclegan_tf.inference import measuring, translator
 from cyclegan_tf.metrics import evaluation
 from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import directory as run_directory
@@ -266,6 +266,37 @@ def test_arrays_are_translated_in_units():
     assert (model.without_units().translate(np.zeros((2, 2, 1), np.uint8)) == 0).all()
     with pytest.raises(ValueError, match="1 of 4 pixels are NaN"):
         model.translate(np.where(values == 9999, np.nan, values))
+
+
+LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
+# By hand: half of a level in [-1, 1], in Hounsfield units. Rounding to 8 bits first would change it by up to 8 units.
+HALVED = np.rint((LEVELS / 127.5 - 1) / 2 * 2047.5 + 1023.5)
+
+
+@pytest.fixture
+def halving():
+    """A translator from images of 8 bits to Hounsfield units that halves its images."""
+    return make_translator(units=Units(None, CT), function=lambda images: images / 2)
+
+
+def test_values_from_8_bit_files_are_not_rounded_to_8_bits(halving, tmp_path):
+    Image.fromarray(LEVELS).save(tmp_path / "picture.png")
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([LEVELS, LEVELS]), photometric="minisblack")
+    for name in ("picture.png", "stack.tif"):
+        for page in tifffile.imread(translate(tmp_path / name, halving)).reshape(-1, 16, 16):
+            np.testing.assert_array_equal(page, HALVED)
+
+
+def test_values_from_8_bit_arrays_are_not_rounded_to_8_bits(halving):
+    images = LEVELS[..., np.newaxis]
+    np.testing.assert_array_equal(halving.translate(images)[..., 0], HALVED)
+    inputs = tf.keras.Input((None, None, 1))
+    network = tf.keras.Model(inputs, tf.keras.layers.Rescaling(0.5, name="halve")(inputs))
+    own = translator.Translator(network, 1, 1, Units(None, CT))
+    for measured in (halving.without_units(), own):
+        floats = measured.translate(images)
+        np.testing.assert_allclose(floats, (images / 127.5 - 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(own.translate(images, tile=16), floats, atol=1e-6)
 
 
 TINY = {

@@ -58,6 +58,7 @@ class LoadedTranslator:
         self.output_channels = output_channels
         self._forward = forward
         self._translator = translator
+        self._gives_floats = False
 
     @property
     def has_layers(self) -> bool:
@@ -70,8 +71,13 @@ class LoadedTranslator:
         return self._translator is not None and self._translator.supports_tiles
 
     def without_units(self) -> "LoadedTranslator":
-        """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits."""
-        return LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
+        """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits.
+
+        Its translations are float32 if only the target domain has a range: the levels of 8 bits would round the values.
+        """
+        network = LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
+        network._gives_floats = self.units.source is None and self.units.target is not None
+        return network
 
     def with_stack_options(self, options: StackOptions) -> "LoadedTranslator":
         """Returns a translator with the same generator and units that divides files into slices by `options`."""
@@ -122,6 +128,8 @@ class LoadedTranslator:
         if not image.size:
             raise ValueError(f"the image has shape {image.shape} and no pixels")
         ranges.require_range(image)
+        if self._gives_floats:
+            image = ranges.to_float(image)
         if tile and self._translator is None:
             raise UserError("tiles need the generator's layers: load the run directory or the .pth file instead")
         if image.ndim == 3:

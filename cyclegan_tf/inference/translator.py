@@ -85,10 +85,14 @@ class Translator:
     def translate(self, image: np.ndarray, tile: int = 0, folder: str | None = None) -> np.ndarray:
         """Translates an image (H, W, C), uint8, uint16, or float32 in [-1, 1], to (H, W, C') of the same dtype.
 
+        If the target domain has a range, the translation is float32: the levels of 8 bits would round the values.
+
         Args:
           tile: as in `translate_in_tiles`; 0 translates the image whole.
           folder: as in `translate_in_tiles`.
         """
+        if self.units.target is not None:
+            image = ranges.to_float(image)
         if tile:
             return self.translate_in_tiles(image, tile, folder)
         if image.dtype == np.uint8:
