@@ -22,7 +22,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import distribution, local_workers, trainer
+from cyclegan_tf.training import distribution, local_workers, trainer, worker_faults
 
 WORKER = Path(__file__).with_name("worker.py")
 # L2 losses have no kink at zero, so rounding errors stay small. For five steps the pools fill and return what they get,
@@ -207,11 +207,29 @@ def test_run_resumes_to_the_same_bits_after_a_dead_a_hanging_and_a_stopped_worke
     assert steps == list(range(1, 9))
 
 
-def test_workers_without_pools_save_checkpoints(tmp_path):
-    run(tmp_path, config={"model": "pix2pix", "cycle_loss": "l1", "pool_size": 0, "max_steps": 1})
-    arrays = saved(tmp_path, 1)
+def test_workers_without_pools_save_checkpoints_and_batches_that_are_not_finite(tmp_path):
+    # The two replicas train on two of four pairs in step 1 and on the other two in step 2. All pairs differ in size.
+    sizes, random = [(32, 32), (36, 32), (40, 32), (44, 32)], np.random.default_rng(0)
+    for domain in ("trainA", "trainB"):
+        (tmp_path / "set" / domain).mkdir(parents=True)
+        for index, size in enumerate(sizes):
+            image = random.uniform(-1, 1, (*size, 3)).astype(np.float32)
+            image[0, 0, 0] = np.nan if (domain, index) == ("trainA", 1) else 0
+            np.save(tmp_path / "set" / domain / f"{index}.npy", image)
+    results = finish(start(tmp_path / "run", config={
+        "dataset": str(tmp_path / "set"), "preprocess": "none", "model": "pix2pix", "cycle_loss": "l1", "pool_size": 0,
+    }))
+    for status, text in results:
+        assert status == 1
+        assert "NotFinite: step 2: " in text, text
+    arrays = saved(tmp_path / "run", 1)
     assert arrays["replicas"] == 2
     assert not [name for name in arrays if name.startswith("pool/")]
+    with np.load(tmp_path / "run" / "not-finite-step-000002.npz") as batch:
+        assert sorted(batch) == ["a_0", "a_1", "b_0", "b_1"]
+        for number in "01":
+            assert batch[f"a_{number}"].shape == batch[f"b_{number}"].shape
+        assert sum(int(np.isnan(batch[name]).sum()) for name in batch) == 1
 
 
 def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path):
@@ -242,14 +260,24 @@ def test_replicas_split_the_whole_batch():
                 np.testing.assert_array_equal(part, batch[first : first + 2])
 
 
-@pytest.mark.parametrize(
-    ("strategy", "cluster", "message"),
-    [
-        ("multi_worker", "", "needs TF_CONFIG with more than one worker"),
-        ("mirrored", "", "needs more than one GPU, but this machine has none; use --strategy=one_device"),
-        ("auto", "{", "TF_CONFIG={ does not have the format that TensorFlow documents"),
-    ],
-)
+@pytest.mark.parametrize(("strategy", "cluster", "message"), [
+    pytest.param("multi_worker", "", "needs TF_CONFIG with more than one worker", id="no cluster"),
+    pytest.param(
+        "mirrored", "", "needs more than one GPU, but this machine has none; use --strategy=one_device", id="no GPU"
+    ),
+    pytest.param("auto", "{", "TF_CONFIG={ does not have the format that TensorFlow documents", id="no JSON"),
+    pytest.param("auto", '{"cluster": {"worker": "a:1,b:1"}}', "the addresses of a cluster must be a list", id="text"),
+    *(
+        pytest.param(
+            "auto", f'{{"cluster": {{"worker": ["a:1", "b:1"]}}, "task": {{{task}}}}}', "does not list its own task",
+            id=task.replace('"', ""),
+        )
+        for task in (
+            '"type": "worker", "index": 2', '"type": "worker", "index": -1', '"type": "worker"', '"index": 0',
+            '"type": "chief", "index": 0', '"type": "evaluator", "index": 0',
+        )
+    ),
+])
 def test_impossible_strategies_are_errors(monkeypatch, strategy, cluster, message):
     monkeypatch.setenv("TF_CONFIG", cluster)
     with pytest.raises(UserError, match=message):
@@ -293,6 +321,15 @@ def test_an_error_in_a_single_process_is_raised():
     model, zeros = SimpleNamespace(seeded_step=fail, draw_past=lambda *shapes: [{}]), np.zeros((1, 8, 8, 3), np.float32)
     with pytest.raises(tf.errors.InternalError, match="out of something"):
         replicas.train_step(model, [(zeros, zeros)], lambda: None)
+
+
+def test_an_exhausted_worker_does_not_blame_another_worker(monkeypatch):
+    monkeypatch.setattr(worker_faults, "exit_now", sys.exit)
+    exhausted = tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+    with pytest.raises(tf.errors.InternalError, match="out of memory"), worker_faults.exit_on_lost_worker():
+        raise exhausted
+    with pytest.raises(SystemExit, match="a worker is gone"), worker_faults.exit_on_lost_worker():
+        raise tf.errors.InternalError(None, None, "connection reset")
 
 
 def test_auto_is_one_device_without_cluster(monkeypatch):

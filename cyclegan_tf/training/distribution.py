@@ -15,7 +15,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def open_replicas(config: Config) -> "Replicas":
     A process that is one of several workers must call this function before it does anything else with TensorFlow.
 
     Raises:
-      UserError: --strategy=mirrored finds only one device, or TF_CONFIG is malformed or names no other worker.
+      UserError: --strategy=mirrored finds only one device, or TF_CONFIG is malformed, does not list this
+        worker, or names no other worker.
     """
     tf.get_logger().setLevel(logging.WARNING)  # TensorFlow logs every all-reduce that it traces.
     task, n_workers = _read_cluster()
@@ -56,6 +57,9 @@ def open_replicas(config: Config) -> "Replicas":
         if n_workers < 2:
             raise UserError("--strategy=multi_worker needs TF_CONFIG with more than one worker in the environment; "
                             "cyclegan launch and the scripts in experiments/cluster set TF_CONFIG")
+        if task < 0:
+            raise UserError(f"TF_CONFIG={os.environ['TF_CONFIG']} does not list its own task in its cluster; give the "
+                            "task the type worker or chief, and an index below the number of such addresses")
         log.info("worker %d waits for all %d workers", task, n_workers)
         return StrategyReplicas(_open_multi_worker_strategy(), config, n_workers, task)
     if strategy == "mirrored":
@@ -68,16 +72,23 @@ def open_replicas(config: Config) -> "Replicas":
 
 
 def _read_cluster() -> tuple[int, int]:
-    """(number of this worker, number of workers) from TF_CONFIG; a "chief", if there is one, is worker 0."""
+    """(number of this worker, number of workers) from TF_CONFIG; a "chief", if there is one, is worker 0.
+
+    The number of this worker is -1 if the cluster does not list it.
+    """
     text = os.environ.get("TF_CONFIG", "")
     try:
         settings = json.loads(text or "{}")
         cluster, task = settings.get("cluster", {}), settings.get("task", {})
-        n_chiefs = len(cluster.get("chief", []))
-        first = n_chiefs if task.get("type") == "worker" else 0
-        return first + int(task.get("index", 0)), n_chiefs + len(cluster.get("worker", []))
+        chiefs, workers = (cluster.get(kind, []) for kind in ("chief", "worker"))
+        if not isinstance(chiefs, list) or not isinstance(workers, list):
+            raise TypeError("the addresses of a cluster must be a list")
+        kind, index, n_workers = task.get("type"), int(task.get("index", -1)), len(chiefs) + len(workers)
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"TF_CONFIG={text} does not have the format that TensorFlow documents: {error}") from error
+    is_listed = 0 <= index < len({"chief": chiefs, "worker": workers}.get(str(kind), []))
+    first = len(chiefs) if kind == "worker" else 0
+    return first + index if is_listed else -1, n_workers
 
 
 def _open_multi_worker_strategy() -> tf.distribute.Strategy:
@@ -152,7 +163,8 @@ class Replicas(abc.ABC):
         """Returns the arrays of all replicas on the chief, and an empty list on the other workers.
 
         Args:
-          own: named arrays of each local replica, with the same names and shapes on all replicas.
+          own: named arrays of each local replica, with the same names and dtypes on all replicas; shapes may differ,
+            but not their numbers of dimensions.
         """
 
     @abc.abstractmethod
@@ -299,12 +311,18 @@ class StrategyReplicas(Replicas):
             return own
         gathered: list[Mapping[Any, np.ndarray]] = []
         for number in range(self.count):  # One by one, so that a worker holds the arrays of a single replica in memory.
-            arrays = own[number - self.local.start if number in self.local else 0]
-            data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-            total = self._sum_bytes(data, own=number in self.local)
+            is_own = number in self.local
+            arrays = own[number - self.local.start if is_own else 0]
+            blank = self._make_blank(arrays, is_own)
+            total = self._sum_bytes(_join_bytes((arrays if is_own else blank).values()), is_own)
             if self.is_chief:
-                gathered.append(_split_bytes(total.tobytes(), arrays))
+                gathered.append(_split_bytes(total.tobytes(), blank))
         return gathered
+
+    def _make_blank(self, arrays: Mapping[Any, np.ndarray], own: bool) -> dict[Any, np.ndarray]:
+        """Returns arrays of zeros with the shapes that the arrays of the worker with a true `own` have."""
+        lengths = iter(self._sum_bytes(_join_bytes(np.array(a.shape, np.int64) for a in arrays.values()), own).tolist())
+        return {name: np.zeros([next(lengths) for _ in array.shape], array.dtype) for name, array in arrays.items()}
 
     def require_equal(self, **values: int) -> None:
         own = np.array(list(values.values()), np.int64)
@@ -374,6 +392,10 @@ class StrategyReplicas(Replicas):
             tf.nest.map_structure(lambda value, index=index: get_results(value)[index], values)
             for index in range(len(self.local))
         ]
+
+
+def _join_bytes(arrays: Iterable[np.ndarray]) -> bytes:
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
 def _split_bytes(data: bytes, like: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:

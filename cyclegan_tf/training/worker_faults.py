@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import tensorflow as tf
 
+from cyclegan_tf.ops import exhaustion
+
 log = logging.getLogger("cyclegan_tf")
 
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again.
@@ -31,13 +33,18 @@ def exit_now(reason: str) -> NoReturn:
 
 @contextlib.contextmanager
 def exit_on_lost_worker() -> Iterator[None]:
-    """Logs an error and ends the process if a collective operation in the body fails."""
+    """Logs an error and ends the process if a collective operation in the body fails.
+
+    Lets an error through that says that this worker's memory is exhausted.
+    """
     try:
         yield
     except (
         tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
         tf.errors.InternalError,
     ) as error:
+        if exhaustion.is_exhausted(error):
+            raise
         exit_now(f"a worker is gone ({' '.join(error.message.split())[:200]})")
 
 
