@@ -45,6 +45,23 @@ def test_colors_of_a_large_image_are_evenly_spaced(monkeypatch):
     np.testing.assert_allclose(colors.covariance, [[0.375]], atol=1e-9)
 
 
+def test_pixels_with_nan_are_left_out():
+    """A float image may hold NaN, for which NumPy's solvers raise an error."""
+    rng = np.random.default_rng(3)
+    image = rng.uniform(-0.5, 0.5, (6, 2, 2)).astype(np.float32)
+    truth = image * [0.5, -1] + 0.25
+    holey, holey_truth = image.copy(), truth.astype(np.float32)
+    holey[0, 0, 0] = holey_truth[1, 1, 1] = np.nan
+    color_map = baselines.fit_least_squares([(holey, holey_truth)], 2, 2)
+    np.testing.assert_allclose(color_map.matrix, np.diag([0.5, -1]), atol=1e-5)
+    np.testing.assert_allclose(color_map.offset, [0.25, 0.25], atol=1e-6)
+    colors = baselines.Colors(2)
+    colors.add(holey)
+    kept = image.reshape(-1, 2)[1:]
+    np.testing.assert_allclose(colors.mean, kept.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(colors.covariance, np.cov(kept.T, bias=True), atol=1e-6)
+
+
 @pytest.mark.parametrize(("source", "target", "matrix"), [
     # Standard deviations scale if the axes agree.
     (np.diag([0.04, 0.01]), np.diag([0.01, 0.09]), np.diag([0.5, 3])),

@@ -329,6 +329,26 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
     )
 
 
+def test_kid_counts_all_images_if_fid_runs_out_of_memory(constant, monkeypatch):
+    calls = []
+
+    class ExhaustedOnce(MeanColor):
+        def __call__(self, images):
+            calls.append(len(images))
+            if len(calls) == 1:
+                raise MemoryError("Unable to allocate 9.00 GiB")
+            return super().__call__(images)
+
+    monkeypatch.setattr(feature_cache, "_BATCH", 1)
+    protocol = Protocol(weights_dir=constant.dataset)
+    records, skipped = evaluation.measure(
+        {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant, protocol, ["fid", "kid"],
+        ExhaustedOnce(),
+    )
+    assert [(record["metric"], record["n"]) for record in records] == [("kid", 2)]
+    assert [each.name for each in skipped] == ["fid"]
+
+
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
     (tmp_path / "testA" / "a.png").write_bytes(b"")
     task = Task(

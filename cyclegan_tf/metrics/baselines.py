@@ -50,8 +50,8 @@ class Colors:
         self.count, self._sum, self._products = 0, np.zeros(channels), np.zeros((channels, channels))
 
     def add(self, image: np.ndarray) -> None:
-        """Adds the pixels of an image (H, W, C)."""
-        pixels = _list_pixels(image)
+        """Adds the pixels of an image (H, W, C), except pixels with NaN."""
+        (pixels,) = _list_pixels(image)
         self.count += len(pixels)
         self._sum += pixels.sum(axis=0)
         self._products += pixels.T @ pixels
@@ -131,15 +131,22 @@ def fit_least_squares(
     """Returns the color map with the least squared error over all pixels of pairs (image, true translation)."""
     products = np.zeros((source_channels + 1, source_channels + 1))
     moments = np.zeros((source_channels + 1, target_channels))
-    for image, truth in pairs:
-        pixels = np.pad(_list_pixels(image), ((0, 0), (0, 1)), constant_values=1)
+    for pair in pairs:
+        pixels, truth = _list_pixels(*pair)
+        pixels = np.pad(pixels, ((0, 0), (0, 1)), constant_values=1)
         products += pixels.T @ pixels
-        moments += pixels.T @ _list_pixels(truth)
+        moments += pixels.T @ truth
     solution = np.linalg.lstsq(products, moments, rcond=None)[0]
     return ColorMap(solution[:-1], solution[-1])
 
 
-def _list_pixels(image: np.ndarray) -> np.ndarray:
-    """Lists the colors of an image as float64 (N, C) in [-1, 1]; only evenly spaced pixels of a large image."""
-    pixels = image.reshape(-1, image.shape[-1])
-    return ranges.to_float(pixels[:: -(-len(pixels) // _PIXEL_LIMIT)]).astype(np.float64)
+def _list_pixels(*images: np.ndarray) -> list[np.ndarray]:
+    """Lists the colors of each image as float64 (N, C) in [-1, 1], for images of one height and width.
+
+    Lists only evenly spaced pixels of large images, and no pixel at which a value of any image is NaN.
+    """
+    pixels = [image.reshape(-1, image.shape[-1]) for image in images]
+    step = -(-len(pixels[0]) // _PIXEL_LIMIT)
+    floats = [ranges.to_float(each[::step]).astype(np.float64) for each in pixels]
+    are_numbers = np.all([~np.isnan(each).any(axis=1) for each in floats], axis=0)
+    return [each[are_numbers] for each in floats]

@@ -35,10 +35,13 @@ class Collector:
 
     Args:
       network: function of uint8 images (N, H, W, 3) to features (N, d).
+
+    Attributes:
+      count: number of images that were added.
     """
 
     def __init__(self, network: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._network = network
+        self._network, self.count = network, 0
         self._waiting: list[np.ndarray] = []
         self._found: list[np.ndarray] = []
 
@@ -48,6 +51,7 @@ class Collector:
         if self._waiting and (len(self._waiting) == _BATCH or self._waiting[0].shape != image.shape):
             self._flush()
         self._waiting.append(image)
+        self.count += 1
 
     def features(self) -> np.ndarray:
         """Features (N, d) float32 of all images so far; an array (0, 0) if there are none."""

@@ -153,12 +153,14 @@ class _Distribution(Measure):
             raise UserError(f"{name} needs real images in {task.references.where}: add some, or use "
                             f"--reference={other}")
         self._network = task.networks.get("inception")
-        # FID and KID share one collector; only the measure that creates the collector adds images.
-        self._collects = task.collector is None
+        # FID and KID share one collector.
         self._collector = task.collector = task.collector or feature_cache.Collector(self._network)
+        self._n = 0
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
-        if self._collects:
+        self._n += 1
+        # The other measure may have added the image, or may have failed to add it.
+        if self._collector.count < self._n:
             self._collector.add(result)
 
     def records(self) -> Iterator[Record]:
