@@ -79,6 +79,7 @@ OWN = "--xla_gpu_graph_min_graph_size=2 --xla_gpu_require_exclusive_lock=true"
     ("2.21.3", None, OWN),
     ("2.21.3", "--xla_gpu_graph_min_graph_size=9", f"{OWN} --xla_gpu_graph_min_graph_size=9"),
     ("2.21.3", f"{OWN} --xla_gpu_ftz=true", f"{OWN} --xla_gpu_ftz=true"),  # In a process that a command has started.
+    ("2.21.3", " --xla_gpu_ftz=true", f"{OWN} --xla_gpu_ftz=true"),
     ("2.21.3", "flags.txt", "flags.txt"),  # XLA reads flags from a file.
     ("2.15.1", None, None),
     ("2.210.0", None, None),

@@ -50,7 +50,7 @@ def _set_xla_flags() -> None:
         release = ".".join(metadata.version("tensorflow").split(".")[:2])
     except metadata.PackageNotFoundError:  # TensorFlow has another name, such as tf-nightly.
         return
-    own, present = _XLA_FLAGS.get(release, ""), os.environ.get("XLA_FLAGS", "")
+    own, present = _XLA_FLAGS.get(release, ""), os.environ.get("XLA_FLAGS", "").strip()
     if own in present or (present and not present.startswith("-")):  # The name of a file with flags.
         return
     os.environ["XLA_FLAGS"] = f"{own} {present}".strip()  # If a flag is there twice, XLA takes the last.

@@ -114,6 +114,17 @@ class Replicas(abc.ABC):
     local: range
     is_chief: bool
 
+    def __init__(self) -> None:
+        self._reader = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+    def _start_copy(self, tensor: tf.Tensor) -> Callable[[], np.ndarray]:
+        """Starts to copy `tensor` from a GPU; returns a function that waits for the copy.
+
+        A copy from a GPU waits for all operations that were queued before the copy. A copy that another thread queues
+        now does not wait for the next step.
+        """
+        return self._reader.submit(tensor.numpy).result if hardware.has_gpu() else tensor.numpy
+
     @abc.abstractmethod
     def scope(self) -> contextlib.AbstractContextManager:
         """Returns the context in which the model must be built."""
@@ -177,9 +188,6 @@ class OneReplica(Replicas):
 
     count, local, is_chief = 1, range(1), True
 
-    def __init__(self) -> None:
-        self._reader = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-
     def scope(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
 
@@ -193,10 +201,7 @@ class OneReplica(Replicas):
         self, model: Model, batches: Sequence[Batch], get_signal: GetSignal
     ) -> Callable[[], dict[str, float]]:
         scalars = model.train_step(*batches[0])
-        values = tf.stack(list(scalars.values()))  # One copy from the GPU instead of one for each scalar.
-        # A copy from a GPU waits for all operations that were queued before the copy. A copy that another thread
-        # queues now does not wait for the next step.
-        read = self._reader.submit(values.numpy).result if hardware.has_gpu() else values.numpy
+        read = self._start_copy(tf.stack(list(scalars.values())))  # One copy instead of one for each scalar.
         return lambda: dict(zip(scalars, read().tolist(), strict=True))
 
     def agree_on_signal(self, get_signal: GetSignal) -> int | None:
@@ -233,6 +238,7 @@ class StrategyReplicas(Replicas):
         if config.mixed_precision == "float16":
             raise UserError("--mixed_precision=float16 does not work with several replicas, because they do not share "
                             "the loss scale; use --mixed_precision=bfloat16")
+        super().__init__()
         self._strategy, self._n_workers, self._worker = strategy, n_workers, worker
         self.count, n_local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // n_workers
         self.local = range(worker * n_local, (worker + 1) * n_local)
@@ -281,12 +287,12 @@ class StrategyReplicas(Replicas):
         with self._guard():
             scalars, flags, fakes = self._step(flags, real_a, real_b, past)
             model.store_fakes(self._split_by_replica(fakes))
-            values = tf.stack([self._get_local(value) for value in scalars.values()])
+            read = self._start_copy(tf.stack([self._get_local(value) for value in scalars.values()]))
+            read_flags = self._start_copy(self._get_local(flags))
 
         def read_scalars() -> dict[str, float]:
             with self._guard():
-                self._signal_flags = self._get_local(flags).numpy()
-                floats = values.numpy().tolist()
+                self._signal_flags, floats = read_flags(), read().tolist()
             self._watchdog_paused = False
             return dict(zip(scalars, floats, strict=True))
 
