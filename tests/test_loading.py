@@ -96,12 +96,43 @@ def test_a_path_without_a_model_is_an_error(tmp_path, make, message):
         loading.load(tmp_path / "model")
 
 
-def test_a_saved_model_of_something_other_than_images_is_an_error(tmp_path):
+def save_model(path, function, shape=(None, None, None, 3)):
+    """Writes a SavedModel of `function` of float32 tensors of a shape."""
     module = tf.Module()
-    module.f = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
-    tf.saved_model.save(module, str(tmp_path), signatures=module.f)
-    with pytest.raises(UserError, match=r"takes float32 \(None, 4\); expected float32 images"):
+    spec = tf.TensorSpec(shape, tf.float32, name="x")
+    module.f = tf.function(lambda x: {"y": function(x)}, input_signature=[spec], autograph=False)
+    tf.saved_model.save(module, str(path), signatures=module.f)
+
+
+@pytest.mark.parametrize(("function", "shape", "message"), [
+    (tf.identity, (None, 4), r"takes float32 \(None, 4\)"),
+    (tf.identity, (None, None, None, None), r"takes float32 \(None, None, None, None\)"),
+    (lambda x: tf.reduce_mean(x, (1, 2)), (None, 8, 8, 3), r"gives float32 \(None, 3\)"),
+    (lambda x: tf.compat.v1.placeholder_with_default(x, 4 * (None,)), (None, 8, 8, 3),
+     r"gives float32 \(None, None, None, None\)"),
+    (lambda x: tf.cast(127.5 * x + 127.5, tf.uint8), (None, 8, 8, 3), r"gives uint8 \(None, 8, 8, 3\)"),
+], ids=["vectors", "any channels", "classifier", "unknown channels", "8 bits"])
+def test_a_saved_model_of_something_other_than_images_is_an_error(tmp_path, function, shape, message):
+    save_model(tmp_path, function, shape)
+    with pytest.raises(UserError, match=f"{message}; expected float32 images"):
         loading.load(tmp_path)
+
+
+def test_an_image_that_a_saved_model_refuses_is_an_error_of_this_image(tmp_path):
+    save_model(tmp_path, lambda x: x + tf.zeros((16, 16, 3)))
+    model, image = loading.load(tmp_path), np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"^the SavedModel fails on images of 6 x 8 pixels \(.*shapes"):
+        model.translate(image[:8, :6])
+    np.testing.assert_array_equal(model.translate(image), image)
+
+
+@pytest.mark.parametrize(("function", "shape"), [
+    (lambda images: images[:, ::2], r"\(2, 3, 4, 3\)"), (lambda images: images[..., :1], r"\(2, 6, 4, 1\)"),
+    (lambda images: images[:1], r"\(1, 6, 4, 3\)"),
+], ids=["size", "channels", "number"])
+def test_translations_of_another_shape_are_an_error(function, shape):
+    with pytest.raises(ValueError, match=rf"returns an array of shape {shape} instead of \(2, 6, 4, 3\)"):
+        loading.LoadedTranslator(function, 3, 3).translate(np.zeros((2, 6, 4, 3), np.uint8))
 
 
 @pytest.fixture

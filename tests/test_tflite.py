@@ -86,14 +86,28 @@ def test_a_damaged_file_is_an_error(tmp_path):
         tflite_model.Interpreter(tmp_path / "a.tflite")
 
 
+def write_function(path, function, dtype=tf.float32):
+    """Writes a .tflite file of a function of images (1, 4, 4, 3)."""
+    traced = tf.function(function, input_signature=[tf.TensorSpec((1, 4, 4, 3), dtype)], autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], tf.Module())
+    path.write_bytes(converter.convert())
+    return path
+
+
+@pytest.mark.parametrize(("function", "dtype", "message"), [
+    (lambda images: tf.reduce_mean(images, (1, 2)), tf.float32, "is not a generator: expected one batch"),
+    (lambda images: tf.cast(images, tf.float32) / 127.5 - 1, tf.uint8, "takes or gives uint8 without a scale"),
+    (lambda images: tf.cast(127.5 * images, tf.int32), tf.float32, "takes or gives int32 without a scale"),
+], ids=["classifier", "8-bit input", "integer output"])
+def test_a_file_of_something_other_than_images_is_an_error(tmp_path, function, dtype, message):
+    with pytest.raises(UserError, match=message):
+        tflite_model.Interpreter(write_function(tmp_path / "a.tflite", function, dtype))
+
+
 @pytest.fixture(scope="module")
 def doubling(tmp_path_factory):
     """A .tflite file that doubles its images, and has no archive behind it."""
-    function = tf.function(lambda images: 2 * images, input_signature=[tf.TensorSpec((1, 4, 4, 3), tf.float32)])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
-    path = tmp_path_factory.mktemp("doubling") / "a.tflite"
-    path.write_bytes(converter.convert())
-    return path
+    return write_function(tmp_path_factory.mktemp("doubling") / "a.tflite", lambda images: 2 * images)
 
 
 def test_a_file_without_ranges_has_no_units(doubling):

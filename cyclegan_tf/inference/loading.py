@@ -10,7 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges, stack_files
 from cyclegan_tf.images import units as units_lib
@@ -19,6 +19,7 @@ from cyclegan_tf.inference import tflite_model
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import registry, saved_model
 from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
@@ -110,7 +111,7 @@ class LoadedTranslator:
 
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
-            the network returns NaN.
+            the network fails, or returns NaN or images of another size.
           OSError: the disk has no room for the temporary files of tiles.
           UserError: the file cannot be read or decoded, or the generator does not support tiles.
         """
@@ -138,6 +139,7 @@ class LoadedTranslator:
             translate = self._translator.translate_in_tiles
             return np.stack([translate(one, tile, folder, progress, check=_refuse_nan) for one in image])
         floats = np.asarray(self._forward(ranges.to_float(image)))
+        _require_shape(floats, (*image.shape[:3], self.output_channels))
         _refuse_nan(floats)
         return ranges.from_float(floats, image.dtype)
 
@@ -152,6 +154,13 @@ class LoadedTranslator:
             images, _ = units_lib.normalize(Slice(values), self.units.source)
         floats = ranges.to_float(self.without_units().translate(images, tile, folder, progress))
         return units_lib.from_scale(floats, self.units.target, units_lib.choose_dtype(self.units.target, dtype))
+
+
+def _require_shape(floats: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError unless a network's output has the shape (N, H, W, C'), with the size of the images."""
+    if floats.shape != shape:
+        raise ValueError(f"the network returns an array of shape {floats.shape} instead of {shape}; use a network that "
+                         "keeps the size of its images")
 
 
 def _refuse_nan(floats: np.ndarray) -> None:
@@ -245,10 +254,28 @@ def _wrap(translator: translator_lib.Translator) -> LoadedTranslator:
 
 def _load_saved_model(path: str) -> LoadedTranslator:
     network = saved_model.open_saved_model(path)
-    spec = network.input_spec
-    if spec.dtype != tf.float32 or spec.shape.rank != 4:
-        raise UserError(f"{path} takes {spec.dtype.name} {spec.shape}; expected float32 images (N, H, W, C)")
-    return LoadedTranslator(network, spec.shape[-1], network.output_spec.shape[-1], units=network.units)
+    given, returned = network.input_spec, network.output_spec
+    if given.dtype != tf.float32 or not _has_channels(given):
+        raise UserError(f"{path} takes {given.dtype.name} {given.shape}; expected float32 images (N, H, W, C)")
+    if not returned.dtype.is_floating or not _has_channels(returned):
+        raise UserError(f"{path} gives {returned.dtype.name} {returned.shape}; expected float32 images (N, H, W, C)")
+
+    def forward(images: np.ndarray) -> tf.Tensor:
+        try:
+            return network(images)
+        except tf.errors.OpError as error:
+            if exhaustion.is_exhausted(error):
+                raise
+            height, width = images.shape[1:3]
+            reason = get_first_line(error)
+            raise ValueError(f"the SavedModel fails on images of {width} x {height} pixels ({reason})") from error
+
+    return LoadedTranslator(forward, given.shape[-1], returned.shape[-1], units=network.units)
+
+
+def _has_channels(spec: tf.TensorSpec) -> bool:
+    """Whether the shape is (N, H, W, C) with a known number C of channels."""
+    return spec.shape.rank == 4 and spec.shape[-1] is not None
 
 
 def _load_pytorch(path: str) -> translator_lib.Translator:

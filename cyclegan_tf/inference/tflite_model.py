@@ -20,7 +20,8 @@ class Interpreter:
       units: the ranges that an export of this package names.
 
     Raises:
-      UserError: LiteRT is not installed, or the file is not a generator of one image input and one image output.
+      UserError: LiteRT is not installed, or the file is not a generator of one image input and one image output, or
+        these are integers without a scale.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,8 +37,12 @@ class Interpreter:
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} is damaged or not a .tflite file ({get_first_line(error)})") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
+        if len(inputs) != 1 or len(outputs) != 1 or any(len(each["shape"]) != 4 for each in (*inputs, *outputs)):
             raise UserError(f"{path} is not a generator: expected one batch of images as input and one as output")
+        for each in (*inputs, *outputs):
+            if each["dtype"] != np.float32 and not each["quantization"][0]:
+                raise UserError(f"{path} takes or gives {each['dtype'].__name__} without a scale; expected float32 or "
+                                "quantized images; convert the network again")
         self.input_channels, self.output_channels = int(inputs[0]["shape"][-1]), int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0], outputs[0]
         try:
@@ -65,11 +70,7 @@ class Interpreter:
         except RuntimeError as error:  # For example, an image too small for reflection padding, or too little memory.
             reason = get_first_line(error)
             raise ValueError(f"the .tflite file fails on images of {_format_size(image)} pixels ({reason})") from error
-        result = _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
-        if result.shape[:3] != image.shape[:3]:
-            raise ValueError(f"the .tflite file turns an image of {_format_size(image)} pixels into one of "
-                             f"{_format_size(result)}; expected equal sizes")
-        return result
+        return _dequantize(self._interpreter.get_tensor(self._output["index"]), self._output)
 
     def _resize(self, shape: tuple[int, ...]) -> None:
         fixed = self._input["shape_signature"][1:3]
