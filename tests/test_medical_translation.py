@@ -131,6 +131,20 @@ def test_files_of_a_series_are_one_job(tmp_path, series):
     assert [result.ImagePositionPatient[2] for result in results] == [0, -2, -4, -6]
 
 
+def test_feature_maps_of_tiles_lie_in_the_folder_of_the_results(tmp_path, series, monkeypatch):
+    given = set()
+
+    def translate_by_tiles(self, images, tile, folder):
+        given.add(folder)
+        return images
+
+    monkeypatch.setattr(loading.LoadedTranslator, "translate", translate_by_tiles)
+    (series / "patient" / "mr.dcm").unlink()
+    assert translate(series / "patient", tmp_path / "series", make_translator()) == {}
+    assert translate(CT, tmp_path / "file", make_translator()) == {}
+    assert given == {str(tmp_path / "series"), str(tmp_path / "file")}
+
+
 def test_incomplete_series_is_named_and_left_out(tmp_path, series):
     (series / "patient" / "slice2").unlink()
     bad = translate(series / "patient", tmp_path / "out", make_translator())

@@ -103,6 +103,24 @@ def test_patterns_and_single_files_find_images(photos, tmp_path, pattern, expect
     assert names(tmp_path / "out") == expected
 
 
+def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
+    (photos / "000.png").rename(photos / "IMG_1")  # An image without a suffix.
+    (photos / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")  # No suffix of an image, and cannot be decoded.
+    (photos / "deep").rename(tmp_path / "deep")
+    found = [batch.find(str(pattern), str(tmp_path / "out")) for pattern in (photos, photos / "*")]
+    assert [name for _, name in found[0]] == ["001.png", "002.png", "IMG_1", "old.GIF", "phone.HEIC"]
+    assert found[0] == found[1]
+
+
+def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
+    (photos / "clip.mp4").write_bytes(b"")
+    gray = loading.LoadedTranslator(lambda images: images, 1, 1)
+    jobs = batch.plan(batch.find(str(photos / "*"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
+    with pytest.raises(UserError, match=r"clip\.mp4: the model maps 1 channels to 1; videos need a model"):
+        batch.run(gray, jobs)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_single_file_can_name_its_result(photos, tmp_path):
     translate(photos / "000.png", tmp_path / "new" / "zebra.jpg")
     assert Image.open(tmp_path / "new" / "zebra.jpg").format == "JPEG"

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import loading, video
 
@@ -117,3 +118,12 @@ def test_a_clip_can_be_translated_while_another_process_translates_it(tmp_path):
 def test_videos_need_a_translator_of_color_images(tmp_path):
     with pytest.raises(UserError, match="the model maps 1 channels to 3; videos need a model"):
         video.translate(loading.LoadedTranslator(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))
+
+
+def test_videos_need_translations_of_8_bits():
+    for limits in (ValueRange(0, 10000), ValueRange(0, 1)):
+        satellite = loading.LoadedTranslator(lambda images: images, 3, 3, units=Units(ValueRange(0, 255), limits))
+        with pytest.raises(UserError, match=f"^clip.mp4: the model gives values in {limits}; videos need a model"):
+            video.require_support(satellite, "clip.mp4")
+    pictures = loading.LoadedTranslator(lambda images: images, 3, 3, units=Units(None, ValueRange(0, 255)))
+    video.require_support(pictures, "clip.mp4")

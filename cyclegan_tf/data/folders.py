@@ -48,6 +48,11 @@ def _is_image(name: str, read_head: Callable[[], bytes]) -> bool:
     return _has_suffix(name) or (_may_have_signature(name) and _has_signature(read_head()))
 
 
+def is_image(path: str) -> bool:
+    """True if a local file is an image by the rule of `list_folder`."""
+    return _is_image(os.path.basename(path), functools.partial(_read_head, path))
+
+
 def list_folder(folder: str | os.PathLike) -> ImageList:
     """Lists the images in `folder` and all its subfolders, sorted by relative name. Follows links.
 
@@ -105,11 +110,11 @@ def _collect(root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], 
         raise UserError(f"cannot list {error.filename or root}: {error.strerror}") from error
 
 
-def _read_head(entry: os.DirEntry) -> bytes:
-    if not entry.is_file():
+def _read_head(path: str | os.DirEntry[str]) -> bytes:
+    if not os.path.isfile(path):
         return b""
     try:
-        with open(entry.path, "rb") as file:
+        with open(path, "rb") as file:
             return file.read(_SIGNATURE_BYTES)
     except OSError:
         return b""

@@ -106,7 +106,7 @@ def _is_known(path: str) -> bool:
 
 
 def _is_input(path: str) -> bool:
-    return _is_known(path) or dicom_series.read_identifier(path) is not None
+    return _is_known(path) or folders.is_image(path) or dicom_series.read_identifier(path) is not None
 
 
 def _find_kind(path: str) -> str:
@@ -219,6 +219,9 @@ def run(
     if tile and not translator.has_layers:
         raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file hold: give "
                         "one of these as the --model, or translate whole images")
+    for job in jobs:
+        if job.is_video:  # Before the first result is written.
+            video.require_support(translator, job.source)
     update = update or (lambda amount: None)
     bad: dict[str, str] = {}
     images = [job for job in jobs if not job.is_video]

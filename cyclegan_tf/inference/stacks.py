@@ -85,9 +85,10 @@ def translate(
     channels = 1 if is_gray else translator.output_channels
     size = max(1, min(batch_size, BATCH_PIXELS // math.prod(first.pixels.shape[:2])))
     n_clipped = n_values = done = 0
-    # The disk of the results has room for the feature maps of tiles.
-    folder = None if filesystem.is_remote(target) else os.path.dirname(target) or "."
     with _name_target(target), stack.create(target, channels, dtype, value_range) as writer:
+        # The disk of the results has room for the feature maps of tiles. The target of a series is a folder.
+        local = target if os.path.isdir(target) else os.path.dirname(target) or "."
+        folder = None if filesystem.is_remote(target) else local
         for batch in _batch(itertools.chain([first], _read_others(stack)), size):
             images = []
             for piece in batch:

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import units
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
 
@@ -49,13 +50,10 @@ def translate(
       ValueError: ffmpeg cannot decode the video or encode the translation. A truncated file is not an error: its frames
         are translated as far as they go.
       OSError: the disk is full or not writable.
-      UserError: imageio-ffmpeg is not installed, or the translator is not for color images.
+      UserError: as `require_support`.
     """
+    require_support(translator, source)
     ffmpeg = _import_ffmpeg()
-    channels = translator.input_channels, translator.output_channels
-    if channels != (3, 3):
-        raise UserError(f"{source}: the model maps {channels[0]} channels to {channels[1]}; videos need a model that "
-                        "maps color images to color images")
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
     # ffmpeg chooses the container by the suffix.
     temporary = filesystem.choose_temporary_path(os.path.abspath(target)) + os.path.splitext(target)[1]
@@ -73,6 +71,17 @@ def translate(
         raise ValueError(f"ffmpeg: {_get_last_line(error)}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def require_support(translator: LoadedTranslator, source: str) -> None:
+    """Raises a UserError if imageio-ffmpeg is not installed, or translations of video `source` are no 8-bit colors."""
+    _import_ffmpeg()
+    channels, limits = (translator.input_channels, translator.output_channels), translator.units.target
+    if channels != (3, 3):
+        raise UserError(f"{source}: the model maps {channels[0]} channels to {channels[1]}; videos need a model that "
+                        "maps color images to color images")
+    if units.choose_dtype(limits, np.dtype(np.uint8)) != np.uint8:
+        raise UserError(f"{source}: the model gives values in {limits}; videos need a model that gives values in 0,255")
 
 
 def _encode(
