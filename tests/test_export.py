@@ -16,7 +16,17 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import conversion, formats, keras_file, portable, saved_model, source, tflite, verify
+from cyclegan_tf.exporters import (
+    conversion,
+    formats,
+    keras_file,
+    portable,
+    saved_model,
+    source,
+    tflite,
+    verify,
+    web_page,
+)
 from cyclegan_tf.exporters import onnx as onnx_lib
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.networks import layers, registry
@@ -158,6 +168,16 @@ def test_a_damaged_export_is_an_error_with_the_runtimes_reason(tmp_path):
     (tmp_path / "a2b.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"a2b\.onnx does not run in its own runtime \(onnx\): .*(?i:protobuf)"):
         verify.run("onnx", str(tmp_path / "a2b.onnx"), [IMAGE])
+
+
+@pytest.mark.parametrize(("path", "name"), [
+    ("runs/zebras", "zebras"), ("runs/zebras/checkpoints/best.npz", "zebras"), ("checkpoints/best.npz", "here"),
+    (".", "here"), ("demo", "demo"), ("gs://bucket/zebras/checkpoints/best.npz", "zebras"),
+])
+def test_a_web_page_has_the_name_of_its_run(path, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert web_page.find_name(path) == name
 
 
 def test_existing_exports_are_replaced_only_on_request(tiny_run, tmp_path):
