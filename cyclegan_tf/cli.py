@@ -1,6 +1,7 @@
 """Shared by all commands: help, one-line errors, exit statuses, entry points."""
 
 import difflib
+import errno
 import functools
 import logging
 import os
@@ -16,6 +17,8 @@ from cyclegan_tf import console
 from cyclegan_tf.errors import UserError
 
 log = logging.getLogger("cyclegan_tf")
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # --help shows a flag of `define_path` among the flags of the module that calls `define_path`.
 flags.disclaim_key_flags()
@@ -104,6 +107,8 @@ def _explain(error: Exception) -> str | None:
         # A new file is written under a temporary name and renamed.
         path = os.fsdecode(error.filename2 or error.filename).removesuffix(".tmp")
         return f"cannot read or write {path}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # Writing to an open file names no file.
+        return f"cannot read or write a file: {error.strerror}"
     if _is_out_of_memory(error):
         return "the memory is exhausted: close other programs, or use smaller images or batches"
     return None

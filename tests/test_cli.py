@@ -242,7 +242,8 @@ def test_ctrl_c_is_one_line_and_status_130():
     ("open('no/such', 'w')", "no/such: No such file or directory"),
     ("os.replace('no.tmp', 'results')", "results: No such file or directory"),
     ("os.listdir(b'caf\\xe9')", r"caf\xe9: No such file or directory"),
-], ids=["open", "replace", "bytes"])
+    ("open('/dev/full', 'w').write(' ' * 10**6)", "a file: No space left on device"),
+], ids=["open", "replace", "bytes", "full disk"])
 def test_a_file_that_cannot_be_written_is_one_line_and_status_2(body, line):
     child = run_main(body)
     assert (child.returncode, child.stderr) == (2, f"error: cannot read or write {line}\n")
