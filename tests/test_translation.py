@@ -14,7 +14,7 @@ from PIL import Image
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.codec import decode
-from cyclegan_tf.inference import batch, loading
+from cyclegan_tf.inference import batch, loading, translator
 
 
 class Negative(loading.LoadedTranslator):
@@ -118,6 +118,15 @@ def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
     jobs = batch.plan(batch.find(str(photos / "*"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
     with pytest.raises(UserError, match=r"clip\.mp4: the model maps 1 channels to 1; videos need a model"):
         batch.run(gray, jobs)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_if_the_network_does_not_support_tiles(photos, tmp_path):
+    inputs = tf.keras.Input((None, None, 3))
+    network = tf.keras.Model(inputs, tf.keras.layers.Softmax(axis=1, name="rows")(inputs))
+    model = loading.LoadedTranslator(lambda images: images, 3, 3, translator.Translator(network, 1, 1))
+    with pytest.raises(UserError, match="tiles are not possible: the receptive field of layer rows"):
+        translate(photos, tmp_path / "out", model, tile=28)  # Some images are smaller, and could be translated.
     assert not (tmp_path / "out").exists()
 
 

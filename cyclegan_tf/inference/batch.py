@@ -219,8 +219,11 @@ def run(
     if tile and not translator.has_layers:
         raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file hold: give "
                         "one of these as the --model, or translate whole images")
+    # Look for mistakes in the options before the first result is written.
+    if tile:
+        translator.require_tiles()
     for job in jobs:
-        if job.is_video:  # Before the first result is written.
+        if job.is_video:
             video.require_support(translator, job.source)
     update = update or (lambda amount: None)
     bad: dict[str, str] = {}

@@ -15,7 +15,7 @@ from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges, stack_files
 from cyclegan_tf.images import units as units_lib
 from cyclegan_tf.images.stacks import Slice, StackOptions
-from cyclegan_tf.inference import tflite_model
+from cyclegan_tf.inference import tflite_model, tiling
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import registry, saved_model
 from cyclegan_tf.networks.weights import named_weights
@@ -70,6 +70,12 @@ class LoadedTranslator:
     def supports_tiles(self) -> bool:
         """Whether `translate` accepts a tile: the generator has Keras layers whose receptive fields are known."""
         return self._translator is not None and self._translator.supports_tiles
+
+    def require_tiles(self) -> None:
+        """Raises a UserError that says why `translate` does not accept a tile, if it does not."""
+        if self._translator is None:
+            raise UserError("tiles need the generator's layers: load the run directory or the .pth file instead")
+        tiling.require_support(self._translator.generator, self._translator.multiple)
 
     def without_units(self) -> "LoadedTranslator":
         """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits.
@@ -132,7 +138,7 @@ class LoadedTranslator:
         if self._gives_floats:
             image = ranges.to_float(image)
         if tile and self._translator is None:
-            raise UserError("tiles need the generator's layers: load the run directory or the .pth file instead")
+            self.require_tiles()
         if image.ndim == 3:
             return self.translate(image[np.newaxis], tile, folder, progress)[0]
         if self._translator is not None and tile and max(image.shape[1:3]) > tile:

@@ -94,15 +94,20 @@ def translate(
         network.finish_stage(stage, stored, moments, stages[index + 1 :])
 
 
-def supports(generator: tf.keras.Model, multiple: int) -> bool:
-    """True if `translate` accepts the generator: a plain graph of layers with known receptive fields.
+def require_support(generator: tf.keras.Model, multiple: int) -> None:
+    """Raises the UserError of `translate` if it does not accept the generator.
 
     Args:
       multiple: the generator's size multiple.
     """
     side = 64 * multiple  # Any size that the generator accepts.
+    _Network(generator, (side, side), lambda window: np.zeros(()))
+
+
+def supports(generator: tf.keras.Model, multiple: int) -> bool:
+    """True if `translate` accepts the generator: a plain graph of layers with known receptive fields."""
     try:
-        _Network(generator, (side, side), lambda window: np.zeros(()))
+        require_support(generator, multiple)
     except UserError:
         return False
     return True
