@@ -89,7 +89,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}", "--direction=b2a", "--metrics=psnr,cycle")
     # "cycle" translates back with the other direction.
     assert child.returncode == 2
-    assert "error: cycle needs both directions" in child.stderr
+    assert "cycle needs both directions: give the run directory of a CycleGAN, without --direction" in child.stderr
     options = f"--model={tiny_run}", "--metrics=psnr,l1", "--nobaselines", f"--output={tmp_path}/x"
     child = run_python("-m", "cyclegan_tf.evaluate", *options)
     assert child.returncode == 0, child.stderr

@@ -184,7 +184,7 @@ class _Cycle(Measure):
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
         if len(task.translate) < 2:
-            raise UserError(f"{name} needs both directions: give the run directory of a CycleGAN")
+            raise UserError(f"{name} needs both directions: give the run directory of a CycleGAN, without --direction")
         self._back = task.translate[task.direction.reverse]
         self._values: list[float] = []
 
