@@ -15,7 +15,7 @@ from cyclegan_tf.images import codec
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.training import cadence, overview
+from cyclegan_tf.training import cadence, overview, trainer
 
 
 def describe(config, workdir="run", step=0, n_replicas=1):
@@ -134,6 +134,16 @@ def test_dry_run_of_an_old_run(run_command, tiny_run):
     assert other.returncode == 2
     assert f"{tiny_run} holds a run with other options (ngf: 4 -> 5)" in other.stderr
     assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+
+
+def test_dry_run_of_a_run_that_is_out_of_patience(tiny_run, tmp_path, caplog):
+    _, arrays = checkpoints.read_newest(str(tiny_run / "checkpoints"))
+    (tmp_path / "checkpoints").mkdir()
+    checkpoints.write(str(tmp_path / "checkpoints"), {**arrays, "best": np.array(9.0), "stale": np.array(2)}, 1)
+    config = Config.preset("tiny", max_steps=9, eval_every=1, keep_best="psnr_ab", patience=2)
+    with caplog.at_level("INFO", "cyclegan_tf"):
+        trainer.rehearse(config, str(tmp_path))
+    assert "the remaining 0 steps take about 0 seconds" in caplog.messages
 
 
 def test_dry_run_names_weights_that_do_not_fit(run_command, tiny_run, tmp_path):

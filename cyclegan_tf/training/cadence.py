@@ -81,3 +81,8 @@ def plan_run(config: Config, images_per_epoch: int, n_replicas: int = 1) -> Cade
     n_epochs = config.n_epochs + config.n_epochs_decay
     n_steps = config.max_steps or pipeline.count_steps(n_epochs, images_per_epoch, images_per_step)
     return Cadence(config, images_per_step, images_per_epoch, n_steps)
+
+
+def is_out_of_patience(config: Config, stale: int) -> bool:
+    """True if --patience ends the run after `stale` evaluations in a row without a better value of --keep_best."""
+    return 0 < config.patience <= stale

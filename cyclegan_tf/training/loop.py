@@ -67,7 +67,7 @@ class TrainingLoop:
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
-        if 0 < config.patience <= progress.stale:
+        if cadence.is_out_of_patience(config, progress.stale):
             self._end_after(progress.step)
 
     @property
@@ -186,7 +186,7 @@ class TrainingLoop:
             self._write_checkpoint(checkpoints.BEST)
         elif progress.best is not None:  # --patience counts from the first evaluation with a finite value.
             progress.stale += 1
-            if 0 < self._config.patience <= progress.stale:
+            if cadence.is_out_of_patience(self._config, progress.stale):
                 log.info("ending after step %d: %s has not been better than %.4g in %d measurements", step, name,
                          progress.best, progress.stale)
                 self._end_after(step)

@@ -109,7 +109,8 @@ def rehearse(config: Config, workdir: str) -> None:
             seconds = time.monotonic() - start
     peak = hardware.measure_peak_memory()
     log.info("one step: %.2f s%s", seconds, f", {overview.format_bytes(peak[1])} of {peak[0]}" if peak else "")
-    n_steps = max(planned.n_steps - progress.step, 0)
+    has_ended = cadence.is_out_of_patience(config, progress.stale)
+    n_steps = 0 if has_ended else max(planned.n_steps - progress.step, 0)
     log.info("%s", describe_estimate(n_steps, n_steps * seconds, on_cpu=not hardware.has_gpu()))
 
 
