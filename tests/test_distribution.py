@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import skip_outputs
+from conftest import run_python, skip_outputs
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -330,6 +330,19 @@ def test_an_exhausted_worker_does_not_blame_another_worker(monkeypatch):
         raise exhausted
     with pytest.raises(SystemExit, match="a worker is gone"), worker_faults.exit_on_lost_worker():
         raise tf.errors.InternalError(None, None, "connection reset")
+
+
+def test_a_second_run_of_a_process_may_exchange_other_shapes():
+    result = run_python("-c", """
+import tensorflow as tf
+from cyclegan_tf.config import Config
+from cyclegan_tf.training import distribution
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+for values in {"a": 1}, {"a": 1, "b": 2}:
+    distribution.open_replicas(Config(strategy="mirrored")).require_equal(**values)
+""", CUDA_VISIBLE_DEVICES="-1")
+    assert result.returncode == 0, result.stderr
 
 
 def test_auto_is_one_device_without_cluster(monkeypatch):

@@ -12,6 +12,7 @@ replicas of several processes, called workers; the chief is worker 0. A run of o
 import abc
 import concurrent.futures
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -67,7 +68,7 @@ def open_replicas(config: Config) -> "Replicas":
         if len(devices) < 2:
             raise UserError("--strategy=mirrored needs more than one GPU, but this machine has "
                             f"{'one' if n_gpus else 'none'}; use --strategy=one_device")
-        return StrategyReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]), config)
+        return StrategyReplicas(_open_mirrored_strategy(tuple(device.name for device in devices)), config)
     return OneReplica()
 
 
@@ -89,6 +90,16 @@ def _read_cluster() -> tuple[int, int]:
     is_listed = 0 <= index < len({"chief": chiefs, "worker": workers}.get(str(kind), []))
     first = len(chiefs) if kind == "worker" else 0
     return first + index if is_listed else -1, n_workers
+
+
+@functools.cache
+def _open_mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """Returns the strategy for the replicas on `devices`, which all runs of a process share.
+
+    Each strategy numbers its all-reduces from 100, and TensorFlow expects one shape and dtype for each number in a
+    process. With a strategy of its own, a second run with other networks would fail.
+    """
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _open_multi_worker_strategy() -> tf.distribute.Strategy:
