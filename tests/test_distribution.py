@@ -341,7 +341,7 @@ two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 for values in {"a": 1}, {"a": 1, "b": 2}:
     distribution.open_replicas(Config(strategy="mirrored")).require_equal(**values)
-""", CUDA_VISIBLE_DEVICES="-1")
+""", TF_CONFIG="", CUDA_VISIBLE_DEVICES="-1")  # An empty TF_CONFIG counts as none.
     assert result.returncode == 0, result.stderr
 
 

@@ -50,6 +50,8 @@ def open_replicas(config: Config) -> "Replicas":
         worker, or names no other worker.
     """
     tf.get_logger().setLevel(logging.WARNING)  # TensorFlow logs every all-reduce that it traces.
+    if os.environ.get("TF_CONFIG") == "":
+        del os.environ["TF_CONFIG"]  # MirroredStrategy would parse the empty text as JSON.
     task, n_workers = _read_cluster()
     strategy, n_gpus = config.strategy, len(tf.config.list_physical_devices("GPU"))
     if strategy == "auto":
