@@ -31,8 +31,8 @@ def compile_step(config: Config, function: Callable) -> Callable:
       UserError: --jit_compile=on with several replicas, because an XLA program cannot exchange gradients.
     """
     if config.jit_compile == "on" and _count_replicas() > 1:
-        raise UserError(f"--jit_compile=on does not work with --model={config.model} on several devices; use "
-                        "--jit_compile=auto, or one device")
+        raise UserError(f"--jit_compile=on does not work with --model={config.model} on several devices; train on one "
+                        "device, or with --jit_compile=auto in a new run directory")
     return compile_part(config, function)
 
 
