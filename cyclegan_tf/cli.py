@@ -107,7 +107,7 @@ def _explain(error: Exception) -> str | None:
         # A new file is written under a temporary name and renamed.
         path = os.fsdecode(error.filename2 or error.filename).removesuffix(".tmp")
         return f"cannot read or write {path}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # Writing to an open file names no file.
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # An error of an open file names no file.
         return f"cannot read or write a file: {error.strerror}"
     if _is_out_of_memory(error):
         return "the memory is exhausted: close other programs, or use smaller images or batches"

@@ -22,8 +22,8 @@ from cyclegan_tf.pytorch import files as torch_files
 
 # The weights in a file do not show these options, or not always.
 _OVERRIDABLE = ("padding", "dropout")
-# Options, and the direction of conversion that uses them.
-_DIRECTIONS = {"model": "to_pytorch", **dict.fromkeys(("output", "network", *_OVERRIDABLE), "from_pytorch")}
+# Options that need --from_pytorch or --to_pytorch.
+_NEEDS = {"model": "to_pytorch", **dict.fromkeys(("output", "network", *_OVERRIDABLE), "from_pytorch")}
 
 
 def main(argv: list[str]) -> int:
@@ -32,9 +32,9 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     if bool(given.from_pytorch) == bool(given.to_pytorch):
         raise UserError("give --from_pytorch=FILES and --output=DIR, or --to_pytorch=DIR and --model=RUN")
-    for name, direction in _DIRECTIONS.items():
-        if given[name].present and not given[direction].value:
-            raise UserError(f"--{name} is for --{direction}; leave --{name} out")
+    for name, needed in _NEEDS.items():
+        if given[name].present and not given[needed].value:
+            raise UserError(f"--{name} is for --{needed}; leave --{name} out")
     if given.to_pytorch:
         if not given.model:
             raise UserError("--to_pytorch needs --model=RUN, the run directory to convert")

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.models import compilation
+from cyclegan_tf.models import compilation, replicas
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry, segments
@@ -107,12 +107,12 @@ def test_compiled_steps_compute_what_plain_steps_compute(options):
     assert_equal_weights(*weights)
 
 
-def test_a_program_cannot_exchange_gradients(monkeypatch):
-    monkeypatch.setattr(compilation, "_count_replicas", lambda: 2)
-    config = Config(model="pix2pix", jit_compile="on")
-    assert compilation.compile_part(config, len) is not len
-    with pytest.raises(UserError, match="--jit_compile=on does not work with --model=pix2pix on several devices"):
-        compilation.compile_step(config, len)
+@pytest.mark.parametrize("name", ["pix2pix", "cut"])
+def test_a_program_cannot_exchange_gradients(monkeypatch, name):
+    model = build_model(Config.preset("tiny", model=name, pool_size=0, jit_compile="on"))
+    monkeypatch.setattr(replicas, "count", lambda: 2)
+    with pytest.raises(UserError, match=f"--jit_compile=on does not work with --model={name} on several devices"):
+        model.step(IMAGES, TARGET, {})
 
 
 @pytest.mark.parametrize(("options", "channels"), [

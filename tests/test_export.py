@@ -25,7 +25,6 @@ from cyclegan_tf.exporters import (
     source,
     tflite,
     verify,
-    web_page,
 )
 from cyclegan_tf.exporters import onnx as onnx_lib
 from cyclegan_tf.inference import loading, translator
@@ -168,16 +167,6 @@ def test_a_damaged_export_is_an_error_with_the_runtimes_reason(tmp_path):
     (tmp_path / "a2b.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"a2b\.onnx does not run in its own runtime \(onnx\): .*(?i:protobuf)"):
         verify.run("onnx", str(tmp_path / "a2b.onnx"), [IMAGE])
-
-
-@pytest.mark.parametrize(("path", "name"), [
-    ("runs/zebras", "zebras"), ("runs/zebras/checkpoints/best.npz", "zebras"), ("checkpoints/best.npz", "here"),
-    (".", "here"), ("demo", "demo"), ("gs://bucket/zebras/checkpoints/best.npz", "zebras"),
-])
-def test_a_web_page_has_the_name_of_its_run(path, name, tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    assert web_page.find_name(path) == name
 
 
 def test_existing_exports_are_replaced_only_on_request(tiny_run, tmp_path):

@@ -94,7 +94,7 @@ def test_xla_flags_of_a_gpu(monkeypatch, version, present, expected):
 def test_xla_knows_its_flags():
     result = run_python("-c", """
 from cyclegan_tf.ops import cuda_libraries, startup
-cuda_libraries.has_gpu, cuda_libraries.is_gpu_missing = lambda: True, lambda seen: False
+cuda_libraries.has_nvidia_gpu, cuda_libraries.is_gpu_missing = lambda: True, lambda seen: False
 startup.import_tensorflow()
 import tensorflow as tf
 print(int(tf.function(lambda: 6 * tf.constant(7), jit_compile=True)()))

@@ -106,6 +106,7 @@ def test_patterns_and_single_files_find_images(photos, tmp_path, pattern, expect
 def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
     (photos / "000.png").rename(photos / "IMG_1")  # An image without a suffix.
     (photos / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")  # No suffix of an image, and cannot be decoded.
+    (photos / "DICOMDIR").write_bytes(bytes(128) + b"DICM")  # An index, which has no pixels.
     (photos / "deep").rename(tmp_path / "deep")
     found = [batch.find(str(pattern), str(tmp_path / "out")) for pattern in (photos, photos / "*")]
     assert [name for _, name in found[0]] == ["001.png", "002.png", "IMG_1", "old.GIF", "phone.HEIC"]
@@ -294,7 +295,7 @@ def test_progress_by_tiles_never_decreases(tiny_run, tmp_path, make_images):
 
 
 def test_tiles_need_a_generator_with_layers(photos, tmp_path):
-    with pytest.raises(UserError, match="--tile needs the generator's layers"):
+    with pytest.raises(UserError, match="tiles need the generator's layers"):
         translate(photos, tmp_path / "out", tile=512)
     assert not (tmp_path / "out").exists()
 

@@ -50,7 +50,8 @@ def _is_image(name: str, read_head: Callable[[], bytes]) -> bool:
 
 def is_image(path: str) -> bool:
     """True if a local file is an image by the rule of `list_folder`."""
-    return _is_image(os.path.basename(path), functools.partial(_read_head, path))
+    name = os.path.basename(path)
+    return not _is_hidden(name) and _is_image(name, functools.partial(_read_head, path))
 
 
 def list_folder(folder: str | os.PathLike) -> ImageList:

@@ -21,7 +21,7 @@ from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -64,7 +64,7 @@ def write(
         target = ("runtime", "LICENSE.txt") if name == "runtime-license.txt" else (name,)
         shutil.copyfile(os.path.join(_PAGE_DIR, name), os.path.join(folder, *target))
     description = {
-        "name": find_name(generators[0].workdir), "maxSide": max_side,
+        "name": run_directory.find_name(generators[0].workdir), "maxSide": max_side,
         "directions": [
             _describe(source, _write_samples(source, folder, max_side, n_samples)) for source in generators
         ],
@@ -72,12 +72,6 @@ def write(
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(description, file, indent=2)
     return [(source, artifact) for source in generators for artifact in onnx.write(source, folder)]
-
-
-def find_name(workdir: str) -> str:
-    """Returns the name of the run directory, or of the run in the package, that a path of a run refers to."""
-    folder = run_directory.locate(workdir) if workdir.endswith(".npz") else workdir
-    return os.path.basename(folder if filesystem.is_remote(folder) else os.path.abspath(folder))
 
 
 def _write_samples(source: Source, folder: str, max_side: int, n_samples: int) -> list[str]:

@@ -106,7 +106,7 @@ def _is_known(path: str) -> bool:
 
 
 def _is_input(path: str) -> bool:
-    return _is_known(path) or folders.is_image(path) or dicom_series.read_identifier(path) is not None
+    return video.is_video_name(path) or folders.is_image(path)
 
 
 def _find_kind(path: str) -> str:
@@ -216,9 +216,6 @@ def run(
     Raises:
       UserError: the translator does not support tiles or videos.
     """
-    if tile and not translator.has_layers:
-        raise UserError("--tile needs the generator's layers, which only a run directory and a .pth file hold: give "
-                        "one of these as the --model, or translate whole images")
     # Look for mistakes in the options before the first result is written.
     if tile:
         translator.require_tiles()

@@ -36,6 +36,7 @@ class LoadedTranslator:
       translator: the `translator.Translator` behind `forward`, which tiles need, or None.
       units: the ranges that -1 and 1 stand for in images and in their translations.
       stack_options: how to divide files into slices, as in training.
+      gives_floats: whether `translate` returns float32 in [-1, 1] for images of any dtype, if there are no units.
 
     Attributes:
       input_channels (int): channels of the images to translate.
@@ -52,6 +53,7 @@ class LoadedTranslator:
         translator: translator_lib.Translator | None = None,
         units: Units = NO_UNITS,
         stack_options: StackOptions | None = None,
+        gives_floats: bool = False,
     ) -> None:
         self.units = units
         self.stack_options = stack_options or StackOptions(input_channels, in_units=units.source is not None)
@@ -59,12 +61,7 @@ class LoadedTranslator:
         self.output_channels = output_channels
         self._forward = forward
         self._translator = translator
-        self._gives_floats = False
-
-    @property
-    def has_layers(self) -> bool:
-        """Whether the generator has Keras layers, as generators from runs and .pth files do."""
-        return self._translator is not None
+        self._gives_floats = gives_floats
 
     @property
     def supports_tiles(self) -> bool:
@@ -73,23 +70,30 @@ class LoadedTranslator:
 
     def require_tiles(self) -> None:
         """Raises a UserError that says why `translate` does not accept a tile, if it does not."""
+        translator = self._require_layers()
+        tiling.require_support(translator.generator, translator.multiple)
+
+    def _require_layers(self) -> translator_lib.Translator:
         if self._translator is None:
-            raise UserError("tiles need the generator's layers: load the run directory or the .pth file instead")
-        tiling.require_support(self._translator.generator, self._translator.multiple)
+            raise UserError("tiles need the generator's layers, which only a run directory and a .pth file hold: give "
+                            "one of these, or translate whole images")
+        return self._translator
 
     def without_units(self) -> "LoadedTranslator":
         """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits.
 
         Its translations are float32 if only the target domain has a range: the levels of 8 bits would round the values.
         """
-        network = LoadedTranslator(self._forward, self.input_channels, self.output_channels, self._translator)
-        network._gives_floats = self.units.source is None and self.units.target is not None
-        return network
+        return LoadedTranslator(
+            self._forward, self.input_channels, self.output_channels, self._translator,
+            gives_floats=self.units.source is None and self.units.target is not None,
+        )
 
     def with_stack_options(self, options: StackOptions) -> "LoadedTranslator":
         """Returns a translator with the same generator and units that divides files into slices by `options`."""
         return LoadedTranslator(
             self._forward, self.input_channels, self.output_channels, self._translator, self.units, options,
+            self._gives_floats,
         )
 
     def translate(
@@ -137,8 +141,8 @@ class LoadedTranslator:
         ranges.require_range(image)
         if self._gives_floats:
             image = ranges.to_float(image)
-        if tile and self._translator is None:
-            self.require_tiles()
+        if tile:
+            self._require_layers()
         if image.ndim == 3:
             return self.translate(image[np.newaxis], tile, folder, progress)[0]
         if self._translator is not None and tile and max(image.shape[1:3]) > tile:

@@ -21,7 +21,7 @@ class Interpreter:
 
     Raises:
       UserError: LiteRT is not installed, or the file is not a generator of one image input and one image output, or
-        these are integers without a scale.
+        its images are integers without a scale.
     """
 
     def __init__(self, path: str) -> None:

@@ -74,7 +74,11 @@ def translate(
 
 
 def require_support(translator: LoadedTranslator, source: str) -> None:
-    """Raises a UserError if imageio-ffmpeg is not installed, or translations of video `source` are no 8-bit colors."""
+    """Raises a UserError if imageio-ffmpeg is not installed, or `translator` does not map 8-bit colors to 8-bit colors.
+
+    Args:
+      source: path of the video, for error messages.
+    """
     _import_ffmpeg()
     channels, limits = (translator.input_channels, translator.output_channels), translator.units.target
     if channels != (3, 3):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.models import replicas
 from cyclegan_tf.networks import segments
 from cyclegan_tf.ops import hardware
 
@@ -30,7 +31,7 @@ def compile_step(config: Config, function: Callable) -> Callable:
     Raises:
       UserError: --jit_compile=on with several replicas, because an XLA program cannot exchange gradients.
     """
-    if config.jit_compile == "on" and _count_replicas() > 1:
+    if config.jit_compile == "on" and replicas.count() > 1:
         raise UserError(f"--jit_compile=on does not work with --model={config.model} on several devices; train on one "
                         "device, or with --jit_compile=auto in a new run directory")
     return compile_part(config, function)
@@ -42,7 +43,7 @@ def compile_part(config: Config, function: Callable) -> Callable:
     Call this function while the step is traced, because each replica compiles a program for its own variables. "auto"
     compiles if there is one replica on a GPU and all images have one size (times in experiments/benchmarks).
     """
-    auto = hardware.has_gpu() and config.crops and _count_replicas() == 1
+    auto = hardware.has_gpu() and config.crops and replicas.count() == 1
     if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):
         return function
 
@@ -52,10 +53,6 @@ def compile_part(config: Config, function: Callable) -> Callable:
             return function(*arguments)
 
     return tf.function(trace, jit_compile=True, autograph=False)
-
-
-def _count_replicas() -> int:
-    return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
 def make_training_call(network: tf.keras.Model, recompute: bool) -> Callable[[tf.Tensor], tf.Tensor]:

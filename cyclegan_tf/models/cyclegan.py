@@ -40,8 +40,7 @@ class CycleGAN(base.Model):
         return {"fake_a": (*shape_b[:3], shape_a[3]), "fake_b": (*shape_a[:3], shape_b[3])}
 
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
-        _, n_replicas = replicas.replica()
-        if n_replicas == 1:
+        if replicas.count() == 1:
             return compilation.compile_step(self.config, self._update)(real_a, real_b, past)
         # Between two XLA programs, the replicas average their gradients.
         return self._update(real_a, real_b, past, functools.partial(compilation.compile_part, self.config))

@@ -15,8 +15,14 @@ def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
+def count() -> int:
+    """Returns the number of replicas."""
+    return tf.distribute.get_replica_context().num_replicas_in_sync
+
+
 def replica() -> tuple[int, int]:
     """Returns the number of the replica whose step is being traced, and the count of replicas."""
-    context = tf.distribute.get_replica_context()
-    count = context.num_replicas_in_sync
-    return (0 if count == 1 else int(tf.get_static_value(context.replica_id_in_sync_group))), count
+    n_replicas = count()
+    if n_replicas == 1:
+        return 0, 1
+    return int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)), n_replicas

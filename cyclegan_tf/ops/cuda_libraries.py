@@ -25,15 +25,13 @@ _LIBRARIES = {
     "libcusolver.so.11": "nvidia-cusolver-cu12",
     "libcudnn.so.[89]": "nvidia-cudnn-cu12",
 }
-# Device files of NVIDIA GPUs, as patterns: on Linux (a container may have any one of the GPUs), and on Windows
-# in its Subsystem for Linux.
-_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")
+_DEVICES = "/dev/nvidia[0-9]*"  # A container may have any one of a machine's GPUs.
 _DRIVER = "libcuda.so.1"
 
 
-def has_gpu() -> bool:
-    """True if this machine has a GPU of NVIDIA and its driver, whether or not TensorFlow sees the GPU."""
-    return any(map(glob.glob, _DEVICES)) and _open(_DRIVER)
+def has_nvidia_gpu() -> bool:
+    """True if this machine has an NVIDIA GPU and its driver, whether or not TensorFlow sees the GPU."""
+    return bool(glob.glob(_DEVICES)) and _open(_DRIVER)
 
 
 def load() -> None:
@@ -52,7 +50,7 @@ def is_gpu_missing(gpus_seen: int) -> bool:
     Returns:
       False also if CUDA_VISIBLE_DEVICES is -1 or empty, which asks for the CPU.
     """
-    return not gpus_seen and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and has_gpu()
+    return not gpus_seen and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and has_nvidia_gpu()
 
 
 def require_gpu_in_use(gpus_seen: int) -> None:

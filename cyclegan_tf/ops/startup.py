@@ -34,7 +34,7 @@ def import_tensorflow() -> None:
     hold = contextlib.nullcontext(lambda: None) if wanted else hold_stderr()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if cuda_libraries.has_gpu():
+    if cuda_libraries.has_nvidia_gpu():
         cuda_libraries.load()
         _set_xla_flags()
     with hold as show:

@@ -35,6 +35,11 @@ def locate(path: str) -> str:
     return os.path.dirname(os.path.dirname(path if filesystem.is_remote(path) else os.path.abspath(path)))
 
 
+def find_name(path: str) -> str:
+    """Returns the name of the run that a user's `path` refers to, for titles."""
+    return os.path.basename(os.path.abspath(locate(path) if path.endswith(".npz") else path))
+
+
 def choose_default(config: config_lib.Config) -> str:
     """Chooses the run directory if the user names none: runs/ and the name of the data set."""
     path = config.dataset if filesystem.is_remote(config.dataset) else os.path.abspath(config.dataset)

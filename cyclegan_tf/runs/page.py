@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from cyclegan_tf.config import Config, domains
-from cyclegan_tf.runs import metrics_log, page_charts, page_measures, sample_files
+from cyclegan_tf.runs import directory, metrics_log, page_charts, page_measures, sample_files
 from cyclegan_tf.storage import atomic, filesystem
 
 RESULTS = "gallery"  # Folder with the translated images and results.json.
@@ -45,7 +45,7 @@ def write(workdir: str) -> str:
     back = " and back" if len(config.directions) == 2 else ""
     text = _fill(
         resources.files("cyclegan_tf.runs").joinpath("page.html").read_text(encoding="utf-8"),
-        title=html.escape(os.path.basename(os.path.abspath(workdir))),
+        title=html.escape(directory.find_name(workdir)),
         summary=html.escape(f"{config.model} on {config.dataset}: {names.a} to {names.b}{back}, {steps:,} steps"),
         notes="".join(f"<p class='note'>{html.escape(note)}</p>" for note in notes),
         shown=_describe_shown_images(results["rows"]),

@@ -339,7 +339,7 @@ class StrategyReplicas(Replicas):
         return gathered
 
     def _make_blank(self, arrays: Mapping[Any, np.ndarray], own: bool) -> dict[Any, np.ndarray]:
-        """Returns arrays of zeros with the shapes that the arrays of the worker with a true `own` have."""
+        """Returns zeros with the shapes of the sender's arrays; `own` is True on the worker that sends its shapes."""
         lengths = iter(self._sum_bytes(_join_bytes(np.array(a.shape, np.int64) for a in arrays.values()), own).tolist())
         return {name: np.zeros([next(lengths) for _ in array.shape], array.dtype) for name, array in arrays.items()}
 

@@ -1,6 +1,5 @@
 """The sample grid of a run: held-out images and their translations."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid, units
 from cyclegan_tf.metrics.task import Translate
+from cyclegan_tf.runs import directory as run_directory
 
 
 def draw_sample_grid(
@@ -29,7 +29,7 @@ def draw_sample_grid(
       translate: for each direction that the run learns, a function that translates an image (H, W, C).
       workdir, step: the run directory and the training step of the generators, for the title of the picture.
     """
-    heading = f"{console.escape(os.path.basename(os.path.abspath(workdir)))}, step {step}"
+    heading = f"{console.escape(run_directory.find_name(workdir))}, step {step}"
     image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
     if dataset.has_pairs:
         image_lists = (dataset.test_a.subset(range(dataset.n_pairs)), dataset.test_b.subset(range(dataset.n_pairs)))

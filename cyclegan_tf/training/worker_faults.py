@@ -35,7 +35,7 @@ def exit_now(reason: str) -> NoReturn:
 def exit_on_lost_worker() -> Iterator[None]:
     """Logs an error and ends the process if a collective operation in the body fails.
 
-    Lets an error through that says that this worker's memory is exhausted.
+    Errors of exhausted memory pass through, because they are not the fault of another worker.
     """
     try:
         yield
