@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         raise UserError("give --from_pytorch=FILES and --output=DIR, or --to_pytorch=DIR and --model=RUN")
     for name, needed in _NEEDS.items():
         if given[name].present and not given[needed].value:
-            raise UserError(f"--{name} is for --{needed}; leave --{name} out")
+            raise UserError(f"--{name} works only with --{needed}; leave --{name} out")
     if given.to_pytorch:
         if not given.model:
             raise UserError("--to_pytorch needs --model=RUN, the run directory to convert")

@@ -325,9 +325,11 @@ def test_help_shows_the_flags_and_starts_nothing_heavy():
     (["--from_pytorch=a", "--to_pytorch=b"], "error: give --from_pytorch=FILES and --output=DIR, or"),
     (["--from_pytorch=a"], "error: --from_pytorch needs --output=DIR, the run directory to write"),
     (["--to_pytorch=a"], "error: --to_pytorch needs --model=RUN, the run directory to convert"),
-    (["--to_pytorch=a", "--model=b", "--padding=zero"], "error: --padding is for --from_pytorch; leave --padding out"),
-    (["--to_pytorch=a", "--model=b", "--nodropout"], "error: --dropout is for --from_pytorch; leave --dropout out"),
-    (["--from_pytorch=a", "--output=b", "--model=c"], "error: --model is for --to_pytorch; leave --model out"),
+    (["--to_pytorch=a", "--model=b", "--padding=zero"],
+     "error: --padding works only with --from_pytorch; leave --padding out"),
+    (["--to_pytorch=a", "--model=b", "--nodropout"],
+     "error: --dropout works only with --from_pytorch; leave --dropout out"),
+    (["--from_pytorch=a", "--output=b", "--model=c"], "error: --model works only with --to_pytorch; leave --model out"),
     (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: x.pth: the name does not say which network"),
 ])
 def test_mistakes_on_the_command_line_are_one_line_and_status_2(run_command, arguments, message):

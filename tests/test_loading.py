@@ -105,8 +105,8 @@ def save_model(path, function, shape=(None, None, None, 3)):
 
 
 @pytest.mark.parametrize(("function", "shape", "message"), [
-    (tf.identity, (None, 4), r"takes float32 \(None, 4\)"),
-    (tf.identity, (None, None, None, None), r"takes float32 \(None, None, None, None\)"),
+    (tf.identity, (None, 4), r"takes float32 of shape \(None, 4\)"),
+    (tf.identity, (None, None, None, None), r"takes float32 of shape \(None, None, None, None\)"),
     (lambda x: tf.reduce_mean(x, (1, 2)), (None, 8, 8, 3), r"gives float32 \(None, 3\)"),
     (lambda x: tf.compat.v1.placeholder_with_default(x, 4 * (None,)), (None, 8, 8, 3),
      r"gives float32 \(None, None, None, None\)"),

@@ -292,7 +292,7 @@ BAD = {
     "tiff without pages": (b"II*\0" + bytes(4), "the TIFF file is damaged: .*; copy the file again"),
     "truncated npy": (truncated(npy(NOISE)), "does not fit"),
     "png with a broken sum": (saved(NOISY, "PNG").replace(b"IDAT", b"IDAU"), ""),
-    # Xcode writes a chunk before the header, and pixels without the header of zlib.
+    # Xcode writes a chunk of its own before IHDR, and compressed pixels without a zlib header.
     "png of an iPhone app": (
         b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + chunk(b"IHDR", struct.pack(">II5B", 4, 1, 2, 0, 0, 0, 0))
         + chunk(b"tRNS", bytes(2)) + chunk(b"IDAT", zlib.compress(bytes(2))[2:-4]) + chunk(b"IEND", b""),

@@ -69,7 +69,7 @@ class LoadedTranslator:
         return self._translator is not None and self._translator.supports_tiles
 
     def require_tiles(self) -> None:
-        """Raises a UserError that says why `translate` does not accept a tile, if it does not."""
+        """Raises a UserError that gives the reason if `translate` does not accept a tile."""
         translator = self._require_layers()
         tiling.require_support(translator.generator, translator.multiple)
 
@@ -80,9 +80,9 @@ class LoadedTranslator:
         return self._translator
 
     def without_units(self) -> "LoadedTranslator":
-        """The same translator without units, for images of a data set: in [-1, 1], or of 8 or 16 bits.
+        """Returns this translator without units, for images of a data set: floats in [-1, 1], or 8 or 16 bits.
 
-        Its translations are float32 if only the target domain has a range: the levels of 8 bits would round the values.
+        Translations are float32 if only the target domain has a range: the levels of 8 bits would round the values.
         """
         return LoadedTranslator(
             self._forward, self.input_channels, self.output_channels, self._translator,
@@ -266,7 +266,7 @@ def _load_saved_model(path: str) -> LoadedTranslator:
     network = saved_model.open_saved_model(path)
     given, returned = network.input_spec, network.output_spec
     if given.dtype != tf.float32 or not _has_channels(given):
-        raise UserError(f"{path} takes {given.dtype.name} {given.shape}; expected float32 images (N, H, W, C)")
+        raise UserError(f"{path} takes {given.dtype.name} of shape {given.shape}; expected float32 images (N, H, W, C)")
     if not returned.dtype.is_floating or not _has_channels(returned):
         raise UserError(f"{path} gives {returned.dtype.name} {returned.shape}; expected float32 images (N, H, W, C)")
 

@@ -15,9 +15,10 @@ from cyclegan_tf.ops import cuda_libraries
 # On a GPU, TensorFlow should allocate memory as needed and leave the rest to other processes.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
-# XLA's flags for a GPU, by the version of TensorFlow: a flag that a version does not know ends the process. With the
-# first flag, two kernels in a row are enough for a CUDA graph, not five. With the second, threads take turns, and XLA
-# updates the graphs less often. The host then queues a training step faster (experiments/benchmarks/README.md).
+# XLA's flags for a GPU, by the version of TensorFlow: a flag that a version does not know ends the process. The first
+# flag makes CUDA graphs of two or more kernels in a row, not only of five or more. The second flag lets one thread at a
+# time run programs, so that XLA updates the graphs less often. Both make the host queue a training step faster
+# (experiments/benchmarks/README.md).
 _XLA_FLAGS = {"2.21": "--xla_gpu_graph_min_graph_size=2 --xla_gpu_require_exclusive_lock=true"}
 
 
