@@ -79,6 +79,17 @@ def test_only_pixels_in_the_mask_count(pairs):
         assert found["mae"]["value"] == pytest.approx(np.mean([*whole, errors[1].mean()]), rel=1e-5)
 
 
+def test_masks_that_leave_out_everything_are_an_error(pairs):
+    folder, _, _ = pairs
+    (folder / "testMask").mkdir()
+    tifffile.imwrite(folder / "testMask" / "s.tiff", np.zeros((3, 12, 12), np.uint8), photometric="minisblack")
+    config = make_config(folder)
+    dataset = sources.open_dataset(config, needs_training=False)
+    _, skipped = evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae", "psnr_range"))
+    assert len(skipped) == 2
+    assert all("in all 3 pairs, all pixels are outside the mask or without data" in str(each) for each in skipped)
+
+
 def test_mask_that_cannot_be_read_is_an_error(pairs):
     folder, _, _ = pairs
     (folder / "testMask").mkdir()

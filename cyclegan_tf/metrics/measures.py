@@ -113,7 +113,7 @@ class _Paired(Measure):
 class _InUnits(Measure):
     """Mean absolute error in the unit of the target domain, or PSNR over its range, averaged over the test pairs.
 
-    Ignores pixels outside the mask of a pair, and pixels without data.
+    Ignores pixels outside the mask of a pair, and pixels without data; ignores pairs without any other pixels.
     """
 
     def __init__(self, name: str, task: Task) -> None:
@@ -124,7 +124,7 @@ class _InUnits(Measure):
         limits = task.config.get_range(domain)
         if limits is None:
             raise UserError(f"{name} needs the unit of domain {domain.upper()}: train with --range_{domain}")
-        self._limits, self._values = limits, list[float]()
+        self._limits, self._values, self._n_empty = limits, list[float](), 0
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         if truth is None:
@@ -133,13 +133,16 @@ class _InUnits(Measure):
         error = np.abs(ranges.to_float(result) - ranges.to_float(truth)).astype(np.float64)
         error = error if region is None else error[region]
         if not error.size:
-            return
-        if self._name == "mae":
+            self._n_empty += 1
+        elif self._name == "mae":
             self._values.append(float(error.mean()) * (self._limits.high - self._limits.low) / 2)
         else:
             self._values.append(paired.compute_psnr(float(np.square(error).mean()), white=2.0))
 
     def records(self) -> Iterator[Record]:
+        if self._n_empty and not self._values:
+            raise UserError(f"in all {self._n_empty} pairs, all pixels are outside the mask or without data; the "
+                            "masks in testMask are 0 outside of what counts")
         yield {"metric": self._name, **_summarize(self._values), "range": [self._limits.low, self._limits.high]}
 
 
