@@ -120,7 +120,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from cyclegan_tf.config import Config
 from cyclegan_tf.models.cut import Cut
-from cyclegan_tf.training import distribution
+from cyclegan_tf.training import strategies
 
 options = {"model": "fastcut", "nce_identity": True, "nce_features": 8, "nce_patches": 16, "initialization": "normal",
            "diff_augment": "color,translation,cutout"}
@@ -128,7 +128,7 @@ a, b = np.random.default_rng(0).uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.floa
 tf.keras.utils.set_random_seed(0)
 whole = Cut(Config.preset("tiny", batch_size=2, **options)).train_step(tf.constant(a), tf.constant(b))
 config = Config.preset("tiny", strategy="mirrored", **options)
-replicas = distribution.open_replicas(config)
+replicas = strategies.open_replicas(config)
 assert replicas.count == 2
 tf.keras.utils.set_random_seed(0)
 with replicas.scope():

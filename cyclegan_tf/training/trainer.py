@@ -21,7 +21,7 @@ from cyclegan_tf.ops import cuda_libraries, exhaustion, hardware
 from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs.checkpoints import Progress
-from cyclegan_tf.training import cadence, distribution, memory_remedies, overview, signals, warm_start
+from cyclegan_tf.training import cadence, memory_remedies, overview, signals, strategies, warm_start
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
 from cyclegan_tf.training.loop import TrainingLoop
@@ -119,7 +119,7 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
     console.open_missing_descriptors()
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)
-    replicas = distribution.open_replicas(config)
+    replicas = strategies.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
     config = run_directory.adopt_ranges(config, workdir)

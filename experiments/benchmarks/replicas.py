@@ -29,10 +29,10 @@ def train(pixels: int, n_blocks: int, filters: int, n_steps: int) -> None:
 
     from cyclegan_tf.config import Config
     from cyclegan_tf.models.cyclegan import CycleGAN
-    from cyclegan_tf.training import distribution
+    from cyclegan_tf.training import strategies
 
     config = Config(crop_size=pixels, load_size=pixels, n_blocks=n_blocks, ngf=filters, ndf=filters)
-    replicas = distribution.open_replicas(config)
+    replicas = strategies.open_replicas(config)
     with replicas.scope():
         model = CycleGAN(config, replicas.local)
     rng = np.random.default_rng(replicas.local.start)
