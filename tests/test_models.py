@@ -228,10 +228,20 @@ def test_gradient_penalty_gets_a_norm_with_a_second_derivative():
         assert sum(found) == (3 if differentiable else 0)
 
 
+@pytest.mark.parametrize(("name", "flat"), [("unet", False), ("unet_reflect", True)])
+def test_only_reflection_padding_keeps_a_flat_image_flat(name, flat):
+    config = Config(generator=name, ngf=2, n_downs=5, norm="instance", upsample="resize_conv")
+    tf.keras.utils.set_random_seed(0)
+    translation = registry.build_generator(config, "gen_ab")(np.full((1, 64, 96, 3), 0.5, np.float32)).numpy()
+    # All pixels of a flat image have the same surroundings, unless there are zeros beyond the borders.
+    assert (np.ptp(translation, axis=(1, 2)).max() < 1e-6) == flat
+
+
 def test_generators_have_a_size_multiple():
     assert architectures.size_multiple(Config()) == 4
     assert architectures.size_multiple(Config(generator="unet")) == 256
     assert architectures.size_multiple(Config(generator="unet", n_downs=5)) == 32
+    assert architectures.size_multiple(Config(generator="unet_reflect", n_downs=5)) == 32
     for name, multiple in ("torchgan", 4), ("tf_blog", 4), ("unet_book", 16):
         assert architectures.size_multiple(Config(generator=name)) == multiple
 

@@ -58,6 +58,9 @@ CASES = {
     "resnet without norm": lambda: generators.resnet_generator(ngf=4, n_blocks=1, norm="none"),
     "unet": lambda: generators.unet_generator(ngf=4, n_downs=5, norm="instance"),
     "unet, resize": lambda: generators.unet_generator(ngf=4, n_downs=5, norm="instance", upsample="resize_conv"),
+    "unet, reflect, resize": lambda: generators.unet_generator(
+        ngf=4, n_downs=5, norm="instance", upsample="resize_conv", padding="reflect"
+    ),
     "torchgan": lambda: build_generator(Config(generator="torchgan", ngf=4, n_blocks=2), "gen_ab"),
     "tf_blog, affine": lambda: build_generator(
         Config(generator="tf_blog", norm_affine=True, ngf=4, n_blocks=2), "gen_ab"

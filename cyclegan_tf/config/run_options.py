@@ -121,8 +121,9 @@ class RunOptions:
 
     # The networks.
     generator: str = option(
-        "resnet", "architecture of the generators: resnet and unet are the authors'; experiments/README.md describes "
-        "torchgan, tf_blog and unet_book", registry=registries.GENERATORS,
+        "resnet", "architecture of the generators: resnet and unet are the authors'; unet_reflect is a U-Net with "
+        "reflection padding; experiments/README.md describes torchgan, tf_blog and unet_book",
+        registry=registries.GENERATORS,
     )
     discriminator: str = option(
         "patch", "architecture of the discriminators: patch (PatchGAN) and pixel are the authors'; "

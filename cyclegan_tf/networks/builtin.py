@@ -31,12 +31,13 @@ def build_resnet(config: Config, input_channels: int, output_channels: int, name
 @register_generator("unet", size_multiple=lambda config: 2**config.n_downs)
 def build_unet(config: Config, input_channels: int, output_channels: int, name: str) -> "tf.keras.Model":
     """The U-Net of pix2pix."""
-    from cyclegan_tf.networks.generators import unet_generator
+    return _build_unet(config, input_channels, output_channels, name)
 
-    return unet_generator(
-        n_downs=config.n_downs, upsample=config.upsample,
-        **_generator_options(config, input_channels, output_channels, name),
-    )
+
+@register_generator("unet_reflect", size_multiple=lambda config: 2**config.n_downs)
+def build_unet_reflect(config: Config, input_channels: int, output_channels: int, name: str) -> "tf.keras.Model":
+    """The U-Net of pix2pix with reflection padding instead of zeros in the encoder, which leaves no rims."""
+    return _build_unet(config, input_channels, output_channels, name, padding="reflect")
 
 
 @register_generator("torchgan", size_multiple=4, nce_layers=list_resnet_layers)
@@ -69,6 +70,17 @@ def _build_resnet(
         **_generator_options(config, input_channels, output_channels, name), "n_blocks": config.n_blocks,
         "padding": config.padding, "upsample": config.upsample, "antialias": config.antialias, **options,
     })
+
+
+def _build_unet(
+    config: Config, input_channels: int, output_channels: int, name: str, **options: Any
+) -> "tf.keras.Model":
+    from cyclegan_tf.networks.generators import unet_generator
+
+    return unet_generator(
+        n_downs=config.n_downs, upsample=config.upsample,
+        **_generator_options(config, input_channels, output_channels, name), **options,
+    )
 
 
 def _generator_options(config: Config, input_channels: int, output_channels: int, name: str) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def resnet_generator(
 
 def unet_generator(
     input_channels: int = 3, output_channels: int = 3, ngf: int = 64, n_downs: int = 8, norm: str = "batch",
-    dropout: bool = False, upsample: str = "transpose", norm_affine: bool = False, name: str = "unet_generator",
+    dropout: bool = False, upsample: str = "transpose", norm_affine: bool = False, padding: str = "zero",
+    name: str = "unet_generator",
 ) -> tf.keras.Model:
     """Builds a U-Net with `n_downs` levels and skip connections (Isola et al. 2017); 7 is unet_128, 8 is unet_256.
 
@@ -92,18 +93,21 @@ def unet_generator(
         of 0.5.
       upsample: transpose (the authors') or resize_conv, whose convolutions are 3x3.
       norm_affine: whether instance norms learn a scale and an offset.
+      padding: padding in the encoder: zero (the authors'), reflect or replicate. With zeros, translations can have dark
+        or pale rims. The convolutions of resize_conv always reflect.
       name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
     bias = norm == "instance"
+    halve = partial(blocks.conv, kernel=4, stride=2, padding=1, padding_mode=padding, bias=bias)
     enlarge = blocks.resize_conv if upsample == "resize_conv" else partial(blocks.transposed_conv, kernel=4)
     filters = [ngf * min(2**i, 8) for i in range(n_downs)]
     inputs = keras.Input((None, None, input_channels))
-    x = blocks.conv(inputs, "down1", filters[0], 4, stride=2, padding=1, bias=bias)  # (N, H/2, W/2, ngf)
+    x = halve(inputs, "down1", filters[0])  # (N, H/2, W/2, ngf)
     skips = [x]
     for i in range(1, n_downs):  # (N, H/2^(i+1), W/2^(i+1), filters[i])
         x = blocks.leaky_relu(x, f"down{i + 1}")
-        x = blocks.conv(x, f"down{i + 1}", filters[i], 4, stride=2, padding=1, bias=bias)
+        x = halve(x, f"down{i + 1}", filters[i])
         if i < n_downs - 1:
             x = normalize(x, f"down{i + 1}")
             skips.append(x)
