@@ -12,9 +12,22 @@ from cyclegan_tf.data import sources
 from cyclegan_tf.inference import loading
 from cyclegan_tf.runs import directory as run_directory
 
+# The pixel weights of Wang et al. 2004.
+WINDOW = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
+
 
 def pictures(domain):
     return [np.asarray(Image.open(path)) for path in sorted((sources.DEMO_MAPS_DIR / f"test{domain}").iterdir())]
+
+
+def flat_map():
+    """A map in the mean color of the training maps."""
+    mean = np.mean([np.asarray(Image.open(path)) for path in (sources.DEMO_MAPS_DIR / "trainB").iterdir()], (0, 1, 2))
+    return np.broadcast_to(np.rint(mean).astype(np.uint8), (128, 128, 3))
+
+
+def mean_similarity(maps, images):
+    return np.mean([structural_similarity(true, image, **WINDOW) for true, image in zip(maps, images, strict=True)])
 
 
 def test_the_run_takes_at_most_four_megabytes():
@@ -29,17 +42,29 @@ def test_the_run_takes_at_most_four_megabytes():
 def test_its_maps_are_better_than_a_flat_color_and_maps_of_the_authors_code():
     satellite, maps = pictures("A"), pictures("B")
     made = loading.load("demo_maps").translate(np.stack(satellite))
-    mean = np.mean([np.asarray(Image.open(path)) for path in (sources.DEMO_MAPS_DIR / "trainB").iterdir()], (0, 1, 2))
-    flat = np.broadcast_to(np.rint(mean).astype(np.uint8), made.shape)
+    flat = np.broadcast_to(flat_map(), made.shape)
     of_model, of_flat = (
         np.mean([peak_signal_noise_ratio(*pair) for pair in zip(maps, images, strict=True)]) for images in (made, flat)
     )
     # The authors' code reaches 19.1 dB and 0.39 on average, after 1000 steps with 32 filters; a flat color 20.55 dB.
     assert of_model > 20.8 > of_flat > 20.5
-    # The pixel weights of Wang et al. 2004. The first model in the package reached 0.455.
-    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": -1}
-    similarity = [structural_similarity(true, image, **window) for true, image in zip(maps, made, strict=True)]
-    assert np.mean(similarity) > 0.46
+    assert mean_similarity(maps, made) > 0.46  # The first model in the package reached 0.455.
+
+
+def test_ssim_prefers_a_flat_color_to_the_true_maps_two_pixels_off():
+    # So no model can be asked for a higher SSIM than a flat color's; experiments/README.md says so.
+    maps = pictures("B")
+    flat = mean_similarity(maps, [flat_map()] * len(maps))
+    one_off, two_off = (
+        mean_similarity([true[:, pixels:] for true in maps], [true[:, :-pixels] for true in maps]) for pixels in (1, 2)
+    )
+    assert one_off > flat > two_off + 0.02
+
+
+def test_an_image_without_structure_gets_no_rims():
+    image = np.full((128, 128, 3), (20, 40, 90), np.uint8)  # Deep sea.
+    for model in loading.load_directions("demo_maps").values():
+        assert np.ptp(model.translate(image), axis=(0, 1)).max() <= 1
 
 
 def test_seas_are_paler_than_land_and_in_the_right_places():
