@@ -22,7 +22,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import distribution, local_workers, trainer, worker_faults
+from cyclegan_tf.training import distribution, local_workers, strategies, trainer, worker_faults
 
 WORKER = Path(__file__).with_name("worker.py")
 # L2 losses have no kink at zero, so rounding errors stay small. For five steps the pools fill and return what they get,
@@ -281,7 +281,7 @@ def test_replicas_split_the_whole_batch():
 def test_impossible_strategies_are_errors(monkeypatch, strategy, cluster, message):
     monkeypatch.setenv("TF_CONFIG", cluster)
     with pytest.raises(UserError, match=message):
-        distribution.open_replicas(Config(strategy=strategy))
+        strategies.open_replicas(Config(strategy=strategy))
 
 
 def test_state_that_replicas_would_not_share_is_an_error():
@@ -336,15 +336,15 @@ def test_a_second_run_of_a_process_may_exchange_other_shapes():
     result = run_python("-c", """
 import tensorflow as tf
 from cyclegan_tf.config import Config
-from cyclegan_tf.training import distribution
+from cyclegan_tf.training import strategies
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 for values in {"a": 1}, {"a": 1, "b": 2}:
-    distribution.open_replicas(Config(strategy="mirrored")).require_equal(**values)
+    strategies.open_replicas(Config(strategy="mirrored")).require_equal(**values)
 """, TF_CONFIG="", CUDA_VISIBLE_DEVICES="-1")  # An empty TF_CONFIG counts as none.
     assert result.returncode == 0, result.stderr
 
 
 def test_auto_is_one_device_without_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert distribution.open_replicas(Config()).count == 1
+    assert strategies.open_replicas(Config()).count == 1

@@ -113,7 +113,7 @@ class _Paired(Measure):
 class _InUnits(Measure):
     """Mean absolute error in the unit of the target domain, or PSNR over its range, averaged over the test pairs.
 
-    Ignores pixels outside the mask of a pair, and pixels without data; ignores pairs without any other pixels.
+    Only pixels inside the mask that have data in both images count; pairs without such pixels are left out.
     """
 
     def __init__(self, name: str, task: Task) -> None:
@@ -141,8 +141,8 @@ class _InUnits(Measure):
 
     def records(self) -> Iterator[Record]:
         if self._n_empty and not self._values:
-            raise UserError(f"in all {self._n_empty} pairs, all pixels are outside the mask or without data; the "
-                            "masks in testMask are 0 outside of what counts")
+            raise UserError(f"no pixel counts in any of the {self._n_empty} pairs: all pixels are outside the masks or "
+                            "without data; masks in testMask must be above 0 where pixels count")
         yield {"metric": self._name, **_summarize(self._values), "range": [self._limits.low, self._limits.high]}
 
 

@@ -8,7 +8,7 @@ from cyclegan_tf.config.registries import register_discriminator, register_gener
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# experiments/ has a flagfile for each architecture that is not the authors', which names its source.
+# experiments/ has a flagfile for each architecture that comes from elsewhere, which names its source.
 
 
 def list_resnet_layers(config: Config) -> tuple[str, ...]:
@@ -36,7 +36,10 @@ def build_unet(config: Config, input_channels: int, output_channels: int, name: 
 
 @register_generator("unet_reflect", size_multiple=lambda config: 2**config.n_downs)
 def build_unet_reflect(config: Config, input_channels: int, output_channels: int, name: str) -> "tf.keras.Model":
-    """The U-Net of pix2pix with reflection padding instead of zeros in the encoder, which leaves no rims."""
+    """The U-Net of pix2pix with reflection padding in its encoder.
+
+    With --upsample=resize_conv, no layer pads with zeros, so translations have no rims along their borders.
+    """
     return _build_unet(config, input_channels, output_channels, name, padding="reflect")
 
 

@@ -94,7 +94,7 @@ def unet_generator(
       upsample: transpose (the authors') or resize_conv, whose convolutions are 3x3.
       norm_affine: whether instance norms learn a scale and an offset.
       padding: padding in the encoder: zero (the authors'), reflect or replicate. With zeros, translations can have dark
-        or pale rims. The convolutions of resize_conv always reflect.
+        or pale rims along their borders. In the decoder, resize_conv pads by reflection, transpose with zeros.
       name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
