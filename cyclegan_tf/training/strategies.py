@@ -21,7 +21,7 @@ log = logging.getLogger("cyclegan_tf")
 
 
 def open_replicas(config: Config) -> Replicas:
-    """The replicas that --strategy asks for; with several workers, waits until all of them have started.
+    """Opens the replicas that --strategy asks for; with several workers, waits until all of them have started.
 
     A process that is one of several workers must call this function before it does anything else with TensorFlow.
 
@@ -55,9 +55,9 @@ def open_replicas(config: Config) -> Replicas:
 
 
 def _read_cluster() -> tuple[int, int]:
-    """(number of this worker, number of workers) from TF_CONFIG; a "chief", if there is one, is worker 0.
+    """Returns (number of this worker, number of workers) from TF_CONFIG; a "chief", if there is one, is worker 0.
 
-    The number of this worker is -1 if the cluster does not list it.
+    A worker that its own cluster does not list has the number -1.
     """
     text = os.environ.get("TF_CONFIG", "")
     try:
