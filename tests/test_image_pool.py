@@ -120,6 +120,22 @@ def test_images_are_arrays_or_stay_on_the_device():
         assert pool.state()["images"].shape == (2, 1, 2, 3)
 
 
+def test_images_have_the_type_of_the_pool():
+    pool = ImagePool(2, seed=0, dtype=tf.bfloat16)
+    for numbers in ([0], [1], [2], [3]):
+        fakes = tf.constant(_images(numbers))
+        past, sources = pool.draw(fakes.shape)
+        assert {tf.as_dtype(image.dtype) for image in past} == {tf.bfloat16}
+        assert exchange(fakes, past, sources).dtype == tf.float32
+        pool.store([tf.cast(fakes, tf.bfloat16)])
+    state = pool.state()
+    assert _numbers(state["images"]) == _stored(pool)
+    again = ImagePool(2, seed=0, dtype=tf.bfloat16)
+    again.set_state(state)
+    assert {tf.as_dtype(image.dtype) for image in again.images} == {tf.bfloat16}
+    assert _stored(again) == _stored(pool)
+
+
 def test_no_gradient_flows_through_the_pool():
     pool = ImagePool(1, seed=0)
     fakes = tf.Variable(_images([1, 2]))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models import precision
 from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.models.image_pool import ImagePool
 from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import blocks, layers
 from cyclegan_tf.runs import checkpoints
@@ -110,11 +111,34 @@ def test_only_feature_maps_are_in_half_precision(trained):
         assert network(np.zeros((1, 16, 16, 3), np.float32)).dtype == tf.float32
     for optimizer in model.optimizers.values():
         assert {tf.as_dtype(v.dtype) for v in optimizer.variables if tf.as_dtype(v.dtype).is_floating} == {tf.float32}
-    assert {image.dtype for pool in model.pools.values() for image in pool.images} == {np.dtype(np.float32)}
+    assert {tf.as_dtype(image.dtype).name for pool in model.pools.values() for image in pool.images} == {name}
+    assert {pool.state()["images"].dtype for pool in model.pools.values()} == {np.dtype(np.float32)}
     assert {v.dtype for k, v in checkpoints.collect_state(model, Progress()).items() if k.startswith("network/")} == {
         np.dtype(np.float32)
     }
     assert keras.mixed_precision.global_policy().name == "float32"
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_pools_in_half_precision_change_no_bit(name):
+    def train(pools_in_float32):
+        model = built(name)
+        if pools_in_float32:
+            model.replica_pools = [{pool: ImagePool(2, seed) for seed, pool in enumerate(model.pool_names)}]
+        for step in range(8):
+            model.train_step(batch(step), batch(100 + step))
+        assert model.compiled_step.experimental_get_tracing_count() == 1
+        return checkpoints.collect_state(model, Progress())
+
+    rounded, exact = train(False), train(True)
+    for key, array in exact.items():
+        if key.startswith(("network/", "optimizer/")):
+            np.testing.assert_array_equal(rounded[key], array, err_msg=key)
+    for pool in CycleGAN.pool_names:
+        # Images of a pool are rounded, so they are compared after rounding.
+        images = tf.cast(exact[f"pool/{pool}/images"], name)
+        assert not np.array_equal(tf.cast(images, tf.float32), exact[f"pool/{pool}/images"])
+        np.testing.assert_array_equal(rounded[f"pool/{pool}/images"], tf.cast(images, tf.float32))
 
 
 def test_generators_are_float32_copies_of_the_newest_weights(trained):

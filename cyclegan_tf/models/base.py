@@ -72,7 +72,8 @@ class Model(abc.ABC):
         # Do not shift by 32: Python's generator has the same state for the seeds 2 and 2 + 2^32.
         self.replica_pools = [
             {
-                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 64), on_device=hardware.has_gpu())
+                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 64), hardware.has_gpu(),
+                                precision.get_dtype(config.mixed_precision))
                 for i, name in enumerate(self.pool_names)
             }
             for replica in replicas

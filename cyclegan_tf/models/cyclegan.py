@@ -94,7 +94,9 @@ class CycleGAN(base.Model):
         objectives |= {name: scalars[f"loss/{name}"] for name in self.discriminator_names}
         # All gradients are taken before any update, because an update would change the other gradients.
         gradients = self._compute_gradients(tape, objectives)
-        return scalars, gradients, {name: tf.split(fakes[name], len(past[name][0])) for name in past}
+        # Each fake gets the type of the images in its pool.
+        stored = {name: tf.cast(fakes[name], images[0].dtype) for name, (images, _) in past.items()}
+        return scalars, gradients, {name: tf.split(stored[name], len(past[name][0])) for name in past}
 
     def _translate(self, name: str, source: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Translates `source` with generator `name`; also returns the image that the identity loss compares.

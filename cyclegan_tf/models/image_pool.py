@@ -23,13 +23,14 @@ class ImagePool:
       seed: the seed of the draws.
       on_device: whether stored images remain tensors, which a step on a GPU returns in the GPU's memory. If False, they
         become NumPy arrays.
+      dtype: type of the stored images.
 
     Attributes:
-      images: the stored images, float32 (1, H, W, C) each.
+      images: the stored images, (1, H, W, C) each.
     """
 
-    def __init__(self, size: int, seed: int = 0, on_device: bool = False) -> None:
-        self.size, self.on_device = size, on_device
+    def __init__(self, size: int, seed: int = 0, on_device: bool = False, dtype: tf.DType = tf.float32) -> None:
+        self.size, self.on_device, self._dtype = size, on_device, dtype.as_numpy_dtype
         self.images: list = []
         self._random = random.Random(seed)
         self._stores: dict[int, int] = {}  # Slot of the pool -> index in the batch of the image to store there.
@@ -43,7 +44,7 @@ class ImagePool:
         past, sources, self._stores = [], [], {}
         n_images = len(self.images)
         # A placeholder for the entries of `past` that `exchange` does not read.
-        unread = self.images[0] if self.images else np.zeros((1, *shape[1:]), np.float32)
+        unread = self.images[0] if self.images else np.zeros((1, *shape[1:]), self._dtype)
         for index in range(shape[0]):
             slot, source, stored = None, index, unread
             if n_images < self.size:
@@ -60,7 +61,7 @@ class ImagePool:
         return past, np.array(sources, np.int32)
 
     def store(self, fakes: Sequence) -> None:
-        """Stores the images of `fakes`, N tensors (1, H, W, C), that the last `draw` chose."""
+        """Stores the images of `fakes`, N tensors (1, H, W, C) of the pool's type, that the last `draw` chose."""
         for slot, index in sorted(self._stores.items()):
             image = fakes[index] if self.on_device else np.array(fakes[index])
             if slot < len(self.images):
@@ -70,17 +71,17 @@ class ImagePool:
         self._stores = {}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns everything that the next draws depend on: arrays `images` (K, H, W, C) and `random`."""
+        """Returns everything that the next draws depend on: `images`, float32 (K, H, W, C), and `random`."""
         version, internal, gauss_next = self._random.getstate()
         assert gauss_next is None, "uniform and randint never leave half a Gaussian pair"
-        images = np.concatenate(self.images) if self.images else np.zeros((0, 0, 0, 0), np.float32)
-        return {"images": images, "random": np.array((version, *internal), np.uint32)}
+        images = np.concatenate(self.images) if self.images else np.zeros((0, 0, 0, 0))
+        return {"images": images.astype(np.float32), "random": np.array((version, *internal), np.uint32)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores the arrays that `state` returned."""
         version, *internal = (int(word) for word in state["random"])
         self._random.setstate((version, tuple(internal), None))
-        self.images = [np.array(image[np.newaxis]) for image in state["images"]]
+        self.images = [image[np.newaxis].astype(self._dtype) for image in state["images"]]
 
 
 def exchange(fakes: tf.Tensor, past: Sequence, sources: tf.Tensor) -> tf.Tensor:
@@ -92,4 +93,5 @@ def exchange(fakes: tf.Tensor, past: Sequence, sources: tf.Tensor) -> tf.Tensor:
     """
     fakes = tf.stop_gradient(fakes)
     own = fakes if len(past) == 1 else tf.gather(fakes, tf.maximum(sources, 0))
-    return tf.where(tf.reshape(sources, (-1, 1, 1, 1)) < 0, tf.concat(past, axis=0), own)
+    stored = tf.cast(tf.concat(past, axis=0), fakes.dtype)
+    return tf.where(tf.reshape(sources, (-1, 1, 1, 1)) < 0, stored, own)

@@ -1,7 +1,8 @@
 """Half precision in training: the Keras policy of the networks, and the loss scale that float16 needs.
 
 Weights, optimizers, images, scores and losses remain in float32. A network computes everything between its input and
-its output in half precision (Micikevicius et al. 2018, section 3.1).
+its output in half precision (Micikevicius et al. 2018, section 3.1). Image pools store fakes in half precision, to
+which a discriminator would round them.
 """
 
 import contextlib
@@ -13,9 +14,14 @@ import tensorflow as tf
 keras = tf.keras
 
 
+def get_dtype(name: str) -> tf.DType:
+    """Returns the type in which networks compute in the precision `name`: bfloat16, float16, or none for float32."""
+    return tf.as_dtype("float32" if name == "none" else name)
+
+
 @contextlib.contextmanager
 def use_policy(name: str) -> Iterator[None]:
-    """Makes new layers in the body compute in the precision `name`: bfloat16, float16, or none for float32."""
+    """Makes new layers in the body compute in the precision `name`; see `get_dtype`."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32" if name == "none" else f"mixed_{name}")
     try:
