@@ -64,6 +64,7 @@ class TrainingLoop:
         self._replicas, self._outputs = replicas, outputs
         images_per_epoch = dataset.count_images_per_epoch(config, replicas.count)
         self._cadence = cadence.plan_run(config, images_per_epoch, replicas.count)
+        self._memory_remedy = memory_remedies.describe_for_steps(config)
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
@@ -114,7 +115,7 @@ class TrainingLoop:
                 read_all = self._cadence.list_due(newest.step).need_weights
                 while queue and (len(queue) > 1 or read_all or received):
                     step, batch, read_scalars = queue.popleft()
-                    with exhaustion.explain(f"step {step}", memory_remedies.describe_for_steps(self._config)):
+                    with exhaustion.explain(f"step {step}", self._memory_remedy):
                         scalars = read_scalars()
                     require_finite(step, scalars, batch, self._workdir, self._replicas)
                     self._complete_step(step, scalars, display)
@@ -145,7 +146,7 @@ class TrainingLoop:
         if rate != self._optimizer_rate:
             self._model.set_learning_rate(rate)
             self._optimizer_rate = rate
-        with exhaustion.explain(f"step {step}", memory_remedies.describe_for_steps(self._config)):
+        with exhaustion.explain(f"step {step}", self._memory_remedy):
             return QueuedStep(step, batches, self._replicas.train_step(self._model, batches, get_signal))
 
     def _compute_learning_rate(self, step: int) -> float:
