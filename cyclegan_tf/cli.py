@@ -155,6 +155,11 @@ def _print_help(common: Sequence[str] | None, groups: Mapping[str, Sequence[str]
         print(f"--helpfull shows {hidden} more options.")
 
 
+def list_given() -> list[str]:
+    """The names of the command's flags that the command line or a flagfile sets."""
+    return [name for name in flags.FLAGS if _is_own(name) and flags.FLAGS[name].present]
+
+
 def _is_own(name: str) -> bool:
     """True for a flag of a command, False for a flag of absl and for a flag that prints something."""
     module = flags.FLAGS.find_module_defining_flag(name) or ""

@@ -26,8 +26,10 @@ shard SOURCE OUTPUT: packs a data set (a name, a folder, a .zip) into TFRecord f
 With --on_bad_image=error, inspect, preview and shard stop at the first bad file, with exit status 2.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import NamedTuple
 
 from absl import flags
 
@@ -37,23 +39,47 @@ from cyclegan_tf.data import catalog
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 
-# {name: (function of `_import_commands`, the flags and the operands; names of the operands)}. The functions import
-# TensorFlow only if they need it.
-COMMANDS: dict[str, tuple[Callable[..., int], tuple[str, ...]]] = {
-    "list": (lambda commands, given: _list_known(), ()),
-    "prepare": (lambda commands, given, name: commands().prepare(name, given.data_dir), ("NAME",)),
-    "inspect": (lambda commands, given, path: commands().inspect(
-        path, given.data_dir, given.output, given.on_bad_image, given.slice_axis, given.volume,
-    ), ("PATH",)),
-    "preview": (lambda commands, given: commands().preview_training(config_flags.from_flags(given), given.output), ()),
-    "prepare-cityscapes": (
-        lambda commands, given: commands().prepare_cityscapes(given.left_img, given.gt_fine, given.output), (),
+_PREVIEW_OPTIONS = ("output", "preset", *itertools.chain(*config_flags.group_options().values()))
+
+
+class Command(NamedTuple):
+    """A command of `cyclegan datasets`.
+
+    Attributes:
+      run: function of `_import_commands`, the flags and the operands; imports TensorFlow only if it needs it.
+      operands: names of the operands.
+      options: names of the flags that the function reads.
+    """
+
+    run: Callable[..., int]
+    operands: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "list": Command(lambda commands, given: _list_known()),
+    "prepare": Command(
+        lambda commands, given, name: commands().prepare(name, given.data_dir), ("NAME",), ("data_dir",),
     ),
-    "shard": (
+    "inspect": Command(
+        lambda commands, given, path: commands().inspect(
+            path, given.data_dir, given.output, given.on_bad_image, given.slice_axis, given.volume,
+        ),
+        ("PATH",), ("data_dir", "output", "on_bad_image", "slice_axis", "volume"),
+    ),
+    "preview": Command(
+        lambda commands, given: commands().preview_training(config_flags.from_flags(given), given.output),
+        options=_PREVIEW_OPTIONS,
+    ),
+    "prepare-cityscapes": Command(
+        lambda commands, given: commands().prepare_cityscapes(given.left_img, given.gt_fine, given.output),
+        options=("left_img", "gt_fine", "output"),
+    ),
+    "shard": Command(
         lambda commands, given, source, output: commands().shard(
             source, output, given.data_dir, given.shard_mb, given.on_bad_image,
         ),
-        ("SOURCE", "OUTPUT"),
+        ("SOURCE", "OUTPUT"), ("data_dir", "shard_mb", "on_bad_image"),
     ),
 }
 
@@ -64,10 +90,13 @@ def main(argv: list[str]) -> int:
         raise UserError(f"no command; expected one of {', '.join(COMMANDS)} (see --help)")
     if argv[1] not in COMMANDS:
         raise UserError(f"unknown command {argv[1]}; {cli.suggest(argv[1], tuple(COMMANDS))}")
-    function, operands = COMMANDS[argv[1]]
-    if len(argv) - 2 != len(operands):
-        raise UserError(f"usage: {' '.join((argv[1], *operands))}; options start with -- (see --help)")
-    return function(_import_commands, flags.FLAGS, *argv[2:])
+    command = COMMANDS[argv[1]]
+    if len(argv) - 2 != len(command.operands):
+        raise UserError(f"usage: {' '.join((argv[1], *command.operands))}; options start with -- (see --help)")
+    for name in cli.list_given():
+        if name not in command.options:
+            raise UserError(f"{argv[1]} does not read --{name}; leave --{name} out")
+    return command.run(_import_commands, flags.FLAGS, *argv[2:])
 
 
 def _import_commands() -> ModuleType:

@@ -35,6 +35,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -51,12 +52,21 @@ _COMMON = (
     "judge_classes_b", "baselines", "fetch_weights",
 )
 
+# The measures that each of these options is for.
+_MEASURES = {
+    "reference": ("fid", "kid"), "inception": ("fid", "kid"), "judge": ("judge",), "judge_classes_a": ("judge",),
+    "judge_classes_b": ("judge",), "labels": ("segmentation",), "segmenter": ("segmentation",),
+}
+
 
 def main(argv: list[str]) -> int:
     """Parses the flags and measures; returns the exit status."""
     del argv
     given = flags.FLAGS
     if given.fetch_weights:
+        for name in cli.list_given():
+            if name not in ("fetch_weights", "weights_dir"):
+                raise UserError(f"--fetch_weights only downloads; leave --{name} out")
         return _fetch_weights(given.weights_dir)
     if not given.model:
         raise UserError("--model is missing; see --help")
@@ -71,6 +81,7 @@ def main(argv: list[str]) -> int:
 
     metrics = split_names("metrics", given.metrics)
     evaluation.require_known(metrics)
+    _require_use(metrics)
     config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
@@ -87,6 +98,16 @@ def main(argv: list[str]) -> int:
         sys.stdout.writelines(lines)
     print(evaluation.format_table(records), file=sys.stderr)
     return 0
+
+
+def _require_use(metrics: Sequence[str]) -> None:
+    """Raises a UserError if an option is for measures that --metrics leaves out."""
+    for name in cli.list_given():
+        users = _MEASURES.get(name, ())
+        # Without --metrics, only segmentation is left out.
+        if users and not set(users) & set(metrics or ("fid", "kid", "judge")):
+            raise UserError(f"--{name} is for {' and '.join(users)}; leave --{name} out, or add {users[0]} to "
+                            "--metrics")
 
 
 def _require_writable(output: str) -> None:
