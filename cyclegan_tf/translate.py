@@ -1,6 +1,6 @@
 """Translates images, folders of images and videos with a trained generator.
 
-  cyclegan translate --model=demo --input=apple.jpg --output=orange.jpg
+  cyclegan translate --model=demo --input=apple.jpg --output=orange.jpg --max_side=256
   cyclegan translate --model=runs/horse2zebra --input=photos --output=zebras
   cyclegan translate --model=runs/horse2zebra --direction=b2a --input='photos/**/*.jpg' --output=horses
   cyclegan translate --model=latest_net_G_A.pth --input=large.png --output=results --tile=512
@@ -10,11 +10,11 @@ The model is a run directory, one of its checkpoint files, a SavedModel folder, 
 code, a .tflite file, or one of the trained models in the package: demo turns apples into oranges, and demo_maps turns
 satellite images into maps. A SavedModel is a program: loading one from a stranger runs it.
 
-Each image is translated whole, at its own size, and written to --output under its own name. The result has the format
-of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray images stay gray and 16-bit
-images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file come back as one file, and
-so do all slices of a DICOM file or NIfTI volume (docs/medical.md). Only the first frame of an animation is translated;
-a warning names each file that has several frames.
+Each image is translated whole, at its own size unless --max_side is given, and written to --output under its own name.
+The result has the format of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. Gray
+images stay gray and 16-bit images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file
+come back as one file, and so do all slices of a DICOM file or NIfTI volume (docs/medical.md). Only the first frame of
+an animation is translated; a warning names each file that has several frames.
 
 Files that cannot be read, translated or written are named on stderr and skipped. Exit status: 0; 1 if files were
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.
@@ -46,26 +46,27 @@ def main(argv: list[str]) -> int:
     startup.import_tensorflow()
     from tqdm import tqdm
 
-    from cyclegan_tf.inference import batch, loading
+    from cyclegan_tf.inference import batch, jobs, loading
 
-    found = batch.find(given.input, given.output)
+    found = jobs.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
     trained = model.stack_options
     model = model.with_stack_options(dataclasses.replace(
         trained, slice_axis=given.slice_axis or trained.slice_axis, volume=given.volume or trained.volume,
         keep_patient_data=given.keep_patient_data,
     ))
-    jobs = batch.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
+    planned = jobs.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
     total, shows_bar = 0, console.is_terminal(sys.stderr)
     if shows_bar:
-        total = batch.count_slices(model, jobs)
+        total = batch.count_slices(model, planned)
     bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit} [{elapsed}<{remaining}]"
-    unit = "images" if total == sum(job.n_files for job in jobs) else "slices"
+    unit = "images" if total == sum(job.n_files for job in planned) else "slices"
     with tqdm(total=total, unit=unit, bar_format=bar_format, disable=not shows_bar) as bar:
-        bad = batch.run(model, jobs, given.batch_size, given.tile, bar.update)
+        bad = batch.run(model, planned, given.batch_size, given.tile, bar.update, given.max_side)
     for path, reason in bad.items():
         log.warning("skipped %s: %s", path, reason)
-    count, skipped = (sum(job.n_files for job in some) for some in (jobs, [job for job in jobs if job.source in bad]))
+    count = sum(job.n_files for job in planned)
+    skipped = sum(job.n_files for job in planned if job.source in bad)
     log.info("translated %d of %d files into %s", count - skipped, count, given.output)
     return 1 if bad else 0
 
@@ -77,6 +78,10 @@ def _define_flags() -> None:
     cli.define_path("input", None, "image, video, folder of images, or pattern in quotes")
     cli.define_path("output", None, "folder for the results, or the result file of a single input")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of a run with two generators; default: a2b")
+    flags.DEFINE_integer(
+        "max_side", 0, "longer side, in pixels, to which larger images are shrunk before their translation; 0: images "
+        "keep their size", lower_bound=0,
+    )
     flags.DEFINE_integer(
         "tile", 0, "side of the tiles, in pixels, in which larger images are translated, with bounded memory and the "
         "same result; 0: whole images", lower_bound=0,

@@ -131,9 +131,12 @@ def test_images_have_the_type_of_the_pool():
     state = pool.state()
     assert _numbers(state["images"]) == _stored(pool)
     again = ImagePool(2, seed=0, dtype=tf.bfloat16)
-    again.set_state(state)
+    # A state of another type, such as an older checkpoint's, is rounded: bfloat16 has 8 significant bits.
+    again.set_state({**state, "images": state["images"] + np.float32(2**-7 + 2**-9)})
     assert {tf.as_dtype(image.dtype) for image in again.images} == {tf.bfloat16}
-    assert _stored(again) == _stored(pool)
+    rounded = [float(image[0, 0, 0, 0]) for image in again.images]
+    assert rounded == [number + (2**-7 if number == 1 else 2**-6 if number > 1 else 2**-7 + 2**-9)
+                       for number in _stored(pool)]
 
 
 def test_no_gradient_flows_through_the_pool():

@@ -15,7 +15,7 @@ from pydicom.data import get_testdata_file
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
-from cyclegan_tf.inference import batch, loading
+from cyclegan_tf.inference import batch, jobs, loading
 
 NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
 DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
@@ -31,9 +31,9 @@ def make_translator(units=None, function=lambda images: images, channels=1, **op
 
 
 def translate(source, output, translator, **options):
-    found = batch.find(str(source), str(output))
-    jobs = batch.plan(found, str(output), translator.output_channels, value_range=translator.units.target)
-    return batch.run(translator, jobs, **options)
+    found = jobs.find(str(source), str(output))
+    planned = jobs.plan(found, str(output), translator.output_channels, value_range=translator.units.target)
+    return batch.run(translator, planned, **options)
 
 
 def list_names(folder):
@@ -114,14 +114,14 @@ def series(tmp_path):
 
 def test_files_of_a_series_are_one_job(tmp_path, series):
     translator = make_translator(channels=3)
-    found = batch.find(str(series), str(tmp_path / "out"))
-    jobs = batch.plan(found, str(tmp_path / "out"), 3, value_range=HOUNSFIELD)
-    assert sorted((Path(job.source).name, job.n_files) for job in jobs) == [
+    found = jobs.find(str(series), str(tmp_path / "out"))
+    planned = jobs.plan(found, str(tmp_path / "out"), 3, value_range=HOUNSFIELD)
+    assert sorted((Path(job.source).name, job.n_files) for job in planned) == [
         ("frames.dcm", 1), ("mr.dcm", 1), ("slice0", 4)
     ]
-    assert batch.count_slices(translator, jobs) == 4 + 1 + 30
+    assert batch.count_slices(translator, planned) == 4 + 1 + 30
     amounts = []
-    assert batch.run(translator, jobs, update=amounts.append) == {
+    assert batch.run(translator, planned, update=amounts.append) == {
         str(series / "frames.dcm"): "translations of 3 channels of int16 cannot be written as DICOM"
     }
     assert sum(amounts) == 4 + 1 + 30
@@ -230,9 +230,9 @@ def test_results_must_have_the_format_of_their_source(tmp_path):
         (NIFTI_FILES / "anatomical.nii", "a.png"), (CT, "a.nii"), (tmp_path / "photo.png", "a.dcm"),
         (tmp_path / "photo.png", "a.nii.gz"),
     ):
-        found = batch.find(str(source), str(tmp_path / "out" / output))
+        found = jobs.find(str(source), str(tmp_path / "out" / output))
         with pytest.raises(UserError, match="cannot be written as such a file; give a folder"):
-            batch.plan(found, str(tmp_path / "out" / output), 1)
+            jobs.plan(found, str(tmp_path / "out" / output), 1)
 
 
 @pytest.mark.parametrize("source", [CT, NIFTI_FILES / "anatomical.nii"], ids=["DICOM", "NIfTI"])

@@ -100,7 +100,7 @@ def test_200_steps_stay_finite_and_learn(trained):
     assert last < first
 
 
-def test_only_feature_maps_are_in_half_precision(trained):
+def test_only_feature_maps_and_pools_are_in_half_precision(trained):
     model, _ = trained
     name = model.config.mixed_precision
     for network in model.networks.values():
@@ -139,6 +139,22 @@ def test_pools_in_half_precision_change_no_bit(name):
         images = tf.cast(exact[f"pool/{pool}/images"], name)
         assert not np.array_equal(tf.cast(images, tf.float32), exact[f"pool/{pool}/images"])
         np.testing.assert_array_equal(rounded[f"pool/{pool}/images"], tf.cast(images, tf.float32))
+
+
+class Unrounded(CycleGAN):
+    """A model that returns its fakes in float32, as models of users do."""
+
+    def step(self, real_a, real_b, past):
+        scalars, fakes = super().step(real_a, real_b, past)
+        return scalars, {name: [tf.cast(image, tf.float32) for image in images] for name, images in fakes.items()}
+
+
+def test_pools_round_fakes_in_float32():
+    model = built("bfloat16", Unrounded, batch_size=2)
+    for step in range(3):
+        model.train_step(*(np.concatenate([batch(4 * step + i), batch(4 * step + i + 1)]) for i in (0, 2)))
+    assert model.compiled_step.experimental_get_tracing_count() == 1
+    assert {tf.as_dtype(image.dtype) for image in model.pools["fake_a"].images} == {tf.bfloat16}
 
 
 def test_generators_are_float32_copies_of_the_newest_weights(trained):

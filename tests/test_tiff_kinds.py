@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
-from cyclegan_tf.inference import batch, loading
+from cyclegan_tf.inference import batch, jobs, loading
 
 RNG = np.random.default_rng(31)
 DTYPES = (np.uint8, np.int8, np.uint16, np.int16, np.float32)
@@ -49,7 +49,7 @@ def translate(folder, channels, dtype):
     limits = ValueRange(-1000, 1000) if dtype == np.float32 else ValueRange(np.iinfo(dtype).min, np.iinfo(dtype).max)
     model = loading.LoadedTranslator(lambda images: images, channels, channels, units=Units(limits, limits))
     output = folder / "out"
-    bad = batch.run(model, batch.plan(batch.find(str(folder / "s.tif"), str(output)), str(output), channels))
+    bad = batch.run(model, jobs.plan(jobs.find(str(folder / "s.tif"), str(output)), str(output), channels))
     found = tifffile.imread(output / "s.tif") if (output / "s.tif").exists() else None
     if found is not None:
         (output / "s.tif").unlink()

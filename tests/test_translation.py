@@ -12,9 +12,10 @@ import tifffile
 from conftest import run_python
 from PIL import Image
 
+from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.codec import decode
-from cyclegan_tf.inference import batch, loading, translator
+from cyclegan_tf.inference import batch, jobs, loading, translator
 
 
 class Negative(loading.LoadedTranslator):
@@ -36,8 +37,8 @@ def names(folder):
 def translate(pattern, output, model=None, **options):
     model = model or Negative()
     overwrite = options.pop("overwrite", False)
-    jobs = batch.plan(batch.find(str(pattern), str(output)), str(output), 3, overwrite)
-    return batch.run(model, jobs, **options)
+    planned = jobs.plan(jobs.find(str(pattern), str(output)), str(output), 3, overwrite)
+    return batch.run(model, planned, **options)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
     (photos / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")  # No suffix of an image, and cannot be decoded.
     (photos / "DICOMDIR").write_bytes(bytes(128) + b"DICM")  # An index, which has no pixels.
     (photos / "deep").rename(tmp_path / "deep")
-    found = [batch.find(str(pattern), str(tmp_path / "out")) for pattern in (photos, photos / "*")]
+    found = [jobs.find(str(pattern), str(tmp_path / "out")) for pattern in (photos, photos / "*")]
     assert [name for _, name in found[0]] == ["001.png", "002.png", "IMG_1", "old.GIF", "phone.HEIC"]
     assert found[0] == found[1]
 
@@ -116,9 +117,9 @@ def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
 def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
     (photos / "clip.mp4").write_bytes(b"")
     gray = loading.LoadedTranslator(lambda images: images, 1, 1)
-    jobs = batch.plan(batch.find(str(photos / "*"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
+    planned = jobs.plan(jobs.find(str(photos / "*"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
     with pytest.raises(UserError, match=r"clip\.mp4: the model maps 1 channels to 1; videos need a model"):
-        batch.run(gray, jobs)
+        batch.run(gray, planned)
     assert not (tmp_path / "out").exists()
 
 
@@ -138,12 +139,12 @@ def test_a_single_file_can_name_its_result(photos, tmp_path):
 
 @pytest.mark.parametrize("output", ["a.gif", "a.mp4"])
 def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, output):
-    (path, *_), *_ = batch.find(str(photos), str(tmp_path / "out"))
+    (path, *_), *_ = jobs.find(str(photos), str(tmp_path / "out"))
     found = [(path, os.path.basename(path))]
     with pytest.raises(UserError, match=rf"--output=.*{output}: .* cannot be written as such a file; give a folder"):
-        batch.plan(found, str(tmp_path / output), 3)
+        jobs.plan(found, str(tmp_path / output), 3)
     with pytest.raises(UserError, match="cannot be written as such a file"):
-        batch.plan(found, str(tmp_path / "a.png"), 5)
+        jobs.plan(found, str(tmp_path / "a.png"), 5)
 
 
 @pytest.mark.parametrize("output", ["notes.txt", "old.GIF"])
@@ -292,6 +293,48 @@ def test_progress_by_tiles_never_decreases(tiny_run, tmp_path, make_images):
     assert translate(tmp_path / "photos", tmp_path / "out", loading.load(tiny_run), tile=16, update=steps.append) == {}
     assert min(steps) >= 0
     assert sum(steps) == pytest.approx(3)
+
+
+def test_large_images_are_shrunk_on_request(tmp_path):
+    (tmp_path / "photos").mkdir()
+    # Large squares of one color, whose shrunken image is known: a quarter as large, without a blend away from borders.
+    colors = np.array([[[200, 10, 20, 0], [30, 220, 40, 80]], [[50, 60, 240, 160], [70, 80, 90, 255]]], np.uint8)
+    large = np.kron(colors, np.ones((80, 120, 1), np.uint8))
+    exif = Image.Exif()
+    exif[271] = "camera"
+    Image.fromarray(large).save(tmp_path / "photos" / "alpha.png", exif=exif)
+    Image.fromarray(large[..., :3]).save(tmp_path / "photos" / "large.png")
+    Image.fromarray(large[:20, :60, :3]).save(tmp_path / "photos" / "small.png")
+    np.save(tmp_path / "photos" / "array.npy", large[..., :3])
+    assert translate(tmp_path / "photos", tmp_path / "out", max_side=60) == {}
+    for name in ("large.png", "array.npy"):
+        path = tmp_path / "out" / name
+        result = np.load(path) if name == "array.npy" else np.asarray(Image.open(path))
+        assert result.shape == (40, 60, 3)
+        for row, column in np.ndindex(2, 2):
+            square = result[20 * row + 5 : 20 * row + 15, 30 * column + 5 : 30 * column + 25]
+            assert (square == 255 - colors[row, column, :3]).all()
+    assert Image.open(tmp_path / "out" / "small.png").size == (60, 20)
+    result = Image.open(tmp_path / "out" / "alpha.png")
+    assert (result.mode, result.size, result.getexif()[271]) == ("RGBA", (60, 40), "camera")
+    assert [result.getpixel((x, y))[3] for y in (10, 30) for x in (15, 45)] == [0, 80, 160, 255]
+
+
+@pytest.mark.parametrize("kind", ["stack", "video", "units"])
+def test_nothing_is_written_if_a_file_cannot_be_shrunk(photos, tmp_path, kind):
+    model = Negative()
+    if kind == "stack":
+        tifffile.imwrite(photos / "stack.tif", np.zeros((3, 20, 30), np.uint8), photometric="minisblack")
+        message = "stack.tif: --max_side is not for files of slices"
+    elif kind == "video":
+        (photos / "clip.mp4").write_bytes(b"")
+        message = "clip.mp4: --max_side is not for videos"
+    else:
+        model.units = Units(ValueRange(0, 100), None)
+        message = "--max_side is not for a model of images in units"
+    with pytest.raises(UserError, match=message):
+        translate(photos / "**", tmp_path / "out", model, max_side=16)
+    assert not (tmp_path / "out").exists()
 
 
 def test_tiles_need_a_generator_with_layers(photos, tmp_path):

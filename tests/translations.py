@@ -4,7 +4,7 @@ import os
 
 from cyclegan_tf.config.value_ranges import NO_UNITS
 from cyclegan_tf.images.stacks import StackOptions
-from cyclegan_tf.inference import batch, loading
+from cyclegan_tf.inference import batch, jobs, loading
 
 
 def make_translator(channels=1, units=NO_UNITS, function=lambda images: images, out=None, **stack_options):
@@ -27,5 +27,5 @@ def translate(source, translator, output=None, **options):
 
 def _plan(source, translator, output):
     output = str(output or os.path.join(os.path.dirname(source), "out"))
-    found = batch.find(str(source), output)
-    return batch.plan(found, output, translator.output_channels, value_range=translator.units.target)
+    found = jobs.find(str(source), output)
+    return jobs.plan(found, output, translator.output_channels, value_range=translator.units.target)

@@ -106,17 +106,12 @@ class Source:
         The images are spread evenly over the list; images larger than `max_side` are scaled down. Training images
         replace missing held-out images, and images of the demo set replace a data set that is not on this machine.
         """
-
-        def fit(height: int, width: int) -> tuple[int, int]:
-            scale = min(1.0, max_side / max(height, width))
-            return max(1, round(height * scale)), max(1, round(width * scale))
-
         dataset = self._open_dataset()
         if dataset is None:
             return []
         for split in ("test", "train"):
             images: ImageList = getattr(dataset, f"{split}_{self.direction.source}")
-            load = functools.partial(images.load, target_size=fit)
+            load = functools.partial(images.load, target_size=functools.partial(codec.fit_into, max_side))
             if samples := [sample for _, sample in spread.load(len(images), count, load)]:
                 return samples
         return []

@@ -301,6 +301,12 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized if image.dtype == np.uint8 else np.clip(resized, -1, 1)
 
 
+def fit_into(side: int, height: int, width: int) -> tuple[int, int]:
+    """Scales the size (height, width) down, if necessary, until neither is larger than `side`; at least (1, 1)."""
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def _resize_pillow(image: Image.Image, height: int, width: int) -> Image.Image:
     if (image.height, image.width) == (height, width):
         return image

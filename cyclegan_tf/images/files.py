@@ -90,6 +90,14 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
     return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)
 
 
+def shrink(pixels: np.ndarray, extras: Extras, max_side: int) -> tuple[np.ndarray, Extras]:
+    """Resizes an image without units that `read` returned, if its longer side has more than `max_side` pixels."""
+    size = codec.fit_into(max_side, *pixels.shape[:2])
+    if extras.alpha is not None:
+        extras = dataclasses.replace(extras, alpha=codec.resize(extras.alpha[..., np.newaxis], *size)[..., 0])
+    return codec.resize(pixels, *size), extras
+
+
 def _read_page_extras(page: tiff.Page) -> Extras:
     exif = Image.Exif()
     # Keep bytes, because Pillow writes only the ASCII characters of a str.

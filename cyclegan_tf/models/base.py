@@ -69,11 +69,12 @@ class Model(abc.ABC):
             for name, network in self.networks.items()
         }
         self.set_learning_rate(config.learning_rate)
+        self._pool_dtype = precision.get_dtype(config.mixed_precision)
         # Do not shift by 32: Python's generator has the same state for the seeds 2 and 2 + 2^32.
         self.replica_pools = [
             {
-                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 64), hardware.has_gpu(),
-                                precision.get_dtype(config.mixed_precision))
+                name: ImagePool(config.pool_size, 2 * config.seed + i + (replica << 64),
+                                on_device=hardware.has_gpu(), dtype=self._pool_dtype)
                 for i, name in enumerate(self.pool_names)
             }
             for replica in replicas
@@ -136,7 +137,10 @@ class Model(abc.ABC):
         return scalars
 
     def seeded_step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
-        """Runs `step` with dropout masks that depend only on the run's seed, the step and the replica."""
+        """Runs `step` with dropout masks that depend only on the run's seed, the step and the replica.
+
+        Returns what `step` returns; the fakes have the type of the pools' images.
+        """
         number, _ = replica_context.replica()
 
         def make_seed(call: int) -> tf.Tensor:
@@ -144,7 +148,8 @@ class Model(abc.ABC):
             return seed + tf.constant([number, 0], tf.int64)
 
         with layers.seed_dropout(make_seed):
-            return self.step(real_a, real_b, past)
+            scalars, fakes = self.step(real_a, real_b, past)
+        return scalars, tf.nest.map_structure(lambda image: tf.cast(image, self._pool_dtype), fakes)
 
     @abc.abstractmethod
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:

@@ -75,7 +75,7 @@ class ImagePool:
         version, internal, gauss_next = self._random.getstate()
         assert gauss_next is None, "uniform and randint never leave half a Gaussian pair"
         images = np.concatenate(self.images) if self.images else np.zeros((0, 0, 0, 0))
-        return {"images": images.astype(np.float32), "random": np.array((version, *internal), np.uint32)}
+        return {"images": images.astype(np.float32, copy=False), "random": np.array((version, *internal), np.uint32)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores the arrays that `state` returned."""

@@ -1,8 +1,8 @@
 """Half precision in training: the Keras policy of the networks, and the loss scale that float16 needs.
 
-Weights, optimizers, images, scores and losses remain in float32. A network computes everything between its input and
-its output in half precision (Micikevicius et al. 2018, section 3.1). Image pools store fakes in half precision, to
-which a discriminator would round them.
+Weights, optimizers, scores, losses, and the images that enter and leave a network remain in float32. A network computes
+everything between its input and its output in half precision (Micikevicius et al. 2018, section 3.1). Image pools store
+images in half precision, to which a discriminator rounds its input.
 """
 
 import contextlib

@@ -9,12 +9,12 @@ Arrays are stored under these paths:
   pool/fake_a/images, .../random    image pool and its random state; replica N > 0 uses pool/fake_a@N/
   replicas                          number of replicas, if more than one
   epoch/NAME                        sums of the current epoch's losses
+  images/a/count, .../digest        `Fingerprint` of the training images of a domain
   step, skipped, best, stale        the fields of `Progress`
 
 NumPy alone can read the file, and either stack can load the network weights that the other one wrote. Reading verifies
 a checksum for each array (CRC-32, from the zip format) and the directory of the archive, so damage never goes
-unnoticed. Image pools stay in float32: half precision would shrink a file by only a tenth and would change the numbers
-that a resumed run computes.
+unnoticed. Image pools are written in float32 whatever their type is, because NumPy does not know bfloat16.
 """
 
 import dataclasses

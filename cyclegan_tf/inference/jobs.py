@@ -1,0 +1,164 @@
+"""The files that a translation reads, and where each result goes."""
+
+import dataclasses
+import glob
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.data import folders
+from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import dicom_series, suffixes
+from cyclegan_tf.images import files as image_files
+from cyclegan_tf.inference import video
+from cyclegan_tf.storage import filesystem
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A file to translate, and the path of the result.
+
+    Attributes:
+      source: path of the file, or of the first file of a DICOM series.
+      target: path of the result; for a series, the folder of the results, which have the names of the files.
+      series: the paths of all files of a series; empty for other files.
+    """
+
+    source: str
+    target: str
+    series: tuple[str, ...] = ()
+
+    @property
+    def n_files(self) -> int:
+        """Number of files."""
+        return max(1, len(self.series))
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the file is a video."""
+        return video.is_video_name(self.source)
+
+
+def find(pattern: str, output: str) -> list[tuple[str, str]]:
+    """Finds the files that `pattern` stands for.
+
+    Args:
+      pattern: a file; a folder, for all images in it and its subfolders; or a pattern with *, ? or **, for all images
+        and videos that match.
+      output: the output folder. Files in it are left out, even if it is inside the input folder.
+
+    Returns:
+      List of (path, name below the output folder).
+
+    Raises:
+      UserError: there are no such files, or the output folder is the input folder.
+    """
+    if filesystem.isfile(pattern):
+        root, paths = os.path.dirname(pattern) or ".", [pattern]
+    elif filesystem.isdir(pattern):
+        names = [name for name in folders.list_folder(pattern).names if not video.is_video_name(name)]
+        root, paths = pattern, [os.path.join(pattern, name) for name in names]
+    elif filesystem.is_remote(pattern):
+        raise UserError(f"--input={pattern}: no such file or folder; patterns work only on the local disk")
+    else:
+        root = _find_fixed_part(pattern)
+        paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path) and _is_input(path)]
+    if _resolve(root) == _resolve(output):
+        raise UserError(f"--output={output} is the folder of the input, where results would mix with the originals; "
+                        "give another folder")
+    inside = os.path.join(_resolve(output), "")
+    found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _resolve(path).startswith(inside)]
+    if not found:
+        raise UserError(f"--input={pattern}: no such file or folder, or no images in it")
+    return found
+
+
+def _resolve(path: str) -> str:
+    return path.rstrip("/") if filesystem.is_remote(path) else os.path.realpath(path)
+
+
+def _find_fixed_part(pattern: str) -> str:
+    """Returns the folder in which a pattern starts: the parts of the path before the first wildcard."""
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parent.parts)
+    return os.path.join(".", *fixed)
+
+
+def _is_known(path: str) -> bool:
+    return bool(suffixes.match(path)) or video.is_video_name(path)
+
+
+def _is_input(path: str) -> bool:
+    return video.is_video_name(path) or folders.is_image(path)
+
+
+def _find_kind(path: str) -> str:
+    """The kind of a file; files of a kind are translated to files of the same kind."""
+    if video.is_video_name(path):
+        return "video"
+    if suffixes.match(path, suffixes.NIFTI):
+        return "volume"
+    return "image" if dicom_series.read_identifier(path) is None else "DICOM file"
+
+
+def plan(
+    found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False,
+    value_range: ValueRange | None = None,
+) -> list[Job]:
+    """Plans a `Job` for each file, and one for all files of a DICOM series in a folder.
+
+    Args:
+      found: list of (path, name), as `find` returns it.
+      output: folder; for a single file also the path of the result.
+      channels: channels of the translations.
+      overwrite: whether to replace existing files.
+      value_range: range of the translations if their values have a unit.
+
+    Raises:
+      UserError: a result exists already, two results have the same path, or `output` is a file that cannot hold the
+        results.
+    """
+    if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
+        source = found[0][0]
+        if _name_result(output, channels, value_range) != output or _find_kind(output) != _find_kind(source):
+            raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
+        jobs, series = [Job(source, output)], {}
+    elif filesystem.exists(output) and not filesystem.isdir(output):
+        raise UserError(f"--output={output} is a file; give a folder")
+    else:
+        series = {path: dicom_series.read_identifier(path) for path, _ in found}
+        jobs = [
+            Job(path, os.path.join(output, name if series.get(path) else _name_result(name, channels, value_range)))
+            for path, name in found
+        ]
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
+            raise UserError(f"{job.source}: videos must be on the local disk, and so must their results; copy it there")
+        other = taken.setdefault(job.target, job)
+        if other is not job:
+            raise UserError(f"{other.source} and {job.source} would both become {job.target}; rename one of them")
+    existing = [job.target for job in jobs if filesystem.exists(job.target)]
+    if existing and not overwrite:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UserError(f"{existing[0]} exists already{more}: give another --output, or --overwrite")
+    return _join_series(jobs, series)
+
+
+def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[Job]:
+    """Replaces the jobs of the files of a series in one folder with one job."""
+    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for job in jobs:
+        groups[os.path.dirname(job.target), series.get(job.source) or job.source].append(job)
+    return [
+        group[0] if len(group) == 1 else Job(group[0].source, folder, tuple(job.source for job in group))
+        for (folder, _), group in groups.items()
+    ]
+
+
+def _name_result(name: str, channels: int, value_range: ValueRange | None) -> str:
+    if video.is_video_name(name):
+        return video.get_output_name(name)
+    return image_files.output_name(name, channels, value_range)
