@@ -104,8 +104,7 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
-        # A new file is written under a temporary name and renamed.
-        path = os.fsdecode(error.filename2 or error.filename).removesuffix(".tmp")
+        path = os.fsdecode(error.filename2 or error.filename)
         return f"cannot read or write {path}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # An error of an open file names no file.
         return f"cannot read or write a file: {error.strerror}"

@@ -52,10 +52,8 @@ def write(workdir: str) -> None:
         log.warning("the page keeps its old images, because the held-out images cannot be opened: %s", error)
     else:
         step, translators = translator.load_translators(workdir)
-        whole_pixels, remedy = bounded.count_whole_pixels(config), memory_remedies.describe_for_images(config)
-        translate = {
-            direction: bounded.make_bounded(each, whole_pixels, remedy) for direction, each in translators.items()
-        }
+        remedy = memory_remedies.describe_for_images(config)
+        translate = bounded.make_bounded(translators, config, remedy, workdir)
         page_images.write(workdir, config, translate, dataset, step)
         if sample_files.read_layout(sample_files.get_path(workdir, step)) is None:
             picture = samples.draw_sample_grid(config, translate, dataset, workdir, step)

@@ -170,7 +170,7 @@ def test_without_pairs_only_the_input_and_the_color_map_are_compared(tinted):
 
     config = dataclasses.replace(tinted, paired="no")
     networks = Networks(Protocol(weights_dir=config.dataset))
-    networks.get = lambda name: Brightness()
+    networks.inception = Brightness()
     values = evaluation.measure_baselines(
         ("psnr", "fid"), (Direction.A2B,), sources.open_dataset(config), config,
         Protocol(weights_dir=config.dataset), networks,

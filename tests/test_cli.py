@@ -240,7 +240,7 @@ def test_ctrl_c_is_one_line_and_status_130():
 
 @pytest.mark.parametrize(("body", "line"), [
     ("open('no/such', 'w')", "no/such: No such file or directory"),
-    ("os.replace('no.tmp', 'results')", "results: No such file or directory"),
+    ("os.replace('no', 'results.tmp')", "results.tmp: No such file or directory"),
     ("os.listdir(b'caf\\xe9')", r"caf\xe9: No such file or directory"),
     ("open('/dev/full', 'w').write(' ' * 10**6)", "a file: No space left on device"),
 ], ids=["open", "replace", "bytes", "full disk"])

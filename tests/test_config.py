@@ -205,6 +205,19 @@ def test_largest_values_are_valid():
     Config(seed=2**32 - 1, max_steps=2**31 - 1, beta_1=0.0, beta_2=0.9999999)
 
 
+def test_integers_for_floats_become_floats():
+    # An integer as beta_1 would be an int32 tensor in Adam, and workers compare fingerprints.
+    config = Config(beta_1=0, lambda_a=5)
+    assert (type(config.beta_1), type(config.lambda_a)) == (float, float)
+    assert config.fingerprint() == Config(beta_1=0.0, lambda_a=5.0).fingerprint()
+
+
+def test_models_without_pools_take_images_of_different_sizes():
+    assert Config(model="pix2pix", preprocess="none").pool_size == 50
+    with pytest.raises(UserError, match=r"cannot share a batch; use --batch_size=1$"):
+        Config(model="pix2pix", preprocess="none", batch_size=2)
+
+
 def test_every_option_has_a_flag_with_default_help_and_choices():
     defined = flags.FlagValues()
     config_flags.define_flags([], defined)

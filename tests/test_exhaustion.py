@@ -10,6 +10,7 @@ from conftest import skip_outputs
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
@@ -34,15 +35,23 @@ class Recorder:
         return image
 
 
+UNCROPPED = Config(preprocess="none", pool_size=0)
+
+
+def bind(translator_, config, workdir=None):
+    return bounded.make_bounded({Direction.A2B: translator_}, config, "lower it", workdir)[Direction.A2B]
+
+
 @pytest.mark.parametrize(
     ("size", "supports_tiles", "tile"),
     [((20, 50), True, 0), ((7, 143), True, bounded.TILE), ((7, 143), False, 0)],
     ids=["1000 pixels", "1001 pixels", "no tiles"],
 )
-def test_images_above_the_budget_are_translated_by_tiles(size, supports_tiles, tile):
+def test_images_above_the_budget_are_translated_by_tiles(size, supports_tiles, tile, monkeypatch):
+    monkeypatch.setattr(bounded, "WHOLE_PIXELS", 1000)
     recorder = Recorder(supports_tiles)
     image = np.zeros((*size, 3), np.uint8)
-    assert bounded.make_bounded(recorder, 1000, "lower it", "folder")(image) is image
+    assert bind(recorder, UNCROPPED, "folder")(image) is image
     assert recorder.calls == [(tile, "folder")]
 
 
@@ -56,7 +65,16 @@ def test_images_above_the_budget_are_translated_by_tiles(size, supports_tiles, t
     ids=["small crops", "large crops", "no crops"],
 )
 def test_the_budget_is_a_megapixel_or_a_training_crop(options, pixels):
-    assert bounded.count_whole_pixels(Config(**options)) == pixels
+    recorder = Recorder()
+    for width in (pixels, pixels + 1):
+        bind(recorder, Config(**options))(np.zeros((1, width, 1), np.uint8))
+    assert recorder.calls == [(0, None), (bounded.TILE, None)]
+
+
+def test_tiles_of_a_remote_run_are_on_the_local_disk():
+    recorder = Recorder()
+    bind(recorder, Config(), "gs://bucket/run")(np.zeros((1, 2, 1), np.uint8))
+    assert recorder.calls == [(0, None)]
 
 
 def test_tiles_give_the_translation_of_the_whole_image(monkeypatch):
@@ -71,7 +89,11 @@ def test_tiles_give_the_translation_of_the_whole_image(monkeypatch):
 
     monkeypatch.setattr(tiling, "translate", record)
     monkeypatch.setattr(bounded, "TILE", 16)
-    whole, tiled = (bounded.make_bounded(each, pixels, "lower it")(image) for pixels in (2000, 1999))
+    results = []
+    for pixels in (2000, 1999):
+        monkeypatch.setattr(bounded, "WHOLE_PIXELS", pixels)
+        results.append(bind(each, UNCROPPED)(image))
+    whole, tiled = results
     assert sizes == [(40, 52)]  # Width 50 is extended to a multiple of 4.
     assert whole.std() > 1
     np.testing.assert_allclose(tiled.astype(int), whole, atol=1)
@@ -166,7 +188,7 @@ def test_a_translation_that_needs_too_much_memory_names_the_size():
 
     recorder.translate = exhaust
     with pytest.raises(UserError, match=r"^translating an image of 30 x 20 pixels needs more memory .*: lower it$"):
-        bounded.make_bounded(recorder, 1000, "lower it")(np.zeros((20, 30, 3)))
+        bind(recorder, Config())(np.zeros((20, 30, 3)))
 
 
 def fail_to_allocate(*arguments):

@@ -87,6 +87,14 @@ def test_alpha_fits_formats_of_8_bit_colors(tmp_path, suffix, gray, depth):
     np.testing.assert_array_equal(found[visible], expected[visible])
 
 
+def test_a_gray_file_gets_pillows_luminance(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    image_files.write(str(tmp_path / "gray.png"), pixels, image_files.Extras(gray=True))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "gray.png")), np.asarray(
+        Image.fromarray(pixels).convert("L")
+    ))
+
+
 def test_gray_translated_to_three_channels_has_colors(tmp_path):
     Image.fromarray(COLORS[..., 0]).save(tmp_path / "a.png")
     pixels, extras = image_files.read(tmp_path / "a.png", 1)

@@ -159,6 +159,17 @@ def test_padding_matches_numpy(mode, numpy_mode, padding):
     assert tuple(model.compute_output_shape((2, 5, 4, 3))) == (2, 5 + 2 * padding, 4 + 2 * padding, 3)
 
 
+def test_unknown_norms_and_paddings_are_errors():
+    x = tf.keras.Input((8, 8, 3))
+    for call, message in (
+        (lambda: blocks.normalize(x, "n", "layer"), "n: unknown norm 'layer'; expected instance, batch or none"),
+        (lambda: blocks.pad(x, "n", 1, "symmetric"), "n: unknown padding 'symmetric'"),
+        (lambda: blocks.pad(x, "n", 3, "replicate"), "n: replication pads by one pixel, not by 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
     x = np.random.default_rng(0).normal(size=(1, 3, 2, 1)).astype(np.float32)
     inputs = keras.Input((None, None, 1))

@@ -13,7 +13,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, feature_cache, measures, segmentation
-from cyclegan_tf.metrics.task import Protocol, Task
+from cyclegan_tf.metrics.task import Networks, Protocol, Task
 from cyclegan_tf.training import evaluator
 
 TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
@@ -24,16 +24,21 @@ class MeanColor:
 
     name = "mean"
 
-    def get(self, name):
-        return self
-
     def __call__(self, images):
         return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
 
 
+def use(network):
+    """The networks of measures, with `network` in place of each."""
+    networks = Networks(Protocol())
+    networks.inception = networks.judge = networks.segmenter = network
+    return networks
+
+
 @pytest.fixture
-def constant(tmp_path):
+def constant(tmp_path, monkeypatch):
     """Config of a data set of images of one gray level, which follows from the file name and the domain."""
+    monkeypatch.setenv("CYCLEGAN_TF_WEIGHTS", str(tmp_path / "weights"))
     for part, grays in (("trainA", [0, 10]), ("trainB", [202, 212]), ("testA", [51, 61]), ("testB", [102, 112])):
         (tmp_path / part).mkdir()
         for gray in grays:
@@ -45,7 +50,7 @@ def constant(tmp_path):
 def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = Protocol(reference=reference, weights_dir=constant.dataset)
-    arguments = sources.open_dataset(constant), constant, protocol, names, MeanColor()
+    arguments = sources.open_dataset(constant), constant, protocol, names, use(MeanColor())
     values = evaluation.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
@@ -74,7 +79,7 @@ def test_psnr_of_perfect_translations_is_infinite_and_has_no_deviation(constant,
 
 def test_identity_of_domains_with_different_channels_is_refused(constant):
     config = dataclasses.replace(constant, input_channels=1, lambda_identity=0.0)
-    arguments = sources.open_dataset(config), config, Protocol(), ["identity"], MeanColor()
+    arguments = sources.open_dataset(config), config, Protocol(), ["identity"], use(MeanColor())
     with pytest.raises(UserError, match="1 in the source domain, 3 in the target domain; leave identity out"):
         evaluation.measure(TRANSLATE, *arguments, strict=True)
 
@@ -139,9 +144,6 @@ class NearestGray:
 
     name = "nearest gray"
 
-    def get(self, name):
-        return self
-
     def __call__(self, image):
         return -np.abs(np.arange(6) * 51 - image.mean())
 
@@ -149,7 +151,7 @@ class NearestGray:
 def test_judge_rates_of_translations_and_real_images(constant):
     protocol = Protocol(classes={"b": [2], "a": [5]})
     records, _ = evaluation.measure(
-        TRANSLATE, sources.open_dataset(constant), constant, protocol, ["judge"], NearestGray()
+        TRANSLATE, sources.open_dataset(constant), constant, protocol, ["judge"], use(NearestGray())
     )
     found = {(r["metric"], r["direction"]): (r["value"], r["real_source"], r["real_target"]) for r in records}
     # A holds 51 and 61 (class 1), B holds 102 and 112 (class 2), translations to B have 102 and 112, to A 82 and 92.
@@ -161,12 +163,30 @@ def test_judge_rates_of_translations_and_real_images(constant):
     assert records[0]["n"] == 2
 
 
+def test_real_images_are_measured_once(constant):
+    class Counted(NearestGray):
+        calls = 0
+
+        def __call__(self, image):
+            self.calls += 1
+            return super().__call__(image)
+
+    judge, networks = Counted(), use(MeanColor())
+    networks.judge = judge
+    protocol = Protocol(classes={"b": [2], "a": [5]})
+    arguments = sources.open_dataset(constant), constant, protocol, ["judge"], networks
+    for _ in range(2):
+        evaluation.measure(TRANSLATE, *arguments)
+    # Two translations to each domain, twice, and once the two images of each domain.
+    assert judge.calls == 2 * 2 * 2 + 2 * 2
+
+
 def test_judge_without_readable_images_is_skipped(constant, tmp_path):
     for path in (tmp_path / "testA").iterdir():
         path.write_bytes(b"")
     records, skipped = evaluation.measure(
         {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant,
-        Protocol(classes={"b": [2]}), ["judge"], NearestGray(),
+        Protocol(classes={"b": [2]}), ["judge"], use(NearestGray()),
     )
     assert (records, skipped) == ([], [("judge", "a2b", "no image could be read")])
 
@@ -174,7 +194,7 @@ def test_judge_without_readable_images_is_skipped(constant, tmp_path):
 def test_measures_left_out_are_one_line(constant):
     translate = {**TRANSLATE, Direction.B2A: lambda image: image}
     protocol = Protocol(weights_dir=constant.dataset)
-    arguments = sources.open_dataset(constant), constant, protocol, measures.DEFAULT, MeanColor()
+    arguments = sources.open_dataset(constant), constant, protocol, measures.DEFAULT, use(MeanColor())
     records, skipped = evaluation.measure(translate, *arguments)
     assert {record["metric"] for record in records} == {"fid", "kid", "cycle", "identity"}
     assert len(skipped) == 12
@@ -210,25 +230,23 @@ def test_held_out_images_alone_are_measured(constant, tmp_path):
     dataset = sources.open_dataset(constant, needs_training=False)
     protocol = Protocol(weights_dir=constant.dataset)
     arguments = dataset, constant, protocol
-    records, skipped = evaluation.measure({**TRANSLATE}, *arguments, ["cycle", "fid"], MeanColor(), strict=True)
+    records, skipped = evaluation.measure({**TRANSLATE}, *arguments, ["cycle", "fid"], use(MeanColor()), strict=True)
     # As in test_measures_of_constant_images_by_hand.
     values = evaluation.values_by_key(records)
     assert (values["cycle_a"], values["fid_ba"]) == (pytest.approx(31 / 127.5), pytest.approx(31**2, abs=1e-3))
     assert not skipped
     # The mean color and the fair color map are fitted to training images. A's 51 and 61 are B's 102 and 112 less 51.
-    found = evaluation.measure_baselines(["fid"], [Direction.A2B], *arguments, MeanColor())
+    found = evaluation.measure_baselines(["fid"], [Direction.A2B], *arguments, use(MeanColor()))
     assert found == {"fid_ab": {"input": pytest.approx(51**2, abs=1e-3)}}
     with pytest.raises(UserError, match=r"fid needs real images in .*trainB: add some, or use --reference=test$"):
         evaluation.measure(
-            {**TRANSLATE}, dataset, constant, Protocol(reference="train"), ["fid"], MeanColor(), strict=True
+            {**TRANSLATE}, dataset, constant, Protocol(reference="train"), ["fid"], use(MeanColor()), strict=True
         )
 
 
-class Roads:
-    """A network that segments every pixel as road, class 0."""
-
-    def get(self, name):
-        return lambda image: np.zeros(image.shape[:2], np.int64)
+def find_roads(image):
+    """Segments every pixel as road, class 0."""
+    return np.zeros(image.shape[:2], np.int64)
 
 
 def test_segmentation_scores_of_both_directions(constant, tmp_path):
@@ -242,7 +260,7 @@ def test_segmentation_scores_of_both_directions(constant, tmp_path):
     translate = {Direction.A2B: lambda image: np.full_like(image, road), Direction.B2A: lambda image: image}
     records, _ = evaluation.measure(
         translate, sources.open_dataset(constant), constant, Protocol(labels="b", segmenter="x"),
-        ["segmentation"], Roads(),
+        ["segmentation"], use(find_roads),
     )
     # Everything is road; half of it truly is. IoU is 1/2 for road and 0 for sky.
     scores = {"segmentation_pixel_accuracy": 0.5, "segmentation_class_accuracy": 0.5, "segmentation_mean_iou": 0.25}
@@ -271,7 +289,7 @@ def test_images_of_unequal_pairs_count_in_measures_of_single_images(constant, tm
     Image.new("RGB", (24, 16), (112,) * 3).save(tmp_path / "testB" / "1.png")
     records, _ = evaluation.measure(
         {**TRANSLATE}, sources.open_dataset(constant), constant, Protocol(weights_dir=str(tmp_path)),
-        ["l1", "fid", "identity", "cycle"], MeanColor(),
+        ["l1", "fid", "identity", "cycle"], use(MeanColor()),
     )
     counts = {evaluation.format_key(each["metric"], each["direction"]): each["n"] for each in records}
     assert counts == {
@@ -352,7 +370,7 @@ def test_kid_counts_all_images_if_fid_runs_out_of_memory(constant, monkeypatch):
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
     (tmp_path / "testA" / "a.png").write_bytes(b"")
     task = Task(
-        Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, Protocol(), MeanColor()
+        Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, Protocol(), use(MeanColor())
     )
     assert [int(image.max()) for image, _ in task.pairs(2)] == [51, 61]
     assert [int(image.max()) for image, _ in task.pairs(1)] == [51]
@@ -362,7 +380,7 @@ def test_an_image_that_cannot_be_translated_is_a_one_line_error(constant):
     def refuse(image):
         raise ValueError("1 of 960 values are NaN")
 
-    arguments = sources.open_dataset(constant), constant, Protocol(), ["cycle"], MeanColor()
+    arguments = sources.open_dataset(constant), constant, Protocol(), ["cycle"], use(MeanColor())
     with pytest.raises(UserError, match=r"^an image cannot be translated in direction a2b: 1 of 960 values are NaN$"):
         evaluation.measure({**TRANSLATE, Direction.A2B: refuse}, *arguments)
 

@@ -8,7 +8,8 @@ from cyclegan_tf.config import registries
 from cyclegan_tf.config.config import Config
 from cyclegan_tf.errors import UserError
 
-# Smallest height and width for a generator: a ResNet's innermost feature maps need two pixels for reflection padding.
+# Smallest height and width for a generator: a ResNet's innermost feature maps, a quarter as large, need two pixels for
+# reflection padding by one; its stem needs four for reflection padding by three.
 SMALLEST_SIZE = 8
 
 

@@ -40,7 +40,7 @@ class Config(RunOptions):
         plugins.import_plugins(self.plugins)
         self._set_defaults()
         for field in dataclasses.fields(self):
-            validate(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, validate(field, getattr(self, field.name)))  # The class is frozen.
         if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
             raise UserError(
                 f"--eval_metrics={self.eval_metrics}: unknown measure {unknown[0]}; expected any of "
@@ -70,7 +70,7 @@ class Config(RunOptions):
         for name in names or fields:
             if getattr(self, name) is UNSET:
                 value = defaults.get(name, fields[name].metadata["default"])
-                object.__setattr__(self, name, value)  # The class is frozen.
+                object.__setattr__(self, name, value)
 
     @property
     def extra_metrics(self) -> list[str]:

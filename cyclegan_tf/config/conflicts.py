@@ -28,9 +28,10 @@ def _find_size_conflicts(config: "Config") -> Iterator[str]:
     if config.crops and config.preprocess != "crop" and config.load_size < config.crop_size:
         yield (f"--load_size={config.load_size} is smaller than --crop_size={config.crop_size}, so images are too "
                "small to crop; raise --load_size or lower --crop_size")
-    if not config.crops and (config.batch_size > 1 or config.pool_size > 0):
-        yield (f"--preprocess={config.preprocess} makes images of different sizes, which cannot share a batch or an "
-               "image pool; use --batch_size=1 --pool_size=0")
+    has_pools = MODELS[config.model].has_pools
+    if not config.crops and (config.batch_size > 1 or (has_pools and config.pool_size > 0)):
+        yield (f"--preprocess={config.preprocess} makes images of different sizes, which cannot share a batch"
+               + (" or an image pool; use --batch_size=1 --pool_size=0" if has_pools else "; use --batch_size=1"))
     if not config.crops and config.crop == "center":
         yield (f"--crop=center has no effect because --preprocess={config.preprocess} does not crop; use "
                "--preprocess=crop or a mode that ends in _and_crop")

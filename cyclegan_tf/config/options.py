@@ -59,8 +59,8 @@ def get_value_type(field: dataclasses.Field) -> type:
     return type(field.metadata["default"])
 
 
-def validate(field: dataclasses.Field, value: Any) -> None:
-    """Checks the type and the limits of an option's value. Integers are valid floats.
+def validate(field: dataclasses.Field, value: Any) -> Any:
+    """Checks the type and the limits of an option's value; returns the value, an integer for a float as a float.
 
     Raises:
       UserError: the value is invalid; the message names the flag.
@@ -81,6 +81,7 @@ def validate(field: dataclasses.Field, value: Any) -> None:
         raise UserError(f"{flag} must be a finite number")
     if isinstance(value, int | float):
         _validate_limits(flag, value, field.metadata["minimum"], field.metadata["maximum"], field.metadata["below"])
+    return value
 
 
 def split_names(option: str, value: str) -> list[str]:

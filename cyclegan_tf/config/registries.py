@@ -153,6 +153,7 @@ class ModelEntry(Entry):
     defaults: Mapping[str, Any]
     directions: tuple[Direction, ...]
     paired: bool
+    has_pools: bool
     channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None"
     find_conflicts: "Callable[[Config], Iterable[str]] | None"
 
@@ -273,7 +274,8 @@ def register_loss(
 
 def register_model(
     name: str, *, defaults: Mapping[str, Any] | None = None, directions: Iterable[str] = ("a2b", "b2a"),
-    paired: bool = False, channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None" = None,
+    paired: bool = False, has_pools: bool = True,
+    channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None" = None,
     find_conflicts: "Callable[[Config], Iterable[str]] | None" = None,
 ) -> Callable[[_Function], _Function]:
     """Registers a model, that is, networks that train together and their losses, for --model=`name`.
@@ -288,6 +290,7 @@ def register_model(
       directions: the directions that the model learns: a2b with a generator gen_ab, or a2b and b2a with generators
         gen_ab and gen_ba.
       paired: whether the images A and B of a training step must be pairs.
+      has_pools: whether the model has image pools, which need images of one size.
       channels: function of the `Config`; returns the (input, output) channels of networks by name, for networks
         that CycleGAN lacks or whose channels differ from CycleGAN's: gen_ab and gen_ba translate between
         `config.input_channels` of A and `config.output_channels` of B, disc_a judges images of A, disc_b judges images
@@ -302,5 +305,5 @@ def register_model(
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
         raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")
     return MODELS.make_decorator(name, lambda function: ModelEntry(
-        function, dict(defaults or {}), parsed, paired, channels, find_conflicts
+        function, dict(defaults or {}), parsed, paired, has_pools, channels, find_conflicts
     ))

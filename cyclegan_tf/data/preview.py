@@ -11,6 +11,8 @@ from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.data.inspection import CELL_PIXELS, Summary
 from cyclegan_tf.images import grid, units
 
+_N_ROWS = 6  # Of images in training.
+
 
 def draw_preview(summaries: Mapping[str, Summary]) -> np.ndarray | None:
     """Draws a grid with a column of example images for each part, as uint8 (H, W, 3); None if there are no images."""
@@ -23,17 +25,13 @@ def draw_preview(summaries: Mapping[str, Summary]) -> np.ndarray | None:
     return grid.draw(rows, list(columns))
 
 
-def draw_training_images(dataset: ImageDataset, config: Config, n_shown: int = 6) -> np.ndarray:
-    """Draws the first images A and B of training, augmented and in the order of the batches, as uint8 (H, W, 3).
-
-    Args:
-      n_shown: number of rows.
-    """
-    stream, loaders = pipeline.make_batches(dataset, config, 0, -(-n_shown // config.batch_size))
+def draw_training_images(dataset: ImageDataset, config: Config) -> np.ndarray:
+    """Draws the first images A and B of training, augmented and in the order of the batches, as uint8 (H, W, 3)."""
+    stream, loaders = pipeline.make_batches(dataset, config, 0, -(-_N_ROWS // config.batch_size))
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
         rows = [
             [units.to_rgb(image.numpy(), config, domain) for image, domain in zip(pair, "ab", strict=True)]
             for batch in batches for pair in zip(*batch, strict=True)
         ]
     widest = max(image.shape[1] for row in rows for image in row)
-    return grid.draw(rows[:n_shown], ["A", "B"], scale=max(1, CELL_PIXELS // widest))
+    return grid.draw(rows[:_N_ROWS], ["A", "B"], scale=max(1, CELL_PIXELS // widest))

@@ -9,7 +9,7 @@ from absl import logging
 
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.inference.translator import Translator
@@ -49,7 +49,7 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
             with _silence_tensorflow():
                 tf.saved_model.save(_collect_weights(translator.generator), temporary, signatures=signatures)
         except tf.errors.OpError as error:
-            raise UserError(f"cannot write {temporary}: {error.message.splitlines()[0]}") from error
+            raise UserError(f"cannot write {path}: {get_first_line(error)}") from error
         atomic.replace_folder(path, temporary)
         paths.append(path)
     return paths

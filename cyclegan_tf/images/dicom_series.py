@@ -60,7 +60,7 @@ class Series(Stack):
     def create(
         self, path: str, channels: int, dtype: np.dtype, value_range: ValueRange | None
     ) -> "_SeriesWriter":
-        """Creates all files of the translated series, or none, in the folder `path`, with the names of this series."""
+        """Creates the files of the translated series in the folder `path`, with the names of this series."""
         headers = [each.describe_result(channels, dtype, value_range) for each in self._files]
         names = [os.path.basename(each) for each in self.paths]
         return _SeriesWriter(path, names, headers, dicom_results.get_lowest(dtype, value_range))

@@ -78,7 +78,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
         log.warning("%s: only page 1 of %d is used", path, n_pages)
     try:
         if tiff.needs_tifffile(data):
-            extras = _read_page_extras(tiff.read(data, codec.MAX_PIXELS))
+            extras = _read_page_extras(tiff.read(data, codec.MAX_PIXELS, channels))
         else:
             extras = _read_pillow_extras(data, pixels.dtype, path)
     except MemoryError:
@@ -234,8 +234,7 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
 
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     if pixels.shape[-1] == 3 and extras.gray:
-        luminance = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as in `codec.decode`.
-        pixels = (luminance if pixels.dtype.kind == "f" else np.rint(luminance)).astype(pixels.dtype)[..., np.newaxis]
+        pixels = codec.convert_channels(pixels, 1)
     if pixels.dtype not in (np.uint8, np.uint16) and suffix == ".tif":
         _save_deep_tiff(file, pixels, extras.icc, extras.exif)
         return

@@ -86,6 +86,7 @@ class LoadedTranslator:
         """
         return LoadedTranslator(
             self._forward, self.input_channels, self.output_channels, self._translator,
+            stack_options=dataclasses.replace(self.stack_options, in_units=False),
             gives_floats=self.units.source is None and self.units.target is not None,
         )
 

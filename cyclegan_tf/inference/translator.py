@@ -165,9 +165,9 @@ def make_translator(
 ) -> Translator:
     """Makes the `Translator` of a generator that was built from `config` for a direction."""
     multiple = architectures.size_multiple(config)
-    # Reflection padding by 3 pixels in the stem needs 4 pixels; by 1 pixel at a quarter of the size it needs 8.
+    smallest = max(multiple, architectures.SMALLEST_SIZE)
     options = stacks.make_options(config, direction.source)
-    return Translator(generator, multiple, max(multiple, 8), config.get_units(direction), options)
+    return Translator(generator, multiple, smallest, config.get_units(direction), options)
 
 
 def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:

@@ -1,6 +1,7 @@
 """A classifier as a judge: does it recognize translated images as the target class?"""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +36,14 @@ def rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> 
     order = np.argsort(-np.asarray(scores), axis=-1, kind="stable")[:, :5]
     hits = np.isin(order, classes)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())
+
+
+class Classifier(Protocol):
+    """A named function of a uint8 image (H, W, 3) to its scores, one for each class."""
+
+    name: str
+
+    def __call__(self, image: np.ndarray) -> np.ndarray: ...
 
 
 class EfficientNetLite0:

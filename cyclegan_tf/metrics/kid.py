@@ -10,17 +10,14 @@ from cyclegan_tf.errors import UserError
 SUBSETS, SUBSET_SIZE = 100, 100
 
 
-def distance(
-    features: np.ndarray, reference: np.ndarray, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = 0
-) -> tuple[float, float, int]:
+def distance(features: np.ndarray, reference: np.ndarray, seed: int = 0) -> tuple[float, float, int]:
     """Returns the kernel distance between two sets of features: the unbiased squared MMD, averaged over random subsets.
 
-    The kernel is (x'y / d + 1)^3.
+    The kernel is (x'y / d + 1)^3. There are `SUBSETS` pairs of subsets, each drawn without replacement. A subset has
+    `SUBSET_SIZE` images, or half of the smaller set, but at least 2.
 
     Args:
       features, reference: arrays (n, d) and (k, d) of any float type; computed in float64.
-      subsets: number of pairs of subsets, each drawn without replacement.
-      subset_size: images in a subset; at most half of the smaller set, but at least 2.
       seed: seed of the random subsets.
 
     Returns:
@@ -35,10 +32,10 @@ def distance(
     for values in sets:
         if len(values) < 2:
             raise UserError(f"KID needs at least 2 images on each side, but one side has {len(values)}: add images")
-    size = min(subset_size, max(2, min(map(len, sets)) // 2))
+    size = min(SUBSET_SIZE, max(2, min(map(len, sets)) // 2))
     random = np.random.default_rng(seed)
     estimates = [
-        squared_mmd(*(each[random.choice(len(each), size, replace=False)] for each in sets)) for _ in range(subsets)
+        squared_mmd(*(each[random.choice(len(each), size, replace=False)] for each in sets)) for _ in range(SUBSETS)
     ]
     return float(np.mean(estimates)), float(np.std(estimates)), size
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import classifier, feature_cache, fid, kid, lpips, paired, segmentation, weights
@@ -93,7 +92,7 @@ class _Paired(Measure):
         self._function = _FUNCTIONS.get(name, self._measure_lpips)
         if name in _LPIPS:
             net = _LPIPS[name]
-            self._network, self._smallest = task.networks.get(net), lpips.SMALLEST[net]
+            self._network, self._smallest = task.networks.get_lpips(net), lpips.SMALLEST[net]
             self._extra = {"weights": f"lpips-v0.1 {net} {weights.digest(f'lpips_{net}')}"}
 
     def _measure_lpips(self, image: np.ndarray, truth: np.ndarray) -> float:
@@ -155,7 +154,7 @@ class _Distribution(Measure):
             other = "test" if task.protocol.reference == "train" else "train"
             raise UserError(f"{name} needs real images in {task.references.where}: add some, or use "
                             f"--reference={other}")
-        self._network = task.networks.get("inception")
+        self._network = task.networks.inception
         # FID and KID share one collector.
         self._collector = task.collector = task.collector or feature_cache.Collector(self._network)
         self._n = 0
@@ -169,7 +168,7 @@ class _Distribution(Measure):
     def records(self) -> Iterator[Record]:
         task = self._task
         found = self._collector.features()
-        real = feature_cache.load_or_compute(self._network, task.references, task.config, task.protocol.weights_dir)
+        real = task.networks.compute_features(task.references, task.config)
         record = {"metric": self._name, "n": len(found), "reference": task.protocol.reference, "n_reference": len(real),
                   "weights": self._network.name}
         if self._name == "kid":
@@ -230,23 +229,19 @@ class _Judge(Measure):
         if not self._classes:
             raise UserError(f"{name} needs the numbers of the classes to recognize: --judge_classes_b for translations "
                             "to B, --judge_classes_a for translations to A")
-        self._network = task.networks.get("judge")
+        self._network = task.networks.judge
         self._scores: list[np.ndarray] = []
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         self._scores.append(self._network(ranges.to_rgb(result)))
 
     def records(self) -> Iterator[Record]:
-        found, source, target = (
-            classifier.rates(scores, self._classes)
-            for scores in (self._scores, self._score(self._task.sources), self._score(self._task.targets))
-        )
+        task = self._task
+        real = (task.networks.classify(images, task.config) for images in (task.sources, task.targets))
+        found, source, target = (classifier.rates(scores, self._classes) for scores in (self._scores, *real))
         for k, value, real_source, real_target in zip((1, 5), found, source, target, strict=True):
             yield {"metric": f"judge_top{k}", "value": value, "real_source": real_source, "real_target": real_target,
                    "n": len(self._scores), "classes": self._classes, "weights": self._network.name}
-
-    def _score(self, image_list: ImageList) -> list[np.ndarray]:
-        return [self._network(ranges.to_rgb(image)) for image in self._task.load_readable(image_list)]
 
 
 class _Segmentation(Measure):
@@ -259,7 +254,7 @@ class _Segmentation(Measure):
             raise UserError(f"{name} needs pairs: equal file names in testA and testB")
         if not self._to_labels and not task.protocol.segmenter:
             raise UserError(f"{name} of photographs needs a network that segments them: --segmenter=SAVED_MODEL")
-        self._segment = segmentation.class_ids if self._to_labels else task.networks.get("segmenter")
+        self._segment = segmentation.class_ids if self._to_labels else task.networks.segmenter
         self._counts, self._n = segmentation.NO_COUNTS, 0
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:

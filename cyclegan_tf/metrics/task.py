@@ -1,6 +1,7 @@
 """One direction of a model on a data set, as measures see it: its images, its measuring networks and its protocol."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import classifier, feature_cache, inception, lpips, segmentation
 
 # Function of an image (H, W, C), of any kind that `images.ranges` knows, to an image of the same kind.
@@ -43,32 +45,63 @@ class Protocol:
 
 
 class Networks:
-    """The networks that measures use. Each network is loaded on first use, and all measures share it."""
+    """The networks that measures use, and what they computed of real images; all measures share both.
+
+    Each network is loaded on first use, which raises a UserError if its weights or its model cannot be loaded.
+    """
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._loaded: dict[str, Any] = {}
+        self._lpips: dict[str, lpips.LPIPS] = {}
+        # What was computed of a list of real images, by a name and the list. The list is kept, so that its id stays
+        # its own. Incomplete results are computed again, because a file may be readable again.
+        self._computed: dict[tuple[str, int], tuple[ImageList, Any]] = {}
 
-    def get(self, name: str) -> Any:
-        """Returns the network "alexnet", "vgg16", "inception", "judge" or "segmenter".
+    @functools.cached_property
+    def inception(self) -> feature_cache.FeatureNetwork:
+        """The network of FID and KID."""
+        path = self._protocol.inception
+        return inception.SavedInception(path) if path else inception.Inception(self._protocol.weights_dir)
 
-        Raises:
-          UserError: the weights or the model cannot be loaded.
-        """
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-        return self._loaded[name]
+    @functools.cached_property
+    def judge(self) -> classifier.Classifier:
+        """The classifier of `judge`."""
+        is_default = self._protocol.judge == "efficientnet_lite0"
+        return (classifier.EfficientNetLite0(self._protocol.weights_dir) if is_default
+                else classifier.KerasClassifier(self._protocol.judge))
 
-    def _load(self, name: str) -> Any:
-        protocol, folder = self._protocol, self._protocol.weights_dir
-        if name == "inception":
-            return inception.SavedInception(protocol.inception) if protocol.inception else inception.Inception(folder)
-        if name == "judge":
-            is_default = protocol.judge == "efficientnet_lite0"
-            return classifier.EfficientNetLite0(folder) if is_default else classifier.KerasClassifier(protocol.judge)
-        if name == "segmenter":
-            return segmentation.Segmenter(protocol.segmenter)
-        return lpips.LPIPS(name, folder)
+    @functools.cached_property
+    def segmenter(self) -> segmentation.Segmenter:
+        """The network that segments photographs."""
+        return segmentation.Segmenter(self._protocol.segmenter)
+
+    def get_lpips(self, net: str) -> lpips.LPIPS:
+        """Returns the distance with the features of `net`, alexnet or vgg16."""
+        if net not in self._lpips:
+            self._lpips[net] = lpips.LPIPS(net, self._protocol.weights_dir)
+        return self._lpips[net]
+
+    def compute_features(self, image_list: ImageList, config: Config) -> np.ndarray:
+        """Returns the features (N, d) of the readable real images in a list; see `feature_cache.load_or_compute`."""
+        return self._compute("features", image_list, lambda: feature_cache.load_or_compute(
+            self.inception, image_list, config, self._protocol.weights_dir
+        ))
+
+    def classify(self, image_list: ImageList, config: Config) -> Sequence[np.ndarray]:
+        """Returns the judge's scores of the readable real images in a list, one array for each image."""
+        images = loaders.load_test_images(image_list, config)
+        return self._compute("scores", image_list, lambda: [
+            self.judge(ranges.to_rgb(image)) for image in images if image is not None
+        ])
+
+    def _compute(self, name: str, image_list: ImageList, compute: Callable[[], Any]) -> Any:
+        key = name, id(image_list)
+        if key in self._computed:
+            return self._computed[key][1]
+        result = compute()
+        if len(result) == len(image_list):
+            self._computed[key] = image_list, result
+        return result
 
 
 class Task:

@@ -34,7 +34,7 @@ def _find_pix2pix_conflicts(config: Config) -> Iterator[str]:
 
 
 @register_model(
-    "pix2pix", directions=("a2b",), paired=True, find_conflicts=_find_pix2pix_conflicts,
+    "pix2pix", directions=("a2b",), paired=True, has_pools=False, find_conflicts=_find_pix2pix_conflicts,
     # The discriminator sees A and B concatenated.
     channels=lambda config: {"disc_b": (config.input_channels + config.output_channels, 1)},
 )
@@ -59,7 +59,7 @@ def _find_cut_conflicts(config: Config) -> Iterator[str]:
 
 # Defaults of the authors' code that differ from CycleGAN's.
 @register_model(
-    "cut", defaults={**_CUT_NETWORKS, "n_epochs": 200, "n_epochs_decay": 200}, directions=("a2b",),
+    "cut", defaults={**_CUT_NETWORKS, "n_epochs": 200, "n_epochs_decay": 200}, directions=("a2b",), has_pools=False,
     find_conflicts=_find_cut_conflicts,
 )
 def build_cut(config: Config, replicas: Iterable[int]) -> "Model":
@@ -73,7 +73,7 @@ register_model(
     "fastcut", defaults={
         **_CUT_NETWORKS, "n_epochs": 150, "n_epochs_decay": 50, "lambda_nce": 10.0, "nce_identity": False,
         "flip_equivariance": True,
-    }, directions=("a2b",), find_conflicts=_find_cut_conflicts,
+    }, directions=("a2b",), has_pools=False, find_conflicts=_find_cut_conflicts,
 )(build_cut)
 
 

@@ -1,7 +1,7 @@
 """Losses: pure functions of predictions and images.
 
 Predictions are a discriminator's raw scores (no sigmoid), of any shape and float type. Images are (N, H, W, C) in
-[-1, 1]. Every function computes in float32 and returns a float32 scalar.
+[-1, 1]. Every function returns a float32 scalar.
 """
 
 from collections.abc import Callable

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 # True for Keras 3, whose Adam kept the learning rate among its variables.
 _KERAS_3 = hasattr(tf.keras, "ops")
+_EPSILON = 1e-8  # The authors' value and PyTorch's default.
 
 
 class Adam:
@@ -25,7 +26,6 @@ class Adam:
       weights: the trainable variables of a network.
       learning_rate: the initial learning rate.
       beta_1, beta_2: decay rates of the first and the second moment.
-      epsilon: 1e-8 is the authors' value and PyTorch's default.
 
     Attributes:
       iterations: int64 variable, the number of updates so far.
@@ -33,10 +33,10 @@ class Adam:
     """
 
     def __init__(
-        self, weights: Sequence, learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+        self, weights: Sequence, learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999
     ) -> None:
         self._weights = list(weights)
-        self._beta_1, self._beta_2, self._epsilon = beta_1, beta_2, epsilon
+        self._beta_1, self._beta_2 = beta_1, beta_2
         self.iterations = tf.Variable(0, trainable=False, dtype=tf.int64, name="iterations")
         self.learning_rate = tf.Variable(learning_rate, trainable=False, dtype=tf.float32, name="learning_rate")
         # (first moment, second moment) of each weight.
@@ -68,7 +68,7 @@ class Adam:
             "beta1": beta_1, "beta2": beta_2, "beta1_power": power_1, "beta2_power": power_2,
             "lr": tf.convert_to_tensor(self.learning_rate),
             # The kernel adds epsilon to sqrt(v), like Keras.
-            "epsilon": self._epsilon * tf.sqrt(1.0 - power_2),
+            "epsilon": _EPSILON * tf.sqrt(1.0 - power_2),
         }
         for weight, (mean, square), gradient in zip(self._weights, self._moments, gradients, strict=True):
             tf.raw_ops.ResourceApplyAdam(

@@ -24,6 +24,9 @@ def normalize(
       norm: instance, batch or none.
       second_derivative: whether a gradient penalty differentiates through an instance norm twice.
       affine: whether an instance norm learns a scale and an offset; a batch norm always learns them.
+
+    Raises:
+      ValueError: `norm` has another value.
     """
     if norm == "instance":
         return layers.instance_normalization(f"{name}_norm", second_derivative, affine)(x)
@@ -31,6 +34,8 @@ def normalize(
         # The initial values of the authors' code: scale from N(1, 0.02), offset 0.
         scale = keras.initializers.RandomNormal(mean=1.0, stddev=INIT_STDDEV)
         return layers.BatchNormalization(gamma_initializer=scale, name=f"{name}_norm")(x)
+    if norm != "none":
+        raise ValueError(f"{name}: unknown norm {norm!r}; expected instance, batch or none")
     return x
 
 
@@ -40,13 +45,20 @@ def pad(x: tf.Tensor, name: str, padding: int | tuple[int, int], mode: str) -> t
     Args:
       padding: pixels; (before, after) is possible for zeros only.
       mode: zero, reflect, or replicate, which pads by one pixel.
+
+    Raises:
+      ValueError: `mode` has another value, or cannot pad by `padding` pixels.
     """
     if mode == "reflect":
         if not isinstance(padding, int):
             raise ValueError(f"{name}: reflection padding is the same on both sides, not {padding}")
         return layers.ReflectionPadding2D(padding, name=f"{name}_pad")(x)
     if mode == "replicate":
+        if padding != 1:
+            raise ValueError(f"{name}: replication pads by one pixel, not by {padding}")
         return layers.ReplicationPadding2D(name=f"{name}_pad")(x)
+    if mode != "zero":
+        raise ValueError(f"{name}: unknown padding {mode!r}; expected zero, reflect or replicate")
     return keras.layers.ZeroPadding2D((padding, padding), name=f"{name}_pad")(x)
 
 

@@ -41,7 +41,7 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
 
 def _make_probe(multiple: int, channels: int) -> np.ndarray:
     """A small image of the largest amplitude that images can have, float32 (1, H, 2 H, channels)."""
-    side = -(-8 // multiple) * multiple
+    side = -(-architectures.SMALLEST_SIZE // multiple) * multiple
     return np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (1, side, 2 * side, channels))
 
 

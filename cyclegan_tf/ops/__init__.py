@@ -1,1 +1,1 @@
-"""Tensor functions that compute the same numbers as TensorFlow's, only faster, and facts about the hardware."""
+"""TensorFlow on this machine: its start, its GPUs and memory, and functions that compute the same numbers faster."""

@@ -1,4 +1,4 @@
-"""Decides whether the optimized kernels of this folder replace TensorFlow's on the current machine."""
+"""The current machine: its GPUs, its memory, and whether this folder's kernels replace TensorFlow's on it."""
 
 import contextlib
 import functools

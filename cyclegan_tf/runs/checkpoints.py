@@ -130,7 +130,9 @@ def _variables(model: "Model") -> dict[str, "tf.Variable"]:
 
 def measure_variables(model: "Model") -> int:
     """Counts the bytes of all variables in a checkpoint of `model`, without the image pools."""
-    return sum(int(np.prod(each.shape)) * np.dtype(each.numpy().dtype).itemsize for each in _variables(model).values())
+    from tensorflow import as_dtype
+
+    return sum(int(np.prod(each.shape)) * as_dtype(each.dtype).size for each in _variables(model).values())
 
 
 def restore(

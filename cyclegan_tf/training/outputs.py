@@ -14,7 +14,6 @@ from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints, metrics_log, page, page_images
 from cyclegan_tf.runs.checkpoints import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
-from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training import memory_remedies, samples
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator, split_by_images
@@ -45,14 +44,8 @@ class RunOutputs:
         self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
         self._evaluator, self._replicas = evaluator, replicas
         self._translators = translator.make_translators(config, model.generators)
-        # Temporary files of large images go to the run's disk, because a disk for checkpoints has enough room.
-        folder = None if filesystem.is_remote(workdir) else workdir
-        self._translate = {
-            direction: bounded.make_bounded(
-                each, bounded.count_whole_pixels(config), memory_remedies.describe_for_images(config), folder
-            )
-            for direction, each in self._translators.items()
-        }
+        remedy = memory_remedies.describe_for_images(config)
+        self._translate = bounded.make_bounded(self._translators, config, remedy, workdir)
         self._measures: dict[int, dict[str, float]] = {}  # {step: measures}, only for the newest measured step.
         self._callbacks = callbacks if replicas.is_chief else ()
         self._writer = checkpoints.NullWriter()
