@@ -76,13 +76,13 @@ def main(argv: list[str]) -> int:
     # --help does not need TensorFlow.
     startup.import_tensorflow()
     from cyclegan_tf.inference import measuring
-    from cyclegan_tf.metrics import evaluation
+    from cyclegan_tf.metrics import measures, report
     from cyclegan_tf.metrics.task import Protocol
 
     metrics = split_names("metrics", given.metrics)
-    evaluation.require_known(metrics)
+    measures.require_known(metrics)
     _require_use(metrics)
-    config = evaluation.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
+    config = measuring.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
             file.writelines(lines)
     else:
         sys.stdout.writelines(lines)
-    print(evaluation.format_table(records), file=sys.stderr)
+    print(report.format_table(records), file=sys.stderr)
     return 0
 
 

@@ -140,13 +140,12 @@ class Comparison:
         from cyclegan_tf.config.direction import Direction
         from cyclegan_tf.data import sources
         from cyclegan_tf.images import grid
-        from cyclegan_tf.inference import loading
-        from cyclegan_tf.metrics import evaluation
+        from cyclegan_tf.inference import loading, measuring
 
         args, paths = self._args, []
         runs = {row: os.path.join(args.workdir, row.name, "run") for row in self.rows if row.seed == args.seeds[0]}
         translators = {row: loading.load_directions(run) for row, run in runs.items()}
-        config = evaluation.choose_data_config(next(iter(runs.values())), args.dataset, size=args.size)
+        config = measuring.choose_data_config(next(iter(runs.values())), args.dataset, size=args.size)
         dataset = sources.open_dataset(config)
         lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
         for direction in Direction:

@@ -9,7 +9,7 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
-from cyclegan_tf.metrics import baselines, evaluation
+from cyclegan_tf.metrics import baselines, evaluation, report
 from cyclegan_tf.metrics.task import Networks, Protocol
 from cyclegan_tf.runs import metrics_log
 
@@ -196,12 +196,12 @@ def test_the_table_has_a_column_for_each_trivial_translation(tinted):
         {"metric": "l1", "direction": "a2b", "value": 0.5, "std": 0.25, "n": 2, "baselines": {"input": 0.125}},
         {"metric": "cycle", "direction": "a2b", "value": 0.75, "std": 0.25, "n": 2},
     ]
-    assert evaluation.format_table(records).splitlines() == [
+    assert report.format_table(records).splitlines() == [
         "metric  direction  value  std   n  input  against",
         "l1      a2b        0.5    0.25  2  0.125",
         "cycle   a2b        0.75   0.25  2",
     ]
-    assert "input" not in evaluation.format_table(records[1:])
+    assert "input" not in report.format_table(records[1:])
 
 
 def test_training_measures_trivial_translations_at_its_end(tiny_run):

@@ -12,7 +12,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading, translator
-from cyclegan_tf.metrics import baselines, evaluation
+from cyclegan_tf.metrics import baselines, evaluation, report
 from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import checkpoints, metrics_log, page_images
 from cyclegan_tf.training import evaluator, samples, trainer
@@ -30,7 +30,7 @@ def measured(tiny_run):
 
 def test_command_and_training_measure_the_same_values(measured, tiny_run):
     records, skipped = measured
-    by_name = evaluation.values_by_key(records)
+    by_name = report.values_by_key(records)
     test = metrics_log.read_records(tiny_run)[-1]
     for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
         assert by_name[name] == pytest.approx(test[name], rel=1e-4)

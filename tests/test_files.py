@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cyclegan_tf.data import folders
-from cyclegan_tf.data.dataset import BadImages
+from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
 
 

@@ -12,7 +12,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import evaluation, feature_cache, measures, segmentation
+from cyclegan_tf.metrics import evaluation, feature_cache, measures, report, segmentation
 from cyclegan_tf.metrics.task import Networks, Protocol, Task
 from cyclegan_tf.training import evaluator
 
@@ -51,7 +51,7 @@ def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = Protocol(reference=reference, weights_dir=constant.dataset)
     arguments = sources.open_dataset(constant), constant, protocol, names, use(MeanColor())
-    values = evaluation.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
+    values = report.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
     assert values["identity_a"] == pytest.approx(20 / 127.5)
@@ -198,7 +198,7 @@ def test_measures_left_out_are_one_line(constant):
     records, skipped = evaluation.measure(translate, *arguments)
     assert {record["metric"] for record in records} == {"fid", "kid", "cycle", "identity"}
     assert len(skipped) == 12
-    assert evaluation.format_skipped(skipped) == (
+    assert report.format_skipped(skipped) == (
         "left out psnr, ssim, ms_ssim, l1, lpips (needs pairs: equal file names in testA and testB); judge (needs the "
         "numbers of the classes to recognize: --judge_classes_b for translations to B, --judge_classes_a for "
         "translations to A)"
@@ -206,10 +206,10 @@ def test_measures_left_out_are_one_line(constant):
 
 
 def test_a_measure_left_out_in_one_direction_names_the_direction():
-    skipped = [evaluation.Skipped(*each) for each in (
+    skipped = [report.Skipped(*each) for each in (
         ("kid", Direction.B2A, "too few"), ("fid", Direction.A2B, "too few"), ("fid", Direction.B2A, "too few")
     )]
-    assert evaluation.format_skipped(skipped) == "left out kid in direction b2a (too few); fid (too few)"
+    assert report.format_skipped(skipped) == "left out kid in direction b2a (too few); fid (too few)"
 
 
 @pytest.mark.parametrize(("metric", "counts", "warned"), [
@@ -220,7 +220,7 @@ def test_a_measure_left_out_in_one_direction_names_the_direction():
 ])
 def test_few_images_cause_a_warning(metric, counts, warned):
     records = [{"metric": metric, "n": n, "n_reference": reference} for n, reference in counts]
-    warnings = evaluation.warn_of_few_images(records)
+    warnings = report.warn_of_few_images(records)
     assert [text.split(" means little")[0] for text in warnings] == ([f"{metric} of {warned} images"] if warned else [])
 
 
@@ -232,7 +232,7 @@ def test_held_out_images_alone_are_measured(constant, tmp_path):
     arguments = dataset, constant, protocol
     records, skipped = evaluation.measure({**TRANSLATE}, *arguments, ["cycle", "fid"], use(MeanColor()), strict=True)
     # As in test_measures_of_constant_images_by_hand.
-    values = evaluation.values_by_key(records)
+    values = report.values_by_key(records)
     assert (values["cycle_a"], values["fid_ba"]) == (pytest.approx(31 / 127.5), pytest.approx(31**2, abs=1e-3))
     assert not skipped
     # The mean color and the fair color map are fitted to training images. A's 51 and 61 are B's 102 and 112 less 51.
@@ -291,7 +291,7 @@ def test_images_of_unequal_pairs_count_in_measures_of_single_images(constant, tm
         {**TRANSLATE}, sources.open_dataset(constant), constant, Protocol(weights_dir=str(tmp_path)),
         ["l1", "fid", "identity", "cycle"], use(MeanColor()),
     )
-    counts = {evaluation.format_key(each["metric"], each["direction"]): each["n"] for each in records}
+    counts = {report.format_key(each["metric"], each["direction"]): each["n"] for each in records}
     assert counts == {
         "l1_ab": 1, "fid_ab": 2, "identity_b": 2, "cycle_a": 2, "l1_ba": 1, "fid_ba": 2, "identity_a": 2, "cycle_b": 2,
     }

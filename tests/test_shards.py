@@ -14,7 +14,7 @@ from remote_files import read
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pairing, pipeline, shards, sources
-from cyclegan_tf.data.dataset import BadImages
+from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 

@@ -24,7 +24,6 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
 from cyclegan_tf.inference import measuring, translator
-from cyclegan_tf.metrics import evaluation
 from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
@@ -321,7 +320,7 @@ def test_a_run_keeps_its_ranges(scans, tmp_path):
     assert final["mae_ba"] > 100
     # A run and a SavedModel know their units; a SavedModel does not know how the run resizes images.
     for model, options in ((workdir, {}), (f"{workdir}/export/a2b", {"dataset": str(folder), "size": 16})):
-        records = measuring.measure_model(model, None, evaluation.choose_data_config(model, **options),
+        records = measuring.measure_model(model, None, measuring.choose_data_config(model, **options),
                                           Protocol(), ("mae",), with_baselines=False)
         value = next(record["value"] for record in records if record["direction"] == "a2b")
         assert value == pytest.approx(final["mae_ab"], rel=1e-4)

@@ -9,7 +9,7 @@ from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.run_options import TFDS_NAMES
 from cyclegan_tf.data import cityscapes, inspection, pairing, percentiles, preview, shards, sources
-from cyclegan_tf.data.dataset import BadImages
+from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
 from cyclegan_tf.images.stacks import StackOptions

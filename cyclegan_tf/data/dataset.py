@@ -1,9 +1,8 @@
-"""`ImageDataset`: the images of two domains as random-access lists, and a record of the images that are unusable."""
+"""`ImageDataset`: the images of two domains as random-access lists."""
 
 import dataclasses
 import io
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -12,10 +11,10 @@ import numpy as np
 from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, units
 from cyclegan_tf.images.stacks import Slice
-from cyclegan_tf.storage import filesystem
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,112 +24,6 @@ log = logging.getLogger("cyclegan_tf")
 _T = TypeVar("_T")
 
 MASKS = "testMask"  # The folder of the masks.
-
-
-class BadImages:
-    """Records and logs images that cannot be used, or can be used only in part. Thread-safe.
-
-    Attributes:
-      reasons: dict of an image's path to the reason why the image cannot be used.
-      only_as_pair: the paths in `reasons` of images that are usable alone, but not as pairs with their counterparts.
-      n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
-      clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
-      notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
-      stop: whether to raise a UserError for the first bad image instead of continuing without it.
-    """
-
-    def __init__(self, stop: bool = False) -> None:
-        self.reasons: dict[str, str] = {}
-        self.only_as_pair: set[str] = set()
-        self.n_pages: dict[str, int] = {}
-        self.clipped: dict[str, float] = {}
-        self.notices: set[str] = set()
-        self.stop = stop
-        self._file: str | None = None
-        self._written: set[str] = set()
-        self._lock = threading.Lock()
-
-    def __contains__(self, path: str) -> bool:
-        return path in self.reasons
-
-    def __len__(self) -> int:
-        return len(self.reasons)
-
-    def add(self, path: str, reason: str, only_as_pair: bool = False) -> None:
-        """Records that the image at `path` cannot be used.
-
-        Args:
-          only_as_pair: True if the image is usable alone, but not as a pair with its counterpart. `ImageList.load`
-            still loads the image, so that measures of single images do not depend on which pairs were read before.
-
-        Raises:
-          UserError: `stop` is set.
-        """
-        with self._lock:
-            if path in self.reasons:
-                return
-            self.reasons[path] = reason
-            if only_as_pair:
-                self.only_as_pair.add(path)
-            self._write(path, reason)
-        if self.stop:
-            raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
-        # File names need not be valid UTF-8, but log handlers may require it.
-        log.warning("skipping %s: %s", console.escape(path), reason)
-
-    def add_pages(self, path: str, count: int) -> None:
-        """Records that only the first of `count` pages of the image at `path` is used; logs the first such image."""
-        with self._lock:
-            is_first = not self.n_pages
-            self.n_pages[path] = count
-        if is_first:
-            log.warning("%s: only page 1 of %d is used, and only page 1 of other such files; `cyclegan "
-                        "datasets inspect` lists them", path, count)
-
-    def add_notice(self, path: str, notice: str) -> None:
-        """Logs a notice on the file at `path`, unless the same notice has been logged on another file."""
-        with self._lock:
-            is_first = notice not in self.notices
-            self.notices.add(notice)
-        if is_first:
-            log.warning("%s: %s", console.escape(path), notice)
-
-    def add_clipped(self, path: str, share: float, value_range: ValueRange) -> None:
-        """Records that a share of an image's values is outside of `value_range` and clipped; logs the first such image.
-
-        `describe_clipped` sums up.
-        """
-        with self._lock:
-            is_first = not self.clipped
-            self.clipped[path] = share
-        if is_first:
-            log.warning("%s: %.2g %% of the values are outside of the range %s and are clipped", console.escape(path),
-                        100 * share, value_range)
-
-    def describe_clipped(self) -> str:
-        """Sums up all images with clipped values in a sentence for the log; empty if there are none."""
-        if not self.clipped:
-            return ""
-        share = sum(self.clipped.values()) / len(self.clipped)
-        return f"values outside of the range were clipped in {len(self.clipped)} images, {share:.2%} of their values"
-
-    def record_to(self, path: str) -> None:
-        """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".
-
-        Skips images that the file already lists. `console.escape` describes the characters that are escaped.
-        """
-        if filesystem.exists(path):
-            lines = filesystem.read_bytes(path).decode(errors="backslashreplace").split("\n")
-            self._written.update(line.split("\t")[0] for line in lines)
-        self._file = path
-        for bad, reason in self.reasons.items():
-            self._write(bad, reason)
-
-    def _write(self, path: str, reason: str) -> None:
-        name = console.escape(path)
-        if self._file and name not in self._written:
-            self._written.add(name)
-            filesystem.append(self._file, f"{name}\t{console.escape(reason)}\n".encode())
 
 
 @dataclasses.dataclass(frozen=True)

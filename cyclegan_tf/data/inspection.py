@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from cyclegan_tf import console
-from cyclegan_tf.data.dataset import BadImages, ImageList
+from cyclegan_tf.data.bad_images import BadImages
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.images import codec, grid, sampling, stack_files, tiff, units
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files

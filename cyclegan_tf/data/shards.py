@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.data import inspection, slices
-from cyclegan_tf.data.dataset import BadImages, ImageList
+from cyclegan_tf.data.bad_images import BadImages
+from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.storage import atomic, filesystem

@@ -10,7 +10,8 @@ from typing import Any
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.run_options import GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards, slices
-from cyclegan_tf.data.dataset import MASKS, BadImages, ImageDataset, ImageList, PairMasks
+from cyclegan_tf.data.bad_images import BadImages
+from cyclegan_tf.data.dataset import MASKS, ImageDataset, ImageList, PairMasks
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import stacks, suffixes

@@ -8,14 +8,51 @@ from typing import Any
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import bounded, loading
 from cyclegan_tf.inference.loading import LoadedTranslator
-from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics import evaluation, measures, report
 from cyclegan_tf.metrics.measures import Record
 from cyclegan_tf.metrics.task import Networks, Protocol
 from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
+
+
+def choose_data_config(
+    model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None,
+    paired: str | None = None,
+) -> Config:
+    """Chooses the Config to load data with: the measured run's Config, or a Config for whole images.
+
+    The other arguments override the options of the Config.
+
+    Args:
+      model: value of --model.
+      dataset, data_dir: as in the Config; None keeps the run's value.
+      size: side in pixels to resize images to; None keeps the run's preprocessing.
+      paired: as in the Config; None keeps the run's value for the run's data set, and is "auto" for another data set.
+
+    Raises:
+      UserError: `model` is not a run, and there is no `dataset`.
+    """
+    values: dict[str, Any] = {}
+    if run_directory.is_run(model):
+        config = Config.load(run_directory.locate(model))
+    elif dataset:
+        config = Config(preprocess="none", pool_size=0)
+    else:
+        raise UserError(f"--model={model} is not a run directory, so its data set is unknown; give a run "
+                        "directory or --dataset")
+    if dataset:
+        values |= {"dataset": dataset, "max_dataset_size": 0, "paired": "auto"}
+    if data_dir:
+        values["data_dir"] = data_dir
+    if paired:
+        values["paired"] = paired
+    if size:
+        values |= {"preprocess": "resize_and_crop", "load_size": size, "crop_size": size}
+    return dataclasses.replace(config, **values)
 
 
 def measure_model(
@@ -27,7 +64,7 @@ def measure_model(
     Args:
       path: path of the model, as for `loading.load_directions`.
       direction: the only direction to measure; None measures all directions of the model.
-      config: names the data set and its preprocessing; from `evaluation.choose_data_config`.
+      config: names the data set and its preprocessing; from `choose_data_config`.
       names: of `measures.NAMES`; if empty, all of `measures.choose_default` that the data and the weights allow.
       with_baselines: whether to measure the trivial translations too.
 
@@ -53,11 +90,11 @@ def measure_model(
     if with_baselines:
         compared = evaluation.measure_baselines(chosen, models, dataset, config, protocol, networks)
         for record in records:
-            if values := compared.get(evaluation.format_key(record["metric"], record["direction"])):
+            if values := compared.get(report.format_key(record["metric"], record["direction"])):
                 record["baselines"] = values
     if skipped:
-        log.info("%s", evaluation.format_skipped(skipped))
-    for warning in evaluation.warn_of_few_images(records):
+        log.info("%s", report.format_skipped(skipped))
+    for warning in report.warn_of_few_images(records):
         log.warning("%s", warning)
     return records
 

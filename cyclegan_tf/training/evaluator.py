@@ -7,7 +7,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import evaluation
+from cyclegan_tf.metrics import evaluation, report
 from cyclegan_tf.metrics.task import Networks, Protocol, Translate
 
 log = logging.getLogger("cyclegan_tf")
@@ -19,7 +19,7 @@ class Evaluator:
     Pairs whose values have units are measured in these units, too.
 
     Attributes:
-      counts: the number of images behind each measure of the newest call: {`evaluation.format_key`: number}.
+      counts: the number of images behind each measure of the newest call: {`report.format_key`: number}.
 
     Raises:
       UserError: the data do not allow a measure, the weights of a measure are not installed, or --keep_best names a
@@ -53,22 +53,22 @@ class Evaluator:
           translate: for each direction that the run learns, a function that translates an image (H, W, C).
 
         Returns:
-          {`evaluation.format_key`: value}.
+          {`report.format_key`: value}.
         """
         records, skipped = evaluation.measure(
             translate, self._dataset, self._config, self._protocol, self._names, self._networks
         )
         if skipped:
-            log.warning("%s", evaluation.format_skipped(skipped))
-        for warning in evaluation.warn_of_few_images(records):
+            log.warning("%s", report.format_skipped(skipped))
+        for warning in report.warn_of_few_images(records):
             if warning not in self._warned:
                 log.warning("%s", warning)
                 self._warned.add(warning)
-        self.counts = {evaluation.format_key(each["metric"], each["direction"]): each["n"] for each in records}
-        return evaluation.values_by_key(records)
+        self.counts = {report.format_key(each["metric"], each["direction"]): each["n"] for each in records}
+        return report.values_by_key(records)
 
     def measure_baselines(self) -> dict[str, float]:
-        """Measures trivial translations of the held-out images: {`evaluation.format_key`/BASELINE: value}."""
+        """Measures trivial translations of the held-out images: {`report.format_key`/BASELINE: value}."""
         found = evaluation.measure_baselines(
             self._names, self._config.directions, self._dataset, self._config, self._protocol, self._networks
         )
