@@ -338,7 +338,7 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
             raise MemoryError("Unable to allocate 9.00 GiB")
 
     records, skipped = evaluation.measure(
-        TRANSLATE, sources.open_dataset(constant), constant, Protocol(), ["kid", "cycle"], Exhausting()
+        TRANSLATE, sources.open_dataset(constant), constant, Protocol(), ["kid", "cycle"], use(Exhausting())
     )
     assert {record["metric"] for record in records} == {"cycle"}
     assert skipped[0] == (
@@ -361,7 +361,7 @@ def test_kid_counts_all_images_if_fid_runs_out_of_memory(constant, monkeypatch):
     protocol = Protocol(weights_dir=constant.dataset)
     records, skipped = evaluation.measure(
         {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant, protocol, ["fid", "kid"],
-        ExhaustedOnce(),
+        use(ExhaustedOnce()),
     )
     assert [(record["metric"], record["n"]) for record in records] == [("kid", 2)]
     assert [each.name for each in skipped] == ["fid"]

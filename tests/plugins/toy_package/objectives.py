@@ -16,7 +16,7 @@ def make_loss(config):
     )
 
 
-@cyclegan_tf.register_model("toy_model", directions=("a2b",), has_pools=False, defaults={"lambda_l1": 5.0})
+@cyclegan_tf.register_model("toy_model", directions=("a2b",), defaults={"pool_size": 0, "lambda_l1": 5.0})
 class ToyModel(base.Model):
     """Learns a translation from A to B that stays close to A."""
 
