@@ -29,3 +29,10 @@ class Stopped(KeyboardInterrupt):
 def get_first_line(error: Exception) -> str:
     """The first line of an exception's message; the name of its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def describe_error(error: Exception | Warning | str) -> str:
+    """The message of a library's error or warning on one line; the name of its type if the message is empty."""
+    # Pillow appends the address of a BytesIO, which does not help the user.
+    text = str(getattr(error, "strerror", None) or error).split(" <_io.BytesIO")[0]
+    return " ".join(text.split()) or type(error).__name__

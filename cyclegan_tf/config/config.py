@@ -12,7 +12,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import UNSET, split_names, validate
 from cyclegan_tf.config.run_options import AUGMENTATIONS, EVAL_METRICS, RunOptions
 from cyclegan_tf.config.value_ranges import Units, ValueRange
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.storage import atomic, filesystem
 
 # The version of config.json. In version 1, which had no number, --dataset=demo was what demo_maps is now.
@@ -184,7 +184,7 @@ class Config(RunOptions):
         try:
             text = filesystem.read_bytes(path).decode()
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+            raise UserError(f"cannot read {path}: {describe_error(error)}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not valid UTF-8 ({error}); restore it or use another --workdir") from error
         return cls.from_json(text, where=path)

@@ -12,7 +12,7 @@ from cyclegan_tf import console
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data.bad_images import BadImages
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec, units
 from cyclegan_tf.images.stacks import Slice
 
@@ -170,7 +170,7 @@ class ImageList:
             raise
         except (ValueError, OSError) as error:
             # str() of an OSError would repeat the path.
-            self.bad.add(path, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+            self.bad.add(path, describe_error(error))
             return None
 
 

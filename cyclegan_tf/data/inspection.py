@@ -13,6 +13,7 @@ from tqdm import tqdm
 from cyclegan_tf import console
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, grid, sampling, stack_files, tiff, units
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
@@ -133,7 +134,7 @@ def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: Stac
             stack.close()
             stack = open_stack(dataclasses.replace(options, in_units=False))
     except (ValueError, OSError) as error:
-        image_list.bad.add(path, getattr(error, "strerror", None) or str(error))
+        image_list.bad.add(path, describe_error(error))
         return Summary(1, 1)
     if stack is None:
         return _inspect_image(image_list, index, n_shown)

@@ -22,7 +22,7 @@ import tensorflow as tf
 from cyclegan_tf.data import inspection, slices
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.data.dataset import ImageList
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -109,7 +109,7 @@ def _read_checked(image_list: ImageList) -> Iterator[bytes]:
         try:
             data = image_list.read(index)
         except OSError as error:
-            image_list.bad.add(image_list.path(index), error.strerror or str(error))
+            image_list.bad.add(image_list.path(index), describe_error(error))
             return b""
         _check(image_list, index, data)
         return data
@@ -197,7 +197,7 @@ def _open_part(folder: str, part: str, names: Any, lengths: Any, crc32: Any, sha
         try:
             data = filesystem.read_bytes(path, int(ends[index] - begins[shard]) - _TAIL - length, length)
         except OSError as error:
-            raise OSError(f"cannot be read from {path}: {error.strerror or error}") from error
+            raise OSError(f"cannot be read from {path}: {describe_error(error)}") from error
         if zlib.crc32(data) != crc32[index]:
             raise OSError(f"damaged in {path}: copy or pack the shards again")
         return data

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import ranges, tiff
 from cyclegan_tf.storage import array_files
 
@@ -69,8 +70,8 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
     except Exception as error:
         is_unexpected = not isinstance(error, ValueError | OSError)
         if is_unexpected and data.startswith(tiff.SIGNATURES):  # Errors in the structure of the file.
-            raise ValueError(f"the TIFF file is damaged: {describe(error)}; copy the file again") from error
-        raise ValueError(describe(error)) from error
+            raise ValueError(f"the TIFF file is damaged: {describe_error(error)}; copy the file again") from error
+        raise ValueError(describe_error(error)) from error
 
 
 def decode_values(data: bytes, channels: int) -> np.ndarray:
@@ -86,7 +87,7 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # NumPy raises many types.
-        raise ValueError(describe(error)) from error
+        raise ValueError(describe_error(error)) from error
 
 
 def open_with_pillow(data: bytes) -> Image.Image:
@@ -110,14 +111,7 @@ def read_size(data: bytes) -> tuple[int, int]:
             is_rotated = (read_orientation(image) or 1) >= 5
             return (image.width, image.height) if is_rotated else (image.height, image.width)
     except Exception as error:  # Pillow raises many types for damaged files.
-        raise ValueError(describe(error)) from error
-
-
-def describe(error: Exception | Warning | str) -> str:
-    """Formats the message of a library's error or warning on one line."""
-    # Pillow appends the address of the BytesIO, which does not help the user.
-    reason = str(error).split(" <_io.BytesIO")[0]
-    return " ".join(reason.split()) or type(error).__name__
+        raise ValueError(describe_error(error)) from error
 
 
 def count_pages(data: bytes) -> int:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec, dicom_results, suffixes
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
@@ -231,7 +231,7 @@ def _describe_damage(where: str = "") -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
-    text = codec.describe(error)
+    text = describe_error(error)
     if "missing dependencies" in text:
         return f"its pixels are compressed in a way that needs pip install 'cyclegan_tf[medical]': {text}"
     if "no pixel data" in text or "PixelData" in text:

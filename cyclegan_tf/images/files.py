@@ -20,6 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, ranges, suffixes, tiff
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -84,7 +85,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise many types.
-        raise ValueError(codec.describe(error)) from error
+        raise ValueError(describe_error(error)) from error
     if n_pages > 1:
         extras = dataclasses.replace(extras, exif=_remove_description(extras.exif))
     return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)
@@ -119,9 +120,9 @@ def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike)
             try:
                 exif = _read_exif(image)
             except Exception as error:  # Pillow raises many types.
-                damage = codec.describe(error)
+                damage = describe_error(error)
     for warning in caught:
-        damage = damage or codec.describe(warning.message)
+        damage = damage or describe_error(warning.message)
     if damage:
         log.warning("%s: damaged metadata is left out: %s", path, damage)
     return Extras(gray, alpha, image.info.get("icc_profile"), exif)
@@ -225,11 +226,11 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
         elif extras.icc:
             left_out, fewer = "the color profile", dataclasses.replace(extras, icc=None)
         else:
-            raise ValueError(codec.describe(error)) from error
+            raise ValueError(describe_error(error)) from error
         file.seek(0)
         file.truncate()
         _save_with_metadata(file, path, suffix, pixels, fewer)
-        log.warning("%s: %s cannot be written: %s", path, left_out, codec.describe(error))
+        log.warning("%s: %s cannot be written: %s", path, left_out, describe_error(error))
 
 
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:

@@ -20,8 +20,8 @@ from typing import IO, Any, cast
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, sampling
+from cyclegan_tf.errors import UserError, describe_error
+from cyclegan_tf.images import sampling
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -298,7 +298,7 @@ def _describe_damage() -> Iterator[None]:
             raise ValueError(f"its compression is damaged: {error}; copy the file again") from error
         raise
     except Exception as error:  # HeaderDataError, WrapStructError, EOFError, zlib.error and others.
-        raise ValueError(f"it is damaged: {codec.describe(error)}; copy the file again") from error
+        raise ValueError(f"it is damaged: {describe_error(error)}; copy the file again") from error
 
 
 def _import_nibabel() -> ModuleType:

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from cyclegan_tf.errors import describe_error
+
 ORIENTATION = 274
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
 _SHORT = 3  # A type of 2-byte values in tags.
@@ -149,7 +151,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
         raise
     except Exception as error:  # tifffile and the codecs raise many types.
         codec = getattr(page.compression, "name", page.compression)
-        raise ValueError(f"the pixels (compression {codec}) cannot be decoded: {' '.join(str(error).split())}; "
+        raise ValueError(f"the pixels (compression {codec}) cannot be decoded: {describe_error(error)}; "
                          "copy the file again, or save it with another compression") from error
     if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         pixels = np.moveaxis(pixels, 0, -1)

@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.images import codec, tiff_no_data
+from cyclegan_tf.errors import describe_error
+from cyclegan_tf.images import tiff_no_data
 from cyclegan_tf.images.stacks import Slice, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -122,7 +123,7 @@ class _Writer(StackWriter):
         except (MemoryError, OSError):
             raise
         except Exception as error:  # tifffile and the codecs raise many types.
-            raise ValueError(codec.describe(error)) from error
+            raise ValueError(describe_error(error)) from error
         self.count += 1
 
     def _write_page(self, pixels: np.ndarray, alpha: np.ndarray | None, page: Any, is_first: bool) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, tiff, tiff_no_data, tiff_results
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 
@@ -62,7 +63,7 @@ class TiffStack(Stack):
         except (MemoryError, ValueError):
             raise
         except Exception as error:  # tifffile raises many types for damaged files.
-            reason = codec.describe(error)
+            reason = describe_error(error)
             raise ValueError(f"its pages do not fit their description: {reason}; copy the file again") from error
         self._splits_channels = len(self._groups[0]) > 1
         # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
@@ -94,7 +95,7 @@ class TiffStack(Stack):
         except MemoryError:
             raise
         except Exception as error:
-            raise ValueError(codec.describe(error)) from error
+            raise ValueError(describe_error(error)) from error
         if len(parts) == 1:
             return parts[0]
         pixels = np.concatenate([part.pixels for part in parts], axis=-1)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, stack_files, units
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import files as image_files
+from cyclegan_tf.images import stack_files, units
 from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.jobs import Job
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -204,4 +204,4 @@ class _Increments:
 def _describe(error: Exception) -> str:
     if exhaustion.is_exhausted(error):
         return "it needs more memory than there is; give --tile=512, or a smaller tile"
-    return codec.describe(getattr(error, "strerror", None) or error)
+    return describe_error(error)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units
-from cyclegan_tf.errors import UserError, get_first_line
+from cyclegan_tf.errors import UserError, describe_error, get_first_line
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges, stack_files
 from cyclegan_tf.images import units as units_lib
@@ -189,8 +189,7 @@ def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray:
             return found
         return image_files.read(path, translator.input_channels, in_units=translator.units.source is not None)[0]
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read as an image: {reason}") from error
+        raise UserError(f"{path} cannot be read as an image: {describe_error(error)}") from error
 
 
 def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTranslator:

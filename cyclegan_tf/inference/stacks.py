@@ -11,6 +11,7 @@ import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, ranges, stack_files, units
 from cyclegan_tf.images.dicom_series import Series
 from cyclegan_tf.images.stacks import Slice, Stack
@@ -115,7 +116,7 @@ def _name_target(target: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(f"cannot write {target}: {error.strerror or error}") from error
+        raise ValueError(f"cannot write {target}: {describe_error(error)}") from error
 
 
 def _read_others(stack: Stack) -> Iterator[Slice]:
@@ -124,7 +125,7 @@ def _read_others(stack: Stack) -> Iterator[Slice]:
         try:
             piece = stack.read(index)
         except OSError as error:
-            raise ValueError(error.strerror or str(error)) from error
+            raise ValueError(describe_error(error)) from error
         yield piece
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.ops import exhaustion
@@ -124,7 +124,7 @@ class KerasClassifier:
         except Exception as error:  # Keras raises many types for a bad file.
             if exhaustion.is_exhausted(error):
                 raise
-            raise UserError(f"--judge={path} is not a Keras model ({' '.join(str(error).split())[:200]})") from error
+            raise UserError(f"--judge={path} is not a Keras model ({describe_error(error)[:200]})") from error
         shape = self._model.input_shape
         if len(shape) != 4 or shape[-1] != 3 or len(self._model.output_shape) != 2:
             raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to "

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.runs import directory
 from cyclegan_tf.storage import array_files, filesystem
@@ -334,7 +334,7 @@ def read_newest(
         except DamagedFileError as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
         except OSError as error:
-            report(f"checkpoint {path} cannot be read ({error.strerror or error}); trying the one before")
+            report(f"checkpoint {path} cannot be read ({describe_error(error)}); trying the one before")
     if candidates:
         raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged: move the folder away to start "
                         "from scratch")
@@ -379,7 +379,7 @@ def read_user_file(path: str) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
     except OSError as error:
-        raise UserError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}") from error
     except DamagedFileError as error:
         raise UserError(f"checkpoint {path} is damaged ({error}): use another checkpoint of this run") from error
 

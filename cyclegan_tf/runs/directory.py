@@ -11,7 +11,7 @@ from typing import IO
 from cyclegan_tf import console
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.config import value_ranges
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -86,7 +86,7 @@ def _explain(error: OSError, workdir: str) -> str:
     if not filesystem.is_remote(workdir) and not os.path.isdir(workdir):
         if isinstance(error, FileExistsError | NotADirectoryError):
             return f"run directory {workdir} cannot be created, because a file is in the way; give another --workdir"
-        return (f"run directory {workdir} was removed or cannot be created: {error.strerror or error}; give another "
+        return (f"run directory {workdir} was removed or cannot be created: {describe_error(error)}; give another "
                 "--workdir")
     what = {
         errno.ENOSPC: "the disk is full: free some space",
@@ -94,7 +94,7 @@ def _explain(error: OSError, workdir: str) -> str:
         errno.EFBIG: "the file is larger than the limit for this process: raise the limit",
         errno.EROFS: "the file system is read-only: make it writable",
         errno.EACCES: "permission denied: make it writable",
-    }.get(error.errno or 0, f"{error.strerror or error}: remove the cause")
+    }.get(error.errno or 0, f"{describe_error(error)}: remove the cause")
     where = error.filename or workdir
     return f"cannot write {where}: {what}, then start again: the run resumes from its newest checkpoint"
 

@@ -7,6 +7,8 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO
 
+from cyclegan_tf.errors import describe_error
+
 # The last record of an archive: a signature, 6 bytes, the number of members, 10 bytes, and a comment.
 _END, _SIGNATURE, _LONGEST_COMMENT = struct.Struct("<10xH10x"), b"PK\5\6", 2**16
 _UNKNOWN = 2**16 - 1  # In place of a larger number, which stands elsewhere.
@@ -25,7 +27,7 @@ def translate_errors() -> Iterator[None]:
         raise
     # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, UnicodeDecodeError, OSError and others.
     except Exception as error:
-        raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise DamagedFileError(describe_error(error)) from error
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
