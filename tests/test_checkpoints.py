@@ -11,8 +11,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs import checkpoints, model_state
+from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.storage import array_files
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)
@@ -41,15 +41,15 @@ def arrays_equal(one, other):
 def test_restored_model_continues_with_the_same_bits(model, tmp_path):
     path = checkpoints.save(str(tmp_path), model, Progress(6, 2, {"loss/x": 1.5}), keep=1)
     other = CycleGAN(CONFIG)
-    assert checkpoints.restore(other, checkpoints.read(path), path) == Progress(6, 2, {"loss/x": 1.5})
+    assert model_state.restore(other, checkpoints.read(path), path) == Progress(6, 2, {"loss/x": 1.5})
     for step in (6, 7):
         model.train_step(batch(step), batch(100 + step))
         other.train_step(batch(step), batch(100 + step))
-    assert arrays_equal(checkpoints.collect_state(model, Progress(8)), checkpoints.collect_state(other, Progress(8)))
+    assert arrays_equal(model_state.collect_state(model, Progress(8)), model_state.collect_state(other, Progress(8)))
 
 
 def test_weights_are_named_by_layer(model):
-    arrays = checkpoints.collect_state(model, Progress(0))
+    arrays = model_state.collect_state(model, Progress(0))
     assert arrays["network/gen_ab/stem_conv/kernel"].shape == (7, 7, 3, 4)
     assert arrays["average/gen_ba/block1b_conv/bias"].shape == (16,)
     assert arrays["pool/fake_a/images"].shape == (4, 32, 32, 3)
@@ -66,10 +66,10 @@ def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
         "average/gen_ab/stem_conv/bias": np.float32(5),
     }
     discriminator = {"head/bias": 3}
-    assert checkpoints.network_weights(arrays) == {
+    assert model_state.network_weights(arrays) == {
         "gen_ab": {"stem_conv/kernel": 4, "stem_conv/bias": 5}, "disc_b": discriminator,
     }
-    assert checkpoints.network_weights(arrays, averaged=False) == {
+    assert model_state.network_weights(arrays, averaged=False) == {
         "gen_ab": {"stem_conv/kernel": 1, "stem_conv/bias": 2}, "disc_b": discriminator,
     }
 
@@ -146,10 +146,10 @@ def test_folder_in_place_of_a_checkpoint_is_skipped(tmp_path):
 
 
 def test_missing_image_pool_is_an_error_that_names_it(model):
-    arrays = checkpoints.collect_state(model, Progress(1))
+    arrays = model_state.collect_state(model, Progress(1))
     del arrays["pool/fake_b/random"]
     with pytest.raises(UserError, match=r"^x\.npz does not fit this configuration: pool/fake_b/random is missing$"):
-        checkpoints.restore(CycleGAN(CONFIG), arrays, "x.npz")
+        model_state.restore(CycleGAN(CONFIG), arrays, "x.npz")
 
 
 def test_only_damaged_checkpoints_are_an_error(model, tmp_path):
@@ -168,15 +168,15 @@ def test_archive_of_other_arrays_is_not_a_checkpoint(tmp_path):
 
 
 def test_other_architecture_is_an_error_that_names_the_difference(model):
-    arrays = checkpoints.collect_state(model, Progress(1))
+    arrays = model_state.collect_state(model, Progress(1))
     wider = CycleGAN(Config.preset("tiny", ema_decay=0.9, ngf=5))
-    before = checkpoints.collect_state(wider, Progress(0))
+    before = model_state.collect_state(wider, Progress(0))
     with pytest.raises(UserError, match=r"stem_conv/kernel has shape \(7, 7, 3, 4\), the network \(7, 7, 3, 5\)"):
-        checkpoints.restore(wider, arrays, "x.npz")
-    assert arrays_equal(before, checkpoints.collect_state(wider, Progress(0)))
+        model_state.restore(wider, arrays, "x.npz")
+    assert arrays_equal(before, model_state.collect_state(wider, Progress(0)))
     deeper = CycleGAN(Config.preset("tiny", ema_decay=0.9, n_blocks=2))
     with pytest.raises(UserError, match="network/gen_ab/block2a_conv/kernel is missing"):
-        checkpoints.restore(deeper, arrays, "x.npz")
+        model_state.restore(deeper, arrays, "x.npz")
 
 
 def test_weight_names_are_equal_in_every_instance():
@@ -192,7 +192,7 @@ def test_writer_stores_the_state_at_the_time_of_the_call(tmp_path):
     writer = checkpoints.Writer(str(tmp_path), keep=2)
     assert list(tmp_path.iterdir()) == []
     for step in (1, 2, 3):
-        expected = checkpoints.collect_state(model, Progress(step))
+        expected = model_state.collect_state(model, Progress(step))
         writer.save(model, Progress(step))
         # Change the weights in place, as optimizers do, while the file may not be written yet.
         for variable in model.networks["gen_ab"].trainable_variables:

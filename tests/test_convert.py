@@ -21,7 +21,7 @@ from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.training import warm_start
 
 EXPERIMENT = ("G_A", "G_B", "D_A")
@@ -91,7 +91,7 @@ def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
     assert_translates(workdir, "b2a", case, "G_B/")
     # The authors' D_A judges B.
     discriminator = registry.build_discriminator(Config.load(str(workdir)), "disc_b")
-    checkpoints.assign(named_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
+    model_state.assign(named_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
     case.assert_close(golden.nchw(discriminator(case.images("D_A/x0")).numpy()), "D_A/y0")
 
 
@@ -190,7 +190,7 @@ def test_training_continues_from_a_converted_run(torch, no_export, tmp_path):
     config = Config.load(str(workdir))
     # Resume the run itself, from step 0, and start another run with --init_from.
     resumed, other = CycleGAN(config), CycleGAN(config)
-    assert checkpoints.restore(resumed, newest(workdir), "run") == checkpoints.Progress()
+    assert model_state.restore(resumed, newest(workdir), "run") == model_state.Progress()
     warm_start.initialize(other, str(workdir))
     for model in (resumed, other):
         for name, network in model.networks.items():
@@ -199,7 +199,7 @@ def test_training_continues_from_a_converted_run(torch, no_export, tmp_path):
 
 
 def write_run(workdir, model):
-    checkpoints.save(str(workdir / "checkpoints"), model, checkpoints.Progress(7), keep=1)
+    checkpoints.save(str(workdir / "checkpoints"), model, model_state.Progress(7), keep=1)
     (workdir / "config.json").write_text(model.config.to_json())
 
 
@@ -219,7 +219,7 @@ def test_averaged_generators_are_written(torch, tmp_path):
 def test_a_checkpoint_file_is_written(torch, tmp_path):
     best, newest = CycleGAN(Config.preset("tiny")), CycleGAN(Config.preset("tiny"))
     write_run(tmp_path, newest)
-    arrays = checkpoints.collect_state(best, checkpoints.Progress(3))
+    arrays = model_state.collect_state(best, model_state.Progress(3))
     path = checkpoints.write(str(tmp_path / "checkpoints"), arrays, keep=1, file_name=checkpoints.BEST)
     pytorch_run.convert_to_pytorch(path, str(tmp_path / "pth"))
     written = torch_files.read(tmp_path / "pth" / "latest_net_G_A.pth")

@@ -20,7 +20,7 @@ from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import distribution, local_workers, strategies, trainer, worker_faults
 
@@ -139,7 +139,7 @@ def test_each_replica_pools_the_fakes_of_its_own_images(runs, kind):
             stored = saved(runs / kind, step)
             for name, network in model.networks.items():
                 own = {key: stored[f"network/{name}/{key}"] for key in named_weights(network)}
-                checkpoints.assign(named_weights(network), own, name)
+                model_state.assign(named_weights(network), own, name)
         fakes = {"fake_b": model.networks["gen_ab"](real_a), "fake_a": model.networks["gen_ba"](real_b)}
         for pool, fake in fakes.items():
             for number, suffix in enumerate(("", "@1")):
@@ -242,7 +242,7 @@ def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path):
 def test_restoring_another_number_of_replicas_is_an_error(runs):
     model = CycleGAN(Config.preset("tiny", **CONFIG))
     with pytest.raises(UserError, match="needs 2 replicas, but this run has 1: resume it with 2"):
-        checkpoints.restore(model, saved(runs / "workers", 8), "it")
+        model_state.restore(model, saved(runs / "workers", 8), "it")
 
 
 def test_replicas_split_the_whole_batch():

@@ -14,9 +14,9 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.pytorch import files as torch_files
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.training import warm_start
 
 CONFIG = Config.preset("tiny", ema_decay=0.9)
@@ -43,7 +43,7 @@ def test_networks_of_a_checkpoint_file(tmp_path):
     best, newest, model = CycleGAN(CONFIG), CycleGAN(CONFIG), CycleGAN(CONFIG)
     folder = tmp_path / "checkpoints"
     checkpoints.save(str(folder), newest, Progress(6), keep=1)
-    checkpoints.write(str(folder), checkpoints.collect_state(best, Progress(3)), keep=1, file_name=checkpoints.BEST)
+    checkpoints.write(str(folder), model_state.collect_state(best, Progress(3)), keep=1, file_name=checkpoints.BEST)
     warm_start.initialize(model, str(folder / "best.npz"))
     assert all(have_equal_weights(network, model.networks[name]) for name, network in best.networks.items())
     with pytest.raises(UserError, match=r"there is no checkpoint .*step-00000005\.npz"):
@@ -67,7 +67,7 @@ def test_networks_of_the_run_in_the_package(caplog):
 def test_generators_of_saved_models(tiny_run, folder, names, caplog):
     config = Config.load(str(tiny_run))
     trained, model = CycleGAN(config), CycleGAN(config)
-    checkpoints.restore(trained, checkpoints.read_newest(str(tiny_run / "checkpoints"))[1], "tiny")
+    model_state.restore(trained, checkpoints.read_newest(str(tiny_run / "checkpoints"))[1], "tiny")
     before = {name: network.get_weights() for name, network in model.networks.items()}
     with caplog.at_level(logging.INFO, logger="cyclegan_tf"):
         warm_start.initialize(model, str(tiny_run / folder))

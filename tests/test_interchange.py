@@ -16,7 +16,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks import registry
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import trainer, warm_start
 
@@ -63,7 +63,7 @@ def test_training_starts_from_the_networks_of_either_stack(run):
     model = CycleGAN(config)
     warm_start.initialize(model, str(run))
     arrays = checkpoints.read_newest(str(run / "checkpoints"))[1]
-    ours = checkpoints.collect_state(model, checkpoints.Progress())
+    ours = model_state.collect_state(model, model_state.Progress())
     networks = [name for name in arrays if name.startswith("network/")]
     assert len(networks) == 2 * (16 + 8)
     for name in networks:

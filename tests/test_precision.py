@@ -9,8 +9,8 @@ from cyclegan_tf.models import precision
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import blocks, layers
-from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs import model_state
+from cyclegan_tf.runs.model_state import Progress
 
 keras = tf.keras
 # A graph that is traced sooner.
@@ -112,7 +112,7 @@ def test_only_feature_maps_and_pools_are_in_half_precision(trained):
         assert {tf.as_dtype(v.dtype) for v in optimizer.variables if tf.as_dtype(v.dtype).is_floating} == {tf.float32}
     assert {tf.as_dtype(image.dtype).name for pool in model.pools.values() for image in pool.images} == {name}
     assert {pool.state()["images"].dtype for pool in model.pools.values()} == {np.dtype(np.float32)}
-    assert {v.dtype for k, v in checkpoints.collect_state(model, Progress()).items() if k.startswith("network/")} == {
+    assert {v.dtype for k, v in model_state.collect_state(model, Progress()).items() if k.startswith("network/")} == {
         np.dtype(np.float32)
     }
     assert keras.mixed_precision.global_policy().name == "float32"
@@ -126,7 +126,7 @@ def test_pools_in_half_precision_change_no_bit(name, monkeypatch):
         for step in range(8):
             model.train_step(batch(step), batch(100 + step))
         assert model.compiled_step.experimental_get_tracing_count() == 1
-        return checkpoints.collect_state(model, Progress())
+        return model_state.collect_state(model, Progress())
 
     rounded, exact = train(tf.as_dtype(name)), train(tf.float32)
     for key, array in exact.items():
@@ -166,17 +166,17 @@ def test_generators_are_float32_copies_of_the_newest_weights(trained):
 
 def test_a_restored_run_continues_with_the_same_bits(trained):
     model, _ = trained
-    stored = checkpoints.collect_state(model, Progress(200))
+    stored = model_state.collect_state(model, Progress(200))
 
     def after_two_steps():
         for seed in (1, 2):
             model.train_step(batch(seed), batch(seed + 10))
-        return checkpoints.collect_state(model, Progress(202))
+        return model_state.collect_state(model, Progress(202))
 
     wanted = after_two_steps()
     for variable in model.scaling.variables.values():
         variable.assign(tf.cast(7, variable.dtype))
-    checkpoints.restore(model, stored, "stored")
+    model_state.restore(model, stored, "stored")
     found = after_two_steps()
     assert ("scaling/scale" in found) == (model.config.mixed_precision == "float16")
     assert set(found) == set(wanted)
@@ -192,9 +192,9 @@ def test_an_overflow_halves_the_scale_and_skips_the_update(trained):
     huge = 2.0**60
     model.scaling.scale.assign(huge)
     model.scaling.good_steps.assign(5)
-    before = checkpoints.collect_state(model, Progress())
+    before = model_state.collect_state(model, Progress())
     step = {name: float(value) for name, value in model.train_step(batch(3), batch(4)).items()}
-    after = checkpoints.collect_state(model, Progress())
+    after = model_state.collect_state(model, Progress())
     assert step["precision/loss_scale"] == huge / 2
     assert (after["scaling/scale"], after["scaling/good_steps"]) == (huge / 2, 0)
     for name, array in before.items():

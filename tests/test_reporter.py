@@ -6,7 +6,7 @@ import math
 import pytest
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.runs import checkpoints, reporter
+from cyclegan_tf.runs import checkpoints, model_state, reporter
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_null_objects_do_nothing(tmp_path, monkeypatch):
     report.rewind(0)
     report.sync()
     report.close()
-    writer.save(None, checkpoints.Progress(1), checkpoints.BEST, [])
+    writer.save(None, model_state.Progress(1), checkpoints.BEST, [])
     writer.check()
     writer.wait()
     writer.close()

@@ -16,7 +16,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.ops import hardware
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import evaluator, outputs, progress, trainer
 from cyclegan_tf.training.progress import Pace
@@ -279,7 +279,7 @@ def test_a_half_precision_run_exports_its_last_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(saved_model, "export", export)
     trainer.train(Config.preset("tiny", mixed_precision="bfloat16", max_steps=2, **SMALL), str(tmp_path))
-    trained = checkpoints.network_weights(newest(tmp_path))
+    trained = model_state.network_weights(newest(tmp_path))
     for direction, name in (("a2b", "gen_ab"), ("b2a", "gen_ba")):
         for ours, theirs in zip(exported[direction], trained[name].values(), strict=True):
             np.testing.assert_array_equal(ours, theirs)

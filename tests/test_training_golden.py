@@ -14,7 +14,7 @@ from cyclegan_tf.models.optimizers import Adam
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.ops import convolution
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import model_state
 
 RUNS = [name for name in golden.names("train") if name.startswith("train/cyclegan_")]
 UNEQUAL = "train/cyclegan_nlayers2_unequal_lambdas.npz"
@@ -103,7 +103,7 @@ def start(case):
     model = CycleGAN(config)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(theirs, net))
-        checkpoints.assign(named_weights(model.networks[name]), arrays, net)
+        model_state.assign(named_weights(model.networks[name]), arrays, net)
     return model
 
 

@@ -12,7 +12,7 @@ from cyclegan_tf.data import shards, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints, training_images
-from cyclegan_tf.runs.checkpoints import Fingerprint
+from cyclegan_tf.runs.model_state import Fingerprint
 from cyclegan_tf.training import distribution, loop, trainer
 from cyclegan_tf.training.nonfinite import NotFinite
 

@@ -71,12 +71,12 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     """
     torch_files.require_torch_for_writing()
     startup.import_tensorflow()
-    from cyclegan_tf.runs import checkpoints
+    from cyclegan_tf.runs import checkpoints, model_state
     from cyclegan_tf.runs import directory as run_directory
 
     config = Config.load(run_directory.locate(workdir))
     checkpoint, arrays = checkpoints.require_run(workdir)
-    weights = checkpoints.network_weights(arrays)
+    weights = model_state.network_weights(arrays)
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
     if len(config.directions) == 1:
         networks = _ONE_DIRECTION_NETWORKS
@@ -166,13 +166,13 @@ def _write_run(config: Config, arrays: Mapping[str, _Arrays], output: str) -> No
     from cyclegan_tf.inference import translator
     from cyclegan_tf.models.cyclegan import CycleGAN
     from cyclegan_tf.networks.weights import named_weights
-    from cyclegan_tf.runs import checkpoints
+    from cyclegan_tf.runs import checkpoints, model_state
 
     tf.keras.utils.set_random_seed(config.seed)
     model = CycleGAN(config)
     for name, weights in arrays.items():
-        checkpoints.assign(named_weights(model.networks[name]), weights, name)
-    checkpoints.save(os.path.join(output, "checkpoints"), model, checkpoints.Progress(), config.keep_checkpoints)
+        model_state.assign(named_weights(model.networks[name]), weights, name)
+    checkpoints.save(os.path.join(output, "checkpoints"), model, model_state.Progress(), config.keep_checkpoints)
     converted = {name: generator for name, generator in model.generators.items() if name in arrays}
     saved_model.export(translator.make_translators(config, converted), os.path.join(output, "export"))
     config.save(output)

@@ -21,8 +21,8 @@ from cyclegan_tf.networks import registry, saved_model
 from cyclegan_tf.networks.weights import named_weights
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.pytorch import files as torch_files
-from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.runs import model_state
 from cyclegan_tf.storage import array_files, filesystem
 
 
@@ -296,5 +296,5 @@ def _load_pytorch(path: str) -> translator_lib.Translator:
     # The identity loss, which a translation does not need, would require images of equal channels.
     config = Config(**{name: value for name, value in options.items() if name in known}, lambda_identity=0.0)
     generator = registry.build_generator(config, Direction.A2B.generator)
-    checkpoints.assign(named_weights(generator), weights, path)
+    model_state.assign(named_weights(generator), weights, path)
     return translator_lib.make_translator(config, generator)

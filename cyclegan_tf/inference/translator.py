@@ -15,7 +15,7 @@ from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import named_weights
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs import directory as run_directory
 
 
@@ -195,10 +195,10 @@ def load_translators(
     """
     config = Config.load(run_directory.locate(workdir))
     path, arrays = checkpoints.require_run(workdir)
-    weights, loaded = checkpoints.network_weights(arrays), {}
+    weights, loaded = model_state.network_weights(arrays), {}
     for direction in directions:
         if direction in config.directions:
             generator = registry.build_generator(config, direction.generator)
-            checkpoints.assign(named_weights(generator), weights.get(direction.generator, {}), path)
+            model_state.assign(named_weights(generator), weights.get(direction.generator, {}), path)
             loaded[direction] = make_translator(config, generator, direction)
     return int(arrays["step"]), loaded

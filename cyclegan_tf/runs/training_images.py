@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
-from cyclegan_tf.runs.checkpoints import Fingerprint
+from cyclegan_tf.runs.model_state import Fingerprint
 from cyclegan_tf.storage import atomic, filesystem
 
 FILE_NAME = "training_images.json"

@@ -15,8 +15,8 @@ from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.metrics import measures
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import exhaustion, hardware
-from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs import checkpoints, model_state
+from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.runs.reporter import RunningMeans
 from cyclegan_tf.training import cadence, memory_remedies, schedules
 from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
@@ -211,7 +211,7 @@ class TrainingLoop:
         if found is None:
             raise UserError(f"{error.finding}; there is no checkpoint to roll back to yet; {ADVICE}") from error
         path, arrays = found
-        restored = checkpoints.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
+        restored = model_state.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
         self._rollbacks[restored.step] += 1
         if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
             raise UserError(

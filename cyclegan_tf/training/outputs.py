@@ -11,8 +11,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import bounded, translator
 from cyclegan_tf.models.base import Model
-from cyclegan_tf.runs import checkpoints, metrics_log, page, page_images
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs import checkpoints, metrics_log, model_state, page, page_images
+from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
 from cyclegan_tf.training import memory_remedies, samples
 from cyclegan_tf.training.distribution import Replicas
@@ -108,7 +108,7 @@ class RunOutputs:
         """Copies the state of the run and writes it in the background; see `checkpoints.write`."""
         self._reporter.sync()
         self._replicas.pause_watchdog()
-        pools = self._replicas.gather(checkpoints.collect_pools(self._model))
+        pools = self._replicas.gather(model_state.collect_pools(self._model))
         self._writer.save(self._model, progress, file_name, pools)
 
     def evaluate(self, step: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import codec
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import hardware
-from cyclegan_tf.runs import checkpoints
+from cyclegan_tf.runs import model_state
 from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training.cadence import Cadence
 
@@ -160,7 +160,7 @@ def _describe_disk(config: Config, workdir: str, model: Model, n_replicas: int) 
 
 def _estimate_checkpoint(config: Config, model: Model, n_replicas: int) -> int:
     """Estimates the bytes of a checkpoint with full image pools; ignores the pools if image sizes vary."""
-    size = checkpoints.measure_variables(model)
+    size = model_state.measure_variables(model)
     if model.pool_names and config.pool_size and config.crops:
         square = (1, config.crop_size, config.crop_size)
         shapes = model.get_pool_shapes((*square, config.input_channels), (*square, config.output_channels))

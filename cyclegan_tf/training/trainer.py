@@ -18,9 +18,9 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import cuda_libraries, exhaustion, hardware
-from cyclegan_tf.runs import checkpoints, training_images
+from cyclegan_tf.runs import checkpoints, model_state, training_images
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.training import cadence, memory_remedies, overview, signals, strategies, warm_start
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
@@ -168,7 +168,7 @@ def _restore_or_initialize(config: Config, workdir: str, model: Model, replicas:
     found = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
     if found:
         path, arrays = found
-        progress = checkpoints.restore(model, arrays, path, replicas.local, replicas.count)
+        progress = model_state.restore(model, arrays, path, replicas.local, replicas.count)
         log.info("resuming from %s", path)
         return progress
     if config.init_from:

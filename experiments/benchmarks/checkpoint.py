@@ -18,7 +18,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.runs.checkpoints import Progress
+from cyclegan_tf.runs.model_state import Progress
 
 
 def main() -> None:
