@@ -27,7 +27,7 @@ def pack(run: str, output: str) -> None:
     _, arrays = newest
     weights = {
         f"network/{network}/{name}": array.astype(np.float16)
-        for network, network_arrays in model_state.network_weights(arrays).items() if network.startswith("gen_")
+        for network, network_arrays in model_state.get_network_weights(arrays).items() if network.startswith("gen_")
         for name, array in network_arrays.items()
     }
     folder = os.path.join(output, "checkpoints")

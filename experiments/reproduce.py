@@ -35,7 +35,7 @@ import tensorflow as tf
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.models.registry import build_model
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 
 STEPS = 3
 TOLERANCE = 1e-3
@@ -61,7 +61,7 @@ def train_first_steps(arguments: Sequence[str]) -> dict[str, Any]:
     losses = {name: [float(step[name]) for step in steps] for name in steps[0] if name.startswith("loss/")}
     digest = hashlib.sha256()
     for network in model.networks.values():
-        for weight in named_weights(network).values():
+        for weight in name_weights(network).values():
             digest.update(weight.numpy().tobytes())
     return {"losses": losses, "weights": digest.hexdigest()}
 

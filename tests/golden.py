@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from cyclegan_tf.networks import discriminators, generators
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 
 ROOT = os.environ.get("CYCLEGAN_TF_GOLDEN") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
@@ -128,7 +128,7 @@ def build(network, **more):
 def build_with(network, state_dict, **more):
     """Builds the network with the options `network` and the weights of a PyTorch state_dict."""
     model = build(network, **more)
-    weights = named_weights(model)
+    weights = name_weights(model)
     arrays = pytorch_weights.to_keras(state_dict, network)
     assert set(weights) == set(arrays)
     for name, array in arrays.items():

@@ -73,7 +73,7 @@ def test_network_outputs_and_gradients(name):
     dy = golden.nhwc(case["dy0"])
     case.assert_close(golden.nchw(tape.gradient(y, x, output_gradients=dy)), "dx0")
     found = tape.gradient(y, network.trainable_weights, output_gradients=dy)
-    named = dict(zip(golden.named_weights(network), (np.array(g) for g in found), strict=True))
+    named = dict(zip(golden.name_weights(network), (np.array(g) for g in found), strict=True))
     for key, gradient in pytorch_weights.to_pytorch(named, options).items():
         if not key.endswith(".filt"):
             case.assert_close(gradient, f"dw/{key}")

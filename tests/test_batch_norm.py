@@ -8,7 +8,7 @@ import pytest
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.models.cyclegan import CycleGAN
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import model_state
 
@@ -38,14 +38,14 @@ def run():
     model = CycleGAN(config)
     for net, name in NETS.items():
         weights = pytorch_weights.to_keras(group(arrays, f"init/{net}/"), describe(config, net))
-        model_state.assign(named_weights(model.networks[name]), weights, net)
+        model_state.assign(name_weights(model.networks[name]), weights, net)
     losses = [
         model.train_step(*map(golden.nhwc, images))
         for images in zip(arrays["real_A"], arrays["real_B"], strict=True)
     ]
     after = {
         net: pytorch_weights.to_pytorch(
-            {key: weight.numpy() for key, weight in named_weights(model.networks[name]).items()}, describe(config, net)
+            {key: weight.numpy() for key, weight in name_weights(model.networks[name]).items()}, describe(config, net)
         )
         for net, name in NETS.items()
     }

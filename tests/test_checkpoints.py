@@ -10,7 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks import registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.storage import array_files
@@ -66,10 +66,10 @@ def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
         "average/gen_ab/stem_conv/bias": np.float32(5),
     }
     discriminator = {"head/bias": 3}
-    assert model_state.network_weights(arrays) == {
+    assert model_state.get_network_weights(arrays) == {
         "gen_ab": {"stem_conv/kernel": 4, "stem_conv/bias": 5}, "disc_b": discriminator,
     }
-    assert model_state.network_weights(arrays, averaged=False) == {
+    assert model_state.get_network_weights(arrays, averaged=False) == {
         "gen_ab": {"stem_conv/kernel": 1, "stem_conv/bias": 2}, "disc_b": discriminator,
     }
 
@@ -182,7 +182,7 @@ def test_other_architecture_is_an_error_that_names_the_difference(model):
 def test_weight_names_are_equal_in_every_instance():
     # Keras appends numbers to repeated layer names; checkpoints need constant names.
     one, other = (registry.build_generator(CONFIG, "gen_ab") for _ in range(2))
-    assert list(named_weights(one)) == list(named_weights(other))
+    assert list(name_weights(one)) == list(name_weights(other))
 
 
 def test_writer_stores_the_state_at_the_time_of_the_call(tmp_path):

@@ -13,7 +13,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry, segments
 from cyclegan_tf.networks.layers import Conv2D
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 
 keras = tf.keras
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
@@ -46,7 +46,7 @@ class Network:
     def assert_equal(self, expected, found):
         """Asserts that two results are equal except for rounding."""
         np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-5)
-        names = ["images", *named_weights(self.model)]
+        names = ["images", *name_weights(self.model)]
         assert_equal_gradients(*(dict(zip(names, result[1], strict=True)) for result in (expected, found)))
 
 
@@ -110,7 +110,7 @@ def test_compiled_steps_compute_what_plain_steps_compute(options):
 @pytest.mark.parametrize("name", ["pix2pix", "cut"])
 def test_a_program_cannot_exchange_gradients(monkeypatch, name):
     model = build_model(Config.preset("tiny", model=name, pool_size=0, jit_compile="on"))
-    monkeypatch.setattr(replicas, "count", lambda: 2)
+    monkeypatch.setattr(replicas, "get_count", lambda: 2)
     with pytest.raises(UserError, match=f"--jit_compile=on does not work with --model={name} on several devices"):
         model.step(IMAGES, TARGET, {})
 
@@ -140,7 +140,7 @@ def read_weights(model):
     return {
         f"{name}/{key}": weight.numpy()
         for name, network in networks.items()
-        for key, weight in named_weights(network).items()
+        for key, weight in name_weights(network).items()
         if "bias" not in key
     }
 
@@ -157,7 +157,7 @@ def read_gradients(model):
     """Computes {network/weight: gradient} of the first step of `model`; all weights must be trainable."""
     gradients = {}
     for name, network in model.networks.items():
-        names = named_weights(network)
+        names = name_weights(network)
         # After one step, Adam's first moment is (1 - beta_1) times the gradient. Each weight has two moments.
         moments = model.optimizers[name].variables[-2 * len(names) :: 2]
         for key, moment in zip(names, moments, strict=True):

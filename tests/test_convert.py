@@ -18,7 +18,7 @@ from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import checkpoints, model_state
@@ -91,7 +91,7 @@ def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
     assert_translates(workdir, "b2a", case, "G_B/")
     # The authors' D_A judges B.
     discriminator = registry.build_discriminator(Config.load(str(workdir)), "disc_b")
-    model_state.assign(named_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
+    model_state.assign(name_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
     case.assert_close(golden.nchw(discriminator(case.images("D_A/x0")).numpy()), "D_A/y0")
 
 
@@ -194,7 +194,7 @@ def test_training_continues_from_a_converted_run(torch, no_export, tmp_path):
     warm_start.initialize(other, str(workdir))
     for model in (resumed, other):
         for name, network in model.networks.items():
-            arrays = {key: weight.numpy() for key, weight in named_weights(network).items()}
+            arrays = {key: weight.numpy() for key, weight in name_weights(network).items()}
             assert_same(arrays, weights(newest(workdir), name))
 
 

@@ -14,7 +14,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import patch_nce
 from cyclegan_tf.models.cut import Cut
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.training import schedules
 
@@ -57,10 +57,10 @@ class Rerun:
             self.gradients.append({net: self._gradients(net) for net in NETS})
 
     def weights(self, net):
-        return as_pytorch(self.case, net, named_weights(self.model.networks[NETS[net]]))
+        return as_pytorch(self.case, net, name_weights(self.model.networks[NETS[net]]))
 
     def _gradients(self, net):
-        names = named_weights(self.model.networks[NETS[net]])
+        names = name_weights(self.model.networks[NETS[net]])
         gradients = self.model.optimizers[NETS[net]].gradients
         return as_pytorch(self.case, net, dict(zip(names, gradients, strict=True)))
 
@@ -92,7 +92,7 @@ def start(case):
     model = Cut(config)
     for net, name in NETS.items():
         weights = from_pytorch(case, net, case.group(f"init/{net}"))
-        variables = named_weights(model.networks[name])
+        variables = name_weights(model.networks[name])
         assert set(weights) == set(variables)
         for key, array in weights.items():
             variables[key].assign(array)

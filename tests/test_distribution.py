@@ -19,7 +19,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import distribution, local_workers, strategies, trainer, worker_faults
@@ -138,8 +138,8 @@ def test_each_replica_pools_the_fakes_of_its_own_images(runs, kind):
         if step:
             stored = saved(runs / kind, step)
             for name, network in model.networks.items():
-                own = {key: stored[f"network/{name}/{key}"] for key in named_weights(network)}
-                model_state.assign(named_weights(network), own, name)
+                own = {key: stored[f"network/{name}/{key}"] for key in name_weights(network)}
+                model_state.assign(name_weights(network), own, name)
         fakes = {"fake_b": model.networks["gen_ab"](real_a), "fake_a": model.networks["gen_ba"](real_b)}
         for pool, fake in fakes.items():
             for number, suffix in enumerate(("", "@1")):

@@ -29,7 +29,7 @@ from cyclegan_tf.exporters import (
 from cyclegan_tf.exporters import onnx as onnx_lib
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.networks import layers, registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.storage import zip_metadata
 
 keras = tf.keras
@@ -205,7 +205,7 @@ def generator_source(options):
     config = Config.preset("tiny", **options)
     network = registry.build_generator(config, "gen_ab")
     random = np.random.default_rng(1)
-    for name, weight in named_weights(network).items():
+    for name, weight in name_weights(network).items():
         positive = name.endswith(("gamma", "moving_variance"))
         weight.assign(random.uniform(0.5, 1.5, weight.shape) if positive else random.normal(0, 0.1, weight.shape))
     return source.Source("run", config, Direction.A2B, translator.make_translator(config, network))

@@ -12,7 +12,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs import directory as run_directory
@@ -59,7 +59,7 @@ def test_networks_of_the_run_in_the_package(caplog):
     (file,) = Path(path, "checkpoints").iterdir()
     with np.load(file) as arrays:
         for name in ("gen_ab", "gen_ba"):
-            for key, weight in named_weights(model.networks[name]).items():
+            for key, weight in name_weights(model.networks[name]).items():
                 np.testing.assert_array_equal(weight.numpy(), arrays[f"network/{name}/{key}"], err_msg=key)
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.networks import initialization, patch_features, registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 
 keras = tf.keras
@@ -37,7 +37,7 @@ def test_xavier_networks_have_the_authors_statistics(recorded, net, name):
     options = {"kind": "generator" if net == "G" else "discriminator", "generator": "resnet", "discriminator": "patch",
                "ngf": 64, "ndf": 64, "n_blocks": 9, "n_layers": 3, "norm": "instance", "padding": "reflect",
                "dropout": False, "antialias": "both", "input_channels": 3, "output_channels": 3}
-    weights = pytorch_weights.to_pytorch({key: w.numpy() for key, w in named_weights(network).items()}, options)
+    weights = pytorch_weights.to_pytorch({key: w.numpy() for key, w in name_weights(network).items()}, options)
     kernels = {key.removesuffix(".weight"): array for key, array in weights.items() if key.endswith(".weight")}
     assert set(kernels) == set(recorded[net]["layers"])
     for key, kernel in kernels.items():
@@ -50,7 +50,7 @@ def test_xavier_feature_network_has_the_authors_statistics(recorded):
     network = patch_features.build_feature_network((3, 128, 256, 256, 256))
     initialization.initialize_xavier(network)
     assert sum(int(np.prod(w.shape)) for w in network.weights) == recorded["F"]["parameters"]
-    for name, weight in named_weights(network).items():
+    for name, weight in name_weights(network).items():
         number, layer = name.split("/")[0].removeprefix("mlp").split("_")
         if name.endswith("/kernel"):
             check(weight.numpy(), recorded["F"]["layers"][f"mlp_{number}.{ {'hidden': 0, 'output': 2}[layer] }"], name)
@@ -64,7 +64,7 @@ def test_each_layer_and_each_seed_draws_other_weights():
     def draw(seed):
         keras.utils.set_random_seed(seed)
         initialization.initialize_xavier(network)
-        return [weight.numpy() for name, weight in named_weights(network).items() if name.endswith("kernel")]
+        return [weight.numpy() for name, weight in name_weights(network).items() if name.endswith("kernel")]
 
     first, again, other = draw(1), draw(1), draw(2)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -86,7 +86,7 @@ def test_xavier_reaches_layers_of_other_packages_and_nested_networks():
     inner = keras.Sequential([keras.layers.Conv2D(200, 3, bias_initializer="ones", name="conv")], name="inner")
     network = keras.Model(inputs, Scale(name="scale")(inner(inputs)))
     initialization.initialize_xavier(network)
-    weights = {name: weight.numpy() for name, weight in named_weights(network).items()}
+    weights = {name: weight.numpy() for name, weight in name_weights(network).items()}
     # 0.02 sqrt(2 / (fan_in + fan_out)); a 3x3 kernel has fans of 9 * 200.
     np.testing.assert_allclose(weights["inner/kernel"].std(), 0.02 * np.sqrt(2 / 3600), rtol=0.02)
     np.testing.assert_allclose(weights["scale/kernel"].std(), 0.02 * np.sqrt(2 / 201), rtol=0.3)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.models import losses
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 
 GAN = golden.Golden("losses/gan_loss.npz")
@@ -105,7 +105,7 @@ def test_gradient_penalty_matches_the_authors(case):
     PENALTY.assert_close(penalty, f"{case}/penalty")
     expected = PENALTY.group(f"{case}/weight_grad")
     if expected:
-        weights = {name: w for name, w in named_weights(discriminator).items() if w.trainable}
+        weights = {name: w for name, w in name_weights(discriminator).items() if w.trainable}
         gradients = tape.gradient(penalty, list(weights.values()))
         # The head's bias changes no gradient: None here, recorded as zero.
         assert [name for name, g in zip(weights, gradients, strict=True) if g is None] == ["head_conv/bias"]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config, architectures, registries
 from cyclegan_tf.inference import translator
 from cyclegan_tf.networks import discriminators, generators, layers, registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 
 keras = tf.keras
@@ -63,7 +63,7 @@ def test_running_statistics_match_the_authors(name):
     model(case.images("x0"), training=True)
     after = pytorch_weights.to_keras(case.group("w") | case.group("after0"), golden.options(case.info["config"]))
     checked = 0
-    for weight_name, weight in named_weights(model).items():
+    for weight_name, weight in name_weights(model).items():
         if "moving" in weight_name:
             np.testing.assert_allclose(weight.numpy(), after[weight_name], rtol=1e-5, err_msg=weight_name)
             checked += 1
@@ -139,7 +139,7 @@ def test_initial_weights_have_the_papers_distribution():
         discriminators.patch_discriminator(ndf=16),
     ):
         values = {"kernel": [], "gamma": []}
-        for name, weight in named_weights(model).items():
+        for name, weight in name_weights(model).items():
             kind = name.split("/")[1]
             if kind in values:
                 values[kind].append(weight.numpy().ravel())
@@ -238,12 +238,12 @@ def test_only_reflection_padding_keeps_a_flat_image_flat(name, flat):
 
 
 def test_generators_have_a_size_multiple():
-    assert architectures.size_multiple(Config()) == 4
-    assert architectures.size_multiple(Config(generator="unet")) == 256
-    assert architectures.size_multiple(Config(generator="unet", n_downs=5)) == 32
-    assert architectures.size_multiple(Config(generator="unet_reflect", n_downs=5)) == 32
+    assert architectures.get_size_multiple(Config()) == 4
+    assert architectures.get_size_multiple(Config(generator="unet")) == 256
+    assert architectures.get_size_multiple(Config(generator="unet", n_downs=5)) == 32
+    assert architectures.get_size_multiple(Config(generator="unet_reflect", n_downs=5)) == 32
     for name, multiple in ("torchgan", 4), ("tf_blog", 4), ("unet_book", 16):
-        assert architectures.size_multiple(Config(generator=name)) == multiple
+        assert architectures.get_size_multiple(Config(generator=name)) == multiple
 
 
 @pytest.mark.parametrize("name", registries.GENERATORS.names)
@@ -285,7 +285,7 @@ def test_torchgans_head_pads_by_two_at_the_top_and_left_and_by_one_elsewhere():
 
 def test_named_weights_are_in_layer_order():
     model = discriminators.patch_discriminator(ndf=1, n_layers=1, norm="batch")
-    assert list(named_weights(model)) == [
+    assert list(name_weights(model)) == [
         "layer0_conv/kernel", "layer0_conv/bias", "layer1_conv/kernel", "layer1_norm/gamma", "layer1_norm/beta",
         "layer1_norm/moving_mean", "layer1_norm/moving_variance", "head_conv/kernel", "head_conv/bias",
     ]

@@ -9,7 +9,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import patch_nce, seeds
 from cyclegan_tf.networks import generators, patch_features
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 
 keras = tf.keras
 
@@ -60,7 +60,7 @@ def test_features_and_gradients_of_the_mlps(recorded, case):
     golden_case = recorded["sample_mlp"]
     weights = golden_case.group(f"{case}/w")
     network = patch_features.build_feature_network((3, 6, 10), width=16)
-    variables = named_weights(network)
+    variables = name_weights(network)
     assert {theirs(key) for key in weights} == set(variables)
     for key, array in weights.items():
         variables[theirs(key)].assign(array.T)

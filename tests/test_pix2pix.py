@@ -9,7 +9,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.pix2pix import Pix2Pix
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import model_state
 from cyclegan_tf.runs.metrics_log import read_records
@@ -46,7 +46,7 @@ def run(case):
     model = Pix2Pix(CONFIG)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(case.info["config"], net))
-        model_state.assign(named_weights(model.networks[name]), arrays, net)
+        model_state.assign(name_weights(model.networks[name]), arrays, net)
     model.optimizers = {name: RecordingOptimizer(optimizer) for name, optimizer in model.optimizers.items()}
     model.compiled_step = model.step  # So that the gradients are arrays.
     scalars, gradients = [], None
@@ -63,7 +63,7 @@ def run(case):
 
 def trainable_names(network):
     """The names of the trainable weights in the order of `trainable_variables`."""
-    names = {id(variable): name for name, variable in named_weights(network).items()}
+    names = {id(variable): name for name, variable in name_weights(network).items()}
     return [names[id(variable)] for variable in network.trainable_variables]
 
 
@@ -111,7 +111,7 @@ def test_weights_match_the_authors_after_both_steps(case, run, net):
     wanted, network = expected(case, "step2", net), run[0].networks[NETS[net]]
     trainable = set(trainable_names(network))
     off = []
-    for name, weight in named_weights(network).items():
+    for name, weight in name_weights(network).items():
         difference = np.abs(np.asarray(weight) - wanted[name])
         if name in trainable:
             off.append(difference.ravel())

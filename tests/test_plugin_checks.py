@@ -11,7 +11,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import losses
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 
 keras = tf.keras
 
@@ -161,7 +161,7 @@ def test_each_call_of_a_foreign_network_with_batch_norm_has_statistics_of_its_ow
     model.train_step(real_a, real_b)
     # In its last call, for the identity loss, each generator gets only images of its output domain.
     for name, images in ("gen_ab", real_b), ("gen_ba", real_a):
-        mean = named_weights(model.networks[name])["norm/moving_mean"]
+        mean = name_weights(model.networks[name])["norm/moving_mean"]
         np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)), atol=1e-5)
 
 
@@ -170,7 +170,7 @@ def test_weights_of_one_name_in_a_nested_layer_are_told_apart():
     parts = [keras.layers.Conv2D(2, 1, name="one"), keras.layers.Conv2D(3, 1, name="two")]
     inner = keras.Sequential(parts, name="both")
     network = keras.Model(inputs, conv(inner(inputs), 3, "out"))
-    assert {name: tuple(weight.shape) for name, weight in named_weights(network).items()} == {
+    assert {name: tuple(weight.shape) for name, weight in name_weights(network).items()} == {
         "both/kernel": (1, 1, 3, 2), "both/bias": (2,), "both/kernel_1": (1, 1, 2, 3), "both/bias_1": (3,),
         "out/kernel": (3, 3, 3, 3), "out/bias": (3,),
     }
@@ -187,7 +187,7 @@ def test_weights_that_would_get_one_name_are_an_error():
     inputs = keras.Input((None, None, 3))
     network = keras.Model(inputs, Kernels(name="scale")(inputs), name="toy")
     with pytest.raises(UserError, match="toy has two weights called scale/kernel_1; give its weights other names"):
-        named_weights(network)
+        name_weights(network)
 
 
 def test_cut_asks_which_layers_of_a_foreign_generator_to_compare():

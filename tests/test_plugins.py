@@ -185,7 +185,7 @@ def test_size_multiple_may_depend_on_the_config():
     cyclegan_tf.register_generator("mine", size_multiple=lambda config: 2**config.n_downs)(lambda **_: build)
     from cyclegan_tf.config import architectures
 
-    assert architectures.size_multiple(Config(generator="mine", n_downs=6)) == 64
+    assert architectures.get_size_multiple(Config(generator="mine", n_downs=6)) == 64
 
 
 def test_public_names_exist():

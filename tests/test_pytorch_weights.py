@@ -10,7 +10,7 @@ import pytest
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
 
 NETWORKS = golden.names("generators") + golden.names("discriminators")
@@ -101,7 +101,7 @@ def test_names_and_shapes_fit_the_keras_networks(kind, options):
     model = build(config, name)
     inputs, outputs = (2, 5) if kind == "generator" else (7, 1)
     described = {**vars(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
-    arrays = {name: weight.numpy() for name, weight in named_weights(model).items()}
+    arrays = {name: weight.numpy() for name, weight in name_weights(model).items()}
     state_dict = pytorch_weights.to_pytorch(arrays, described)
     inferred = pytorch_weights.infer_architecture(state_dict)
     assert inferred == {name: described[name] for name in inferred}

@@ -14,7 +14,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.images.codec import decode, encode_png
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import checkpoints, model_state
 
 CHILD = """
@@ -72,7 +72,7 @@ def test_odd_sizes_are_extended_by_reflection(tiny_run):
 def test_averaged_weights_are_loaded(tmp_path):
     config = Config.preset("tiny", ema_decay=0.5)
     model = CycleGAN(config)
-    for variable in named_weights(model.averages["gen_ab"]).values():
+    for variable in name_weights(model.averages["gen_ab"]).values():
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
     checkpoints.save(str(tmp_path / "checkpoints"), model, model_state.Progress(1), keep=1)

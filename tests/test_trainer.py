@@ -279,7 +279,7 @@ def test_a_half_precision_run_exports_its_last_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(saved_model, "export", export)
     trainer.train(Config.preset("tiny", mixed_precision="bfloat16", max_steps=2, **SMALL), str(tmp_path))
-    trained = model_state.network_weights(newest(tmp_path))
+    trained = model_state.get_network_weights(newest(tmp_path))
     for direction, name in (("a2b", "gen_ab"), ("b2a", "gen_ba")):
         for ours, theirs in zip(exported[direction], trained[name].values(), strict=True):
             np.testing.assert_array_equal(ours, theirs)

@@ -10,7 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.models import losses
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.image_pool import exchange
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import model_state
 
 
@@ -20,7 +20,7 @@ def batch(seed):
 
 def snapshot(networks):
     return {
-        name: {key: weight.numpy() for key, weight in named_weights(network).items()}
+        name: {key: weight.numpy() for key, weight in name_weights(network).items()}
         for name, network in networks.items()
     }
 
@@ -68,7 +68,7 @@ class Trained:
 
     def output(self, network, step, images):
         """Computes the output of a network with its weights from before a step."""
-        model_state.assign(named_weights(self._other[network]), self.steps[step]["weights"][network], network)
+        model_state.assign(name_weights(self._other[network]), self.steps[step]["weights"][network], network)
         return self._other[network](images).numpy()
 
 
@@ -187,7 +187,7 @@ def test_other_objectives_and_networks_train_on_the_sums_done_by_hand(options):
     before = snapshot(model.networks)
     expected = losses_by_hand(config, model.networks, real_a, real_b)
     for name, network in model.networks.items():  # Running statistics have followed meanwhile.
-        model_state.assign(named_weights(network), before[name], name)
+        model_state.assign(name_weights(network), before[name], name)
     model.compiled_step = model.step  # Tracing would take longer than the step.
     scalars = {name: float(value) for name, value in model.train_step(real_a, real_b).items()}
     assert {name for name in scalars if name.startswith("loss/")} == set(expected)
@@ -195,7 +195,7 @@ def test_other_objectives_and_networks_train_on_the_sums_done_by_hand(options):
         np.testing.assert_allclose(scalars[name], value, rtol=1e-4, err_msg=name)
     assert np.all(np.isfinite(list(scalars.values())))
     for name, network in model.networks.items():
-        for key, weight in named_weights(network).items():
+        for key, weight in name_weights(network).items():
             assert np.all(np.isfinite(weight.numpy())), key
             if config.gan_mode == "wgangp" and name.startswith("disc") and key == "head_conv/bias":
                 continue  # It adds the same to the scores of real and fake.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.optimizers import Adam
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.ops import convolution
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import model_state
@@ -73,7 +73,7 @@ class Rerun:
         self.weights = {net: self._as_pytorch(net, self._named(net).values()) for net in NETS}
 
     def _named(self, net):
-        return named_weights(self.model.networks[NETS[net]])
+        return name_weights(self.model.networks[NETS[net]])
 
     def _gradients(self, net):
         # Instance norm has no weights of its own, so all weights are trainable.
@@ -103,7 +103,7 @@ def start(case):
     model = CycleGAN(config)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(theirs, net))
-        model_state.assign(named_weights(model.networks[name]), arrays, net)
+        model_state.assign(name_weights(model.networks[name]), arrays, net)
     return model
 
 

@@ -13,7 +13,7 @@ from cyclegan_tf.errors import UserError
 SMALLEST_SIZE = 8
 
 
-def channels(config: Config, name: str) -> tuple[int, int]:
+def get_channels(config: Config, name: str) -> tuple[int, int]:
     """(input, output) channels of network `name`: gen_ab, gen_ba, disc_a, disc_b, or another one of the model."""
     a, b = config.input_channels, config.output_channels
     found = {"gen_ab": (a, b), "gen_ba": (b, a), "disc_a": (a, 1), "disc_b": (b, 1)}
@@ -21,13 +21,13 @@ def channels(config: Config, name: str) -> tuple[int, int]:
     return {**found, **(own(config) if own else {})}[name]
 
 
-def size_multiple(config: Config) -> int:
+def get_size_multiple(config: Config) -> int:
     """The generator keeps the size of images whose height and width are multiples of this number of pixels."""
     multiple = registries.GENERATORS[config.generator].size_multiple
     return multiple(config) if callable(multiple) else multiple
 
 
-def smallest_size(config: Config) -> int:
+def get_smallest_size(config: Config) -> int:
     """The smallest height and width, in pixels, that the networks can be trained on."""
     smallest = registries.DISCRIMINATORS[config.discriminator].smallest_size
     return max(SMALLEST_SIZE, smallest(config) if callable(smallest) else smallest)
@@ -41,16 +41,16 @@ def require_crop_size(config: Config) -> None:
     """
     if not config.crops:
         return
-    crop, multiple, smallest = config.crop_size, size_multiple(config), smallest_size(config)
+    crop, multiple, smallest = config.crop_size, get_size_multiple(config), get_smallest_size(config)
     fitting = multiple * max(round(crop / multiple), -(-smallest // multiple))
     if crop % multiple:
         fewer = range(config.n_downs - 1, 4, -1)
-        n_downs = _find_value(config, "n_downs", fewer, lambda other: crop % size_multiple(other) == 0)
+        n_downs = _find_value(config, "n_downs", fewer, lambda other: crop % get_size_multiple(other) == 0)
         raise UserError(f"--crop_size={crop} must be a multiple of {multiple} for "
                         f"--generator={config.generator}; use --crop_size={fitting}{n_downs}")
     if crop < smallest:
         fewer = range(config.n_layers - 1, 0, -1)
-        n_layers = _find_value(config, "n_layers", fewer, lambda other: crop >= smallest_size(other))
+        n_layers = _find_value(config, "n_layers", fewer, lambda other: crop >= get_smallest_size(other))
         raise UserError(f"--crop_size={crop} must be at least {smallest} for --generator={config.generator} and "
                         f"--discriminator={config.discriminator}; use --crop_size={fitting}{n_layers}")
 

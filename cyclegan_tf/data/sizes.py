@@ -13,12 +13,12 @@ def compute_training_size(config: Config, height: int, width: int) -> tuple[int,
     height, width = _scale_size(config, height, width)
     if config.crops:
         return height, width
-    return _round_size(config, height, width, architectures.smallest_size(config))
+    return _round_size(config, height, width, architectures.get_smallest_size(config))
 
 
 def _round_size(config: Config, height: int, width: int, smallest: int) -> tuple[int, int]:
     """Rounds a size to multiples of what the generator accepts, and to at least `smallest`."""
-    multiple = architectures.size_multiple(config)
+    multiple = architectures.get_size_multiple(config)
     fewest = -(-smallest // multiple)
     return multiple * max(fewest, round(height / multiple)), multiple * max(fewest, round(width / multiple))
 

@@ -76,7 +76,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
 
     config = Config.load(run_directory.locate(workdir))
     checkpoint, arrays = checkpoints.require_run(workdir)
-    weights = model_state.network_weights(arrays)
+    weights = model_state.get_network_weights(arrays)
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
     if len(config.directions) == 1:
         networks = _ONE_DIRECTION_NETWORKS
@@ -144,7 +144,7 @@ def _get_kind(name: str) -> str:
 
 def _describe(config: Config, name: str) -> dict[str, Any]:
     """Describes network `name` of a run for `pytorch.weights`."""
-    inputs, outputs = architectures.channels(config, name)
+    inputs, outputs = architectures.get_channels(config, name)
     kind = _get_kind(name)
     return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
 
@@ -165,13 +165,13 @@ def _write_run(config: Config, arrays: Mapping[str, _Arrays], output: str) -> No
     from cyclegan_tf.exporters import saved_model
     from cyclegan_tf.inference import translator
     from cyclegan_tf.models.cyclegan import CycleGAN
-    from cyclegan_tf.networks.weights import named_weights
+    from cyclegan_tf.networks.weights import name_weights
     from cyclegan_tf.runs import checkpoints, model_state
 
     tf.keras.utils.set_random_seed(config.seed)
     model = CycleGAN(config)
     for name, weights in arrays.items():
-        model_state.assign(named_weights(model.networks[name]), weights, name)
+        model_state.assign(name_weights(model.networks[name]), weights, name)
     checkpoints.save(os.path.join(output, "checkpoints"), model, model_state.Progress(), config.keep_checkpoints)
     converted = {name: generator for name, generator in model.generators.items() if name in arrays}
     saved_model.export(translator.make_translators(config, converted), os.path.join(output, "export"))

@@ -14,7 +14,7 @@ from cyclegan_tf.images import graph_codec, ranges, stacks
 from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs import directory as run_directory
 
@@ -164,7 +164,7 @@ def make_translator(
     config: Config, generator: tf.keras.Model, direction: Direction = Direction.A2B
 ) -> Translator:
     """Makes the `Translator` of a generator that was built from `config` for a direction."""
-    multiple = architectures.size_multiple(config)
+    multiple = architectures.get_size_multiple(config)
     smallest = max(multiple, architectures.SMALLEST_SIZE)
     options = stacks.make_options(config, direction.source)
     return Translator(generator, multiple, smallest, config.get_units(direction), options)
@@ -195,10 +195,10 @@ def load_translators(
     """
     config = Config.load(run_directory.locate(workdir))
     path, arrays = checkpoints.require_run(workdir)
-    weights, loaded = model_state.network_weights(arrays), {}
+    weights, loaded = model_state.get_network_weights(arrays), {}
     for direction in directions:
         if direction in config.directions:
             generator = registry.build_generator(config, direction.generator)
-            model_state.assign(named_weights(generator), weights.get(direction.generator, {}), path)
+            model_state.assign(name_weights(generator), weights.get(direction.generator, {}), path)
             loaded[direction] = make_translator(config, generator, direction)
     return int(arrays["step"]), loaded

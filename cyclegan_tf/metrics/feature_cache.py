@@ -79,7 +79,7 @@ def load_or_compute(
     """
     key = hashlib.sha256(repr((
         network.name, image_list.half, image_list.channels, config.preprocess, config.load_size, config.crop_size,
-        architectures.size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
+        architectures.get_size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
     )).encode())
     unreadable = set()
     for index in range(len(image_list)):

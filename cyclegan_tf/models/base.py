@@ -27,7 +27,7 @@ class Model(abc.ABC):
 
     A subclass sets the class attributes `generator_names`, `discriminator_names` and, if it has image pools,
     `pool_names`. A subclass implements `step` and, if it has image pools, `get_pool_shapes`. A step calls networks
-    through `calls`, takes gradients with `scaling.gradient`, averages them with `replicas.mean`, and updates
+    through `calls`, takes gradients with `scaling.gradient`, averages them with `replicas.average`, and updates
     networks with `apply_gradients`. A step keeps no state except the image pools and the variables in `networks`,
     `optimizers` and `scaling`, because a checkpoint holds nothing else. Stateless functions draw random numbers from
     `config.seed` and the step (`seeds.make_step_seed`).
@@ -141,7 +141,7 @@ class Model(abc.ABC):
 
         Returns what `step` returns; the fakes have the type of the pools' images.
         """
-        number, _ = replica_context.replica()
+        number, _ = replica_context.get_replica()
 
         def make_seed(call: int) -> tf.Tensor:
             seed = seeds.make_step_seed(self.config.seed, f"dropout/{call}", self.iteration)

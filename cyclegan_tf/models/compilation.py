@@ -31,7 +31,7 @@ def compile_step(config: Config, function: Callable) -> Callable:
     Raises:
       UserError: --jit_compile=on with several replicas, because an XLA program cannot exchange gradients.
     """
-    if config.jit_compile == "on" and replicas.count() > 1:
+    if config.jit_compile == "on" and replicas.get_count() > 1:
         raise UserError(f"--jit_compile=on does not work with --model={config.model} on several devices; train on one "
                         "device, or with --jit_compile=auto in a new run directory")
     return compile_part(config, function)
@@ -43,7 +43,7 @@ def compile_part(config: Config, function: Callable) -> Callable:
     Call this function while the step is traced, because each replica compiles a program for its own variables. "auto"
     compiles if there is one replica on a GPU and all images have one size (times in experiments/benchmarks).
     """
-    auto = hardware.has_gpu() and config.crops and replicas.count() == 1
+    auto = hardware.has_gpu() and config.crops and replicas.get_count() == 1
     if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):
         return function
 

@@ -106,7 +106,7 @@ class Cut(base.Model):
             on_fake = discriminator(self.augment(fake_b, "b/fake"))
             on_real = discriminator(self.augment(real_b, "b/real"))
             loss = self.adversarial_loss.discriminator(on_real, on_fake)
-        gradient = replicas.mean(self.scaling.gradient(tape, loss, self.networks["disc_b"].trainable_variables))
+        gradient = replicas.average(self.scaling.gradient(tape, loss, self.networks["disc_b"].trainable_variables))
         scores = {"score/real_b": tf.reduce_mean(on_real), "score/fake_b": tf.reduce_mean(on_fake)}
         return {"loss/disc_b": loss} | self.apply_gradients({"disc_b": gradient}) | scores
 
@@ -115,7 +115,7 @@ class Cut(base.Model):
         names = ("gen_ab", "features")
         variables = {name: self.networks[name].trainable_variables for name in names}
         found = self.scaling.gradient(tape, loss, list(variables.values()))
-        means = iter(replicas.mean([tensor for gradient in found for tensor in gradient]))
+        means = iter(replicas.average([tensor for gradient in found for tensor in gradient]))
         return self.apply_gradients({name: [next(means) for _ in variables[name]] for name in names})
 
 

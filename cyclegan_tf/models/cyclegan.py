@@ -40,7 +40,7 @@ class CycleGAN(base.Model):
         return {"fake_a": (*shape_b[:3], shape_a[3]), "fake_b": (*shape_a[:3], shape_b[3])}
 
     def step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
-        if replicas.count() == 1:
+        if replicas.get_count() == 1:
             return compilation.compile_step(self.config, self._update)(real_a, real_b, past)
         # Between two XLA programs, the replicas average their gradients.
         return self._update(real_a, real_b, past, functools.partial(compilation.compile_part, self.config))
@@ -53,7 +53,7 @@ class CycleGAN(base.Model):
         # discriminators learn from fakes that were made before the update, and the generators' loss never sees the
         # updated discriminators.
         scalars, gradients, fakes = compile_part(self._differentiate)(real_a, real_b, past)
-        means = iter(replicas.mean([tensor for gradient in gradients.values() for tensor in gradient]))
+        means = iter(replicas.average([tensor for gradient in gradients.values() for tensor in gradient]))
         gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
         return scalars | compile_part(self.apply_gradients)(gradients), fakes
 
@@ -134,7 +134,7 @@ class CycleGAN(base.Model):
         if config.penalizes_gradient:
             iteration = tf.cast(self.optimizers[f"disc_{domain}"].iterations, tf.int64)
             seed = tf.stack([tf.constant(2 * config.seed + (domain == "b"), tf.int64), iteration])
-            number, count = replicas.replica()
+            number, count = replicas.get_replica()
             # Draw for the images of all replicas; this replica takes its part.
             alpha = tf.split(tf.random.stateless_uniform(count * tf.shape(real)[:1], seed), count)[number]
             loss += losses.gradient_penalty(discriminator, real, fake, alpha)

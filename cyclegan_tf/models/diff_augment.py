@@ -30,7 +30,7 @@ def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tens
       use: names the images and the network that learns from them, such as "b/fake"; each use has its own numbers.
       iteration: number of the step, int64 scalar.
     """
-    policy, (number, count) = config.augmentations, replicas.replica()
+    policy, (number, count) = config.augmentations, replicas.get_replica()
     shape = tf.shape(images)
     seed = seeds.make_step_seed(config.seed, f"augment/{use}", iteration)
     draws = draw(policy, seed, (count * shape[0], shape[1], shape[2]))

@@ -46,4 +46,4 @@ class Pix2Pix(base.Model):
 
     def _update_network(self, name: str, tape: tf.GradientTape, loss: tf.Tensor) -> Scalars:
         gradient = self.scaling.gradient(tape, loss, self.networks[name].trainable_variables)
-        return self.apply_gradients({name: replicas.mean(gradient)})
+        return self.apply_gradients({name: replicas.average(gradient)})

@@ -5,7 +5,7 @@ import tensorflow as tf
 _MEAN = tf.distribute.ReduceOp.MEAN
 
 
-def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+def average(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """Averages float tensors over the replicas, with one all-reduce for all tensors."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
@@ -15,14 +15,14 @@ def mean(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def count() -> int:
+def get_count() -> int:
     """Returns the number of replicas."""
     return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
-def replica() -> tuple[int, int]:
+def get_replica() -> tuple[int, int]:
     """Returns the number of the replica whose step is being traced, and the count of replicas."""
-    n_replicas = count()
+    n_replicas = get_count()
     if n_replicas == 1:
         return 0, 1
     return int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)), n_replicas

@@ -22,7 +22,7 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
       UserError: the registered function does not fulfill the contract of `register_generator`.
     """
     build = registries.GENERATORS[config.generator].build
-    inputs, outputs = architectures.channels(config, name)
+    inputs, outputs = architectures.get_channels(config, name)
     network = build(config, input_channels=inputs, output_channels=outputs, name=name)
     require = _Requirements(f"--generator={config.generator}", network, name, inputs)
     shape = tuple(network.input_shape)
@@ -30,7 +30,7 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
             f"keras.Input((None, None, {inputs}))")
     out = tuple(network.output_shape)
     require(len(out) == 4 and out[-1] == outputs, f"returns {out}; expected images (N, H, W, {outputs})")
-    multiple = architectures.size_multiple(config)
+    multiple = architectures.get_size_multiple(config)
     if config.recompute:
         _require_repeatable(require, network, multiple, inputs)
     if (build, multiple, inputs) not in _PROBED:
@@ -71,13 +71,13 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
       UserError: the registered function does not fulfill the contract of `register_discriminator`.
     """
     build = registries.DISCRIMINATORS[config.discriminator].build
-    inputs = architectures.channels(config, name)[0]
+    inputs = architectures.get_channels(config, name)[0]
     network = build(config, input_channels=inputs, name=name)
     require = _Requirements(f"--discriminator={config.discriminator}", network, name, inputs)
     if config.penalizes_gradient:
         require_no_batch_norm(f"--gan_mode={config.gan_mode}", f"--discriminator={config.discriminator}", network)
     # A crop size below the registered smallest size is an error elsewhere, before a run starts.
-    side = max(config.crop_size, architectures.smallest_size(config))
+    side = max(config.crop_size, architectures.get_smallest_size(config))
     if (build, side, inputs) not in _PROBED and config.crops:
         images = np.random.default_rng(0).uniform(-1, 1, (2, side, side, inputs))
         scores = require.run(images.astype(np.float32))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError
 
 
-def named_weights(network: tf.keras.Model) -> dict[str, tf.Variable]:
+def name_weights(network: tf.keras.Model) -> dict[str, tf.Variable]:
     """Returns the network's variables by "LAYER/WEIGHT" ("stem_conv/kernel"), in layer order; equal on both stacks.
 
     A layer made of layers may have several weights of one name; then a number follows: kernel, kernel_1, kernel_2.

@@ -1,7 +1,7 @@
 """Converts weights between the authors' PyTorch networks and this package's Keras networks. Needs only NumPy.
 
 A PyTorch state_dict names a weight by its place among the modules ("model.10.conv_block.1.weight"), this package by its
-layer ("block1a_conv/kernel", see `networks.weights.named_weights`). PyTorch's kernels are (out, in, H, W), and
+layer ("block1a_conv/kernel", see `networks.weights.name_weights`). PyTorch's kernels are (out, in, H, W), and
 (in, out, H, W) for transposed convolutions; Keras's are (H, W, in, out) and (H, W, out, in). The transposition is the
 same for both.
 
@@ -250,7 +250,7 @@ def _join_names(names: list[str]) -> str:
 
 
 def to_keras(state_dict: Mapping[str, np.ndarray], options: Options) -> dict[str, np.ndarray]:
-    """Converts a PyTorch state_dict to {"stem_conv/kernel": array}, the names of `networks.weights.named_weights`.
+    """Converts a PyTorch state_dict to {"stem_conv/kernel": array}, the names of `networks.weights.name_weights`.
 
     Args:
       state_dict: {key: array} in PyTorch's shapes.

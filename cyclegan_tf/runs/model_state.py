@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -105,7 +105,7 @@ def _variables(model: "Model") -> dict[str, "tf.Variable"]:
     variables: dict[str, tf.Variable] = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
-            variables |= {f"{kind}/{name}/{key}": variable for key, variable in named_weights(network).items()}
+            variables |= {f"{kind}/{name}/{key}": variable for key, variable in name_weights(network).items()}
     for name, optimizer in model.optimizers.items():
         variables |= {f"optimizer/{name}/{index}": variable for index, variable in enumerate(optimizer.variables)}
     variables |= {f"scaling/{name}": variable for name, variable in model.scaling.variables.items()}
@@ -159,7 +159,7 @@ def restore(
     )
 
 
-def network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
+def get_network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
     """The weights of each network in a checkpoint: {"gen_ab": {"stem_conv/kernel": array, ...}, ...}.
 
     Args:

@@ -283,7 +283,7 @@ class StrategyReplicas(Replicas):
         def replica_step(flags: tf.Tensor, *batch: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor, Any]:
             scalars, fakes = step(*batch)
             # One all-reduce for everything.
-            *values, flags = replicas.mean([*scalars.values(), tf.identity(flags)])
+            *values, flags = replicas.average([*scalars.values(), tf.identity(flags)])
             return dict(zip(scalars, values, strict=True)), flags, fakes
 
         return lambda *arguments: self._strategy.run(replica_step, args=arguments)

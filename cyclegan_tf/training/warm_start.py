@@ -9,7 +9,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.networks import saved_model
-from cyclegan_tf.networks.weights import named_weights
+from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.storage import filesystem
@@ -43,7 +43,7 @@ def initialize(model: Model, source: str) -> None:
     for name, (weights, path) in found.items():
         if name in model.networks:
             try:
-                model_state.assign(named_weights(model.networks[name]), weights, path)
+                model_state.assign(name_weights(model.networks[name]), weights, path)
             except UserError as error:
                 raise UserError(f"{error}; give the options that {source} was trained with, such as --generator and "
                                 "--ngf") from error
@@ -59,7 +59,7 @@ def _read_run(source: str) -> _Found:
     if checkpoint is None:
         return {}
     path, arrays = checkpoint
-    return {name: (weights, path) for name, weights in model_state.network_weights(arrays, averaged=False).items()}
+    return {name: (weights, path) for name, weights in model_state.get_network_weights(arrays, averaged=False).items()}
 
 
 def _read_saved_models(source: str) -> _Found:

@@ -36,7 +36,7 @@ class ToyModel(base.Model):
             discriminator = self.adversarial_loss.discriminator(on_real, on_fake)
         objectives = {"gen_ab": generator, "disc_b": discriminator}
         gradients = {
-            name: replicas.mean(self.scaling.gradient(tape, loss, self.networks[name].trainable_variables))
+            name: replicas.average(self.scaling.gradient(tape, loss, self.networks[name].trainable_variables))
             for name, loss in objectives.items()
         }
         return {f"loss/{name}": loss for name, loss in objectives.items()} | self.apply_gradients(gradients)
