@@ -23,7 +23,7 @@ MAKE, COPYRIGHT, ORIENTATION, EXPOSURE_TIME = 0x010F, 0x8298, 0x0112, 0x829A
 def copy(tmp_path, name, channels=3):
     """Reads tmp_path/name and writes it to tmp_path/results; returns the path of the result."""
     pixels, extras = image_files.read(tmp_path / name, channels)
-    result = tmp_path / "results" / image_files.output_name(name, pixels.shape[-1])
+    result = tmp_path / "results" / image_files.get_output_name(name, pixels.shape[-1])
     image_files.write(str(result), pixels, extras)
     assert [path.name for path in result.parent.iterdir()] == [result.name], "no temporary file is left"
     return result
@@ -334,7 +334,7 @@ def test_arrays_and_unusual_channel_counts_are_written_as_npy(tmp_path):
     values = RANDOM.uniform(-1, 1, (5, 6, 3)).astype(np.float32)
     np.save(tmp_path / "a.npy", values)
     assert (np.load(copy(tmp_path, "a.npy")) == values).all()
-    assert image_files.output_name("x/a.png", 5) == "x/a.npy"
+    assert image_files.get_output_name("x/a.png", 5) == "x/a.npy"
 
 
 def test_tiff_keeps_float_gray(tmp_path):

@@ -139,7 +139,7 @@ class ImageList:
         if self.value_range is None:
             if piece is None:
                 return codec.decode(self._read_file(index), self.channels)
-            pixels = units.require_range(piece)
+            pixels = units.get_plain_pixels(piece)
         else:
             pixels, n_clipped = units.normalize(piece or self._read_whole_values(index), self.value_range)
             if n_clipped:

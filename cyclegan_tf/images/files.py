@@ -171,7 +171,7 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
     return codec.apply_orientation(alpha, orientation)
 
 
-def output_name(name: str, channels: int, value_range: ValueRange | None = None) -> str:
+def get_output_name(name: str, channels: int, value_range: ValueRange | None = None) -> str:
     """Returns the file name for the translation of file `name` to an image with `channels` channels.
 
     Keeps the suffix of formats that `write` supports and replaces others with .png; .npy unless `channels` is 1 or 3.

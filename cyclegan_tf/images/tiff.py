@@ -63,10 +63,10 @@ def needs_tifffile(data: bytes) -> bool:
         return False
     if data.startswith(b"MM\0+"):  # Pillow cannot read BigTIFF files in big-endian order.
         return True
-    return open_with_pillow(io.BytesIO(data)) is None
+    return try_pillow(io.BytesIO(data)) is None
 
 
-def open_with_pillow(file: IO[bytes]) -> TiffImageFile | None:
+def try_pillow(file: IO[bytes]) -> TiffImageFile | None:
     """Opens a TIFF file with Pillow; None if Pillow cannot decode its first page in full depth."""
     try:
         image = Image.open(file, formats=("TIFF",))

@@ -108,7 +108,7 @@ class TiffStack(Stack):
             raise ValueError(f"page {number + 1} has {_describe_page(page)}, the first page {self._keyframe}; write "
                              "them to separate files")
         if self._pillow is None and self._may_use_pillow:
-            self._pillow = tiff.open_with_pillow(self._raw)
+            self._pillow = tiff.try_pillow(self._raw)
             self._may_use_pillow = self._pillow is not None
         if self._pillow is not None:
             self._pillow.seek(number)

@@ -74,7 +74,7 @@ def normalize(piece: Slice, value_range: ValueRange) -> tuple[np.ndarray, int]:
     return filled, n_clipped
 
 
-def require_range(piece: Slice) -> np.ndarray:
+def get_plain_pixels(piece: Slice) -> np.ndarray:
     """Returns the pixels of a slice, of a dtype that `images.ranges` describes, for a domain without a range.
 
     Raises:

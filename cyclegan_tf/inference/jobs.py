@@ -161,4 +161,4 @@ def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[
 def _name_result(name: str, channels: int, value_range: ValueRange | None) -> str:
     if video.is_video_name(name):
         return video.get_output_name(name)
-    return image_files.output_name(name, channels, value_range)
+    return image_files.get_output_name(name, channels, value_range)

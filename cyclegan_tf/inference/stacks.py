@@ -138,7 +138,10 @@ def warn_of_clipping(path: str, n_clipped: int, n_values: int, limits: ValueRang
 def _prepare(piece: Slice, translator: LoadedTranslator) -> tuple[np.ndarray, int]:
     """The image that the network takes, and the number of its values that were clipped."""
     value_range = translator.units.source
-    pixels, n_clipped = (units.require_range(piece), 0) if value_range is None else units.normalize(piece, value_range)
+    if value_range is None:
+        pixels, n_clipped = units.get_plain_pixels(piece), 0
+    else:
+        pixels, n_clipped = units.normalize(piece, value_range)
     return codec.convert_channels(pixels, translator.input_channels), n_clipped
 
 
