@@ -79,8 +79,8 @@ def _define_flags() -> None:
     cli.define_path("output", None, "folder for the results, or the result file of a single input")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of a run with two generators; default: a2b")
     flags.DEFINE_integer(
-        "max_side", 0, "longer side, in pixels, to which larger images are shrunk before their translation; 0: images "
-        "keep their size", lower_bound=0,
+        "max_side", 0, "longer side, in pixels, to which larger images are shrunk before their translation; not for "
+        "videos, files of slices, and files with a geometry; 0: images keep their size", lower_bound=0,
     )
     flags.DEFINE_integer(
         "tile", 0, "side of the tiles, in pixels, in which larger images are translated, with bounded memory and the "

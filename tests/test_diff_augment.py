@@ -213,7 +213,7 @@ def test_replicas_split_the_random_numbers_of_the_whole_batch():
     images = tf.concat([batch(0), batch(1), batch(2)], axis=0)
     whole, config = augment_by_hand(images, "a/real"), TINY["cyclegan"]
     for number in range(3):
-        with mock.patch.object(replicas, "replica", lambda number=number: (number, 3)):
+        with mock.patch.object(replicas, "get_replica", lambda number=number: (number, 3)):
             part = diff_augment.augment_step(config, batch(number), "a/real", tf.constant(0, tf.int64))
         np.testing.assert_allclose(part, whole[2 * number : 2 * number + 2], rtol=0, atol=1e-6)
 

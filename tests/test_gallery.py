@@ -19,8 +19,8 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.domains import DomainNames
 from cyclegan_tf.data.sources import DEMO_MAPS_DIR
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics.evaluation import format_key
 from cyclegan_tf.metrics.measures import COMPARABLE
+from cyclegan_tf.metrics.report import format_key
 from cyclegan_tf.runs import metrics_log, page, page_measures, sample_files
 from cyclegan_tf.runs.metrics_log import read_records
 

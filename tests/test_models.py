@@ -283,7 +283,7 @@ def test_torchgans_head_pads_by_two_at_the_top_and_left_and_by_one_elsewhere():
     assert "layer4_conv" not in [layer.name for layer in model.layers]
 
 
-def test_named_weights_are_in_layer_order():
+def test_names_of_weights_are_in_layer_order():
     model = discriminators.patch_discriminator(ndf=1, n_layers=1, norm="batch")
     assert list(name_weights(model)) == [
         "layer0_conv/kernel", "layer0_conv/bias", "layer1_conv/kernel", "layer1_norm/gamma", "layer1_norm/beta",

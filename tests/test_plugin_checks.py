@@ -9,6 +9,7 @@ import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import losses
+from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks.weights import name_weights
@@ -127,6 +128,9 @@ def test_model_that_breaks_the_contract_is_one_clear_error():
     cyclegan_tf.register_model("both")(toy_package.objectives.ToyModel)
     with pytest.raises(UserError, match="--model=both is registered for direction b2a, but has no generator gen_ba"):
         build_model(Config.preset("tiny", model="both", generator="toy", discriminator="toy"))
+    cyclegan_tf.register_model("poolless", has_pools=False)(CycleGAN)
+    with pytest.raises(UserError, match="--model=poolless has image pools, but is registered with has_pools=False"):
+        build_model(Config.preset("tiny", model="poolless", generator="toy", discriminator="toy"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import batch as batch_lib
-from cyclegan_tf.inference import loading
+from cyclegan_tf.inference import jobs, loading
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs import directory as run_directory
@@ -187,17 +187,17 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
     for name in ("a.png", "in/b.tif", "out/c.png"):
         image_files.write(f"{remote}/{name}", pixels, image_files.Extras())
     model = loading.LoadedTranslator(lambda batch: -batch, 3, 3)
-    found = batch_lib.find(remote, f"{remote}/out/")
+    found = jobs.find(remote, f"{remote}/out/")
     assert found == [(f"{remote}/a.png", "a.png"), (f"{remote}/in/b.tif", "in/b.tif")]
-    jobs = batch_lib.plan(found, f"{remote}/out", 3)
-    assert batch_lib.run(model, jobs) == {}
+    planned = jobs.plan(found, f"{remote}/out", 3)
+    assert batch_lib.run(model, planned) == {}
     for name in ("a.png", "in/b.tif"):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(read(f"{remote}/out/{name}")))), 255 - pixels)
     with pytest.raises(UserError, match=r"out/a\.png exists already \(and 1 more\)"):
-        batch_lib.plan(found, f"{remote}/out", 3)
+        jobs.plan(found, f"{remote}/out", 3)
     with pytest.raises(UserError, match="is the folder of the input"):
-        batch_lib.find(f"{remote}/", remote)
+        jobs.find(f"{remote}/", remote)
     with pytest.raises(UserError, match="patterns work only on the local disk"):
-        batch_lib.find(f"{remote}/*.png", str(tmp_path))
+        jobs.find(f"{remote}/*.png", str(tmp_path))
     with pytest.raises(UserError, match=r"clip\.mp4: videos must be on the local disk"):
-        batch_lib.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)
+        jobs.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)

@@ -302,6 +302,7 @@ def test_large_images_are_shrunk_on_request(tmp_path):
     large = np.kron(colors, np.ones((80, 120, 1), np.uint8))
     exif = Image.Exif()
     exif[271] = "camera"
+    exif.get_ifd(0x8769).update({0xA002: 240, 0xA003: 160, 0x829A: 0.5})  # Width, height, time of exposure.
     Image.fromarray(large).save(tmp_path / "photos" / "alpha.png", exif=exif)
     Image.fromarray(large[..., :3]).save(tmp_path / "photos" / "large.png")
     Image.fromarray(large[:20, :60, :3]).save(tmp_path / "photos" / "small.png")
@@ -317,6 +318,7 @@ def test_large_images_are_shrunk_on_request(tmp_path):
     assert Image.open(tmp_path / "out" / "small.png").size == (60, 20)
     result = Image.open(tmp_path / "out" / "alpha.png")
     assert (result.mode, result.size, result.getexif()[271]) == ("RGBA", (60, 40), "camera")
+    assert dict(result.getexif().get_ifd(0x8769)) == {0x829A: 0.5}
     assert [result.getpixel((x, y))[3] for y in (10, 30) for x in (15, 45)] == [0, 80, 160, 255]
 
 

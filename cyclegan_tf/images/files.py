@@ -12,7 +12,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".bmp": {"format": "BMP"},
 }
 _DESCRIPTION = 270  # A tag of TIFF and EXIF.
+_SIZE_TAGS = (256, 257, 0xA002, 0xA003)  # Width and height of the image in TIFF and in EXIF.
 _SUBDIRECTORIES = (0x8769, 0x8825)  # Of EXIF: the camera's settings, and GPS.
 _ALIASES = {".jpeg": ".jpg", ".tiff": ".tif"}
 
@@ -86,14 +87,17 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
         raise
     except Exception as error:  # Pillow's readers raise many types.
         raise ValueError(describe_error(error)) from error
-    if n_pages > 1:
-        extras = dataclasses.replace(extras, exif=_remove_description(extras.exif))
+    if n_pages > 1:  # In the image description, stacks store the number of pages (OME-TIFF, ImageJ).
+        extras = dataclasses.replace(extras, exif=_remove_tags(extras.exif, [_DESCRIPTION]))
     return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)
 
 
 def shrink(pixels: np.ndarray, extras: Extras, max_side: int) -> tuple[np.ndarray, Extras]:
     """Resizes an image without units that `read` returned, if its longer side has more than `max_side` pixels."""
     size = codec.fit_into(max_side, *pixels.shape[:2])
+    if size == pixels.shape[:2]:
+        return pixels, extras
+    extras = dataclasses.replace(extras, exif=_remove_tags(extras.exif, _SIZE_TAGS))
     if extras.alpha is not None:
         extras = dataclasses.replace(extras, alpha=codec.resize(extras.alpha[..., np.newaxis], *size)[..., 0])
     return codec.resize(pixels, *size), extras
@@ -150,13 +154,14 @@ def _encode_texts(directory: MutableMapping[int, Any]) -> None:
             directory[tag] = value.encode("latin-1")
 
 
-def _remove_description(exif: bytes | None) -> bytes | None:
-    """Removes the image description, in which stacks store the number of pages (OME-TIFF, ImageJ)."""
-    directory = Image.Exif()
-    directory.load(exif or b"")
-    directory.pop(_DESCRIPTION, None)
-    _encode_texts(directory)
-    return directory.tobytes() if directory else None
+def _remove_tags(exif: bytes | None, tags: Sequence[int]) -> bytes | None:
+    exif_data = Image.Exif()
+    exif_data.load(exif or b"")
+    for directory in (exif_data, *(exif_data.get_ifd(tag) for tag in _SUBDIRECTORIES if tag in exif_data)):
+        for tag in tags:
+            directory.pop(tag, None)
+        _encode_texts(directory)
+    return exif_data.tobytes() if exif_data else None
 
 
 def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray | None:

@@ -108,7 +108,8 @@ class _Work:
                 return False
             with contextlib.closing(stack):
                 if self._max_side:  # `run` calls this function for all stacks before the first plain image.
-                    raise UserError(f"{job.source}: --max_side is not for files of slices; leave --max_side out")
+                    raise UserError(f"{job.source}: --max_side is not for files of slices, or files whose geometry "
+                                    "the result keeps; leave --max_side out")
                 count = len(stack)
                 stacks.translate(
                     self._translator, stack, job.source, job.target, self._batch_size, self._tile, progress

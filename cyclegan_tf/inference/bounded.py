@@ -1,17 +1,15 @@
 """Translating images of any size for samples and measures, in bounded memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.metrics.task import Translate
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
-
-# Function of an image (H, W, C) to its translation.
-Translate = Callable[[np.ndarray], np.ndarray]
 
 # Images of more pixels are translated by tiles. The paper's generator needs about 0.7 GB for an image of this size.
 WHOLE_PIXELS = 2**20

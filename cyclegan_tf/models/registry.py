@@ -22,4 +22,7 @@ def build_model(config: Config, replicas: Iterable[int] = range(1)) -> Model:
         if direction.generator not in model.generator_names:
             raise UserError(f"--model={config.model} is registered for direction {direction}, but has no generator "
                             f"{direction.generator}; name it in generator_names, or register other directions")
+    if model.pool_names and not entry.has_pools:
+        raise UserError(f"--model={config.model} has image pools, but is registered with has_pools=False; register it "
+                        "without has_pools")
     return model

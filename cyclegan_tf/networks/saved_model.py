@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.ops import exhaustion
 
 # Signatures to look for, in this order. Modules converted from TensorFlow 1 call theirs "default".
@@ -61,6 +61,6 @@ def open_saved_model(path: str, name: str | None = None, output: str | None = No
     except (OSError, ValueError, KeyError, AttributeError, StopIteration, TypeError, tf.errors.OpError) as error:
         if exhaustion.is_exhausted(error):
             raise
-        reason = " ".join(str(error).split()) or "it has no serving_default signature"
+        reason = describe_error(error) if str(error) else "it has no serving_default signature"
         wanted = f"an output {output}" if output else "one output"
         raise UserError(f"{name or path} is not a SavedModel with one input and {wanted} ({reason})") from error

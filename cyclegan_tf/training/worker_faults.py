@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import tensorflow as tf
 
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.ops import exhaustion
 
 log = logging.getLogger("cyclegan_tf")
@@ -45,7 +46,7 @@ def exit_on_lost_worker() -> Iterator[None]:
     ) as error:
         if exhaustion.is_exhausted(error):
             raise
-        exit_now(f"a worker is gone ({' '.join(error.message.split())[:200]})")
+        exit_now(f"a worker is gone ({describe_error(error.message)[:200]})")
 
 
 class Watchdog:

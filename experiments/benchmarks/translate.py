@@ -27,6 +27,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.inference import batch as batch_lib
 from cyclegan_tf.inference import loading
 from cyclegan_tf.inference import translator as translator_lib
+from cyclegan_tf.inference.jobs import Job
 from cyclegan_tf.networks import registry
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         translator = translator_lib.make_translator(Config(), registry.build_generator(Config(), "gen_ab"))
         model = loading.LoadedTranslator(lambda batch: translator.translate_floats(batch)["images"], 3, 3, translator)
         network = torch_twin.generator().eval()
-        jobs = [batch_lib.Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
+        jobs = [Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
         sides: dict[str, Callable[[], object]] = {
             "PyTorch, test loop": functools.partial(translate_with_torch, network, paths, f"{folder}/torch")
         }
