@@ -87,6 +87,14 @@ def test_alpha_fits_formats_of_8_bit_colors(tmp_path, suffix, gray, depth):
     np.testing.assert_array_equal(found[visible], expected[visible])
 
 
+def test_a_tiff_file_of_many_channels_is_read_whatever_its_suffix(tmp_path):
+    pixels = np.concatenate([DEEP, DEEP[..., :2]], axis=-1)
+    tifffile.imwrite(tmp_path / "five.png", pixels, photometric="minisblack", planarconfig="contig")
+    found, extras = image_files.read(tmp_path / "five.png", 5)
+    np.testing.assert_array_equal(found, pixels)
+    assert extras.alpha is None
+
+
 def test_a_gray_file_gets_pillows_luminance(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     image_files.write(str(tmp_path / "gray.png"), pixels, image_files.Extras(gray=True))

@@ -296,7 +296,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def fit_into(side: int, height: int, width: int) -> tuple[int, int]:
-    """Scales the size (height, width) down, if necessary, until neither is larger than `side`; at least (1, 1)."""
+    """Returns (height, width), scaled down if the longer side has more than `side` pixels; both are at least 1."""
     scale = min(1.0, side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 

@@ -93,7 +93,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
 
 
 def shrink(pixels: np.ndarray, extras: Extras, max_side: int) -> tuple[np.ndarray, Extras]:
-    """Resizes an image without units that `read` returned, if its longer side has more than `max_side` pixels."""
+    """Shrinks an image from `read` until its longer side has at most `max_side` pixels; not for images in units."""
     size = codec.fit_into(max_side, *pixels.shape[:2])
     if size == pixels.shape[:2]:
         return pixels, extras

@@ -7,7 +7,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.metrics import baselines, kid
 from cyclegan_tf.metrics.measures import Record
 
-# Number of images, on each side, from which on a measure is worth comparing; and what is wrong with fewer.
+# The fewest images, on each side, that make a measure worth comparing, and the fault of a measure of fewer images.
 _ENOUGH_IMAGES = {"fid": 2048, "kid": 2 * kid.SUBSET_SIZE}
 _FEW_IMAGES = {"fid": "is biased upwards", "kid": "varies strongly"}
 

@@ -94,7 +94,7 @@ class CycleGAN(base.Model):
         objectives |= {name: scalars[f"loss/{name}"] for name in self.discriminator_names}
         # All gradients are taken before any update, because an update would change the other gradients.
         gradients = self._compute_gradients(tape, objectives)
-        # The pools cast fakes to their type anyway; here, the cast is part of the compiled program.
+        # `seeded_step` casts all fakes to the type of the pools. A cast here is part of the compiled program.
         stored = {name: tf.cast(fakes[name], images[0].dtype) for name, (images, _) in past.items()}
         return scalars, gradients, {name: tf.split(stored[name], len(past[name][0])) for name in past}
 

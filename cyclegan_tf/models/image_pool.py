@@ -71,7 +71,7 @@ class ImagePool:
         self._stores = {}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns everything that the next draws depend on: `images`, float32 (K, H, W, C), and `random`."""
+        """Returns the state on which the next draws depend: `images`, float32 (K, H, W, C), and `random`."""
         version, internal, gauss_next = self._random.getstate()
         assert gauss_next is None, "uniform and randint never leave half a Gaussian pair"
         images = np.concatenate(self.images) if self.images else np.zeros((0, 0, 0, 0))

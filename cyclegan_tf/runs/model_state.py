@@ -160,7 +160,7 @@ def restore(
 
 
 def get_network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
-    """The weights of each network in a checkpoint: {"gen_ab": {"stem_conv/kernel": array, ...}, ...}.
+    """Returns the weights of each network in a checkpoint: {"gen_ab": {"stem_conv/kernel": array, ...}, ...}.
 
     Args:
       arrays: the arrays of a checkpoint, as `checkpoints.read` returns them.
