@@ -60,7 +60,7 @@ def get_value_type(field: dataclasses.Field) -> type:
 
 
 def validate(field: dataclasses.Field, value: Any) -> Any:
-    """Checks the type and the limits of an option's value; returns the value, an integer for a float as a float.
+    """Checks the type and the limits of an option's value; returns the value, with an integer for a float converted.
 
     Raises:
       UserError: the value is invalid; the message names the flag.

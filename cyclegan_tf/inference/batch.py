@@ -85,10 +85,10 @@ def run(
 
 
 class _Work:
-    """Translates the kinds of files; see `run`.
+    """Translates files of slices, videos, and batches of images; see `run`.
 
     Attributes:
-      bad: what `run` returns, for the files that were translated so far.
+      bad: the reasons why files were left out so far, by path.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class Protocol:
 
 
 class Networks:
-    """The networks that measures use, and what they computed of real images; all measures share both.
+    """The networks that measures use, and their results for real images, which all measures share.
 
     Each network is loaded on first use, which raises a UserError if its weights or its model cannot be loaded.
     """
@@ -53,8 +53,8 @@ class Networks:
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._lpips: dict[str, lpips.LPIPS] = {}
-        # What was computed of a list of real images, by a name and the list. The list is kept, so that its id stays
-        # its own. Incomplete results are computed again, because a file may be readable again.
+        # Results by (name, id of a list of real images), each with its list, because Python reuses the id of an object
+        # that is gone. Incomplete results are not kept, because a file may be readable later.
         self._computed: dict[tuple[str, int], tuple[ImageList, Any]] = {}
 
     @functools.cached_property
