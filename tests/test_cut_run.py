@@ -51,6 +51,14 @@ def test_a_resumed_and_an_uninterrupted_run_have_equal_bits(workdir, tmp_path):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+def test_a_run_without_measures_announces_none(tmp_path, caplog):
+    config = dataclasses.replace(CONFIG, max_steps=1, eval_every=1, paired="no")
+    with caplog.at_level("INFO", "cyclegan_tf"):
+        assert trainer.train(config, str(tmp_path / "run")) == {}
+    assert "training steps 1 to 1" in caplog.text
+    assert "images: \n" not in caplog.text
+
+
 def test_tiles_give_the_translation_of_the_whole_image(workdir, image):
     model = cyclegan_tf.load(workdir)
     whole = model.translate(image)

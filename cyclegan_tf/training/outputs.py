@@ -123,7 +123,8 @@ class RunOutputs:
         for held_out, values in split_by_images(measures, self._dataset).items():
             kind = metrics_log.EVAL if held_out else metrics_log.EVAL_OF_TRAINING
             self._record(step, kind, values)
-            log.info("step %d, %s", step, _describe_measures(held_out, values))
+            if values:
+                log.info("step %d, %s", step, _describe_measures(held_out, values))
         return measures
 
     def write_results(self, step: int) -> dict[str, float]:
@@ -156,7 +157,8 @@ class RunOutputs:
         if clipped := self._dataset.bad.describe_clipped():
             log.warning(clipped)
         for held_out, values in parts.items():
-            log.info(_describe_measures(held_out, values))
+            if values:
+                log.info(_describe_measures(held_out, values))
         return measures
 
     def _measure(self, step: int) -> dict[str, float]:
