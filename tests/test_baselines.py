@@ -52,7 +52,7 @@ def test_pixels_with_nan_are_left_out():
     truth = image * [0.5, -1] + 0.25
     holey, holey_truth = image.copy(), truth.astype(np.float32)
     holey[0, 0, 0] = holey_truth[1, 1, 1] = np.nan
-    color_map = baselines.fit_least_squares([(holey, holey_truth)], 2, 2)
+    color_map = baselines.fit_least_squares([(holey, holey_truth, None)], 2, 2)
     np.testing.assert_allclose(color_map.matrix, np.diag([0.5, -1]), atol=1e-5)
     np.testing.assert_allclose(color_map.offset, [0.25, 0.25], atol=1e-6)
     colors = baselines.Colors(2)
@@ -107,7 +107,7 @@ def test_least_squares_finds_an_affine_map_between_other_numbers_of_channels():
     rng = np.random.default_rng(3)
     matrix, offset = rng.uniform(-0.3, 0.3, (3, 2)), np.array([0.1, -0.05])
     images = rng.uniform(-1, 1, (2, 4, 4, 3)).astype(np.float32)
-    pairs = [(image, (image @ matrix + offset).astype(np.float32)) for image in images]
+    pairs = [(image, (image @ matrix + offset).astype(np.float32), None) for image in images]
     color_map = baselines.fit_least_squares(pairs, 3, 2)
     np.testing.assert_allclose(color_map.matrix, matrix, atol=1e-5)
     np.testing.assert_allclose(color_map.offset, offset, atol=1e-5)

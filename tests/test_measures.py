@@ -84,6 +84,31 @@ def test_identity_of_domains_with_different_channels_is_refused(constant):
         evaluation.measure(TRANSLATE, *arguments, strict=True)
 
 
+def test_identity_translates_only_the_images_that_it_measures(constant, tmp_path):
+    calls = []
+
+    def translate(image):
+        calls.append(int(image.max()))
+        return image
+
+    for path in (tmp_path / "testA").iterdir():
+        path.unlink()
+    dataset = sources.open_dataset(constant)
+    records, _ = evaluation.measure({Direction.A2B: translate}, dataset, constant, Protocol(), ["identity"])
+    assert calls == [102, 112]
+    # The source domain has no test images, but the measured images are test images.
+    assert [(each["n"], each["split"], each["size"]) for each in records] == [(2, "test", "20x16")]
+
+
+def test_a_bad_image_ends_each_evaluation_on_request(constant, tmp_path):
+    (tmp_path / "testB" / "x.png").write_bytes(b"")
+    config = dataclasses.replace(constant, on_bad_image="error")
+    arguments = {Direction.A2B: np.copy}, sources.open_dataset(config), config, Protocol(), ["identity"]
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"x\.png: .*--on_bad_image=skip"):
+            evaluation.measure(*arguments)
+
+
 def test_features_are_not_cached_after_an_error_of_the_disk(constant, tmp_path):
     images, cache, reads = sources.open_dataset(constant).test_b, tmp_path / "cache", []
 
@@ -372,8 +397,8 @@ def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
     task = Task(
         Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, Protocol(), use(MeanColor())
     )
-    assert [int(image.max()) for image, _ in task.pairs(2)] == [51, 61]
-    assert [int(image.max()) for image, _ in task.pairs(1)] == [51]
+    assert [int(image.max()) for _, image, _ in task.enumerate_pairs(2)] == [51, 61]
+    assert [int(image.max()) for _, image, _ in task.enumerate_pairs(1)] == [51]
 
 
 def test_an_image_that_cannot_be_translated_is_a_one_line_error(constant):

@@ -13,7 +13,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import commands, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, measures
-from cyclegan_tf.metrics.task import Protocol
+from cyclegan_tf.metrics.task import Networks, Protocol
 
 RNG = np.random.default_rng(4)
 
@@ -144,3 +144,42 @@ def test_measures_of_a_run_with_units():
     assert set(measures.choose_default(with_units)) - set(measures.choose_default(plain)) == {"mae", "psnr_range"}
     assert measures.is_better("psnr_range_ab", 2.0, 1.0)
     assert measures.is_better("mae_ab", 1.0, 2.0)
+
+
+def measure_baselines(config):
+    """Returns the mae of each trivial translation to B."""
+    return evaluation.measure_baselines(
+        ["mae"], [Direction.A2B], sources.open_dataset(config), config, Protocol(), Networks(Protocol())
+    )["mae_ab"]
+
+
+def test_trivial_translations_keep_values_between_the_levels_of_8_bits(tmp_path):
+    levels = RNG.integers(0, 256, (2, 12, 12)).astype(np.uint8)
+    for part in ("train", "test"):
+        for domain in "AB":
+            (tmp_path / f"{part}{domain}").mkdir()
+        for index, image in enumerate(levels):
+            Image.fromarray(image).save(tmp_path / f"{part}A" / f"{index}.png")
+            np.save(tmp_path / f"{part}B" / f"{index}.npy", 3.7 * image.astype(np.float32) + 100)
+    found = measure_baselines(make_config(tmp_path, range_a="", range_b="-1024,3071"))
+    # A level of 8 bits is 16 units wide.
+    assert found["color_map"] == pytest.approx(0, abs=0.01)
+    assert found["color_map_unfair"] == pytest.approx(0, abs=0.01)
+
+
+def test_trivial_translations_are_fitted_to_the_pixels_that_count(tmp_path):
+    source = RNG.uniform(0, 1000, (12, 12)).astype(np.float32)
+    truth = 0.5 * source + 100
+    truth[:, :5] = -9999
+    for part in ("train", "test"):
+        for domain, image in (("A", source), ("B", truth)):
+            (tmp_path / f"{part}{domain}").mkdir()
+            tifffile.imwrite(tmp_path / f"{part}{domain}" / "s.tif", image, photometric="minisblack",
+                             extratags=[(42113, "s", 0, "-9999", True)])
+    (tmp_path / "testMask").mkdir()
+    mask = np.zeros((12, 12), np.uint8)
+    mask[3:9] = 255
+    Image.fromarray(mask).save(tmp_path / "testMask" / "s.png")
+    found = measure_baselines(make_config(tmp_path, range_a="0,1000", range_b="0,1000"))
+    assert found["mean_color"] == pytest.approx(np.abs(truth[3:9, 5:] - truth[:, 5:].mean()).mean(), rel=1e-4)
+    assert found["color_map_unfair"] == pytest.approx(0, abs=0.01)

@@ -11,6 +11,10 @@ from cyclegan_tf.storage import filesystem
 log = logging.getLogger("cyclegan_tf")
 
 
+class BadImageError(UserError):
+    """An image cannot be used, and the user chose to stop at the first such image (--on_bad_image=error)."""
+
+
 class BadImages:
     """Records and logs images that cannot be used, or can be used only in part. Thread-safe.
 
@@ -20,7 +24,7 @@ class BadImages:
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
       clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
       notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
-      stop: whether to raise a UserError for the first bad image instead of continuing without it.
+      stop: whether to raise a BadImageError for a bad image instead of continuing without it.
     """
 
     def __init__(self, stop: bool = False) -> None:
@@ -48,19 +52,21 @@ class BadImages:
             still loads the image, so that measures of single images do not depend on which pairs were read before.
 
         Raises:
-          UserError: `stop` is set.
+          BadImageError: `stop` is set.
         """
         with self._lock:
-            if path in self.reasons:
-                return
-            self.reasons[path] = reason
-            if only_as_pair:
-                self.only_as_pair.add(path)
-            self._write(path, reason)
+            is_new = path not in self.reasons
+            if is_new:
+                self.reasons[path] = reason
+                if only_as_pair:
+                    self.only_as_pair.add(path)
+                self._write(path, reason)
         if self.stop:
-            raise UserError(f"{path}: {reason}; repair or remove the file, or skip bad images with --on_bad_image=skip")
-        # File names need not be valid UTF-8, but log handlers may require it.
-        log.warning("skipping %s: %s", console.escape(path), reason)
+            raise BadImageError(f"{path}: {reason}; repair or remove the file, or skip bad images with "
+                                "--on_bad_image=skip")
+        if is_new:
+            # File names need not be valid UTF-8, but log handlers may require it.
+            log.warning("skipping %s: %s", console.escape(path), reason)
 
     def add_pages(self, path: str, count: int) -> None:
         """Records that only the first of `count` pages of the image at `path` is used; logs the first such image."""

@@ -157,11 +157,12 @@ class ImageList:
         """Decodes image `index` as `decode` does; if that fails, adds the image to `bad` and returns None.
 
         Raises:
-          UserError: the image cannot be used, and `bad.stop` is set.
+          BadImageError: the image cannot be used, and `bad.stop` is set.
           MemoryError: memory is exhausted. Logs the path of the image.
         """
         path = self.path(index)
-        if path in self.bad and path not in self.bad.only_as_pair:
+        # A list that stops at bad images decodes the image again, so that each caller gets the error.
+        if path in self.bad and path not in self.bad.only_as_pair and not self.bad.stop:
             return None
         try:
             return self.decode(index, target_size)

@@ -1,7 +1,7 @@
-"""Trivial translations, which only change colors. A model with no better measures has learned no more than a tint."""
+"""Trivial translations, which only change colors. A model that scores no better has learned no more than a tint."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,15 +25,18 @@ class ColorMap:
     Attributes:
       matrix: float64 (channels of x, channels of y).
       offset: float64 (channels of y,).
+      gives_floats: whether results are float32 for images of any dtype, because 8 bits would round values in units.
     """
 
     matrix: np.ndarray
     offset: np.ndarray
+    gives_floats: bool = False
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps an image (H, W, C) of any dtype that `images.ranges` describes to an image of the same dtype."""
         matrix, offset = self.matrix.astype(np.float32), self.offset.astype(np.float32)
-        return ranges.from_float(ranges.to_float(image) @ matrix + offset, image.dtype)
+        dtype = np.float32 if self.gives_floats else image.dtype
+        return ranges.from_float(ranges.to_float(image) @ matrix + offset, dtype)
 
 
 class Colors:
@@ -49,9 +52,9 @@ class Colors:
     def __init__(self, channels: int) -> None:
         self.count, self._sum, self._products = 0, np.zeros(channels), np.zeros((channels, channels))
 
-    def add(self, image: np.ndarray) -> None:
-        """Adds the pixels of an image (H, W, C), except pixels with NaN."""
-        (pixels,) = _list_pixels(image)
+    def add(self, image: np.ndarray, region: np.ndarray | None = None) -> None:
+        """Adds the pixels of an image (H, W, C) in a region, bool (H, W), by default all; except pixels with NaN."""
+        (pixels,) = _list_pixels([image], region)
         self.count += len(pixels)
         self._sum += pixels.sum(axis=0)
         self._products += pixels.T @ pixels
@@ -90,19 +93,29 @@ def fit(task: Task) -> dict[str, ColorMap]:
     if dataset.has_pairs:
         if target:
             found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
-        pairs = ((image, truth) for image, truth in task.pairs() if truth is not None)
-        found["color_map_unfair"] = fit_least_squares(pairs, *channels)
-    return {name: found[name] for name in NAMES if name in found}
+        found["color_map_unfair"] = fit_least_squares(_load_regions(task), *channels)
+    gives_floats = task.config.get_range(task.direction.target) is not None
+    return {name: dataclasses.replace(found[name], gives_floats=gives_floats) for name in NAMES if name in found}
+
+
+def _load_regions(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Yields (image, true translation, region) of each pair; the region is what the measures in units count."""
+    in_units = task.config.get_range(task.direction.target) is not None
+    for index, image, truth in task.enumerate_pairs():
+        if truth is not None:
+            yield image, truth, task.load_region(index, truth.shape[:2]) if in_units else None
 
 
 def _collect_colors(task: Task, images: ImageList) -> Colors | None:
-    """Collects the colors of up to `_LIMIT` images; None if no image can be read."""
+    """Collects the colors of up to `_LIMIT` images, of pixels with data; None if no image can be read."""
     if not images:
         return None
     step = -(-len(images) // _LIMIT)
     colors = Colors(images.channels)
-    for image in task.load_readable(images.subset(range(0, len(images), step))):
-        colors.add(image)
+    chosen = images.subset(range(0, len(images), step))
+    for index, image in enumerate(task.load(chosen)):
+        if image is not None:
+            colors.add(image, task.load_valid(chosen, index, image.shape[:2]))
     return colors if colors.count else None
 
 
@@ -126,13 +139,17 @@ def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def fit_least_squares(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], source_channels: int, target_channels: int
+    pairs: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]], source_channels: int, target_channels: int
 ) -> ColorMap:
-    """Returns the color map with the least squared error over all pixels of pairs (image, true translation)."""
+    """Returns the color map with the least squared error.
+
+    Args:
+      pairs: (image, true translation, region). The region is the pixels to fit to, bool (H, W), or None for all.
+    """
     products = np.zeros((source_channels + 1, source_channels + 1))
     moments = np.zeros((source_channels + 1, target_channels))
-    for pair in pairs:
-        pixels, truth = _list_pixels(*pair)
+    for image, true_image, region in pairs:
+        pixels, truth = _list_pixels([image, true_image], region)
         pixels = np.pad(pixels, ((0, 0), (0, 1)), constant_values=1)
         products += pixels.T @ pixels
         moments += pixels.T @ truth
@@ -140,12 +157,12 @@ def fit_least_squares(
     return ColorMap(solution[:-1], solution[-1])
 
 
-def _list_pixels(*images: np.ndarray) -> list[np.ndarray]:
+def _list_pixels(images: Sequence[np.ndarray], region: np.ndarray | None) -> list[np.ndarray]:
     """Lists the colors of each image as float64 (N, C) in [-1, 1], for images of one height and width.
 
-    Lists only evenly spaced pixels of large images, and no pixel at which a value of any image is NaN.
+    Lists only pixels in the region, only evenly spaced ones of many, and no pixel at which a value of any image is NaN.
     """
-    pixels = [image.reshape(-1, image.shape[-1]) for image in images]
+    pixels = [image.reshape(-1, image.shape[-1]) if region is None else image[region] for image in images]
     step = -(-len(pixels[0]) // _PIXEL_LIMIT)
     floats = [ranges.to_float(each[::step]).astype(np.float64) for each in pixels]
     are_numbers = np.all([~np.isnan(each).any(axis=1) for each in floats], axis=0)

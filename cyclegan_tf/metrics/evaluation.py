@@ -7,6 +7,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data.bad_images import BadImageError
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import baselines, measures, report
@@ -35,6 +36,7 @@ def measure(
 
     Raises:
       UserError: `strict` is set and a measure cannot be computed.
+      BadImageError: an image cannot be used, and `dataset` stops at such images.
     """
     networks = networks or Networks(protocol)
     records: list[Record] = []
@@ -72,21 +74,22 @@ def measure_baselines(
 
 
 def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Skipped] | None) -> list[Record]:
-    sizes = set()
-    for index, source, truth in task.number_pairs(_count_needed_images(running.values())):
+    shapes = []
+    for index, source, truth in task.enumerate_pairs(_count_needed_images(running.values())):
         result = task.run(source)
-        sizes.add(f"{result.shape[1]}x{result.shape[0]}")
+        shapes.append(result.shape)
         for name in list(running):
             with _skip_on_error(name, task.direction, skipped, running):
                 running[name].add(source, result, truth, index)
     common = {
         "direction": task.direction, "split": task.split,
-        "size": min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes", "preprocess": task.config.preprocess,
+        "size": measures.describe_size(shapes), "preprocess": task.config.preprocess,
     }
     records: list[Record] = []
     for name, finished in running.items():
         with _skip_on_error(name, task.direction, skipped):
-            records += [{**record, **common} for record in finished.records()]
+            # A record of images of the target domain has a split and a size of its own.
+            records += [{**record, **common, **record} for record in finished.records()]
     return records
 
 
@@ -102,12 +105,16 @@ def _skip_on_error(
 ) -> Iterator[None]:
     """Skips the measure if the body raises a UserError or exhausts the memory, and removes it from `running`.
 
+    A BadImageError is not the measure's fault and ends the evaluation.
+
     Args:
       skipped: receives the measure; None lets the UserError through.
     """
     try:
         with exhaustion.explain(name, "measure smaller images (evaluate --size=256) or leave the measure out"):
             yield
+    except BadImageError:
+        raise
     except UserError as error:
         if skipped is None:
             raise

@@ -22,7 +22,7 @@ _DISTRIBUTIONS = ("fid", "kid")
 NAMES = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
 # The measures that `evaluate` computes by default, if the data and the installed weights allow.
 DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
-# The measures that need only the translations. Trivial translations have values of these measures too.
+# The measures that need only the translations. Baselines are measured with these, too.
 COMPARABLE = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "judge")
 _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "psnr_range")
 
@@ -136,7 +136,7 @@ class _InUnits(Measure):
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         if truth is None:
             return
-        region = self._task.load_region(index, truth)
+        region = self._task.load_region(index, truth.shape[:2])
         error = np.abs(ranges.to_float(result) - ranges.to_float(truth)).astype(np.float64)
         error = error if region is None else error[region]
         if not error.size:
@@ -209,6 +209,8 @@ class _Cycle(Measure):
 class _Identity(Measure):
     """Mean |image - its translation| over real images of the target domain, for values in [-1, 1]."""
 
+    limit = 0  # `records` translates images of the target domain instead of the source's.
+
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
         source, target = task.sources.channels, task.targets.channels
@@ -219,12 +221,15 @@ class _Identity(Measure):
             )
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
-        pass  # `records` translates images of the target domain instead.
+        pass
 
     def records(self) -> Iterator[Record]:
-        task = self._task
-        errors = [paired.l1(task.run(image), image) for image in task.load_readable(task.targets)]
-        yield {"metric": self._name, **_summarize(errors)}
+        task, errors, shapes = self._task, [], []
+        for image in task.load_readable(task.targets):
+            errors.append(paired.l1(task.run(image), image))
+            shapes.append(image.shape)
+        split, size = task.target_split, describe_size(shapes)
+        yield {"metric": self._name, **_summarize(errors), "split": split, "size": size}
 
 
 class _Judge(Measure):
@@ -286,6 +291,12 @@ _KINDS: dict[str, type[Measure]] = {
 def build(name: str, task: Task) -> Measure:
     """Builds the measure `name` of `task`; raises a UserError if the measure cannot be computed, see `Measure`."""
     return _KINDS[name](name, task)
+
+
+def describe_size(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Returns the size of images as WIDTHxHEIGHT, or the number of their sizes, from shapes (H, W, C)."""
+    sizes = {f"{shape[1]}x{shape[0]}" for shape in shapes}
+    return min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes"
 
 
 def _summarize(values: Sequence[float]) -> Record:

@@ -17,7 +17,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import classifier, feature_cache, inception, lpips, segmentation
 
-# Function of an image (H, W, C), of any kind that `images.ranges` knows, to an image of the same kind.
+# Function of an image (H, W, C), of any dtype that `images.ranges` describes, to an image of the same dtype, or of
+# float32 if its values have a unit.
 Translate = Callable[[np.ndarray], np.ndarray]
 
 
@@ -108,7 +109,7 @@ class Task:
     """One direction of a model on a data set.
 
     Attributes:
-      split: "test", or "train" if the source domain has no test images.
+      split, target_split: "test", or "train" if the source or the target domain has no test images.
       sources, targets: the images of the source and the target domain.
       references: the real images that FID and KID compare with.
       collector: collects the features that FID and KID share; the first of the two measures creates it.
@@ -123,7 +124,7 @@ class Task:
         self.networks, self.dataset = networks, dataset
         tests = direction.order(dataset.test_a, dataset.test_b)
         trains = direction.order(dataset.train_a, dataset.train_b)
-        self.split = "test" if tests[0] else "train"
+        self.split, self.target_split = ("test" if each else "train" for each in tests)
         self.sources, self.targets = (test or train for test, train in zip(tests, trains, strict=True))
         self.references = (trains if protocol.reference == "train" else tests)[1]
         self.collector: feature_cache.Collector | None = None
@@ -138,37 +139,43 @@ class Task:
         """Yields all images of a list that can be decoded."""
         return (image for image in self.load(image_list) if image is not None)
 
-    def pairs(self, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """Yields (source image, true translation or None) for the first `limit` source images that can be decoded.
+    def enumerate_pairs(self, limit: int | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Yields (index, source image, true translation or None) for the first `limit` readable source images.
 
         Two images of different sizes are not a pair: the file is reported once as a bad image, and the source image
         has no true translation.
         """
-        return ((source, truth) for _, source, truth in self.number_pairs(limit))
-
-    def number_pairs(self, limit: int | None = None) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        """Yields (index, source image, true translation or None) of `pairs`."""
         return itertools.islice(self._load_all_pairs(), limit)
 
-    def load_region(self, index: int, truth: np.ndarray | None) -> np.ndarray | None:
-        """Computes which pixels (H, W) of pair `index` count: pixels in the mask that have data in both images.
+    def load_valid(self, image_list: ImageList, index: int, size: tuple[int, ...]) -> np.ndarray | None:
+        """Reads which pixels of an image of a list have data: bool of `size`, (H, W), or None for all pixels."""
+        valid = image_list.read_valid(index)
+        return None if valid is None else _resize_mask(valid, size)
 
-        None means all pixels. The region is cached for all measures of a pair, because it costs decoding both images.
+    def load_region(self, index: int, size: tuple[int, ...]) -> np.ndarray | None:
+        """Computes which pixels of pair `index` count in units: pixels in the mask that have data in both images.
+
+        The region is cached for all measures of a pair, because it costs decoding both images.
+
+        Args:
+          size: height and width of the decoded pair.
+
+        Returns:
+          bool of `size`, or None for all pixels.
 
         Raises:
           UserError: the mask cannot be read.
         """
-        if truth is None:
-            return None
         if self._region is None or self._region[0] != index:
-            self._region = index, self._read_region(index, truth.shape[:2])
+            self._region = index, self._read_region(index, size)
         return self._region[1]
 
     def _read_region(self, index: int, size: tuple[int, ...]) -> np.ndarray | None:
-        regions = [each.read_valid(index) for each in (self.sources, self.targets)]
-        regions.append(self.dataset.masks.load(index) if self.dataset.masks else None)
-        sized = [_resize_mask(each, size) for each in regions if each is not None]
-        return np.stack(sized).all(axis=0) if sized else None
+        regions = [self.load_valid(each, index, size) for each in (self.sources, self.targets)]
+        mask = self.dataset.masks.load(index) if self.dataset.masks else None
+        regions.append(None if mask is None else _resize_mask(mask, size))
+        known = [each for each in regions if each is not None]
+        return np.stack(known).all(axis=0) if known else None
 
     def _load_all_pairs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
         paired_targets = itertools.islice(self.load(self.targets), self.dataset.n_pairs)
