@@ -232,10 +232,12 @@ def test_workers_without_pools_save_checkpoints_and_batches_that_are_not_finite(
         assert sum(int(np.isnan(batch[name]).sum()) for name in batch) == 1
 
 
-def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path):
-    for status, text in finish(start(tmp_path, overrides=({}, {"seed": 1}))):
+@pytest.mark.parametrize("name", ["seed", "n_epochs_decay"])
+def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path, name):
+    results = finish(start(tmp_path, overrides=({}, {name: 1})))
+    for (status, text), other in zip(results, (1, 0), strict=True):
         assert status == 1
-        assert "UserError: the workers differ in options: " in text
+        assert f"UserError: worker {other} and worker {1 - other} differ in --{name}; give all workers" in text
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
@@ -340,7 +342,7 @@ from cyclegan_tf.training import strategies
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
 for values in {"a": 1}, {"a": 1, "b": 2}:
-    strategies.open_replicas(Config(strategy="mirrored")).require_equal(**values)
+    strategies.open_replicas(Config(strategy="mirrored")).require_equal(values)
 """, TF_CONFIG="", CUDA_VISIBLE_DEVICES="-1")  # An empty TF_CONFIG counts as none.
     assert result.returncode == 0, result.stderr
 

@@ -40,6 +40,8 @@ def test_table_of_a_run(monkeypatch, tmp_path):
         "networks  gen_ab, gen_ba (resnet): 8,739 parameters each; disc_a, disc_b (patch): 3,037 parameters each",
         "device    CPU with 2 cores",
         "length    4 steps of 1 image of each domain, 0.019 epochs; 2 are done",
+        # The steps 3 and 4 of the linear decay have the factors 2/3 and 1/3.
+        "rate      0.0002 in the first step, 6.67e-05 in the last (--lr_policy=linear)",
     ]
     assert re.fullmatch(rf"disk      3 checkpoints of 0\.4 MB in {tmp_path}/new/run; [\d,.]+ GB are free", disk)
 
@@ -60,6 +62,7 @@ def test_table_of_replicas_in_half_precision(monkeypatch):
         "networks  gen_ab (resnet): 8,739 parameters; disc_b (patch): 3,229 parameters",
         "device    training on two GPUs; bfloat16 inside the networks; 2 replicas",
         "length    1,000 steps of 6 images of each domain, 200 epochs",
+        "rate      0.0002 in the first step, 3.99e-07 in the last (--lr_policy=linear)",  # 2e-4 / 501
         "disk      3 checkpoints of 0.1 MB",
     ]
 

@@ -128,10 +128,13 @@ class Config(RunOptions):
         """The values of domain "a" or "b" that pictures show as black and white; None for the whole range."""
         return value_ranges.parse_window(self.window)["ab".index(domain)]
 
-    def fingerprint(self) -> int:
-        """Returns a checksum of the options that affect the run's numbers; equal for configs that agree on them."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata["may_differ"]}
-        return zlib.crc32(json.dumps(values).encode())
+    def compute_checksums(self) -> dict[str, int]:
+        """Computes a checksum of each option, such as --seed, that the workers of a run must have in common.
+
+        Only options about a machine's own files and memory may differ between workers.
+        """
+        shared = (field.name for field in dataclasses.fields(self) if field.name not in ("data_dir", "cache"))
+        return {f"--{name}": zlib.crc32(json.dumps(getattr(self, name)).encode()) for name in shared}
 
     def to_json(self) -> str:
         """Returns `config_version` and the options, in the order of the fields, as an indented JSON object."""

@@ -109,8 +109,8 @@ class Replicas(abc.ABC):
         """
 
     @abc.abstractmethod
-    def require_equal(self, **values: int) -> None:
-        """Raises a UserError that names the first of `values` that differs between the workers."""
+    def require_equal(self, values: Mapping[str, int]) -> None:
+        """Raises a UserError with the name of the first of `values` that differs between the workers."""
 
 
 class OneReplica(Replicas):
@@ -149,7 +149,7 @@ class OneReplica(Replicas):
     def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
         return own
 
-    def require_equal(self, **values: int) -> None:
+    def require_equal(self, values: Mapping[str, int]) -> None:
         pass
 
 
@@ -260,16 +260,15 @@ class StrategyReplicas(Replicas):
         lengths = iter(self._sum_bytes(_join_bytes(np.array(a.shape, np.int64) for a in arrays.values()), own).tolist())
         return {name: np.zeros([next(lengths) for _ in array.shape], array.dtype) for name, array in arrays.items()}
 
-    def require_equal(self, **values: int) -> None:
+    def require_equal(self, values: Mapping[str, int]) -> None:
         own = np.array(list(values.values()), np.int64)
         # Exchange all values before the first error, because the other workers would wait for a worker that has left.
         exchanged = [self._sum_bytes(own.tobytes(), own=worker == self._worker) for worker in range(self._n_workers)]
         for worker, theirs in enumerate(exchanged):
             for name, mine, other in zip(values, own, theirs, strict=True):
                 if mine != other:
-                    raise UserError(f"the workers differ in {name.replace('_', ' ')}: {mine} in worker {self._worker}, "
-                                    f"{other} in worker {worker}; give all workers the same options, images and run "
-                                    "directory")
+                    raise UserError(f"worker {worker} and worker {self._worker} differ in {name}; give all workers the "
+                                    "same options, images and run directory")
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The table that a run logs at its start: data, networks, device, length and disk."""
+"""The table that a run logs at its start: data, networks, device, length, learning rate and disk."""
 
 import itertools
 import os
@@ -16,6 +16,7 @@ from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import model_state
 from cyclegan_tf.storage import filesystem
+from cyclegan_tf.training import schedules
 from cyclegan_tf.training.cadence import Cadence
 
 _LINE = 100  # Characters.
@@ -39,6 +40,7 @@ def describe_run(
         "networks": _describe_networks(config, model),
         "device": _describe_device(config, n_replicas),
         "length": _describe_length(cadence, step),
+        "rate": _describe_learning_rate(config, cadence, n_replicas),
         "disk": _describe_disk(config, workdir, model, n_replicas),
     }
     lines = []
@@ -146,6 +148,14 @@ def _describe_length(cadence: Cadence, step: int) -> str:
     images = f"{cadence.images_per_step} image{'s' * (cadence.images_per_step > 1)} of each domain"
     done = f"; {step:,} are done" if step else ""
     return f"{cadence.n_steps:,} steps of {images}, {length} epochs{done}"
+
+
+def _describe_learning_rate(config: Config, cadence: Cadence, n_replicas: int) -> str:
+    first, last = (
+        schedules.learning_rate(config, done, cadence.count_epochs(done), n_replicas)
+        for done in (0, cadence.n_steps - 1)
+    )
+    return f"{first:.3g} in the first step, {last:.3g} in the last (--lr_policy={config.lr_policy})"
 
 
 def _describe_disk(config: Config, workdir: str, model: Model, n_replicas: int) -> str:

@@ -64,12 +64,13 @@ def train(
         model = _build_model(config, replicas)
         progress = _restore_or_initialize(config, workdir, model, replicas)
         images = training_images.compute_fingerprints(dataset)
-        replicas.require_equal(
-            options=config.fingerprint(), images_of_A=images["a"].count, images_of_B=images["b"].count,
-            the_digest_of_the_names_of_A=int.from_bytes(images["a"].digest[:4], "big"),
-            the_digest_of_the_names_of_B=int.from_bytes(images["b"].digest[:4], "big"),
-            the_step_of_the_newest_checkpoint=progress.step,
-        )
+        replicas.require_equal({
+            **config.compute_checksums(),
+            **{f"the number of images of {domain.upper()}": images[domain].count for domain in "ab"},
+            **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
+               for domain in "ab"},
+            "the step of the newest checkpoint": progress.step,
+        })
         _require_unchanged_images(config, workdir, dataset, progress)
         progress = dataclasses.replace(progress, images=images)
         if replicas.is_chief:
