@@ -302,6 +302,14 @@ def test_a_resumed_run_reports_its_own_speed_and_draws_no_first_samples(tmp_path
     assert samples == [0, 3, 6]
 
 
+def test_results_of_a_longer_run_keep_their_step(tmp_path):
+    for max_steps in (2, 1):
+        trainer.train(Config.preset("tiny", max_steps=max_steps, **SMALL), str(tmp_path))
+    assert [(each["kind"], each["step"]) for each in read_records(tmp_path)[-3:]] == [
+        ("final_counts", 2), ("baselines", 2), ("test", 2),
+    ]
+
+
 def test_the_log_of_a_run_names_the_gpus(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
     monkeypatch.setattr(hardware, "describe_gpus", lambda: "training on one GPU")

@@ -68,7 +68,8 @@ class TrainingLoop:
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
-        if cadence.is_out_of_patience(config, progress.stale):
+        # Options may now ask for fewer steps than are done; results are of the steps that are done.
+        if progress.step > self.n_steps or cadence.is_out_of_patience(config, progress.stale):
             self._end_after(progress.step)
 
     @property
