@@ -1,9 +1,12 @@
 """TIFF files of several pages, channels or units become images for training."""
 
 import dataclasses
+import errno
 import io
+import os
 import re
 import struct
+import tempfile
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from translations import make_translator, run, translate
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.data import folders, pairing, slices, sources
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, stack_files, tiff, tiff_stack
 from cyclegan_tf.images.stacks import StackOptions
 
@@ -269,10 +273,51 @@ def test_slices_of_two_domains_are_pairs():
                                ["s.tiff[1]", "s.tiff[0]", "t.nii[4]", "u.jpg"]) == {0: 1, 1: 0, 2: 2, 3: 3}
 
 
-def test_slices_are_read_from_any_thread(tmp_path):
+def list_failing(folder, *numbers):
+    """A stack whose openings, one after the other, fail with the numbers of errors; 0 is success."""
+    tifffile.imwrite(folder / "s.tif", PAGES, photometric="minisblack")
+    found, left = dataclasses.replace(folders.list_folder(folder), channels=1), list(numbers)
+
+    def open_file(index):
+        if left and (number := left.pop(0)):
+            raise OSError(number, os.strerror(number))
+        return found.open(index)
+
+    return dataclasses.replace(found, open_file=open_file)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EINVAL], ids=errno.errorcode.get)
+def test_a_bad_file_is_one_bad_image(tmp_path, number):
+    found = slices.expand(list_failing(tmp_path, number, number), StackOptions(channels=1))
+    assert [found.load(index) for index in range(len(found))] == [None]
+    assert found.bad.reasons == {f"{tmp_path}/s.tif": os.strerror(number)}
+
+
+@pytest.mark.parametrize(("number", "message"), [
+    (errno.ENOSPC, r"s\.tif cannot be unpacked to {folder}: No space left on device; make room there, or set TMPDIR"),
+    (errno.EMFILE, r"s\.tif cannot be read: Too many open files; allow more with `ulimit -n`"),
+    (errno.EIO, r"s\.tif cannot be read: Input/output error; remove the cause, and start again"),
+], ids=["full disk", "open files", "outage"])
+def test_a_file_that_may_be_intact_is_no_bad_image(tmp_path, number, message):
+    image_list = list_failing(tmp_path, number)
+    with pytest.raises(UserError, match=message.format(folder=re.escape(tempfile.gettempdir()))):
+        slices.expand(image_list, StackOptions(channels=1))
+    assert not image_list.bad
+
+
+def test_a_full_disk_skips_no_slice(tmp_path, monkeypatch):
+    monkeypatch.setattr(slices, "MOST_OPEN_FILES", 0)  # Each slice opens the file again.
+    found = slices.expand(list_failing(tmp_path, 0, errno.ENOSPC), StackOptions(channels=1))
+    with pytest.raises(UserError, match="TMPDIR"):
+        found.load(0)
+    assert (found.load(0)[..., 0] == PAGES[0]).all()
+
+
+def test_slices_are_read_from_any_thread(tmp_path, monkeypatch):
     import concurrent.futures
 
-    for number in range(40):  # More files than stay open.
+    monkeypatch.setattr(slices, "MOST_OPEN_FILES", 20)
+    for number in range(40):
         tifffile.imwrite(tmp_path / f"{number:02d}.tif", PAGES + np.uint16(number), photometric="minisblack")
     found = listed(tmp_path, channels=1)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -3,12 +3,15 @@
 import collections
 import concurrent.futures
 import dataclasses
+import errno
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from typing import IO
 
 from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
@@ -16,7 +19,7 @@ from cyclegan_tf.storage import array_files
 _AHEAD = 64  # Files that are opened at the same time to list their slices.
 # The most files of a list that stay open; a process may often have 1024. Opening a file takes longer than reading a
 # slice, because compressed volumes must be unpacked.
-_OPEN_FILES = 200
+MOST_OPEN_FILES = 200
 _MASKS = (
     "its mask is not used, nor are masks of other files, so masked pixels count as image; to mark pixels without data, "
     "give them one value (GDAL_NODATA)"
@@ -25,16 +28,27 @@ _LACKS_PAGES = (
     "its OME metadata describes pages that are missing or in other files; only the pages in the file are used, here "
     "and in other such files"
 )
+# Errors of the file, which becomes a bad image. Libraries raise errors without a number for damaged files. An invalid
+# argument is a place outside of the file that a damaged file gives.
+_BAD_FILE = (
+    None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL
+)
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_EXHAUSTED = (*_FULL_DISK, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _WHOLE = -1  # In place of the index of a slice: the file is one plain image.
 
 
 def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> ImageList:
     """Replaces files of slices with their slices; returns the same list if all files are plain images.
 
-    A damaged file becomes one image, whose decoding fails with the reason.
+    A damaged, missing or forbidden file becomes one image, whose decoding fails with the reason.
 
     Args:
       limit: keep only this many images, the first ones of the list; 0 keeps all.
+
+    Raises:
+      UserError: a file cannot be read for a reason outside of the file, such as a full disk or a failing network.
+        Reading a slice, too, raises a UserError if the disk is full or the process has too many open files.
     """
     candidates = [index for index, name in enumerate(image_list.names) if stack_files.may_be_stack(name)]
     whole = dataclasses.replace(image_list, names=image_list.names[: limit or None])
@@ -98,7 +112,11 @@ class _Files:
         self.volumes: set[int] = set()
 
     def list_slices(self, index: int) -> Sequence[int]:
-        """Lists the indices of a file's slices: only `_WHOLE` for a plain image, only 0 for a damaged file."""
+        """Lists the indices of a file's slices: only `_WHOLE` for a plain image, only 0 for a bad file.
+
+        Raises:
+          UserError: the file may be intact, but cannot be read now.
+        """
         try:
             stack = self._open_stack(index)
             if stack is None:
@@ -116,13 +134,17 @@ class _Files:
                 return stack.list_indices()
             finally:
                 self._keep_open(index, stack)
-        except (ValueError, OSError):
+        except ValueError:
             return [0]  # Reading fails with the same reason.
+        except OSError as error:
+            if error.errno not in _BAD_FILE:
+                raise self._explain(index, error) from error
+            return [0]
 
     def _keep_open(self, index: int, stack: Stack) -> None:
         """Keeps a volume open if there is room, and closes other files."""
         with self._lock:
-            if stack.is_volume and len(self._open) < _OPEN_FILES:
+            if stack.is_volume and len(self._open) < MOST_OPEN_FILES:
                 self._open[index] = _OpenFile(stack)
                 return
         stack.close()
@@ -132,22 +154,36 @@ class _Files:
 
         Raises:
           ValueError, OSError: the slice cannot be decoded or read.
+          UserError: the disk is full, or the process has too many open files.
         """
         with self._lock:
             entry = self._open.setdefault(index, _OpenFile())
             self._open.move_to_end(index)
-            oldest = self._open.popitem(last=False)[1] if len(self._open) > _OPEN_FILES else None
+            oldest = self._open.popitem(last=False)[1] if len(self._open) > MOST_OPEN_FILES else None
         if oldest:
             with oldest.lock:
                 if oldest.stack:
                     oldest.stack.close()
                     oldest.stack = None
         with entry.lock:
-            if entry.stack is None:
-                entry.stack = self._open_stack(index)
+            try:
                 if entry.stack is None:
-                    raise ValueError("the file has changed since it was listed")
-            return entry.stack.read(number)
+                    entry.stack = self._open_stack(index)
+                    if entry.stack is None:
+                        raise ValueError("the file has changed since it was listed")
+                return entry.stack.read(number)
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    raise self._explain(index, error) from error
+                raise
+
+    def _explain(self, index: int, error: OSError) -> UserError:
+        path, problem = self._list.path(index), describe_error(error)
+        if error.errno in _FULL_DISK:  # Reading needs space only for the content of a compressed volume.
+            return UserError(f"{path} cannot be unpacked to {tempfile.gettempdir()}: {problem}; make room there, or "
+                             "set TMPDIR to a folder on another disk")
+        remedy = "allow more with `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else "remove the cause"
+        return UserError(f"{path} cannot be read: {problem}; {remedy}, and start again")
 
     def _open_stack(self, index: int) -> Stack | None:
         return stack_files.open_stack(lambda: self._list.open(index), self._list.names[index], self._options)
