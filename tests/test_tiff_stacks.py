@@ -313,6 +313,25 @@ def test_a_full_disk_skips_no_slice(tmp_path, monkeypatch):
     assert (found.load(0)[..., 0] == PAGES[0]).all()
 
 
+def test_lists_share_the_limit_of_open_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(slices, "MOST_OPEN_FILES", 4)
+    opened, lists = [], []
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", PAGES + np.uint16(number), photometric="minisblack")
+        files = dataclasses.replace(folders.list_folder(tmp_path / name), channels=1)
+        files = dataclasses.replace(files, open_file=lambda index, open_file=files.open_file: (
+            opened.append(open_file(index)) or opened[-1]))
+        lists.append(slices.expand(files, StackOptions(channels=1)))
+    assert sum(not file.closed for file in opened) <= 4
+    for _ in range(2):
+        for index in range(12):
+            for found in lists:
+                assert (found.decode(index)[..., 0] == PAGES[index % 4] + np.uint16(index // 4)).all()
+                assert sum(not file.closed for file in opened) <= 4
+
+
 def test_slices_are_read_from_any_thread(tmp_path, monkeypatch):
     import concurrent.futures
 

@@ -7,6 +7,7 @@ import errno
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import IO
 
@@ -17,9 +18,9 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
 _AHEAD = 64  # Files that are opened at the same time to list their slices.
-# The most files of a list that stay open; a process may often have 1024. Opening a file takes longer than reading a
+# The most files of all lists that stay open; a process may often have 1024. Opening a file takes longer than reading a
 # slice, because compressed volumes must be unpacked.
-MOST_OPEN_FILES = 200
+MOST_OPEN_FILES = 800
 _MASKS = (
     "its mask is not used, nor are masks of other files, so masked pixels count as image; to mark pixels without data, "
     "give them one value (GDAL_NODATA)"
@@ -101,15 +102,22 @@ class _OpenFile:
 class _Files:
     """Reads slices of the files of a list from any thread, and keeps the most recently used files open.
 
+    All lists share the limit of open files: a list closes a file of the list that has the most open files.
+
     Attributes:
       volumes: indices of the files whose slices have a number in their name; `list_slices` adds indices.
     """
 
+    # Class attributes: all lists in use, and the lock of this set and of the open files of each list.
+    _lists: "weakref.WeakSet[_Files]" = weakref.WeakSet()
+    _lock = threading.Lock()
+
     def __init__(self, image_list: ImageList, options: StackOptions) -> None:
         self._list, self._options = image_list, options
         self._open: collections.OrderedDict[int, _OpenFile] = collections.OrderedDict()
-        self._lock = threading.Lock()
         self.volumes: set[int] = set()
+        with self._lock:
+            self._lists.add(self)
 
     def list_slices(self, index: int) -> Sequence[int]:
         """Lists the indices of a file's slices: only `_WHOLE` for a plain image, only 0 for a bad file.
@@ -144,10 +152,13 @@ class _Files:
     def _keep_open(self, index: int, stack: Stack) -> None:
         """Keeps a volume open if there is room, and closes other files."""
         with self._lock:
-            if stack.is_volume and len(self._open) < MOST_OPEN_FILES:
+            if stack.is_volume and self._count_open() < MOST_OPEN_FILES:
                 self._open[index] = _OpenFile(stack)
                 return
         stack.close()
+
+    def _count_open(self) -> int:
+        return sum(len(files._open) for files in self._lists)
 
     def read(self, index: int, number: int) -> Slice:
         """Reads a slice of a file.
@@ -159,7 +170,9 @@ class _Files:
         with self._lock:
             entry = self._open.setdefault(index, _OpenFile())
             self._open.move_to_end(index)
-            oldest = self._open.popitem(last=False)[1] if len(self._open) > MOST_OPEN_FILES else None
+            oldest = None
+            if self._count_open() > MOST_OPEN_FILES:
+                oldest = max(self._lists, key=lambda files: len(files._open))._open.popitem(last=False)[1]
         if oldest:
             with oldest.lock:
                 if oldest.stack:
