@@ -134,6 +134,27 @@ def test_png_keeps_16_bit_colors_and_alpha(tmp_path, channels):
         assert (result[..., -1] == alpha[..., 0]).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_8_bit_alpha_fits_16_bit_colors(tmp_path, suffix, channels):
+    path, alpha = tmp_path / f"a{suffix}", COLORS[..., 1]
+    image_files.write(str(path), DEEP[..., :channels], image_files.Extras(alpha=alpha))
+    is_png = suffix == ".png"
+    found = tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy() if is_png else tifffile.imread(path)
+    np.testing.assert_array_equal(found[..., :-1], DEEP[..., :channels])
+    np.testing.assert_array_equal(found[..., -1], alpha * 257.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_alpha_beside_wide_values_is_left_out_with_a_warning(tmp_path, caplog, dtype):
+    values, alpha = (COLORS / 128).astype(dtype), COLORS[..., 0]
+    image_files.write(str(tmp_path / "a.tif"), values, image_files.Extras(alpha=alpha))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), values)
+    assert caplog.messages == [
+        f"{tmp_path}/a.tif: the alpha channel cannot be written beside values of type {np.dtype(dtype)}"
+    ]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_alpha_is_rotated_with_its_image(tmp_path, suffix, orientation):

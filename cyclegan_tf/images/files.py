@@ -202,7 +202,8 @@ def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
     """Writes (H, W, C) of any supported dtype with its `extras` atomically, in the format of the path's suffix.
 
     If `extras.gray`, three channels become their luminance. JPEG, WebP and BMP files have 8 bits per channel. Metadata
-    that the file cannot hold, such as EXIF data above 64 kB in a JPEG file, is left out with a warning.
+    that the file cannot hold, such as EXIF data above 64 kB in a JPEG file, is left out with a warning, and so is alpha
+    beside floats or signed integers in a TIFF file.
 
     Raises:
       ValueError: the format cannot hold the image; the message gives the reason.
@@ -214,8 +215,10 @@ def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
     with atomic.open_for_writing(path, "w+b") as file:
         if suffix == ".npy":
             np.save(file, pixels)
-        else:
-            _save_with_metadata(file, path, suffix, pixels, extras)
+            return
+        if extras.alpha is not None and suffix == ".tif" and _needs_wide_tiff(pixels):
+            log.warning("%s: the alpha channel cannot be written beside values of type %s", path, pixels.dtype)
+        _save_with_metadata(file, path, suffix, pixels, extras)
 
 
 def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndarray, extras: Extras) -> None:
@@ -241,7 +244,7 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     if pixels.shape[-1] == 3 and extras.gray:
         pixels = codec.convert_channels(pixels, 1)
-    if pixels.dtype not in (np.uint8, np.uint16) and suffix == ".tif":
+    if suffix == ".tif" and _needs_wide_tiff(pixels):
         _save_deep_tiff(file, pixels, extras.icc, extras.exif)
         return
     is_deep = pixels.dtype == np.uint16 and suffix in (".png", ".tif")
@@ -250,9 +253,11 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
     icc = _select_profile(extras.icc, pixels.shape[-1])
     if is_deep and (pixels.shape[-1] == 3 or extras.alpha is not None):
         # Pillow cannot write 16-bit colors.
-        channels = [pixels] if extras.alpha is None else [pixels, extras.alpha[..., np.newaxis]]
+        if extras.alpha is not None:
+            alpha = extras.alpha if extras.alpha.dtype == np.uint16 else extras.alpha.astype(np.uint16) * np.uint16(257)
+            pixels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
         save = {".png": _save_deep_png, ".tif": _save_deep_tiff}[suffix]
-        save(file, np.concatenate(channels, axis=-1), icc, extras.exif)
+        save(file, pixels, icc, extras.exif)
         return
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     if extras.alpha is not None and suffix != ".jpg":
@@ -265,6 +270,11 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
         metadata["exif"].load(extras.exif)
         _encode_texts(metadata["exif"])
     image.save(file, **_OPTIONS[suffix], **{key: value for key, value in metadata.items() if value})
+
+
+def _needs_wide_tiff(pixels: np.ndarray) -> bool:
+    """True for floats and for integers other than uint8 and uint16, which a TIFF file keeps without conversion."""
+    return pixels.dtype not in (np.uint8, np.uint16)
 
 
 def _reduce_depth(levels: np.ndarray) -> np.ndarray:
