@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -162,6 +163,23 @@ def test_features_of_real_images_are_cached_until_something_changes(constant, tm
     assert load() == (102, 4)
     Image.new("RGB", (20, 16), (7,) * 3).save(tmp_path / "testB" / "testB102.png")
     assert load() == (7, 5)
+
+
+@pytest.mark.parametrize(("no_data", "mean"), [("-1", 127.5), ("200", 0)])
+def test_features_follow_the_mark_of_pixels_without_data(tmp_path, no_data, mean):
+    config = Config(dataset=str(tmp_path), preprocess="none", pool_size=0, input_channels=1, output_channels=1,
+                    range_a="0,200")
+    cache = str(tmp_path / "cache")
+
+    def measure(no_data):
+        for name in ("trainA", "trainB"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / name / "0.tif", np.int16([[0, 200]] * 2),
+                             extratags=[(42113, "s", 0, no_data, True)])  # GDAL_NODATA.
+        return feature_cache.load_or_compute(MeanColor(), sources.open_dataset(config).train_a, config, cache)
+
+    measure("0")
+    assert measure(no_data).tolist() == [[mean]]
 
 
 class NearestGray:

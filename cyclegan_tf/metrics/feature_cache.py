@@ -70,9 +70,9 @@ def load_or_compute(
     """Returns the features (N, d) of the readable images in a list, resized like the test images of `config`.
 
     The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
-    on: the network, the encoded bytes of the images, the range of values, and the options that resize the images.
-    Without write access to the folder, each call computes the features again. So does a call after an error of the
-    disk or the network, because the features of a file that could not be read are missing.
+    on: the network, the encoded bytes of the images, the pixels without data, the range of values, and the options that
+    resize the images. Without write access to the folder, each call computes the features again. So does a call after
+    an error of the disk or the network, because the features of a file that could not be read are missing.
 
     Args:
       folder: `weights.default_folder()` by default.
@@ -85,6 +85,8 @@ def load_or_compute(
     for index in range(len(image_list)):
         try:
             key.update(hashlib.sha256(image_list.read(index)).digest())
+            if (valid := image_list.read_valid(index)) is not None:
+                key.update(hashlib.sha256(valid.tobytes()).digest())
         except (OSError, ValueError):
             key.update(b"unreadable")
             unreadable.add(index)
