@@ -164,6 +164,21 @@ def test_slices_and_bands_of_tiff_files_are_images(tmp_path):
     np.testing.assert_allclose(grays, np.clip((np.arange(20) - 0.19) / 18.62 * 255, 0, 255), atol=0.51)
 
 
+def test_arrays_of_values_in_units_are_images(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 4, 2), np.float32))
+    scan = np.linspace(-1000, 900, 20).reshape(5, 4)
+    np.save(tmp_path / "b.npy", scan.astype(np.int16))
+    np.save(tmp_path / "c.npy", np.where(scan > 0, np.nan, scan))
+    parts, bad = sources.open_parts(str(tmp_path))
+    (summary,) = inspection.inspect(parts, n_shown=3).values()
+    assert inspection.format_report({"set": summary}, bad).splitlines() == [
+        "set: 3 images", "  kinds: 1 NPY float32 x 2, 1 NPY int16 x 1", "  sizes: 2 4 x 5",
+        "  values: -1000 to 900, 98 % of them -981 to 881", "bad files: 1",
+        f"  {tmp_path}/c.npy: 9 of 20 pixels are NaN",
+    ]
+    assert [(image.min(), image.max()) for image in summary.shown][1] == (0, 255)
+
+
 def test_report_has_one_line_for_a_name_of_two_lines(tmp_path):
     (tmp_path / "a\nb.png").write_bytes(b"no image")
     parts, bad = sources.open_parts(str(tmp_path))

@@ -151,15 +151,20 @@ def test_shard_command_can_stop_at_a_bad_image(folder, tmp_path, run_command):
     assert "/trainA/003.png: image file is truncated" in child.stderr
 
 
-def test_arrays_of_many_channels_are_not_bad(tmp_path):
+def test_arrays_of_many_channels_and_of_values_in_units_are_not_bad(tmp_path):
+    zeros, gap = np.zeros((5, 4, 7), np.float32), np.eye(5, 4)[..., np.newaxis] > 0
     for split in ("trainA", "trainB"):
         (tmp_path / "set" / split).mkdir(parents=True)
-        np.save(tmp_path / "set" / split / "0.npy", np.zeros((5, 4, 7), np.float32))
-        np.save(tmp_path / "set" / split / "1.npy", np.full((5, 4, 7), 9, np.float32))
+        for name, array in (("picture", np.where(gap, np.nan, zeros)), ("units", zeros.astype(np.int16) - 1000),
+                            ("nan", np.where(gap, np.nan, zeros + 9)), ("type", zeros > 0)):
+            np.save(tmp_path / "set" / split / f"{name}.npy", array)
     bad = BadImages()
     shards.write(sources.find_dataset(str(tmp_path / "set")).folders, str(tmp_path / "out"), BYTES, bad)
-    assert sorted(bad.reasons) == [f"{tmp_path}/set/{split}/1.npy" for split in ("trainA", "trainB")]
-    assert all(reason.startswith("the values are 9 to 9") for reason in bad.reasons.values())
+    assert {path.removeprefix(f"{tmp_path}/set/"): reason for path, reason in bad.reasons.items()} == {
+        f"{split}/{name}.npy": reason for split in ("trainA", "trainB") for name, reason in (
+            ("nan", "4 of 20 pixels are NaN"), ("type", "the values have the type bool; expected integers or floats"),
+        )
+    }
 
 
 def edit(path, change):

@@ -1,9 +1,10 @@
 """`ImageDataset`: the images of two domains as random-access lists."""
 
+import contextlib
 import dataclasses
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -91,22 +92,25 @@ class ImageList:
 
         Raises:
           ValueError, OSError: the image cannot be decoded or read; the message gives the reason.
+          MemoryError: memory is exhausted. Logs the path of the image.
         """
-        piece = self.read_slice(index) if self.read_slice else None
-        if piece is None and self.value_range is None and not self.half:
-            return codec.decode(self._read_file(index), self.channels, target_size)
-        image = self._take_half(self._decode_whole(index, piece))
-        return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
+        with self._name_exhaustion(index):
+            piece = self.read_slice(index) if self.read_slice else None
+            if piece is None and self.value_range is None and not self.half:
+                return codec.decode(self._read_file(index), self.channels, target_size)
+            image = self._take_half(self._decode_whole(index, piece))
+            return codec.resize(image, *target_size(*image.shape[:2])) if target_size else image
 
     def read_values(self, index: int) -> Slice:
         """Reads the values of image `index` in the unit of the file, with the channels of the file.
 
         Raises:
-          ValueError, OSError: as in `decode`.
+          ValueError, OSError, MemoryError: as in `decode`.
         """
-        piece = self._read_whole_values(index)
-        units.require_numbers(piece)
-        return self.halve(piece)
+        with self._name_exhaustion(index):
+            piece = self._read_whole_values(index)
+            units.require_numbers(piece)
+            return self.halve(piece)
 
     def read_valid(self, index: int) -> np.ndarray | None:
         """Reads which pixels of image `index` have data: bool (H, W), or None if all pixels have data."""
@@ -153,12 +157,20 @@ class ImageList:
             self.bad.add_pages(path, count)
         return data
 
+    @contextlib.contextmanager
+    def _name_exhaustion(self, index: int) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError:  # Not a bad image: the image may only be very large.
+            log.warning("%s: memory is exhausted while this image is read", console.escape(self.path(index)))
+            raise
+
     def load(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray | None:
         """Decodes image `index` as `decode` does; if that fails, adds the image to `bad` and returns None.
 
         Raises:
           BadImageError: the image cannot be used, and `bad.stop` is set.
-          MemoryError: memory is exhausted. Logs the path of the image.
+          MemoryError: as in `decode`.
         """
         path = self.path(index)
         # A list that stops at bad images decodes the image again, so that each caller gets the error.
@@ -166,9 +178,6 @@ class ImageList:
             return None
         try:
             return self.decode(index, target_size)
-        except MemoryError:  # Not a bad image: the image may only be very large.
-            log.warning("%s: memory is exhausted while this image is read", console.escape(path))
-            raise
         except (ValueError, OSError) as error:
             # str() of an OSError would repeat the path.
             self.bad.add(path, describe_error(error))

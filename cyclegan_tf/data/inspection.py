@@ -137,10 +137,10 @@ def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: Stac
         image_list.bad.add(path, describe_error(error))
         return Summary(1, 1)
     if stack is None:
-        return _inspect_image(image_list, index, n_shown)
+        return _inspect_picture(image_list, index, n_shown) or _inspect_array(image_list, index, n_shown)
     with contextlib.closing(stack):
         if _is_picture(stack):
-            return _inspect_image(image_list, index, n_shown)
+            return _inspect_picture(image_list, index, n_shown) or _inspect_array(image_list, index, n_shown)
         return _inspect_stack(stack, image_list, path, n_shown)
 
 
@@ -150,18 +150,38 @@ def _is_picture(stack: Stack) -> bool:
     return is_tiff and stack.dtype in (np.bool_, np.uint8, np.uint16) and stack.channels <= 4
 
 
-def _inspect_image(image_list: ImageList, index: int, n_shown: int) -> Summary:
+def _inspect_picture(image_list: ImageList, index: int, n_shown: int) -> Summary | None:
+    """Computes the statistics of an image without a unit; None if the file is damaged, or its values have a unit."""
+    kind, image_list = _describe_file(image_list, index)
+    try:
+        image = image_list.decode(index)
+    except (ValueError, OSError):
+        return None
+    return Summary(
+        1, 1, collections.Counter([kind]), collections.Counter([(image.shape[1], image.shape[0])]),
+        shown=[grid.shrink(image, CELL_PIXELS)][:n_shown],
+    )
+
+
+def _inspect_array(image_list: ImageList, index: int, n_shown: int) -> Summary:
+    """Computes the statistics of a .npy file of values in a unit; records a file of another format as bad."""
+    summary, (kind, image_list) = Summary(1, 1), _describe_file(image_list, index)
+    try:
+        piece = image_list.read_values(index)
+    except (ValueError, OSError) as error:
+        image_list.bad.add(image_list.path(index), describe_error(error))
+        return summary
+    _add_slice(summary, kind, piece, n_shown > 0)
+    return summary
+
+
+def _describe_file(image_list: ImageList, index: int) -> tuple[str, ImageList]:
+    """Returns the kind of a file, and the list with the number of channels to decode the file with."""
     try:
         kind, channels = describe(image_list.read(index))
-    except Exception:  # `load` below records the reason.
+    except Exception:  # Libraries raise many types. Decoding may succeed, or raises an error with the reason.
         kind, channels = "unknown", 3
-    image = dataclasses.replace(image_list, channels=channels).load(index)
-    summary = Summary(1, 1)
-    if image is not None:
-        summary.kinds[kind] += 1
-        summary.sizes[image.shape[1], image.shape[0]] += 1
-        summary.shown = [grid.shrink(image, CELL_PIXELS)][:n_shown]
-    return summary
+    return kind, dataclasses.replace(image_list, channels=channels)
 
 
 def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int) -> Summary:
@@ -176,19 +196,23 @@ def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int)
         except (ValueError, OSError) as error:
             reasons[f"{path}[{index}]" if stack.is_volume else path] = str(error)
             continue
-        summary.kinds[stack.kind] += 1
-        summary.sizes[piece.pixels.shape[1], piece.pixels.shape[0]] += 1
+        _add_slice(summary, stack.kind, piece, index in shown)
         if stack.spacing:
             summary.spacings[stack.spacing] += 1
-        if piece.pixels.dtype != np.uint8:
-            _add_values(summary, piece)
-        if index in shown:
-            summary.shown.append(grid.shrink(_scale(piece), CELL_PIXELS))
     if len(reasons) == len(stack) and len(set(reasons.values())) == 1:  # The file as a whole is damaged.
         reasons = {path: next(iter(reasons.values()))}
     for name, reason in reasons.items():
         image_list.bad.add(name, reason)
     return summary
+
+
+def _add_slice(summary: Summary, kind: str, piece: Slice, is_shown: bool) -> None:
+    summary.kinds[kind] += 1
+    summary.sizes[piece.pixels.shape[1], piece.pixels.shape[0]] += 1
+    if piece.pixels.dtype != np.uint8:
+        _add_values(summary, piece)
+    if is_shown:
+        summary.shown.append(grid.shrink(_scale(piece), CELL_PIXELS))
 
 
 def _add_values(summary: Summary, piece: Slice) -> None:

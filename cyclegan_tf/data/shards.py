@@ -129,15 +129,13 @@ def _check(image_list: ImageList, index: int, data: bytes) -> None:
     errors = []
     for in_units in True, False:
         found = slices.expand(one, StackOptions(one.channels, in_units=in_units))
-        if found.read_slice is None:
-            one.load(0)
-            return
+        read = found.read_values if in_units else found.decode
         try:
             for number in range(len(found)):
-                found.read_values(number)
+                read(number)
             return
         except (ValueError, OSError) as error:
-            errors.append(str(error))
+            errors.append(describe_error(error))
     one.bad.add(image_list.path(index), errors[0])
 
 
