@@ -15,7 +15,8 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import inspection, pairing, sources
+from cyclegan_tf.data import inspection, pairing, shards, sources
+from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import nifti
 from cyclegan_tf.images.stacks import StackOptions
@@ -133,6 +134,19 @@ def test_archives_hold_volumes_and_dicom_files(folder):
     assert list(from_archive.names) == list(from_folder.names) == ["plain.nii[4]", "scan.nii.gz[3]", "slice"]
     for index in range(3):
         assert (from_archive.decode(index) == from_folder.decode(index)).all()
+
+
+def test_shards_hold_files_of_several_volumes(folder):
+    bad = BadImages()
+    data = (NIFTI_FILES / "example4d.nii.gz").read_bytes()
+    for part in ("trainA", "trainB"):
+        (folder / part / "a.nii.gz").write_bytes(data)
+        (folder / part / "b.nii.gz").write_bytes(data[:-9])
+    shards.write(sources.find_dataset(str(folder)).folders, str(folder / "shards"), 2**20, bad)
+    assert sorted(bad.reasons) == [f"{folder}/{part}/b.nii.gz" for part in ("trainA", "trainB")]
+    images, packed = (open_set(place, volume=2).train_a for place in (folder, folder / "shards"))
+    assert list(packed.names) == list(images.names)
+    np.testing.assert_array_equal(packed.decode(0), images.decode(0))
 
 
 @pytest.mark.parametrize(("name", "package"), [("anatomical.nii", "nibabel"), ("0.dcm", "pydicom")])

@@ -128,7 +128,8 @@ def _check(image_list: ImageList, index: int, data: bytes) -> None:
     # Training reads a file in units if its domain has a range, and as pictures otherwise; a palette is only a picture.
     errors = []
     for in_units in True, False:
-        found = slices.expand(one, StackOptions(one.channels, in_units=in_units))
+        # One volume of a 4-D file stands for the others, because training chooses the volume.
+        found = slices.expand(one, StackOptions(one.channels, in_units=in_units, volume=1))
         read = found.read_values if in_units else found.decode
         try:
             for number in range(len(found)):
