@@ -150,6 +150,7 @@ GOOD = {
     "tiff 16-bit rgb, big-endian": (tiff(DEEP, photometric="rgb", byteorder=">"), DEEP),
     "tiff 16-bit rgb, planes": (tiff(np.moveaxis(DEEP, -1, 0).copy(), photometric="rgb", planarconfig="separate"),
                                 DEEP),
+    "tiff 16-bit, three bands": (tiff(DEEP, photometric="minisblack", planarconfig="contig"), DEEP),
     "tiff 16-bit rgb, deflated": (tiff(DEEP, photometric="rgb", compression="zlib"), DEEP),
     "tiff 16-bit rgb, lzw": (tiff(DEEP, photometric="rgb", compression="lzw"), DEEP),
     "tiff 16-bit rgb, lzw with predictor, tiles": (
@@ -313,7 +314,11 @@ BAD = {
     "tiff of large float colors": (tiff(np.full((4, 4, 3), 255, np.float32), photometric="rgb"), "floats must be in"),
     "tiff of five channels": (tiff(np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
                               "the TIFF file has 5 channels of type MINISBLACK; expected gray or RGB"),
-    "tiff of 16-bit lab": (tiff(DEEP, photometric="cielab"), "the TIFF file has 3 channels of type CIELAB; expected"),
+    "tiff of 16-bit lab": (tiff(DEEP, photometric="cielab"),
+                           "3 channels of type CIELAB; expected gray or RGB, with or without alpha$"),
+    "tiff of gray, alpha and more": (
+        tiff(DEEP, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha", "unspecified"]),
+        "the TIFF file has 3 channels of type MINISBLACK; expected gray or RGB, with or without alpha$"),
     "bigtiff bomb": (tiff_bomb(), "200000 x 200000 pixels exceed the limit of 178956970 pixels"),
     "bigtiff's first bytes": (b"MM\0+\0\x08\0\0" + bytes(20), ""),
     "tiff of 8-bit integers with a sign": (tiff(np.full((4, 4), -5, np.int8)), "the values have the type int8"),

@@ -165,18 +165,21 @@ def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
       ValueError: the page has other colors, or several channels without a meaning.
     """
     kinds, samples, extra = tifffile.PHOTOMETRIC, page.samplesperpixel, page.extrasamples
-    if samples == channels and channels not in (1, 3):
+    is_gray = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE)
+    has_alpha = bool(extra) and extra[0] in ALPHA_KINDS
+    # Scientific programs write three bands as gray with two extra samples. Lab, for example, would not be RGB.
+    if samples == channels and (channels not in (1, 3) or (is_gray and not has_alpha)):
         return samples
     # The decoder of JPEG converts YCbCr to RGB.
     is_color = page.photometric == kinds.RGB or (page.photometric == kinds.YCBCR and page.compression == _JPEG)
     if is_color and 3 <= samples <= 6:  # Pillow ignores up to three channels without a meaning, too.
         return 3
-    is_gray = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE)
-    if is_gray and (samples == 1 or (samples == 2 and extra and extra[0] in ALPHA_KINDS)):
+    if is_gray and (samples == 1 or (samples == 2 and has_alpha)):
         return 1
     kind = getattr(page.photometric, "name", page.photometric)
+    by_option = "" if samples == channels else f", or {samples} channels by --input_channels or --output_channels"
     raise ValueError(f"the TIFF file has {samples} channels of type {kind}; expected gray or RGB, with or without "
-                     f"alpha, or {samples} channels by --input_channels or --output_channels")
+                     f"alpha{by_option}")
 
 
 def describe(data: bytes) -> str:
