@@ -164,6 +164,18 @@ def test_slices_and_bands_of_tiff_files_are_images(tmp_path):
     np.testing.assert_allclose(grays, np.clip((np.arange(20) - 0.19) / 18.62 * 255, 0, 255), atol=0.51)
 
 
+@pytest.mark.parametrize("bands", [2, 4])
+def test_a_page_of_few_bands_is_an_image_of_values(tmp_path, bands):
+    values = np.arange(20 * bands, dtype=np.uint16).reshape(5, 4, bands)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig")
+    (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-9])
+    parts, bad = sources.open_parts(str(tmp_path))
+    (summary,) = inspection.inspect(parts).values()
+    assert (dict(summary.kinds), dict(summary.sizes)) == ({f"TIFF uint16 x {bands}": 1}, {(4, 5): 1})
+    assert (summary.low, summary.high) == (0, values.max())
+    assert list(bad.reasons) == [f"{tmp_path}/b.tif"]
+
+
 def test_arrays_of_values_in_units_are_images(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((5, 4, 2), np.float32))
     scan = np.linspace(-1000, 900, 20).reshape(5, 4)

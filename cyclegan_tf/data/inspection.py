@@ -139,13 +139,13 @@ def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: Stac
     if stack is None:
         return _inspect_picture(image_list, index, n_shown) or _inspect_array(image_list, index, n_shown)
     with contextlib.closing(stack):
-        if _is_picture(stack):
-            return _inspect_picture(image_list, index, n_shown) or _inspect_array(image_list, index, n_shown)
-        return _inspect_stack(stack, image_list, path, n_shown)
+        # A page of several bands may be no picture.
+        picture = _inspect_picture(image_list, index, n_shown) if _may_be_picture(stack) else None
+        return picture or _inspect_stack(stack, image_list, path, n_shown)
 
 
-def _is_picture(stack: Stack) -> bool:
-    """True if a file is one TIFF page of black to white, without a unit."""
+def _may_be_picture(stack: Stack) -> bool:
+    """True if a file is one TIFF page of few channels from black to white, without a unit."""
     is_tiff = stack.kind.startswith("TIFF") and len(stack) == 1 and stack.no_data is None
     return is_tiff and stack.dtype in (np.bool_, np.uint8, np.uint16) and stack.channels <= 4
 
