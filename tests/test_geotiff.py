@@ -166,16 +166,19 @@ def test_pixels_without_data_are_no_training_values(tmp_path, caplog):
     assert dataset.bad.clipped == {}
 
 
-def test_nan_that_is_not_marked_is_named(tmp_path):
-    bands = np.zeros((1, *SIZE), np.float32)
-    bands[0, 3, :5] = np.nan
+@pytest.mark.parametrize(("bands", "no_data", "reason"), [
+    (1, -9999, "5 pixels are NaN without being marked as pixels without data (GDAL_NODATA); mark them, for example "
+     "with gdal_edit.py -a_nodata nan, or replace them"),
+    (2, np.nan, "5 pixels are NaN in some channels, but not in all; a pixel has no data (GDAL_NODATA) only if all its "
+     "channels are NaN: set all channels to NaN, or none"),
+], ids=["not marked", "one of two bands"])
+def test_nan_in_a_pixel_with_data_is_named(tmp_path, bands, no_data, reason):
+    values = np.zeros((bands, *SIZE), np.float32)
+    values[0, 3, :5] = np.nan
     for domain in "AB":
         (tmp_path / f"train{domain}").mkdir()
-        write(tmp_path / f"train{domain}" / "a.tif", bands, nodata=-9999)
-    config = Config(dataset=str(tmp_path), input_channels=1, output_channels=1, range_a="0,1", range_b="0,1")
+        write(tmp_path / f"train{domain}" / "a.tif", values, nodata=no_data)
+    config = Config(dataset=str(tmp_path), input_channels=bands, output_channels=bands, range_a="0,1", range_b="0,1")
     train = sources.open_dataset(config).train_a
     assert train.load(0) is None
-    assert list(train.bad.reasons.values()) == [
-        "5 pixels are NaN without being marked as pixels without data (GDAL_NODATA); mark them, for example with "
-        "gdal_edit.py -a_nodata nan, or replace them"
-    ]
+    assert list(train.bad.reasons.values()) == [reason]

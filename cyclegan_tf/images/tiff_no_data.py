@@ -31,7 +31,7 @@ def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
       no_data: a value that the dtype of the samples holds, or None; see `fit`.
 
     Raises:
-      ValueError: there is NaN in a pixel, and the file does not mark pixels without data.
+      ValueError: a pixel is NaN, but the file does not mark NaN; or the pixel is NaN in some of its channels only.
     """
     valid = None
     if no_data is not None:
@@ -40,6 +40,9 @@ def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
     if samples.dtype.kind == "f":
         bad = np.isnan(samples).any(axis=-1) & (True if valid is None else valid)
         if count := int(np.count_nonzero(bad)):
+            if no_data is not None and math.isnan(no_data):
+                raise ValueError(f"{count} pixels are NaN in some channels, but not in all; a pixel has no data "
+                                 "(GDAL_NODATA) only if all its channels are NaN: set all channels to NaN, or none")
             raise ValueError(f"{count} pixels are NaN without being marked as pixels without data (GDAL_NODATA); mark "
                              "them, for example with gdal_edit.py -a_nodata nan, or replace them")
     return None if valid is None or valid.all() else valid
