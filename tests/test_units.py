@@ -117,13 +117,28 @@ def test_training_images_are_in_their_range(scans, caplog):
         np.testing.assert_allclose(image[..., 0], np.clip((stack[1] - middle) / half, -1, 1), atol=1e-6)
     outside = np.count_nonzero((ct[1] < -1024) | (ct[1] > 3071))
     path = f"{folder}/trainA/s.tif[1]"
-    assert dataset.bad.clipped[path] == outside / ct[1].size
+    assert dataset.bad.clipped[path] == (outside, ct[1].size)
     assert re.fullmatch(rf"{re.escape(path)}: .* % of the values are outside of the range -1024,3071 and are clipped",
                         caplog.records[0].getMessage())
     # Only the first image is named.
     assert len(caplog.records) == 1
-    assert re.fullmatch(r"values outside of the range were clipped in 2 images, \d+\.\d+% of their values",
-                        dataset.bad.describe_clipped())
+    both = outside + np.count_nonzero(mr[1] > 1.5)
+    assert dataset.bad.describe_clipped() == (
+        f"values outside of the range were clipped in 2 images, {both / 960:.2%} of their values"
+    )
+
+
+def test_each_value_counts_in_the_share_of_clipped_values(tmp_path):
+    for domain in "AB":
+        (tmp_path / f"train{domain}").mkdir()
+        np.save(tmp_path / f"train{domain}" / "large.npy", np.eye(10))
+        np.save(tmp_path / f"train{domain}" / "small.npy", np.full((1, 1), 9.0))
+    dataset = sources.open_dataset(make_config(tmp_path, range_a="0,0.5"))
+    for index in range(2):
+        dataset.train_a.decode(index)
+    assert dataset.bad.describe_clipped() == (
+        "values outside of the range were clipped in 2 images, 10.89% of their values"  # 11 of 101.
+    )
 
 
 def test_direction_swaps_the_files_and_not_the_ranges(scans):
@@ -200,15 +215,19 @@ def test_percentiles_that_mean_nothing_are_an_error(tmp_path):
         percentiles.measure_ranges(config, sources.open_dataset(config))
 
 
-def test_arrays_given_to_fit_have_units():
+def test_arrays_given_to_fit_have_units(caplog):
     ct = RNG.integers(-2000, 4000, (3, 8, 8, 1)).astype(np.int16)
     config = make_config("given")
     dataset = memory.open_given((ct, [np.full((8, 8, 1), 0.75)]), config)
     assert (units.from_float(dataset.train_a.decode(2), CT, np.int16) == np.clip(ct[2], -1024, 3071)).all()
     assert (dataset.train_b.decode(0) == 0).all()
     stream = tf.data.Dataset.from_tensors((ct[0], np.full((8, 8, 1), 0.75)))
-    loader = loaders.StreamLoader(dataclasses.replace(config, preprocess="crop", load_size=8, crop_size=8))
-    a, b = loader(*next(stream.as_numpy_iterator()))
+    crops = dataclasses.replace(config, preprocess="crop", load_size=8, crop_size=8)
+    loader = loaders.StreamLoader(crops, dataset.bad)
+    caplog.clear()
+    for _ in range(2):
+        a, b = loader(*next(stream.as_numpy_iterator()))
+    assert caplog.messages == ["given_to_fit A: values outside of the range -1024,3071 are clipped"]
     assert (a == dataset.train_a.decode(0)).all()
     assert (b == 0).all()
     with pytest.raises(UserError, match="dataset: an image of B cannot be used: 64 of 64 pixels are NaN"):

@@ -22,7 +22,8 @@ class BadImages:
       reasons: dict of an image's path to the reason why the image cannot be used.
       only_as_pair: the paths in `reasons` of images that are usable alone, but not as pairs with their counterparts.
       n_pages: dict of an image's path to its number of pages, for images with several pages; only the first is used.
-      clipped: dict of an image's path to the share of its values that are outside of the range and clipped.
+      clipped: dict of an image's path to (number of values that are outside of the range and clipped, number of
+        values).
       notices: the notices that have been logged; each notice is logged once, for the first file that it concerns.
       stop: whether to raise a BadImageError for a bad image instead of continuing without it.
     """
@@ -31,7 +32,7 @@ class BadImages:
         self.reasons: dict[str, str] = {}
         self.only_as_pair: set[str] = set()
         self.n_pages: dict[str, int] = {}
-        self.clipped: dict[str, float] = {}
+        self.clipped: dict[str, tuple[int, int]] = {}
         self.notices: set[str] = set()
         self.stop = stop
         self._file: str | None = None
@@ -85,24 +86,25 @@ class BadImages:
         if is_first:
             log.warning("%s: %s", console.escape(path), notice)
 
-    def add_clipped(self, path: str, share: float, value_range: ValueRange) -> None:
-        """Records that a share of an image's values is outside of `value_range` and clipped; logs the first such image.
+    def add_clipped(self, path: str, n_clipped: int, n_values: int, value_range: ValueRange) -> None:
+        """Records that some of an image's values are outside of `value_range` and clipped; logs the first such image.
 
         `describe_clipped` sums up.
         """
         with self._lock:
             is_first = not self.clipped
-            self.clipped[path] = share
+            self.clipped[path] = n_clipped, n_values
         if is_first:
             log.warning("%s: %.2g %% of the values are outside of the range %s and are clipped", console.escape(path),
-                        100 * share, value_range)
+                        100 * n_clipped / n_values, value_range)
 
     def describe_clipped(self) -> str:
         """Sums up all images with clipped values in a sentence for the log; empty if there are none."""
         if not self.clipped:
             return ""
-        share = sum(self.clipped.values()) / len(self.clipped)
-        return f"values outside of the range were clipped in {len(self.clipped)} images, {share:.2%} of their values"
+        n_clipped, n_values = map(sum, zip(*self.clipped.values(), strict=True))
+        return (f"values outside of the range were clipped in {len(self.clipped)} images, {n_clipped / n_values:.2%} "
+                "of their values")
 
     def record_to(self, path: str) -> None:
         """Appends all bad images, known and future, to the file at `path` as lines "IMAGE<tab>REASON".

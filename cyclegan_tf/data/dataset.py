@@ -145,9 +145,10 @@ class ImageList:
                 return codec.decode(self._read_file(index), self.channels)
             pixels = units.get_plain_pixels(piece)
         else:
-            pixels, n_clipped = units.normalize(piece or self._read_whole_values(index), self.value_range)
+            piece = piece or self._read_whole_values(index)
+            pixels, n_clipped = units.normalize(piece, self.value_range)
             if n_clipped:
-                self.bad.add_clipped(self.path(index), n_clipped / pixels.size, self.value_range)
+                self.bad.add_clipped(self.path(index), n_clipped, piece.values.size, self.value_range)
         return codec.convert_channels(pixels, self.channels)
 
     def _read_file(self, index: int) -> bytes:

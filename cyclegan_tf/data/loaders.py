@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.run_options import GIVEN_DATASET
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import sizes, spread
+from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges, units
@@ -115,10 +117,11 @@ class StreamLoader(Loader):
 
     Args:
       config: the preprocessing options, the channels, and whether both images of a pair must have one size.
+      bad: logs once for each domain that values outside of the range are clipped.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, bad: BadImages) -> None:
+        self._config, self._bad = config, bad
 
     def __call__(self, *pair: np.ndarray) -> list[np.ndarray]:
         """Returns both images before their crop; dtypes as in `images.ranges`.
@@ -133,7 +136,7 @@ class StreamLoader(Loader):
                 channels = config.get_channels(domain)
                 checked = ranges.check_given_image(image, domain.upper(), channels, in_units=limits is not None)
                 if limits is not None:
-                    checked = _normalize_given(checked, limits, domain.upper())
+                    checked = self._normalize(checked, limits, domain.upper())
                 images.append(codec.resize(checked, *sizes.compute_training_size(config, *checked.shape[:2])))
             if config.trains_on_pairs and images[0].shape[:2] != images[1].shape[:2]:
                 raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}")
@@ -142,12 +145,14 @@ class StreamLoader(Loader):
             self.error = error
             raise
 
-
-def _normalize_given(image: np.ndarray, limits: ValueRange, domain: str) -> np.ndarray:
-    try:
-        return units.normalize(Slice(image), limits)[0]
-    except ValueError as error:
-        raise UserError(f"dataset: an image of {domain} cannot be used: {error}") from error
+    def _normalize(self, image: np.ndarray, limits: ValueRange, domain: str) -> np.ndarray:
+        try:
+            pixels, n_clipped = units.normalize(Slice(image), limits)
+        except ValueError as error:
+            raise UserError(f"dataset: an image of {domain} cannot be used: {error}") from error
+        if n_clipped:  # The images have no names to count them by.
+            self._bad.add_notice(f"{GIVEN_DATASET} {domain}", f"values outside of the range {limits} are clipped")
+        return pixels
 
 
 def describe_size_mismatch(image: np.ndarray, other: np.ndarray) -> str:

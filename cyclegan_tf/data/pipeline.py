@@ -103,7 +103,7 @@ def _read_stream(
 
     Skips the images of the steps before `first_step`. Crops and flips depend on (seed, position) only.
     """
-    loader = StreamLoader(config)
+    loader = StreamLoader(config, dataset.bad)
 
     def load(a: np.ndarray, b: np.ndarray, *shares: np.ndarray) -> list[np.ndarray]:
         return [
