@@ -36,8 +36,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)
         first = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.resumes else 0
-        if first > len(self.server.content):
-            self.send_error(416)
+        if first >= len(self.server.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(self.server.content)}")
+            self.end_headers()
             return
         rest = self.server.content[first:]
         self.send_response(206 if first else 200)
@@ -84,6 +86,15 @@ def test_download_restarts_if_the_server_ignores_ranges(serve, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(b"old")
     download.download(serve(CONTENT, resumes=False).url("a.zip"), str(tmp_path / "a.zip"))
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+def test_complete_part_is_not_downloaded_again(serve, tmp_path):
+    server = serve(CONTENT)
+    (tmp_path / "a.zip.part").write_bytes(CONTENT)
+    download.download(server.url("a.zip"), str(tmp_path / "a.zip"))
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(CONTENT)}-"]
+    assert not (tmp_path / "a.zip.part").exists()
 
 
 def test_part_longer_than_the_file_is_discarded(serve, tmp_path):

@@ -34,6 +34,9 @@ def download(url: str, path: str) -> None:
         except urllib.error.HTTPError as error:
             reason = str(error)
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if error.headers.get("Content-Range") == f"bytes */{os.path.getsize(part)}":  # The part is complete.
+                    os.replace(part, path)
+                    return
                 os.remove(part)  # The part is longer than the server's file, so it belongs to another version.
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
