@@ -262,6 +262,12 @@ def test_stream_is_read_in_its_order_and_repeated():
     np.testing.assert_allclose(b[0], A[0, :16, :16] / 127.5 - 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(("n_samples", "count"), [(4, 8), (12, 12)])
+def test_stream_keeps_images_for_all_rows_of_a_grid(n_samples, count):
+    dataset = memory.open_given(stream(endless=True), config(max_steps=1, n_samples=n_samples))
+    assert (len(dataset.train_a), len(dataset.train_b)) == (count, count)
+
+
 @pytest.mark.parametrize("make", [
     stream, lambda: stream(endless=True), lambda: stream().shuffle(5, seed=3),
 ], ids=["finite", "endless", "another order in each pass"])

@@ -21,8 +21,8 @@ from cyclegan_tf.storage import array_files
 
 log = logging.getLogger("cyclegan_tf")
 
-# Images of a tf.data.Dataset that are kept for sample grids, the page and the measures.
-_N_SAMPLES = 8
+# Images of a tf.data.Dataset that are kept for sample grids, the page and the measures, or --n_samples if it is more.
+_N_KEPT = 8
 
 
 def open_given(given: Any, config: Config) -> ImageDataset:
@@ -87,7 +87,7 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     if config.direction == "b2a":
         given = given.map(lambda a, b: (b, a))
     with contextlib.closing(iteration.iterate(given)) as pairs:
-        first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, _N_SAMPLES)]
+        first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, max(_N_KEPT, config.n_samples))]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
     opened = _open_arrays(domains, dataclasses.replace(config, direction="a2b"))
     return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))
