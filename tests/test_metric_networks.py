@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import remote_files
 import tensorflow as tf
 from metric_images import metric_images
 
@@ -79,6 +80,23 @@ def test_saved_model_replaces_inception(tmp_path):
     np.testing.assert_allclose(found, [[-0.5, -0.5, -0.5], [-0.5, -0.5, 0.5]], atol=1e-6)
     with pytest.raises(UserError, match="is not a SavedModel with one input and an output pool_3"):
         inception.SavedInception(str(tmp_path))
+
+
+def test_the_name_of_a_saved_model_follows_its_files(tmp_path):
+    def copy_to(folder):
+        for file in (tmp_path / "net").rglob("*"):
+            if file.is_file():
+                remote_files.store(f"{folder}/{file.relative_to(tmp_path / 'net')}", file.read_bytes())
+        return inception.SavedInception(folder).name.split()[-1]
+
+    saved = Saved()
+    tf.saved_model.save(saved, str(tmp_path / "net"), signatures={"serving_default": saved.__call__})
+    folder = f"ram://{tmp_path.name}"
+    first = copy_to(folder)
+    assert first == inception.SavedInception(str(tmp_path / "net")).name.split()[-1]
+    (tmp_path / "net" / "assets").mkdir(exist_ok=True)
+    (tmp_path / "net" / "assets" / "labels.txt").write_text("other")
+    assert copy_to(folder) != first
 
 
 def test_keras_classifier_resizes_the_crop_to_its_input(tmp_path):

@@ -5,7 +5,6 @@ pooling, and images are resized to 299 x 299 bilinearly without half-pixel cente
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.networks import saved_model
+from cyclegan_tf.storage import filesystem
 
 SIDE, DIMENSIONS = 299, 2048
 _EPSILON = 1e-3
@@ -130,10 +130,8 @@ class SavedInception:
 def _digest(path: str) -> str:
     """Returns the first digits of a SavedModel's SHA-256, so that another network does not reuse cached features."""
     digest = hashlib.sha256()
-    for folder, _, names in sorted(os.walk(path)):
-        for name in sorted(names):
-            with open(os.path.join(folder, name), "rb") as file:
-                digest.update(file.read())
+    for file in filesystem.list_files(path):
+        digest.update(filesystem.read_bytes(file))
     return digest.hexdigest()[:12]
 
 

@@ -135,6 +135,16 @@ def listdir(path: PathLike) -> list[str]:
     return []
 
 
+def list_files(path: PathLike) -> list[str]:
+    """Lists the paths of all files in a folder and its subfolders, sorted by folder, then by name."""
+    if not is_remote(path):
+        folders = sorted(os.walk(path))
+    else:
+        with translate_errors(path):
+            folders = sorted(_gfile(path).walk(path))
+    return [os.path.join(folder, name) for folder, _, names in folders for name in sorted(names)]
+
+
 def makedirs(path: PathLike) -> None:
     """Creates a folder and its parents unless they exist."""
     if not is_remote(path):
