@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import remote_files
 import tifffile
 from conftest import run_python
 from PIL import Image, JpegImagePlugin
@@ -237,6 +238,19 @@ def archives(tmp_path):
                 with colors.open(f"gtFine/{scene}_gtFine_{kind}.png", "w") as file:
                     Image.new("RGBA", (512, 256), (0, 80 * number, 70, 255)).save(file, "PNG")
     return left, labels
+
+
+@pytest.mark.parametrize("name", ["archives", "folders"])
+def test_cityscapes_is_read_from_a_remote_file_system(archives, tmp_path, name):
+    remote, given = f"ram://{tmp_path.name}", []
+    for path, folder in zip(archives, ("leftImg8bit", "gtFine"), strict=True):
+        remote_files.store(f"{remote}/{path.name}", path.read_bytes())
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                remote_files.store(f"{remote}/unpacked/{member}", archive.read(member))
+        given.append(f"{remote}/{path.name}" if name == "archives" else f"{remote}/unpacked/{folder}")
+    assert cityscapes.prepare(*given, str(tmp_path / "out")) == {"train": 2, "test": 1}
+    assert len(list((tmp_path / "out" / "trainB").iterdir())) == 2
 
 
 @pytest.mark.parametrize("unpacked", [False, True])

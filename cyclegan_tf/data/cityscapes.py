@@ -58,12 +58,12 @@ def prepare(left_img: str, gt_fine: str, output: str) -> dict[str, int]:
 
 def _open(path: str, top: str) -> Callable[[str], ImageList]:
     """Returns a function that lists the images of a phase (train or val)."""
-    if os.path.isdir(path):
+    if filesystem.isdir(path):
         # `path` is either the folder `top` or its parent.
         inner = os.path.join(path, top)
-        root = inner if os.path.isdir(inner) else path
+        root = inner if filesystem.isdir(inner) else path
         return lambda phase: list_folder(os.path.join(root, phase))
-    if not os.path.exists(path):
+    if not filesystem.exists(path):
         raise UserError(f"{path} does not exist; get the archives from cityscapes-dataset.com after registration")
     archive = open_archive(path)
     return lambda phase: list_archive(archive, phase)
