@@ -14,7 +14,7 @@ from cyclegan_tf.images.stacks import Slice, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
 # Attributes that a result takes from its source: geometry, and how the image was acquired, without anything about
-# people, places and times. With --keep_patient_data, a result takes all attributes except the outdated ones.
+# people, places and times. With --keep_patient_data, a result takes all attributes except private and outdated ones.
 _KEPT = frozenset((
     "SpecificCharacterSet", "SOPClassUID", "Modality", "BodyPartExamined", "Laterality", "ImageLaterality",
     "PatientPosition", "PatientOrientation", "ViewPosition", "PositionReferenceIndicator", "SliceThickness",
@@ -64,7 +64,8 @@ def describe(
       dtype: an integer type, stored without conversion; or a float type, stored as 65536 steps of `value_range`.
       value_range: lowest and highest value; None for [-1, 1].
       salt: secret of a translation, from which new identifiers are made: files of one series stay one series.
-      keeps_patient_data: whether to keep all attributes of the source that do not describe its pixels.
+      keeps_patient_data: whether to keep all attributes of the source that are not private and do not describe its
+        pixels.
 
     Raises:
       ValueError: DICOM files cannot hold such pixels.
