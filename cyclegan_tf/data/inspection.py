@@ -159,7 +159,7 @@ def _inspect_picture(image_list: ImageList, index: int, n_shown: int) -> Summary
         return None
     return Summary(
         1, 1, collections.Counter([kind]), collections.Counter([(image.shape[1], image.shape[0])]),
-        shown=[grid.shrink(image, CELL_PIXELS)][:n_shown],
+        shown=[grid.shrink(image, CELL_PIXELS)] if n_shown else [],
     )
 
 

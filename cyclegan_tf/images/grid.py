@@ -54,9 +54,7 @@ class Picture(NamedTuple):
 def shrink(image: np.ndarray, side: int = LARGEST_SIDE) -> np.ndarray:
     """Converts an image (H, W, C) by `ranges.to_rgb`, and shrinks it if its longer side has more than `side` pixels."""
     shown = ranges.to_rgb(image)
-    scale = min(1.0, side / max(shown.shape[:2]))
-    height, width = (max(1, round(length * scale)) for length in shown.shape[:2])
-    return codec.resize(shown, height, width)
+    return codec.resize(shown, *codec.fit_into(side, *shown.shape[:2]))
 
 
 def draw(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], scale: int = 1) -> np.ndarray:
