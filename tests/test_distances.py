@@ -14,7 +14,7 @@ CASES = ("many", "few", "two")
 
 @pytest.mark.parametrize("case", CASES)
 def test_frechet_distance_equals_torchmetrics(case):
-    found = fid.distance(RECORDED[f"{case}/x"], RECORDED[f"{case}/y"])
+    found = fid.compute_distance(RECORDED[f"{case}/x"], RECORDED[f"{case}/y"])
     assert found == pytest.approx(float(RECORDED[f"{case}/frechet"]), abs=1e-6)
 
 
@@ -39,8 +39,8 @@ def test_frechet_distance_of_gaussians_in_closed_form():
     first, second = np.array([1.0, 4, 9, 0.25]), np.array([4.0, 1, 9, 6.25])
     x = make_features(np.zeros(4), turn * first @ turn.T, 30, seed=1)
     y = make_features(np.array([1.0, 2, 0, 0]), turn * second @ turn.T, 40, seed=2)
-    assert fid.distance(x, y) == pytest.approx(1 + 4 + 1 + 1 + 0 + 4, abs=1e-9)
-    assert fid.distance(y, x) == pytest.approx(11, abs=1e-9)
+    assert fid.compute_distance(x, y) == pytest.approx(1 + 4 + 1 + 1 + 0 + 4, abs=1e-9)
+    assert fid.compute_distance(y, x) == pytest.approx(11, abs=1e-9)
 
 
 def test_frechet_distance_with_fewer_images_than_dimensions():
@@ -48,22 +48,22 @@ def test_frechet_distance_with_fewer_images_than_dimensions():
     x, y = np.zeros((2, 2048), np.float32), np.zeros((2, 2048), np.float32)
     x[:, 7] = 3, 5
     y[:, 2000] = -2, 2
-    assert fid.distance(x, y) == pytest.approx(2 + 8 + 16, abs=1e-9)
+    assert fid.compute_distance(x, y) == pytest.approx(2 + 8 + 16, abs=1e-9)
     # On one line: (sqrt(2) - sqrt(8))^2 and the difference of the means.
-    assert fid.distance(np.roll(x, 1993, axis=1), y) == pytest.approx(2 + 16, abs=1e-9)
+    assert fid.compute_distance(np.roll(x, 1993, axis=1), y) == pytest.approx(2 + 16, abs=1e-9)
 
 
 def test_distances_of_a_set_to_itself():
     x = np.random.default_rng(3).uniform(size=(20, 50))
-    assert fid.distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert fid.compute_distance(x, x) == pytest.approx(0, abs=1e-9)
     # Copies of one image: all terms cancel.
     same = np.ones((6, 50))
-    assert kid.distance(same, same)[:2] == pytest.approx((0, 0), abs=1e-12)
+    assert kid.compute_distance(same, same)[:2] == pytest.approx((0, 0), abs=1e-12)
     # Distinct images: the unbiased estimate compares an image with itself only between the sets, so it is negative.
     assert kid.squared_mmd(x, x) < 0
 
 
-@pytest.mark.parametrize("distance", [fid.distance, kid.distance])
+@pytest.mark.parametrize("distance", [fid.compute_distance, kid.compute_distance])
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_images_are_an_error(distance, count):
     with pytest.raises(UserError, match=rf"needs at least 2 images on each side, but one side has {count}: add"):
@@ -79,14 +79,14 @@ def test_squared_mmd_by_hand():
 def test_kernel_distance_over_subsets():
     random = np.random.default_rng(4)
     x, y = random.normal(size=(300, 8)), random.normal(size=(260, 8))
-    mean, deviation, size = kid.distance(x, y)
+    mean, deviation, size = kid.compute_distance(x, y)
     assert size == 100
     # Two samples of one distribution: close to 0.
     assert abs(mean) < 2 * deviation
-    assert kid.distance(x, y) == (mean, deviation, size)
-    assert kid.distance(x, y, seed=1)[0] != mean
-    shifted = kid.distance(x, y + 1)
+    assert kid.compute_distance(x, y) == (mean, deviation, size)
+    assert kid.compute_distance(x, y, seed=1)[0] != mean
+    shifted = kid.compute_distance(x, y + 1)
     assert shifted[0] > 2 * shifted[1] > 0
     # Subsets have at most half of the smaller set, so that they differ.
-    assert kid.distance(x[:9], y)[2] == 4
-    assert kid.distance(x[:3], y)[2] == 2
+    assert kid.compute_distance(x[:9], y)[2] == 4
+    assert kid.compute_distance(x[:3], y)[2] == 2

@@ -148,11 +148,11 @@ def test_efficientnet_sees_the_central_224_of_256_pixels():
 
 def test_rates_count_hits_among_the_highest_scores():
     scores = np.array([[0, 9, 8, 7, 6, 5, 4.0], [9, 0, 1, 2, 3, 4, 5.0], [1, 2, 3, 4, 5, 6, 7.0]])
-    assert classifier.rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
-    assert classifier.rates(scores, [6, 0]) == pytest.approx((2 / 3, 2 / 3))
-    assert classifier.rates(scores, [2]) == pytest.approx((0, 2 / 3))
+    assert classifier.compute_rates(scores, [1]) == pytest.approx((1 / 3, 1 / 3))
+    assert classifier.compute_rates(scores, [6, 0]) == pytest.approx((2 / 3, 2 / 3))
+    assert classifier.compute_rates(scores, [2]) == pytest.approx((0, 2 / 3))
     with pytest.raises(UserError, match=r"^class 7: the judge has the classes 0 to 6; correct --judge_classes_a or "):
-        classifier.rates(scores, [7, 1])
+        classifier.compute_rates(scores, [7, 1])
 
 
 def test_features_are_batched_by_size_and_keep_their_order():

@@ -12,7 +12,7 @@ ROAD, SKY, CAR, VOID = (128, 64, 128), (70, 130, 180), (0, 0, 142), (0, 0, 0)
 
 def test_pixels_get_the_class_of_the_nearest_color():
     image = np.array([[ROAD, (125, 70, 120), SKY], [(72, 128, 185), (3, 3, 139), (2, 1, 1)]], np.uint8)
-    np.testing.assert_array_equal(segmentation.class_ids(image), [[0, 0, 10], [10, 13, 19]])
+    np.testing.assert_array_equal(segmentation.classify_colors(image), [[0, 0, 10], [10, 13, 19]])
 
 
 def test_each_of_many_colors_gets_its_own_class():
@@ -20,7 +20,7 @@ def test_each_of_many_colors_gets_its_own_class():
     around = np.stack(np.meshgrid(*[np.arange(21)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) - (0, 0, 10)
     image = np.stack([np.array(SKY) + around, np.array(CAR) + around]).astype(np.uint8)
     assert len(np.unique(image.reshape(-1, 3), axis=0)) == 2 * 21**3
-    ids = segmentation.class_ids(image)
+    ids = segmentation.classify_colors(image)
     assert (ids[0] == 10).all() and (ids[1] == 13).all()
 
 
@@ -29,15 +29,15 @@ def test_scores_by_hand():
     found = np.array([[0, 0, 10, 10], [10, 0, 19, 0]])
     # 4 of 7 pixels with a class are right; road 2/3, sky 2/3, car 0/1; IoU road 2/4, sky 2/4, car 0/1. The last pixel
     # has no true class and is not counted.
-    assert segmentation.scores(segmentation.confusion(found, truth)) == pytest.approx(
+    assert segmentation.compute_scores(segmentation.count_confusion(found, truth)) == pytest.approx(
         {"pixel_accuracy": 4 / 7, "class_accuracy": 4 / 9, "mean_iou": 1 / 3}
     )
-    assert set(segmentation.scores(segmentation.confusion(truth, truth)).values()) == {1.0}
+    assert set(segmentation.compute_scores(segmentation.count_confusion(truth, truth)).values()) == {1.0}
 
 
 def test_label_maps_without_classes_are_an_error():
     with pytest.raises(UserError, match="no pixel of the true label maps has the color of a Cityscapes class"):
-        segmentation.scores(segmentation.confusion(np.zeros((2, 2), int), np.full((2, 2), 19)))
+        segmentation.compute_scores(segmentation.count_confusion(np.zeros((2, 2), int), np.full((2, 2), 19)))
 
 
 class Net(tf.Module):

@@ -18,7 +18,7 @@ _CENTER = 224 / 256
 _STAGES = ((1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1, 1, 6))
 
 
-def rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> tuple[float, float]:
+def compute_rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[int]) -> tuple[float, float]:
     """Computes the top-1 and top-5 rates: shares of images with one of `classes` among the best 1 or 5 scores.
 
     Args:

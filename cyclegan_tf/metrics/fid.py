@@ -8,7 +8,7 @@ import numpy as np
 from cyclegan_tf.errors import UserError
 
 
-def distance(features: np.ndarray, reference: np.ndarray) -> float:
+def compute_distance(features: np.ndarray, reference: np.ndarray) -> float:
     """Returns the Fréchet distance between two sets of features.
 
     The distance is |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) for means m and covariances S. Let the rows of X and Y

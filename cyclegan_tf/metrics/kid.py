@@ -10,7 +10,7 @@ from cyclegan_tf.errors import UserError
 SUBSETS, SUBSET_SIZE = 100, 100
 
 
-def distance(features: np.ndarray, reference: np.ndarray, seed: int = 0) -> tuple[float, float, int]:
+def compute_distance(features: np.ndarray, reference: np.ndarray, seed: int = 0) -> tuple[float, float, int]:
     """Returns the kernel distance between two sets of features: the unbiased squared MMD, averaged over random subsets.
 
     The kernel is (x'y / d + 1)^3. There are `SUBSETS` pairs of subsets, each drawn without replacement. A subset has

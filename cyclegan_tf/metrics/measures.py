@@ -180,10 +180,10 @@ class _Distribution(Measure):
         record = {"metric": self._name, "n": len(found), "reference": task.protocol.reference, "n_reference": len(real),
                   "weights": self._network.name}
         if self._name == "kid":
-            value, deviation, size = kid.distance(found, real)
+            value, deviation, size = kid.compute_distance(found, real)
             yield record | {"value": value, "std": deviation, "subset_size": size, "subsets": kid.SUBSETS}
         else:
-            yield record | {"value": fid.distance(found, real)}
+            yield record | {"value": fid.compute_distance(found, real)}
 
 
 class _Cycle(Measure):
@@ -251,7 +251,7 @@ class _Judge(Measure):
     def records(self) -> Iterator[Record]:
         task = self._task
         real = (task.networks.classify(images, task.config) for images in (task.sources, task.targets))
-        found, source, target = (classifier.rates(scores, self._classes) for scores in (self._scores, *real))
+        found, source, target = (classifier.compute_rates(scores, self._classes) for scores in (self._scores, *real))
         for k, value, real_source, real_target in zip((1, 5), found, source, target, strict=True):
             yield {"metric": f"judge_top{k}", "value": value, "real_source": real_source, "real_target": real_target,
                    "n": len(self._scores), "classes": self._classes, "weights": self._network.name}
@@ -267,17 +267,17 @@ class _Segmentation(Measure):
             raise UserError(f"{name} needs pairs: equal file names in testA and testB")
         if not self._to_labels and not task.protocol.segmenter:
             raise UserError(f"{name} of photographs needs a network that segments them: --segmenter=SAVED_MODEL")
-        self._segment = segmentation.class_ids if self._to_labels else task.networks.segmenter
+        self._segment = segmentation.classify_colors if self._to_labels else task.networks.segmenter
         self._counts, self._n = segmentation.NO_COUNTS, 0
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         label_map = truth if self._to_labels else source
         if label_map is not None:
-            found, true = self._segment(ranges.to_rgb(result)), segmentation.class_ids(ranges.to_rgb(label_map))
-            self._counts, self._n = self._counts + segmentation.confusion(found, true), self._n + 1
+            found, true = self._segment(ranges.to_rgb(result)), segmentation.classify_colors(ranges.to_rgb(label_map))
+            self._counts, self._n = self._counts + segmentation.count_confusion(found, true), self._n + 1
 
     def records(self) -> Iterator[Record]:
-        for name, value in segmentation.scores(self._counts).items():
+        for name, value in segmentation.compute_scores(self._counts).items():
             yield {"metric": f"segmentation_{name}", "value": value, "n": self._n}
 
 

@@ -20,10 +20,10 @@ _VOID = ((0, 0, 0), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140),
          (150, 120, 90), (0, 0, 90), (0, 0, 110))
 _PALETTE = np.array([*CLASSES.values(), *_VOID], np.int32)
 VOID = len(CLASSES)
-NO_COUNTS = np.zeros((VOID, VOID + 1), np.int64)  # The `confusion` counts of no images.
+NO_COUNTS = np.zeros((VOID, VOID + 1), np.int64)  # The `count_confusion` counts of no images.
 
 
-def class_ids(image: np.ndarray) -> np.ndarray:
+def classify_colors(image: np.ndarray) -> np.ndarray:
     """Returns for each pixel the class with the nearest color.
 
     Args:
@@ -41,19 +41,19 @@ def class_ids(image: np.ndarray) -> np.ndarray:
     return np.minimum(ids, VOID)[inverse.reshape(image.shape[:2])]
 
 
-def confusion(ids: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def count_confusion(ids: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Counts pixels by true class and found class: int64 (19, 20). Pixels without a true class do not count.
 
     Args:
-      ids, truth: found and true `class_ids`, of equal shape.
+      ids, truth: found and true classes as from `classify_colors`, of equal shape.
     """
     counted = truth < VOID
     pairs = truth[counted] * (VOID + 1) + ids[counted]
     return np.bincount(pairs, minlength=VOID * (VOID + 1)).reshape(VOID, VOID + 1)
 
 
-def scores(counts: np.ndarray) -> dict[str, float]:
-    """Computes pixel_accuracy, class_accuracy and mean_iou, in [0, 1], from summed `confusion` counts.
+def compute_scores(counts: np.ndarray) -> dict[str, float]:
+    """Computes pixel_accuracy, class_accuracy and mean_iou, in [0, 1], from summed `count_confusion` counts.
 
     class_accuracy and mean_iou are means over the classes that occur in the true label maps.
 
