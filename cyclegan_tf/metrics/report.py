@@ -7,7 +7,8 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.metrics import baselines, kid
 from cyclegan_tf.metrics.measures import Record
 
-# The fewest images, on each side, that make a measure worth comparing, and the fault of a measure of fewer images.
+# The fewest images, on each side, that make a measure worth comparing, and what is wrong with the measure below that
+# number.
 _ENOUGH_IMAGES = {"fid": 2048, "kid": 2 * kid.SUBSET_SIZE}
 _FEW_IMAGES = {"fid": "is biased upwards", "kid": "varies strongly"}
 

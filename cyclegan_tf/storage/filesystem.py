@@ -44,10 +44,13 @@ def require_local(name: str, path: PathLike) -> None:
 
 
 def require_utf8(name: str, path: str) -> None:
-    """Raises a UserError if TensorFlow and Python would give the path `path`, the value of option `name`, other bytes.
+    """Raises a UserError if TensorFlow and Python would encode the path differently.
 
-    TensorFlow takes paths in UTF-8. Python stands for bytes that are not UTF-8 with lone surrogates, and takes another
+    TensorFlow encodes paths in UTF-8. Python represents bytes that are not UTF-8 as lone surrogates and uses another
     encoding in some locales.
+
+    Args:
+      name: option whose value is the path.
     """
     try:
         if path.encode() == os.fsencode(path):

@@ -11,7 +11,7 @@ from cyclegan_tf.errors import describe_error
 
 # The last record of an archive: a signature, 6 bytes, the number of members, 10 bytes, and a comment.
 _END, _SIGNATURE, _LONGEST_COMMENT = struct.Struct("<10xH10x"), b"PK\5\6", 2**16
-_UNKNOWN = 2**16 - 1  # In place of a larger number, which stands elsewhere.
+_UNKNOWN = 2**16 - 1  # Placeholder: the ZIP64 record holds the real number.
 
 
 class DamagedFileError(ValueError):
