@@ -42,6 +42,18 @@ def test_gradients_match_tensorflow(wrapped):
         np.testing.assert_allclose(value, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
+@tf.function(autograph=False)
+def gradient_after_gather(kernel, convolve):
+    rows = tf.gather(IMAGES, np.random.default_rng(2).integers(0, 10, (2, 10)), axis=1, batch_dims=1)
+    return tf.gradients(tf.reduce_sum(tf.square(convolve(rows, kernel))), kernel)[0]
+
+
+def test_gather_of_other_rows_in_each_image_is_recomputed_with_the_same_rows():
+    found = gradient_after_gather(tf.constant(KERNEL), lambda x, kernel: convolution.convolve(x, kernel, 1))
+    expected = gradient_after_gather(tf.constant(KERNEL), lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "VALID"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.usefixtures("cpu_kernels")
 def test_optimized_graph_computes_cheap_ops_twice():
     @tf.function(autograph=False)

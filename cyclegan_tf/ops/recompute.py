@@ -18,7 +18,7 @@ def relu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
 
 # Type of an op that costs next to nothing beside a convolution -> function that applies the same op to another input.
 _CHEAP: dict[str, Callable[[tf.Operation, tf.Tensor], tf.Tensor]] = {
-    "GatherV2": lambda op, x: tf.gather(x, op.inputs[1], axis=op.inputs[2]),
+    "GatherV2": lambda op, x: tf.gather(x, op.inputs[1], axis=op.inputs[2], batch_dims=op.get_attr("batch_dims")),
     "MirrorPad": lambda op, x: tf.raw_ops.MirrorPad(input=x, paddings=op.inputs[1], mode=op.get_attr("mode")),
     "Pad": lambda op, x: tf.raw_ops.Pad(input=x, paddings=op.inputs[1]),
     "Relu": lambda op, x: relu(x),
