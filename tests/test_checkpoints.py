@@ -137,12 +137,16 @@ def test_checkpoint_with_impossible_progress_is_skipped(tmp_path, changes, reaso
     assert lines == [f"checkpoint {tmp_path}/step-00000002.npz is damaged ({reason}); trying the one before"]
 
 
-def test_folder_in_place_of_a_checkpoint_is_skipped(tmp_path):
+@pytest.mark.parametrize(("block", "reason"), [
+    (lambda path: path.mkdir(), "Is a directory"),
+    (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+], ids=["folder", "link to itself"])
+def test_checkpoint_that_cannot_be_opened_is_not_replaced_by_an_older_one(tmp_path, block, reason):
     write_arrays(tmp_path, 1)
-    (tmp_path / "step-00000002.npz").mkdir()
-    lines = []
-    assert checkpoints.read_newest(str(tmp_path), report=lines.append)[1]["step"] == 1
-    assert "step-00000002.npz cannot be read (Is a directory); trying the one before" in lines[0]
+    block(path := tmp_path / "step-00000002.npz")
+    with pytest.raises(UserError) as error:
+        checkpoints.read_newest(str(tmp_path), report=pytest.fail)
+    assert str(error.value) == f"cannot read checkpoint {path}: {reason}; make it readable or remove it"
 
 
 def test_missing_image_pool_is_an_error_that_names_it(model):

@@ -133,10 +133,10 @@ def read_newest(
     """Reads the newest intact checkpoint in a folder: (path, arrays), or None if there are no checkpoints.
 
     Args:
-      report: called with one line for each damaged or unreadable checkpoint, before the next older one is tried.
+      report: called with one line for each damaged checkpoint, before the next older one is tried.
 
     Raises:
-      UserError: all checkpoints are damaged or cannot be read.
+      UserError: a checkpoint cannot be opened, or all checkpoints are damaged.
     """
     candidates = list_files(folder)
     for _, path in candidates:
@@ -144,8 +144,9 @@ def read_newest(
             return path, read(path)
         except DamagedFileError as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
-        except OSError as error:
-            report(f"checkpoint {path} cannot be read ({describe_error(error)}); trying the one before")
+        except OSError as error:  # The state in the file may be intact, so an older one must not replace it.
+            raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}; make it readable or remove "
+                            "it") from error
     if candidates:
         raise UserError(f"all {len(candidates)} checkpoints in {folder} are damaged: move the folder away to start "
                         "from scratch")
@@ -160,7 +161,7 @@ def read_run(path: str) -> tuple[str, dict[str, np.ndarray]] | None:
         file itself (RUN/checkpoints/best.npz).
 
     Raises:
-      UserError: the file is missing or damaged, or all checkpoints of the run are damaged.
+      UserError: the file is missing or damaged, a checkpoint of the run cannot be opened, or all are damaged.
     """
     if path.endswith(".npz"):
         return path, read_user_file(path)
