@@ -264,6 +264,22 @@ def test_leaky_relu_has_the_values_and_slopes_of_pytorch(dtype, rounding):
     np.testing.assert_allclose(slopes, [0.2, 0.2, 0.2, 1.0, 1.0], rtol=2 * rounding)
 
 
+@pytest.mark.parametrize("layer", [layers.Conv2D, layers.Conv2DTranspose])
+@pytest.mark.parametrize(("option", "value"), [
+    ("activation", "relu"), ("padding", "same"), ("dilation_rate", 2), ("strides", (1, 2)), ("kernel_size", (3, 1)),
+    ("data_format", "channels_first"),
+])
+def test_convolution_refuses_options_that_it_does_not_compute(layer, option, value):
+    with pytest.raises(ValueError, match=rf"^layer t: .* does not support {option}=.*; use keras\.layers\.Conv2D"):
+        layer(**{"filters": 2, "kernel_size": 3, "name": "t", option: value})
+
+
+@pytest.mark.parametrize("layer", [layers.Conv2D, layers.Conv2DTranspose])
+def test_convolution_is_rebuilt_from_its_config(layer):
+    config = layer(2, 3, strides=2, use_bias=False).get_config()
+    assert layer.from_config(config).get_config() == config
+
+
 def draw_dropout(seeds, calls=1, rate=0.25):
     with layers.seed_dropout(lambda call: tf.constant([seeds, call], tf.int64)):
         return [layers.Dropout(rate)(tf.ones((1, 100, 100, 1)), training=True).numpy() for _ in range(calls)]

@@ -79,8 +79,12 @@ class Cropping2D(tf.keras.layers.Cropping2D):
 class Conv2D(tf.keras.layers.Conv2D):
     """Keras's layer with the faster `ops.convolution.convolve`: (N, H, W, C) -> (N, H', W', filters).
 
-    The padding must be "valid".
+    Kernel and strides must be square. Other options that change what Keras's layer computes raise a ValueError.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _require_plain(self)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = convolution.convolve(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
@@ -94,8 +98,12 @@ class Conv2D(tf.keras.layers.Conv2D):
 class Conv2DTranspose(tf.keras.layers.Conv2DTranspose):
     """Keras's layer with the faster `ops.convolution.convolve_transpose`: (N, H, W, C) -> (N, H', W', filters).
 
-    The padding must be "valid".
+    Kernel and strides must be square. Other options that change what Keras's layer computes raise a ValueError.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _require_plain(self)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = convolution.convolve_transpose(inputs, tf.convert_to_tensor(self.kernel), self.strides[0])
@@ -303,6 +311,21 @@ def _import_addons() -> ModuleType:
         warnings.filterwarnings("ignore", message="(?s).*TensorFlow Addons", category=UserWarning)
         import tensorflow_addons
     return tensorflow_addons
+
+
+def _require_plain(layer: tf.keras.layers.Layer) -> None:
+    """Raises a ValueError if a convolution has options of Keras's layer that its `call` does not read."""
+    expected = {
+        "kernel_size": layer.kernel_size[:1] * 2, "strides": layer.strides[:1] * 2, "padding": "valid",
+        "output_padding": None, "data_format": "channels_last", "dilation_rate": (1, 1), "groups": 1,
+        "activation": keras.activations.linear,
+    }
+    for option, value in expected.items():
+        found = getattr(layer, option, value)
+        if found != value:
+            kind = type(layer).__name__
+            raise ValueError(f"layer {layer.name}: cyclegan_tf's {kind} does not support "
+                             f"{option}={getattr(found, '__name__', found)}; use keras.layers.{kind}")
 
 
 def _add_padding(shape: tuple, padding: int) -> tuple:
