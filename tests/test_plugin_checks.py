@@ -57,7 +57,7 @@ def divided():
         (lambda: generator(size=(16, 16)), r"takes images of 16 x 16 pixels only; build it on keras.Input"),
         (lambda: generator(out=1), r"returns \(None, None, None, 1\); expected images \(N, H, W, 3\)"),
         (lambda: generator(dtype="float16"), 'returns float16; give the last layer dtype="float32"'),
-        (lambda: generator(layer="conv2d_7"), "has a layer conv2d_7 whose name Keras has chosen"),
+        (lambda: generator(layer=None), r"has a layer conv2d\w* whose name Keras has chosen"),
         (lambda: generator(activation=None, kernel_initializer="ones"), "returns values up to .* in magnitude; end it"),
         (lambda: generator(bias_initializer=keras.initializers.Constant(np.nan)), "returns values that are not finite"),
         (upscaled, "makes images of 16 x 32 pixels from 8 x 16 pixels; keep the size, or register a size_multiple"),
@@ -72,6 +72,12 @@ def test_generator_that_breaks_the_contract_is_one_clear_error(build, message):
     with pytest.raises(UserError, match=prefix + message) as raised:
         registry.build_generator(Config(generator="mine"), "gen_ab")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv_2d", "conv2d_7"])
+def test_layer_may_be_called_like_its_class(name):
+    cyclegan_tf.register_generator("mine", size_multiple=1)(lambda *args, **kwargs: generator(layer=name))
+    assert registry.build_generator(Config(generator="mine"), "gen_ab").get_layer(name).weights
 
 
 def discriminator(**options):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -23,8 +24,9 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
     """
     build = registries.GENERATORS[config.generator].build
     inputs, outputs = architectures.get_channels(config, name)
-    network = build(config, input_channels=inputs, output_channels=outputs, name=name)
-    require = _Requirements(f"--generator={config.generator}", network, name, inputs)
+    make = partial(build, config, input_channels=inputs, output_channels=outputs, name=name)
+    require = _Requirements(f"--generator={config.generator}", make, name, inputs)
+    network = require.network
     shape = tuple(network.input_shape)
     require(shape[1:3] == (None, None), f"takes images of {shape[1]} x {shape[2]} pixels only; build it on "
             f"keras.Input((None, None, {inputs}))")
@@ -72,8 +74,9 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
     """
     build = registries.DISCRIMINATORS[config.discriminator].build
     inputs = architectures.get_channels(config, name)[0]
-    network = build(config, input_channels=inputs, name=name)
-    require = _Requirements(f"--discriminator={config.discriminator}", network, name, inputs)
+    make = partial(build, config, input_channels=inputs, name=name)
+    require = _Requirements(f"--discriminator={config.discriminator}", make, name, inputs)
+    network = require.network
     if config.penalizes_gradient:
         require_no_batch_norm(f"--gan_mode={config.gan_mode}", f"--discriminator={config.discriminator}", network)
     # A crop size below the registered smallest size is an error elsewhere, before a run starts.
@@ -105,13 +108,17 @@ class _Requirements:
 
     Args:
       option: the option that names the function, for messages.
-      network: what the function returned.
+      make: calls the function.
       name: the name that the network must have.
       channels: channels that the network must accept.
+
+    Attributes:
+      network: what the function returned.
     """
 
-    def __init__(self, option: str, network: tf.keras.Model, name: str, channels: int) -> None:
-        self._option, self._network = option, network
+    def __init__(self, option: str, make: Callable[[], tf.keras.Model], name: str, channels: int) -> None:
+        self._option = option
+        self.network = network = make()
         self(isinstance(network, tf.keras.Model), f"is a {type(network).__name__}; return a keras.Model")
         single = len(getattr(network, "inputs", None) or ()) == 1 and len(network.outputs) == 1
         self(single, "must be a functional keras.Model of one input and one output: return "
@@ -119,12 +126,15 @@ class _Requirements:
         self(network.name == name, f"is called {network.name}; pass name={name!r} on to keras.Model")
         shape = tuple(network.input_shape)
         self(len(shape) == 4 and shape[-1] == channels, f"takes {shape}; expected images (N, H, W, {channels})")
-        for layer in network.layers:
-            # Keras counts the layers that it names itself over all networks of the process.
-            chosen = re.fullmatch(rf"{type(layer).__name__.lower()}\d*", layer.name.replace("_", ""))
-            named = not layer.weights or chosen is None
-            self(named, f"has a layer {layer.name} whose name Keras has chosen and will choose differently in another "
-                 f"process; give layers with weights a name, because checkpoints find weights by the names")
+        suspects = [
+            layer.name for layer in network.layers
+            if layer.weights and re.fullmatch(rf"{type(layer).__name__.lower()}\d*", layer.name.replace("_", ""))
+        ]
+        # Keras counts the layers that it names itself over all networks of the process, so a second network has others.
+        kept = {layer.name for layer in make().layers} if suspects else set()
+        for suspect in suspects:
+            self(suspect in kept, f"has a layer {suspect} whose name Keras has chosen and will choose differently in "
+                 "another process; give layers with weights a name, because checkpoints find weights by the names")
         dtype = tf.as_dtype(network.outputs[0].dtype)
         self(dtype == tf.float32, f"returns {dtype.name}; give the last layer dtype=\"float32\"")
 
@@ -136,7 +146,7 @@ class _Requirements:
         """Runs the network in inference mode; its values must be finite."""
         size = " x ".join(map(str, images.shape[1:3]))
         try:
-            values = np.asarray(self._network(images, training=False))
+            values = np.asarray(self.network(images, training=False))
         except Exception as error:
             if exhaustion.is_exhausted(error):
                 raise
