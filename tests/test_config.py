@@ -284,6 +284,9 @@ def test_config_json_is_readable():
     ({"generator": "unet", "crop_size": 100},
      "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256"),
     ({"crop_size": 130}, "--crop_size=130 must be a multiple of 4 for --generator=resnet; use --crop_size=128"),
+    ({"crop_size": 286}, "--crop_size=286 must be a multiple of 4 for --generator=resnet; use --crop_size=284"),
+    ({"crop_size": 286, "preprocess": "crop"},
+     "--crop_size=286 must be a multiple of 4 for --generator=resnet; use --crop_size=288"),
     ({"crop_size": 10}, "--crop_size=10 must be a multiple of 4 for --generator=resnet; use --crop_size=24"),
     ({"crop_size": 20}, "--crop_size=20 must be at least 24 for --generator=resnet and --discriminator=patch; use "
      "--crop_size=24 or --n_layers=2"),

@@ -42,7 +42,10 @@ def require_crop_size(config: Config) -> None:
     if not config.crops:
         return
     crop, multiple, smallest = config.crop_size, get_size_multiple(config), get_smallest_size(config)
-    fitting = multiple * max(round(crop / multiple), -(-smallest // multiple))
+    nearest = round(crop / multiple)
+    if config.preprocess != "crop" and nearest * multiple > config.load_size:
+        nearest -= 1
+    fitting = multiple * max(nearest, -(-smallest // multiple))
     if crop % multiple:
         fewer = range(config.n_downs - 1, 4, -1)
         n_downs = _find_value(config, "n_downs", fewer, lambda other: crop % get_size_multiple(other) == 0)
