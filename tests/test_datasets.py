@@ -86,6 +86,14 @@ def test_inspect_prints_statistics_and_draws_a_grid(tmp_path):
     assert grid[22 + 20, 134 + 20].tolist() == [0, 0, 255]
 
 
+def test_inspect_names_the_grid_after_the_folder(tmp_path, monkeypatch, run_command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats.2023").mkdir()
+    Image.new("L", (5, 4)).save(tmp_path / "cats.2023" / "a.png")
+    child = run_command("cyclegan_tf.datasets", "inspect", "cats.2023")
+    assert "preview: cats.2023-preview.png" in child.stdout.splitlines()
+
+
 def test_inspect_accepts_any_folder_of_images(tmp_path):
     Image.new("L", (5, 4)).save(tmp_path / "a.png")
     parts, bad = sources.open_parts(str(tmp_path))

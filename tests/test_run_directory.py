@@ -238,7 +238,7 @@ def test_log_says_what_ended_the_run(error, last_line, tmp_path):
 
 @pytest.mark.parametrize(("dataset", "name"), [
     ("horse2zebra", "horse2zebra"), ("sets/photos.zip", "photos"), ("sets/photos/", "photos"), (".", "zebras"),
-    ("..", "my sets"), ("/", "dataset"), ("gs://bucket/photos/", "photos"),
+    ("..", "my sets"), ("/", "dataset"), ("gs://bucket/photos/", "photos"), ("cats.2023", "cats.2023"),
 ])
 def test_default_run_directory_is_named_after_the_dataset(tmp_path, monkeypatch, dataset, name):
     (tmp_path / "my sets" / "zebras").mkdir(parents=True)

@@ -39,7 +39,7 @@ def inspect(
     print(inspection.format_report(summaries, bad))  # The file names in the report are escaped.
     grid = preview.draw_preview(summaries)
     if grid is not None:
-        name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0]
+        name = os.path.basename(os.path.abspath(path)).removesuffix(".zip")
         _write_grid(grid, output or f"{name}-preview.png")
     return 1 if bad else 0
 

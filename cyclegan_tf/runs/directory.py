@@ -43,7 +43,7 @@ def find_name(path: str) -> str:
 def choose_default(config: config_lib.Config) -> str:
     """Chooses the run directory if the user names none: runs/ and the name of the data set."""
     path = config.dataset if filesystem.is_remote(config.dataset) else os.path.abspath(config.dataset)
-    return os.path.join("runs", os.path.splitext(os.path.basename(path.rstrip("/")))[0] or "dataset")
+    return os.path.join("runs", os.path.basename(path.rstrip("/")).removesuffix(".zip") or "dataset")
 
 
 def is_run(path: str) -> bool:
