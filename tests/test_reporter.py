@@ -1,12 +1,15 @@
 """Reports of a run: epoch means, resumed records, and the Null classes of workers that write no files."""
 
+import contextlib
 import json
 import math
 
+import numpy as np
 import pytest
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.runs import checkpoints, model_state, reporter
+from cyclegan_tf.images import grid
+from cyclegan_tf.runs import checkpoints, model_state, reporter, sample_files
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,15 @@ def test_records_after_the_checkpoint_and_unfinished_lines_are_removed(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "ki']))
     reporter.Reporter(str(tmp_path), Config(), step=2).close()
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:2]
+
+
+def test_sample_grids_of_discarded_steps_are_removed(tmp_path):
+    for step in (0, 1, 2, 999, 1_000_000):
+        sample_files.write(str(tmp_path), step, grid.Picture(np.zeros((4, 4, 3), np.uint8), [], []))
+    with contextlib.closing(reporter.Reporter(str(tmp_path), Config(), step=999)) as report:
+        assert [sample["step"] for sample in sample_files.list_samples(str(tmp_path))] == [0, 1, 2, 999]
+        report.rewind(1)
+    assert [sample["step"] for sample in sample_files.list_samples(str(tmp_path))] == [0, 1]
 
 
 def test_infinite_measure_is_strict_json(tmp_path):

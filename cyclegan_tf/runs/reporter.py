@@ -27,7 +27,7 @@ class NullReporter:
     """The interface of `Reporter`, without effect: for workers that report nothing."""
 
     def rewind(self, step: int) -> None:
-        """Removes the records of steps after `step`, and the final measures, from metrics.jsonl."""
+        """Removes the sample grids and records of steps after `step`, and the final measures."""
 
     def record(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Adds a record to metrics.jsonl and its values to TensorBoard."""
@@ -48,8 +48,9 @@ class NullReporter:
 class Reporter(NullReporter):
     """Writes the numbers and sample grids of a run.
 
-    A run that resumes at step k first removes all records of later steps from metrics.jsonl. metrics.jsonl holds only
-    values that (seed, step) determines, so that equal runs write equal files. Speeds go to TensorBoard instead.
+    A run that resumes at step k first removes the sample grids of later steps, and their records from metrics.jsonl.
+    metrics.jsonl holds only values that (seed, step) determines, so that equal runs write equal files. Speeds go to
+    TensorBoard instead.
 
     Args:
       workdir: the run directory.
@@ -58,21 +59,22 @@ class Reporter(NullReporter):
     """
 
     def __init__(self, workdir: str, config: Config, step: int) -> None:
-        self._open_log(workdir, step)
         self._workdir = workdir
+        self._open_log(step)
         self._board = tf.summary.create_file_writer(workdir)
         with self._board.as_default(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
             tf.summary.text("config", "\n".join(["| option | value |", "|---|---|", *rows]))
 
-    def _open_log(self, workdir: str, step: int) -> None:
+    def _open_log(self, step: int) -> None:
+        sample_files.remove_after(self._workdir, step)
         self._log = metrics_log.open_log(
-            workdir, lambda record: record["step"] <= step and record["kind"] not in metrics_log.FINAL_KINDS
+            self._workdir, lambda record: record["step"] <= step and record["kind"] not in metrics_log.FINAL_KINDS
         )
 
     def rewind(self, step: int) -> None:
         self._log.close()
-        self._open_log(self._workdir, step)
+        self._open_log(step)
 
     def record(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Adds {"step", "kind", **values} to metrics.jsonl and the values to TensorBoard.

@@ -35,13 +35,24 @@ def list_samples(workdir: str) -> list[dict[str, Any]]:
 
     The layout is what `read_layout` returns.
     """
-    folder = os.path.join(workdir, FOLDER)
-    names = sorted(filesystem.listdir(folder)) if filesystem.isdir(folder) else []
-    found = [
-        {"step": int(match[1]), "path": f"{FOLDER}/{name}", "layout": read_layout(os.path.join(folder, name))}
-        for name in names if (match := _NAME.fullmatch(name))
+    return [
+        {"step": step, "path": f"{FOLDER}/{name}", "layout": read_layout(os.path.join(workdir, FOLDER, name))}
+        for step, name in _list_names(workdir)
     ]
-    return sorted(found, key=lambda sample: sample["step"])
+
+
+def remove_after(workdir: str, step: int) -> None:
+    """Removes the sample grids of steps after `step`."""
+    for other, name in _list_names(workdir):
+        if other > step:
+            filesystem.remove(os.path.join(workdir, FOLDER, name))
+
+
+def _list_names(workdir: str) -> list[tuple[int, str]]:
+    """Lists (step, file name) of the sample grids of a run by step."""
+    folder = os.path.join(workdir, FOLDER)
+    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
+    return sorted((int(match[1]), name) for name in names if (match := _NAME.fullmatch(name)))
 
 
 def read_layout(path: str) -> dict[str, Any] | None:

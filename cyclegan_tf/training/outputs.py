@@ -32,7 +32,7 @@ class RunOutputs:
 
     Args:
       workdir: the run directory, opened by the chief.
-      step: steps done; records of later steps are removed.
+      step: steps done; records and sample grids of later steps are removed.
       callbacks: the chief calls each of them after it writes a line of losses or measures to metrics.jsonl.
     """
 
@@ -68,7 +68,7 @@ class RunOutputs:
         self._writer.wait()
 
     def rewind(self, step: int) -> None:
-        """Removes the records of the steps after `step`."""
+        """Removes the records and sample grids of the steps after `step`."""
         self._measures = {}
         self._reporter.rewind(step)
 
