@@ -216,8 +216,9 @@ def test_options_and_presets_override_the_defaults_of_a_model():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"norm": "batch"}, "--norm=batch"), ({"gan_mode": "wgangp"}, "--gan_mode=wgangp"),
-    ({"input_channels": 1}, "--input_channels=1"), ({"cycle_loss": "l2"}, "--cycle_loss"),
+    ({"norm": "batch"}, "^--model=cut does not support --norm=batch; remove it$"),
+    ({"gan_mode": "wgangp"}, "^--model=cut does not support --gan_mode=wgangp; remove it$"),
+    ({"input_channels": 1}, "--input_channels=1"), ({"cycle_loss": "l2"}, "and no cycle; remove --cycle_loss=l2$"),
     ({"recompute": True}, "--recompute"),
 ])
 def test_options_that_cut_does_not_support_are_refused(options, message):

@@ -31,9 +31,9 @@ def build_cyclegan(config: Config, replicas: Iterable[int]) -> "Model":
 
 
 def _find_pix2pix_conflicts(config: Config) -> Iterator[str]:
-    if config.penalizes_gradient or config.ema_decay:
-        yield f"--model=pix2pix supports neither --gan_mode={_penalty(config)} nor --ema_decay; remove them"
-    yield from _find_cycle_options(config)
+    if config.ema_decay:
+        yield f"--model={config.model} does not support --ema_decay={config.ema_decay}; remove it"
+    yield from _find_options_of_cyclegan(config)
 
 
 @register_model(
@@ -53,9 +53,9 @@ def _find_cut_conflicts(config: Config) -> Iterator[str]:
     if config.input_channels != config.output_channels:
         yield (f"{flag} gives the generator images of both domains, so --input_channels={config.input_channels} "
                f"and --output_channels={config.output_channels} must be equal")
-    if config.penalizes_gradient or config.norm == "batch":
-        yield f"{flag} supports neither --gan_mode={_penalty(config)} nor --norm=batch; remove them"
-    yield from _find_cycle_options(config)
+    if config.norm == "batch":
+        yield f"{flag} does not support --norm=batch; remove it"
+    yield from _find_options_of_cyclegan(config)
     if config.recompute:
         yield f"{flag} needs feature maps of the generator that --recompute does not keep; remove --recompute"
 
@@ -80,14 +80,12 @@ register_model(
 )(build_cut)
 
 
-def _find_cycle_options(config: Config) -> Iterator[str]:
-    if (config.identity_mode, config.generator_loss, config.cycle_loss) != ("same", "joint", "l1"):
-        yield (f"--model={config.model} has one generator and no cycle; remove --identity_mode, --generator_loss and "
-               "--cycle_loss")
-
-
-def _penalty(config: Config) -> str:
-    return config.gan_mode if config.penalizes_gradient else "wgangp"
+def _find_options_of_cyclegan(config: Config) -> Iterator[str]:
+    if config.penalizes_gradient:
+        yield f"--model={config.model} does not support --gan_mode={config.gan_mode}; remove it"
+    for option, default in {"identity_mode": "same", "generator_loss": "joint", "cycle_loss": "l1"}.items():
+        if (value := getattr(config, option)) != default:
+            yield f"--model={config.model} has one generator and no cycle; remove --{option}={value}"
 
 
 @register_loss("lsgan", has_labels=True)
