@@ -325,6 +325,21 @@ def test_an_error_in_a_single_process_is_raised():
         replicas.train_step(model, [(zeros, zeros)], lambda: None)
 
 
+def test_step_is_traced_twice_for_images_of_many_sizes():
+    replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config())
+    traced = []
+
+    def step(real_a, real_b, past):
+        traced.append(real_a.shape)
+        return {"loss": tf.reduce_mean(real_a + real_b)}, {}
+
+    model = SimpleNamespace(seeded_step=step, draw_past=lambda *shapes: [{}], store_fakes=lambda fakes: None)
+    for side in (8, 9, 10, 11):
+        images = np.ones((1, side, side, 3), np.float32)
+        assert replicas.train_step(model, [(images, images)], lambda: None)() == {"loss": 2.0}
+    assert len(traced) == 2
+
+
 def test_an_exhausted_worker_does_not_blame_another_worker(monkeypatch):
     monkeypatch.setattr(worker_faults, "exit_now", sys.exit)
     exhausted = tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory")

@@ -207,7 +207,7 @@ class StrategyReplicas(Replicas):
     ) -> Callable[[], dict[str, float]]:
         if model is not self._model:
             self._model = model
-            self._step = tf.function(self._wrap_step(model.seeded_step), autograph=False)
+            self._step = tf.function(self._wrap_step(model.seeded_step), autograph=False, reduce_retracing=True)
         received = get_signal()
         flags = self._distribute(lambda index: np.array([float(received == one) for one in SIGNALS], np.float32))
         real_a = self._distribute(lambda index: batches[index][0])
