@@ -127,9 +127,10 @@ def plugins(monkeypatch):
 
     before = set(sys.modules)
     monkeypatch.syspath_prepend(PLUGINS)
-    for registry in (registries.GENERATORS, registries.DISCRIMINATORS, registries.LOSSES, registries.MODELS):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    yield
+    with contextlib.ExitStack() as stack:
+        for registry in (registries.GENERATORS, registries.DISCRIMINATORS, registries.LOSSES, registries.MODELS):
+            stack.enter_context(mock.patch.dict(registry))
+        yield
     for name in set(sys.modules) - before:
         if name.partition(".")[0] in ("toy_package", "stranger"):
             del sys.modules[name]

@@ -246,7 +246,7 @@ def test_generators_have_a_size_multiple():
         assert architectures.get_size_multiple(Config(generator=name)) == multiple
 
 
-@pytest.mark.parametrize("name", registries.GENERATORS.names)
+@pytest.mark.parametrize("name", registries.GENERATORS)
 def test_each_generator_accepts_its_smallest_size(name):
     config = Config(generator=name, n_downs=5, ngf=1, n_blocks=1)
     generator = registry.build_generator(config, "gen_ab")

@@ -50,7 +50,7 @@ def option(
 def get_choices(field: dataclasses.Field) -> tuple[str, ...]:
     """The valid values of a field whose type is a `Literal` or that has a registry; empty for any other field."""
     if field.metadata["registry"] is not None:
-        return field.metadata["registry"].names
+        return tuple(field.metadata["registry"])
     return get_args(field.type) if get_origin(field.type) is Literal else ()
 
 

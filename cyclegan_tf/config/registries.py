@@ -7,8 +7,8 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
@@ -34,40 +34,22 @@ class Entry:
 _E = TypeVar("_E", bound=Entry)
 
 
-class Registry(Generic[_E]):
-    """The values that one option may have: entries by name.
+class Registry(dict[str, _E]):
+    """The values that one option may have: entries by name, in the order of registration.
+
+    Indexing with another name raises a UserError.
 
     Args:
       option: name of the option, for error messages.
     """
 
     def __init__(self, option: str) -> None:
+        super().__init__()
         self._option = option
-        self._entries: dict[str, _E] = {}
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The registered names, in the order of registration."""
-        return tuple(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __getitem__(self, name: str) -> _E:
-        """The entry called `name`.
-
-        Raises:
-          UserError: no entry has this name.
-        """
-        if name not in self._entries:
-            raise UserError(
-                f"--{self._option}={name}: expected one of {', '.join(self._entries)}, or a name that a plugin "
-                "registers (see --plugins)"
-            )
-        return self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+    def __missing__(self, name: str) -> _E:
+        raise UserError(f"--{self._option}={name}: expected one of {', '.join(self)}, or a name that a plugin "
+                        "registers (see --plugins)")
 
     def add(self, name: str, entry: _E) -> None:
         """Registers `entry` as `name`.
@@ -85,12 +67,10 @@ class Registry(Generic[_E]):
         if not hasattr(entry.build, "__qualname__"):
             raise UserError(f"cannot register {entry.build!r} as --{self._option}={name}: register a function or a "
                             "class")
-        if name in self._entries and not _is_same(self._entries[name], entry):
-            raise UserError(
-                f"cannot register {_identify(entry)} as --{self._option}={name}: {_identify(self._entries[name])} has "
-                "that name already; choose another name"
-            )
-        self._entries[name] = entry
+        if name in self and not _is_same(self[name], entry):
+            raise UserError(f"cannot register {_identify(entry)} as --{self._option}={name}: {_identify(self[name])} "
+                            "has that name already; choose another name")
+        self[name] = entry
 
     def make_decorator(
         self, name: str, make_entry: Callable[[Callable[..., Any]], _E]
