@@ -49,7 +49,7 @@ def fit(
         try:
             measures = trainer.train(config, workdir, given=dataset, callbacks=tuple(callbacks))
         except Stopped as stopped:
-            if stopped.signum == signal.SIGINT:
+            if stopped.signum == signal.SIGINT:  # Python ends a script by SIGINT for this class, not for a subclass.
                 raise KeyboardInterrupt(str(stopped)) from stopped
             raise
     return FitResult(workdir, measures)

@@ -66,7 +66,7 @@ class TrainingLoop:
         self._cadence = cadence.plan_run(config, images_per_epoch, replicas.count)
         self._memory_remedy = memory_remedies.describe_for_steps(config)
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
-        self._optimizer_rate: float | None = None  # The learning rate that the optimizers have, if known.
+        self._optimizer_rate: float | None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
         # Options may now ask for fewer steps than are done; results are of the steps that are done.
         if progress.step > self.n_steps or cadence.is_out_of_patience(config, progress.stale):
