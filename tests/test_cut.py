@@ -204,7 +204,7 @@ def test_defaults_and_learning_rates_are_the_authors(mode):
     assert ours == {name: theirs[name] for name in ours}
     assert (theirs["netG"], theirs["netD"], config.n_blocks) == ("resnet_9blocks", "basic", 9)
     for epoch, rate in recorded["learning_rate_of_epochs"][mode].items():
-        assert schedules.learning_rate(config, 0, int(epoch) - 1) == pytest.approx(rate, abs=1e-12)
+        assert schedules.compute_learning_rate(config, 0, int(epoch) - 1) == pytest.approx(rate, abs=1e-12)
 
 
 def test_options_and_presets_override_the_defaults_of_a_model():

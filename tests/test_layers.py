@@ -187,7 +187,8 @@ def test_resize_conv_repeats_pixels_and_convolves_with_reflection():
 def test_same_matches_tensorflow(kernel, stride):
     x = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, blocks.conv(inputs, "t", 2, kernel, stride, padding=blocks.same(kernel, stride)))
+    padding = blocks.compute_same_padding(kernel, stride)
+    model = keras.Model(inputs, blocks.conv(inputs, "t", 2, kernel, stride, padding=padding))
     library = keras.layers.Conv2D(2, kernel, stride, padding="same")
     library.build((None, None, None, 3))
     library.set_weights(model.get_weights())
@@ -199,7 +200,8 @@ def test_same_matches_tensorflow(kernel, stride):
 def test_same_matches_tensorflow_for_transposed_convolutions(kernel):
     x = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
     inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, blocks.transposed_conv(inputs, "t", 2, kernel, first=blocks.same(kernel, 2)[0]))
+    first = blocks.compute_same_padding(kernel, 2)[0]
+    model = keras.Model(inputs, blocks.transposed_conv(inputs, "t", 2, kernel, first=first))
     library = keras.layers.Conv2DTranspose(2, kernel, 2, padding="same")
     library.build((None, None, None, 3))
     library.set_weights(model.get_weights())

@@ -64,7 +64,7 @@ def test_piece_of_the_image_gives_the_same_pixels(make, axis):
     keras.utils.set_random_seed(0)
     layer, images = make(), np.random.default_rng(0).normal(size=(1, *SIZE, 2)).astype(np.float32)
     whole = np.asarray(layer(images))
-    field, size = receptive_field.receptive_fields(layer)[axis - 1], images.shape[axis]
+    field, size = receptive_field.find_receptive_fields(layer)[axis - 1], images.shape[axis]
     length = whole.shape[axis]
     edges = sorted({0, 1, length // 3, length // 2, length - 1, length})
     shortest = size
@@ -86,7 +86,7 @@ def test_piece_of_the_image_gives_the_same_pixels(make, axis):
 ], ids=lambda layer: type(layer).__name__)
 def test_unknown_receptive_field_is_an_error_that_names_the_layer(layer):
     with pytest.raises(UserError, match=r"the receptive field of layer mystery \(\w+\) is unknown; give its class"):
-        receptive_field.receptive_fields(layer)
+        receptive_field.find_receptive_fields(layer)
 
 
 def add_mean(x):
@@ -102,6 +102,6 @@ def test_an_activation_that_may_read_the_whole_image_is_refused_unless_declared(
     for function in (add_mean, tf.nn.softmax):
         message = f"layer mystery applies the function {function.__name__}, which may depend on the whole"
         with keras.utils.custom_object_scope({"add_mean": add_mean}), pytest.raises(UserError, match=message):
-            receptive_field.receptive_fields(layer(function))
-    declared = receptive_field.pointwise(lambda x: 2 * x)
-    assert receptive_field.receptive_fields(layer(declared)) == receptive_field.receptive_fields(layer("gelu"))
+            receptive_field.find_receptive_fields(layer(function))
+    declared, known = layer(receptive_field.pointwise(lambda x: 2 * x)), layer("gelu")
+    assert receptive_field.find_receptive_fields(declared) == receptive_field.find_receptive_fields(known)

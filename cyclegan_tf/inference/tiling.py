@@ -22,7 +22,7 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.networks import layers
 from cyclegan_tf.networks.graph import Node, read_graph
-from cyclegan_tf.networks.receptive_field import ReceptiveField, receptive_fields
+from cyclegan_tf.networks.receptive_field import ReceptiveField, find_receptive_fields
 from cyclegan_tf.storage import filesystem
 
 Span = tuple[int, int]  # Pixels [begin, end) along one axis.
@@ -222,7 +222,7 @@ class _Network:
 
 def _find_fields(layer: tf.keras.layers.Layer) -> tuple[ReceptiveField, ReceptiveField]:
     try:
-        return receptive_fields(layer)
+        return find_receptive_fields(layer)
     except UserError as error:
         raise UserError(f"tiles are not possible: {error}; or translate whole images") from error
 

@@ -62,7 +62,7 @@ def pad(x: tf.Tensor, name: str, padding: int | tuple[int, int], mode: str) -> t
     return keras.layers.ZeroPadding2D((padding, padding), name=f"{name}_pad")(x)
 
 
-def same(kernel: int, stride: int = 1) -> tuple[int, int]:
+def compute_same_padding(kernel: int, stride: int = 1) -> tuple[int, int]:
     """Returns the zeros (before, after) of TensorFlow's padding "same" for sizes that are multiples of `stride`.
 
     There are `kernel` - `stride` zeros; an odd one goes after: (1, 2) for a 4x4 convolution of stride 1, (0, 1) for
@@ -81,7 +81,7 @@ def conv(
 
     Args:
       kernel: height and width of the kernel.
-      padding: pixels on each side, or (before, after), which `same` returns.
+      padding: pixels on each side, or (before, after), which `compute_same_padding` returns.
       padding_mode: as in `pad`.
       bias: whether the convolution has a bias.
     """
@@ -100,7 +100,7 @@ def transposed_conv(
 
     The full result has 2 H + kernel - 2 rows; `first` rows are cropped at the beginning and the rest at the end. 1
     gives PyTorch's ConvTranspose2d with padding 1 and output_padding 1 for a kernel of 3, output_padding 0 for a kernel
-    of 4. `same(kernel, 2)[0]` gives TensorFlow's padding "same".
+    of 4. `compute_same_padding(kernel, 2)[0]` gives TensorFlow's padding "same".
     """
     x = layers.Conv2DTranspose(
         filters, kernel, 2, padding="valid", use_bias=bias, kernel_initializer=_make_initializer(), name=f"{name}_conv"

@@ -45,7 +45,7 @@ def patch_discriminator(
     bias = norm == "instance" or activation_first
     normalize = partial(blocks.normalize, norm=norm, second_derivative=second_derivative, affine=norm_affine)
     sides: dict[int, int | tuple[int, int]] = {
-        stride: 1 if padding == "zero" else blocks.same(4, stride) for stride in (1, 2)
+        stride: 1 if padding == "zero" else blocks.compute_same_padding(4, stride) for stride in (1, 2)
     }
     inputs = keras.Input((None, None, input_channels))
     x = blocks.conv(inputs, "layer0", ndf, 4, stride=1 if antialias else 2, padding=sides[2])

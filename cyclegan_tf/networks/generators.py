@@ -49,7 +49,7 @@ def resnet_generator(
     x = blocks.conv(inputs, "stem", ngf, 7, padding=3, padding_mode=edges, bias=bias)  # (N, H, W, ngf)
     x = blocks.relu(normalize(x, "stem"), "stem")
     for i, filters in enumerate((2 * ngf, 4 * ngf), 1):  # (N, H/2, W/2, 2 ngf), then (N, H/4, W/4, 4 ngf)
-        sides, stride = blocks.same(kernel, 2) if same else 1, 1 if blur_down else 2
+        sides, stride = blocks.compute_same_padding(kernel, 2) if same else 1, 1 if blur_down else 2
         x = blocks.conv(x, f"down{i}", filters, kernel, stride, padding=sides, bias=bias)
         x = blocks.relu(normalize(x, f"down{i}"), f"down{i}")
         x = antialiasing.downsample(x, f"down{i}") if blur_down else x
@@ -63,7 +63,7 @@ def resnet_generator(
         elif upsample == "resize_conv":
             x = blocks.resize_conv(x, f"up{i}", filters, padding_mode=edges, bias=bias)
         else:
-            first = blocks.same(kernel, 2)[0] if same else 1
+            first = blocks.compute_same_padding(kernel, 2)[0] if same else 1
             x = blocks.transposed_conv(x, f"up{i}", filters, kernel, bias, first)
         x = blocks.relu(normalize(x, f"up{i}"), f"up{i}")
     x = blocks.conv(x, "head", output_channels, 7, padding=3, padding_mode=edges)
@@ -147,15 +147,15 @@ def resize_unet_generator(
     filters = [ngf * min(2**i, 8) for i in range(n_downs)]
     skips = []
     for i, width in enumerate(filters, 1):  # (N, H/2^i, W/2^i, width)
-        x = blocks.leaky_relu(blocks.conv(x, f"down{i}", width, 4, stride=2, padding=blocks.same(4, 2)), f"down{i}")
-        x = normalize(x, f"down{i}")
+        x = blocks.conv(x, f"down{i}", width, 4, stride=2, padding=blocks.compute_same_padding(4, 2))
+        x = normalize(blocks.leaky_relu(x, f"down{i}"), f"down{i}")
         skips.append(x)
     for i in range(n_downs, 1, -1):  # (N, H/2^(i-1), W/2^(i-1), filters[i-2]), then with its skip connection
-        x = blocks.resize_conv(x, f"up{i}", filters[i - 2], 4, blocks.same(4), "zero")
+        x = blocks.resize_conv(x, f"up{i}", filters[i - 2], 4, blocks.compute_same_padding(4), "zero")
         x = blocks.relu(x, f"up{i}")
         x = layers.Dropout(0.5, name=f"up{i}_dropout")(x) if dropout else x
         x = keras.layers.Concatenate(name=f"up{i}_join")([normalize(x, f"up{i}"), skips[i - 2]])
-    x = blocks.resize_conv(x, "up1", output_channels, 4, blocks.same(4), "zero")
+    x = blocks.resize_conv(x, "up1", output_channels, 4, blocks.compute_same_padding(4), "zero")
     return keras.Model(inputs, _tanh(x), name=name)
 
 

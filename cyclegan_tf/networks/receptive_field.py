@@ -59,7 +59,7 @@ def pointwise(function: _Function) -> _Function:
     return function
 
 
-def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
+def find_receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
     """Returns the receptive fields of `layer` along height and width, in inference.
 
     A layer declares its own by a method `receptive_field()`, which returns one `ReceptiveField` for both axes or a pair
@@ -81,7 +81,7 @@ def receptive_fields(layer: tf.keras.layers.Layer) -> _Fields:
 def find_keras_fields(layer: tf.keras.layers.Layer, library_class: type) -> _Fields:
     """Returns the receptive fields of a layer that computes the same as the Keras class `library_class`.
 
-    The layer must have the options of that class. Raises the errors of `receptive_fields`.
+    The layer must have the options of that class. Raises the errors of `find_receptive_fields`.
     """
     activation = getattr(layer, "activation", None)
     if activation is not None and not _is_pointwise(activation):

@@ -55,7 +55,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
         def gradient(dy: tf.Tensor) -> _Gradients:
             recomputed = recompute.recompute(x, dy)
             if use_winograd:
-                return winograd.gradients(recomputed, kernel, dy)
+                return winograd.compute_gradients(recomputed, kernel, dy)
             kernel_gradient = _kernel_gradient(recomputed, dy, kernel.shape[0], stride)
             return _input_gradient(dy, kernel, x.shape, stride), kernel_gradient
 

@@ -28,7 +28,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 @single_op
-def gradients(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def compute_gradients(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Gradients of `convolve` with respect to `x` and `kernel`; `dy` is the gradient at its output, (N, H, W, C')."""
     dm = _transform_output_gradient(dy)
     dv = [tf.matmul(m, u, transpose_b=True) for m, u in zip(dm, _transform_kernel(kernel), strict=True)]

@@ -194,7 +194,7 @@ class StrategyReplicas(Replicas):
     def describe(self, config: Config) -> str:
         return (f"; {self.count} replicas (in {self._n_workers} worker{'s' * (self._n_workers > 1)}) x batch "
                 f"{config.batch_size} = {self.count * config.batch_size} images of each domain in a step, learning "
-                f"rates scaled by {schedules.replica_factor(config.scale_learning_rate, self.count):g}")
+                f"rates scaled by {schedules.compute_replica_factor(config.scale_learning_rate, self.count):g}")
 
     def require_stateless(self, networks: Mapping[str, tf.keras.Model]) -> None:
         for name, network in networks.items():

@@ -152,7 +152,8 @@ class TrainingLoop:
 
     def _compute_learning_rate(self, step: int) -> float:
         done = step - 1
-        return schedules.learning_rate(self._config, done, self._cadence.count_epochs(done), self._replicas.count)
+        epochs = self._cadence.count_epochs(done)
+        return schedules.compute_learning_rate(self._config, done, epochs, self._replicas.count)
 
     def _complete_step(self, step: int, scalars: Mapping[str, float], display: Display) -> None:
         """Counts `step` as done and does the tasks that are due after `step`."""

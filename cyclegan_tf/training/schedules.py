@@ -5,7 +5,7 @@ import math
 from cyclegan_tf.config import Config
 
 
-def linear_decay(done: int, constant: int, decay: int) -> float:
+def compute_linear_decay(done: int, constant: int, decay: int) -> float:
     """Factor 1 for `constant` units, then a straight line that would reach 0 one unit after the last.
 
     1 - max(0, done + 1 - constant) / (decay + 1), the authors' `lambda_rule` with epoch_count 1.
@@ -23,12 +23,12 @@ def linear_decay(done: int, constant: int, decay: int) -> float:
     return 1.0 - max(0, done + 1 - constant) / (decay + 1)
 
 
-def step_decay(done: int, every: int) -> float:
+def compute_step_decay(done: int, every: int) -> float:
     """Factor 1 that falls to a tenth after every `every` units: the authors' policy "step" with gamma 0.1."""
     return 0.1 ** (done // every)
 
 
-def cosine_decay(done: int, total: int) -> float:
+def compute_cosine_decay(done: int, total: int) -> float:
     """Factor that falls along half a cosine wave from 1 to almost 0 in `total` units: (1 + cos(pi done / total)) / 2.
 
     Loshchilov and Hutter 2017, equation 5, without restarts. The authors' "cosine" has its minimum at n_epochs and
@@ -37,28 +37,28 @@ def cosine_decay(done: int, total: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done / total))
 
 
-def decay_factor(policy: str, done: int, constant: int, decay: int, every: int) -> float:
+def compute_decay_factor(policy: str, done: int, constant: int, decay: int, every: int) -> float:
     """Factor of the learning rate under `policy`: linear, step, cosine or constant.
 
     `done`, `constant`, `decay` and `every` share one unit, epochs or steps; the functions above explain them.
     """
     if policy == "linear":
-        return linear_decay(done, constant, decay)
+        return compute_linear_decay(done, constant, decay)
     if policy == "step":
-        return step_decay(done, every)
+        return compute_step_decay(done, every)
     if policy == "cosine":
-        return cosine_decay(done, constant + decay)
+        return compute_cosine_decay(done, constant + decay)
     if policy == "constant":
         return 1.0
     raise ValueError(f"unknown learning-rate policy {policy!r}")
 
 
-def replica_factor(rule: str, n_replicas: int) -> float:
+def compute_replica_factor(rule: str, n_replicas: int) -> float:
     """Factor of the learning rate for N = `n_replicas` under `rule`: none (1), linear (N) or sqrt (the root of N)."""
     return {"none": 1.0, "linear": float(n_replicas), "sqrt": math.sqrt(n_replicas)}[rule]
 
 
-def learning_rate(config: Config, steps_done: int, epochs_done: int, n_replicas: int = 1) -> float:
+def compute_learning_rate(config: Config, steps_done: int, epochs_done: int, n_replicas: int = 1) -> float:
     """Adam's learning rate in the step that follows `steps_done` steps and `epochs_done` whole epochs.
 
     The schedule counts epochs. It counts steps if --max_steps sets the length of the run; then the constant part keeps
@@ -69,5 +69,5 @@ def learning_rate(config: Config, steps_done: int, epochs_done: int, n_replicas:
         share = constant / max(constant + decay, 1)
         constant = round(config.max_steps * share)
         done, decay = steps_done, config.max_steps - constant
-    factor = decay_factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
-    return config.learning_rate * factor * replica_factor(config.scale_learning_rate, n_replicas)
+    factor = compute_decay_factor(config.lr_policy, done, constant, decay, config.lr_decay_every)
+    return config.learning_rate * factor * compute_replica_factor(config.scale_learning_rate, n_replicas)

@@ -52,7 +52,7 @@ def list_algorithms(size: int, stride: int, filters: int) -> Iterator[tuple[str,
         )
     if (size, stride) == (3, 1):
         yield "forward", "Winograd", lambda x, kernel, dy: winograd.convolve(x, kernel)
-        yield "both gradients", "Winograd", winograd.gradients
+        yield "both gradients", "Winograd", winograd.compute_gradients
 
 
 def compute_in_float64(result: str, stride: int, x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> list[tf.Tensor]:

@@ -55,7 +55,7 @@ def train(config: Config, output: str) -> float:
     start = time.perf_counter()
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
         for step, batch in enumerate(batches):
-            rate = schedules.learning_rate(config, step, plan.count_epochs(step))
+            rate = schedules.compute_learning_rate(config, step, plan.count_epochs(step))
             for group in (*twin.adam_g.param_groups, *twin.adam_d.param_groups):
                 group["lr"] = rate
             a, b = (torch.from_numpy(images.numpy()).permute(0, 3, 1, 2).contiguous() for images in batch)
