@@ -153,7 +153,7 @@ def test_exhausted_memory_is_recognized(error, expected):
     assert exhaustion.is_exhausted(error) == expected
     with pytest.raises(UserError if expected else type(error)) as caught, exhaustion.explain("it", "lower it"):
         raise error
-    assert (str(caught.value) == "it needs more memory than there is: lower it") == expected
+    assert (str(caught.value) == "it ran out of memory: lower it") == expected
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_translation_that_needs_too_much_memory_names_the_size():
         raise tf.errors.ResourceExhaustedError(None, None, ALLOCATOR)
 
     recorder.translate = exhaust
-    with pytest.raises(UserError, match=r"^translating an image of 30 x 20 pixels needs more memory .*: lower it$"):
+    with pytest.raises(UserError, match=r"^translating an image of 30 x 20 pixels ran out of memory: lower it$"):
         bind(recorder, Config())(np.zeros((20, 30, 3)))
 
 
@@ -207,7 +207,7 @@ def test_building_networks_that_need_too_much_memory_says_what_to_lower(tmp_path
         x = tf.keras.layers.Lambda(allocate, output_shape=(None, None, output_channels), name="allocate")(inputs)
         return tf.keras.Model(inputs, x, name=name)
 
-    with pytest.raises(UserError, match=r"^building the networks needs more memory than there is: start a new run"):
+    with pytest.raises(UserError, match=r"^building the networks ran out of memory: start a new run"):
         trainer.train(Config.preset("tiny", generator="greedy"), str(tmp_path))
 
 
@@ -223,7 +223,7 @@ def test_a_step_that_needs_too_much_memory_says_what_to_lower(tmp_path, monkeypa
     config = Config.preset("tiny", max_steps=2, discriminator="pixel", lambda_identity=0.0)
     with pytest.raises(UserError) as caught:
         trainer.train(config, str(tmp_path))
-    assert str(caught.value) == f"step 1 needs more memory than there is: {memory_remedies.describe_for_steps(config)}"
+    assert str(caught.value) == f"step 1 ran out of memory: {memory_remedies.describe_for_steps(config)}"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, ALLOCATOR)])
@@ -244,7 +244,7 @@ def test_images_that_need_too_much_memory_are_named_and_say_what_to_lower(caplog
     dataset = sources.open_dataset(config)
     dataset = dataclasses.replace(dataset, train_a=dataclasses.replace(dataset.train_a, read=fail_to_allocate))
     stream, loaders = pipeline.make_batches(dataset, config, 0, 1)
-    with pytest.raises(UserError, match=r"^loading training images needs more memory .*: lower --load_size or"):
+    with pytest.raises(UserError, match=r"^loading training images ran out of memory: lower --load_size or"):
         next(pipeline.read_batches(stream, loaders))
     assert re.match(rf"{dataset.train_a.where}/.*\.jpg: memory is exhausted while this image is read$",
                     caplog.records[0].getMessage())

@@ -109,12 +109,12 @@ def test_jit_compile_auto_needs_a_gpu_and_fixed_image_size(monkeypatch, has_gpu,
     assert (compilation.compile_part(config, step) is not step) == compiles
 
 
-@pytest.mark.parametrize(("capability", "text"), [((9, 0), "use TF32"), ((7, 0), "are exact to float32")])
+@pytest.mark.parametrize(("capability", "text"), [((9, 0), "TF32"), ((7, 0), "full precision")])
 def test_log_names_the_gpu_and_its_precision(monkeypatch, capability, text):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     details = {"device_name": "NVIDIA H100 80GB HBM3", "compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
-    assert hardware.describe_gpus() == f"training on NVIDIA H100 80GB HBM3; float32 products {text}"
+    assert hardware.describe_gpus() == f"training on NVIDIA H100 80GB HBM3; float32 matrix products use {text}"
 
 
 def test_log_names_no_gpu_without_one(monkeypatch):

@@ -385,8 +385,7 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
     )
     assert {record["metric"] for record in records} == {"cycle"}
     assert skipped[0] == (
-        "kid", "a2b", "needs more memory than there is: measure smaller images (evaluate --size=256) or leave the "
-        "measure out"
+        "kid", "a2b", "ran out of memory: measure smaller images (evaluate --size=256) or leave the measure out"
     )
 
 

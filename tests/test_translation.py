@@ -272,7 +272,7 @@ def test_a_batch_that_is_too_large_is_translated_one_by_one(tmp_path, make_image
 
     bad = translate(tmp_path / "photos", tmp_path / "out", loading.LoadedTranslator(negate, 3, 3))
     assert bad == {
-        f"{tmp_path}/photos/large/000.png": "it needs more memory than there is; give --tile=512, or a smaller tile"
+        f"{tmp_path}/photos/large/000.png": "the translation ran out of memory; give --tile=512, or a smaller tile"
     }
     assert names(tmp_path / "out") == ["000.png", "001.png", "002.png"]
 

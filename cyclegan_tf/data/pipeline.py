@@ -153,8 +153,8 @@ def read_batches(
             yield from batches
         except tf.errors.OpError as error:
             if exhaustion.is_exhausted(error):
-                raise UserError("loading training images needs more memory than there is: lower --load_size or "
-                                "--batch_size, or use --cache=off") from error
+                raise UserError("loading training images ran out of memory: lower --load_size or --batch_size, or use "
+                                "--cache=off") from error
             for loader in loaders:
                 if loader.error:
                     raise loader.error from error

@@ -204,5 +204,5 @@ class _Increments:
 
 def _describe(error: Exception) -> str:
     if exhaustion.is_exhausted(error):
-        return "it needs more memory than there is; give --tile=512, or a smaller tile"
+        return "the translation ran out of memory; give --tile=512, or a smaller tile"
     return describe_error(error)

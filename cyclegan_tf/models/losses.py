@@ -78,16 +78,17 @@ def build_loss(config: Config) -> AdversarialLoss:
     Raises:
       UserError: the registered function does not fulfill the contract of `register_loss`.
     """
-    option = f"--gan_mode={config.gan_mode}: the registered function"
+    option = f"--gan_mode={config.gan_mode}"
     loss = registries.LOSSES[config.gan_mode].build(config)
     if not isinstance(loss, AdversarialLoss):
-        raise UserError(f"{option} returns a {type(loss).__name__}; return a cyclegan_tf.AdversarialLoss")
+        raise UserError(f"{option}: the registered function returns a {type(loss).__name__}; return a "
+                        "cyclegan_tf.AdversarialLoss")
     scores = tf.constant([[[[-0.5]], [[0.5]]]])
     for name, function in loss._asdict().items():
         value = function(scores)
         if not tf.is_tensor(value) or value.dtype != tf.float32 or value.shape != ():
-            raise UserError(f"{option} returns a loss whose part {name!r} is {value!r:.80} for scores (1, 2, 1, 1); "
-                            "return a float32 scalar, the mean over all scores")
+            raise UserError(f"{option}: its function {name!r} returns {value!r:.80} for scores (1, 2, 1, 1); return a "
+                            "float32 scalar, the mean over all scores")
     return loss
 
 

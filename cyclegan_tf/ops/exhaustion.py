@@ -19,10 +19,10 @@ def is_exhausted(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explain(what: str, remedy: str) -> Iterator[None]:
-    """Raises a UserError "WHAT needs more memory than there is: REMEDY" if memory is exhausted in the body."""
+    """Raises a UserError "WHAT ran out of memory: REMEDY" if memory is exhausted in the body."""
     try:
         yield
     except (tf.errors.OpError, MemoryError) as error:
         if not is_exhausted(error):
             raise
-        raise UserError(f"{what} needs more memory than there is: {remedy}") from error
+        raise UserError(f"{what} ran out of memory: {remedy}") from error

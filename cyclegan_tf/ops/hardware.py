@@ -38,7 +38,7 @@ def describe_gpus() -> str:
     tf32 = tf.config.experimental.tensor_float_32_execution_enabled() and all(
         each.get("compute_capability", (0, 0)) >= (8, 0) for each in details
     )
-    return f"training on {names}; float32 products {'use TF32' if tf32 else 'are exact to float32'}"
+    return f"training on {names}; float32 matrix products use {'TF32' if tf32 else 'full precision'}"
 
 
 def measure_peak_memory() -> tuple[str, int] | None:
