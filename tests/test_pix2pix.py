@@ -3,6 +3,7 @@
 import golden
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -135,6 +136,18 @@ def write_pairs(folder, count, size=32):
     for index in range(count):
         pixels = np.random.default_rng(index).integers(0, 256, (size, 2 * size, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
+
+
+def test_the_generator_has_a_moving_average():
+    model = Pix2Pix(Config.preset("tiny", model="pix2pix", dataset="demo_pairs", ema_decay=0.9, norm="batch"))
+    before = model.networks["gen_ab"].get_weights()
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 1, 32, 32, 3)).astype(np.float32)
+    model.train_step(*map(tf.constant, images))
+    after = model.networks["gen_ab"].get_weights()
+    for average, old, new in zip(model.averages["gen_ab"].get_weights(), before, after, strict=True):
+        # The decay of the first step is (1 + 1) / (10 + 1).
+        np.testing.assert_allclose(average, (2 * old + 9 * new) / 11, rtol=1e-5, atol=1e-7)
+    assert any((old != new).any() for old, new in zip(before, after, strict=True))
 
 
 def test_images_side_by_side_train_to_an_export(tmp_path):

@@ -30,14 +30,16 @@ def build_cyclegan(config: Config, replicas: Iterable[int]) -> "Model":
     return CycleGAN(config, replicas)
 
 
-def _find_pix2pix_conflicts(config: Config) -> Iterator[str]:
-    if config.ema_decay:
-        yield f"--model={config.model} does not support --ema_decay={config.ema_decay}; remove it"
-    yield from _find_options_of_cyclegan(config)
+def _find_options_of_cyclegan(config: Config) -> Iterator[str]:
+    if config.penalizes_gradient:
+        yield f"--model={config.model} does not support --gan_mode={config.gan_mode}; remove it"
+    for option, default in {"identity_mode": "same", "generator_loss": "joint", "cycle_loss": "l1"}.items():
+        if (value := getattr(config, option)) != default:
+            yield f"--model={config.model} has one generator and no cycle; remove --{option}={value}"
 
 
 @register_model(
-    "pix2pix", directions=("a2b",), paired=True, has_pools=False, find_conflicts=_find_pix2pix_conflicts,
+    "pix2pix", directions=("a2b",), paired=True, has_pools=False, find_conflicts=_find_options_of_cyclegan,
     # The discriminator sees A and B concatenated.
     channels=lambda config: {"disc_b": (config.input_channels + config.output_channels, 1)},
 )
@@ -78,14 +80,6 @@ register_model(
         "flip_equivariance": True,
     }, directions=("a2b",), has_pools=False, find_conflicts=_find_cut_conflicts,
 )(build_cut)
-
-
-def _find_options_of_cyclegan(config: Config) -> Iterator[str]:
-    if config.penalizes_gradient:
-        yield f"--model={config.model} does not support --gan_mode={config.gan_mode}; remove it"
-    for option, default in {"identity_mode": "same", "generator_loss": "joint", "cycle_loss": "l1"}.items():
-        if (value := getattr(config, option)) != default:
-            yield f"--model={config.model} has one generator and no cycle; remove --{option}={value}"
 
 
 @register_loss("lsgan", has_labels=True)

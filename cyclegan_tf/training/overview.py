@@ -152,7 +152,7 @@ def _describe_length(cadence: Cadence, step: int) -> str:
 
 def _describe_learning_rate(config: Config, cadence: Cadence, n_replicas: int) -> str:
     first, last = (
-        schedules.learning_rate(config, done, cadence.count_epochs(done), n_replicas)
+        schedules.compute_learning_rate(config, done, cadence.count_epochs(done), n_replicas)
         for done in (0, cadence.n_steps - 1)
     )
     return f"{first:.3g} in the first step, {last:.3g} in the last (--lr_policy={config.lr_policy})"
