@@ -83,6 +83,18 @@ def test_a_silent_clip_in_a_container_without_h264_becomes_mkv(tmp_path):
     assert len(read(tmp_path / "clip.mkv")[1]) == FRAMES
 
 
+def test_a_variable_frame_rate_keeps_the_duration(tmp_path):
+    clip, target = tmp_path / "clip.mp4", tmp_path / "out" / "clip.mp4"
+    # One second of 30 frames, then one of 10 frames; the last frame starts at 1.9 s.
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=48x32:rate=30:duration=2",
+         "-vf", "select='lt(t,1)+not(mod(n,3))'", "-fps_mode", "vfr", clip],
+        check=True, timeout=60,
+    )
+    video.translate(Inverse(), str(clip), str(target))
+    assert len(read(target)[1]) / exact_rate(target) == pytest.approx(1.9, abs=0.15)
+
+
 def test_a_file_that_is_not_a_video_is_an_error_and_leaves_nothing(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="ffmpeg: "):

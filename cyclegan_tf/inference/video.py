@@ -36,7 +36,8 @@ def translate(
 ) -> None:
     """Translates every frame of a video and keeps its size, frame rate and first audio track.
 
-    Holds one batch of frames in memory. Writes H.264 to a temporary file beside `target` and renames it at the end.
+    A variable frame rate becomes its average. Holds one batch of frames in memory. Writes H.264 to a temporary file
+    beside `target` and renames it at the end.
 
     Args:
       translator: translator of color images.
@@ -93,11 +94,13 @@ def _encode(
     progress: Callable[[float], None] | None,
 ) -> int:
     """Writes the translated frames and the audio of `source` to `target`; returns how many frames ffmpeg got."""
-    done = 0
     with contextlib.closing(ffmpeg.read_frames(source)) as frames:
         meta = next(frames)
-        rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
-        expected = meta["duration"] * rate
+    rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
+    expected, done = meta["duration"] * rate, 0
+    # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate.
+    with contextlib.closing(ffmpeg.read_frames(source, output_params=["-r", str(rate)])) as frames:
+        next(frames)  # The same `meta`.
         with contextlib.closing(ffmpeg.write_frames(
             target, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
             # Every player shows color at half the resolution, which needs even sizes.
