@@ -10,7 +10,7 @@ import pytest
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.inference import loading, video
+from cyclegan_tf.inference import loading, stacks, video
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra video: pip install imageio-ffmpeg")
 
@@ -93,6 +93,19 @@ def test_a_variable_frame_rate_keeps_the_duration(tmp_path):
     )
     video.translate(Inverse(), str(clip), str(target))
     assert len(read(target)[1]) / exact_rate(target) == pytest.approx(1.9, abs=0.15)
+
+
+def test_batches_hold_at_most_a_megapixel_and_tiles_use_the_disk_of_the_result(tmp_path, monkeypatch):
+    class Recorder(Inverse):
+        def translate(self, image, tile=0, folder=None, progress=None):
+            calls.append((len(image), folder))
+            return super().translate(image)
+
+    calls = []
+    monkeypatch.setattr(stacks, "BATCH_PIXELS", 5 * 48 * 32)
+    clip = make_clip(tmp_path / "clip.mp4", sound=False)
+    video.translate(Recorder(), str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size=8, tile=16)
+    assert calls == [(5, str(tmp_path / "out")), (5, str(tmp_path / "out")), (2, str(tmp_path / "out"))]
 
 
 def test_a_file_that_is_not_a_video_is_an_error_and_leaves_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """Translates videos frame by frame, through the ffmpeg of imageio-ffmpeg, an optional extra."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -11,6 +12,7 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import units
+from cyclegan_tf.inference import stacks
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
 
@@ -42,7 +44,7 @@ def translate(
     Args:
       translator: translator of color images.
       source, target: paths of the video and of its translation.
-      batch_size: frames to translate at once.
+      batch_size: frames to translate at once; fewer if they have more than a megapixel together.
       tile: as in `loading.LoadedTranslator.translate`, for large frames.
       progress: called after each batch with the fraction that is done, in (0, 1]. The fraction is an estimate from the
         file's duration, because audio may be longer than video; it is 1 at the end.
@@ -98,6 +100,8 @@ def _encode(
         meta = next(frames)
     rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
     expected, done = meta["duration"] * rate, 0
+    size = min(batch_size, max(1, stacks.BATCH_PIXELS // math.prod(shape[:2])))
+    folder = os.path.dirname(target)  # The disk of the results has room for the feature maps of tiles.
     # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate.
     with contextlib.closing(ffmpeg.read_frames(source, output_params=["-r", str(rate)])) as frames:
         next(frames)  # The same `meta`.
@@ -108,8 +112,8 @@ def _encode(
             **({"audio_path": source, "audio_codec": "copy"} if meta.get("audio_codec") else {}),
         )) as writer:
             writer.send(None)
-            for batch in _batch_frames(frames, shape, batch_size):
-                for result in translator.translate(batch, tile):
+            for batch in _batch_frames(frames, shape, size):
+                for result in translator.translate(batch, tile, folder):
                     writer.send(np.ascontiguousarray(result))
                 done += len(batch)
                 if progress and expected:
