@@ -27,6 +27,7 @@ from cyclegan_tf.exporters import (
     verify,
 )
 from cyclegan_tf.exporters import onnx as onnx_lib
+from cyclegan_tf.images import ranges
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.networks import layers, registry
 from cyclegan_tf.networks.weights import name_weights
@@ -151,6 +152,16 @@ def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     generator = dataclasses.replace(source.load(str(tiny_run)), config=config)
     assert len(generator.check_pairs) == 2
     assert "horse2zebra is not prepared here: the check and the samples use images of the demo set" in caplog.text
+
+
+def test_the_demo_set_replaces_a_missing_data_set_whatever_its_options_are():
+    generator = generator_source({
+        "dataset": "/no/such/folder", "paired": "yes", "range_a": "-1024,3071", "window": "40,400", "direction": "b2a",
+        "eval_metrics": "mae", "output_channels": 2, "lambda_identity": 0.0,
+    })
+    images = [*generator.load_samples(2, 64), *(image for image, _ in generator.check_pairs)]
+    # With the range of the run, the photographs would be nearly of one color.
+    assert [np.ptp(ranges.to_float(image)) > 1.5 for image in images] == [True] * 4
 
 
 def test_a_network_of_many_channels_is_checked_without_its_data_set(caplog):

@@ -128,7 +128,9 @@ class Source:
                 return sources.open_dataset(self.config)
             except UserError as error:
                 log.warning("%s: %s", substitute, error)
-        return sources.open_dataset(dataclasses.replace(self.config, dataset="demo")) if fits_demo else None
+        # Other options of the run, such as its ranges and pairs, may not fit the demo set.
+        channels = {name: getattr(self.config, name) for name in ("input_channels", "output_channels")}
+        return sources.open_dataset(Config(dataset="demo", lambda_identity=0.0, **channels)) if fits_demo else None
 
     def _load_images(self, splits: Sequence[str], dataset: ImageDataset) -> Iterator[np.ndarray]:
         """Yields the readable images of the direction's source domain, from the first split that has any."""
