@@ -141,12 +141,10 @@ async function openImage(blob, fromSamples = false) {
   translate();
 }
 
-// [height, width] for the network: the longer side is at most the chosen one, and both are multiples of direction.multiple.
+// [height, width] to translate at: the longer side is at most the chosen one, and the aspect ratio stays.
 function computeSize(height, width) {
   const scale = Math.min(1, Number(element("side").value) / Math.max(height, width));
-  const fit = (side) => Math.max(Math.round((side * scale) / direction.multiple), Math.ceil(direction.minimum / direction.multiple)) *
-    direction.multiple;
-  return [fit(height), fit(width)];
+  return [height, width].map((side) => Math.max(Math.round(side * scale), 1));
 }
 
 function translate() {

@@ -34,38 +34,56 @@ async function load(name) {
   return sessions.get(name);
 }
 
-async function translate(session, { inputChannels, outputChannels }, pixels, height, width) {
-  const images = new ort.Tensor("float32", toFloat(pixels, inputChannels), [1, height, width, inputChannels]);
+// Extends an image of a size that the network does not accept by reflection at the bottom and the right, and crops the
+// result.
+async function translate(session, description, pixels, height, width) {
+  const { inputChannels, outputChannels } = description;
+  const [rows, columns] = [extend(height, description), extend(width, description)];
+  const floats = toFloat(pixels, width, rows, columns, inputChannels);
+  const images = new ort.Tensor("float32", floats, [1, rows.length, columns.length, inputChannels]);
   const { translations } = await session.run({ images });
-  return toPixels(translations.data, pixels.length, outputChannels);
+  return toPixels(translations.data, height, width, columns.length, outputChannels);
 }
 
-// Maps 0 .. 255 to -1 .. 1 and drops alpha. Gray is the weighted mean of ITU-R BT.601.
-function toFloat(pixels, channels) {
-  const count = pixels.length / 4;
-  const floats = new Float32Array(count * channels);
-  for (let i = 0; i < count; i++) {
-    const [r, g, b] = [pixels[4 * i], pixels[4 * i + 1], pixels[4 * i + 2]];
-    if (channels === 1) {
-      floats[i] = (0.299 * r + 0.587 * g + 0.114 * b) / 127.5 - 1;
-    } else {
-      floats[3 * i] = r / 127.5 - 1;
-      floats[3 * i + 1] = g / 127.5 - 1;
-      floats[3 * i + 2] = b / 127.5 - 1;
+// Pixel indices 0 .. size - 1, continued by reflection up to the next size that the network accepts.
+function extend(size, { multiple, minimum }) {
+  const length = Math.ceil(Math.max(size, minimum) / multiple) * multiple;
+  return Uint32Array.from({ length }, (_, i) => (i < size ? i : Math.max(2 * (size - 1) - i, 0)));
+}
+
+// Takes the pixels in these rows and columns, maps 0 .. 255 to -1 .. 1 and drops alpha. Gray is the weighted mean of
+// ITU-R BT.601.
+function toFloat(pixels, width, rows, columns, channels) {
+  const floats = new Float32Array(rows.length * columns.length * channels);
+  let to = 0;
+  for (const row of rows) {
+    for (const column of columns) {
+      const from = 4 * (row * width + column);
+      const [r, g, b] = [pixels[from], pixels[from + 1], pixels[from + 2]];
+      if (channels === 1) {
+        floats[to++] = (0.299 * r + 0.587 * g + 0.114 * b) / 127.5 - 1;
+      } else {
+        floats[to++] = r / 127.5 - 1;
+        floats[to++] = g / 127.5 - 1;
+        floats[to++] = b / 127.5 - 1;
+      }
     }
   }
   return floats;
 }
 
-// Maps -1 .. 1 to 0 .. 255. The clamped array rounds and clips.
-function toPixels(floats, length, channels) {
-  const pixels = new Uint8ClampedArray(length);
-  for (let i = 0; i < length / 4; i++) {
-    for (let channel = 0; channel < 3; channel++) {
-      const from = channels === 1 ? i : 3 * i + channel;
-      pixels[4 * i + channel] = (floats[from] + 1) * 127.5;
+// Takes the first `height` rows and `width` of `stride` columns, and maps -1 .. 1 to 0 .. 255. The clamped array rounds
+// and clips.
+function toPixels(floats, height, width, stride, channels) {
+  const pixels = new Uint8ClampedArray(4 * height * width);
+  for (let row = 0, to = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const from = channels * (row * stride + column);
+      for (let channel = 0; channel < 3; channel++) {
+        pixels[to++] = (floats[channels === 1 ? from : from + channel] + 1) * 127.5;
+      }
+      pixels[to++] = 255;
     }
-    pixels[4 * i + 3] = 255;
   }
   return pixels;
 }
