@@ -104,7 +104,8 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "--model is missing"),
-    (["--model=/no/such"], "--model=/no/such is not a run directory, so its data set is unknown; give a run"),
+    (["--model=/no/such"], "/no/such does not exist: expected a run directory, a checkpoint in one, a SavedModel"),
+    (["--model=RUN/export/a2b"], "/export/a2b is not a run directory, so its data set is unknown; give a run"),
     (["--model=RUN", "--metrics=psnr,,fid"], "--metrics=psnr,,fid: a name is empty; remove the comma beside it"),
     (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected some of psnr, ssim"),
     (["--model=RUN", "--output=RUN"], "is a folder; give the path of a file"),

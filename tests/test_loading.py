@@ -96,6 +96,15 @@ def test_a_path_without_a_model_is_an_error(tmp_path, make, message):
         loading.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize("load", [lambda path: loading.load(path, "a2b"), loading.load_directions])
+def test_a_mistyped_path_is_the_error_before_the_direction(tmp_path, load):
+    for name in ("typo", "typo.pth", "typo.tflite"):
+        with pytest.raises(UserError, match=f"^{tmp_path}/{name} does not exist: expected a run directory"):
+            load(tmp_path / name)
+    with pytest.raises(UserError, match="is not a trained model: expected a run directory"):
+        load(tmp_path)
+
+
 def save_model(path, function, shape=(None, None, None, 3)):
     """Writes a SavedModel of `function` of float32 tensors of a shape."""
     module = tf.Module()

@@ -207,13 +207,11 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
     """
     path = os.fspath(path)
     direction = Direction.parse(direction) if direction else None
-    is_run = run_directory.is_run(path)
-    if direction and not is_run and filesystem.exists(path):
-        raise UserError(f"{path} holds only one direction; leave out the direction, or give the run directory")
-    if is_run:
+    if run_directory.is_run(path):
         return _wrap(translator_lib.load_run(path, direction or Direction.A2B))
-    if filesystem.exists(os.path.join(path, "saved_model.pb")):
-        return _load_saved_model(path)
+    require_model(path)
+    if direction:
+        raise UserError(f"{path} holds only one direction; leave out the direction, or give the run directory")
     if path.endswith(".pth"):
         return _wrap(_load_pytorch(path))
     if path.endswith(".tflite"):
@@ -221,10 +219,19 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
         return LoadedTranslator(
             interpreter, interpreter.input_channels, interpreter.output_channels, units=interpreter.units
         )
+    return _load_saved_model(path)
+
+
+def require_model(path: str) -> None:
+    """Raises a UserError that gives the reason if `path` is not the path of one of the models that `load` loads."""
+    exists = filesystem.exists(path)
+    is_file = exists and path.endswith((".pth", ".tflite"))
+    if is_file or filesystem.exists(os.path.join(path, "saved_model.pb")) or run_directory.is_run(path):
+        return
     if filesystem.isdir(path) and any(name.endswith(".pth") for name in filesystem.listdir(path)):
         raise UserError(f"{path} is a folder of .pth files: give one generator, such as latest_net_G_A.pth, or convert "
                         f"the folder to a run with `cyclegan convert --from_pytorch={path} --output=RUN`")
-    problem = "is not a trained model" if filesystem.exists(path) else "does not exist"
+    problem = "is not a trained model" if exists else "does not exist"
     raise UserError(f"{path} {problem}: expected a run directory, a checkpoint in one, a SavedModel folder, a .pth "
                     "file, a .tflite file, demo or demo_maps")
 
@@ -246,6 +253,7 @@ def load_directions(
         if direction:
             return {direction: load(path, direction)}
         return {each: _wrap(translator) for each, translator in translator_lib.load_translators(path)[1].items()}
+    require_model(path)
     direction = direction or Direction.find_in_name(os.path.basename(path.rstrip("/")))
     if direction is None:
         raise UserError(f"the name of {path} does not tell its direction: give --direction=a2b or --direction=b2a")

@@ -42,6 +42,7 @@ def choose_data_config(
     elif dataset:
         config = Config(preprocess="none", pool_size=0)
     else:
+        loading.require_model(model)
         raise UserError(f"--model={model} is not a run directory, so its data set is unknown; give a run "
                         "directory or --dataset")
     if dataset:
