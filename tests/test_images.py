@@ -40,6 +40,12 @@ def test_every_integer_level_survives_the_round_trip(dtype):
     assert ranges.from_float(np.float32([-9, 9]), dtype).tolist() == [0, white]
 
 
+def test_images_of_other_channels_name_the_options_of_training():
+    message = "the image has 2 channels instead of 3; for such images train with --input_channels=2 or --output_cha"
+    with pytest.raises(ValueError, match=message):
+        codec.convert_channels(np.zeros((4, 5, 2), np.uint8), 3)
+
+
 def test_floats_are_not_changed():
     values = np.float32([-1, 0.25, 1, np.nan])
     assert ranges.to_float(values) is values

@@ -153,7 +153,7 @@ def check_floats(array: np.ndarray) -> np.ndarray:
     """Returns floats in [-1, 1] as float32; raises ValueError for other types and values."""
     if array.dtype.kind != "f":
         raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1]; for "
-                         "other values set --range_a or --range_b")
+                         "other values train with --range_a or --range_b")
     ranges.require_range(array, allow_nan=True)
     return array.astype(np.float32)
 
@@ -218,7 +218,7 @@ def _to_uint16(pixels: np.ndarray) -> np.ndarray:
     """Converts integers to uint16; raises a ValueError for values that uint16 does not hold."""
     if pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError(f"the values are {pixels.min()} to {pixels.max()}; integers must be in 0 .. 65535; "
-                         "for other values set --range_a or --range_b")
+                         "for other values train with --range_a or --range_b")
     return pixels.astype(np.uint16)
 
 
@@ -249,8 +249,8 @@ def convert_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if found == channels:
         return pixels
     if {found, channels} != {1, 3}:
-        raise ValueError(f"the image has {found} channels instead of {channels}; set --input_channels or "
-                         "--output_channels")
+        raise ValueError(f"the image has {found} channels instead of {channels}; for such images train with "
+                         f"--input_channels={found} or --output_channels={found}")
     if channels == 3:
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     # Pillow's integer weights, which sum to 2^16.

@@ -26,8 +26,7 @@ def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
         raise ValueError(f"{count} of {image.size} values are NaN; floats must be in [-1, 1]")
     if (np.abs(image) > 1).any():
         raise ValueError(f"the values are {np.nanmin(image):g} to {np.nanmax(image):g}; floats must be in [-1, 1], for "
-                         "example x / 127.5 - 1 for 8-bit values; for other values set --range_a or "
-                         "--range_b")
+                         "example x / 127.5 - 1 for 8-bit values; for other values train with --range_a or --range_b")
 
 
 def check_given_image(image: Any, domain: str, channels: int, in_units: bool = False) -> np.ndarray:
