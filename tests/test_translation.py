@@ -114,6 +114,16 @@ def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
     assert found[0] == found[1]
 
 
+def test_a_folder_leaves_its_videos_out_with_a_warning(photos, caplog):
+    (photos / "out").mkdir()
+    for name in ("clip.mp4", "deep/dance.AVI", "out/clip.mp4"):
+        (photos / name).write_bytes(b"\0\0\0\x18ftypisom")
+    assert len(jobs.find(str(photos), str(photos / "out"))) == len(ALL)
+    message = f"--input={photos}: left out 2 videos; give a pattern for videos, such as --input='"
+    (pattern,) = (line.removeprefix(message).removesuffix("'") for line in caplog.messages)
+    assert len(jobs.find(pattern, str(photos / "out"))) == 1
+
+
 def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
     (photos / "clip.mp4").write_bytes(b"")
     gray = loading.LoadedTranslator(lambda images: images, 1, 1)

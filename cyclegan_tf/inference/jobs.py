@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import itertools
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from cyclegan_tf.images import dicom_series, suffixes
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import video
 from cyclegan_tf.storage import filesystem
+
+log = logging.getLogger("cyclegan_tf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,8 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
     """Finds the files that `pattern` stands for.
 
     Args:
-      pattern: a file; a folder, for all images in it and its subfolders; or a pattern with *, ? or **, for all images
-        and videos that match.
+      pattern: a file; a folder, for all images in it and its subfolders, while a warning counts the videos; or a
+        pattern with *, ? or **, for all images and videos that match.
       output: the output folder. Files in it are left out, even if it is inside the input folder.
 
     Returns:
@@ -71,9 +74,19 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
                         "give another folder")
     inside = os.path.join(_resolve(output), "")
     found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _resolve(path).startswith(inside)]
+    if os.path.isdir(pattern):
+        _warn_of_videos(pattern, inside)
     if not found:
         raise UserError(f"--input={pattern}: no such file or folder, or no images in it")
     return found
+
+
+def _warn_of_videos(folder: str, output: str) -> None:
+    """Logs how many videos are in a local folder and not in `output`, because they are not translated with a folder."""
+    paths = glob.iglob(os.path.join(glob.escape(folder), "**"), recursive=True)
+    if videos := [path for path in paths if video.is_video_name(path) and not _resolve(path).startswith(output)]:
+        log.warning("--input=%s: left out %d video%s; give a pattern for videos, such as --input='%s'", folder,
+                    len(videos), "s" * (len(videos) > 1), os.path.join(folder, "**", f"*{Path(videos[0]).suffix}"))
 
 
 def _resolve(path: str) -> str:
