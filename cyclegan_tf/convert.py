@@ -6,8 +6,8 @@
 
 The name of a file tells which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b and D_B is
 disc_a, because the authors name a discriminator after the generator that it judges. The new run has SavedModels of the
-given generators and a checkpoint of step 0, with random weights for networks that were not given. Start another run
-from its networks with --init_from. Install PyTorch first: pip install 'cyclegan_tf[pytorch]'
+given generators and a checkpoint of step 0, which holds only the given networks. Start another run from these networks
+with --init_from. Install PyTorch first: pip install 'cyclegan_tf[pytorch]'
 """
 
 import dataclasses

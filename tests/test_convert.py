@@ -10,10 +10,12 @@ import pytest
 from conftest import run_python
 
 from cyclegan_tf import convert
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, run_options
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run, saved_model
+from cyclegan_tf.inference import loading
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
@@ -25,6 +27,7 @@ from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.training import warm_start
 
 EXPERIMENT = ("G_A", "G_B", "D_A")
+DATASET = run_options.CONVERTED_DATASET
 NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a"}
 
 
@@ -85,7 +88,7 @@ def assert_translates(workdir, direction, case, prefix=""):
 
 def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
     _, workdir = experiment
-    assert Config.load(str(workdir)) == Config(ngf=10, ndf=8)
+    assert Config.load(str(workdir)) == Config(dataset=DATASET, ngf=10, ndf=8)
     case = golden.Golden("checkpoints/experiment/inputs_outputs.npz")
     assert_translates(workdir, "a2b", case, "G_A/")
     assert_translates(workdir, "b2a", case, "G_B/")
@@ -99,14 +102,12 @@ def test_from_pytorch_to_a_run_and_back_is_exact(experiment, no_export, tmp_path
     folder, workdir = experiment
     back, again = tmp_path / "back", tmp_path / "again"
     pytorch_run.convert_to_pytorch(str(workdir), str(back))
-    assert sorted(path.name for path in back.iterdir()) == [f"latest_net_{net}.pth" for net in sorted(NETWORKS)]
+    assert sorted(path.name for path in back.iterdir()) == [f"latest_net_{net}.pth" for net in sorted(EXPERIMENT)]
     for net in EXPERIMENT:
         name = f"latest_net_{net}.pth"
         assert_same(torch_files.read(back / name), torch_files.read(folder / name))
-    pytorch_run.convert_from_pytorch([str(back / f"latest_net_{net}.pth") for net in NETWORKS], str(again))
-    first, second = newest(workdir), newest(again)
-    for name in NETWORKS.values():
-        assert_same(weights(second, name), weights(first, name))
+    pytorch_run.convert_from_pytorch([str(back / f"latest_net_{net}.pth") for net in EXPERIMENT], str(again))
+    assert_same(newest(again), newest(workdir))
     assert (again / "config.json").read_text() == (workdir / "config.json").read_text()
 
 
@@ -116,12 +117,12 @@ def test_pytorch_is_needed_for_the_files_only(no_export, monkeypatch, tmp_path):
     monkeypatch.setattr(torch_files, "read", files.get)
     monkeypatch.setattr(torch_files, "write", lambda path, arrays: files.update({os.path.basename(path): arrays}))
     pytorch_run.convert_from_pytorch(["G_A.pth", "D_A.pth"], str(tmp_path / "run"))
-    assert Config.load(str(tmp_path / "run")) == Config(ngf=8, n_blocks=2, ndf=8, n_layers=2)
+    assert Config.load(str(tmp_path / "run")) == Config(dataset=DATASET, ngf=8, n_blocks=2, ndf=8, n_layers=2)
     assert_translates(tmp_path / "run", "a2b", golden.Golden("generators/resnet_n2_instance_reflect.npz"))
     pytorch_run.convert_to_pytorch(str(tmp_path / "run"), str(tmp_path / "back"))
     for net in ("G_A", "D_A"):
         assert_same(files[f"latest_net_{net}.pth"], files[f"{net}.pth"])
-    assert pytorch_weights.infer_architecture(files["latest_net_D_B.pth"])["ndf"] == 8
+    assert len(files) == 4, "only the given networks are written"
 
 
 def test_written_files_load_as_the_authors_code_loads_them(experiment, torch, tmp_path):
@@ -138,7 +139,7 @@ def test_files_of_old_versions_translate_alike(torch, no_export, tmp_path, name,
     path = golden.checkpoint(f"checkpoints/{name}/latest_net_G_A.pth", tmp_path)
     workdir = tmp_path / "run"
     pytorch_run.convert_from_pytorch([path], str(workdir))
-    assert Config.load(str(workdir)) == Config(**architecture)
+    assert Config.load(str(workdir)) == Config(dataset=DATASET, **architecture)
     assert_translates(workdir, "a2b", golden.Golden(f"checkpoints/{name}/inputs_outputs.npz"))
 
 
@@ -157,9 +158,9 @@ def test_the_command_line_both_ways(torch, tmp_path, run_command):
     torch_files.write(zebra, golden.state_dict(name))
     child = run_convert(f"--from_pytorch={zebra}", "--network=gen_ba", "--padding=replicate", f"--output={workdir}")
     assert child.returncode == 0, child.stderr
-    assert child.stderr.strip().splitlines()[-1] == f"wrote {workdir}: gen_ba; fresh: disc_a, disc_b, gen_ab"
+    assert child.stderr.strip().splitlines()[-1] == f"wrote {workdir}: gen_ba"
     # The flag gives the padding, which the weights do not tell.
-    assert Config.load(str(workdir)) == Config(ngf=8, n_blocks=2, padding="replicate")
+    assert Config.load(str(workdir)) == Config(dataset=DATASET, ngf=8, n_blocks=2, padding="replicate")
     assert_translates(workdir, "b2a", golden.Golden(name))
     # Only the given direction has a SavedModel.
     assert os.listdir(workdir / "export") == ["b2a"]
@@ -183,19 +184,40 @@ def test_batch_norm_u_nets_are_converted_with_their_statistics(torch, no_export,
     assert_same(back, golden.state_dict(name) | counters)
 
 
-def test_training_continues_from_a_converted_run(torch, no_export, tmp_path):
+@pytest.fixture
+def one_direction(torch, no_export, tmp_path):
+    """The run that a single generator, G_A, becomes."""
     path = golden.checkpoint("checkpoints/old_04/latest_net_G_A.pth", tmp_path)
-    workdir = tmp_path / "run"
-    pytorch_run.convert_from_pytorch([path], str(workdir))
-    config = Config.load(str(workdir))
-    # Resume the run itself, from step 0, and start another run with --init_from.
-    resumed, other = CycleGAN(config), CycleGAN(config)
-    assert model_state.restore(resumed, newest(workdir), "run") == model_state.Progress()
-    warm_start.initialize(other, str(workdir))
-    for model in (resumed, other):
-        for name, network in model.networks.items():
-            arrays = {key: weight.numpy() for key, weight in name_weights(network).items()}
-            assert_same(arrays, weights(newest(workdir), name))
+    pytorch_run.convert_from_pytorch([path], str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_another_run_starts_from_a_converted_run(one_direction, caplog):
+    model = CycleGAN(Config.load(str(one_direction)))
+    warm_start.initialize(model, str(one_direction))
+    arrays = {key: weight.numpy() for key, weight in name_weights(model.networks["gen_ab"]).items()}
+    assert_same(arrays, weights(newest(one_direction), "gen_ab"))
+    assert "; fresh: disc_a, disc_b, gen_ba" in caplog.text
+
+
+def test_a_direction_without_a_generator_is_not_translated(one_direction):
+    assert list(loading.load_directions(one_direction)) == ["a2b"]
+    for load in (loading.load, loading.load_directions):
+        with pytest.raises(UserError, match=r"holds one generator: it translates a2b only; give this direction$"):
+            load(one_direction, "b2a")
+
+
+def test_a_run_of_a_discriminator_does_not_translate(torch, no_export, tmp_path):
+    torch_files.write(tmp_path / "D_A.pth", golden.state_dict("discriminators/nlayer_n2_instance.npz"))
+    pytorch_run.convert_from_pytorch([str(tmp_path / "D_A.pth")], str(tmp_path / "run"))
+    for load in (loading.load, loading.load_directions):
+        with pytest.raises(UserError, match=r"step-00000000\.npz holds no generator; give another run$"):
+            load(tmp_path / "run")
+
+
+def test_the_data_set_of_a_converted_run_is_unknown(one_direction):
+    with pytest.raises(UserError, match=r"data set of this run is unknown, .* evaluate the run with --dataset=FOLDER$"):
+        sources.open_dataset(Config.load(str(one_direction)))
 
 
 def write_run(workdir, model):

@@ -12,6 +12,8 @@ TFDS_NAMES = (
 )
 # The value of --dataset in a run whose images were given to `cyclegan_tf.fit`.
 GIVEN_DATASET = "given_to_fit"
+# The value of --dataset in a run that was converted from .pth files, which do not name their data set.
+CONVERTED_DATASET = "converted_from_pytorch"
 # The measures of `metrics.measures` that need no further options.
 EVAL_METRICS = ("ms_ssim", "l1", "mae", "psnr_range", "lpips", "lpips_vgg", "fid", "kid", "identity")
 # The functions of `models.diff_augment`.

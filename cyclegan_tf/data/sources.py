@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.run_options import GIVEN_DATASET, TFDS_NAMES
+from cyclegan_tf.config.run_options import CONVERTED_DATASET, GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards, slices
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.data.dataset import MASKS, ImageDataset, ImageList, PairMasks
@@ -110,6 +110,9 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
     if name == GIVEN_DATASET:
         raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run "
                         "with --dataset=FOLDER")
+    if name == CONVERTED_DATASET:
+        raise UserError("the data set of this run is unknown, because the run was converted from .pth files; evaluate "
+                        "the run with --dataset=FOLDER")
     if filesystem.isdir(name):
         return _open_shards(name, needs_training) if shards.has_shards(name) else open_folder(name, needs_training)
     if filesystem.isfile(name):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.pytorch import files as torch_files
@@ -29,7 +30,7 @@ _Arrays = Mapping[str, np.ndarray]
 
 
 def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None = None, **overrides: Any) -> None:
-    """Writes run directory `output` from .pth files; networks without a file get new random weights.
+    """Writes run directory `output` from .pth files; the run holds only the networks of these files.
 
     Args:
       paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G}.pth.
@@ -50,8 +51,7 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
         for name, state_dict in state_dicts.items()
     }
     _write_run(config, arrays, output)
-    fresh = sorted(set(torch_files.NETWORKS.values()) - set(arrays))
-    log.info("wrote %s: %s%s", output, ", ".join(sorted(arrays)), f"; fresh: {', '.join(fresh)}" if fresh else "")
+    log.info("wrote %s: %s", output, ", ".join(sorted(arrays)))
 
 
 def convert_to_pytorch(workdir: str, output: str) -> None:
@@ -80,7 +80,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
     if len(config.directions) == 1:
         networks = _ONE_DIRECTION_NETWORKS
-    # The runs in the package hold no discriminators.
+    # The runs in the package hold no discriminators, and a converted run holds the networks of its files.
     files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items() if name in weights}
     for path in files:
         if filesystem.exists(path):
@@ -120,7 +120,7 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
             origin.setdefault(option, path)
     if inferred.get("input_channels", 3) != inferred.get("output_channels", 3):
         inferred["lambda_identity"] = 0.0  # The identity loss needs domains of equal channels.
-    return Config(**{**inferred, **overrides})
+    return Config(**{"dataset": CONVERTED_DATASET, **inferred, **overrides})
 
 
 def _infer_channels(name: str, options: Mapping[str, Any]) -> dict[str, int]:
@@ -158,21 +158,24 @@ def _call_for_file(path: str, function: Callable[..., _T], *arguments: Any) -> _
 
 
 def _write_run(config: Config, arrays: Mapping[str, _Arrays], output: str) -> None:
-    """Writes a checkpoint of step 0, the SavedModels of the converted generators, and at the end config.json."""
+    """Writes a checkpoint of step 0 with these networks, SavedModels of the generators, and at the end config.json."""
     startup.import_tensorflow()
-    import tensorflow as tf
-
     from cyclegan_tf.exporters import saved_model
     from cyclegan_tf.inference import translator
-    from cyclegan_tf.models.cyclegan import CycleGAN
+    from cyclegan_tf.networks import registry
     from cyclegan_tf.networks.weights import name_weights
     from cyclegan_tf.runs import checkpoints, model_state
 
-    tf.keras.utils.set_random_seed(config.seed)
-    model = CycleGAN(config)
-    for name, weights in arrays.items():
-        model_state.assign(name_weights(model.networks[name]), weights, name)
-    checkpoints.save(os.path.join(output, "checkpoints"), model, model_state.Progress(), config.keep_checkpoints)
-    converted = {name: generator for name, generator in model.generators.items() if name in arrays}
-    saved_model.export(translator.make_translators(config, converted), os.path.join(output, "export"))
+    build = {"generator": registry.build_generator, "discriminator": registry.build_discriminator}
+    networks = {name: build[_get_kind(name)](config, name) for name in arrays}
+    state = {"step": np.array(0, np.int64)}
+    for name, network in networks.items():
+        variables = name_weights(network)
+        model_state.assign(variables, arrays[name], name)
+        state |= {f"network/{name}/{key}": np.array(variable) for key, variable in variables.items()}
+    folder = os.path.join(output, "checkpoints")
+    filesystem.makedirs(folder)
+    checkpoints.write(folder, state, config.keep_checkpoints)
+    generators = {name: network for name, network in networks.items() if _get_kind(name) == "generator"}
+    saved_model.export(translator.make_translators(config, generators), os.path.join(output, "export"))
     config.save(output)

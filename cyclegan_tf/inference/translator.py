@@ -177,28 +177,34 @@ def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
       workdir: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
 
     Raises:
-      UserError: `workdir` is not a run, has no readable checkpoint, or does not learn this direction.
+      UserError: `workdir` is not a run, has no readable checkpoint, or holds no generator of this direction.
     """
     translators = load_translators(workdir, [direction])[1]
     if direction not in translators:
-        raise UserError(f"{workdir} holds a model of one direction: it translates a2b only")
+        raise UserError(f"{workdir} holds one generator: it translates {direction.reverse} only; give this direction")
     return translators[direction]
 
 
 def load_translators(
     workdir: str, directions: Iterable[Direction] = tuple(Direction)
 ) -> tuple[int, dict[Direction, Translator]]:
-    """Loads each of the given directions that the run learns; see `load_run`.
+    """Loads each of the given directions whose generator the run holds; see `load_run`.
 
     Returns:
       (step, {direction: Translator}).
+
+    Raises:
+      UserError: as `load_run`, except if a direction is missing; or the run holds no generator.
     """
     config = Config.load(run_directory.locate(workdir))
     path, arrays = checkpoints.require_run(workdir)
     weights, loaded = model_state.get_network_weights(arrays), {}
+    # A run that was converted from .pth files may hold only one generator of two, or none.
+    if not any(direction.generator in weights for direction in config.directions):
+        raise UserError(f"{path} holds no generator; give another run")
     for direction in directions:
-        if direction in config.directions:
+        if direction in config.directions and direction.generator in weights:
             generator = registry.build_generator(config, direction.generator)
-            model_state.assign(name_weights(generator), weights.get(direction.generator, {}), path)
+            model_state.assign(name_weights(generator), weights[direction.generator], path)
             loaded[direction] = make_translator(config, generator, direction)
     return int(arrays["step"]), loaded
