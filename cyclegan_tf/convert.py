@@ -4,10 +4,11 @@
   cyclegan convert --from_pytorch=latest_net_G.pth --network=gen_ba --output=runs/zebra2horse
   cyclegan convert --to_pytorch=checkpoints/mine --model=runs/mine
 
-The name of a file tells which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A is disc_b and D_B is
-disc_a, because the authors name a discriminator after the generator that it judges. The new run has SavedModels of the
-given generators and a checkpoint of step 0, which holds only the given networks. Start another run from these networks
-with --init_from. Install PyTorch first: pip install 'cyclegan_tf[pytorch]'
+The name of a file tells which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A (or D alone) is disc_b
+and D_B is disc_a, because the authors name a discriminator after the generator that it judges. G and D of pix2pix make
+a pix2pix run. The new run has SavedModels of the given generators and a checkpoint of step 0, which holds only the
+given networks. Start another run from these networks with --init_from. Install PyTorch first: pip install
+'cyclegan_tf[pytorch]'
 """
 
 import dataclasses

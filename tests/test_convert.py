@@ -259,6 +259,29 @@ def test_a_pix2pix_run_gives_one_generator_and_a_discriminator_of_pairs(torch, t
     assert_same(pytorch_weights.to_keras(written, network), weights(newest(tmp_path), "disc_b"))
 
 
+def test_the_files_of_a_pix2pix_run_become_a_pix2pix_run(torch, no_export, tmp_path):
+    write_run(tmp_path, Pix2Pix(Config.preset("tiny", model="pix2pix")))
+    pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    pytorch_run.convert_from_pytorch([str(tmp_path / "pth")], str(tmp_path / "again"))
+    assert Config.load(str(tmp_path / "again")).model == "pix2pix"
+    for name in ("gen_ab", "disc_b"):
+        assert_same(weights(newest(tmp_path / "again"), name), weights(newest(tmp_path), name))
+
+
+@pytest.mark.parametrize("output_channels", [3, 1])
+def test_a_generator_and_a_discriminator_of_its_translations_become_a_cyclegan_run(
+    torch, no_export, tmp_path, output_channels
+):
+    config = Config.preset("tiny", output_channels=output_channels, lambda_identity=0.0)
+    write_run(tmp_path, CycleGAN(config))
+    pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    for net in "GD":
+        (tmp_path / "pth" / f"latest_net_{net}_A.pth").rename(tmp_path / f"latest_net_{net}.pth")
+    pytorch_run.convert_from_pytorch([str(tmp_path)], str(tmp_path / "again"))
+    converted = Config.load(str(tmp_path / "again"))
+    assert (converted.model, converted.output_channels) == ("cyclegan", output_channels)
+
+
 @pytest.mark.parametrize("options", [{}, {"generator": "unet", "n_downs": 5}], ids=["resnet", "unet"])
 def test_networks_outside_the_authors_code_are_not_written(torch, tmp_path, options):
     write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv", **options)))

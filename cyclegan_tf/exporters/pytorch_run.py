@@ -33,7 +33,8 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
     """Writes run directory `output` from .pth files; the run holds only the networks of these files.
 
     Args:
-      paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G}.pth.
+      paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G,D}.pth. A discriminator of the images
+        of both domains together makes a pix2pix run.
       output: folder that does not hold a run yet.
       network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not tell which network it holds.
       **overrides: options of Config that the weights do not tell: padding, dropout.
@@ -77,7 +78,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     config = Config.load(run_directory.locate(workdir))
     checkpoint, arrays = checkpoints.require_run(workdir)
     weights = model_state.get_network_weights(arrays)
-    networks = {net: name for net, name in torch_files.NETWORKS.items() if net != "G"}
+    networks = {net: name for net, name in torch_files.NETWORKS.items() if net not in _ONE_DIRECTION_NETWORKS}
     if len(config.directions) == 1:
         networks = _ONE_DIRECTION_NETWORKS
     # The runs in the package hold no discriminators, and a converted run holds the networks of its files.
@@ -104,13 +105,15 @@ def _require_unused(output: str) -> None:
 def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], overrides: Mapping[str, Any]) -> Config:
     """Returns the Config of the architecture on which all files agree, with the `overrides`."""
     inferred: dict[str, Any] = {}
-    origin: dict[str, str] = {}  # Option -> the first file that tells it.
-    for name, state_dict in state_dicts.items():
+    origin: dict[str, str] = {}  # Option -> the first file that shows it.
+    found = {name: _infer_options(files[name], name, state_dict) for name, state_dict in state_dicts.items()}
+    for name, options in found.items():
         path = files[name]
-        options = _call_for_file(path, pytorch_weights.infer_architecture, state_dict)
-        _require_kind(path, name, options)
         implied = {option: options[option] for option in ARCHITECTURE if option in options}
-        implied |= _infer_channels(name, options)
+        if name == "disc_b" and _judges_pairs(found):
+            implied["model"] = "pix2pix"
+        else:
+            implied |= _infer_channels(name, options)
         for option, value in implied.items():
             if inferred.setdefault(option, value) != value:
                 raise UserError(
@@ -123,6 +126,13 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
     return Config(**{"dataset": CONVERTED_DATASET, **inferred, **overrides})
 
 
+def _judges_pairs(found: Mapping[str, Mapping[str, Any]]) -> bool:
+    """True if the discriminator takes the images of both domains of the generator, concatenated, as in pix2pix."""
+    generator, discriminator = found.get("gen_ab"), found["disc_b"]
+    channels = generator["input_channels"] + generator["output_channels"] if generator else None
+    return discriminator["input_channels"] == channels
+
+
 def _infer_channels(name: str, options: Mapping[str, Any]) -> dict[str, int]:
     """The options input_channels (of A) and output_channels (of B) that network `name` of a run implies."""
     sides = ["input_channels", "output_channels"]
@@ -132,10 +142,12 @@ def _infer_channels(name: str, options: Mapping[str, Any]) -> dict[str, int]:
     return dict(zip(sides, channels, strict=False))
 
 
-def _require_kind(path: str, name: str, options: Mapping[str, Any]) -> None:
-    kind = _get_kind(name)
+def _infer_options(path: str, name: str, state_dict: _Arrays) -> dict[str, Any]:
+    """Infers the architecture of network `name` of a run, which the file must hold."""
+    options, kind = _call_for_file(path, pytorch_weights.infer_architecture, state_dict), _get_kind(name)
     if options["kind"] != kind:
         raise UserError(f"{path} holds a {options['kind']}, but {name} is a {kind}; give the right --network")
+    return options
 
 
 def _get_kind(name: str) -> str:

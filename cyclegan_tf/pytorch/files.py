@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     import torch
 
 _SAVE_AGAIN = "save it again from PyTorch with torch.save(network.state_dict(), PATH)"
-_PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G)\.pth")
+_PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G|D)\.pth")
 # Network name in the authors' file names -> network name in this package.
-NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab"}
+NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab", "D": "disc_b"}
 
 
 def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str, str]:
     """Maps each network (gen_ab, disc_b ...) to its file, by the file names of the authors' code.
 
     Args:
-      paths: files, or one folder, whose latest_net_{G_A,G_B,D_A,D_B,G}.pth are used.
+      paths: files, or one folder, whose latest_net_{G_A,G_B,D_A,D_B,G,D}.pth are used.
       network: gen_ab, gen_ba, disc_a or disc_b: the network of a single file with any name.
 
     Raises:
