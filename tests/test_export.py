@@ -164,6 +164,12 @@ def test_the_demo_set_replaces_a_missing_data_set_whatever_its_options_are():
     assert [np.ptp(ranges.to_float(image)) > 1.5 for image in images] == [True] * 4
 
 
+def test_a_run_directory_named_like_a_packaged_model_is_exported_by_its_path(tmp_path, monkeypatch, tiny_run):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(tiny_run)
+    assert source.load("./demo").config == Config.load(str(tiny_run))
+
+
 def test_a_network_of_many_channels_is_checked_without_its_data_set(caplog):
     generator = generator_source(
         {"input_channels": 5, "output_channels": 2, "lambda_identity": 0.0, "dataset": "/no/such/folder"}

@@ -19,7 +19,6 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -152,7 +151,6 @@ def load(workdir: str, direction: Direction = Direction.A2B, size: tuple[int, in
     Raises:
       UserError: `workdir` is not a run or does not learn this direction, or the network does not accept this size.
     """
-    workdir = workdir if filesystem.is_remote(workdir) else os.path.normpath(workdir)
     translator = translator_lib.load_run(workdir, direction)
     source = Source(workdir, Config.load(run_directory.locate(workdir)), direction, translator, size)
     if size and any(side % source.multiple or side < source.minimum for side in size):

@@ -27,8 +27,14 @@ def locate(path: str) -> str:
 
     RUN/checkpoints/NAME.npz refers to RUN. "demo" and "demo_maps" refer to run directories inside the package. Any
     other path is a run directory itself.
+
+    Raises:
+      UserError: `path` is the name of a run in the package, and also a run directory in the current folder.
     """
     if path in _DEMOS:
+        if os.path.exists(os.path.join(path, "config.json")):
+            raise UserError(f"{path} is a trained model in the package, and also a run directory in this folder; give "
+                            f"./{path} for the run directory, or rename the run directory")
         return _DEMOS[path]
     if not path.endswith(".npz"):
         return path
