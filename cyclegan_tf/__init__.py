@@ -53,7 +53,7 @@ def fit(
     Args:
       config: the options. config.json also records the modules that registered the model and its networks, as
         `plugins`.
-      workdir: run directory; default: "runs/" and the name of the data set.
+      workdir: run directory; default: "runs/" and the name of the data set, or runs/given_to_fit with a `dataset`.
       dataset: training images in place of `config.dataset`. Either a pair (images of A, images of B), each an array
         (N, H, W, C) or a sequence of arrays (H, W, C), uint8 or floats in [-1, 1]. Or a `tf.data.Dataset` of pairs
         (A, B) of single images, which `fit` repeats as often as necessary. `fit` resizes, crops and flips the images as
@@ -61,10 +61,10 @@ def fit(
         does not hold these images: to resume, pass the same images again. In a `tf.data.Dataset`, a resumed run skips
         the elements that it has seen; the run is exact only if the data set yields the same images in the same order,
         so give `shuffle` and random maps a fixed seed.
-      callbacks: functions `callback(step, scalars)`, called for each line of metrics.jsonl. `scalars` has the losses,
-        scores, gradient norms and the learning rate every `config.log_every` steps, and the measures after each
-        evaluation and at the end, by name. An exception in a callback ends the run, which can resume from its newest
-        checkpoint. If there are several workers, only the chief calls the callbacks.
+      callbacks: functions `callback(step, scalars)`, called whenever a line of losses or measures is written to
+        metrics.jsonl. `scalars` has the losses, scores, gradient norms and the learning rate every `config.log_every`
+        steps, and the measures after each evaluation and at the end, by name. An exception in a callback ends the run,
+        which can resume from its newest checkpoint. If there are several workers, only the chief calls the callbacks.
 
     Returns:
       A `FitResult` with the run directory, `workdir`, and the final `measures` of the held-out images, floats by name.

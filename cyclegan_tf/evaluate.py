@@ -12,7 +12,7 @@ psnr, ssim, ms_ssim, l1, lpips, lpips_vgg: translations against the true transla
 mae, psnr_range: pairs in the unit of the run's --range_a or --range_b, such as HU, inside the mask of the same name in
   the folder testMask if there is one.
 fid, kid: distribution of translations against real images, on the features of the Inception network of 2015.
-cycle: an image translated there and back, against the image.
+cycle: an image translated there and back, against the image, for the first 100 images.
 identity: the translation of an image of the target domain, against the image.
 judge: how often a classifier sees the classes --judge_classes_a in translations to A, --judge_classes_b in
   translations to B.

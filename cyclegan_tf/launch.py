@@ -5,7 +5,7 @@
 cyclegan train gets the options after --. Each line of output begins with the number of its worker. If one worker
 fails, the launcher ends the others and exits with the status of the failed worker. Ctrl-C, SIGTERM and SIGHUP are
 passed on, so all workers save their state. For several machines see experiments/cluster. On one machine with several
-GPUs a single process is simpler: it uses all GPUs by default (--strategy=mirrored).
+GPUs a single process is simpler: it uses all GPUs by default (--strategy=auto).
 """
 
 from absl import flags

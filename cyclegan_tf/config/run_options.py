@@ -166,7 +166,7 @@ class RunOptions:
     # The objective.
     gan_mode: str = option(
         "lsgan", "adversarial loss: lsgan is least squares; vanilla is cross-entropy; wgangp is Wasserstein with a "
-        "gradient penalty", registry=registries.LOSSES,
+        "gradient penalty; hinge is the hinge loss", registry=registries.LOSSES,
     )
     label_smoothing: float = option(
         0.0, "the discriminators' target for real images is 1 minus this value; for --gan_mode=lsgan and vanilla",

@@ -107,18 +107,18 @@ class LoadedTranslator:
         """Translates an image, or a batch of images of one size.
 
         Args:
-          image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 in [-1, 1]. If the
-            run has a range for these images (`units.source`), values of any integer or float dtype in their unit;
-            values outside of the range are clipped.
+          image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 or float64 in
+            [-1, 1]. If the run has a range for these images (`units.source`), values of any integer or float dtype in
+            their unit; values outside of the range are clipped.
           tile: side in pixels of the tiles in which to translate a larger image. Tiles bound the memory and give the
             same result up to rounding. 0 translates the image whole.
           folder: folder for the temporary files of tiles; default: the system's temporary folder.
           progress: called after each tile with the fraction of the image that is done, in (0, 1].
 
         Returns:
-          Array of the same height, width and dtype, with C' channels. If the run has a range for one of the domains,
-          `images.units.choose_dtype` chooses the dtype, and values are in the unit of the target domain. A file of
-          several slices gives an array (N, H, W, C').
+          Array of the same height, width and dtype, with C' channels; float32 for float64. If the run has a range for
+          one of the domains, `images.units.choose_dtype` chooses the dtype, and values are in the unit of the target
+          domain. A file of several slices gives an array (N, H, W, C').
 
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
