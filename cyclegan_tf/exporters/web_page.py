@@ -86,9 +86,10 @@ def _write_samples(source: Source, folder: str, max_side: int, n_samples: int) -
 
 def _describe(source: Source, samples: Sequence[str]) -> dict[str, Any]:
     """Describes a direction for the script of the page."""
-    near, far = source.direction.order(*domains.find_names(source.config))
+    source_name, target_name = source.direction.order(*domains.find_names(source.config))
     return {
-        "direction": source.direction, "from": near, "to": far, "model": f"{source.direction}.onnx", "samples": samples,
+        "direction": source.direction, "from": source_name, "to": target_name, "model": f"{source.direction}.onnx",
+        "samples": samples,
         "inputChannels": source.translator.input_channels, "outputChannels": source.translator.output_channels,
         "multiple": source.multiple, "minimum": source.minimum, "valueRanges": source.translator.units.to_lists(),
     }

@@ -74,7 +74,7 @@ def run(
             video.require_support(translator, job.source)
             if max_side:
                 raise UserError(f"{job.source}: --max_side is not for videos; leave --max_side out")
-    work = _Work(translator, batch_size, tile, update or (lambda amount: None), max_side)
+    work = _BatchTranslator(translator, batch_size, tile, update or (lambda amount: None), max_side)
     plain = [job for job in jobs if not job.is_video and not work.translate_stack(job)]
     for batch in work.read_batches(plain):
         work.translate_batch(batch)
@@ -84,7 +84,7 @@ def run(
     return work.bad
 
 
-class _Work:
+class _BatchTranslator:
     """Translates files of slices, videos, and batches of images; see `run`.
 
     Attributes:

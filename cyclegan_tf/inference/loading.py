@@ -36,7 +36,7 @@ class LoadedTranslator:
       translator: the `translator.Translator` behind `forward`, which tiles need, or None.
       units: the ranges that -1 and 1 stand for in images and in their translations.
       stack_options: how to divide files into slices, as in training.
-      gives_floats: whether `translate` returns float32 in [-1, 1] for images of any dtype, if there are no units.
+      returns_floats: whether `translate` returns float32 in [-1, 1] for images of any dtype, if there are no units.
 
     Attributes:
       input_channels (int): channels of the images to translate.
@@ -53,7 +53,7 @@ class LoadedTranslator:
         translator: translator_lib.Translator | None = None,
         units: Units = NO_UNITS,
         stack_options: StackOptions | None = None,
-        gives_floats: bool = False,
+        returns_floats: bool = False,
     ) -> None:
         self.units = units
         self.stack_options = stack_options or StackOptions(input_channels, in_units=units.source is not None)
@@ -61,7 +61,7 @@ class LoadedTranslator:
         self.output_channels = output_channels
         self._forward = forward
         self._translator = translator
-        self._gives_floats = gives_floats
+        self._returns_floats = returns_floats
 
     @property
     def supports_tiles(self) -> bool:
@@ -87,14 +87,14 @@ class LoadedTranslator:
         return LoadedTranslator(
             self._forward, self.input_channels, self.output_channels, self._translator,
             stack_options=dataclasses.replace(self.stack_options, in_units=False),
-            gives_floats=self.units.source is None and self.units.target is not None,
+            returns_floats=self.units.source is None and self.units.target is not None,
         )
 
     def with_stack_options(self, options: StackOptions) -> "LoadedTranslator":
         """Returns a translator with the same generator and units that divides files into slices by `options`."""
         return LoadedTranslator(
             self._forward, self.input_channels, self.output_channels, self._translator, self.units, options,
-            self._gives_floats,
+            self._returns_floats,
         )
 
     def translate(
@@ -140,7 +140,7 @@ class LoadedTranslator:
         if not image.size:
             raise ValueError(f"the image has shape {image.shape} and no pixels")
         ranges.require_range(image)
-        if self._gives_floats:
+        if self._returns_floats:
             image = ranges.to_float(image)
         if tile:
             self._require_layers()

@@ -86,7 +86,7 @@ def translate(
     channels = 1 if is_gray else translator.output_channels
     size = max(1, min(batch_size, BATCH_PIXELS // math.prod(first.pixels.shape[:2])))
     n_clipped = n_values = done = 0
-    with _name_target(target), stack.create(target, channels, dtype, value_range) as writer:
+    with _explain_write_errors(target), stack.create(target, channels, dtype, value_range) as writer:
         # The disk of the results has room for the feature maps of tiles. The target of a series is a folder.
         local = target if os.path.isdir(target) else os.path.dirname(target) or "."
         folder = None if filesystem.is_remote(target) else local
@@ -111,7 +111,7 @@ def translate(
 
 
 @contextlib.contextmanager
-def _name_target(target: str) -> Iterator[None]:
+def _explain_write_errors(target: str) -> Iterator[None]:
     """Turns OSErrors inside the context into ValueErrors that name the result, because callers name the source."""
     try:
         yield

@@ -80,15 +80,15 @@ def _describe_value(name: str, names: DomainNames) -> str:
         "loss/nce_identity": "patches of images that need no translation",
     }
     for direction in Direction:
-        near, far = direction.order(*names)
+        source_name, target_name = direction.order(*names)
         source = direction.source
         words |= {
-            f"loss/cycle_{source}": f"{near} to {far} and back", f"loss/identity_{source}": near,
-            f"score/real_{source}": f"real {near}", f"score/fake_{source}": f"translated to {near}",
+            f"loss/cycle_{source}": f"{source_name} to {target_name} and back", f"loss/identity_{source}": source_name,
+            f"score/real_{source}": f"real {source_name}", f"score/fake_{source}": f"translated to {source_name}",
         }
         for kind in ("loss", "grad_norm"):
-            words[f"{kind}/{direction.generator}"] = f"generator: {near} to {far}"
-            words[f"{kind}/disc_{source}"] = f"discriminator: {near}"
+            words[f"{kind}/{direction.generator}"] = f"generator: {source_name} to {target_name}"
+            words[f"{kind}/disc_{source}"] = f"discriminator: {source_name}"
     return words.get(name, what)
 
 

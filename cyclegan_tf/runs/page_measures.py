@@ -116,8 +116,8 @@ def describe(key: str, names: DomainNames) -> tuple[str, str, str]:
     measure = _MEASURES.get(name)
     subjects = {}
     for direction in Direction:
-        near, far = direction.order(*names)
-        subjects[f"{direction.source}{direction.target}"] = {"translation": f"{near} to {far}"}
-        subjects[direction.source] = {"cycle": f"{near} to {far} and back", "domain": near}
+        source_name, target_name = direction.order(*names)
+        subjects[f"{direction.source}{direction.target}"] = {"translation": f"{source_name} to {target_name}"}
+        subjects[direction.source] = {"cycle": f"{source_name} to {target_name} and back", "domain": source_name}
     subject = subjects.get(which, {}).get(measure.subject) if measure else None
     return (measure.title, measure.unit, subject) if measure and subject else (key, "", "")

@@ -55,15 +55,15 @@ def _plan_columns(
     both_ways = len(directions) == 2
     groups = []
     for direction in directions:
-        near, far = direction.order(*names)
+        source_name, target_name = direction.order(*names)
         source, target = direction.source, direction.target
         cycled = (f"cycled_{source}", "there and back")
         if are_pairs and both_ways:
-            groups.append((near, [(source, "truth"), (f"fake_{source}", f"from {far}"), cycled]))
+            groups.append((source_name, [(source, "truth"), (f"fake_{source}", f"from {target_name}"), cycled]))
             continue
         group = [(source, "original"), (f"fake_{target}", "translation")]
         group += [cycled] * both_ways + [(target, "truth")] * are_pairs
-        groups.append((f"{near} to {far}", group))
+        groups.append((f"{source_name} to {target_name}", group))
     return groups
 
 
