@@ -4,7 +4,7 @@
   cyclegan convert --from_pytorch=latest_net_G.pth --network=gen_ba --output=runs/zebra2horse
   cyclegan convert --to_pytorch=checkpoints/mine --model=runs/mine
 
-The name of a file tells which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A (or D alone) is disc_b
+The name of a file shows which network it holds: G_A (or G alone) is gen_ab, G_B is gen_ba, D_A (or D alone) is disc_b
 and D_B is disc_a, because the authors name a discriminator after the generator that it judges. G and D of pix2pix make
 a pix2pix run. The new run has SavedModels of the given generators and a checkpoint of step 0, which holds only the
 given networks. Start another run from these networks with --init_from. Install PyTorch first: pip install
@@ -54,11 +54,11 @@ def _define_flags() -> None:
     cli.define_paths("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
     cli.define_path("output", None, "run directory that --from_pytorch writes")
     networks = sorted(set(torch_files.NETWORKS.values()))
-    flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not tell it")
+    flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not show it")
     padding = fields["padding"]
     flags.DEFINE_enum("padding", None, options.get_choices(padding),
-                      f"{padding.metadata['help']}; a file does not tell replicate from reflect")
-    flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; the file of a U-Net does not tell")
+                      f"{padding.metadata['help']}; a file does not distinguish reflect and replicate")
+    flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; a U-Net's file does not show dropout")
     cli.define_path("to_pytorch", None, "folder to write the .pth files of a run to")
     cli.define_path("model", None, "run directory that --to_pytorch converts, or one of its checkpoint files "
                     "(RUN/checkpoints/best.npz)")

@@ -19,9 +19,9 @@ judge: how often a classifier sees the classes --judge_classes_a in translations
 segmentation: label maps of Cityscapes: pixel accuracy, class accuracy, mean IoU.
 
 The table compares the model with trivial translations, which only change colors: input, the image itself; mean_color,
-one flat color, if there are pairs; color_map, the map of colors that gives training images the mean and covariance of
-the target's; color_map_unfair, the map of colors fitted to the true translations, if there are pairs. --nobaselines
-leaves them out.
+one flat color, if there are pairs; color_map, the color map that gives training images the mean and covariance of the
+target's; color_map_unfair, the color map fitted to the true translations, if there are pairs. --nobaselines leaves
+them out.
 
 Without --metrics, measures everything that the data and the installed weights allow, except lpips_vgg and
 segmentation; stderr names the measures left out. lpips, fid, kid and judge need weights: --fetch_weights downloads them
@@ -157,7 +157,7 @@ def _define_flags() -> None:
                          "size of the run's held-out images; without a run, the size of each image", lower_bound=4,
                          upper_bound=2**16)
     flags.DEFINE_bool("baselines", True, "also measure trivial translations: the input itself, the mean color, and the "
-                      "best maps of colors")
+                      "best color maps")
     cli.define_path("output", None, "file for the JSON lines; default: stdout")
     cli.define_path("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS or "
                         "~/.cache/cyclegan_tf")

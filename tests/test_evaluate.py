@@ -60,7 +60,7 @@ def test_saved_model_is_measured_in_the_direction_of_its_name(tiny_run, run_comm
     (tmp_path / "model").symlink_to(model)
     child = run_command("cyclegan_tf.evaluate", f"--model={tmp_path}/model", "--dataset=demo_maps")
     assert "error: " in child.stderr
-    assert "does not tell its direction" in child.stderr
+    assert "does not show its direction" in child.stderr
 
 
 def test_a_folder_of_held_out_images_is_measured(tiny_run, run_command, tmp_path, make_images):

@@ -116,10 +116,10 @@ def save_model(path, function, shape=(None, None, None, 3)):
 @pytest.mark.parametrize(("function", "shape", "message"), [
     (tf.identity, (None, 4), r"takes float32 of shape \(None, 4\)"),
     (tf.identity, (None, None, None, None), r"takes float32 of shape \(None, None, None, None\)"),
-    (lambda x: tf.reduce_mean(x, (1, 2)), (None, 8, 8, 3), r"gives float32 \(None, 3\)"),
+    (lambda x: tf.reduce_mean(x, (1, 2)), (None, 8, 8, 3), r"returns float32 \(None, 3\)"),
     (lambda x: tf.compat.v1.placeholder_with_default(x, 4 * (None,)), (None, 8, 8, 3),
-     r"gives float32 \(None, None, None, None\)"),
-    (lambda x: tf.cast(127.5 * x + 127.5, tf.uint8), (None, 8, 8, 3), r"gives uint8 \(None, 8, 8, 3\)"),
+     r"returns float32 \(None, None, None, None\)"),
+    (lambda x: tf.cast(127.5 * x + 127.5, tf.uint8), (None, 8, 8, 3), r"returns uint8 \(None, 8, 8, 3\)"),
 ], ids=["vectors", "any channels", "classifier", "unknown channels", "8 bits"])
 def test_a_saved_model_of_something_other_than_images_is_an_error(tmp_path, function, shape, message):
     save_model(tmp_path, function, shape)

@@ -96,8 +96,8 @@ def write_function(path, function, dtype=tf.float32):
 
 @pytest.mark.parametrize(("function", "dtype", "message"), [
     (lambda images: tf.reduce_mean(images, (1, 2)), tf.float32, "is not a generator: expected one batch"),
-    (lambda images: tf.cast(images, tf.float32) / 127.5 - 1, tf.uint8, "takes or gives uint8 without a scale"),
-    (lambda images: tf.cast(127.5 * images, tf.int32), tf.float32, "takes or gives int32 without a scale"),
+    (lambda images: tf.cast(images, tf.float32) / 127.5 - 1, tf.uint8, "takes or returns uint8 without a scale"),
+    (lambda images: tf.cast(127.5 * images, tf.int32), tf.float32, "takes or returns int32 without a scale"),
 ], ids=["classifier", "8-bit input", "integer output"])
 def test_a_file_of_something_other_than_images_is_an_error(tmp_path, function, dtype, message):
     with pytest.raises(UserError, match=message):

@@ -148,7 +148,7 @@ def test_videos_need_a_translator_of_color_images(tmp_path):
 def test_videos_need_translations_of_8_bits():
     for limits in (ValueRange(0, 10000), ValueRange(0, 1)):
         satellite = loading.LoadedTranslator(lambda images: images, 3, 3, units=Units(ValueRange(0, 255), limits))
-        with pytest.raises(UserError, match=f"^clip.mp4: the model gives values in {limits}; videos need a model"):
+        with pytest.raises(UserError, match=f"^clip.mp4: the model outputs values in {limits}; videos need a model"):
             video.require_support(satellite, "clip.mp4")
     pictures = loading.LoadedTranslator(lambda images: images, 3, 3, units=Units(None, ValueRange(0, 255)))
     video.require_support(pictures, "clip.mp4")

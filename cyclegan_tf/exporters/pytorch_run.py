@@ -36,8 +36,8 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
       paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G,D}.pth. A discriminator of the images
         of both domains together makes a pix2pix run.
       output: folder that does not hold a run yet.
-      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not tell which network it holds.
-      **overrides: options of Config that the weights do not tell: padding, dropout.
+      network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not show which network it holds.
+      **overrides: options of Config that the weights do not determine: padding, dropout.
 
     Raises:
       UserError: a file cannot be read or converted, the files do not belong to one run, or `output` is in use.

@@ -76,8 +76,8 @@ def check(artifact: Artifact, folder: str, source: Source) -> Result:
     given = [outputs[f"image{i}"] for i in range(len(images))]
     for ours, theirs in zip(expected, given, strict=True):
         if theirs.shape != ours.shape:
-            raise UserError(f"{artifact.name} gives images of shape {theirs.shape}; expected {ours.shape}. Nothing was "
-                            f"written; {_ALTERNATIVE}")
+            raise UserError(f"{artifact.name} returns images of shape {theirs.shape}; expected {ours.shape}. Nothing "
+                            f"was written; {_ALTERNATIVE}")
     differences = [np.abs(theirs - ours) for ours, theirs in zip(expected, given, strict=True)]
     # Mean difference of an image of one color, which must fail however wide the bounds are.
     flat = float(np.mean([np.mean(np.abs(ours - np.median(ours))) for ours in expected]))
@@ -88,7 +88,7 @@ def check(artifact: Artifact, folder: str, source: Source) -> Result:
     mean_bound = min(artifact.mean, max(0.9 * flat, 1e-4))
     if not (largest <= artifact.largest and mean <= mean_bound):
         bound = f"{artifact.largest:.2g} and mean {mean_bound:.2g}"
-        raise UserError(f"{artifact.name} gives other images in its own runtime: largest difference {largest:.3g}, "
+        raise UserError(f"{artifact.name} returns other images in its own runtime: largest difference {largest:.3g}, "
                         f"mean {mean:.3g}; at most {bound} are allowed. Nothing was written; {_ALTERNATIVE}")
     log.info("%s", result)
     return result

@@ -1,4 +1,4 @@
-"""Translates files in batches of images of one size; an error of one file leaves out this file only."""
+"""Translates files in batches of images of one size; a file that fails is skipped, and the others are translated."""
 
 import contextlib
 import math
@@ -46,7 +46,7 @@ def run(
     translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int = 4, tile: int = 0,
     update: Callable[[float], object] | None = None, max_side: int = 0,
 ) -> dict[str, str]:
-    """Translates the files of `jobs`. An error of one file leaves out this file only.
+    """Translates the files of `jobs`. A file that fails is skipped; the others are translated.
 
     Args:
       translator: the trained generator.

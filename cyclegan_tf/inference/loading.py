@@ -198,8 +198,8 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
     Args:
       path: where the trained generator is. For a run, `path` may also be one of its checkpoint files
         (RUN/checkpoints/best.npz). "demo" and "demo_maps" are trained runs in the package. The architecture of a .pth
-        file is inferred from its weights, which do not tell replicate padding from reflect padding: convert such a file
-        to a run with --padding=replicate.
+        file is inferred from its weights, which do not show whether padding is reflect or replicate: convert such a
+        file to a run with --padding=replicate.
       direction: a2b (default) or b2a of a run; the other kinds hold only one direction.
 
     Raises:
@@ -256,7 +256,7 @@ def load_directions(
     require_model(path)
     direction = direction or Direction.find_in_name(os.path.basename(path.rstrip("/")))
     if direction is None:
-        raise UserError(f"the name of {path} does not tell its direction: give --direction=a2b or --direction=b2a")
+        raise UserError(f"the name of {path} does not show its direction: give --direction=a2b or --direction=b2a")
     return {direction: load(path)}
 
 
@@ -276,7 +276,7 @@ def _load_saved_model(path: str) -> LoadedTranslator:
     if given.dtype != tf.float32 or not _has_channels(given):
         raise UserError(f"{path} takes {given.dtype.name} of shape {given.shape}; expected float32 images (N, H, W, C)")
     if not returned.dtype.is_floating or not _has_channels(returned):
-        raise UserError(f"{path} gives {returned.dtype.name} {returned.shape}; expected float32 images (N, H, W, C)")
+        raise UserError(f"{path} returns {returned.dtype.name} {returned.shape}; expected float32 images (N, H, W, C)")
 
     def forward(images: np.ndarray) -> tf.Tensor:
         try:

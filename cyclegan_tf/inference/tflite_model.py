@@ -41,8 +41,8 @@ class Interpreter:
             raise UserError(f"{path} is not a generator: expected one batch of images as input and one as output")
         for each in (*inputs, *outputs):
             if each["dtype"] != np.float32 and not each["quantization"][0]:
-                raise UserError(f"{path} takes or gives {each['dtype'].__name__} without a scale; expected float32 or "
-                                "quantized images; convert the network again")
+                raise UserError(f"{path} takes or returns {each['dtype'].__name__} without a scale; expected float32 "
+                                "or quantized images; convert the network again")
         self.input_channels, self.output_channels = int(inputs[0]["shape"][-1]), int(outputs[0]["shape"][-1])
         self._input, self._output = inputs[0], outputs[0]
         try:

@@ -88,7 +88,8 @@ def require_support(translator: LoadedTranslator, source: str) -> None:
         raise UserError(f"{source}: the model maps {channels[0]} channels to {channels[1]}; videos need a model that "
                         "maps color images to color images")
     if units.choose_dtype(limits, np.dtype(np.uint8)) != np.uint8:
-        raise UserError(f"{source}: the model gives values in {limits}; videos need a model that gives values in 0,255")
+        raise UserError(f"{source}: the model outputs values in {limits}; videos need a model that outputs values in "
+                        "0,255")
 
 
 def _encode(

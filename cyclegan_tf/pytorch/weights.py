@@ -7,7 +7,7 @@ same for both.
 
 A dict of options describes a network. Its keys are Config's options (all of vars(config) will do), and:
 
-  kind: "generator" or "discriminator"; tells whether the option `generator` or `discriminator` applies.
+  kind: "generator" or "discriminator"; determines whether the option `generator` or `discriminator` applies.
   input_channels, output_channels: channels of the images; a discriminator has input_channels only.
 """
 
@@ -297,7 +297,7 @@ def to_pytorch(named_arrays: Mapping[str, np.ndarray], options: Options) -> dict
 def infer_architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Infers which network a PyTorch state_dict belongs to; returns its options (see the module's docstring).
 
-    Where the weights do not tell, the options have the authors' defaults: padding is reflect where it could also be
+    An option that the weights do not determine has the authors' default: padding is reflect where it could also be
     replicate, and a U-Net has no dropout, because its dropouts change no key.
 
     Raises:

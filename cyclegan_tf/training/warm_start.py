@@ -69,7 +69,7 @@ def _read_saved_models(source: str) -> _Found:
         folder = source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)
         name = os.path.basename(folder)
         if name not in list(Direction):
-            raise UserError(f"--init_from={source}: cannot tell the direction from the name; rename the folder to a2b "
+            raise UserError(f"--init_from={source}: the name does not show the direction; rename the folder to a2b "
                             "or b2a")
         folders = {Direction(name): folder}
     found = {}
@@ -82,7 +82,7 @@ def _read_saved_models(source: str) -> _Found:
 
 
 def _read_pytorch(source: str) -> _Found:
-    """Reads the networks in a .pth file, whose name must tell which network it holds, or in a folder of such files."""
+    """Reads the networks in a .pth file, whose name must show which network it holds, or in a folder of such files."""
     if not source.endswith(".pth") and not _has_pytorch_files(source):
         return {}
     paths = torch_files.match_networks([source])
