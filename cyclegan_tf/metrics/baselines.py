@@ -25,17 +25,17 @@ class ColorMap:
     Attributes:
       matrix: float64 (channels of x, channels of y).
       offset: float64 (channels of y,).
-      gives_floats: whether results are float32 for images of any dtype, because 8 bits would round values in units.
+      returns_floats: whether results are float32 for images of any dtype, because 8 bits would round values in units.
     """
 
     matrix: np.ndarray
     offset: np.ndarray
-    gives_floats: bool = False
+    returns_floats: bool = False
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Maps an image (H, W, C) of any dtype that `images.ranges` describes to an image of the same dtype."""
         matrix, offset = self.matrix.astype(np.float32), self.offset.astype(np.float32)
-        dtype = np.float32 if self.gives_floats else image.dtype
+        dtype = np.float32 if self.returns_floats else image.dtype
         return ranges.from_float(ranges.to_float(image) @ matrix + offset, dtype)
 
 
@@ -94,8 +94,8 @@ def fit(task: Task) -> dict[str, ColorMap]:
         if target:
             found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
         found["color_map_unfair"] = fit_least_squares(_load_regions(task), *channels)
-    gives_floats = task.config.get_range(task.direction.target) is not None
-    return {name: dataclasses.replace(found[name], gives_floats=gives_floats) for name in NAMES if name in found}
+    returns_floats = task.config.get_range(task.direction.target) is not None
+    return {name: dataclasses.replace(found[name], returns_floats=returns_floats) for name in NAMES if name in found}
 
 
 def _load_regions(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
