@@ -57,7 +57,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not show it")
     padding = fields["padding"]
     flags.DEFINE_enum("padding", None, options.get_choices(padding),
-                      f"{padding.metadata['help']}; a file does not distinguish reflect and replicate")
+                      f"{padding.metadata['help']}; a file does not show whether padding is reflect or replicate")
     flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; a U-Net's file does not show dropout")
     cli.define_path("to_pytorch", None, "folder to write the .pth files of a run to")
     cli.define_path("model", None, "run directory that --to_pytorch converts, or one of its checkpoint files "

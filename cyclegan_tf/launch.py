@@ -2,10 +2,10 @@
 
   cyclegan launch --workers=2 -- --dataset=horse2zebra --workdir=runs/two
 
-Options after -- go to cyclegan train. Each line of output begins with the number of its worker. If one worker
-fails, the launcher ends the others and exits with the status of the failed worker. Ctrl-C, SIGTERM and SIGHUP are
-passed on, so all workers save their state. For several machines see experiments/cluster. On one machine with several
-GPUs a single process is simpler: it uses all GPUs by default (--strategy=auto).
+The launcher passes the options after -- to cyclegan train. Each line of output begins with the number of its worker.
+If one worker fails, the launcher ends the others and exits with the status of the failed worker. Ctrl-C, SIGTERM and
+SIGHUP are passed on, so all workers save their state. For several machines see experiments/cluster. On one machine with
+several GPUs a single process is simpler: it uses all GPUs by default (--strategy=auto).
 """
 
 from absl import flags

@@ -357,5 +357,5 @@ def test_window_of_both_domains(text, of_a, of_b):
 
 
 def test_window_needs_a_range():
-    with pytest.raises(UserError, match=r"^--window=40,400 needs --range_a or --range_b, which give its unit; set one"):
+    with pytest.raises(UserError, match=r"^--window=40,400 is in the unit of --range_a or --range_b, but neither is "):
         Config(window="40,400")

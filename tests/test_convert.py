@@ -203,7 +203,7 @@ def test_another_run_starts_from_a_converted_run(one_direction, caplog):
 def test_a_direction_without_a_generator_is_not_translated(one_direction):
     assert list(loading.load_directions(one_direction)) == ["a2b"]
     for load in (loading.load, loading.load_directions):
-        with pytest.raises(UserError, match=r"holds one generator: it translates a2b only; give this direction$"):
+        with pytest.raises(UserError, match=r"translates a2b only and holds no generator of b2a; set the direct"):
             load(one_direction, "b2a")
 
 

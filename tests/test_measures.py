@@ -166,7 +166,7 @@ def test_features_of_real_images_are_cached_until_something_changes(constant, tm
 
 
 @pytest.mark.parametrize(("no_data", "mean"), [("-1", 127.5), ("200", 0)])
-def test_features_follow_the_mark_of_pixels_without_data(tmp_path, no_data, mean):
+def test_cached_features_depend_on_the_no_data_value(tmp_path, no_data, mean):
     config = Config(dataset=str(tmp_path), preprocess="none", pool_size=0, input_channels=1, output_channels=1,
                     range_a="0,200")
     cache = str(tmp_path / "cache")

@@ -273,8 +273,8 @@ def test_slices_of_two_domains_are_pairs():
                                ["s.tiff[1]", "s.tiff[0]", "t.nii[4]", "u.jpg"]) == {0: 1, 1: 0, 2: 2, 3: 3}
 
 
-def list_failing(folder, *numbers):
-    """A stack whose openings, one after the other, fail with the numbers of errors; 0 is success."""
+def make_failing_list(folder, *numbers):
+    """Returns a list of one stack. Opening n of the stack raises an OSError with number n of `numbers`; 0: no error."""
     tifffile.imwrite(folder / "s.tif", PAGES, photometric="minisblack")
     found, left = dataclasses.replace(folders.list_folder(folder), channels=1), list(numbers)
 
@@ -288,7 +288,7 @@ def list_failing(folder, *numbers):
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EINVAL], ids=errno.errorcode.get)
 def test_a_bad_file_is_one_bad_image(tmp_path, number):
-    found = slices.expand(list_failing(tmp_path, number, number), StackOptions(channels=1))
+    found = slices.expand(make_failing_list(tmp_path, number, number), StackOptions(channels=1))
     assert [found.load(index) for index in range(len(found))] == [None]
     assert found.bad.reasons == {f"{tmp_path}/s.tif": os.strerror(number)}
 
@@ -296,10 +296,10 @@ def test_a_bad_file_is_one_bad_image(tmp_path, number):
 @pytest.mark.parametrize(("number", "message"), [
     (errno.ENOSPC, r"s\.tif cannot be unpacked to {folder}: No space left on device; make room there, or set TMPDIR"),
     (errno.EMFILE, r"s\.tif cannot be read: Too many open files; allow more with `ulimit -n`"),
-    (errno.EIO, r"s\.tif cannot be read: Input/output error; remove the cause, and start again"),
+    (errno.EIO, r"s\.tif cannot be read: Input/output error; check the disk and the network, and start again"),
 ], ids=["full disk", "open files", "outage"])
-def test_a_file_that_may_be_intact_is_no_bad_image(tmp_path, number, message):
-    image_list = list_failing(tmp_path, number)
+def test_a_file_that_may_be_intact_is_not_a_bad_image(tmp_path, number, message):
+    image_list = make_failing_list(tmp_path, number)
     with pytest.raises(UserError, match=message.format(folder=re.escape(tempfile.gettempdir()))):
         slices.expand(image_list, StackOptions(channels=1))
     assert not image_list.bad
@@ -307,7 +307,7 @@ def test_a_file_that_may_be_intact_is_no_bad_image(tmp_path, number, message):
 
 def test_a_full_disk_skips_no_slice(tmp_path, monkeypatch):
     monkeypatch.setattr(slices, "MOST_OPEN_FILES", 0)  # Each slice opens the file again.
-    found = slices.expand(list_failing(tmp_path, 0, errno.ENOSPC), StackOptions(channels=1))
+    found = slices.expand(make_failing_list(tmp_path, 0, errno.ENOSPC), StackOptions(channels=1))
     with pytest.raises(UserError, match="TMPDIR"):
         found.load(0)
     assert (found.load(0)[..., 0] == PAGES[0]).all()

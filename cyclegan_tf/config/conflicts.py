@@ -15,8 +15,8 @@ def find_conflicts(config: "Config") -> Iterator[str]:
     yield from find_name_conflicts(config)
     yield from _find_size_conflicts(config)
     if config.window and not (config.range_a or config.range_b):
-        yield (f"--window={config.window} needs --range_a or --range_b, which give its unit; set one, as in "
-               "--range_a=-1024,3071")
+        yield (f"--window={config.window} is in the unit of --range_a or --range_b, but neither is set; set one, for "
+               "example --range_a=-1024,3071")
     yield from _find_network_conflicts(config)
     yield from _find_objective_conflicts(config)
     if find_model_conflicts := MODELS[config.model].find_conflicts:

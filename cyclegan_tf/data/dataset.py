@@ -94,7 +94,7 @@ class ImageList:
           ValueError, OSError: the image cannot be decoded or read; the message gives the reason.
           MemoryError: memory is exhausted. Logs the path of the image.
         """
-        with self._name_exhaustion(index):
+        with self._log_exhausted_image(index):
             piece = self.read_slice(index) if self.read_slice else None
             if piece is None and self.value_range is None and not self.half:
                 return codec.decode(self._read_file(index), self.channels, target_size)
@@ -107,7 +107,7 @@ class ImageList:
         Raises:
           ValueError, OSError, MemoryError: as in `decode`.
         """
-        with self._name_exhaustion(index):
+        with self._log_exhausted_image(index):
             piece = self._read_whole_values(index)
             units.require_numbers(piece)
             return self.halve(piece)
@@ -159,7 +159,7 @@ class ImageList:
         return data
 
     @contextlib.contextmanager
-    def _name_exhaustion(self, index: int) -> Iterator[None]:
+    def _log_exhausted_image(self, index: int) -> Iterator[None]:
         try:
             yield
         except MemoryError:  # Not a bad image: the image may only be very large.

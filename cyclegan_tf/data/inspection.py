@@ -139,13 +139,13 @@ def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: Stac
     if stack is None:
         return _inspect_picture(image_list, index, n_shown) or _inspect_array(image_list, index, n_shown)
     with contextlib.closing(stack):
-        # A page of several bands may be no picture.
+        # A page of several bands may hold values in a unit instead of a picture.
         picture = _inspect_picture(image_list, index, n_shown) if _may_be_picture(stack) else None
         return picture or _inspect_stack(stack, image_list, path, n_shown)
 
 
 def _may_be_picture(stack: Stack) -> bool:
-    """True if a file is one TIFF page of few channels from black to white, without a unit."""
+    """True if a file is one TIFF page of at most 4 channels of bool, uint8 or uint16, without a no-data value."""
     is_tiff = stack.kind.startswith("TIFF") and len(stack) == 1 and stack.no_data is None
     return is_tiff and stack.dtype in (np.bool_, np.uint8, np.uint16) and stack.channels <= 4
 
@@ -176,10 +176,10 @@ def _inspect_array(image_list: ImageList, index: int, n_shown: int) -> Summary:
 
 
 def _describe_file(image_list: ImageList, index: int) -> tuple[str, ImageList]:
-    """Returns the kind of a file, and the list with the number of channels to decode the file with."""
+    """Returns the kind of a file, and `image_list` with the number of channels of this file."""
     try:
         kind, channels = describe(image_list.read(index))
-    except Exception:  # Libraries raise many types. Decoding may succeed, or raises an error with the reason.
+    except Exception:  # Libraries raise many types. If the file is damaged, decoding raises an error with the reason.
         kind, channels = "unknown", 3
     return kind, dataclasses.replace(image_list, channels=channels)
 

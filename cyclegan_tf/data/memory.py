@@ -21,7 +21,8 @@ from cyclegan_tf.storage import array_files
 
 log = logging.getLogger("cyclegan_tf")
 
-# Images of a tf.data.Dataset that are kept for sample grids, the page and the measures, or --n_samples if it is more.
+# Smallest number of pairs of a tf.data.Dataset to keep for sample grids, the page and the measures; a larger
+# --n_samples keeps more pairs.
 _N_KEPT = 8
 
 

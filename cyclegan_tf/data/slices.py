@@ -18,8 +18,8 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
 _AHEAD = 64  # Files that are opened at the same time to list their slices.
-# The most files of all lists that stay open; a process may often have 1024. Opening a file takes longer than reading a
-# slice, because compressed volumes must be unpacked.
+# Largest number of files that all lists together keep open; a process can often open 1024 files. Opening a file takes
+# longer than reading a slice, because compressed volumes must be unpacked.
 MOST_OPEN_FILES = 800
 _MASKS = (
     "its mask is not used, nor are masks of other files, so masked pixels count as image; to mark pixels without data, "
@@ -29,8 +29,8 @@ _LACKS_PAGES = (
     "its OME metadata describes pages that are missing or in other files; only the pages in the file are used, here "
     "and in other such files"
 )
-# Errors of the file, which becomes a bad image. Libraries raise errors without a number for damaged files. An invalid
-# argument is a place outside of the file that a damaged file gives.
+# Error numbers that make a file a bad image. Libraries raise errors without a number (None) for damaged files. A
+# damaged file may contain an invalid offset; seeking to this offset raises EINVAL.
 _BAD_FILE = (
     None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL
 )
@@ -42,7 +42,8 @@ _WHOLE = -1  # In place of the index of a slice: the file is one plain image.
 def expand(image_list: ImageList, options: StackOptions, limit: int = 0) -> ImageList:
     """Replaces files of slices with their slices; returns the same list if all files are plain images.
 
-    A damaged, missing or forbidden file becomes one image, whose decoding fails with the reason.
+    A file that is damaged, missing or not readable for lack of permission becomes one image. Decoding this image fails
+    with the reason.
 
     Args:
       limit: keep only this many images, the first ones of the list; 0 keeps all.
@@ -102,7 +103,8 @@ class _OpenFile:
 class _Files:
     """Reads slices of the files of a list from any thread, and keeps the most recently used files open.
 
-    All lists share the limit of open files: a list closes a file of the list that has the most open files.
+    All lists share one limit of open files. Above the limit, the list with the most open files closes its least
+    recently used file.
 
     Attributes:
       volumes: indices of the files whose slices have a number in their name; `list_slices` adds indices.
@@ -195,7 +197,10 @@ class _Files:
         if error.errno in _FULL_DISK:  # Reading needs space only for the content of a compressed volume.
             return UserError(f"{path} cannot be unpacked to {tempfile.gettempdir()}: {problem}; make room there, or "
                              "set TMPDIR to a folder on another disk")
-        remedy = "allow more with `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else "remove the cause"
+        remedy = {
+            errno.EMFILE: "allow more with `ulimit -n`", errno.ENFILE: "close other programs",
+            errno.ENOMEM: "free memory",
+        }.get(error.errno or 0, "check the disk and the network")
         return UserError(f"{path} cannot be read: {problem}; {remedy}, and start again")
 
     def _open_stack(self, index: int) -> Stack | None:

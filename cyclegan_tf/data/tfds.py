@@ -21,9 +21,9 @@ _PROBE_SECONDS = 6
 def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
     """Opens the TFDS set cycle_gan/`name`; downloads and prepares the set first if necessary.
 
-    An archive NAME.zip in `data_dir` replaces the download; if `data_dir` is empty, an archive in the current folder or
-    in ~/tensorflow_datasets/downloads/manual does. An interrupted download resumes. TFDS verifies the checksum of the
-    archive in all cases.
+    An archive NAME.zip in `data_dir` replaces the download. If `data_dir` is empty, the archive may be in the current
+    folder or in ~/tensorflow_datasets/downloads/manual. An interrupted download resumes. TFDS verifies the checksum of
+    the archive in all cases.
 
     Args:
       data_dir: folder of the prepared sets; if empty, TFDS's default folder.

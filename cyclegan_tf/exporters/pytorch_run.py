@@ -33,8 +33,8 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
     """Writes run directory `output` from .pth files; the run holds only the networks of these files.
 
     Args:
-      paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G,D}.pth. A discriminator of the images
-        of both domains together makes a pix2pix run.
+      paths: files, or one folder with files latest_net_{G_A,G_B,D_A,D_B,G,D}.pth. If the discriminator takes
+        concatenated images of both domains, the run is a pix2pix run.
       output: folder that does not hold a run yet.
       network: gen_ab, gen_ba, disc_a or disc_b, for a single file whose name does not show which network it holds.
       **overrides: options of Config that the weights do not determine: padding, dropout.
@@ -143,7 +143,7 @@ def _infer_channels(name: str, options: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _infer_options(path: str, name: str, state_dict: _Arrays) -> dict[str, Any]:
-    """Infers the architecture of network `name` of a run, which the file must hold."""
+    """Infers the architecture of a file that must hold network `name`; raises a UserError for the other kind."""
     options, kind = _call_for_file(path, pytorch_weights.infer_architecture, state_dict), _get_kind(name)
     if options["kind"] != kind:
         raise UserError(f"{path} holds a {options['kind']}, but {name} is a {kind}; give the right --network")

@@ -202,8 +202,8 @@ def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
     """Writes (H, W, C) of any supported dtype with its `extras` atomically, in the format of the path's suffix.
 
     If `extras.gray`, three channels become their luminance. JPEG, WebP and BMP files have 8 bits per channel. Metadata
-    that the file cannot hold, such as EXIF data above 64 kB in a JPEG file, is left out with a warning, and so is alpha
-    beside floats or signed integers in a TIFF file.
+    that the file cannot hold, such as EXIF data above 64 kB in a JPEG file, is left out with a warning. In a TIFF file
+    of floats or of integers other than uint8 and uint16, the alpha channel is left out with a warning.
 
     Raises:
       ValueError: the format cannot hold the image; the message gives the reason.
@@ -273,7 +273,7 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
 
 
 def _needs_wide_tiff(pixels: np.ndarray) -> bool:
-    """True for floats and for integers other than uint8 and uint16, which a TIFF file keeps without conversion."""
+    """True if a TIFF file keeps `pixels` as floats or as integers other than uint8 and uint16."""
     return pixels.dtype not in (np.uint8, np.uint16)
 
 

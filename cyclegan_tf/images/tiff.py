@@ -167,7 +167,8 @@ def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
     kinds, samples, extra = tifffile.PHOTOMETRIC, page.samplesperpixel, page.extrasamples
     is_gray = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE)
     has_alpha = bool(extra) and extra[0] in ALPHA_KINDS
-    # Scientific programs write three bands as gray with two extra samples. Lab, for example, would not be RGB.
+    # Scientific programs write three bands as gray with two extra samples. Three samples of other colors, such as Lab,
+    # are an error.
     if samples == channels and (channels not in (1, 3) or (is_gray and not has_alpha)):
         return samples
     # The decoder of JPEG converts YCbCr to RGB.

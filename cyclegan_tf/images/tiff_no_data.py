@@ -31,7 +31,7 @@ def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
       no_data: a value that the dtype of the samples holds, or None; see `fit`.
 
     Raises:
-      ValueError: a pixel is NaN, but the file does not mark NaN; or the pixel is NaN in some of its channels only.
+      ValueError: a pixel is NaN, but NaN is not the no-data value; or only some channels of a pixel are NaN.
     """
     valid = None
     if no_data is not None:

@@ -49,8 +49,8 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
     """Finds the files that `pattern` stands for.
 
     Args:
-      pattern: a file; a folder, for all images in it and its subfolders, while a warning counts the videos; or a
-        pattern with *, ? or **, for all images and videos that match.
+      pattern: a file; a folder, for all images in the folder and its subfolders; or a pattern with *, ? or **, for all
+        images and videos that match. Videos in a folder are left out, and a warning states their number.
       output: the output folder. Files in it are left out, even if it is inside the input folder.
 
     Returns:
@@ -82,7 +82,7 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
 
 
 def _warn_of_videos(folder: str, output: str) -> None:
-    """Logs how many videos are in a local folder and not in `output`, because they are not translated with a folder."""
+    """Warns about the videos in a local folder, except in `output`: a folder is translated without its videos."""
     paths = glob.iglob(os.path.join(glob.escape(folder), "**"), recursive=True)
     if videos := [path for path in paths if video.is_video_name(path) and not _resolve(path).startswith(output)]:
         log.warning("--input=%s: left out %d video%s; give a pattern for videos, such as --input='%s'", folder,

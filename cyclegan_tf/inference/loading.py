@@ -116,9 +116,9 @@ class LoadedTranslator:
           progress: called after each tile with the fraction of the image that is done, in (0, 1].
 
         Returns:
-          Array of the same height, width and dtype, with C' channels; float32 for float64. If the run has a range for
-          one of the domains, `images.units.choose_dtype` chooses the dtype, and values are in the unit of the target
-          domain. A file of several slices gives an array (N, H, W, C').
+          Array of the same height, width and dtype, with C' channels; float64 images become float32. If the run has a
+          range for one of the domains, `images.units.choose_dtype` chooses the dtype, and values are in the unit of the
+          target domain. A file of several slices becomes an array (N, H, W, C').
 
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
@@ -223,7 +223,7 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
 
 
 def require_model(path: str) -> None:
-    """Raises a UserError that gives the reason if `path` is not the path of one of the models that `load` loads."""
+    """Raises a UserError with the reason if `load` does not accept `path` as a model."""
     exists = filesystem.exists(path)
     is_file = exists and path.endswith((".pth", ".tflite"))
     if is_file or filesystem.exists(os.path.join(path, "saved_model.pb")) or run_directory.is_run(path):

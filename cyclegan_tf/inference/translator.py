@@ -181,7 +181,8 @@ def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
     """
     translators = load_translators(workdir, [direction])[1]
     if direction not in translators:
-        raise UserError(f"{workdir} holds one generator: it translates {direction.reverse} only; give this direction")
+        raise UserError(f"{workdir} translates {direction.reverse} only and holds no generator of {direction}; set the "
+                        f"direction to {direction.reverse}")
     return translators[direction]
 
 
@@ -194,7 +195,8 @@ def load_translators(
       (step, {direction: Translator}).
 
     Raises:
-      UserError: as `load_run`, except if a direction is missing; or the run holds no generator.
+      UserError: `workdir` is not a run, has no readable checkpoint, or holds no generator. A missing direction is not
+        an error.
     """
     config = Config.load(run_directory.locate(workdir))
     path, arrays = checkpoints.require_run(workdir)

@@ -105,7 +105,7 @@ def _encode(
     folder = os.path.dirname(target)  # The disk of the results has room for the feature maps of tiles.
     # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate.
     with contextlib.closing(ffmpeg.read_frames(source, output_params=["-r", str(rate)])) as frames:
-        next(frames)  # The same `meta`.
+        next(frames)  # The first item is `meta` again.
         with contextlib.closing(ffmpeg.write_frames(
             target, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
             # Every player shows color at half the resolution, which needs even sizes.

@@ -53,7 +53,7 @@ class Colors:
         self.count, self._sum, self._products = 0, np.zeros(channels), np.zeros((channels, channels))
 
     def add(self, image: np.ndarray, region: np.ndarray | None = None) -> None:
-        """Adds the pixels of an image (H, W, C) in a region, bool (H, W), by default all; except pixels with NaN."""
+        """Adds the pixels without NaN of an image (H, W, C). `region`, bool (H, W), limits the pixels; None: all."""
         (pixels,) = _list_pixels([image], region)
         self.count += len(pixels)
         self._sum += pixels.sum(axis=0)
@@ -99,7 +99,7 @@ def fit(task: Task) -> dict[str, ColorMap]:
 
 
 def _load_regions(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Yields (image, true translation, region) of each pair; the region is what the measures in units count."""
+    """Yields (image, true translation, region) of each pair; measures in units count the pixels of the region."""
     in_units = task.config.get_range(task.direction.target) is not None
     for index, image, truth in task.enumerate_pairs():
         if truth is not None:
@@ -160,7 +160,8 @@ def fit_least_squares(
 def _list_pixels(images: Sequence[np.ndarray], region: np.ndarray | None) -> list[np.ndarray]:
     """Lists the colors of each image as float64 (N, C) in [-1, 1], for images of one height and width.
 
-    Lists only pixels in the region, only evenly spaced ones of many, and no pixel at which a value of any image is NaN.
+    Lists only pixels in the region, and skips each pixel at which a value of any image is NaN. If the region has many
+    pixels, lists only evenly spaced pixels.
     """
     pixels = [image.reshape(-1, image.shape[-1]) if region is None else image[region] for image in images]
     step = -(-len(pixels[0]) // _PIXEL_LIMIT)

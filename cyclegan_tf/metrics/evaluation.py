@@ -88,7 +88,7 @@ def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Sk
     records: list[Record] = []
     for name, finished in running.items():
         with _skip_on_error(name, task.direction, skipped):
-            # A record of images of the target domain has a split and a size of its own.
+            # Measures of target images set `split` and `size` themselves; these values replace the common values.
             records += [{**record, **common, **record} for record in finished.records()]
     return records
 
@@ -105,7 +105,7 @@ def _skip_on_error(
 ) -> Iterator[None]:
     """Skips the measure if the body raises a UserError or exhausts the memory, and removes it from `running`.
 
-    A BadImageError is not the measure's fault and ends the evaluation.
+    A BadImageError ends the evaluation, because an image is bad and not a measure.
 
     Args:
       skipped: receives the measure; None lets the UserError through.

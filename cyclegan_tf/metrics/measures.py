@@ -22,7 +22,7 @@ _DISTRIBUTIONS = ("fid", "kid")
 NAMES = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "cycle", "identity", "judge", "segmentation")
 # The measures that `evaluate` computes by default, if the data and the installed weights allow.
 DEFAULT = ("psnr", "ssim", "ms_ssim", "l1", "lpips", "fid", "kid", "cycle", "identity", "judge")
-# The measures that need only the translations. Baselines are measured with these, too.
+# The measures that need only the translations. The baselines have values of these measures, too.
 COMPARABLE = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "judge")
 _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "psnr_range")
 
@@ -209,7 +209,7 @@ class _Cycle(Measure):
 class _Identity(Measure):
     """Mean |image - its translation| over real images of the target domain, for values in [-1, 1]."""
 
-    limit = 0  # `records` translates images of the target domain instead of the source's.
+    limit = 0  # `records` translates images of the target domain, so the measure needs no source images.
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)

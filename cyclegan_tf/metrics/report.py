@@ -7,8 +7,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.metrics import baselines, kid
 from cyclegan_tf.metrics.measures import Record
 
-# The fewest images, on each side, that make a measure worth comparing, and what is wrong with the measure below that
-# number.
+# The fewest images, on each side, for which a measure is worth comparing, and the defect of a measure of fewer images.
 _ENOUGH_IMAGES = {"fid": 2048, "kid": 2 * kid.SUBSET_SIZE}
 _FEW_IMAGES = {"fid": "is biased upwards", "kid": "varies strongly"}
 

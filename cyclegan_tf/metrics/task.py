@@ -109,7 +109,8 @@ class Task:
     """One direction of a model on a data set.
 
     Attributes:
-      split, target_split: "test", or "train" if the source or the target domain has no test images.
+      split: "test", or "train" if the source domain has no test images.
+      target_split: "test", or "train" if the target domain has no test images.
       sources, targets: the images of the source and the target domain.
       references: the real images that FID and KID compare with.
       collector: collects the features that FID and KID share; the first of the two measures creates it.
@@ -148,7 +149,7 @@ class Task:
         return itertools.islice(self._load_all_pairs(), limit)
 
     def load_valid(self, image_list: ImageList, index: int, size: tuple[int, ...]) -> np.ndarray | None:
-        """Reads which pixels of an image of a list have data: bool of `size`, (H, W), or None for all pixels."""
+        """Reads which pixels of an image have data: bool, resized to `size` (H, W), or None if all pixels have data."""
         valid = image_list.read_valid(index)
         return None if valid is None else _resize_mask(valid, size)
 

@@ -108,7 +108,7 @@ class _Requirements:
 
     Args:
       option: the option that names the function, for messages.
-      make: calls the function.
+      make: builds the network with the registered function.
       name: the name that the network must have.
       channels: channels that the network must accept.
 
@@ -130,7 +130,7 @@ class _Requirements:
             layer.name for layer in network.layers
             if layer.weights and re.fullmatch(rf"{type(layer).__name__.lower()}\d*", layer.name.replace("_", ""))
         ]
-        # Keras counts the layers that it names itself over all networks of the process, so a second network has others.
+        # Keras numbers default layer names across all networks of a process, so a second network has other names.
         kept = {layer.name for layer in make().layers} if suspects else set()
         for suspect in suspects:
             self(suspect in kept, f"has a layer {suspect} whose name Keras has chosen and will choose differently in "

@@ -144,7 +144,7 @@ def read_newest(
             return path, read(path)
         except DamagedFileError as error:
             report(f"checkpoint {path} is damaged ({error}); trying the one before")
-        except OSError as error:  # The state in the file may be intact, so an older one must not replace it.
+        except OSError as error:  # The checkpoint may be intact, so the run must not resume from an older checkpoint.
             raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}; make it readable or remove "
                             "it") from error
     if candidates:

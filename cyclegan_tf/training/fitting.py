@@ -49,7 +49,7 @@ def fit(
         try:
             measures = trainer.train(config, workdir, given=dataset, callbacks=tuple(callbacks))
         except Stopped as stopped:
-            if stopped.signum == signal.SIGINT:  # Python ends a script by SIGINT for this class, not for a subclass.
+            if stopped.signum == signal.SIGINT:  # Only an uncaught KeyboardInterrupt, not a subclass, exits by SIGINT.
                 raise KeyboardInterrupt(str(stopped)) from stopped
             raise
     return FitResult(workdir, measures)

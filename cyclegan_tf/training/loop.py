@@ -68,7 +68,7 @@ class TrainingLoop:
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
-        # Options may now ask for fewer steps than are done; results are of the steps that are done.
+        # A resumed run may have done more steps than its options now ask for; its results keep the number of its steps.
         if progress.step > self.n_steps or cadence.is_out_of_patience(config, progress.stale):
             self._end_after(progress.step)
 

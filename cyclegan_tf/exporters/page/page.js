@@ -141,7 +141,7 @@ async function openImage(blob, fromSamples = false) {
   translate();
 }
 
-// [height, width] to translate at: the longer side is at most the chosen one, and the aspect ratio stays.
+// Returns [height, width] of the translation: limits the longer side to the chosen side and keeps the aspect ratio.
 function computeSize(height, width) {
   const scale = Math.min(1, Number(element("side").value) / Math.max(height, width));
   return [height, width].map((side) => Math.max(Math.round(side * scale), 1));

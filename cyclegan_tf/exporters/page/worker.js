@@ -34,8 +34,8 @@ async function load(name) {
   return sessions.get(name);
 }
 
-// Extends an image of a size that the network does not accept by reflection at the bottom and the right, and crops the
-// result.
+// Translates an image. If the network does not accept the size of the image, pads the image by reflection at the bottom
+// and the right, and crops the translation.
 async function translate(session, description, pixels, height, width) {
   const { inputChannels, outputChannels } = description;
   const [rows, columns] = [extend(height, description), extend(width, description)];
@@ -72,8 +72,8 @@ function toFloat(pixels, width, rows, columns, channels) {
   return floats;
 }
 
-// Takes the first `height` rows and `width` of `stride` columns, and maps -1 .. 1 to 0 .. 255. The clamped array rounds
-// and clips.
+// Crops to the first `height` rows and the first `width` of `stride` columns, and maps -1 .. 1 to 0 .. 255. The clamped
+// array rounds and clips.
 function toPixels(floats, height, width, stride, channels) {
   const pixels = new Uint8ClampedArray(4 * height * width);
   for (let row = 0, to = 0; row < height; row++) {
