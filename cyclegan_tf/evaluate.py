@@ -82,7 +82,9 @@ def main(argv: list[str]) -> int:
     metrics = split_names("metrics", given.metrics)
     measures.require_known(metrics)
     _require_use(metrics)
-    config = measuring.choose_data_config(given.model, given.dataset, given.data_dir, given.size, given.paired)
+    config = measuring.choose_data_config(
+        given.model, given.dataset, given.data_dir, given.size, given.paired, given.on_bad_image
+    )
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
@@ -151,6 +153,8 @@ def _define_flags() -> None:
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
     flags.DEFINE_enum("paired", None, ["auto", "yes", "no"], "whether the held-out images are pairs, as for train; "
                       "default: as in the run")
+    flags.DEFINE_enum("on_bad_image", None, ["skip", "error"], "whether to skip images that cannot be used, or to stop "
+                      "at the first one; default: as in the run")
     flags.DEFINE_string("metrics", "", "measures, separated by commas; default: all that the data and weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "

@@ -62,6 +62,14 @@ def wait_for_step(workdir, step, seconds=200):
         time.sleep(0.02)
 
 
+def save_checkpoint(folder, model, progress, keep=1):
+    """Writes a checkpoint of `model` into `folder`, which is created if necessary; returns its path."""
+    from cyclegan_tf.runs import checkpoints, model_state
+
+    os.makedirs(folder, exist_ok=True)
+    return checkpoints.write(folder, model_state.collect_state(model, progress), keep)
+
+
 def skip_outputs(patch):
     """Makes runs write no samples, measures, exports and pages, which take longer than the steps of a tiny run.
 

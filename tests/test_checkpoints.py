@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import save_checkpoint
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
@@ -39,7 +40,7 @@ def arrays_equal(one, other):
 
 
 def test_restored_model_continues_with_the_same_bits(model, tmp_path):
-    path = checkpoints.save(str(tmp_path), model, Progress(6, 2, {"loss/x": 1.5}), keep=1)
+    path = save_checkpoint(str(tmp_path), model, Progress(6, 2, {"loss/x": 1.5}), keep=1)
     other = CycleGAN(CONFIG)
     assert model_state.restore(other, checkpoints.read(path), path) == Progress(6, 2, {"loss/x": 1.5})
     for step in (6, 7):
@@ -76,7 +77,7 @@ def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
 
 def test_only_the_newest_checkpoints_are_kept(model, tmp_path):
     for step in (1, 2, 10):
-        checkpoints.save(str(tmp_path), model, Progress(step), keep=2)
+        save_checkpoint(str(tmp_path), model, Progress(step), keep=2)
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
     (tmp_path / "step-00000011.npz.tmp").write_bytes(b"half a checkpoint")
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
@@ -93,8 +94,8 @@ def test_damaged_newer_checkpoint_does_not_displace_the_new_one(tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, damage):
-    checkpoints.save(str(tmp_path), model, Progress(1), keep=3)
-    path = checkpoints.save(str(tmp_path), model, Progress(2), keep=3)
+    save_checkpoint(str(tmp_path), model, Progress(1), keep=3)
+    path = save_checkpoint(str(tmp_path), model, Progress(2), keep=3)
     with open(path, "r+b") as file:
         data = bytearray(file.read())
         if damage == "flip":
@@ -158,7 +159,7 @@ def test_missing_image_pool_is_an_error_that_names_it(model):
 
 def test_only_damaged_checkpoints_are_an_error(model, tmp_path):
     assert checkpoints.read_newest(str(tmp_path / "none")) is None
-    path = checkpoints.save(str(tmp_path), model, Progress(1), keep=1)
+    path = save_checkpoint(str(tmp_path), model, Progress(1), keep=1)
     with open(path, "wb") as file:
         file.write(b"")
     with pytest.raises(UserError, match=r"all 1 checkpoints in .* are damaged"):

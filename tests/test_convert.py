@@ -7,7 +7,7 @@ import sys
 import golden
 import numpy as np
 import pytest
-from conftest import run_python
+from conftest import run_python, save_checkpoint
 
 from cyclegan_tf import convert
 from cyclegan_tf.config import Config, run_options
@@ -24,6 +24,7 @@ from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
 from cyclegan_tf.runs import checkpoints, model_state
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import warm_start
 
 EXPERIMENT = ("G_A", "G_B", "D_A")
@@ -200,6 +201,12 @@ def test_another_run_starts_from_a_converted_run(one_direction, caplog):
     assert "; fresh: disc_a, disc_b, gen_ba" in caplog.text
 
 
+def test_a_converted_run_cannot_be_resumed(one_direction):
+    config = Config.load(str(one_direction))
+    with pytest.raises(UserError, match=r"was converted from \.pth files and cannot be resumed: .* --init_from="):
+        run_directory.require_same_options(config, str(one_direction))
+
+
 def test_a_direction_without_a_generator_is_not_translated(one_direction):
     assert list(loading.load_directions(one_direction)) == ["a2b"]
     for load in (loading.load, loading.load_directions):
@@ -221,7 +228,7 @@ def test_the_data_set_of_a_converted_run_is_unknown(one_direction):
 
 
 def write_run(workdir, model):
-    checkpoints.save(str(workdir / "checkpoints"), model, model_state.Progress(7), keep=1)
+    save_checkpoint(str(workdir / "checkpoints"), model, model_state.Progress(7), keep=1)
     (workdir / "config.json").write_text(model.config.to_json())
 
 

@@ -76,6 +76,20 @@ def test_a_folder_of_held_out_images_is_measured(tiny_run, run_command, tmp_path
     assert "psnr, ssim, ms_ssim, l1, lpips in direction a2b (needs pairs" in line
 
 
+@pytest.mark.parametrize("choice", ["skip", "error"])
+def test_evaluate_skips_bad_images_or_stops(tiny_run, run_command, tmp_path, make_images, choice):
+    for folder in ("testA", "testB"):
+        make_images(tmp_path / folder, 2)
+    (tmp_path / "testB" / "000.png").write_bytes(b"")
+    child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}/export/a2b", f"--dataset={tmp_path}",
+                        "--metrics=identity", "--nobaselines", f"--on_bad_image={choice}")
+    if choice == "error":
+        assert child.returncode == 2
+        assert "testB/000.png: cannot identify image file; repair or remove the file" in child.stderr
+    else:
+        assert json.loads(child.stdout)["n"] == 1
+
+
 def test_infinite_psnr_is_strict_json(tiny_run, run_command, tmp_path, make_images):
     for folder in ("testA", "testB"):  # Equal images.
         make_images(tmp_path / folder, 1)

@@ -167,6 +167,24 @@ def test_trivial_translations_keep_values_between_the_levels_of_8_bits(tmp_path)
     assert found["color_map_unfair"] == pytest.approx(0, abs=0.01)
 
 
+def test_trivial_translations_ignore_images_without_a_pixel_that_counts(tmp_path):
+    source = RNG.uniform(0, 1000, (2, 12, 12)).astype(np.float32)
+    truth = 0.5 * source + 100
+    for part in ("train", "test"):
+        for domain, images in (("A", source), ("B", truth)):
+            (tmp_path / f"{part}{domain}").mkdir()
+            for index, image in enumerate(images):
+                # The second training image has no data.
+                pixels = np.full_like(image, -9999) if (part, index) == ("train", 1) else image
+                tifffile.imwrite(tmp_path / f"{part}{domain}" / f"{index}.tif", pixels, photometric="minisblack",
+                                 extratags=[(42113, "s", 0, "-9999", True)])
+    (tmp_path / "testMask").mkdir()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(tmp_path / "testMask" / "0.png")
+    found = measure_baselines(make_config(tmp_path, range_a="0,1000", range_b="0,1000"))
+    assert found["mean_color"] == pytest.approx(np.abs(truth[1] - truth[0].mean()).mean(), rel=1e-4)
+    assert found["color_map_unfair"] == pytest.approx(0, abs=0.01)
+
+
 def test_trivial_translations_are_fitted_to_the_pixels_that_count(tmp_path):
     source = RNG.uniform(0, 1000, (12, 12)).astype(np.float32)
     truth = 0.5 * source + 100

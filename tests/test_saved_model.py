@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import run_python
+from conftest import run_python, save_checkpoint
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -15,7 +15,7 @@ from cyclegan_tf.images.codec import decode, encode_png
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.networks.weights import name_weights
-from cyclegan_tf.runs import checkpoints, model_state
+from cyclegan_tf.runs import model_state
 
 CHILD = """
 import sys
@@ -75,7 +75,7 @@ def test_averaged_weights_are_loaded(tmp_path):
     for variable in name_weights(model.averages["gen_ab"]).values():
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
-    checkpoints.save(str(tmp_path / "checkpoints"), model, model_state.Progress(1), keep=1)
+    save_checkpoint(str(tmp_path / "checkpoints"), model, model_state.Progress(1), keep=1)
     loaded = translator_lib.load_run(str(tmp_path)).generator.get_weights()
     for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
         assert np.array_equal(weight, average)

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import tempfile
+import weakref
 
 import numpy as np
 import pytest
@@ -315,6 +316,7 @@ def test_a_full_disk_skips_no_slice(tmp_path, monkeypatch):
 
 def test_lists_share_the_limit_of_open_files(tmp_path, monkeypatch):
     monkeypatch.setattr(slices, "MOST_OPEN_FILES", 4)
+    monkeypatch.setattr(slices._Files, "_lists", weakref.WeakSet())  # Without the lists of other tests.
     opened, lists = [], []
     for name in "abc":
         (tmp_path / name).mkdir()

@@ -227,7 +227,7 @@ def test_arrays_given_to_fit_have_units(caplog):
     caplog.clear()
     for _ in range(2):
         a, b = loader(*next(stream.as_numpy_iterator()))
-    assert caplog.messages == ["given_to_fit A: values outside of the range -1024,3071 are clipped"]
+    assert caplog.messages == ["given_to_fit: values of A outside of the range -1024,3071 are clipped"]
     assert (a == dataset.train_a.decode(0)).all()
     assert (b == 0).all()
     with pytest.raises(UserError, match="dataset: an image of B cannot be used: 64 of 64 pixels are NaN"):

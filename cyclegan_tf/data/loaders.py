@@ -151,7 +151,7 @@ class StreamLoader(Loader):
         except ValueError as error:
             raise UserError(f"dataset: an image of {domain} cannot be used: {error}") from error
         if n_clipped:  # The images have no names to count them by.
-            self._bad.add_notice(f"{GIVEN_DATASET} {domain}", f"values outside of the range {limits} are clipped")
+            self._bad.add_notice(GIVEN_DATASET, f"values of {domain} outside of the range {limits} are clipped")
         return pixels
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger("cyclegan_tf")
 
 def choose_data_config(
     model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None,
-    paired: str | None = None,
+    paired: str | None = None, on_bad_image: str | None = None,
 ) -> Config:
     """Chooses the Config to load data with: the measured run's Config, or a Config for whole images.
 
@@ -32,6 +32,7 @@ def choose_data_config(
       dataset, data_dir: as in the Config; None keeps the run's value.
       size: side in pixels to resize images to; None keeps the run's preprocessing.
       paired: as in the Config; None keeps the run's value for the run's data set, and is "auto" for another data set.
+      on_bad_image: as in the Config; None keeps the run's value.
 
     Raises:
       UserError: `model` is not a run, and there is no `dataset`.
@@ -51,6 +52,8 @@ def choose_data_config(
         values["data_dir"] = data_dir
     if paired:
         values["paired"] = paired
+    if on_bad_image:
+        values["on_bad_image"] = on_bad_image
     if size:
         values |= {"preprocess": "resize_and_crop", "load_size": size, "crop_size": size}
     return dataclasses.replace(config, **values)

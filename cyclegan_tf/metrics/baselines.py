@@ -164,7 +164,7 @@ def _list_pixels(images: Sequence[np.ndarray], region: np.ndarray | None) -> lis
     pixels, lists only evenly spaced pixels.
     """
     pixels = [image.reshape(-1, image.shape[-1]) if region is None else image[region] for image in images]
-    step = -(-len(pixels[0]) // _PIXEL_LIMIT)
+    step = max(1, -(-len(pixels[0]) // _PIXEL_LIMIT))
     floats = [ranges.to_float(each[::step]).astype(np.float64) for each in pixels]
     are_numbers = np.all([~np.isnan(each).any(axis=1) for each in floats], axis=0)
     return [each[are_numbers] for each in floats]

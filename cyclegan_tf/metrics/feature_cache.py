@@ -84,9 +84,11 @@ def load_or_compute(
     unreadable = set()
     for index in range(len(image_list)):
         try:
-            key.update(hashlib.sha256(image_list.read(index)).digest())
-            if (valid := image_list.read_valid(index)) is not None:
-                key.update(hashlib.sha256(valid.tobytes()).digest())
+            piece = image_list.read_slice(index) if image_list.read_slice else None
+            data = image_list.read(index) if piece is None else array_files.encode(piece.pixels)
+            key.update(hashlib.sha256(data).digest())
+            if piece is not None and piece.valid is not None:
+                key.update(hashlib.sha256(piece.valid.tobytes()).digest())
         except (OSError, ValueError):
             key.update(b"unreadable")
             unreadable.add(index)

@@ -17,9 +17,6 @@ def _find_cyclegan_conflicts(config: Config) -> Iterator[str]:
     if has_same_identity and config.input_channels != config.output_channels:
         yield (f"--input_channels={config.input_channels} and --output_channels={config.output_channels} differ, but "
                "the identity loss gives a generator images of its output domain; use --lambda_identity=0")
-    if config.penalizes_gradient and not config.crops and not config.trains_on_pairs:
-        yield (f"--gan_mode={config.gan_mode} mixes real images with generated ones, which have different sizes with "
-               f"--preprocess={config.preprocess}; use a --preprocess mode that crops, or another --gan_mode")
 
 
 @register_model("cyclegan", find_conflicts=_find_cyclegan_conflicts)

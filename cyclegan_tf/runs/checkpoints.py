@@ -100,12 +100,6 @@ class Writer(NullWriter):
             self._thread.shutdown()
 
 
-def save(folder: str, model: "Model", progress: Progress, keep: int) -> str:
-    """Writes a checkpoint of `model` in the calling thread; returns its path."""
-    filesystem.makedirs(folder)
-    return write(folder, collect_state(model, progress), keep)
-
-
 def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) -> str:
     """Writes FOLDER/step-NNNNNNNN.npz atomically and removes all but the `keep` newest checkpoints; returns its path.
 

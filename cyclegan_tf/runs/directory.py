@@ -11,6 +11,7 @@ from typing import IO
 from cyclegan_tf import console
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.config import value_ranges
+from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.storage import filesystem
 
@@ -197,7 +198,11 @@ def require_same_options(config: config_lib.Config, workdir: str) -> None:
     """Raises a UserError if `workdir` holds a run that `config` cannot resume."""
     if not filesystem.exists(os.path.join(workdir, "config.json")):
         return
-    differences = config_lib.list_differences(config_lib.Config.load(workdir), config)
+    old = config_lib.Config.load(workdir)
+    if old.dataset == CONVERTED_DATASET:
+        raise UserError(f"{workdir} was converted from .pth files and cannot be resumed: use another --workdir and "
+                        f"--init_from={workdir}")
+    differences = config_lib.list_differences(old, config)
     if differences:
         raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): use the same "
                         "options to resume it, or another --workdir")
