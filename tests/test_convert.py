@@ -232,6 +232,14 @@ def write_run(workdir, model):
     (workdir / "config.json").write_text(model.config.to_json())
 
 
+@pytest.mark.parametrize("antialias", ["down", "both"])
+def test_antialiased_networks_are_converted_there_and_back(torch, no_export, tmp_path, antialias):
+    write_run(tmp_path / "run", CycleGAN(Config.preset("tiny", antialias=antialias)))
+    pytorch_run.convert_to_pytorch(str(tmp_path / "run"), str(tmp_path / "back"))
+    pytorch_run.convert_from_pytorch([str(tmp_path / "back")], str(tmp_path / "again"))
+    assert Config.load(str(tmp_path / "again")).antialias == antialias
+
+
 def test_averaged_generators_are_written(torch, tmp_path):
     model = CycleGAN(Config.preset("tiny", ema_decay=0.9))
     for average in model.averages.values():

@@ -302,6 +302,20 @@ def test_a_resumed_run_reports_its_own_speed_and_draws_no_first_samples(tmp_path
     assert samples == [0, 3, 6]
 
 
+def test_a_gradient_penalty_on_images_of_different_sizes_is_an_error(tmp_path):
+    random = np.random.default_rng(0)
+    # The sizes of the first three steps, whose graphs are traced: equal within a step.
+    sizes = [(32, 32), (36, 32), (40, 32), (32, 40)]
+    images = [random.uniform(-1, 1, (*size, 3)).astype(np.float32) for size in sizes]
+    others = [*images[:3], images[3].swapaxes(0, 1)]
+    pairs = tf.data.Dataset.from_generator(
+        lambda: zip(images, others, strict=True), output_signature=(tf.TensorSpec((None, None, 3)),) * 2
+    )
+    config = Config.preset("tiny", gan_mode="wgangp", preprocess="none", pool_size=0, flip=False)
+    with pytest.raises(UserError, match="images of A have 40 x 32 pixels and images of B 32 x 40; use a --preprocess"):
+        trainer.train(config, str(tmp_path), given=pairs)
+
+
 def test_results_of_a_longer_run_keep_their_step(tmp_path):
     for max_steps in (2, 1):
         trainer.train(Config.preset("tiny", max_steps=max_steps, **SMALL), str(tmp_path))

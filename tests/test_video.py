@@ -95,6 +95,14 @@ def test_a_variable_frame_rate_keeps_the_duration(tmp_path):
     assert len(read(target)[1]) / exact_rate(target) == pytest.approx(1.9, abs=0.15)
 
 
+def test_a_clip_of_a_rate_that_ffmpeg_does_not_print_keeps_its_frames(tmp_path):
+    clip = tmp_path / "clip.mkv"
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i",
+                    "testsrc2=size=48x32:rate=1000:duration=0.01", clip], check=True, timeout=60)
+    video.translate(Inverse(), str(clip), str(tmp_path / "out.mkv"))
+    assert len(read(tmp_path / "out.mkv")[1]) == 10
+
+
 def test_batches_hold_at_most_a_megapixel_and_tiles_use_the_disk_of_the_result(tmp_path, monkeypatch):
     class Recorder(Inverse):
         def translate(self, image, tile=0, folder=None, progress=None):

@@ -107,9 +107,11 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
     inferred: dict[str, Any] = {}
     origin: dict[str, str] = {}  # Option -> the first file that shows it.
     found = {name: _infer_options(files[name], name, state_dict) for name, state_dict in state_dicts.items()}
-    for name, options in found.items():
+    for name, options in sorted(found.items(), key=lambda item: item[1]["kind"], reverse=True):  # Generators first.
         path = files[name]
         implied = {option: options[option] for option in ARCHITECTURE if option in options}
+        if options["kind"] == "discriminator" and inferred.get("antialias") == "down":
+            implied.pop("antialias", None)  # A discriminator with blurs does not show how the generator upsamples.
         if name == "disc_b" and _judges_pairs(found):
             implied["model"] = "pix2pix"
         else:

@@ -83,10 +83,15 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
 
 def _warn_of_videos(folder: str, output: str) -> None:
     """Warns about the videos in a local folder, except in `output`: a folder is translated without its videos."""
-    paths = glob.iglob(os.path.join(glob.escape(folder), "**"), recursive=True)
-    if videos := [path for path in paths if video.is_video_name(path) and not _resolve(path).startswith(output)]:
-        log.warning("--input=%s: left out %d video%s; give a pattern for videos, such as --input='%s'", folder,
-                    len(videos), "s" * (len(videos) > 1), os.path.join(folder, "**", f"*{Path(videos[0]).suffix}"))
+    root = glob.escape(folder)
+    videos = [
+        path for path in glob.iglob(os.path.join(root, "**"), recursive=True)
+        if video.is_video_name(path) and os.path.isfile(path) and not _resolve(path).startswith(output)
+    ]
+    if videos:
+        patterns = [os.path.join(root, "**", f"*{suffix}") for suffix in sorted({Path(path).suffix for path in videos})]
+        log.warning("--input=%s: left out %d video%s; to translate videos, give %s", folder, len(videos),
+                    "s" * (len(videos) > 1), " and then ".join(f"--input='{pattern}'" for pattern in patterns))
 
 
 def _resolve(path: str) -> str:

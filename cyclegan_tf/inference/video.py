@@ -38,7 +38,8 @@ def translate(
 ) -> None:
     """Translates every frame of a video and keeps its size, frame rate and first audio track.
 
-    A variable frame rate becomes its average. Holds one batch of frames in memory. Writes H.264 to a temporary file
+    A variable frame rate becomes its average, for which frames are left out or repeated. Holds one batch of frames in
+    memory. Writes H.264 to a temporary file
     beside `target` and renames it at the end.
 
     Args:
@@ -103,8 +104,9 @@ def _encode(
     expected, done = meta["duration"] * rate, 0
     size = min(batch_size, max(1, stacks.BATCH_PIXELS // math.prod(shape[:2])))
     folder = os.path.dirname(target)  # The disk of the results has room for the feature maps of tiles.
-    # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate.
-    with contextlib.closing(ffmpeg.read_frames(source, output_params=["-r", str(rate)])) as frames:
+    # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate. An unknown rate is 0.
+    options = ["-r", str(rate)] if rate else []
+    with contextlib.closing(ffmpeg.read_frames(source, output_params=options)) as frames:
         next(frames)  # The first item is `meta` again.
         with contextlib.closing(ffmpeg.write_frames(
             target, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
@@ -136,7 +138,7 @@ def _batch_frames(frames: Iterable[bytes], shape: tuple[int, int, int], batch_si
 
 def _find_exact_rate(rate: float) -> Fraction:
     """Returns the exact frame rate, which ffmpeg prints with two decimals: 29.97 stands for 30000/1001."""
-    for whole in (24, 30, 48, 60, 120):
+    for whole in (15, 24, 30, 48, 60, 120):
         exact = Fraction(whole * 1000, 1001)
         if abs(rate - exact) < 0.006:
             return exact

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import base, compilation, image_pool, losses, replicas
 from cyclegan_tf.models.base import Fakes, Gradients, Past, Scalars
 
@@ -34,6 +35,16 @@ class CycleGAN(base.Model):
         # computes statistics over the batch.
         has_statistics = any(network.non_trainable_weights for network in self.networks.values())
         self._joins_batches = config.crops and not has_statistics
+
+    def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
+        # The sizes of a step are known here; a step that was traced for any size does not know them.
+        if self.config.penalizes_gradient and tuple(shape_a[1:3]) != tuple(shape_b[1:3]):
+            raise UserError(
+                f"--gan_mode={self.config.gan_mode} mixes real with generated images, but images of A have "
+                f"{shape_a[2]} x {shape_a[1]} pixels and images of B {shape_b[2]} x {shape_b[1]}; use a --preprocess "
+                "mode that crops, or another --gan_mode"
+            )
+        return super().draw_past(shape_a, shape_b)
 
     def get_pool_shapes(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> Mapping[str, Sequence[int]]:
         # A fake has the size of its source and the channels of its own domain.

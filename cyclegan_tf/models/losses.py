@@ -125,16 +125,7 @@ def gradient_penalty(
       alpha: (N,) mixing weights, uniform in [0, 1].
       constant: the norm that the penalty prefers.
       weight: the weight of the penalty.
-
-    Raises:
-      UserError: the real and the generated images have different heights or widths.
     """
-    sizes = [tf.TensorShape(images.shape[1:3]) for images in (real, fake)]
-    if not sizes[0].is_compatible_with(sizes[1]):
-        (height, width), (fake_height, fake_width) = sizes
-        raise UserError(f"the gradient penalty mixes real images of {width} x {height} pixels with generated images of "
-                        f"{fake_width} x {fake_height} pixels; use a --preprocess mode that crops, or another "
-                        "--gan_mode")
     alpha = tf.reshape(alpha, (-1, 1, 1, 1))
     mixed = alpha * real + (1.0 - alpha) * fake
     with tf.GradientTape() as tape:
