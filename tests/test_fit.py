@@ -124,7 +124,7 @@ def test_ctrl_c_saves_the_run_and_the_same_call_resumes_it(tmp_path, monkeypatch
 
     with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT after step [23]; start again to resume") as raised:
         cyclegan_tf.fit(options, tmp_path / "run", callbacks=[interrupt])
-    assert raised.type is KeyboardInterrupt  # Of a subclass, Python would not end a script by SIGINT.
+    assert raised.type is KeyboardInterrupt  # For a subclass, Python would not end the script by SIGINT.
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert read_arrays(tmp_path / "run")["step"] in (2, 3)
     cyclegan_tf.fit(options, tmp_path / "run")

@@ -43,14 +43,14 @@ def test_gradients_match_tensorflow(wrapped):
 
 
 @tf.function(autograph=False)
-def gradient_after_gather(kernel, convolve):
+def compute_gradient_after_gather(kernel, convolve):
     rows = tf.gather(IMAGES, np.random.default_rng(2).integers(0, 10, (2, 10)), axis=1, batch_dims=1)
     return tf.gradients(tf.reduce_sum(tf.square(convolve(rows, kernel))), kernel)[0]
 
 
-def test_gather_of_other_rows_in_each_image_is_recomputed_with_the_same_rows():
-    found = gradient_after_gather(tf.constant(KERNEL), lambda x, kernel: convolution.convolve(x, kernel, 1))
-    expected = gradient_after_gather(tf.constant(KERNEL), lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "VALID"))
+def test_a_batched_gather_is_recomputed_with_the_same_indices():
+    found = compute_gradient_after_gather(tf.constant(KERNEL), lambda x, kernel: convolution.convolve(x, kernel, 1))
+    expected = compute_gradient_after_gather(tf.constant(KERNEL), lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "VALID"))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 

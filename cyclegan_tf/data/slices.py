@@ -110,7 +110,7 @@ class _Files:
       volumes: indices of the files whose slices have a number in their name; `list_slices` adds indices.
     """
 
-    # Class attributes: all lists in use, and the lock of this set and of the open files of each list.
+    # Shared by all instances: the lists in use, and the lock that guards this set and the open files of every list.
     _lists: "weakref.WeakSet[_Files]" = weakref.WeakSet()
     _lock = threading.Lock()
 

@@ -38,9 +38,8 @@ def translate(
 ) -> None:
     """Translates every frame of a video and keeps its size, frame rate and first audio track.
 
-    A variable frame rate becomes its average, for which frames are left out or repeated. Holds one batch of frames in
-    memory. Writes H.264 to a temporary file
-    beside `target` and renames it at the end.
+    A video of variable frame rate is converted to its average rate by dropping or repeating frames. Holds one batch of
+    frames in memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
 
     Args:
       translator: translator of color images.

@@ -82,6 +82,7 @@ def fit(task: Task) -> dict[str, ColorMap]:
         domain.
     """
     dataset, channels = task.dataset, (task.sources.channels, task.targets.channels)
+    in_units = task.config.get_range(task.direction.target) is not None
     source, target = (
         _collect_colors(task, images) for images in task.direction.order(dataset.train_a, dataset.train_b)
     )
@@ -93,14 +94,12 @@ def fit(task: Task) -> dict[str, ColorMap]:
     if dataset.has_pairs:
         if target:
             found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
-        found["color_map_unfair"] = fit_least_squares(_load_regions(task), *channels)
-    returns_floats = task.config.get_range(task.direction.target) is not None
-    return {name: dataclasses.replace(found[name], returns_floats=returns_floats) for name in NAMES if name in found}
+        found["color_map_unfair"] = fit_least_squares(_load_regions(task, in_units), *channels)
+    return {name: dataclasses.replace(found[name], returns_floats=in_units) for name in NAMES if name in found}
 
 
-def _load_regions(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+def _load_regions(task: Task, in_units: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """Yields (image, true translation, region) of each pair; measures in units count the pixels of the region."""
-    in_units = task.config.get_range(task.direction.target) is not None
     for index, image, truth in task.enumerate_pairs():
         if truth is not None:
             yield image, truth, task.load_region(index, truth.shape[:2]) if in_units else None

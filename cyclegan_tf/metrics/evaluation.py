@@ -105,7 +105,7 @@ def _skip_on_error(
 ) -> Iterator[None]:
     """Skips the measure if the body raises a UserError or exhausts the memory, and removes it from `running`.
 
-    A BadImageError ends the evaluation, because an image is bad and not a measure.
+    A BadImageError is not skipped, because --on_bad_image=error asks to stop at the first bad image.
 
     Args:
       skipped: receives the measure; None lets the UserError through.

@@ -7,8 +7,9 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.metrics import baselines, kid
 from cyclegan_tf.metrics.measures import Record
 
-# The fewest images, on each side, for which a measure is worth comparing, and the defect of a measure of fewer images.
+# Smallest number of images in each set for which values of a measure are comparable.
 _ENOUGH_IMAGES = {"fid": 2048, "kid": 2 * kid.SUBSET_SIZE}
+# How a measure of fewer images is unreliable.
 _FEW_IMAGES = {"fid": "is biased upwards", "kid": "varies strongly"}
 
 

@@ -27,7 +27,7 @@ def build_cyclegan(config: Config, replicas: Iterable[int]) -> "Model":
     return CycleGAN(config, replicas)
 
 
-def _find_options_of_cyclegan(config: Config) -> Iterator[str]:
+def _find_one_direction_conflicts(config: Config) -> Iterator[str]:
     if config.penalizes_gradient:
         yield f"--model={config.model} does not support --gan_mode={config.gan_mode}; remove it"
     for option, default in {"identity_mode": "same", "generator_loss": "joint", "cycle_loss": "l1"}.items():
@@ -36,7 +36,7 @@ def _find_options_of_cyclegan(config: Config) -> Iterator[str]:
 
 
 @register_model(
-    "pix2pix", directions=("a2b",), paired=True, has_pools=False, find_conflicts=_find_options_of_cyclegan,
+    "pix2pix", directions=("a2b",), paired=True, has_pools=False, find_conflicts=_find_one_direction_conflicts,
     # The discriminator sees A and B concatenated.
     channels=lambda config: {"disc_b": (config.input_channels + config.output_channels, 1)},
 )
@@ -54,7 +54,7 @@ def _find_cut_conflicts(config: Config) -> Iterator[str]:
                f"and --output_channels={config.output_channels} must be equal")
     if config.norm == "batch":
         yield f"{flag} does not support --norm=batch; remove it"
-    yield from _find_options_of_cyclegan(config)
+    yield from _find_one_direction_conflicts(config)
     if config.recompute:
         yield f"{flag} needs feature maps of the generator that --recompute does not keep; remove --recompute"
 

@@ -37,7 +37,7 @@ class CycleGAN(base.Model):
         self._joins_batches = config.crops and not has_statistics
 
     def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
-        # The sizes of a step are known here; a step that was traced for any size does not know them.
+        # Check the sizes here: inside a step that is traced for images of any size, static shapes are unknown.
         if self.config.penalizes_gradient and tuple(shape_a[1:3]) != tuple(shape_b[1:3]):
             raise UserError(
                 f"--gan_mode={self.config.gan_mode} mixes real with generated images, but images of A have "

@@ -92,7 +92,7 @@ def collect_state(
     for domain, found in progress.images.items():
         arrays |= {f"images/{domain}/count": np.array(found.count, np.int64)}
         arrays |= {f"images/{domain}/digest": np.frombuffer(found.digest, np.uint8)}
-    arrays |= {path: np.array(variable) for path, variable in _variables(model).items()}
+    arrays |= {path: np.array(variable) for path, variable in _collect_variables(model).items()}
     if len(pools) > 1:
         arrays["replicas"] = np.array(len(pools), np.int64)
     for replica, parts in enumerate(pools):
@@ -100,8 +100,8 @@ def collect_state(
     return arrays
 
 
-def _variables(model: "Model") -> dict[str, "tf.Variable"]:
-    """The TensorFlow variables of `model` by their path in a checkpoint."""
+def _collect_variables(model: "Model") -> dict[str, "tf.Variable"]:
+    """Returns the TensorFlow variables of `model` by their path in a checkpoint."""
     variables: dict[str, tf.Variable] = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
         for name, network in networks.items():
@@ -116,7 +116,7 @@ def measure_variables(model: "Model") -> int:
     """Counts the bytes of all variables in a checkpoint of `model`, without the image pools."""
     from tensorflow import as_dtype
 
-    return sum(int(np.prod(each.shape)) * as_dtype(each.dtype).size for each in _variables(model).values())
+    return sum(int(np.prod(each.shape)) * as_dtype(each.dtype).size for each in _collect_variables(model).values())
 
 
 def restore(
@@ -140,7 +140,7 @@ def restore(
         raise UserError(f"{where} needs {count} replica{'s' * (count > 1)}, but this run has {n_replicas}: resume it "
                         f"with {count}, or start a new run from its networks with --init_from and another --workdir")
     kinds = ("network/", "average/", "optimizer/", "scaling/")
-    assign(_variables(model), {path: array for path, array in arrays.items() if path.startswith(kinds)}, where)
+    assign(_collect_variables(model), {path: array for path, array in arrays.items() if path.startswith(kinds)}, where)
     for replica, pools in zip(local, model.replica_pools, strict=True):
         for name, pool in pools.items():
             paths = {part: _pool_path(name, part, replica) for part in ("images", "random")}
