@@ -4,8 +4,9 @@
 
 Takes the flags of cyclegan_tf.train that the twin supports: images, batches, seed and length of the run, --ngf (also of
 the discriminators), --n_blocks, --lambda_identity, and the learning rate's schedule. The images, their order, crops and
-mirroring are as in cyclegan_tf.train with the same flags; the initial weights and the pools are PyTorch's. Writes
-OUTPUT/latest_net_G_A.pth and latest_net_G_B.pth, which cyclegan_tf.convert reads, and prints the seconds of all steps.
+mirroring are as in cyclegan_tf.train with the same flags; the initial weights and the pools are PyTorch's. Trains on a
+GPU if PyTorch sees one. Writes OUTPUT/latest_net_G_A.pth and latest_net_G_B.pth, which cyclegan_tf.convert reads, and
+prints the seconds of all steps.
 """
 
 import contextlib
@@ -17,6 +18,8 @@ import time
 
 import torch
 import torch_twin  # Before TensorFlow, see there.
+
+import tensorflow as tf  # isort: skip
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
@@ -46,11 +49,13 @@ def require_supported(config: Config) -> None:
 
 def train(config: Config, output: str) -> float:
     """Trains the twin and writes its generators into folder `output`; returns the seconds of all steps."""
+    tf.config.set_visible_devices([], "GPU")  # The images come from the CPU; all GPU memory is PyTorch's.
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     dataset = sources.open_dataset(config)
     plan = cadence.plan_run(config, dataset.count_images_per_epoch(config), 1)
-    twin = torch_twin.Twin(config.ngf, config.n_blocks, config.lambda_identity)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    twin = torch_twin.Twin(config.ngf, config.n_blocks, config.lambda_identity, device=device)
     stream, loaders = pipeline.make_batches(dataset, config, 0, plan.n_steps)
     start = time.perf_counter()
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
@@ -58,8 +63,10 @@ def train(config: Config, output: str) -> float:
             rate = schedules.compute_learning_rate(config, step, plan.count_epochs(step))
             for group in (*twin.adam_g.param_groups, *twin.adam_d.param_groups):
                 group["lr"] = rate
-            a, b = (torch.from_numpy(images.numpy()).permute(0, 3, 1, 2).contiguous() for images in batch)
+            a, b = (torch.from_numpy(images.numpy()).permute(0, 3, 1, 2).to(device).contiguous() for images in batch)
             twin.step(a, b)
+    if device == "cuda":
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     os.makedirs(output, exist_ok=True)
     for name, network in zip(("G_A", "G_B"), twin.networks, strict=False):
@@ -69,7 +76,7 @@ def train(config: Config, output: str) -> float:
 
 def rename_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Renames a generator's weights as in the authors' code: 10.layers.1.bias becomes model.10.conv_block.1.bias."""
-    return {f"model.{name}".replace(".layers.", ".conv_block."): tensor for name, tensor in weights.items()}
+    return {f"model.{name}".replace(".layers.", ".conv_block."): tensor.cpu() for name, tensor in weights.items()}
 
 
 def main() -> None:
