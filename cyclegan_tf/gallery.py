@@ -51,7 +51,7 @@ def write(workdir: str) -> None:
     except UserError as error:
         log.warning("the page keeps its old images, because the held-out images cannot be opened: %s", error)
     else:
-        step, translators = translator.load_translators(workdir)
+        config, step, translators = translator.load_run(workdir)
         remedy = memory_remedies.describe_for_images(config)
         translate = bounded.make_bounded(translators, config, remedy, workdir)
         page_images.write(workdir, config, translate, dataset, step)

@@ -11,7 +11,6 @@ from conftest import run_python, save_checkpoint
 
 from cyclegan_tf import convert
 from cyclegan_tf.config import Config, run_options
-from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run, saved_model
@@ -79,7 +78,7 @@ def assert_same(arrays, expected):
 
 
 def assert_translates(workdir, direction, case, prefix=""):
-    translator = translator_lib.load_run(str(workdir), Direction(direction))
+    translator = translator_lib.load_run(str(workdir)).translators[direction]
     keys = [i for i in range(2) if f"{prefix}x{i}" in case]
     assert keys
     for i in keys:

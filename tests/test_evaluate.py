@@ -173,7 +173,7 @@ def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkey
     # Started once more, the run only measures. best.npz can be translated with.
     values = iter([9.0])
     assert len(train(run, max_steps=9, **options)) == 5
-    assert translator.load_translators(best)[0] == 2
+    assert translator.load_run(best).step == 2
     assert set(loading.load_directions(best)) == {"a2b", "b2a"}
     assert loading.load(best, "b2a").translate(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)
 

@@ -25,12 +25,14 @@ from cyclegan_tf.exporters import (
     source,
     tflite,
     verify,
+    web_page,
 )
 from cyclegan_tf.exporters import onnx as onnx_lib
 from cyclegan_tf.images import ranges
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.networks import layers, registry
 from cyclegan_tf.networks.weights import name_weights
+from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.storage import zip_metadata
 
 keras = tf.keras
@@ -121,11 +123,23 @@ def test_a_file_of_a_fixed_size_accepts_no_other(tiny_run, tmp_path, expected):
         formats.export(str(tiny_run), "onnx", str(tmp_path / "other"), size=(30, 44))
 
 
+def test_a_web_export_of_two_directions_reads_the_checkpoint_once(tiny_run, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    read, paths, found = checkpoints.read, [], []
+    monkeypatch.setattr(checkpoints, "read", lambda path: paths.append(path) or read(path))
+    monkeypatch.setattr(web_page, "write", lambda generators, *arguments: found.extend(generators) or [])
+    formats.export(str(tiny_run), "web", str(tmp_path / "page"))
+    assert [generator.direction for generator in found] == ["a2b", "b2a"]
+    assert len(paths) == 1
+
+
 def test_an_export_with_other_images_is_an_error_and_leaves_nothing(tiny_run, tmp_path, monkeypatch):
-    onnx_lib.write(source.load(str(tiny_run), Direction.B2A), str(tmp_path))
+    a_to_b, b_to_a = source.load(str(tiny_run))
+    onnx_lib.write(b_to_a, str(tmp_path))
     artifact = verify.Artifact("b2a.onnx", "onnx", largest=1e-4)
     with pytest.raises(UserError, match=r"b2a\.onnx returns other images in its own runtime: largest difference"):
-        verify.check(artifact, str(tmp_path), source.load(str(tiny_run), Direction.A2B))
+        verify.check(artifact, str(tmp_path), a_to_b)
     monkeypatch.setitem(tflite.BOUNDS, "float16", (0.0, 0.0))
     with pytest.raises(UserError, match="returns other images"):
         formats.export(str(tiny_run), "tflite", str(tmp_path / "out"), precisions=["float16"])
@@ -133,7 +147,7 @@ def test_an_export_with_other_images_is_an_error_and_leaves_nothing(tiny_run, tm
 
 
 def test_images_of_another_shape_of_one_color_or_with_nan_fail_the_check(tiny_run, monkeypatch):
-    generator = source.load(str(tiny_run))
+    generator = source.load(str(tiny_run))[0]
     images = [translation for _, translation in generator.check_pairs]
     artifact = verify.Artifact("x", "onnx", largest=2.0)
     for wrong, message in (
@@ -149,7 +163,7 @@ def test_images_of_another_shape_of_one_color_or_with_nan_fail_the_check(tiny_ru
 
 def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     config = dataclasses.replace(Config.load(str(tiny_run)), dataset="horse2zebra", data_dir=str(tmp_path))
-    generator = dataclasses.replace(source.load(str(tiny_run)), config=config)
+    generator = dataclasses.replace(source.load(str(tiny_run))[0], config=config)
     assert len(generator.check_pairs) == 2
     assert "horse2zebra is not prepared here: the check and the samples use images of the demo set" in caplog.text
 
@@ -167,7 +181,7 @@ def test_the_demo_set_replaces_a_missing_data_set_whatever_its_options_are():
 def test_a_run_directory_named_like_a_packaged_model_is_exported_by_its_path(tmp_path, monkeypatch, tiny_run):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").symlink_to(tiny_run)
-    assert source.load("./demo").config == Config.load(str(tiny_run))
+    assert source.load("./demo")[0].config == Config.load(str(tiny_run))
 
 
 def test_a_network_of_many_channels_is_checked_without_its_data_set(caplog):

@@ -48,7 +48,7 @@ def old_run(tmp_path):
 def test_a_checkpoint_of_either_stack_gives_the_same_pixels(run):
     expected = np.load(run / "expected.npy")
     assert expected.std() > 1e-3, "a constant image would equal anything"
-    result = translator.load_run(str(run)).translate_floats(image())["images"]
+    result = translator.load_run(str(run)).translators["a2b"].translate_floats(image())["images"]
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 

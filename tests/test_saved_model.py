@@ -10,7 +10,6 @@ from conftest import run_python, save_checkpoint
 from PIL import Image
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.images.codec import decode, encode_png
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
@@ -44,7 +43,7 @@ def test_the_three_signatures_work_without_the_package(tiny_run, tmp_path, direc
     child = run_python("-c", CHILD, tiny_run / "export" / direction, tmp_path, cwd=tmp_path)
     assert child.returncode == 0, child.stderr
     outputs = np.load(tmp_path / "outputs.npz")
-    translator = translator_lib.load_run(str(tiny_run), Direction(direction))
+    translator = translator_lib.load_run(str(tiny_run)).translators[direction]
     expected = translator.translate_uint8(image[None])["images"][0].numpy()
     assert expected.shape == image.shape
     assert expected.std() > 1, "a constant image would equal anything"
@@ -56,13 +55,13 @@ def test_the_three_signatures_work_without_the_package(tiny_run, tmp_path, direc
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (30, 41), (64, 64)])
 def test_translations_have_the_size_of_their_image(tiny_run, size):
-    translator = translator_lib.load_run(str(tiny_run))
+    translator = translator_lib.load_run(str(tiny_run)).translators["a2b"]
     image = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
     assert translator.translate_uint8(image)["images"].shape == image.shape
 
 
 def test_odd_sizes_are_extended_by_reflection(tiny_run):
-    translator = translator_lib.load_run(str(tiny_run))
+    translator = translator_lib.load_run(str(tiny_run)).translators["a2b"]
     image = np.random.default_rng(2).integers(0, 256, (1, 30, 41, 3), np.uint8)
     continued = np.pad(image, ((0, 0), (0, 2), (0, 3), (0, 0)), mode="reflect")
     expected = translator.translate_uint8(continued)["images"][:, :30, :41]
@@ -76,7 +75,7 @@ def test_averaged_weights_are_loaded(tmp_path):
         variable.assign(variable + 1.0)
     (tmp_path / "config.json").write_text(config.to_json())
     save_checkpoint(str(tmp_path / "checkpoints"), model, model_state.Progress(1), keep=1)
-    loaded = translator_lib.load_run(str(tmp_path)).generator.get_weights()
+    loaded = translator_lib.load_run(str(tmp_path)).translators["a2b"].generator.get_weights()
     for weight, average in zip(loaded, model.averages["gen_ab"].get_weights(), strict=True):
         assert np.array_equal(weight, average)
     assert not np.array_equal(loaded[0], model.networks["gen_ab"].get_weights()[0])
@@ -123,7 +122,7 @@ def test_translate_bytes_answers_a_rest_request(tiny_run, tmp_path):
     child = run_python("-c", SERVER, tiny_run / "export" / "a2b", tmp_path / "request.json", tmp_path / "answer.json")
     assert child.returncode == 0, child.stderr
     answer = json.loads((tmp_path / "answer.json").read_text())
-    translator = translator_lib.load_run(str(tiny_run))
+    translator = translator_lib.load_run(str(tiny_run)).translators["a2b"]
     for content, prediction in zip(contents, answer["predictions"], strict=True):
         expected = translator.translate_uint8(decode(content)[np.newaxis])["images"][0].numpy()
         assert (decode(base64.b64decode(prediction["b64"])) == expected).all()

@@ -67,7 +67,7 @@ def export(
     startup.import_tensorflow()
     from cyclegan_tf.exporters import source, verify
 
-    generators = [source.load(workdir, each, size) for each in directions]
+    generators = source.load(workdir, directions, size)
     os.makedirs(output, exist_ok=True)
     with _make_staging_folder(output) as folder:
         artifacts = _write(format_, generators, folder, precisions, max_side, runtime_dir)

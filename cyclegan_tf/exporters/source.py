@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,6 @@ from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.inference import translator as translator_lib
-from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -145,18 +144,28 @@ class Source:
                         "repair or replace them")
 
 
-def load(workdir: str, direction: Direction = Direction.A2B, size: tuple[int, int] | None = None) -> Source:
-    """Loads the `Source` from a run's newest checkpoint; see `Source` for the arguments.
+def load(
+    workdir: str, directions: Iterable[Direction] | None = None, size: tuple[int, int] | None = None
+) -> list[Source]:
+    """Loads a `Source` for each direction from a run's newest checkpoint.
+
+    Args:
+      workdir: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
+      directions: the directions to load; None loads all that the run holds.
+      size: (height, width) that the exports must accept; None: any size.
 
     Raises:
-      UserError: `workdir` is not a run or does not learn this direction, or the network does not accept this size.
+      UserError: `workdir` is not a run or does not learn a direction, or the networks do not accept this size.
     """
-    translator = translator_lib.load_run(workdir, direction)
-    source = Source(workdir, Config.load(run_directory.locate(workdir)), direction, translator, size)
-    if size and any(side % source.multiple or side < source.minimum for side in size):
-        raise UserError(f"--size={size[0]}x{size[1]}: height and width must be multiples of {source.multiple} and at "
-                        f"least {source.minimum} for this network")
-    return source
+    run = translator_lib.load_run(workdir, directions)
+    found = [
+        Source(workdir, run.config, direction, translator, size) for direction, translator in run.translators.items()
+    ]
+    for source in found:
+        if size and any(side % source.multiple or side < source.minimum for side in size):
+            raise UserError(f"--size={size[0]}x{size[1]}: height and width must be multiples of {source.multiple} and "
+                            f"at least {source.minimum} for this network")
+    return found
 
 
 def _round_to_multiple(side: int, multiple: int) -> int:

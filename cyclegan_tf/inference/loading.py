@@ -206,27 +206,21 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
       UserError: `path` does not exist, is damaged, or is of another kind.
     """
     path = os.fspath(path)
-    direction = Direction.parse(direction) if direction else None
+    wanted = Direction.parse(direction) if direction else None
     if run_directory.is_run(path):
-        return _wrap(translator_lib.load_run(path, direction or Direction.A2B))
+        (translator,) = translator_lib.load_run(path, [wanted or Direction.A2B]).translators.values()
+        return _wrap(translator)
     require_model(path)
-    if direction:
+    if wanted:
         raise UserError(f"{path} holds only one direction; leave out the direction, or give the run directory")
-    if path.endswith(".pth"):
-        return _wrap(_load_pytorch(path))
-    if path.endswith(".tflite"):
-        interpreter = tflite_model.Interpreter(path)
-        return LoadedTranslator(
-            interpreter, interpreter.input_channels, interpreter.output_channels, units=interpreter.units
-        )
-    return _load_saved_model(path)
+    return _load_file(path)
 
 
 def require_model(path: str) -> None:
-    """Raises a UserError with the reason if `load` does not accept `path` as a model."""
+    """Raises a UserError with the reason if `path`, which is not a run, is not a model either."""
     exists = filesystem.exists(path)
     is_file = exists and path.endswith((".pth", ".tflite"))
-    if is_file or filesystem.exists(os.path.join(path, "saved_model.pb")) or run_directory.is_run(path):
+    if is_file or filesystem.exists(os.path.join(path, "saved_model.pb")):
         return
     if filesystem.isdir(path) and any(name.endswith(".pth") for name in filesystem.listdir(path)):
         raise UserError(f"{path} is a folder of .pth files: give one generator, such as latest_net_G_A.pth, or convert "
@@ -248,16 +242,27 @@ def load_directions(
       UserError: as `load`; or the direction is unknown; or a pix2pix run is asked for b2a.
     """
     path = os.fspath(path)
-    direction = Direction.parse(direction) if direction else None
+    wanted = Direction.parse(direction) if direction else None
     if run_directory.is_run(path):
-        if direction:
-            return {direction: load(path, direction)}
-        return {each: _wrap(translator) for each, translator in translator_lib.load_translators(path)[1].items()}
+        run = translator_lib.load_run(path, [wanted] if wanted else None)
+        return {each: _wrap(translator) for each, translator in run.translators.items()}
     require_model(path)
-    direction = direction or Direction.find_in_name(os.path.basename(path.rstrip("/")))
-    if direction is None:
+    wanted = wanted or Direction.find_in_name(os.path.basename(path.rstrip("/")))
+    if wanted is None:
         raise UserError(f"the name of {path} does not show its direction: give --direction=a2b or --direction=b2a")
-    return {direction: load(path)}
+    return {wanted: _load_file(path)}
+
+
+def _load_file(path: str) -> LoadedTranslator:
+    """Loads a .pth file, a .tflite file or a SavedModel folder."""
+    if path.endswith(".pth"):
+        return _wrap(_load_pytorch(path))
+    if path.endswith(".tflite"):
+        interpreter = tflite_model.Interpreter(path)
+        return LoadedTranslator(
+            interpreter, interpreter.input_channels, interpreter.output_channels, units=interpreter.units
+        )
+    return _load_saved_model(path)
 
 
 def _wrap(translator: translator_lib.Translator) -> LoadedTranslator:

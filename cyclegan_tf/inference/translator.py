@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -170,43 +171,37 @@ def make_translator(
     return Translator(generator, multiple, smallest, config.get_units(direction), options)
 
 
-def load_run(workdir: str, direction: Direction = Direction.A2B) -> Translator:
-    """Loads one direction from a run's newest checkpoint, with averaged weights if the run has them.
+class LoadedRun(NamedTuple):
+    """Generators of a run: its `Config`, the step of the checkpoint, and a `Translator` for each direction."""
+
+    config: Config
+    step: int
+    translators: dict[Direction, Translator]
+
+
+def load_run(path: str, directions: Iterable[Direction] | None = None) -> LoadedRun:
+    """Loads generators from a run's newest checkpoint, with averaged weights if the run has them.
 
     Args:
-      workdir: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
+      path: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
+      directions: the directions to load; None loads all that the run holds.
 
     Raises:
-      UserError: `workdir` is not a run, has no readable checkpoint, or holds no generator of this direction.
+      UserError: `path` is not a run, has no readable checkpoint, or holds no generator, or none of a given direction.
     """
-    translators = load_translators(workdir, [direction])[1]
-    if direction not in translators:
-        raise UserError(f"{workdir} translates {direction.reverse} only and holds no generator of {direction}; set the "
-                        f"direction to {direction.reverse}")
-    return translators[direction]
-
-
-def load_translators(
-    workdir: str, directions: Iterable[Direction] = tuple(Direction)
-) -> tuple[int, dict[Direction, Translator]]:
-    """Loads each of the given directions whose generator the run holds; see `load_run`.
-
-    Returns:
-      (step, {direction: Translator}).
-
-    Raises:
-      UserError: `workdir` is not a run, has no readable checkpoint, or holds no generator. A missing direction is not
-        an error.
-    """
-    config = Config.load(run_directory.locate(workdir))
-    path, arrays = checkpoints.require_run(workdir)
-    weights, loaded = model_state.get_network_weights(arrays), {}
+    config = Config.load(run_directory.locate(path))
+    checkpoint, arrays = checkpoints.require_run(path)
+    weights = model_state.get_network_weights(arrays)
     # A run that was converted from .pth files may hold only one generator of two, or none.
-    if not any(direction.generator in weights for direction in config.directions):
-        raise UserError(f"{path} holds no generator; give another run")
-    for direction in directions:
-        if direction in config.directions and direction.generator in weights:
-            generator = registry.build_generator(config, direction.generator)
-            model_state.assign(name_weights(generator), weights[direction.generator], path)
-            loaded[direction] = make_translator(config, generator, direction)
-    return int(arrays["step"]), loaded
+    held = [direction for direction in config.directions if direction.generator in weights]
+    if not held:
+        raise UserError(f"{checkpoint} holds no generator; give another run")
+    translators = {}
+    for direction in held if directions is None else directions:
+        if direction not in held:
+            raise UserError(f"{path} translates {direction.reverse} only and holds no generator of {direction}; set "
+                            f"the direction to {direction.reverse}")
+        generator = registry.build_generator(config, direction.generator)
+        model_state.assign(name_weights(generator), weights[direction.generator], checkpoint)
+        translators[direction] = make_translator(config, generator, direction)
+    return LoadedRun(config, int(arrays["step"]), translators)
