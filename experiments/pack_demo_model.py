@@ -26,17 +26,17 @@ def pack(run: str, output: str) -> None:
         raise SystemExit(f"{run} has no checkpoint")
     _, arrays = newest
     weights = {
-        f"network/{network}/{name}": array.astype(np.float16)
-        for network, network_arrays in model_state.get_network_weights(arrays).items() if network.startswith("gen_")
-        for name, array in network_arrays.items()
+        network: {name: array.astype(np.float16) for name, array in named.items()}
+        for network, named in model_state.get_network_weights(arrays).items() if network.startswith("gen_")
     }
     folder = os.path.join(output, "checkpoints")
     os.makedirs(folder, exist_ok=True)
     # The packed networks are the averages, so the packed run has no averages of its own. The run that it started from
     # is not packed.
     dataclasses.replace(config, ema_decay=0.0, eval_every=0, eval_metrics="", init_from="").save(output)
-    path = checkpoints.write(folder, {"step": arrays["step"], **weights}, keep=1)
-    print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB, {sum(array.size for array in weights.values())} weights")
+    path = checkpoints.write(folder, model_state.make_network_state(weights, int(arrays["step"])), keep=1)
+    count = sum(array.size for named in weights.values() for array in named.values())
+    print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB, {count} weights")
 
 
 def main() -> None:

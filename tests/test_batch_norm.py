@@ -8,9 +8,9 @@ import pytest
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.runs import model_state
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "batch_norm", "cyclegan.npz")
 # The authors name a discriminator after the generator that it judges: their D_A sees B.
@@ -38,7 +38,7 @@ def run():
     model = CycleGAN(config)
     for net, name in NETS.items():
         weights = pytorch_weights.to_keras(group(arrays, f"init/{net}/"), describe(config, net))
-        model_state.assign(name_weights(model.networks[name]), weights, net)
+        weights_lib.load(model.networks[name], weights, net)
     losses = [
         model.train_step(*map(golden.nhwc, images))
         for images in zip(arrays["real_A"], arrays["real_B"], strict=True)

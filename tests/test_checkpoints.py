@@ -75,6 +75,14 @@ def test_network_weights_are_grouped_by_network_and_averaged_if_asked():
     }
 
 
+def test_network_weights_make_a_checkpoint_of_themselves(model):
+    weights = model_state.get_network_weights(model_state.collect_state(model, Progress(6)), averaged=False)
+    state = model_state.make_network_state(weights, 6)
+    assert state["step"] == 6
+    assert arrays_equal(model_state.get_network_weights(state)["disc_a"], weights["disc_a"])
+    assert state.keys() - {"step"} == {f"network/{name}/{key}" for name, named in weights.items() for key in named}
+
+
 def test_only_the_newest_checkpoints_are_kept(model, tmp_path):
     for step in (1, 2, 10):
         save_checkpoint(str(tmp_path), model, Progress(step), keep=2)

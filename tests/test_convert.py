@@ -19,6 +19,7 @@ from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import registry
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
@@ -94,7 +95,7 @@ def test_an_experiment_becomes_a_run_that_translates_alike(experiment):
     assert_translates(workdir, "b2a", case, "G_B/")
     # The authors' D_A judges B.
     discriminator = registry.build_discriminator(Config.load(str(workdir)), "disc_b")
-    model_state.assign(name_weights(discriminator), weights(newest(workdir), "disc_b"), "disc_b")
+    weights_lib.load(discriminator, weights(newest(workdir), "disc_b"), "disc_b")
     case.assert_close(golden.nchw(discriminator(case.images("D_A/x0")).numpy()), "D_A/y0")
 
 
@@ -322,6 +323,15 @@ def test_a_padding_that_the_weights_contradict_is_an_error(torch, tmp_path):
     torch_files.write(tmp_path / "net_G_A.pth", golden.state_dict("generators/resnet_n2_instance_zero.npz"))
     with pytest.raises(UserError, match=r"net_G_A\.pth: the weights do not fit .* padding=replicate"):
         pytorch_run.convert_from_pytorch([str(tmp_path / "net_G_A.pth")], str(tmp_path / "run"), padding="replicate")
+
+
+def test_a_discriminator_of_a_wrong_shape_is_named(torch, tmp_path):
+    state_dict = golden.state_dict("discriminators/nlayer_n2_instance.npz")
+    state_dict["model.2.weight"] = state_dict["model.2.weight"][:-1]
+    torch_files.write(tmp_path / "net_D_A.pth", state_dict)
+    with pytest.raises(UserError, match=r"net_D_A\.pth: .*; wrong shape: model\.2\.weight \(15, 8, 4, 4\) instead of"):
+        pytorch_run.convert_from_pytorch([str(tmp_path / "net_D_A.pth")], str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("net", "name", "difference"), [

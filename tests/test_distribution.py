@@ -19,6 +19,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
@@ -139,7 +140,7 @@ def test_each_replica_pools_the_fakes_of_its_own_images(runs, kind):
             stored = saved(runs / kind, step)
             for name, network in model.networks.items():
                 own = {key: stored[f"network/{name}/{key}"] for key in name_weights(network)}
-                model_state.assign(name_weights(network), own, name)
+                weights_lib.load(network, own, name)
         fakes = {"fake_b": model.networks["gen_ab"](real_a), "fake_a": model.networks["gen_ba"](real_b)}
         for pool, fake in fakes.items():
             for number, suffix in enumerate(("", "@1")):

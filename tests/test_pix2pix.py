@@ -10,9 +10,9 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.pix2pix import Pix2Pix
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.runs import model_state
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import trainer
 
@@ -47,7 +47,7 @@ def run(case):
     model = Pix2Pix(CONFIG)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(case.info["config"], net))
-        model_state.assign(name_weights(model.networks[name]), arrays, net)
+        weights_lib.load(model.networks[name], arrays, net)
     model.optimizers = {name: RecordingOptimizer(optimizer) for name, optimizer in model.optimizers.items()}
     model.compiled_step = model.step  # So that the gradients are arrays.
     scalars, gradients = [], None

@@ -10,8 +10,8 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.models import losses
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.image_pool import exchange
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
-from cyclegan_tf.runs import model_state
 
 
 def batch(seed):
@@ -68,7 +68,7 @@ class Trained:
 
     def output(self, network, step, images):
         """Computes the output of a network with its weights from before a step."""
-        model_state.assign(name_weights(self._other[network]), self.steps[step]["weights"][network], network)
+        weights_lib.load(self._other[network], self.steps[step]["weights"][network], network)
         return self._other[network](images).numpy()
 
 
@@ -187,7 +187,7 @@ def test_other_objectives_and_networks_train_on_the_sums_done_by_hand(options):
     before = snapshot(model.networks)
     expected = losses_by_hand(config, model.networks, real_a, real_b)
     for name, network in model.networks.items():  # Running statistics have followed meanwhile.
-        model_state.assign(name_weights(network), before[name], name)
+        weights_lib.load(network, before[name], name)
     model.compiled_step = model.step  # Tracing would take longer than the step.
     scalars = {name: float(value) for name, value in model.train_step(real_a, real_b).items()}
     assert {name for name in scalars if name.startswith("loss/")} == set(expected)

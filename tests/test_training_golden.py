@@ -11,10 +11,10 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.optimizers import Adam
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.ops import convolution
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.runs import model_state
 
 RUNS = [name for name in golden.names("train") if name.startswith("train/cyclegan_")]
 UNEQUAL = "train/cyclegan_nlayers2_unequal_lambdas.npz"
@@ -103,7 +103,7 @@ def start(case):
     model = CycleGAN(config)
     for net, name in NETS.items():
         arrays = pytorch_weights.to_keras(case.group(f"init/{net}"), golden.training_options(theirs, net))
-        model_state.assign(name_weights(model.networks[name]), arrays, net)
+        weights_lib.load(model.networks[name], arrays, net)
     return model
 
 

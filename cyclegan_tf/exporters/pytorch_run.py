@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
@@ -176,20 +177,15 @@ def _write_run(config: Config, arrays: Mapping[str, _Arrays], output: str) -> No
     startup.import_tensorflow()
     from cyclegan_tf.exporters import saved_model
     from cyclegan_tf.inference import translator
-    from cyclegan_tf.networks import registry
-    from cyclegan_tf.networks.weights import name_weights
     from cyclegan_tf.runs import checkpoints, model_state
 
-    build = {"generator": registry.build_generator, "discriminator": registry.build_discriminator}
-    networks = {name: build[_get_kind(name)](config, name) for name in arrays}
-    state = {"step": np.array(0, np.int64)}
-    for name, network in networks.items():
-        variables = name_weights(network)
-        model_state.assign(variables, arrays[name], name)
-        state |= {f"network/{name}/{key}": np.array(variable) for key, variable in variables.items()}
+    translators = {
+        direction: translator.build(config, direction, arrays[direction.generator], direction.generator)
+        for direction in Direction
+        if direction.generator in arrays
+    }
     folder = os.path.join(output, "checkpoints")
     filesystem.makedirs(folder)
-    checkpoints.write(folder, state, config.keep_checkpoints)
-    generators = {name: network for name, network in networks.items() if _get_kind(name) == "generator"}
-    saved_model.export(translator.make_translators(config, generators), os.path.join(output, "export"))
+    checkpoints.write(folder, model_state.make_network_state(arrays), config.keep_checkpoints)
+    saved_model.export(translators, os.path.join(output, "export"))
     config.save(output)

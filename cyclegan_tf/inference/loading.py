@@ -17,12 +17,10 @@ from cyclegan_tf.images import units as units_lib
 from cyclegan_tf.images.stacks import Slice, StackOptions
 from cyclegan_tf.inference import tflite_model, tiling
 from cyclegan_tf.inference import translator as translator_lib
-from cyclegan_tf.networks import registry, saved_model
-from cyclegan_tf.networks.weights import name_weights
+from cyclegan_tf.networks import saved_model
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.runs import model_state
 from cyclegan_tf.storage import array_files, filesystem
 
 
@@ -308,6 +306,4 @@ def _load_pytorch(path: str) -> translator_lib.Translator:
     known = {field.name for field in dataclasses.fields(Config)}
     # The identity loss, which a translation does not need, would require images of equal channels.
     config = Config(**{name: value for name, value in options.items() if name in known}, lambda_identity=0.0)
-    generator = registry.build_generator(config, Direction.A2B.generator)
-    model_state.assign(name_weights(generator), weights, path)
-    return translator_lib.make_translator(config, generator)
+    return translator_lib.build(config, Direction.A2B, weights, path)

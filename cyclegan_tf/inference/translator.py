@@ -15,7 +15,7 @@ from cyclegan_tf.images import graph_codec, ranges, stacks
 from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
-from cyclegan_tf.networks.weights import name_weights
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs import directory as run_directory
 
@@ -171,6 +171,20 @@ def make_translator(
     return Translator(generator, multiple, smallest, config.get_units(direction), options)
 
 
+def build(config: Config, direction: Direction, arrays: Mapping[str, np.ndarray], where: str) -> Translator:
+    """Builds the generator of a direction with the weights `arrays`, by "LAYER/WEIGHT", and makes its `Translator`.
+
+    Args:
+      where: origin of the weights, for the error message.
+
+    Raises:
+      UserError: the names or the shapes of the weights differ from the generator's.
+    """
+    generator = registry.build_generator(config, direction.generator)
+    weights_lib.load(generator, arrays, where)
+    return make_translator(config, generator, direction)
+
+
 class LoadedRun(NamedTuple):
     """Generators of a run: its `Config`, the step of the checkpoint, and a `Translator` for each direction."""
 
@@ -201,7 +215,5 @@ def load_run(path: str, directions: Iterable[Direction] | None = None) -> Loaded
         if direction not in held:
             raise UserError(f"{path} translates {direction.reverse} only and holds no generator of {direction}; set "
                             f"the direction to {direction.reverse}")
-        generator = registry.build_generator(config, direction.generator)
-        model_state.assign(name_weights(generator), weights[direction.generator], checkpoint)
-        translators[direction] = make_translator(config, generator, direction)
+        translators[direction] = build(config, direction, weights[direction.generator], checkpoint)
     return LoadedRun(config, int(arrays["step"]), translators)

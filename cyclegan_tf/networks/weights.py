@@ -1,7 +1,9 @@
 """The weights of a network by name."""
 
 import collections
+from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.errors import UserError
@@ -26,3 +28,31 @@ def name_weights(network: tf.keras.Model) -> dict[str, tf.Variable]:
             found[numbered] = weight
             counts[name] += 1
     return found
+
+
+def load(network: tf.keras.Model, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Assigns arrays by "LAYER/WEIGHT" to the weights of a network; see `assign_arrays` for `where` and errors."""
+    assign_arrays(name_weights(network), arrays, where)
+
+
+def assign_arrays(variables: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Assigns each array to the variable of the same name.
+
+    Args:
+      where: origin of the arrays, for the error message.
+
+    Raises:
+      UserError: the names or the shapes differ; all variables keep their values.
+    """
+    wrong = [f"{name} is missing" for name in variables if name not in arrays]
+    wrong += [f"{name} is not in the network" for name in arrays if name not in variables]
+    wrong += [
+        f"{name} has shape {arrays[name].shape}, the network {tuple(variable.shape)}"
+        for name, variable in variables.items()
+        if name in arrays and arrays[name].shape != tuple(variable.shape)
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise UserError(f"{where} does not fit this configuration: {'; '.join(wrong[:3])}{more}")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])

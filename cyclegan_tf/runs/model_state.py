@@ -16,18 +16,19 @@ memory is, because NumPy does not know bfloat16.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.networks.weights import name_weights
+from cyclegan_tf.networks.weights import assign_arrays, name_weights
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from cyclegan_tf.models.base import Model
 
+_T = TypeVar("_T")
 Arrays = Mapping[str, np.ndarray]
 # Image pools of one replica: {(pool, part): array}, such as ("fake_a", "images").
 Pools = Mapping[tuple[str, str], np.ndarray]
@@ -104,8 +105,7 @@ def _collect_variables(model: "Model") -> dict[str, "tf.Variable"]:
     """Returns the TensorFlow variables of `model` by their path in a checkpoint."""
     variables: dict[str, tf.Variable] = {}
     for kind, networks in (("network", model.networks), ("average", model.averages)):
-        for name, network in networks.items():
-            variables |= {f"{kind}/{name}/{key}": variable for key, variable in name_weights(network).items()}
+        variables |= _join_paths(kind, {name: name_weights(network) for name, network in networks.items()})
     for name, optimizer in model.optimizers.items():
         variables |= {f"optimizer/{name}/{index}": variable for index, variable in enumerate(optimizer.variables)}
     variables |= {f"scaling/{name}": variable for name, variable in model.scaling.variables.items()}
@@ -140,7 +140,8 @@ def restore(
         raise UserError(f"{where} needs {count} replica{'s' * (count > 1)}, but this run has {n_replicas}: resume it "
                         f"with {count}, or start a new run from its networks with --init_from and another --workdir")
     kinds = ("network/", "average/", "optimizer/", "scaling/")
-    assign(_collect_variables(model), {path: array for path, array in arrays.items() if path.startswith(kinds)}, where)
+    stored = {path: array for path, array in arrays.items() if path.startswith(kinds)}
+    assign_arrays(_collect_variables(model), stored, where)
     for replica, pools in zip(local, model.replica_pools, strict=True):
         for name, pool in pools.items():
             paths = {part: _pool_path(name, part, replica) for part in ("images", "random")}
@@ -179,24 +180,11 @@ def get_network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict
     return weights
 
 
-def assign(variables: Mapping[str, "tf.Variable"], arrays: Arrays, where: str) -> None:
-    """Assigns each array to the variable of the same name.
+def make_network_state(weights: Mapping[str, Mapping[str, np.ndarray]], step: int = 0) -> dict[str, np.ndarray]:
+    """Returns the arrays of a checkpoint that holds only these weights and the step; undoes `get_network_weights`."""
+    return {"step": np.array(step, np.int64), **_join_paths("network", weights)}
 
-    Args:
-      where: origin of the arrays, for the error message.
 
-    Raises:
-      UserError: the names or the shapes differ; all variables keep their values.
-    """
-    wrong = [f"{name} is missing" for name in variables if name not in arrays]
-    wrong += [f"{name} is not in the network" for name in arrays if name not in variables]
-    wrong += [
-        f"{name} has shape {arrays[name].shape}, the network {tuple(variable.shape)}"
-        for name, variable in variables.items()
-        if name in arrays and arrays[name].shape != tuple(variable.shape)
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise UserError(f"{where} does not fit this configuration: {'; '.join(wrong[:3])}{more}")
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
+def _join_paths(kind: str, weights: Mapping[str, Mapping[str, _T]]) -> dict[str, _T]:
+    """Returns the weights of each network by their path in a checkpoint."""
+    return {f"{kind}/{name}/{key}": weight for name, named in weights.items() for key, weight in named.items()}

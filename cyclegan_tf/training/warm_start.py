@@ -9,7 +9,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.networks import saved_model
-from cyclegan_tf.networks.weights import name_weights
+from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.storage import filesystem
@@ -43,7 +43,7 @@ def initialize(model: Model, source: str) -> None:
     for name, (weights, path) in found.items():
         if name in model.networks:
             try:
-                model_state.assign(name_weights(model.networks[name]), weights, path)
+                weights_lib.load(model.networks[name], weights, path)
             except UserError as error:
                 raise UserError(f"{error}; give the options that {source} was trained with, such as --generator and "
                                 "--ngf") from error
