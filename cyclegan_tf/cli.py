@@ -149,7 +149,7 @@ def _print_help(common: Sequence[str] | None, groups: Mapping[str, Sequence[str]
         print(f"\n{title}:")
         for name in names:
             print(_format_flag(flags.FLAGS[name]))
-    print("\n--flagfile=FILE reads options from a file, one in each line.")
+    print("\n--flagfile=FILE reads options from a file, one per line.")
     if hidden := len(own) - sum(map(len, shown.values())):
         print(f"--helpfull shows {hidden} more options.")
 

@@ -4,8 +4,8 @@
 
 Trains each trouble and its cure on the demo set at 64 pixels with equal steps and seeds, draws held-out images and
 their translations to OUTPUT/trouble_NAME.jpg. Prints a table with a measure of each trouble: the mean over both
-directions and all held-out images. Finished runs are not repeated. All troubles are nine runs, of some minutes each on
-two CPU cores.
+directions and all held-out images. Finished runs are not repeated. All troubles together take nine
+runs of a few minutes each on two CPU cores.
 """
 
 import argparse

@@ -134,7 +134,7 @@ class LoadedTranslator:
         if image.ndim not in (3, 4) or image.shape[-1] != self.input_channels:
             raise ValueError(f"the image has shape {image.shape}; expected (height, width, {self.input_channels})")
         if image.dtype not in (np.uint8, np.uint16, np.float32):
-            raise ValueError(f"the image has dtype {image.dtype}; expected uint8, uint16, or float32 in [-1, 1]")
+            raise ValueError(f"the image has dtype {image.dtype}; expected uint8, uint16, or floats in [-1, 1]")
         if not image.size:
             raise ValueError(f"the image has shape {image.shape} and no pixels")
         ranges.require_range(image)

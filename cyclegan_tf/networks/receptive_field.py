@@ -20,8 +20,8 @@ class ReceptiveField(NamedTuple):
 
     The field may be larger than necessary. It must satisfy one condition: if the input is cut to its pixels [start,
     stop), where `start` is a multiple of `stride` and `stop` equals the input's size modulo `stride`, then the layer
-    computes the same output pixels, from pixel start scale / stride of the uncut output on. Exempt are output pixels
-    whose receptive field crosses a cut. A field that crosses the border of the uncut input crosses no cut.
+    computes the same output pixels, from pixel start scale / stride of the uncut output on. Output pixels whose
+    receptive field crosses a cut are exempt. A field that crosses the border of the uncut input crosses no cut.
 
     Attributes:
       before, after: pixels of the input, 0 or more.

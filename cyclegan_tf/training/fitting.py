@@ -28,7 +28,8 @@ class FitResult:
 
     Attributes:
       workdir: the run directory; `cyclegan_tf.load(result.workdir)` translates with the trained generator.
-      measures: the final measures of the held-out images, floats by name: psnr_ab, cycle_a ...
+      measures: the final measures, of the held-out images or, if there are none, of training images; floats by name:
+        psnr_ab, cycle_a ...
     """
 
     workdir: str

@@ -1,4 +1,4 @@
-"""Cost of data parallelism on one machine: one process on one core, beside several processes on a core each.
+"""Cost of data parallelism on one machine: one process on one core, compared with several processes on a core each.
 
   python experiments/benchmarks/replicas.py [--size 128,6,32] [--steps=8] [--workers=2] [--rounds=3]
 

@@ -1,4 +1,4 @@
-"""Time to open a data set of volumes and to read its slices in training, beside the same slices as PNG files.
+"""Time to open a data set of volumes and to read its slices in training, compared with the same slices as PNG files.
 
   python experiments/benchmarks/slices.py [--volumes=20] [--slices=50] [--side=256]
 

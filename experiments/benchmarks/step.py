@@ -1,4 +1,4 @@
-"""Time of a training step, beside the authors' step in PyTorch, measured in turns on one machine.
+"""Time of a training step, compared with the authors' step in PyTorch, measured in turns on one machine.
 
   python experiments/benchmarks/step.py [--sizes 64,6,32,1 256,9,64,1] [--rounds=5] [--sides ours eager compiled]
   python experiments/benchmarks/step.py --device=gpu

@@ -1,4 +1,4 @@
-"""Time and memory of training batches from many volumes, beside the same slices as PNG files.
+"""Time and memory of training batches from many volumes, compared with the same slices as PNG files.
 
   python experiments/benchmarks/volumes.py [--volumes=200] [--side=160] [--slices=200]
 
