@@ -41,7 +41,7 @@ from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.config.options import split_names
+from cyclegan_tf.config.options import require_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.storage import atomic, filesystem, json_lines
@@ -79,8 +79,7 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.metrics import measures, report
     from cyclegan_tf.metrics.task import Protocol
 
-    metrics = split_names("metrics", given.metrics)
-    measures.require_known(metrics)
+    metrics = require_names("metrics", given.metrics, measures.NAMES)
     _require_use(metrics)
     config = measuring.choose_data_config(
         given.model, given.dataset, given.data_dir, given.size, given.paired, given.on_bad_image

@@ -271,6 +271,17 @@ def test_pix2pix_and_cross_identity_need_pairs():
     assert not Config().trains_on_pairs
 
 
+def test_models_have_their_own_defaults():
+    assert [Config(model=model).get_default("pool_size") for model in ("cyclegan", "cut")] == [50, 0]
+    assert Config(model="cut", pool_size=3).get_default("n_epochs") == 200
+
+
+@pytest.mark.parametrize(("value", "problem"), [("color,blur", "unknown blur"), ("cutout,cutout", "repeated cutout")])
+def test_a_wrong_name_in_a_list_is_named(value, problem):
+    with pytest.raises(UserError, match=f"^--diff_augment={value}: {problem}; expected any of color, .*, each once at"):
+        Config(diff_augment=value)
+
+
 def test_config_json_is_readable():
     assert json.loads(Config().to_json())["crop_size"] == 256
 

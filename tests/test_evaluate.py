@@ -121,7 +121,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     (["--model=/no/such"], "/no/such does not exist: expected a run directory, a checkpoint in one, a SavedModel"),
     (["--model=RUN/export/a2b"], "/export/a2b is not a run directory, so its data set is unknown; give a run"),
     (["--model=RUN", "--metrics=psnr,,fid"], "--metrics=psnr,,fid: a name is empty; remove the comma beside it"),
-    (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected some of psnr, ssim"),
+    (["--model=RUN", "--metrics=psnr,beauty"], "unknown beauty; expected any of psnr, ssim"),
     (["--model=RUN", "--output=RUN"], "is a folder; give the path of a file"),
     (["--model=/no/such", "--output=/proc/x"], "--output=/proc/x: cannot write into folder /proc ("),
     (["--model=RUN", "--judge_classes_a=-1"], "--judge_classes_a=-1: expected numbers of classes, as in 948,950"),
@@ -197,7 +197,7 @@ def test_training_evaluates_and_keeps_the_best_checkpoint(tmp_path, no_results):
 @pytest.mark.parametrize(("options", "message"), [
     ({"keep_best": "psnr_ab"}, "--keep_best=psnr_ab needs --eval_every"),
     ({"patience": 2}, "--patience=2 needs --keep_best"),
-    ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: unknown measure beauty; expected any of ms_ssim"),
+    ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: unknown beauty; expected any of ms_ssim"),
     ({"eval_every": 1, "keep_best": "kid_ab"}, "--keep_best=kid_ab: this run measures only psnr_ab, "),
     ({"eval_every": 1, "eval_metrics": "kid"}, "no weights of inception in "),
 ])

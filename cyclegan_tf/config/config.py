@@ -4,13 +4,14 @@ import dataclasses
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from cyclegan_tf.config import plugins, presets, registries, value_ranges
 from cyclegan_tf.config.conflicts import find_conflicts
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import UNSET, split_names, validate
-from cyclegan_tf.config.run_options import AUGMENTATIONS, EVAL_METRICS, RunOptions
+from cyclegan_tf.config.run_options import FIELDS, RunOptions
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.storage import atomic, filesystem
@@ -36,41 +37,31 @@ class Config(RunOptions):
     def __post_init__(self) -> None:
         self._set_defaults("plugins", "model")
         # The modules may register the names that other options are validated against.
-        validate({field.name: field for field in dataclasses.fields(self)}["plugins"], self.plugins)
+        validate(FIELDS["plugins"], self.plugins)
         plugins.import_plugins(self.plugins)
         self._set_defaults()
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, validate(field, getattr(self, field.name)))  # The class is frozen.
-        if unknown := [name for name in self.extra_metrics if name not in EVAL_METRICS]:
-            raise UserError(
-                f"--eval_metrics={self.eval_metrics}: unknown measure {unknown[0]}; expected any of "
-                f"{', '.join(EVAL_METRICS)}"
-            )
-        names = self.augmentations
-        if unknown := [name for name in names if name not in AUGMENTATIONS or names.count(name) > 1]:
-            raise UserError(
-                f"--diff_augment={self.diff_augment}: {unknown[0]!r} is unknown or repeated; expected any of "
-                f"{', '.join(AUGMENTATIONS)}, each once at most, separated by commas"
-            )
+        for name, field in FIELDS.items():
+            object.__setattr__(self, name, validate(field, getattr(self, name)))  # The class is frozen.
         for message in find_conflicts(self):
             raise UserError(message)
-        for domain in "ab":
-            self.get_range(domain)
-            self.get_window(domain)
 
     def _set_defaults(self, *names: str) -> None:
         """Gives the options that the caller has not set, or only those called `names`, their default values."""
-        # An option that is not a name in the registry of models fails in `validate`.
-        known = isinstance(self.model, str) and self.model in registries.MODELS
-        defaults = registries.MODELS[self.model].defaults if known else {}
-        fields = {field.name: field for field in dataclasses.fields(self)}
-        if unknown := sorted(set(defaults) - set(fields)):
+        if unknown := sorted(set(self._get_model_defaults()) - set(FIELDS)):
             raise UserError(f"--model={self.model} is registered with defaults of unknown options: "
                             f"{', '.join(unknown)}; correct their names")
-        for name in names or fields:
+        for name in names or FIELDS:
             if getattr(self, name) is UNSET:
-                value = defaults.get(name, fields[name].metadata["default"])
-                object.__setattr__(self, name, value)
+                object.__setattr__(self, name, self.get_default(name))
+
+    def _get_model_defaults(self) -> Mapping[str, Any]:
+        # A value that is not a name in the registry of models fails in `validate`.
+        known = isinstance(self.model, str) and self.model in registries.MODELS
+        return registries.MODELS[self.model].defaults if known else {}
+
+    def get_default(self, name: str) -> Any:
+        """The default value of option `name`: that of the model if the model has one, else the option's."""
+        return self._get_model_defaults().get(name, FIELDS[name].metadata["default"])
 
     @property
     def extra_metrics(self) -> list[str]:
@@ -126,14 +117,11 @@ class Config(RunOptions):
 
     def get_window(self, domain: str) -> ValueRange | None:
         """The values of domain "a" or "b" that pictures show as black and white; None for the whole range."""
-        return value_ranges.parse_window(self.window)["ab".index(domain)]
+        return value_ranges.parse_window("window", self.window)["ab".index(domain)]
 
     def compute_checksums(self) -> dict[str, int]:
-        """Computes a checksum of each option, such as --seed, that the workers of a run must have in common.
-
-        Only options about a machine's own files and memory may differ between workers.
-        """
-        shared = (field.name for field in dataclasses.fields(self) if field.name not in ("data_dir", "cache"))
+        """Computes a checksum of each option, such as --seed, that the workers of a run must have in common."""
+        shared = (name for name, field in FIELDS.items() if not field.metadata["per_machine"])
         return {f"--{name}": zlib.crc32(json.dumps(getattr(self, name)).encode()) for name in shared}
 
     def to_json(self) -> str:

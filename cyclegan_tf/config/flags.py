@@ -12,20 +12,13 @@ from absl import flags
 from cyclegan_tf.config import field_flags, plugins, presets
 from cyclegan_tf.config.config import Config
 
-# The first option of each group that --helpfull shows; the options follow in the order of the fields.
-_FIRST_OPTIONS = {
-    "plugins": "The model and its training images", "generator": "The networks", "gan_mode": "The objective",
-    "batch_size": "The optimization", "mixed_precision": "Precision, devices and speed",
-    "log_every": "Outputs and their cadence",
-}
-
 
 def group_options() -> dict[str, list[str]]:
     """The names of all options by the title of their group, in the order of the fields of `Config`."""
     groups: dict[str, list[str]] = {}
     for field in dataclasses.fields(Config):
-        if field.name in _FIRST_OPTIONS:
-            groups[_FIRST_OPTIONS[field.name]] = names = []
+        if title := field.metadata["section"]:
+            groups[title] = names = []
         names.append(field.name)
     return groups
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cyclegan_tf.config.registries import Registry
@@ -26,7 +27,8 @@ LARGEST_INTEGER = 2**31 - 1
 
 def option(
     default: _T, text: str, *, minimum: float | None = None, maximum: float | None = None, below: float | None = None,
-    may_differ: bool = False, registry: Registry | None = None, is_path: bool = False,
+    may_differ: bool = False, per_machine: bool = False, registry: Registry | None = None, is_path: bool = False,
+    check: Callable[[str, str], object] | None = None, section: str = "",
 ) -> _T:
     """Declares an option. Its field's type must be bool, int, float, str or a `Literal` of strings.
 
@@ -37,12 +39,18 @@ def option(
       maximum: the largest valid number; for integers LARGEST_INTEGER by default.
       below: a limit that numbers must not reach.
       may_differ: whether a resumed run may change the option, because the option does not affect the run's numbers.
+      per_machine: whether the option may differ between the workers of a run, because the option is about a machine's
+        own files and memory.
       registry: the registry whose names are the valid values.
       is_path: whether the value may be a path; the flag then replaces a ~ at its start by the home folder.
+      check: called with the option's name and value; raises a UserError if the value is invalid.
+      section: the title of the group of options that begins with this option; if empty, the option is in the group of
+        the option before.
     """
     metadata = {
         "default": default, "help": text, "minimum": minimum, "maximum": maximum, "below": below,
-        "may_differ": may_differ, "registry": registry, "is_path": is_path,
+        "may_differ": may_differ, "per_machine": per_machine, "registry": registry, "is_path": is_path, "check": check,
+        "section": section,
     }
     return dataclasses.field(default=UNSET, metadata=metadata)
 
@@ -60,7 +68,7 @@ def get_value_type(field: dataclasses.Field) -> type:
 
 
 def validate(field: dataclasses.Field, value: Any) -> Any:
-    """Checks the type and the limits of an option's value; returns the value, with an integer for a float converted.
+    """Checks an option's value, as its declaration says; returns the value, with an integer for a float converted.
 
     Raises:
       UserError: the value is invalid; the message names the flag.
@@ -81,6 +89,8 @@ def validate(field: dataclasses.Field, value: Any) -> Any:
         raise UserError(f"{flag} must be a finite number")
     if isinstance(value, int | float):
         _validate_limits(flag, value, field.metadata["minimum"], field.metadata["maximum"], field.metadata["below"])
+    if check := field.metadata["check"]:
+        check(field.name, value)
     return value
 
 
@@ -93,6 +103,27 @@ def split_names(option: str, value: str) -> list[str]:
     names = [name.strip() for name in value.split(",")] if value else []
     if "" in names:
         raise UserError(f"--{option}={value}: a name is empty; remove the comma beside it")
+    return names
+
+
+def require_names(option: str, text: str, known: Sequence[str], unique: bool = False) -> list[str]:
+    """Returns the names in `text`, as `split_names` does, after checking them.
+
+    Args:
+      option: the name of the option, for error messages.
+      text: names separated by commas.
+      known: the valid names.
+      unique: whether a name that is given twice is an error.
+
+    Raises:
+      UserError: a name is empty, is not in `known`, or is given twice.
+    """
+    names = split_names(option, text)
+    if wrong := [name for name in names if name not in known or (unique and names.count(name) > 1)]:
+        raise UserError(
+            f"--{option}={text}: {'repeated' if wrong[0] in known else 'unknown'} {wrong[0]}; expected any of "
+            f"{', '.join(known)}{', each once at most' if unique else ''}"
+        )
     return names
 
 

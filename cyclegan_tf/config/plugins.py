@@ -10,16 +10,16 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 
 
-def parse_names(plugins: str) -> list[str]:
-    """The names of modules in the value of --plugins.
+def parse_names(option: str, text: str) -> list[str]:
+    """The names of modules in `text`, the value of `option`.
 
     Raises:
       UserError: a name is not the name of a module.
     """
-    names = split_names("plugins", plugins)
+    names = split_names(option, text)
     for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-            raise UserError(f"--plugins={plugins}: {name!r} is not the name of a module; give names as in import "
+            raise UserError(f"--{option}={text}: {name!r} is not the name of a module; give names as in import "
                             "statements, separated by commas: my_package.networks,my_losses")
     return names
 
@@ -30,7 +30,7 @@ def import_plugins(plugins: str) -> None:
     Raises:
       UserError: a module is missing, or its import fails.
     """
-    names = parse_names(plugins)
+    names = parse_names("plugins", plugins)
     if names:
         startup.import_tensorflow()  # A plugin would import TensorFlow without the environment that this package needs.
     for name in names:

@@ -1,10 +1,13 @@
 """The options of a run: their names, default values, valid values and help texts."""
 
 import dataclasses
+import functools
 from typing import Literal
 
+from cyclegan_tf.config import plugins as plugin_modules
 from cyclegan_tf.config import registries
-from cyclegan_tf.config.options import option
+from cyclegan_tf.config.options import option, require_names
+from cyclegan_tf.config.value_ranges import parse_range, parse_window
 
 TFDS_NAMES = (
     "apple2orange", "facades", "horse2zebra", "iphone2dslr_flower", "maps", "monet2photo", "summer2winter_yosemite",
@@ -24,10 +27,10 @@ AUGMENTATIONS = ("color", "translation", "cutout")
 class RunOptions:
     """The fields of `Config`, which fills in the default values and validates all values."""
 
-    # The model and its training images.
     plugins: str = option(
         "", "modules to import first, separated by commas, because they register generators, discriminators, losses or "
         "models (docs/extending.md); the current folder and the installed packages are searched", may_differ=True,
+        check=plugin_modules.parse_names, section="The model and its training images",
     )
     model: str = option(
         "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
@@ -42,7 +45,7 @@ class RunOptions:
     )
     data_dir: str = option(
         "", "folder of downloaded archives (NAME.zip) and prepared TFDS data sets; if empty, ~/tensorflow_datasets",
-        may_differ=True, is_path=True,
+        may_differ=True, per_machine=True, is_path=True,
     )
     direction: Literal["a2b", "b2a"] = option(
         "a2b", "b2a swaps the domains: A is then trainB, or the right half of side-by-side images",
@@ -75,11 +78,12 @@ class RunOptions:
         "", "values of domain A that stand for black and white, in the unit of the files: LOW,HIGH, as in -1024,3071, "
         "or percentile:LOW,HIGH, as in percentile:1,99, which measures the training images once; values outside are "
         "clipped. If empty, the files define the range: 8 bits, 16 bits, or floats in [-1, 1]",
+        check=parse_range,
     )
-    range_b: str = option("", "values of domain B that stand for black and white, as range_a")
+    range_b: str = option("", "values of domain B that stand for black and white, as range_a", check=parse_range)
     window: str = option(
         "", "values that pictures show as black to white, in the unit of range_a and range_b: CENTER,WIDTH, or "
-        "CENTER,WIDTH/CENTER,WIDTH for A and B; if empty, the whole range", may_differ=True,
+        "CENTER,WIDTH/CENTER,WIDTH for A and B; if empty, the whole range", may_differ=True, check=parse_window,
     )
     slice_axis: Literal["axial", "coronal", "sagittal"] = option(
         "axial", "direction of the slices of NIfTI volumes, whatever the order of their voxels",
@@ -118,14 +122,13 @@ class RunOptions:
     flip: bool = option(True, "mirror half of the training images left to right, chosen at random")
     cache: Literal["auto", "memory", "off"] = option(
         "auto", "where decoded and resized training images are kept: memory keeps all of them; auto keeps them if the "
-        "domain takes at most 2 GiB; off decodes them every time", may_differ=True,
+        "domain takes at most 2 GiB; off decodes them every time", may_differ=True, per_machine=True,
     )
 
-    # The networks.
     generator: str = option(
         "resnet", "architecture of the generators: resnet and unet are the authors'; unet_reflect is a U-Net with "
         "reflection padding; experiments/README.md describes torchgan, tf_blog and unet_book",
-        registry=registries.GENERATORS,
+        registry=registries.GENERATORS, section="The networks",
     )
     discriminator: str = option(
         "patch", "architecture of the discriminators: patch (PatchGAN) and pixel are the authors'; "
@@ -163,10 +166,9 @@ class RunOptions:
         "depends on the layer's number of inputs and outputs, as in CUT",
     )
 
-    # The objective.
     gan_mode: str = option(
         "lsgan", "adversarial loss: lsgan is least squares; vanilla is cross-entropy; wgangp is Wasserstein with a "
-        "gradient penalty; hinge is the hinge loss", registry=registries.LOSSES,
+        "gradient penalty; hinge is the hinge loss", registry=registries.LOSSES, section="The objective",
     )
     label_smoothing: float = option(
         0.0, "the discriminators' target for real images is 1 minus this value; for --gan_mode=lsgan and vanilla",
@@ -207,6 +209,7 @@ class RunOptions:
     diff_augment: str = option(
         "", "differentiable augmentation (Zhao et al. 2020) of the images that the discriminators see, for training on "
         "few images: any of " + ", ".join(AUGMENTATIONS) + ", separated by commas; applied in that order",
+        check=functools.partial(require_names, known=AUGMENTATIONS, unique=True),
     )
     lambda_l1: float = option(100.0, "weight of the L1 loss of pix2pix", minimum=0)
     pool_size: int = option(
@@ -214,8 +217,9 @@ class RunOptions:
         "ones out of the pool; 0: only from current fakes", minimum=0,
     )
 
-    # The optimization.
-    batch_size: int = option(1, "images of each domain per step and replica (GPU)", minimum=1)
+    batch_size: int = option(
+        1, "images of each domain per step and replica (GPU)", minimum=1, section="The optimization"
+    )
     n_epochs: int = option(
         100, "epochs at the full learning rate; an epoch is one pass over the larger domain", minimum=0, may_differ=True
     )
@@ -258,9 +262,10 @@ class RunOptions:
         "stop", "what to do when a loss is NaN or infinite: stop ends the run; rollback restores the newest checkpoint "
         "and resumes with the images that come next", may_differ=True,
     )
+
     mixed_precision: Literal["none", "bfloat16", "float16"] = option(
         "none", "data type inside the networks during training: none is float32; float16 uses a loss scale. Weights, "
-        "losses, checkpoints and exports are always float32",
+        "losses, checkpoints and exports are always float32", section="Precision, devices and speed",
     )
     recompute: bool = option(
         False, "save memory: keep only the outputs of the generators' residual blocks and recompute the rest in the "
@@ -288,10 +293,9 @@ class RunOptions:
         maximum=2**32 - 1,
     )
 
-    # Outputs and their cadence.
     log_every: int = option(
         50, "steps between lines of metrics.jsonl and TensorBoard scalars; 0: only at the end", minimum=0,
-        may_differ=True,
+        may_differ=True, section="Outputs and their cadence",
     )
     sample_every: int = option(1000, "steps between sample grids; 0: only at the end", minimum=0, may_differ=True)
     checkpoint_every: int = option(1000, "steps between checkpoints; 0: only at the end", minimum=0, may_differ=True)
@@ -308,6 +312,7 @@ class RunOptions:
         "", "measures to evaluate in addition to the standard ones (PSNR and SSIM if the held-out images are pairs, "
         "cycle errors otherwise), separated by commas: " + ", ".join(EVAL_METRICS) + ". lpips, fid and kid need "
         "weights that cyclegan evaluate --fetch_weights downloads", may_differ=True,
+        check=functools.partial(require_names, known=EVAL_METRICS),
     )
     keep_best: str = option(
         "", "measure, such as psnr_ab or kid_ab; the checkpoint with its best value is kept as checkpoints/best.npz"
@@ -318,3 +323,7 @@ class RunOptions:
     )
     keep_checkpoints: int = option(3, "number of checkpoints to keep, the newest ones", minimum=1, may_differ=True)
     n_samples: int = option(4, "rows in a sample grid", minimum=1, may_differ=True)
+
+
+# The declarations of the options by name, in their order.
+FIELDS = {field.name: field for field in dataclasses.fields(RunOptions)}

@@ -110,8 +110,12 @@ def is_record_of(stored: str, text: str) -> bool:
     return stored.startswith(f"{text}=") and text.startswith(_PERCENTILE)
 
 
-def parse_window(text: str) -> tuple[ValueRange | None, ValueRange | None]:
+def parse_window(flag: str, text: str) -> tuple[ValueRange | None, ValueRange | None]:
     """Parses CENTER,WIDTH, or CENTER,WIDTH/CENTER,WIDTH for A and B; the part of A or of B may be empty.
+
+    Args:
+      flag: name of the option, for error messages.
+      text: empty for the whole range.
 
     Returns:
       The values that pictures show as black and as white, of A and of B; None for a domain without a window.
@@ -120,20 +124,20 @@ def parse_window(text: str) -> tuple[ValueRange | None, ValueRange | None]:
       UserError: the text has another form, or a width is not positive.
     """
     of_a, separator, of_b = text.partition("/")
-    return _parse_one_window(of_a, text), _parse_one_window(of_b if separator else of_a, text)
+    return _parse_one_window(flag, text, of_a), _parse_one_window(flag, text, of_b if separator else of_a)
 
 
-def _parse_one_window(part: str, text: str) -> ValueRange | None:
+def _parse_one_window(flag: str, text: str, part: str) -> ValueRange | None:
     if not part:
         return None
     numbers = _parse_numbers(part)
     if numbers is None:
-        raise UserError(f"--window={text}: expected CENTER,WIDTH, as in --window=40,400, or CENTER,WIDTH/CENTER,WIDTH "
+        raise UserError(f"--{flag}={text}: expected CENTER,WIDTH, as in --{flag}=40,400, or CENTER,WIDTH/CENTER,WIDTH "
                         "for A and B")
     center, width = numbers
     if width <= 0:
-        raise UserError(f"--window={text}: the width {_format(width)} is not above 0; give CENTER,WIDTH, as in "
-                        "--window=40,400")
+        raise UserError(f"--{flag}={text}: the width {_format(width)} is not above 0; give CENTER,WIDTH, as in "
+                        f"--{flag}=40,400")
     return ValueRange(center - width / 2, center + width / 2)
 
 

@@ -27,14 +27,6 @@ COMPARABLE = (*_FUNCTIONS, *_IN_UNITS, *_LPIPS, *_DISTRIBUTIONS, "judge")
 _HIGHER_IS_BETTER = ("psnr", "ssim", "ms_ssim", "psnr_range")
 
 
-def require_known(names: Sequence[str]) -> None:
-    """Raises a UserError if --metrics names a measure that does not exist."""
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise UserError(f"--metrics={','.join(names)}: unknown {', '.join(unknown)}; expected some of "
-                        f"{', '.join(NAMES)}")
-
-
 def choose_default(config: Config) -> tuple[str, ...]:
     """Returns `DEFAULT`, plus the measures in units if the values of a domain have a unit."""
     return (*DEFAULT, *(_IN_UNITS if config.has_units("a") or config.has_units("b") else ()))

@@ -30,8 +30,8 @@ def build_cyclegan(config: Config, replicas: Iterable[int]) -> "Model":
 def _find_one_direction_conflicts(config: Config) -> Iterator[str]:
     if config.penalizes_gradient:
         yield f"--model={config.model} does not support --gan_mode={config.gan_mode}; remove it"
-    for option, default in {"identity_mode": "same", "generator_loss": "joint", "cycle_loss": "l1"}.items():
-        if (value := getattr(config, option)) != default:
+    for option in ("identity_mode", "generator_loss", "cycle_loss"):
+        if (value := getattr(config, option)) != config.get_default(option):
             yield f"--model={config.model} has one generator and no cycle; remove --{option}={value}"
 
 

@@ -65,7 +65,7 @@ def add_plugins(config: Config) -> Config:
         registries.MODELS[config.model], registries.GENERATORS[config.generator],
         registries.DISCRIMINATORS[config.discriminator], registries.LOSSES[config.gan_mode],
     )
-    modules = dict.fromkeys(plugin_modules.parse_names(config.plugins))
+    modules = dict.fromkeys(plugin_modules.parse_names("plugins", config.plugins))
     for entry in chosen:
         name = entry.build.__module__
         if name == "__main__":

@@ -38,7 +38,7 @@ def require_supported(config: Config) -> None:
     """Exits with a message if the twin cannot train with the options of `config`."""
     differing = [
         field.name for field in dataclasses.fields(config)
-        if field.name not in _SUPPORTED and getattr(config, field.name) != getattr(Config(), field.name)
+        if field.name not in _SUPPORTED and getattr(config, field.name) != config.get_default(field.name)
     ]
     if differing:
         raise SystemExit(f"the PyTorch twin does not support --{differing[0]}; leave it out")
