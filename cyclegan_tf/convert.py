@@ -11,18 +11,20 @@ given networks. Start another run from these networks with --init_from. Install 
 'cyclegan_tf[pytorch]'
 """
 
-import dataclasses
-
 from absl import flags
 
 from cyclegan_tf import cli
-from cyclegan_tf.config import Config, options
+from cyclegan_tf.config import field_flags
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run
 from cyclegan_tf.pytorch import files as torch_files
 
-# The weights in a file do not show these options, or not always.
-_OVERRIDABLE = ("padding", "dropout")
+# Options that the weights in a file do not show, or not always, each with a note for --help.
+_OVERRIDABLE = {
+    "padding": "a file does not show whether padding is reflect or replicate",
+    "dropout": "a U-Net's file does not show dropout",
+}
 # Options that need --from_pytorch or --to_pytorch.
 _NEEDS = {"model": "to_pytorch", **dict.fromkeys(("output", "network", *_OVERRIDABLE), "from_pytorch")}
 
@@ -43,22 +45,19 @@ def main(argv: list[str]) -> int:
         return 0
     if not given.output:
         raise UserError("--from_pytorch needs --output=DIR, the run directory to write")
-    overrides = {name: given[name].value for name in _OVERRIDABLE if given[name].present}
+    overrides = config_flags.read_overrides(*_OVERRIDABLE)
     pytorch_run.convert_from_pytorch(given.from_pytorch, given.output, given.network, **overrides)
     return 0
 
 
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
-    fields = {field.name: field for field in dataclasses.fields(Config)}
     cli.define_paths("from_pytorch", None, ".pth files, separated by commas, or one folder of the authors' code")
     cli.define_path("output", None, "run directory that --from_pytorch writes")
     networks = sorted(set(torch_files.NETWORKS.values()))
     flags.DEFINE_enum("network", None, networks, "the network in a single file whose name does not show it")
-    padding = fields["padding"]
-    flags.DEFINE_enum("padding", None, options.get_choices(padding),
-                      f"{padding.metadata['help']}; a file does not show whether padding is reflect or replicate")
-    flags.DEFINE_bool("dropout", None, f"{fields['dropout'].metadata['help']}; a U-Net's file does not show dropout")
+    for name, note in _OVERRIDABLE.items():
+        field_flags.define_override(name, note)
     cli.define_path("to_pytorch", None, "folder to write the .pth files of a run to")
     cli.define_path("model", None, "run directory that --to_pytorch converts, or one of its checkpoint files "
                     "(RUN/checkpoints/best.npz)")

@@ -40,6 +40,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from cyclegan_tf import cli
+from cyclegan_tf.config import field_flags
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import require_names
 from cyclegan_tf.errors import UserError
@@ -51,6 +53,9 @@ _COMMON = (
     "model", "dataset", "direction", "metrics", "size", "output", "paired", "reference", "judge_classes_a",
     "judge_classes_b", "baselines", "fetch_weights",
 )
+
+# Options of a run that the command line overrides.
+_OVERRIDES = ("dataset", "data_dir", "paired", "on_bad_image")
 
 # The measures that each of these options is for.
 _MEASURES = {
@@ -81,9 +86,7 @@ def main(argv: list[str]) -> int:
 
     metrics = require_names("metrics", given.metrics, measures.NAMES)
     _require_use(metrics)
-    config = measuring.choose_data_config(
-        given.model, given.dataset, given.data_dir, given.size, given.paired, given.on_bad_image
-    )
+    config = measuring.choose_data_config(given.model, given.size, **config_flags.read_overrides(*_OVERRIDES))
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
@@ -147,13 +150,9 @@ def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
     cli.define_path("model", None, "run directory, one of its checkpoint files (RUN/checkpoints/best.npz), "
                         "SavedModel folder, .pth or .tflite file, demo or demo_maps")
-    cli.define_path("dataset", None, "data set, as for train; default: the data set of the run")
-    cli.define_path("data_dir", None, "folder of downloaded and prepared sets, as for train")
+    for name in _OVERRIDES:
+        field_flags.define_override(name, "default: as in the run")
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
-    flags.DEFINE_enum("paired", None, ["auto", "yes", "no"], "whether the held-out images are pairs, as for train; "
-                      "default: as in the run")
-    flags.DEFINE_enum("on_bad_image", None, ["skip", "error"], "whether to skip images that cannot be used, or to stop "
-                      "at the first one; default: as in the run")
     flags.DEFINE_string("metrics", "", "measures, separated by commas; default: all that the data and weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
     flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "

@@ -28,6 +28,8 @@ import sys
 from absl import flags
 
 from cyclegan_tf import cli, console
+from cyclegan_tf.config import field_flags
+from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
@@ -51,10 +53,9 @@ def main(argv: list[str]) -> int:
 
     found = jobs.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
-    trained = model.stack_options
     model = model.with_stack_options(dataclasses.replace(
-        trained, slice_axis=given.slice_axis or trained.slice_axis, volume=given.volume or trained.volume,
-        keep_patient_data=given.keep_patient_data,
+        model.stack_options, keep_patient_data=given.keep_patient_data,
+        **config_flags.read_overrides("slice_axis", "volume"),
     ))
     planned = jobs.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
     total, shows_bar = 0, console.is_terminal(sys.stderr)
@@ -92,14 +93,8 @@ def _define_flags() -> None:
         "batch_size", 4, "images of one size (at most a megapixel in all), or frames of a video, that are translated "
         "at once", lower_bound=1,
     )
-    flags.DEFINE_enum(
-        "slice_axis", None, ["axial", "coronal", "sagittal"], "direction of the slices of NIfTI volumes; default: that "
-        "of the run, or axial",
-    )
-    flags.DEFINE_integer(
-        "volume", None, "number of the volume to translate of 4-D NIfTI files, from 1; default: that of the run",
-        lower_bound=1,
-    )
+    field_flags.define_override("slice_axis", "default: as in the run, or axial")
+    field_flags.define_override("volume", "default: as in the run, or 0")
     flags.DEFINE_bool(
         "keep_patient_data", False, "keep the patient's data and all other attributes of DICOM files that do not "
         "describe their pixels; by default, only geometry and acquisition",

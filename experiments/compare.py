@@ -145,7 +145,7 @@ class Comparison:
         args, paths = self._args, []
         runs = {row: os.path.join(args.workdir, row.name, "run") for row in self.rows if row.seed == args.seeds[0]}
         translators = {row: loading.load_directions(run) for row, run in runs.items()}
-        config = measuring.choose_data_config(next(iter(runs.values())), args.dataset, size=args.size)
+        config = measuring.choose_data_config(next(iter(runs.values())), args.size, dataset=args.dataset)
         dataset = sources.open_dataset(config)
         lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
         for direction in Direction:

@@ -392,6 +392,7 @@ def test_mistakes_on_the_command_line_are_one_line_and_status_2(tiny_run, tmp_pa
     for changes, message in (
         ({"model": None}, "error: --model is missing; see --help"),
         ({"output": tmp_path / "photos"}, f"error: --output={tmp_path}/photos is the folder of the input"),
+        ({"volume": -1}, "error: --volume=-1 must be at least 0"),
     ):
         options = (f"--{key}={value}" for key, value in {**given, **changes}.items() if value)
         child = run_command("cyclegan_tf.translate", *options)

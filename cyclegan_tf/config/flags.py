@@ -11,6 +11,8 @@ from absl import flags
 
 from cyclegan_tf.config import field_flags, plugins, presets
 from cyclegan_tf.config.config import Config
+from cyclegan_tf.config.options import validate
+from cyclegan_tf.config.run_options import FIELDS
 
 
 def group_options() -> dict[str, list[str]]:
@@ -76,3 +78,13 @@ def from_flags(flag_values: flags.FlagValues) -> Config:
         if flag_values[field.name].present
     }
     return Config.preset(flag_values.preset, **given) if flag_values.preset else Config(**given)
+
+
+def read_overrides(*names: str) -> dict[str, Any]:
+    """The values of the options called `names` that the command line sets, from flags of `field_flags.define_override`.
+
+    Raises:
+      UserError: a value is invalid.
+    """
+    given = (name for name in names if flags.FLAGS[name].present)
+    return {name: validate(FIELDS[name], flags.FLAGS[name].value) for name in given}

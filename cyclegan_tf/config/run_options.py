@@ -21,6 +21,7 @@ CONVERTED_DATASET = "converted_from_pytorch"
 EVAL_METRICS = ("ms_ssim", "l1", "mae", "psnr_range", "lpips", "lpips_vgg", "fid", "kid", "identity")
 # The functions of `models.diff_augment`.
 AUGMENTATIONS = ("color", "translation", "cutout")
+SliceAxis = Literal["axial", "coronal", "sagittal"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class RunOptions:
         "", "values that pictures show as black to white, in the unit of range_a and range_b: CENTER,WIDTH, or "
         "CENTER,WIDTH/CENTER,WIDTH for A and B; if empty, the whole range", may_differ=True, check=parse_window,
     )
-    slice_axis: Literal["axial", "coronal", "sagittal"] = option(
+    slice_axis: SliceAxis = option(
         "axial", "direction of the slices of NIfTI volumes, whatever the order of their voxels",
     )
     volume: int = option(
@@ -97,8 +98,8 @@ class RunOptions:
         "pairs; 0: use all slices", minimum=0, below=1,
     )
     on_bad_image: Literal["skip", "error"] = option(
-        "skip", "what to do with an image that cannot be read: skip leaves the image out and lists it in "
-        "bad_images.txt; error stops the run", may_differ=True,
+        "skip", "what to do with an image that cannot be read: skip leaves the image out (training lists it in "
+        "bad_images.txt); error stops at the first one", may_differ=True,
     )
     allow_changed_data: bool = option(
         False, "resume a run even if training images were added, removed or renamed since its newest checkpoint, which "

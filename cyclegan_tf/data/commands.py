@@ -1,13 +1,12 @@
 """The commands of cyclegan_tf.datasets. Each prints a report and returns the exit status."""
 
 import os
-from typing import Literal
 
 import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
-from cyclegan_tf.config.run_options import TFDS_NAMES
+from cyclegan_tf.config.run_options import TFDS_NAMES, SliceAxis
 from cyclegan_tf.data import cityscapes, inspection, pairing, percentiles, preview, shards, sources
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
@@ -29,10 +28,7 @@ def prepare(name: str, data_dir: str) -> int:
     return 0
 
 
-def inspect(
-    path: str, data_dir: str, output: str, on_bad_image: str, slice_axis: Literal["axial", "coronal", "sagittal"],
-    volume: int,
-) -> int:
+def inspect(path: str, data_dir: str, output: str, on_bad_image: str, slice_axis: SliceAxis, volume: int) -> int:
     """Reads all images of a data set or folder, prints statistics, and writes a grid; status 1 if an image is bad."""
     parts, bad = sources.open_parts(path, data_dir, on_bad_image)
     summaries = inspection.inspect(parts, options=StackOptions(slice_axis=slice_axis, volume=volume))

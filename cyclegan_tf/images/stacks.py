@@ -9,11 +9,11 @@ import contextlib
 import dataclasses
 import secrets
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.run_options import SliceAxis
 from cyclegan_tf.config.value_ranges import ValueRange
 
 
@@ -36,7 +36,7 @@ class StackOptions:
 
     channels: int = 3
     in_units: bool = False
-    slice_axis: Literal["axial", "coronal", "sagittal"] = "axial"
+    slice_axis: SliceAxis = "axial"
     volume: int = 0
     min_content: float = 0.0
     keep_patient_data: bool = False

@@ -19,44 +19,30 @@ from cyclegan_tf.runs import directory as run_directory
 log = logging.getLogger("cyclegan_tf")
 
 
-def choose_data_config(
-    model: str, dataset: str | None = None, data_dir: str | None = None, size: int | None = None,
-    paired: str | None = None, on_bad_image: str | None = None,
-) -> Config:
+def choose_data_config(model: str, size: int | None = None, **overrides: Any) -> Config:
     """Chooses the Config to load data with: the measured run's Config, or a Config for whole images.
-
-    The other arguments override the options of the Config.
 
     Args:
       model: value of --model.
-      dataset, data_dir: as in the Config; None keeps the run's value.
       size: side in pixels to resize images to; None keeps the run's preprocessing.
-      paired: as in the Config; None keeps the run's value for the run's data set, and is "auto" for another data set.
-      on_bad_image: as in the Config; None keeps the run's value.
+      **overrides: options that replace those of the Config. With a `dataset`, the run's max_dataset_size and paired do
+        not apply: all images are loaded, and `paired` is "auto" by default.
 
     Raises:
-      UserError: `model` is not a run, and there is no `dataset`.
+      UserError: `model` is not a run, and there is no `dataset`; or an option is invalid.
     """
-    values: dict[str, Any] = {}
     if run_directory.is_run(model):
         config = Config.load(run_directory.locate(model))
-    elif dataset:
+    elif "dataset" in overrides:
         config = Config(preprocess="none", pool_size=0)
     else:
         loading.require_model(model)
         raise UserError(f"--model={model} is not a run directory, so its data set is unknown; give a run "
                         "directory or --dataset")
-    if dataset:
-        values |= {"dataset": dataset, "max_dataset_size": 0, "paired": "auto"}
-    if data_dir:
-        values["data_dir"] = data_dir
-    if paired:
-        values["paired"] = paired
-    if on_bad_image:
-        values["on_bad_image"] = on_bad_image
+    values: dict[str, Any] = {"max_dataset_size": 0, "paired": "auto"} if "dataset" in overrides else {}
     if size:
         values |= {"preprocess": "resize_and_crop", "load_size": size, "crop_size": size}
-    return dataclasses.replace(config, **values)
+    return dataclasses.replace(config, **(values | overrides))
 
 
 def measure_model(
