@@ -8,7 +8,7 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -157,6 +157,24 @@ def _print_help(common: Sequence[str] | None, groups: Mapping[str, Sequence[str]
 def list_given() -> list[str]:
     """The names of the command's flags that the command line or a flagfile sets."""
     return [name for name in flags.FLAGS if _is_own(name) and flags.FLAGS[name].present]
+
+
+def require_given(*names: str, remedy: str = "see --help") -> None:
+    """Raises a UserError if one of the flags `names` has no value; the message ends in `remedy`."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise UserError(f"--{name} is missing; {remedy}")
+
+
+def refuse_given(names: Iterable[str], reason: str) -> None:
+    """Raises a UserError if the command line or a flagfile sets one of the flags `names`.
+
+    Args:
+      reason: continues the message after the name of the flag, such as "works only with --from_pytorch".
+    """
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise UserError(f"--{name} {reason}; leave --{name} out")
 
 
 def _is_own(name: str) -> bool:

@@ -25,8 +25,8 @@ _OVERRIDABLE = {
     "padding": "a file does not show whether padding is reflect or replicate",
     "dropout": "a U-Net's file does not show dropout",
 }
-# Options that need --from_pytorch or --to_pytorch.
-_NEEDS = {"model": "to_pytorch", **dict.fromkeys(("output", "network", *_OVERRIDABLE), "from_pytorch")}
+# The options that each direction needs or takes.
+_OPTIONS = {"from_pytorch": ("output", "network", *_OVERRIDABLE), "to_pytorch": ("model",)}
 
 
 def main(argv: list[str]) -> int:
@@ -35,16 +35,14 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     if bool(given.from_pytorch) == bool(given.to_pytorch):
         raise UserError("give --from_pytorch=FILES and --output=DIR, or --to_pytorch=DIR and --model=RUN")
-    for name, needed in _NEEDS.items():
-        if given[name].present and not given[needed].value:
-            raise UserError(f"--{name} works only with --{needed}; leave --{name} out")
+    for direction, names in _OPTIONS.items():
+        if not given[direction].value:
+            cli.refuse_given(names, f"works only with --{direction}")
     if given.to_pytorch:
-        if not given.model:
-            raise UserError("--to_pytorch needs --model=RUN, the run directory to convert")
+        cli.require_given("model", remedy="give --model=RUN, the run directory that --to_pytorch converts")
         pytorch_run.convert_to_pytorch(given.model, given.to_pytorch)
         return 0
-    if not given.output:
-        raise UserError("--from_pytorch needs --output=DIR, the run directory to write")
+    cli.require_given("output", remedy="give --output=DIR, the run directory that --from_pytorch writes")
     overrides = config_flags.read_overrides(*_OVERRIDABLE)
     pytorch_run.convert_from_pytorch(given.from_pytorch, given.output, given.network, **overrides)
     return 0

@@ -93,9 +93,8 @@ def main(argv: list[str]) -> int:
     command = COMMANDS[argv[1]]
     if len(argv) - 2 != len(command.operands):
         raise UserError(f"usage: {' '.join((argv[1], *command.operands))}; options start with -- (see --help)")
-    for name in cli.list_given():
-        if name not in command.options:
-            raise UserError(f"{argv[1]} does not read --{name}; leave --{name} out")
+    unread = (name for name in cli.list_given() if name not in command.options)
+    cli.refuse_given(unread, f"is not an option of {argv[1]}")
     return command.run(_import_commands, flags.FLAGS, *argv[2:])
 
 

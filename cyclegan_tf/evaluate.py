@@ -31,10 +31,8 @@ A SavedModel or Keras file (--model, --inception, --segmenter, --judge) is a pro
 it.
 """
 
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 
 from absl import flags
@@ -69,14 +67,15 @@ def main(argv: list[str]) -> int:
     del argv
     given = flags.FLAGS
     if given.fetch_weights:
-        for name in cli.list_given():
-            if name not in ("fetch_weights", "weights_dir"):
-                raise UserError(f"--fetch_weights only downloads; leave --{name} out")
-        return _fetch_weights(given.weights_dir)
-    if not given.model:
-        raise UserError("--model is missing; see --help")
+        from cyclegan_tf.metrics import weights
+
+        unread = (name for name in cli.list_given() if name not in ("fetch_weights", "weights_dir"))
+        cli.refuse_given(unread, "has no effect on --fetch_weights, which only downloads")
+        weights.fetch(given.weights_dir)
+        return 0
+    cli.require_given("model")
     if given.output:
-        _require_writable(given.output)
+        filesystem.require_writable("output", given.output)
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
@@ -112,30 +111,6 @@ def _require_use(metrics: Sequence[str]) -> None:
         if users and not set(users) & set(metrics or ("fid", "kid", "judge")):
             raise UserError(f"--{name} is for {' and '.join(users)}; leave --{name} out, or add {users[0]} to "
                             "--metrics")
-
-
-def _require_writable(output: str) -> None:
-    folder = os.path.dirname(output) or "."
-    if not filesystem.is_remote(folder) and not os.path.isdir(folder):
-        raise UserError(f"--output={output}: folder {folder} does not exist; make it first")
-    if filesystem.isdir(output):
-        raise UserError(f"--output={output} is a folder; give the path of a file")
-    if not filesystem.is_remote(folder):
-        try:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise UserError(f"--output={output}: cannot write into folder {folder} ({error.strerror}); give a file in "
-                            "another folder") from error
-
-
-def _fetch_weights(folder: str | None) -> int:
-    from cyclegan_tf.metrics import weights
-
-    missing = weights.fetch(folder)
-    print(f"{folder or weights.default_folder()} has the weights of {', '.join(weights.SOURCES)}; downloaded now: "
-          f"{', '.join(missing) or 'none'}", file=sys.stderr)
-    return 0
 
 
 def _parse_classes(option: str) -> list[int]:

@@ -15,6 +15,7 @@ from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.options import require_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
 
@@ -26,18 +27,16 @@ def main(argv: list[str]) -> int:
     """Parses the flags and exports; returns the exit status."""
     del argv
     given = flags.FLAGS
-    for name in ("model", "format", "output"):
-        if not given[name].value:
-            raise UserError(f"--{name} is missing; give --model=RUN, --format={'|'.join(formats.FORMATS)} and "
-                            "--output=DIR")
-    unknown = [name for name in given.precision if name not in formats.PRECISIONS]
-    if unknown or not given.precision:
-        raise UserError(f"--precision={','.join(given.precision)}: choose from {', '.join(formats.PRECISIONS)}")
+    cli.require_given(
+        "model", "format", "output", remedy=f"give --model=RUN, --format={'|'.join(formats.FORMATS)} and --output=DIR"
+    )
+    cli.require_given("precision", remedy=f"give some of {', '.join(formats.PRECISIONS)}")
+    precisions = require_names("precision", ",".join(given.precision), formats.PRECISIONS)
     for name, users in _FORMATS.items():
-        if given[name].present and given.format not in users:
-            raise UserError(f"--{name} is for {' and '.join(users)}; leave --{name} out with --format={given.format}")
+        if given.format not in users:
+            cli.refuse_given([name], f"is for {' and '.join(users)}, not for --format={given.format}")
     formats.export(
-        given.model, given.format, given.output, given.direction, given.precision, _parse_size(given.size),
+        given.model, given.format, given.output, given.direction, precisions, _parse_size(given.size),
         given.max_side, given.runtime_dir, given.overwrite,
     )
     return 0

@@ -23,8 +23,7 @@ log = logging.getLogger("cyclegan_tf")
 def main(argv: list[str]) -> int:
     """Parses the flags and writes the page; returns the exit status."""
     del argv
-    if not flags.FLAGS.model:
-        raise UserError("--model is missing; give --model=RUN, the run directory")
+    cli.require_given("model", remedy="give --model=RUN, the run directory")
     write(flags.FLAGS.model)
     return 0
 

@@ -31,7 +31,6 @@ from cyclegan_tf import cli, console
 from cyclegan_tf.config import field_flags
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 
 log = logging.getLogger("cyclegan_tf")
@@ -41,9 +40,7 @@ def main(argv: list[str]) -> int:
     """Parses the flags and translates; returns the exit status."""
     del argv
     given = flags.FLAGS
-    for name in ("model", "input", "output"):
-        if not given[name].value:
-            raise UserError(f"--{name} is missing; see --help")
+    cli.require_given("model", "input", "output")
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()

@@ -392,8 +392,8 @@ def test_help_shows_the_flags_and_starts_nothing_heavy():
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "error: give --from_pytorch=FILES and --output=DIR, or --to_pytorch=DIR and --model=RUN"),
     (["--from_pytorch=a", "--to_pytorch=b"], "error: give --from_pytorch=FILES and --output=DIR, or"),
-    (["--from_pytorch=a"], "error: --from_pytorch needs --output=DIR, the run directory to write"),
-    (["--to_pytorch=a"], "error: --to_pytorch needs --model=RUN, the run directory to convert"),
+    (["--from_pytorch=a"], "error: --output is missing; give --output=DIR, the run directory that --from_py"),
+    (["--to_pytorch=a"], "error: --model is missing; give --model=RUN, the run directory that --to_pytorch converts"),
     (["--to_pytorch=a", "--model=b", "--padding=zero"],
      "error: --padding works only with --from_pytorch; leave --padding out"),
     (["--to_pytorch=a", "--model=b", "--nodropout"],

@@ -55,8 +55,8 @@ def test_catalog_has_every_dataset_with_its_counts():
     (["prepare", "cityscapes"], "error: prepare cityscapes: expected one of apple2orange"),
     (["prepare-cityscapes", "--left_img=x.zip"], "error: prepare-cityscapes needs --left_img, --gt_fine and --output"),
     (["inspect", "/no/such"], "error: --dataset=/no/such: no such folder or .zip"),
-    (["list", "--output=x.png"], "error: list does not read --output; leave --output out"),
-    (["shard", "/no/such", "x", "--noflip"], "error: shard does not read --flip; leave --flip out"),
+    (["list", "--output=x.png"], "error: --output is not an option of list; leave --output out"),
+    (["shard", "/no/such", "x", "--noflip"], "error: --flip is not an option of shard; leave --flip out"),
 ])
 def test_invalid_arguments_are_one_line_errors(run_command, arguments, message):
     child = run_command("cyclegan_tf.datasets", *arguments)

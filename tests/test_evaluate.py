@@ -127,7 +127,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     (["--model=RUN", "--judge_classes_a=-1"], "--judge_classes_a=-1: expected numbers of classes, as in 948,950"),
     (["--model=RUN", "--metrics=psnr", "--judge_classes_b=950"], "--judge_classes_b is for judge; leave"),
     (["--model=RUN", "--labels=a"], "--labels is for segmentation; leave --labels out, or add segmentation to --metri"),
-    (["--fetch_weights", "--model=RUN"], "--fetch_weights only downloads; leave --model out"),
+    (["--fetch_weights", "--model=RUN"], "--model has no effect on --fetch_weights, which only downloads; leave"),
     (["--model=RUN", "--metrics=fid", "--weights_dir=/no/such"], "no weights of inception in /no/such: download"),
 ])
 def test_user_error_is_one_line_and_status_2(tiny_run, run_command, arguments, message):

@@ -377,10 +377,11 @@ def test_the_command_exports_and_reports(tiny_run, tmp_path, run_command):
     for arguments, message in (
         ([], "error: --model is missing; give --model=RUN"),
         ([f"--model={tmp_path}", "--format=keras"], f"error: {tmp_path} is not a run directory"),
-        ([f"--model={tiny_run}", "--format=tflite", "--precision=int4"], "error: --precision=int4: choose from"),
+        ([f"--model={tiny_run}", "--format=tflite", "--precision=int4"], "error: --precision=int4: unknown int4; expe"),
+        ([f"--model={tiny_run}", "--format=tflite", "--precision="], "error: --precision is missing; give some of"),
         ([f"--model={tiny_run}", "--format=onnx", "--size=big"], "error: --size=big is not HEIGHTxWIDTH"),
-        ([f"--model={tiny_run}", "--format=web", "--size=64"], "error: --size is for tflite and onnx; leave "),
-        ([f"--model={tiny_run}", "--format=onnx", "--precision=int8"], "error: --precision is for tflite; leave "),
+        ([f"--model={tiny_run}", "--format=web", "--size=64"], "error: --size is for tflite and onnx, not for "),
+        ([f"--model={tiny_run}", "--format=onnx", "--precision=int8"], "error: --precision is for tflite, not for "),
     ):
         child = run_command(*command, *arguments)
         assert child.returncode == 2

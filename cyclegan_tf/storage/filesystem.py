@@ -16,6 +16,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -61,6 +62,23 @@ def require_utf8(name: str, path: str) -> None:
     remedy = ("rename the file or folder" if encoding == "utf-8" else
               f"set PYTHONUTF8=1, because Python takes names in {encoding} in this locale")
     raise UserError(f"--{name}={path}: the name is not valid UTF-8; {remedy}")
+
+
+def require_writable(name: str, path: str) -> None:
+    """Raises a UserError if no file can be written at `path`, the value of option `name`; remote folders pass."""
+    if isdir(path):
+        raise UserError(f"--{name}={path} is a folder; give the path of a file")
+    folder = os.path.dirname(path) or "."
+    if is_remote(folder):
+        return
+    if not os.path.isdir(folder):
+        raise UserError(f"--{name}={path}: folder {folder} does not exist; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--{name}={path}: cannot write into folder {folder} ({error.strerror}); give a file in "
+                        "another folder") from error
 
 
 def _gfile(path: PathLike) -> Any:
