@@ -1,5 +1,6 @@
 """Decodes, rotates, resizes and encodes images."""
 
+import functools
 import io
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import ranges, tiff
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import array_files
 
 NPY_SIGNATURE = b"\x93NUMPY"
@@ -51,7 +53,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
       ValueError: the bytes are not a complete image, or have another number of channels; the message gives the reason.
       MemoryError: memory is exhausted; the image may be intact.
     """
-    try:
+    with explain_damage(functools.partial(_explain, data)):
         if data.startswith(NPY_SIGNATURE):
             pixels = _decode_array(array_files.parse(data), channels)
         elif channels not in (1, 3) and not data.startswith(tiff.SIGNATURES):
@@ -64,14 +66,6 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
         if not pixels.size:
             raise ValueError("the image has no pixels")
         return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
-    except MemoryError:
-        raise
-    # Pillow's decoders raise many types: OSError, SyntaxError, struct.error, DecompressionBombError ...
-    except Exception as error:
-        is_unexpected = not isinstance(error, ValueError | OSError)
-        if is_unexpected and data.startswith(tiff.SIGNATURES):  # Errors in the structure of the file.
-            raise ValueError(f"the TIFF file is damaged: {describe_error(error)}; copy the file again") from error
-        raise ValueError(describe_error(error)) from error
 
 
 def decode_values(data: bytes, channels: int) -> np.ndarray:
@@ -82,12 +76,8 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
     """
     if not data.startswith(NPY_SIGNATURE):
         return decode(data, channels)
-    try:
+    with explain_damage():
         return _reshape_array(array_files.parse(data), channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # NumPy raises many types.
-        raise ValueError(describe_error(error)) from error
 
 
 def open_with_pillow(data: bytes) -> Image.Image:
@@ -105,13 +95,11 @@ def read_size(data: bytes) -> tuple[int, int]:
 
     Raises:
       ValueError: Pillow cannot open the image.
+      MemoryError: as in `decode`.
     """
-    try:
-        with open_with_pillow(data) as image:
-            is_rotated = (read_orientation(image) or 1) >= 5
-            return (image.width, image.height) if is_rotated else (image.height, image.width)
-    except Exception as error:  # Pillow raises many types for damaged files.
-        raise ValueError(describe_error(error)) from error
+    with explain_damage(), open_with_pillow(data) as image:
+        is_rotated = (read_orientation(image) or 1) >= 5
+        return (image.width, image.height) if is_rotated else (image.height, image.width)
 
 
 def count_pages(data: bytes) -> int:
@@ -133,6 +121,14 @@ def read_orientation(image: Image.Image) -> int | None:
         return image.getexif().get(tiff.ORIENTATION)
     except Exception:  # Pillow raises many types.
         return None
+
+
+def _explain(data: bytes, error: Exception) -> str:
+    """Describes the error that decoding `data` raised, such as SyntaxError, struct.error or DecompressionBombError."""
+    text = describe_error(error)
+    if data.startswith(tiff.SIGNATURES) and not isinstance(error, ValueError | OSError):
+        return f"the TIFF file is damaged: {text}; copy the file again"
+    return text
 
 
 def _decode_array(array: np.ndarray, channels: int) -> np.ndarray:

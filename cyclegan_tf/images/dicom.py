@@ -18,6 +18,7 @@ import numpy as np
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec, dicom_results, suffixes
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
@@ -219,14 +220,11 @@ def _describe_damage(where: str = "") -> Iterator[None]:
       where: beginning of the line.
     """
     try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except OSError as error:
+        with explain_damage(lambda error: where + _describe(error), passes=(OSError,)):
+            yield
+    except OSError as error:  # Only errors of the file system have a number.
         if error.errno is not None:
             raise
-        raise ValueError(where + _describe(error)) from error
-    except Exception as error:
         raise ValueError(where + _describe(error)) from error
 
 

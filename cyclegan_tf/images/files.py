@@ -22,6 +22,7 @@ from PIL import Image
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, ranges, suffixes, tiff
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
@@ -78,15 +79,11 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
     n_pages = codec.count_pages(data)
     if n_pages > 1:
         log.warning("%s: only page 1 of %d is used", path, n_pages)
-    try:
+    with explain_damage():
         if tiff.needs_tifffile(data):
             extras = _read_page_extras(tiff.read(data, codec.MAX_PIXELS, channels))
         else:
             extras = _read_pillow_extras(data, pixels.dtype, path)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's readers raise many types.
-        raise ValueError(describe_error(error)) from error
     if n_pages > 1:  # In the image description, stacks store the number of pages (OME-TIFF, ImageJ).
         extras = dataclasses.replace(extras, exif=_remove_tags(extras.exif, [_DESCRIPTION]))
     return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)

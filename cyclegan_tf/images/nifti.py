@@ -22,6 +22,7 @@ import numpy as np
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import sampling
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -292,13 +293,12 @@ def _copy(content: IO[bytes], size: int) -> IO[bytes]:
 def _describe_damage() -> Iterator[None]:
     """Turns the many exceptions that damaged files raise, in the body, into ValueErrors of one line."""
     try:
-        yield
-    except (UserError, MemoryError, ValueError, OSError) as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise ValueError(f"its compression is damaged: {error}; copy the file again") from error
-        raise
-    except Exception as error:  # HeaderDataError, WrapStructError, EOFError, zlib.error and others.
-        raise ValueError(f"it is damaged: {describe_error(error)}; copy the file again") from error
+        # nibabel and gzip raise HeaderDataError, WrapStructError, EOFError, zlib.error and others.
+        with explain_damage(lambda error: f"it is damaged: {describe_error(error)}; copy the file again",
+                            passes=(ValueError, OSError)):
+            yield
+    except gzip.BadGzipFile as error:
+        raise ValueError(f"its compression is damaged: {error}; copy the file again") from error
 
 
 def _import_nibabel() -> ModuleType:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cyclegan_tf.errors import describe_error
+from cyclegan_tf.images.damage import explain_damage
 
 ORIENTATION = 274
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
@@ -145,14 +146,10 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
         raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
         raise ValueError("the page has a third dimension (the tag ImageDepth); write each plane as a separate page")
-    try:
+    codec = getattr(page.compression, "name", page.compression)
+    with explain_damage(lambda error: f"the pixels (compression {codec}) cannot be decoded: {describe_error(error)}; "
+                                      "copy the file again, or save it with another compression"):
         pixels = page.asarray(maxworkers=1)
-    except MemoryError:
-        raise
-    except Exception as error:  # tifffile and the codecs raise many types.
-        codec = getattr(page.compression, "name", page.compression)
-        raise ValueError(f"the pixels (compression {codec}) cannot be decoded: {describe_error(error)}; "
-                         "copy the file again, or save it with another compression") from error
     if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         pixels = np.moveaxis(pixels, 0, -1)
     return pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import tiff_no_data
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -117,13 +117,9 @@ class _Writer(StackWriter):
                         self._dtype, source.alpha.dtype)
         planes = np.moveaxis(pixels, -1, 0)[..., np.newaxis] if self._splits_channels else [pixels]
         page = self._source.get_page(self.count)
-        try:
+        with explain_damage(passes=(OSError,)):
             for number, plane in enumerate(planes):
                 self._write_page(plane, alpha, page, is_first=self.count == number == 0)
-        except (MemoryError, OSError):
-            raise
-        except Exception as error:  # tifffile and the codecs raise many types.
-            raise ValueError(describe_error(error)) from error
         self.count += 1
 
     def _write_page(self, pixels: np.ndarray, alpha: np.ndarray | None, page: Any, is_first: bool) -> None:

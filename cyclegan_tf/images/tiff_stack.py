@@ -11,6 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, tiff, tiff_no_data, tiff_results
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 
 _PALETTE = 3  # A photometric interpretation.
@@ -57,14 +58,10 @@ class TiffStack(Stack):
         self._raw, self._file, self._options = raw, file, options
         numbers = pages.numbers
         first: Any = file.pages.get(numbers[0])
-        try:
+        with explain_damage(lambda error: f"its pages do not fit their description: {describe_error(error)}; copy the "
+                                          "file again", passes=(ValueError,)):
             self._groups = _group_pages(file, first, numbers, options.channels)
             self.lacks_pages = file.is_ome and any(page is None for series in file.series for page in series.pages)
-        except (MemoryError, ValueError):
-            raise
-        except Exception as error:  # tifffile raises many types for damaged files.
-            reason = describe_error(error)
-            raise ValueError(f"its pages do not fit their description: {reason}; copy the file again") from error
         self._splits_channels = len(self._groups[0]) > 1
         # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
         is_picture = options.channels in (1, 3) and not options.in_units and not self._splits_channels
@@ -90,12 +87,8 @@ class TiffStack(Stack):
         return len(self._groups)
 
     def read(self, index: int) -> Slice:
-        try:
+        with explain_damage():
             parts = [self._read_page(number) for number in self._groups[index]]
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise ValueError(describe_error(error)) from error
         if len(parts) == 1:
             return parts[0]
         pixels = np.concatenate([part.pixels for part in parts], axis=-1)
