@@ -1,6 +1,8 @@
 """The exceptions that end a command without a traceback, and the messages of other exceptions."""
 
+import importlib
 import signal
+from types import ModuleType
 
 
 class UserError(Exception):
@@ -24,6 +26,22 @@ class Stopped(KeyboardInterrupt):
         after = "" if step is None else f" after step {step}"
         super().__init__(f"stopped by {signal.Signals(signum).name}{after}; start again to resume")
         self.signum, self.status = signum, 128 + signum
+
+
+def import_extra(module: str, need: str, extra: str) -> ModuleType:
+    """Imports a module that an optional extra of this package installs.
+
+    Args:
+      need: what needs which package, such as "videos need imageio-ffmpeg": the beginning of the error's message.
+      extra: name of the extra.
+
+    Raises:
+      UserError: the module cannot be imported; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{need}: pip install 'cyclegan_tf[{extra}]'") from error
 
 
 def get_first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.errors import UserError, describe_error
+from cyclegan_tf.errors import describe_error, import_extra
 from cyclegan_tf.images import codec, dicom_results, suffixes
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
@@ -240,10 +240,7 @@ def _describe(error: Exception) -> str:
 
 
 def _import_pydicom() -> ModuleType:
-    try:
-        import pydicom
-    except ImportError as error:
-        raise UserError("DICOM files need the package pydicom: pip install 'cyclegan_tf[medical]'") from error
+    pydicom = import_extra("pydicom", "DICOM files need the package pydicom", "medical")
     # pydicom logs unusual contents without the name of the file.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     return pydicom

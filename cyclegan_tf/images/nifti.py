@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.errors import UserError, describe_error
+from cyclegan_tf.errors import describe_error, import_extra
 from cyclegan_tf.images import sampling
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
@@ -302,10 +302,7 @@ def _describe_damage() -> Iterator[None]:
 
 
 def _import_nibabel() -> ModuleType:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise UserError("NIfTI files need the package nibabel: pip install 'cyclegan_tf[medical]'") from error
+    nibabel = import_extra("nibabel", "NIfTI files need the package nibabel", "medical")
     # nibabel logs unusual headers without the name of the file.
     logging.getLogger("nibabel").setLevel(logging.CRITICAL + 1)
     return nibabel

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import Units
-from cyclegan_tf.errors import UserError, get_first_line
+from cyclegan_tf.errors import UserError, get_first_line, import_extra
 from cyclegan_tf.storage import filesystem, zip_metadata
 
 
@@ -25,10 +25,7 @@ class Interpreter:
     """
 
     def __init__(self, path: str) -> None:
-        try:
-            from ai_edge_litert import interpreter
-        except ImportError as error:
-            raise UserError("reading .tflite files needs LiteRT: pip install 'cyclegan_tf[export]'") from error
+        interpreter = import_extra("ai_edge_litert.interpreter", "reading .tflite files needs LiteRT", "export")
         try:
             if filesystem.is_remote(path):
                 self._interpreter = interpreter.Interpreter(model_content=filesystem.read_bytes(path))

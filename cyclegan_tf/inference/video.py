@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, import_extra
 from cyclegan_tf.images import units
 from cyclegan_tf.inference import stacks
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -150,8 +150,4 @@ def _get_last_line(error: Exception) -> str:
 
 
 def _import_ffmpeg() -> ModuleType:
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise UserError("videos need imageio-ffmpeg: pip install 'cyclegan_tf[video]'") from error
-    return imageio_ffmpeg
+    return import_extra("imageio_ffmpeg", "videos need imageio-ffmpeg", "video")

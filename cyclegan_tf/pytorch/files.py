@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, import_extra
 from cyclegan_tf.pytorch import weights
 from cyclegan_tf.storage import atomic, filesystem, zip_files
 from cyclegan_tf.storage.zip_files import DamagedFileError
@@ -178,8 +178,4 @@ def _to_array(torch: ModuleType, key: str, tensor: "torch.Tensor", path: str) ->
 
 
 def _import_torch(purpose: str) -> ModuleType:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{purpose} .pth files needs PyTorch: pip install 'cyclegan_tf[pytorch]'") from error
-    return torch
+    return import_extra("torch", f"{purpose} .pth files needs PyTorch", "pytorch")
