@@ -19,7 +19,6 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-_ONE_DIRECTION_NETWORKS = {"G": "gen_ab", "D": "disc_b"}
 # Options of Config that describe networks. Files that belong to one run must agree on them.
 ARCHITECTURE = (
     "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout",
@@ -79,11 +78,9 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     config = Config.load(run_directory.locate(workdir))
     checkpoint, arrays = checkpoints.require_run(workdir)
     weights = model_state.get_network_weights(arrays)
-    networks = {net: name for net, name in torch_files.NETWORKS.items() if net not in _ONE_DIRECTION_NETWORKS}
-    if len(config.directions) == 1:
-        networks = _ONE_DIRECTION_NETWORKS
+    names = torch_files.name_files(len(config.directions))
     # The runs in the package hold no discriminators, and a converted run holds the networks of its files.
-    files = {os.path.join(output, f"latest_net_{net}.pth"): name for net, name in networks.items() if name in weights}
+    files = {os.path.join(output, file): name for name, file in names.items() if name in weights}
     for path in files:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")

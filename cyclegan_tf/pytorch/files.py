@@ -25,9 +25,23 @@ if TYPE_CHECKING:
     import torch
 
 _SAVE_AGAIN = "save it again from PyTorch with torch.save(network.state_dict(), PATH)"
-_PTH_NAME = re.compile(r"(?:.*_)?(G_A|G_B|D_A|D_B|G|D)\.pth")
-# Network name in the authors' file names -> network name in this package.
-NETWORKS = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a", "G": "gen_ab", "D": "disc_b"}
+# Network name in the authors' file names -> network name in this package: of models with two directions, and with one.
+_TWO_WAY = {"G_A": "gen_ab", "G_B": "gen_ba", "D_A": "disc_b", "D_B": "disc_a"}
+_ONE_WAY = {"G": "gen_ab", "D": "disc_b"}
+NETWORKS = _TWO_WAY | _ONE_WAY
+_PREFIX, _SUFFIX = "latest_net_", ".pth"  # Of the authors' file names.
+_PTH_NAME = re.compile(rf"(?:.*_)?({'|'.join(NETWORKS)})\.pth")
+
+
+def name_files(n_directions: int) -> dict[str, str]:
+    """Maps each network (gen_ab ...) of a model with 1 or 2 directions to its file name in the authors' code."""
+    return {name: _name_file(net) for net, name in (_ONE_WAY if n_directions == 1 else _TWO_WAY).items()}
+
+
+def has_files(folder: str) -> bool:
+    """True if `folder` is a folder that holds .pth files with names of the authors' code."""
+    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
+    return any(name.startswith(_PREFIX) and name.endswith(_SUFFIX) for name in names)
 
 
 def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str, str]:
@@ -41,7 +55,7 @@ def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str
       UserError: a file name names no network, or two files name the same one.
     """
     if len(paths) == 1 and filesystem.isdir(paths[0]):
-        names = [f"latest_net_{net}.pth" for net in NETWORKS]
+        names = [_name_file(net) for net in NETWORKS]
         found = [path for name in names if filesystem.exists(path := os.path.join(paths[0], name))]
         if not found:
             raise UserError(f"{paths[0]} contains none of {', '.join(names)}; give the files by name")
@@ -112,6 +126,10 @@ def write(path: filesystem.PathLike, state_dict: Mapping[str, np.ndarray]) -> No
 def require_torch_for_writing() -> None:
     """Raises UserError if PyTorch is not installed; for a check before a long conversion."""
     _import_torch("writing")
+
+
+def _name_file(net: str) -> str:
+    return f"{_PREFIX}{net}{_SUFFIX}"
 
 
 def _load(torch: ModuleType, file: IO[bytes], path: str) -> Any:

@@ -83,12 +83,7 @@ def _read_saved_models(source: str) -> _Found:
 
 def _read_pytorch(source: str) -> _Found:
     """Reads the networks in a .pth file, whose name must show which network it holds, or in a folder of such files."""
-    if not source.endswith(".pth") and not _has_pytorch_files(source):
+    if not source.endswith(".pth") and not torch_files.has_files(source):
         return {}
     paths = torch_files.match_networks([source])
     return {name: (torch_files.read_network(path)[1], path) for name, path in paths.items()}
-
-
-def _has_pytorch_files(folder: str) -> bool:
-    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
-    return any(name.startswith("latest_net_") and name.endswith(".pth") for name in names)
