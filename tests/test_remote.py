@@ -181,6 +181,16 @@ def test_data_dir_must_be_local():
         sources.open_dataset(Config(dataset="horse2zebra", data_dir="ram://sets"))
 
 
+def test_a_remote_folder_leaves_its_videos_out_with_a_warning(tmp_path, caplog):
+    remote = f"ram://{tmp_path.name}"
+    for name in ("a.png", "in/clip.MP4", "out/clip.mp4"):
+        store(f"{remote}/{name}", b"")
+    assert jobs.find(remote, f"{remote}/out") == [(f"{remote}/a.png", "a.png")]
+    assert caplog.messages == [
+        f"--input={remote}: left out 1 video; to translate videos, copy them to the local disk"
+    ]
+
+
 def test_translates_from_and_to_a_remote_folder(tmp_path):
     remote = f"ram://{tmp_path.name}"
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)

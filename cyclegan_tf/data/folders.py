@@ -35,8 +35,8 @@ def _is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX")) or name == "DICOMDIR"
 
 
-def _has_suffix(name: str) -> bool:
-    return bool(suffixes.match(name))
+def _has_suffix(name: str, others: tuple[str, ...] = ()) -> bool:
+    return bool(suffixes.match(name)) or name.lower().endswith(others)
 
 
 def _may_have_signature(name: str) -> bool:
@@ -54,24 +54,27 @@ def is_image(path: str) -> bool:
     return not _is_hidden(name) and _is_image(name, functools.partial(_read_head, path))
 
 
-def list_folder(folder: str | os.PathLike) -> ImageList:
+def list_folder(folder: str | os.PathLike, others: tuple[str, ...] = ()) -> ImageList:
     """Lists the images in `folder` and all its subfolders, sorted by relative name. Follows links.
 
     A file is an image if it has a known suffix in any case, or an image signature and no known suffix. Hidden files
     and folders are skipped. A missing folder yields an empty list.
+
+    Args:
+      others: further suffixes, in lower case, of files to list.
 
     Raises:
       UserError: `folder` is a file, a folder cannot be read, or a link leads back to one of its parent folders.
     """
     folder = str(folder)
     if filesystem.is_remote(folder):
-        return _list_remote(folder)
+        return _list_remote(folder, others)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; give the folder that holds the images")
     names: list[str] = []
     if os.path.isdir(folder):
         status = os.stat(folder)
-        _collect(folder, "", ((status.st_dev, status.st_ino),), names)
+        _collect(folder, "", ((status.st_dev, status.st_ino),), names, others)
     names.sort()
 
     def read(index: int) -> bytes:
@@ -83,8 +86,10 @@ def list_folder(folder: str | os.PathLike) -> ImageList:
     return ImageList(folder, names, read, open_file=open_file)
 
 
-def _collect(root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], names: list[str]) -> None:
-    """Appends the relative names of the images in ROOT/SUBFOLDER to `names`.
+def _collect(
+    root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], names: list[str], others: tuple[str, ...]
+) -> None:
+    """Appends the relative names of the images in ROOT/SUBFOLDER, and of files with a suffix in `others`, to `names`.
 
     Args:
       subfolder: relative path that ends in "/", or empty.
@@ -97,14 +102,14 @@ def _collect(root: str, subfolder: str, ancestors: tuple[tuple[int, int], ...], 
                 if _is_hidden(entry.name):
                     continue
                 # Do not resolve links: with a million links to images, this would take most of the time.
-                if _has_suffix(entry.name) and not entry.is_dir(follow_symlinks=False):
+                if _has_suffix(entry.name, others) and not entry.is_dir(follow_symlinks=False):
                     names.append(subfolder + entry.name)
                 elif entry.is_dir():
                     status = entry.stat()
                     identity = (status.st_dev, status.st_ino)
                     if identity in ancestors:
                         raise UserError(f"{entry.path} is a link that leads back to a folder above it; remove the link")
-                    _collect(root, f"{subfolder}{entry.name}/", (*ancestors, identity), names)
+                    _collect(root, f"{subfolder}{entry.name}/", (*ancestors, identity), names, others)
                 elif _is_image(entry.name, functools.partial(_read_head, entry)):
                     names.append(subfolder + entry.name)
     except OSError as error:
@@ -121,7 +126,7 @@ def _read_head(path: str | os.DirEntry[str]) -> bytes:
         return b""
 
 
-def _list_remote(folder: str) -> ImageList:
+def _list_remote(folder: str, others: tuple[str, ...]) -> ImageList:
     if not filesystem.isdir(folder):
         if filesystem.exists(folder):
             raise UserError(f"{folder} is not a folder; give the folder that holds the images")
@@ -129,7 +134,7 @@ def _list_remote(folder: str) -> ImageList:
     folder = folder.rstrip("/")
     names: list[str] = []
     try:
-        _collect_remote(folder, "", names)
+        _collect_remote(folder, "", names, others)
     except OSError as error:
         raise UserError(f"cannot list {error.filename or folder}: {error.strerror}") from error
     names.sort()
@@ -139,16 +144,16 @@ def _list_remote(folder: str) -> ImageList:
     )
 
 
-def _collect_remote(root: str, subfolder: str, names: list[str]) -> None:
-    """Appends names as `_collect` does; sends no network request for a name with an image suffix."""
+def _collect_remote(root: str, subfolder: str, names: list[str], others: tuple[str, ...]) -> None:
+    """Appends names as `_collect` does; sends no network request for a name with a suffix to list."""
     for name in filesystem.listdir(f"{root}/{subfolder}"):
         path = f"{root}/{subfolder}{name}"
         if _is_hidden(name):
             continue
-        if _has_suffix(name):
+        if _has_suffix(name, others):
             names.append(subfolder + name)
         elif name.endswith("/") or (_may_have_signature(name) and filesystem.isdir(path)):
-            _collect_remote(root, f"{subfolder}{name.rstrip('/')}/", names)
+            _collect_remote(root, f"{subfolder}{name.rstrip('/')}/", names, others)
         elif _is_image(name, functools.partial(_read_remote_head, path)):
             names.append(subfolder + name)
 

@@ -59,11 +59,13 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
     Raises:
       UserError: there are no such files, or the output folder is the input folder.
     """
+    videos: list[str] = []
     if filesystem.isfile(pattern):
         root, paths = os.path.dirname(pattern) or ".", [pattern]
     elif filesystem.isdir(pattern):
-        names = [name for name in folders.list_folder(pattern).names if not video.is_video_name(name)]
-        root, paths = pattern, [os.path.join(pattern, name) for name in names]
+        root, listed = pattern, folders.list_folder(pattern, video.SUFFIXES)
+        paths = [os.path.join(pattern, name) for name in listed.names if not video.is_video_name(name)]
+        videos = [os.path.join(pattern, name) for name in listed.names if video.is_video_name(name)]
     elif filesystem.is_remote(pattern):
         raise UserError(f"--input={pattern}: no such file or folder; patterns work only on the local disk")
     else:
@@ -74,24 +76,22 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
                         "give another folder")
     inside = os.path.join(_resolve(output), "")
     found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _resolve(path).startswith(inside)]
-    if os.path.isdir(pattern):
-        _warn_of_videos(pattern, inside)
+    _warn_of_videos(pattern, [path for path in videos if not _resolve(path).startswith(inside)])
     if not found:
         raise UserError(f"--input={pattern}: no such file or folder, or no images in it")
     return found
 
 
-def _warn_of_videos(folder: str, output: str) -> None:
-    """Warns about the videos in a local folder, except in `output`: a folder is translated without its videos."""
-    root = glob.escape(folder)
-    videos = [
-        path for path in glob.iglob(os.path.join(root, "**"), recursive=True)
-        if video.is_video_name(path) and os.path.isfile(path) and not _resolve(path).startswith(output)
-    ]
-    if videos:
-        patterns = [os.path.join(root, "**", f"*{suffix}") for suffix in sorted({Path(path).suffix for path in videos})]
-        log.warning("--input=%s: left out %d video%s; to translate videos, give %s", folder, len(videos),
-                    "s" * (len(videos) > 1), " and then ".join(f"--input='{pattern}'" for pattern in patterns))
+def _warn_of_videos(folder: str, videos: Sequence[str]) -> None:
+    """Warns that `videos` in `folder` are left out, and says how to translate them; does nothing if there are none."""
+    if not videos:
+        return
+    way = "copy them to the local disk"
+    if not filesystem.is_remote(folder):
+        root, endings = glob.escape(folder), sorted({Path(path).suffix for path in videos})
+        way = "give " + " and then ".join(f"--input='{os.path.join(root, '**', f'*{ending}')}'" for ending in endings)
+    log.warning("--input=%s: left out %d video%s; to translate videos, %s", folder, len(videos),
+                "s" * (len(videos) > 1), way)
 
 
 def _resolve(path: str) -> str:
