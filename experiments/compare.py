@@ -3,7 +3,7 @@
   python experiments/compare.py --dataset=demo --steps=1500 --minutes=30 --seeds 0 1
   python experiments/compare.py --dataset=demo_maps --sides twin best=experiments/demo.flags --minutes=10
   python experiments/compare.py --dataset=demo_maps --size=64 --steps=600 --minutes=0 --seeds 0 1 2 \
-      --sides base=experiments/ablation/base.flags no_pool=experiments/ablation/no_pool.flags
+      --sides preset=experiments/demo.flags no_pool='--preset=demo --pool_size=0'
 
 Trains each of `--sides` with each seed, for `--steps` steps each, and, unless `--minutes` is 0, again for `--minutes`:
 
@@ -11,12 +11,13 @@ Trains each of `--sides` with each seed, for `--steps` steps each, and, unless `
   blocks and `--filters` filters.
 - twin: the authors' networks and training step in PyTorch (benchmarks/train_twin.py) with the same settings, on the
   same batches.
-- NAME=FLAGFILE: this package with the options in a flagfile.
+- NAME=FLAGFILE or NAME=OPTIONS: this package with the options in a flagfile, or with options such as
+  '--preset=demo --pool_size=0'.
 
 The steps that fit into `--minutes` follow from the time of the run of `--steps` steps of the same side and seed; the
 table has the minutes that the steps then took, without start, samples and measures, the seconds of a step, and the
 largest memory of the training process, with TensorFlow or PyTorch itself. The learning rate falls to zero over the
-second half of each run unless a flagfile says otherwise. Use a quiet machine: other work delays PyTorch by far more
+second half of each run unless the options say otherwise. Use a quiet machine: other work delays PyTorch by far more
 than its share, because its threads wait for each other. The twin needs PyTorch; the measures need the weights that
 cyclegan_tf.evaluate --fetch_weights downloads.
 
@@ -114,8 +115,8 @@ class Comparison:
 
     def _list_options(self, side: str) -> list[str]:
         args = self._args
-        if flagfile := args.sides[side]:
-            return [f"--flagfile={flagfile}", f"--dataset={args.dataset}"]
+        if options := args.sides[side]:
+            return [*options, f"--dataset={args.dataset}"]
         return [f"--dataset={args.dataset}", f"--load_size={round(args.size * 286 / 256)}", f"--crop_size={args.size}",
                 f"--n_blocks={args.blocks}", f"--ngf={args.filters}", f"--ndf={args.filters}"]
 
@@ -183,16 +184,16 @@ def format_spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
-def parse_side(text: str) -> tuple[str, str]:
-    """Returns (name, flagfile) of a side; the flagfile of paper and twin is empty.
+def parse_side(text: str) -> tuple[str, list[str]]:
+    """Returns (name, options) of a side; paper and twin have no options of their own.
 
     Raises:
-      ValueError: `text` is neither paper nor twin nor NAME=FLAGFILE.
+      ValueError: `text` is neither paper nor twin nor NAME=FLAGFILE nor NAME=OPTIONS.
     """
-    name, _, flagfile = text.partition("=")
-    if (name in TITLES) == bool(flagfile) or not re.fullmatch(r"\w+", name):
-        raise ValueError(f"{text}: expected {', '.join(TITLES)} or NAME=FLAGFILE")
-    return name, flagfile
+    name, _, value = text.partition("=")
+    if (name in TITLES) == bool(value) or not re.fullmatch(r"\w+", name):
+        raise ValueError(f"{text}: expected {', '.join(TITLES)}, NAME=FLAGFILE or NAME=OPTIONS")
+    return name, shlex.split(value if not value or value.startswith("--") else f"--flagfile={shlex.quote(value)}")
 
 
 def run_child(*arguments: str) -> tuple[str, float]:
@@ -277,10 +278,9 @@ def main() -> None:
     """Trains and measures the rows that have no result yet, prints the tables and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="demo", help="as for cyclegan_tf.train")
-    parser.add_argument("--sides", nargs="+", type=parse_side, metavar="SIDE", help="paper, twin or NAME=FLAGFILE; "
-                        "default: paper twin best=demo.flags", default=[
-                            ("paper", ""), ("twin", ""), ("best", str(HERE / "demo.flags"))
-                        ])
+    parser.add_argument("--sides", nargs="+", type=parse_side, metavar="SIDE", help="paper, twin, NAME=FLAGFILE "
+                        "or NAME=OPTIONS; default: paper twin best=demo.flags",
+                        default=[parse_side(text) for text in (*TITLES, f"best={HERE / 'demo.flags'}")])
     parser.add_argument("--steps", type=int, default=1500, help="steps of the rows at equal steps")
     parser.add_argument("--minutes", type=float, default=30, help="minutes of the rows at equal time; 0: none")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, run_python
 
 ARGUMENTS = {
-    "dataset": "demo", "sides": {"paper": "", "twin": "", "best": "best.flags"}, "steps": 100, "minutes": 10.0,
+    "dataset": "demo", "sides": {"paper": [], "twin": [], "best": ["--flagfile=best.flags"]}, "steps": 100, "minutes": 10.0,
     "size": 128, "blocks": 6, "filters": 32, "seeds": [0, 1],
 }
 
@@ -76,12 +76,13 @@ def test_without_minutes_there_are_rows_at_equal_steps_only(compare):
     assert compare.list_rows(["paper", "cut"], [3], 0) == [("paper", "steps", 3), ("cut", "steps", 3)]
 
 
-def test_sides_are_paper_twin_or_flagfiles(compare):
-    assert [compare.parse_side(text) for text in ("paper", "twin", "cut=a/b.flags")] == [
-        ("paper", ""), ("twin", ""), ("cut", "a/b.flags")
+def test_sides_are_paper_twin_flagfiles_or_options(compare):
+    texts = "paper", "twin", "cut=a b/c.flags", "no_pool=--preset=demo --pool_size=0"
+    assert [compare.parse_side(text) for text in texts] == [
+        ("paper", []), ("twin", []), ("cut", ["--flagfile=a b/c.flags"]), ("no_pool", ["--preset=demo", "--pool_size=0"])
     ]
     for text in ("cut", "paper=a.flags", "a/b=c.flags", "cut="):
-        with pytest.raises(ValueError, match=f"^{text}: expected paper, twin or NAME=FLAGFILE"):
+        with pytest.raises(ValueError, match=f"^{text}: expected paper, twin, NAME=FLAGFILE or NAME=OPTIONS"):
             compare.parse_side(text)
 
 

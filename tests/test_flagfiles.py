@@ -183,10 +183,7 @@ SYSTEMS = {
     "cpu/apple2orange_resnet9": (64, resnet(64, 24, 9), patch(64, 32)),
     "cpu/apple2orange_unet": (64, book_unet(64), four_halvings(64, 32)),
     "ablation/authors_64": (64, resnet(64, 32, 6), patch(64)),
-    "ablation/transpose": (64, unet(64, 12, 5), patch(64, 32)),
-} | {
-    f"ablation/{name}": (64, unet(64, 12, 5, side=3), patch(64, 32))
-    for name in ("base", "no_ema", "bfloat16", "no_identity", "no_pool")
+    "ablation/base": (64, unet(64, 12, 5, side=3), patch(64, 32)),
 }
 
 
