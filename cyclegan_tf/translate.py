@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
     found = jobs.find(given.input, given.output)
     model = loading.load(given.model, given.direction)
-    model = model.with_stack_options(dataclasses.replace(
+    model = dataclasses.replace(model, stack_options=dataclasses.replace(
         model.stack_options, keep_patient_data=given.keep_patient_data,
         **config_flags.read_overrides("slice_axis", "volume"),
     ))

@@ -30,7 +30,7 @@ class Recorder:
     def __init__(self, supports_tiles=True):
         self.supports_tiles, self.calls = supports_tiles, []
 
-    def translate(self, image, tile=0, folder=None):
+    def translate_pixels(self, image, tile=0, folder=None):
         self.calls.append((tile, folder))
         return image
 
@@ -186,7 +186,7 @@ def test_a_translation_that_needs_too_much_memory_names_the_size():
     def exhaust(image, tile, folder):
         raise tf.errors.ResourceExhaustedError(None, None, ALLOCATOR)
 
-    recorder.translate = exhaust
+    recorder.translate_pixels = exhaust
     with pytest.raises(UserError, match=r"^translating an image of 30 x 20 pixels ran out of memory: lower it$"):
         bind(recorder, Config())(np.zeros((20, 30, 3)))
 

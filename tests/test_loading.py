@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 from conftest import run_python
 from PIL import Image
+from translations import make_translator
 
 import cyclegan_tf
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import loading, translator
 from cyclegan_tf.pytorch import files as torch_files
 
@@ -140,13 +142,13 @@ def test_an_image_that_a_saved_model_refuses_is_an_error_of_this_image(tmp_path)
 ], ids=["size", "channels", "number"])
 def test_translations_of_another_shape_are_an_error(function, shape):
     with pytest.raises(ValueError, match=rf"returns an array of shape {shape} instead of \(2, 6, 4, 3\)"):
-        loading.LoadedTranslator(function, 3, 3).translate(np.zeros((2, 6, 4, 3), np.uint8))
+        make_translator(3, function=function).translate(np.zeros((2, 6, 4, 3), np.uint8))
 
 
 @pytest.fixture
 def identity():
     """A translator that returns its images."""
-    return loading.LoadedTranslator(lambda images: images, 3, 3)
+    return make_translator(3)
 
 
 @pytest.mark.parametrize(("value", "message"), [
@@ -172,7 +174,7 @@ def test_floats_at_the_ends_of_the_range_are_translated(identity):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_network_that_returns_nan_is_an_error(dtype):
-    broken = loading.LoadedTranslator(lambda images: np.where(images < 0, np.nan, images), 3, 3)
+    broken = make_translator(3, function=lambda images: np.where(images < 0, np.nan, images))
     image = np.ones((3, 4, 3), dtype)
     image[0, 0] = -1 if dtype == np.float32 else 0
     image[1:] = 1 if dtype == np.float32 else np.iinfo(dtype).max
@@ -189,9 +191,9 @@ def test_tiles_with_nan_are_an_error_only_if_the_network_made_them():
     # By hand: each channel is the sum of three channels. Sample grids show test images with NaN.
     expected = np.full((8, 8, 3), -0.75, np.float32)
     expected[7, 7] = np.nan
-    np.testing.assert_array_equal(own.translate(images, tile=4), expected)
+    np.testing.assert_array_equal(own.translate_pixels(images, tile=4), expected)
     convolution.bias.assign([0, np.nan, 0])
-    model = loading.LoadedTranslator(own.translate_floats, 3, 3, own)
+    model = loading.LoadedTranslator(own, StackOptions())
     with pytest.raises(ValueError, match="the network returns NaN in"):
         model.translate(np.zeros((8, 8, 3), np.uint8), tile=4)
 

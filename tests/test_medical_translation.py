@@ -1,5 +1,6 @@
 """Translating DICOM files, series and NIfTI volumes: units, names, geometry and memory."""
 
+import dataclasses
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+import translations
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -26,8 +28,7 @@ HOUNSFIELD, MAGNETIC = ValueRange(-1024.0, 3071.0), ValueRange(0.0, 2047.5)
 def make_translator(units=None, function=lambda images: images, channels=1, **options):
     """A translator that returns its images, in the given units."""
     units = Units(HOUNSFIELD, HOUNSFIELD) if units is None else units
-    stack_options = StackOptions(channels, units.source is not None, **options)
-    return loading.LoadedTranslator(function, channels, channels, units=units, stack_options=stack_options)
+    return translations.make_translator(channels, units, function, **options)
 
 
 def translate(source, output, translator, **options):
@@ -57,7 +58,9 @@ def test_dicom_file_keeps_name_and_units(tmp_path, name):
 
 
 def test_other_stack_options_keep_the_units(tmp_path):
-    translator = make_translator().with_stack_options(StackOptions(1, in_units=True, keep_patient_data=True))
+    translator = dataclasses.replace(
+        make_translator(), stack_options=StackOptions(1, in_units=True, keep_patient_data=True)
+    )
     assert translate(CT, tmp_path, translator) == {}
     assert (read_units(tmp_path / "CT_small.dcm") == read_units(CT)).all()
     assert pydicom.dcmread(tmp_path / "CT_small.dcm").PatientName == "CompressedSamples^CT1"
@@ -138,7 +141,7 @@ def test_feature_maps_of_tiles_lie_in_the_folder_of_the_results(tmp_path, series
         given.add(folder)
         return images
 
-    monkeypatch.setattr(loading.LoadedTranslator, "translate", translate_by_tiles)
+    monkeypatch.setattr(loading.LoadedTranslator, "translate_pixels", translate_by_tiles)
     (series / "patient" / "mr.dcm").unlink()
     assert translate(series / "patient", tmp_path / "series", make_translator()) == {}
     assert translate(CT, tmp_path / "file", make_translator()) == {}

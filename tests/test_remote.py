@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from remote_files import Killed, read, store
+from translations import make_translator
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
@@ -196,7 +197,7 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
     for name in ("a.png", "in/b.tif", "out/c.png"):
         image_files.write(f"{remote}/{name}", pixels, image_files.Extras())
-    model = loading.LoadedTranslator(lambda batch: -batch, 3, 3)
+    model = make_translator(3, function=lambda batch: -batch)
     found = jobs.find(remote, f"{remote}/out/")
     assert found == [(f"{remote}/a.png", "a.png"), (f"{remote}/in/b.tif", "in/b.tif")]
     planned = jobs.plan(found, f"{remote}/out", 3)

@@ -7,9 +7,10 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from translations import make_translator
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
-from cyclegan_tf.inference import batch, jobs, loading
+from cyclegan_tf.inference import batch, jobs
 
 RNG = np.random.default_rng(31)
 DTYPES = (np.uint8, np.int8, np.uint16, np.int16, np.float32)
@@ -47,7 +48,7 @@ def write(path, layout, codec, dtype):
 def translate(folder, channels, dtype):
     """Translates s.tif by the identity, in units; returns (array of the result or None, errors)."""
     limits = ValueRange(-1000, 1000) if dtype == np.float32 else ValueRange(np.iinfo(dtype).min, np.iinfo(dtype).max)
-    model = loading.LoadedTranslator(lambda images: images, channels, channels, units=Units(limits, limits))
+    model = make_translator(channels, Units(limits, limits))
     output = folder / "out"
     bad = batch.run(model, jobs.plan(jobs.find(str(folder / "s.tif"), str(output)), str(output), channels))
     found = tifffile.imread(output / "s.tif") if (output / "s.tif").exists() else None

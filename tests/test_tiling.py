@@ -203,7 +203,7 @@ def test_a_translator_tiles_images_of_any_size_and_dtype(dtype):
     translator = translator_lib.make_translator(Config.preset("tiny"), generator)
     image = ranges.from_float(np.random.default_rng(3).uniform(-1, 1, (45, 67, 3)).astype(np.float32), dtype)
     whole = translator.translate_floats(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
-    result = translator.translate_in_tiles(image, 16)
+    result = translator.translate_pixels(image, 16)
     assert (result.dtype, result.shape) == (dtype, image.shape)
     np.testing.assert_allclose(ranges.to_float(result), np.clip(whole, -1, 1), atol={1: 1, 2: 0.005, 4: 0.005}[
         np.dtype(dtype).itemsize] / 127.5)
@@ -213,9 +213,9 @@ def test_tiles_have_the_output_channels():
     config = Config.preset("tiny", input_channels=3, output_channels=1, lambda_identity=0.0)
     translator = translator_lib.make_translator(config, randomized(build_generator(config, "gen_ab")))
     image = np.random.default_rng(3).uniform(-1, 1, (40, 48, 3)).astype(np.float32)
-    result = translator.translate_in_tiles(image, 16)
+    result = translator.translate_pixels(image, 16)
     assert result.shape == (40, 48, 1)
-    np.testing.assert_allclose(result, translator.translate(image), atol=1e-5)
+    np.testing.assert_allclose(result, translator.translate_pixels(image), atol=1e-5)
 
 
 def test_progress_ends_at_one_and_no_files_are_left(tmp_path):

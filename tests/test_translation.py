@@ -12,15 +12,17 @@ import tensorflow as tf
 import tifffile
 from conftest import run_python
 from PIL import Image
+from translations import make_translator
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.codec import decode
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import batch, jobs, loading, translator
 
 
-class Negative(loading.LoadedTranslator):
-    """Translates images to negatives, and records the batches."""
+class Negative(translator.PixelTranslator):
+    """Makes negatives of images, and records the batches."""
 
     def __init__(self):
         self.batches = []
@@ -36,7 +38,8 @@ def names(folder):
 
 
 def translate(pattern, output, model=None, **options):
-    model = model or Negative()
+    if not isinstance(model, loading.LoadedTranslator):
+        model = loading.LoadedTranslator(model or Negative(), StackOptions())
     overwrite = options.pop("overwrite", False)
     planned = jobs.plan(jobs.find(str(pattern), str(output)), str(output), 3, overwrite)
     return batch.run(model, planned, **options)
@@ -129,7 +132,7 @@ def test_a_folder_leaves_its_videos_out_with_a_warning(photos, caplog):
 
 def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
     (photos / "clip.mp4").write_bytes(b"")
-    gray = loading.LoadedTranslator(lambda images: images, 1, 1)
+    gray = make_translator()
     planned = jobs.plan(jobs.find(str(photos / "*"), str(tmp_path / "out")), str(tmp_path / "out"), 1)
     with pytest.raises(UserError, match=r"clip\.mp4: the model maps 1 channels to 1; videos need a model"):
         batch.run(gray, planned)
@@ -139,7 +142,7 @@ def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
 def test_nothing_is_written_if_the_network_does_not_support_tiles(photos, tmp_path):
     inputs = tf.keras.Input((None, None, 3))
     network = tf.keras.Model(inputs, tf.keras.layers.Softmax(axis=1, name="rows")(inputs))
-    model = loading.LoadedTranslator(lambda images: images, 3, 3, translator.Translator(network, 1, 1))
+    model = translator.Translator(network, 1, 1)
     with pytest.raises(UserError, match="tiles are not possible: the receptive field of layer rows"):
         translate(photos, tmp_path / "out", model, tile=28)  # Some images are smaller, and could be translated.
     assert not (tmp_path / "out").exists()
@@ -283,7 +286,7 @@ def test_a_batch_that_is_too_large_is_translated_one_by_one(tmp_path, make_image
             raise error
         return -images
 
-    bad = translate(tmp_path / "photos", tmp_path / "out", loading.LoadedTranslator(negate, 3, 3))
+    bad = translate(tmp_path / "photos", tmp_path / "out", make_translator(3, function=negate))
     assert bad == {
         f"{tmp_path}/photos/large/000.png": "the translation ran out of memory; give --tile=512, or a smaller tile"
     }
@@ -296,7 +299,7 @@ def test_an_error_of_several_lines_becomes_one(tmp_path, make_images):
     def fail(images):
         raise tf.errors.InternalError(None, None, "convolution failed\n\t [[node conv]]")
 
-    bad = translate(tmp_path / "photos", tmp_path / "out", loading.LoadedTranslator(fail, 3, 3))
+    bad = translate(tmp_path / "photos", tmp_path / "out", make_translator(3, function=fail))
     assert list(bad.values()) == ["convolution failed [[node conv]]"]
 
 

@@ -281,7 +281,7 @@ def test_arrays_are_translated_in_units():
     model = make_translator(units=Units(CT, MR))
     values = np.array([[[-1024], [1023.5], [3071], [9999]]])
     np.testing.assert_allclose(model.translate(values)[0, :, 0], [0, 0.75, 1.5, 1.5], atol=1e-6)
-    assert (model.without_units().translate(np.zeros((2, 2, 1), np.uint8)) == 0).all()
+    assert (model.translate_pixels(np.zeros((2, 2, 1), np.float32)) == 0).all()
     with pytest.raises(ValueError, match="1 of 4 pixels are NaN"):
         model.translate(np.where(values == 9999, np.nan, values))
 
@@ -311,10 +311,10 @@ def test_values_from_8_bit_arrays_are_not_rounded_to_8_bits(halving):
     inputs = tf.keras.Input((None, None, 1))
     network = tf.keras.Model(inputs, tf.keras.layers.Rescaling(0.5, name="halve")(inputs))
     own = translator.Translator(network, 1, 1, Units(None, CT))
-    for measured in (halving.without_units(), own):
-        floats = measured.translate(images)
+    for measured in (halving, own):
+        floats = measured.translate_pixels(images)
         np.testing.assert_allclose(floats, (images / 127.5 - 1) / 2, atol=1e-6)
-    np.testing.assert_allclose(own.translate(images, tile=16), floats, atol=1e-6)
+    np.testing.assert_allclose(own.translate_pixels(images, tile=8), floats, atol=1e-6)
 
 
 TINY = {

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from translations import make_translator
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
@@ -45,11 +46,7 @@ def exact_rate(path):
     return 1 / Fraction(re.search(r"#tb 0: (\S+)", child.stdout)[1])
 
 
-class Inverse(loading.LoadedTranslator):
-    """Translates images to negatives."""
-
-    def __init__(self):
-        super().__init__(lambda images: -images, 3, 3)
+INVERSE = make_translator(3, function=lambda images: -images)  # Translates images to negatives.
 
 
 def read(path):
@@ -62,7 +59,7 @@ def read(path):
 def test_every_frame_is_translated_and_size_rate_and_audio_stay(tmp_path, rate, size, batch_size):
     clip = make_clip(tmp_path / "clip.mp4", size, rate)
     shares = []
-    video.translate(Inverse(), str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size, progress=shares.append)
+    video.translate(INVERSE, str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size, progress=shares.append)
     meta, frames = read(tmp_path / "out" / "clip.mp4")
     _, originals = read(clip)
     assert (meta["size"], len(frames), exact_rate(tmp_path / "out" / "clip.mp4")) == (size, FRAMES, Fraction(rate))
@@ -79,7 +76,7 @@ def test_every_frame_is_translated_and_size_rate_and_audio_stay(tmp_path, rate, 
 def test_a_silent_clip_in_a_container_without_h264_becomes_mkv(tmp_path):
     clip = make_clip(tmp_path / "clip.avi", sound=False)
     assert video.get_output_name("a/clip.avi") == "a/clip.mkv"
-    video.translate(Inverse(), str(clip), str(tmp_path / "clip.mkv"))
+    video.translate(INVERSE, str(clip), str(tmp_path / "clip.mkv"))
     assert len(read(tmp_path / "clip.mkv")[1]) == FRAMES
 
 
@@ -91,7 +88,7 @@ def test_a_variable_frame_rate_keeps_the_duration(tmp_path):
          "-vf", "select='lt(t,1)+not(mod(n,3))'", "-fps_mode", "vfr", clip],
         check=True, timeout=60,
     )
-    video.translate(Inverse(), str(clip), str(target))
+    video.translate(INVERSE, str(clip), str(target))
     assert len(read(target)[1]) / exact_rate(target) == pytest.approx(1.9, abs=0.15)
 
 
@@ -99,27 +96,27 @@ def test_a_clip_of_a_rate_that_ffmpeg_does_not_print_keeps_its_frames(tmp_path):
     clip = tmp_path / "clip.mkv"
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i",
                     "testsrc2=size=48x32:rate=1000:duration=0.01", clip], check=True, timeout=60)
-    video.translate(Inverse(), str(clip), str(tmp_path / "out.mkv"))
+    video.translate(INVERSE, str(clip), str(tmp_path / "out.mkv"))
     assert len(read(tmp_path / "out.mkv")[1]) == 10
 
 
 def test_batches_hold_at_most_a_megapixel_and_tiles_use_the_disk_of_the_result(tmp_path, monkeypatch):
-    class Recorder(Inverse):
-        def translate(self, image, tile=0, folder=None, progress=None):
-            calls.append((len(image), folder))
-            return super().translate(image)
+    def record(translator, image, tile=0, folder=None, progress=None):
+        calls.append((len(image), folder))
+        return image
 
     calls = []
+    monkeypatch.setattr(loading.LoadedTranslator, "translate", record)
     monkeypatch.setattr(stacks, "BATCH_PIXELS", 5 * 48 * 32)
     clip = make_clip(tmp_path / "clip.mp4", sound=False)
-    video.translate(Recorder(), str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size=8, tile=16)
+    video.translate(INVERSE, str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size=8, tile=16)
     assert calls == [(5, str(tmp_path / "out")), (5, str(tmp_path / "out")), (2, str(tmp_path / "out"))]
 
 
 def test_a_file_that_is_not_a_video_is_an_error_and_leaves_nothing(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="ffmpeg: "):
-        video.translate(Inverse(), str(tmp_path / "clip.mp4"), str(tmp_path / "out" / "clip.mp4"))
+        video.translate(INVERSE, str(tmp_path / "clip.mp4"), str(tmp_path / "out" / "clip.mp4"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -129,7 +126,7 @@ def test_an_error_of_the_disk_is_not_called_an_error_of_ffmpeg(tmp_path):
 
     clip = make_clip(tmp_path / "clip.mp4", sound=False)
     with pytest.raises(OSError, match="no room for 2 GB of temporary maps"):
-        video.translate(loading.LoadedTranslator(fill_disk, 3, 3), str(clip), str(tmp_path / "out" / "clip.mp4"))
+        video.translate(make_translator(3, function=fill_disk), str(clip), str(tmp_path / "out" / "clip.mp4"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -140,23 +137,23 @@ def test_a_clip_can_be_translated_while_another_process_translates_it(tmp_path):
     def translate_beside(images):
         batches.append(images)
         if len(batches) == 2:  # After the first batch, ffmpeg has created its file.
-            video.translate(Inverse(), str(clip), str(target), batch_size=FRAMES)
+            video.translate(INVERSE, str(clip), str(target), batch_size=FRAMES)
         return -images
 
-    video.translate(loading.LoadedTranslator(translate_beside, 3, 3), str(clip), str(target), batch_size=5)
+    video.translate(make_translator(3, function=translate_beside), str(clip), str(target), batch_size=5)
     assert len(read(target)[1]) == FRAMES
     assert list(target.parent.iterdir()) == [target]
 
 
 def test_videos_need_a_translator_of_color_images(tmp_path):
     with pytest.raises(UserError, match="the model maps 1 channels to 3; videos need a model"):
-        video.translate(loading.LoadedTranslator(lambda images: images, 1, 3), "clip.mp4", str(tmp_path / "clip.mp4"))
+        video.translate(make_translator(1, out=3), "clip.mp4", str(tmp_path / "clip.mp4"))
 
 
 def test_videos_need_translations_of_8_bits():
     for limits in (ValueRange(0, 10000), ValueRange(0, 1)):
-        satellite = loading.LoadedTranslator(lambda images: images, 3, 3, units=Units(ValueRange(0, 255), limits))
+        satellite = make_translator(3, Units(ValueRange(0, 255), limits))
         with pytest.raises(UserError, match=f"^clip.mp4: the model outputs values in {limits}; videos need a model"):
             video.require_support(satellite, "clip.mp4")
-    pictures = loading.LoadedTranslator(lambda images: images, 3, 3, units=Units(None, ValueRange(0, 255)))
+    pictures = make_translator(3, Units(None, ValueRange(0, 255)))
     video.require_support(pictures, "clip.mp4")

@@ -4,28 +4,29 @@ import os
 
 from cyclegan_tf.config.value_ranges import NO_UNITS
 from cyclegan_tf.images.stacks import StackOptions
-from cyclegan_tf.inference import batch, jobs, loading
+from cyclegan_tf.inference import batch, jobs, loading, translator
 
 
 def make_translator(channels=1, units=NO_UNITS, function=lambda images: images, out=None, **stack_options):
     """A translator by a function of images (N, H, W, C) in [-1, 1], the identity by default, to `out` channels."""
     options = StackOptions(channels, units.source is not None, **stack_options)
-    return loading.LoadedTranslator(function, channels, out or channels, units=units, stack_options=options)
+    network = translator.PixelTranslator(function, channels, out or channels, units)
+    return loading.LoadedTranslator(network, options)
 
 
-def run(source, translator, output=None, **options):
+def run(source, model, output=None, **options):
     """Translates files, by default to the folder `out` beside them; returns {path: reason} of the files that fail."""
-    return batch.run(translator, _plan(source, translator, output), **options)
+    return batch.run(model, _plan(source, model, output), **options)
 
 
-def translate(source, translator, output=None, **options):
+def translate(source, model, output=None, **options):
     """Translates a file; returns the path of the result."""
-    (job,) = _plan(source, translator, output)
-    assert batch.run(translator, [job], **options) == {}
+    (job,) = _plan(source, model, output)
+    assert batch.run(model, [job], **options) == {}
     return job.target
 
 
-def _plan(source, translator, output):
+def _plan(source, model, output):
     output = str(output or os.path.join(os.path.dirname(source), "out"))
     found = jobs.find(str(source), output)
-    return jobs.plan(found, output, translator.output_channels, value_range=translator.units.target)
+    return jobs.plan(found, output, model.output_channels, value_range=model.units.target)

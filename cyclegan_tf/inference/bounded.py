@@ -1,12 +1,13 @@
 """Translating images of any size for samples and measures, in bounded memory."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.inference.loading import LoadedTranslator
+from cyclegan_tf.inference.translator import PixelTranslator
 from cyclegan_tf.metrics.task import Translate
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
@@ -15,20 +16,12 @@ from cyclegan_tf.storage import filesystem
 WHOLE_PIXELS = 2**20
 TILE = 512  # Side of a tile in pixels.
 
-
-class TilingTranslator(Protocol):
-    """The methods of `translator.Translator` and `loading.LoadedTranslator` that `make_bounded` calls."""
-
-    @property
-    def supports_tiles(self) -> bool:
-        """Whether `translate` accepts a tile."""
-
-    def translate(self, image: np.ndarray, tile: int = 0, folder: str | None = None) -> np.ndarray:
-        """Translates an image (H, W, C) whole, or by tiles of `tile` pixels a side if `tile` is not 0."""
+# A LoadedTranslator refuses NaN. Training must reach its own check of the losses instead.
+AnyTranslator = PixelTranslator | LoadedTranslator
 
 
 def make_bounded(
-    translators: Mapping[Direction, TilingTranslator], config: Config, remedy: str, workdir: str | None = None
+    translators: Mapping[Direction, AnyTranslator], config: Config, remedy: str, workdir: str | None = None
 ) -> dict[Direction, Translate]:
     """Makes functions that translate images (H, W, C): small images whole, larger images by tiles.
 
@@ -47,11 +40,11 @@ def make_bounded(
     }
 
 
-def _make_bounded(translator: TilingTranslator, whole_pixels: int, remedy: str, folder: str | None) -> Translate:
+def _make_bounded(translator: AnyTranslator, whole_pixels: int, remedy: str, folder: str | None) -> Translate:
     def translate(image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
         tile = TILE if height * width > whole_pixels and translator.supports_tiles else 0
         with exhaustion.explain(f"translating an image of {width} x {height} pixels", remedy):
-            return translator.translate(image, tile, folder)
+            return translator.translate_pixels(image, tile, folder)
 
     return translate

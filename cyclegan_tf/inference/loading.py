@@ -2,20 +2,20 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.config.value_ranges import NO_UNITS, Units
+from cyclegan_tf.config.value_ranges import Units
 from cyclegan_tf.errors import UserError, describe_error, get_first_line
 from cyclegan_tf.images import files as image_files
-from cyclegan_tf.images import ranges, stack_files
+from cyclegan_tf.images import ranges, stack_files, stacks
 from cyclegan_tf.images import units as units_lib
 from cyclegan_tf.images.stacks import Slice, StackOptions
-from cyclegan_tf.inference import tflite_model, tiling
+from cyclegan_tf.inference import tflite_model
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import saved_model
 from cyclegan_tf.ops import exhaustion
@@ -24,76 +24,41 @@ from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import array_files, filesystem
 
 
+@dataclasses.dataclass(frozen=True)
 class LoadedTranslator:
     """Translates image files and arrays in one direction with a trained generator.
 
-    Args:
-      forward: maps float32 images (N, H, W, C) of any size, in [-1, 1], to (N, H, W, C') in [-1, 1].
-      input_channels: C.
-      output_channels: C'.
-      translator: the `translator.Translator` behind `forward`, which tiles need, or None.
-      units: the ranges that -1 and 1 stand for in images and in their translations.
-      stack_options: how to divide files into slices, as in training.
-      returns_floats: whether `translate` returns float32 in [-1, 1] for images of any dtype, if there are no units.
-
     Attributes:
-      input_channels (int): channels of the images to translate.
-      output_channels (int): channels of translated images.
-      units (Units): as given.
-      stack_options (StackOptions): as given.
+      network: the generator as a function of pixels.
+      stack_options: how to divide files into slices, as in training.
     """
 
-    def __init__(
-        self,
-        forward: Callable[[np.ndarray], np.ndarray | tf.Tensor],
-        input_channels: int,
-        output_channels: int,
-        translator: translator_lib.Translator | None = None,
-        units: Units = NO_UNITS,
-        stack_options: StackOptions | None = None,
-        returns_floats: bool = False,
-    ) -> None:
-        self.units = units
-        self.stack_options = stack_options or StackOptions(input_channels, in_units=units.source is not None)
-        self.input_channels = input_channels
-        self.output_channels = output_channels
-        self._forward = forward
-        self._translator = translator
-        self._returns_floats = returns_floats
+    network: translator_lib.PixelTranslator
+    stack_options: StackOptions
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the images to translate."""
+        return self.network.input_channels
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of translated images."""
+        return self.network.output_channels
+
+    @property
+    def units(self) -> Units:
+        """The ranges that -1 and 1 stand for in images and in their translations."""
+        return self.network.units
 
     @property
     def supports_tiles(self) -> bool:
         """Whether `translate` accepts a tile: the generator has Keras layers whose receptive fields are known."""
-        return self._translator is not None and self._translator.supports_tiles
+        return self.network.supports_tiles
 
     def require_tiles(self) -> None:
         """Raises a UserError that gives the reason if `translate` does not accept a tile."""
-        translator = self._require_layers()
-        tiling.require_support(translator.generator, translator.multiple)
-
-    def _require_layers(self) -> translator_lib.Translator:
-        if self._translator is None:
-            raise UserError("tiles need the generator's layers, which only a run directory and a .pth file hold: give "
-                            "one of these, or translate whole images")
-        return self._translator
-
-    def without_units(self) -> "LoadedTranslator":
-        """Returns this translator without units, for images of a data set: floats in [-1, 1], or 8 or 16 bits.
-
-        Translations are float32 if only the target domain has a range: the levels of 8 bits would round the values.
-        """
-        return LoadedTranslator(
-            self._forward, self.input_channels, self.output_channels, self._translator,
-            stack_options=dataclasses.replace(self.stack_options, in_units=False),
-            returns_floats=self.units.source is None and self.units.target is not None,
-        )
-
-    def with_stack_options(self, options: StackOptions) -> "LoadedTranslator":
-        """Returns a translator with the same generator and units that divides files into slices by `options`."""
-        return LoadedTranslator(
-            self._forward, self.input_channels, self.output_channels, self._translator, self.units, options,
-            self._returns_floats,
-        )
+        self.network.require_tiles()
 
     def translate(
         self,
@@ -126,50 +91,39 @@ class LoadedTranslator:
         """
         if isinstance(image, str | os.PathLike):
             image = _read_image(os.fspath(image), self)
-        image = array_files.to_native(np.asarray(image))
-        if self.units:
-            return self._translate_values(image, tile, folder, progress)
-        if image.dtype == np.float64:
-            image = image.astype(np.float32)
-        if image.ndim not in (3, 4) or image.shape[-1] != self.input_channels:
-            raise ValueError(f"the image has shape {image.shape}; expected (height, width, {self.input_channels})")
-        if image.dtype not in (np.uint8, np.uint16, np.float32):
-            raise ValueError(f"the image has dtype {image.dtype}; expected uint8, uint16, or floats in [-1, 1]")
-        if not image.size:
-            raise ValueError(f"the image has shape {image.shape} and no pixels")
-        ranges.require_range(image)
-        if self._returns_floats:
-            image = ranges.to_float(image)
-        if tile:
-            self._require_layers()
-        if image.ndim == 3:
-            return self.translate(image[np.newaxis], tile, folder, progress)[0]
-        if self._translator is not None and tile and max(image.shape[1:3]) > tile:
-            translate = self._translator.translate_in_tiles
-            return np.stack([translate(one, tile, folder, progress, check=_refuse_nan) for one in image])
-        floats = np.asarray(self._forward(ranges.to_float(image)))
-        _require_shape(floats, (*image.shape[:3], self.output_channels))
-        _refuse_nan(floats)
-        return ranges.from_float(floats, image.dtype)
-
-    def _translate_values(
-        self, values: np.ndarray, tile: int, folder: str | None, progress: Callable[[float], None] | None
-    ) -> np.ndarray:
-        """Translates an array of values in the unit of the source domain to the unit of the target domain."""
-        images, dtype = values, values.dtype
+        images = array_files.to_native(np.asarray(image))
+        dtype = images.dtype
         if self.units.source is not None:
-            if values.dtype.kind not in "iuf":
-                raise ValueError(f"the image has dtype {values.dtype}; expected integers or floats")
-            images, _ = units_lib.normalize(Slice(values), self.units.source)
-        floats = ranges.to_float(self.without_units().translate(images, tile, folder, progress))
-        return units_lib.from_scale(floats, self.units.target, units_lib.choose_dtype(self.units.target, dtype))
+            if dtype.kind not in "iuf":
+                raise ValueError(f"the image has dtype {dtype}; expected integers or floats")
+            images, _ = units_lib.normalize(Slice(images), self.units.source)
+        result = self.translate_pixels(images, tile, folder, progress)
+        if not self.units:
+            return result
+        target = self.units.target
+        return units_lib.from_scale(ranges.to_float(result), target, units_lib.choose_dtype(target, dtype))
 
+    def translate_pixels(
+        self, images: np.ndarray, tile: int = 0, folder: str | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> np.ndarray:
+        """Translates images of a data set, without units: uint8, uint16, or floats in [-1, 1].
 
-def _require_shape(floats: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Raises a ValueError unless a network's output has the shape (N, H, W, C'), with the size of the images."""
-    if floats.shape != shape:
-        raise ValueError(f"the network returns an array of shape {floats.shape} instead of {shape}; use a network that "
-                         "keeps the size of its images")
+        The arguments are those of `translate`. If the target domain has a range, the result is float32 in [-1, 1].
+
+        Raises:
+          ValueError, OSError, UserError: as `translate` for arrays without a range.
+        """
+        if images.dtype == np.float64:
+            images = images.astype(np.float32)
+        if images.ndim not in (3, 4) or images.shape[-1] != self.input_channels:
+            raise ValueError(f"the image has shape {images.shape}; expected (height, width, {self.input_channels})")
+        if images.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ValueError(f"the image has dtype {images.dtype}; expected uint8, uint16, or floats in [-1, 1]")
+        if not images.size:
+            raise ValueError(f"the image has shape {images.shape} and no pixels")
+        ranges.require_range(images)
+        return self.network.translate_pixels(images, tile, folder, progress, check=_refuse_nan)
 
 
 def _refuse_nan(floats: np.ndarray) -> None:
@@ -206,8 +160,8 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
     path = os.fspath(path)
     wanted = Direction.parse(direction) if direction else None
     if run_directory.is_run(path):
-        (translator,) = translator_lib.load_run(path, [wanted or Direction.A2B]).translators.values()
-        return _wrap(translator)
+        (translator,) = _load_run(path, [wanted or Direction.A2B]).values()
+        return translator
     require_model(path)
     if wanted:
         raise UserError(f"{path} holds only one direction; leave out the direction, or give the run directory")
@@ -242,8 +196,7 @@ def load_directions(
     path = os.fspath(path)
     wanted = Direction.parse(direction) if direction else None
     if run_directory.is_run(path):
-        run = translator_lib.load_run(path, [wanted] if wanted else None)
-        return {each: _wrap(translator) for each, translator in run.translators.items()}
+        return _load_run(path, [wanted] if wanted else None)
     require_model(path)
     wanted = wanted or Direction.find_in_name(os.path.basename(path.rstrip("/")))
     if wanted is None:
@@ -251,29 +204,30 @@ def load_directions(
     return {wanted: _load_file(path)}
 
 
+def _load_run(path: str, directions: Iterable[Direction] | None) -> dict[Direction, LoadedTranslator]:
+    run = translator_lib.load_run(path, directions)
+    return {
+        direction: LoadedTranslator(translator, stacks.make_options(run.config, direction.source))
+        for direction, translator in run.translators.items()
+    }
+
+
 def _load_file(path: str) -> LoadedTranslator:
     """Loads a .pth file, a .tflite file or a SavedModel folder."""
+    network = _load_network(path)
+    return LoadedTranslator(network, StackOptions(network.input_channels, in_units=network.units.source is not None))
+
+
+def _load_network(path: str) -> translator_lib.PixelTranslator:
     if path.endswith(".pth"):
-        return _wrap(_load_pytorch(path))
+        return _load_pytorch(path)
     if path.endswith(".tflite"):
-        interpreter = tflite_model.Interpreter(path)
-        return LoadedTranslator(
-            interpreter, interpreter.input_channels, interpreter.output_channels, units=interpreter.units
-        )
+        found = tflite_model.Interpreter(path)
+        return translator_lib.PixelTranslator(found, found.input_channels, found.output_channels, found.units)
     return _load_saved_model(path)
 
 
-def _wrap(translator: translator_lib.Translator) -> LoadedTranslator:
-    def forward(images: np.ndarray) -> tf.Tensor:
-        return translator.translate_floats(images)["images"]
-
-    return LoadedTranslator(
-        forward, translator.input_channels, translator.output_channels, translator, translator.units,
-        translator.stack_options,
-    )
-
-
-def _load_saved_model(path: str) -> LoadedTranslator:
+def _load_saved_model(path: str) -> translator_lib.PixelTranslator:
     network = saved_model.open_saved_model(path)
     given, returned = network.input_spec, network.output_spec
     if given.dtype != tf.float32 or not _has_channels(given):
@@ -291,7 +245,7 @@ def _load_saved_model(path: str) -> LoadedTranslator:
             reason = get_first_line(error)
             raise ValueError(f"the SavedModel fails on images of {width} x {height} pixels ({reason})") from error
 
-    return LoadedTranslator(forward, given.shape[-1], returned.shape[-1], units=network.units)
+    return translator_lib.PixelTranslator(forward, given.shape[-1], returned.shape[-1], network.units)
 
 
 def _has_channels(spec: tf.TensorSpec) -> bool:

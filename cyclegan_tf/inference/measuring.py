@@ -71,9 +71,7 @@ def measure_model(
     dataset = sources.open_dataset(config, needs_training=False)
     for assumption in filter(None, (dataset.pairing, dataset.substitution)):
         log.info("%s", assumption)
-    # The images of a data set are in [-1, 1] already.
-    unitless = {direction: model.without_units() for direction, model in models.items()}
-    translate = bounded.make_bounded(unitless, config, "give --size=256 or another --size for smaller images")
+    translate = bounded.make_bounded(models, config, "give --size=256 or another --size for smaller images")
     chosen, networks = names or measures.choose_default(config), Networks(protocol)
     records, skipped = evaluation.measure(translate, dataset, config, protocol, chosen, networks, strict=bool(names))
     records = [{**record, "model": path, "dataset": config.dataset} for record in records]

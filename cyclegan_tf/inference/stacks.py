@@ -77,7 +77,7 @@ def translate(
       ValueError: a slice is damaged, or is not an image that the translator takes, or the result cannot be written.
       OSError: the file cannot be read.
     """
-    network, value_range = translator.without_units(), translator.units.target
+    value_range = translator.units.target
     first = stack.read(0)
     stored = first.pixels.dtype if value_range is None else stack.dtype
     dtype = units.choose_dtype(value_range, stored, stack.no_data)
@@ -96,7 +96,7 @@ def translate(
                 pixels, count = _prepare(piece, translator)
                 n_clipped, n_values = n_clipped + count, n_values + pixels.size
                 images.append(pixels)
-            results = network.translate(np.stack(images), tile, folder)
+            results = translator.translate_pixels(np.stack(images), tile, folder)
             for piece, image, result in zip(batch, images, results, strict=True):
                 floats = ranges.to_float(codec.convert_channels(result, 1) if is_gray else result)
                 if stack.has_background and (ranges.to_float(image) == -1).all():

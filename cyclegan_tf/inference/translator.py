@@ -11,16 +11,103 @@ from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import graph_codec, ranges, stacks
-from cyclegan_tf.images.stacks import StackOptions
+from cyclegan_tf.images import graph_codec, ranges
 from cyclegan_tf.inference import tiling
 from cyclegan_tf.networks import registry
 from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs import directory as run_directory
 
+_NEEDS_LAYERS = ("tiles need the generator's layers, which only a run directory and a .pth file hold: give one of "
+                 "these, or translate whole images")
 
-class Translator:
+
+class PixelTranslator:
+    """A network as a function of the pixels of images.
+
+    Args:
+      forward: maps float32 images (N, H, W, C) in [-1, 1] to (N, H, W, C') in [-1, 1].
+      input_channels: C.
+      output_channels: C'.
+      units: the ranges that -1 and 1 stand for in images and in their translations.
+
+    Attributes:
+      input_channels, output_channels, units: as given.
+    """
+
+    def __init__(
+        self, forward: Callable[[np.ndarray], np.ndarray | tf.Tensor], input_channels: int, output_channels: int,
+        units: Units = NO_UNITS,
+    ) -> None:
+        self._forward = forward
+        self.input_channels = input_channels
+        self.output_channels = output_channels
+        self.units = units
+
+    @property
+    def supports_tiles(self) -> bool:
+        """Whether `translate_pixels` accepts a tile: the receptive fields of all layers are known."""
+        return False
+
+    def require_tiles(self) -> None:
+        """Raises a UserError that gives the reason if the network does not support tiles."""
+        raise UserError(_NEEDS_LAYERS)
+
+    def translate_pixels(
+        self, images: np.ndarray, tile: int = 0, folder: str | None = None,
+        progress: Callable[[float], None] | None = None, check: Callable[[np.ndarray], None] | None = None,
+    ) -> np.ndarray:
+        """Translates an image (H, W, C), or a batch (N, H, W, C): uint8, uint16, or float32 in [-1, 1].
+
+        Args:
+          tile: side in pixels of the tiles in which to translate larger images; 0 translates images whole.
+          folder: folder for the temporary files of tiles; default: the system's temporary folder.
+          progress: called after each tile with the fraction of an image that is done, in (0, 1].
+          check: called with the network's floats, those of each tile apart, before they are converted to the dtype of
+            the images. Without it, NaN becomes an arbitrary level of integer images.
+
+        Returns:
+          Array of the same height, width and dtype, with C' channels. If the target domain has a range, the dtype is
+          float32: the levels of 8 bits would round the values.
+
+        Raises:
+          ValueError: the network fails, or does not keep the size of its images.
+          OSError: the disk has no room for the temporary files of tiles.
+          UserError: an image is larger than `tile`, but the network does not support tiles.
+        """
+        if self.units.target is not None:
+            images = ranges.to_float(images)
+        if images.ndim == 3:
+            return self.translate_pixels(images[np.newaxis], tile, folder, progress, check)[0]
+        if tile and max(images.shape[1:3]) > tile:
+            return np.stack([self._translate_in_tiles(image, tile, folder, progress, check) for image in images])
+        floats = np.asarray(self._forward(ranges.to_float(images)))
+        _require_shape(floats, (*images.shape[:3], self.output_channels))
+        if check:
+            check(floats)
+        return _convert(floats, images.dtype)
+
+    def _translate_in_tiles(
+        self, image: np.ndarray, tile: int, folder: str | None, progress: Callable[[float], None] | None,
+        check: Callable[[np.ndarray], None] | None,
+    ) -> np.ndarray:
+        """Translates an image (H, W, C) by tiles; arguments and result as in `translate_pixels`."""
+        raise UserError(_NEEDS_LAYERS)
+
+
+def _require_shape(floats: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError unless a network's output has the shape (N, H, W, C'), with the size of the images."""
+    if floats.shape != shape:
+        raise ValueError(f"the network returns an array of shape {floats.shape} instead of {shape}; use a network that "
+                         "keeps the size of its images")
+
+
+def _convert(floats: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # NumPy warns of NaN in integers, which `check` has refused or accepted.
+        return ranges.from_float(floats, dtype)
+
+
+class Translator(PixelTranslator):
     """A generator as three functions of a batch of images, which become the signatures of a SavedModel.
 
     Translations have the height and width of their image. A generator that halves its images needs sizes that are
@@ -32,10 +119,9 @@ class Translator:
       multiple: the generator needs heights and widths that are multiples of this number.
       minimum: smallest height and width that the generator accepts.
       units: the ranges that -1 and 1 stand for in images and in their translations.
-      stack_options: how to divide files into slices; None for the defaults of `images.stacks.StackOptions`.
 
     Attributes:
-      generator, multiple, minimum, units, stack_options: as given.
+      generator, multiple, minimum: as given.
       translate_floats: tf.function of `images`, float32 (N, H, W, C) in [-1, 1], to {"images": the same with C'
         channels}.
       translate_uint8: tf.function of `images`, uint8 (N, H, W, C), to {"images": the same with C' channels}.
@@ -43,15 +129,12 @@ class Translator:
         images whose sizes may differ, to {"image_bytes": (N,) PNG strings}. None unless C and C' are 1 or 3.
     """
 
-    def __init__(
-        self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS,
-        stack_options: StackOptions | None = None,
-    ) -> None:
+    def __init__(self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS) -> None:
+        channels = generator.input_shape[-1], generator.output_shape[-1]
+        super().__init__(lambda images: self.translate_floats(images)["images"], *channels, units)
         self.generator = generator
         self.multiple = multiple
         self.minimum = minimum
-        self.units = units
-        self.stack_options = stack_options
         # Each function calls the previous one, so that the network is traced only once.
         self.translate_floats = tf.function(
             self._translate_floats, autograph=False,
@@ -68,48 +151,20 @@ class Translator:
                 input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")],
             )
 
-    @property
-    def input_channels(self) -> int:
-        """Channels of the images."""
-        return self.generator.input_shape[-1]
-
-    @property
-    def output_channels(self) -> int:
-        """Channels of the translations."""
-        return self.generator.output_shape[-1]
-
     @functools.cached_property
     def supports_tiles(self) -> bool:
-        """Whether `translate` accepts a tile: all layers of the generator must have known receptive fields."""
+        """Whether `translate_pixels` accepts a tile: the receptive fields of all layers are known."""
         return tiling.supports(self.generator, self.multiple)
 
-    def translate(self, image: np.ndarray, tile: int = 0, folder: str | None = None) -> np.ndarray:
-        """Translates an image (H, W, C), uint8, uint16, or float32 in [-1, 1], to (H, W, C') of the same dtype.
+    def require_tiles(self) -> None:
+        """Raises a UserError that gives the reason if the generator does not support tiles."""
+        tiling.require_support(self.generator, self.multiple)
 
-        If the target domain has a range, the translation is float32: the levels of 8 bits would round the values.
-
-        Args:
-          tile: as in `translate_in_tiles`; 0 translates the image whole.
-          folder: as in `translate_in_tiles`.
-        """
-        if self.units.target is not None:
-            image = ranges.to_float(image)
-        if tile:
-            return self.translate_in_tiles(image, tile, folder)
-        if image.dtype == np.uint8:
-            return self.translate_uint8(image[np.newaxis])["images"][0].numpy()
-        floats = self.translate_floats(ranges.to_float(image)[np.newaxis])["images"][0].numpy()
-        return ranges.from_float(floats, image.dtype)
-
-    def translate_in_tiles(
-        self, image: np.ndarray, tile: int, folder: str | None = None,
-        progress: Callable[[float], None] | None = None, check: Callable[[np.ndarray], None] | None = None,
+    def _translate_in_tiles(
+        self, image: np.ndarray, tile: int, folder: str | None, progress: Callable[[float], None] | None,
+        check: Callable[[np.ndarray], None] | None,
     ) -> np.ndarray:
-        """Computes the result of `translate` tile by tile; see `tiling.translate` for the arguments and errors.
-
-        `check` is called with the floats of each translated tile, before they are rounded to the dtype of the image.
-        Besides the image and the result, the memory needed depends on the tile's side in pixels, not on the image.
-        """
+        # Besides the image and the result, the memory needed depends on the tile's side in pixels, not on the image.
         height, width = image.shape[:2]
         rows, columns = (self._extend(length).numpy() for length in (height, width))
         result = np.empty((height, width, self.output_channels), image.dtype)
@@ -123,7 +178,7 @@ class Translator:
             if check:
                 check(pixels)
             inside = pixels[: max(height - top, 0), : max(width - left, 0)]  # Crop the extension.
-            result[top:bottom, left:right] = ranges.from_float(inside, image.dtype)
+            result[top:bottom, left:right] = _convert(inside, image.dtype)
 
         size = len(rows), len(columns)
         tiling.translate(self.generator, size, read, write, tile, folder, progress)
@@ -167,8 +222,7 @@ def make_translator(
     """Makes the `Translator` of a generator that was built from `config` for a direction."""
     multiple = architectures.get_size_multiple(config)
     smallest = max(multiple, architectures.SMALLEST_SIZE)
-    options = stacks.make_options(config, direction.source)
-    return Translator(generator, multiple, smallest, config.get_units(direction), options)
+    return Translator(generator, multiple, smallest, config.get_units(direction))
 
 
 def build(config: Config, direction: Direction, arrays: Mapping[str, np.ndarray], where: str) -> Translator:

@@ -38,7 +38,7 @@ def translate(width: int, height: int, tile: int, output: str, kind: str) -> Non
     image = image if kind == "uint8" else ranges.to_float(image)
     start = time.perf_counter()
     if tile:
-        result = translator.translate_in_tiles(image, tile, folder=os.path.dirname(output))
+        result = translator.translate_pixels(image, tile, folder=os.path.dirname(output))
     else:
         result = translator.translate_floats(image[np.newaxis])["images"][0].numpy()
     seconds = time.perf_counter() - start

@@ -24,6 +24,7 @@ import torch_twin
 from PIL import Image
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import batch as batch_lib
 from cyclegan_tf.inference import loading
 from cyclegan_tf.inference import translator as translator_lib
@@ -59,7 +60,7 @@ def main() -> None:
             paths.append(f"{folder}/in/{index:04d}.png")
             Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.BICUBIC).save(paths[-1])
         translator = translator_lib.make_translator(Config(), registry.build_generator(Config(), "gen_ab"))
-        model = loading.LoadedTranslator(lambda batch: translator.translate_floats(batch)["images"], 3, 3, translator)
+        model = loading.LoadedTranslator(translator, StackOptions())
         network = torch_twin.generator().eval()
         jobs = [Job(path, f"{folder}/tensorflow/{Path(path).name}") for path in paths]
         sides: dict[str, Callable[[], object]] = {
