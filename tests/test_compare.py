@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, run_python
 
 ARGUMENTS = {
-    "dataset": "demo", "sides": {"paper": [], "twin": [], "best": ["--flagfile=best.flags"]}, "steps": 100, "minutes": 10.0,
-    "size": 128, "blocks": 6, "filters": 32, "seeds": [0, 1],
+    "dataset": "demo", "sides": {"paper": [], "twin": [], "best": ["--flagfile=best.flags"]}, "steps": 100,
+    "minutes": 10.0, "size": 128, "blocks": 6, "filters": 32, "seeds": [0, 1],
 }
 
 
@@ -79,7 +79,8 @@ def test_without_minutes_there_are_rows_at_equal_steps_only(compare):
 def test_sides_are_paper_twin_flagfiles_or_options(compare):
     texts = "paper", "twin", "cut=a b/c.flags", "no_pool=--preset=demo --pool_size=0"
     assert [compare.parse_side(text) for text in texts] == [
-        ("paper", []), ("twin", []), ("cut", ["--flagfile=a b/c.flags"]), ("no_pool", ["--preset=demo", "--pool_size=0"])
+        ("paper", []), ("twin", []), ("cut", ["--flagfile=a b/c.flags"]),
+        ("no_pool", ["--preset=demo", "--pool_size=0"]),
     ]
     for text in ("cut", "paper=a.flags", "a/b=c.flags", "cut="):
         with pytest.raises(ValueError, match=f"^{text}: expected paper, twin, NAME=FLAGFILE or NAME=OPTIONS"):
