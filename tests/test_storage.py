@@ -1,5 +1,6 @@
 """Remote files, on TensorFlow's ram://, against local ones."""
 
+import concurrent.futures
 import io
 import os
 import sys
@@ -191,15 +192,48 @@ def test_durable_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace", "replace"]
 
 
-@pytest.mark.parametrize("name", ["model", "model.old"], ids=["in place", "left by a killed process"])
-def test_local_folder_is_restored_if_its_replacement_fails(tmp_path, name):
+def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
     folder = tmp_path / "model"
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "old").write_bytes(b"old")
+    folder.mkdir()
+    (folder / "old").write_bytes(b"old")
     with pytest.raises(FileNotFoundError):
         atomic.replace_folder(str(folder), str(tmp_path / "missing"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "old").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new folder", "replaced folder"])
+def test_replacing_a_folder_leaves_other_folders_alone(tmp_path, is_there):
+    names = ["model.old", "new", *(["model"] if is_there else [])]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    atomic.replace_folder(str(tmp_path / "model"), str(tmp_path / "new"))
+    assert {path.name: (path / "file").read_text() for path in tmp_path.iterdir()} == {
+        "model": "new", "model.old": "model.old"
+    }
+
+
+@pytest.mark.parametrize("mode, content", [("w", "text"), ("wb", b"bytes"), ("w+b", b"bytes")])
+def test_a_device_is_written_and_not_replaced(tmp_path, mode, content):
+    path = tmp_path / "null"
+    path.symlink_to(os.devnull)
+    with atomic.open_for_writing(path, mode) as file:
+        file.write(content)
+    assert path.is_symlink()
+    assert path.is_char_device()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_named_pipe_gets_the_content(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        received = pool.submit(path.read_text)
+        with atomic.open_for_writing(path) as file:
+            file.write("content")
+    assert received.result() == "content"
+    assert path.is_fifo()
 
 
 @pytest.mark.parametrize("name", ["runs/caf\u00e9", "runs/\u6771\u4eac", "gs://bucket/run", ""])

@@ -16,7 +16,8 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
 
     Several processes may write the same file at the same time: each writes a file of its own, .NUMBER.tmp in the folder
-    of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file.
+    of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file. A device or a
+    named pipe, such as /dev/null, is opened directly, because a file must not replace it.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
@@ -32,6 +33,10 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
             yield file
             file.seek(0)
             filesystem.upload(path, content)
+        return
+    if filesystem.is_special(path):
+        with open(path, mode, encoding=encoding) as file:
+            yield file
         return
     temporary = filesystem.choose_temporary_path(path)
     try:
@@ -51,16 +56,15 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 def replace_folder(path: str, new: str) -> None:
     """Renames folder `new` to `path`, replacing an existing folder, which is restored if the renaming fails.
 
-    A process that is killed between the two renamings leaves the folder as PATH.old, which the next call restores if
-    it fails. A remote folder is not restored: its files are removed, then the files of `new` are moved one by one.
+    A process that is killed between the two renamings leaves the old folder as .NUMBER.tmp beside `path`. A remote
+    folder is not restored: its files are removed, then the files of `new` are moved one by one.
     """
     if filesystem.is_remote(path):
         filesystem.remove_tree(path)
         filesystem.move_tree(new, path)
         return
-    old = f"{path}.old"
+    old = filesystem.choose_temporary_path(path)
     if os.path.isdir(path):
-        shutil.rmtree(old, ignore_errors=True)
         os.rename(path, old)
     try:
         os.rename(new, path)

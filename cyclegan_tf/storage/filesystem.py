@@ -65,11 +65,14 @@ def require_utf8(name: str, path: str) -> None:
 
 
 def require_writable(name: str, path: str) -> None:
-    """Raises a UserError if no file can be written at `path`, the value of option `name`; remote folders pass."""
+    """Raises a UserError if no file can be written at `path`, the value of option `name`.
+
+    Remote folders pass, and so do devices such as /dev/stdout, for which no file is made in the folder.
+    """
     if isdir(path):
         raise UserError(f"--{name}={path} is a folder; give the path of a file")
     folder = os.path.dirname(path) or "."
-    if is_remote(folder):
+    if is_remote(folder) or is_special(path):
         return
     if not os.path.isdir(folder):
         raise UserError(f"--{name}={path}: folder {folder} does not exist; make it first")
@@ -121,6 +124,11 @@ def isdir(path: PathLike) -> bool:
 def isfile(path: PathLike) -> bool:
     """True if `path` is a file; UserError if a remote file system cannot tell."""
     return not getattr(_stat(path), "is_directory", True) if is_remote(path) else os.path.isfile(path)
+
+
+def is_special(path: PathLike) -> bool:
+    """True if `path` is a device, a named pipe or a socket, such as /dev/null, or a link to one."""
+    return not is_remote(path) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def size(path: PathLike) -> int:
