@@ -2,7 +2,8 @@
 
 Slices have the orientation that radiologists use, in whatever order the file stores its voxels. The top of an axial
 slice is anterior; the top of a coronal or sagittal slice is superior. The left of a sagittal slice is anterior; the
-left of other slices is the patient's right. The number of a slice is the index of its voxels in the file.
+left of other slices is the patient's right. Axial slices are numbered from inferior to superior, coronal ones from
+posterior to anterior, sagittal ones from the patient's left to the right, so that slices of aligned volumes are pairs.
 """
 
 import contextlib
@@ -245,18 +246,17 @@ class _VolumeWriter(StackWriter):
 
 @dataclasses.dataclass(frozen=True)
 class _Axes:
-    """The file's axes of slices, rows and columns, and whether the rows or the columns are reversed."""
+    """The file's axes of slices, rows and columns, and which of them are reversed."""
 
     slice: int
     row: int
     column: int
-    reverses_rows: bool
-    reverses_columns: bool
+    reversed: tuple[bool, bool, bool]
 
     def arrange(self, voxels: np.ndarray) -> np.ndarray:
         """Returns a view of `voxels` as (slices, H, W)."""
-        rows, columns = (slice(None, None, -1 if flag else 1) for flag in (self.reverses_rows, self.reverses_columns))
-        return voxels.transpose(self.slice, self.row, self.column)[:, rows, columns]
+        steps = tuple(slice(None, None, -1 if flag else 1) for flag in self.reversed)
+        return voxels.transpose(self.slice, self.row, self.column)[steps]
 
 
 def _orient(affine: np.ndarray, slice_axis: str) -> _Axes:
@@ -267,8 +267,10 @@ def _orient(affine: np.ndarray, slice_axis: str) -> _Axes:
     axes, signs = np.argsort(found[:, 0]), found[np.argsort(found[:, 0]), 1]
     across = _SLICE_AXES.index(slice_axis)
     column, row = (axis for axis in range(3) if axis != across)
-    # NIfTI's axes point to the patient's right, anterior and superior. Rows and columns of images begin at these ends.
-    return _Axes(int(axes[across]), int(axes[row]), int(axes[column]), signs[row] > 0, signs[column] > 0)
+    # NIfTI's axes point to the patient's right, anterior and superior. Rows and columns of images begin at these ends;
+    # slices are numbered towards these ends.
+    is_reversed = signs[across] < 0, signs[row] > 0, signs[column] > 0
+    return _Axes(int(axes[across]), int(axes[row]), int(axes[column]), is_reversed)
 
 
 def _has_descriptor(file: IO[bytes]) -> bool:
