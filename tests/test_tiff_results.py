@@ -59,6 +59,29 @@ def test_ome_metadata_is_kept(tmp_path, axes, channels):
         assert "µm" in file.ome_metadata
 
 
+@pytest.mark.parametrize("channels", [1, 2], ids=["a slice per page", "a slice per pair of pages"])
+@pytest.mark.parametrize("places", [
+    [(0, 0), (0, 1), (1, 0), (1, 1)], [(0, 0), (1, 0), (0, 1), (1, 1)], [(1, 1), (1, 0), (0, 1), (0, 0)],
+], ids=["in order", "channels first", "backwards"])
+def test_planes_keep_their_places_whatever_the_order_of_the_pages(tmp_path, places, channels):
+    planes = PAGES.reshape(2, 2, 6, 9)  # C, Z, Y, X.
+    data = "".join(
+        f'<TiffData IFD="{number}" FirstC="{c}" FirstZ="{z}" PlaneCount="1"/>' for number, (c, z) in enumerate(places)
+    )
+    description = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" Type="uint16" SizeX="9" SizeY="6" SizeC="2" SizeZ="2" SizeT="1">'
+        f'<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>{data}</Pixels></Image></OME>'
+    )
+    with tifffile.TiffWriter(tmp_path / "s.ome.tif") as file:
+        for number, place in enumerate(places):
+            file.write(planes[place], metadata=None, description=description if number == 0 else None)
+    for path in (tmp_path / "s.ome.tif", translate(tmp_path / "s.ome.tif", make_translator(channels))):
+        with tifffile.TiffFile(path) as file:
+            series, = file.series
+            assert (series.asarray().transpose([series.axes.index(axis) for axis in "CZYX"]) == planes).all()
+
+
 @pytest.mark.parametrize(("channels", "out"), [(5, 2), (1, 1)])
 def test_ome_metadata_of_other_channels_and_types(tmp_path, channels, out):
     pixels = RNG.integers(0, 1000, (3, 5, 6, 9)).astype(np.uint16)

@@ -150,7 +150,7 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
     Raises:
       ValueError: the file does not have a page for each of its planes.
     """
-    singles: list[tuple[int, ...]] = [(number,) for number in numbers]
+    singles: list[tuple[int, ...]] = [(number,) for number in _order_pages(file, numbers)]
     may_lack_pages = len(numbers) == 1 and (file.is_imagej or file.is_shaped)
     if may_lack_pages and math.prod(file.series[0].shape) > math.prod(first.shape):
         raise ValueError("the planes are not separate pages; save the stack as OME-TIFF or BigTIFF")
@@ -169,6 +169,17 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
     elif channels not in (1, 3) and len(numbers) == channels:
         return [tuple(numbers)]
     return singles
+
+
+def _order_pages(file: Any, numbers: Sequence[int]) -> Sequence[int]:
+    """Returns the pages of an OME-TIFF file in the order of the planes that they hold; of other files, `numbers`.
+
+    TiffData elements may assign pages to planes in any order. A result describes its pages by their order.
+    """
+    if not file.is_ome:
+        return numbers
+    pages = [page.index for series in file.series for page in series.pages if page is not None]
+    return pages if sorted(pages) == sorted(numbers) else numbers
 
 
 def _is_simple(page: Any) -> bool:
