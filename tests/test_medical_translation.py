@@ -256,6 +256,29 @@ def test_one_result_may_have_another_name(tmp_path):
     assert (read_units(tmp_path / "c.dcm") == read_units(CT)).all()
 
 
+def subtract_mean(images):
+    """A network that, as instance norm, is sensitive to the values of all pixels; empty images become gray."""
+    return np.clip(images - np.mean(images, axis=(1, 2), keepdims=True), -1, 1)
+
+
+def test_loaded_translator_gives_the_values_of_the_command(tmp_path):
+    voxels = np.random.default_rng(5).uniform(500, 3000, (8, 9, 4)).astype(np.float32)
+    voxels[:5, :, 1] = np.nan
+    voxels[..., 2] = np.nan
+    voxels[..., 3] = -1024
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    translator = make_translator(Units(HOUNSFIELD, HOUNSFIELD), subtract_mean)
+    assert translate(tmp_path / "a.nii", tmp_path / "out", translator) == {}
+    # Slices are upright: rows are the second axis, backwards, and columns the first, backwards.
+    written = nibabel.load(tmp_path / "out" / "a.nii").get_fdata().T[:, ::-1, ::-1]
+    result = translator.translate(tmp_path / "a.nii")[..., 0]
+    has_data = ~np.isnan(written)
+    np.testing.assert_array_equal(has_data, np.isfinite(voxels.T[:, ::-1, ::-1]))
+    np.testing.assert_array_equal(result[has_data], written[has_data])
+    assert (result[2:] == -1024).all()  # Without data, and empty.
+    assert (result[0] != -1024).all()
+
+
 def test_loaded_translator_reads_volumes():
     limits = ValueRange(-1000.0, 31000.0)
     result = make_translator(Units(limits, limits), slice_axis="coronal").translate(NIFTI_FILES / "anatomical.nii")

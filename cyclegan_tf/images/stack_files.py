@@ -1,13 +1,15 @@
 """Opens files of slices, and detects the format of a file."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import IO
 
 import numpy as np
 
-from cyclegan_tf.images import codec, dicom, nifti, suffixes, tiff, tiff_stack
-from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
+from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.images import dicom, nifti, suffixes, tiff, tiff_stack, units
+from cyclegan_tf.images.stacks import Stack, StackOptions
 from cyclegan_tf.storage import filesystem
 
 Open = Callable[[], IO[bytes]]
@@ -49,13 +51,26 @@ def _open(file: IO[bytes], head: bytes, name: str, options: StackOptions) -> Sta
     return tiff_stack.open_tiff(file, options) if head.startswith(tiff.SIGNATURES) else None
 
 
-def read(path: str, options: StackOptions) -> np.ndarray | None:
-    """Reads a file of slices into memory; None for a plain image.
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The slices of a file as the networks take them; see `units.prepare`.
 
-    Pixels without data get the lowest value of the slice.
+    Attributes:
+      pixels: (H, W, channels), or (N, H, W, channels) for several slices.
+      dtype: dtype of the values in the file.
+      is_empty: bool () or (N,), True for slices of CT and MR that are empty, whose translations are empty, too.
+    """
 
-    Returns:
-      (H, W, channels), or (N, H, W, channels) for several slices, of a dtype that the options allow.
+    pixels: np.ndarray
+    dtype: np.dtype
+    is_empty: np.ndarray
+
+
+def read(path: str, options: StackOptions, value_range: ValueRange | None) -> Images | None:
+    """Reads the slices of a file into memory; None for a plain image.
+
+    Args:
+      value_range: the values that become -1 and 1, if the values have a unit.
 
     Raises:
       ValueError: a slice cannot be decoded, or has another number of channels; the message gives the reason.
@@ -67,15 +82,13 @@ def read(path: str, options: StackOptions) -> np.ndarray | None:
     with contextlib.closing(stack):
         if stack.is_plain:
             return None
-        slices = [_fill(stack.read(index)) for index in range(len(stack))]
-    pixels = [codec.convert_channels(each, options.channels) for each in slices]
-    return np.stack(pixels) if stack.is_volume else pixels[0]
-
-
-def _fill(piece: Slice) -> np.ndarray:
-    if piece.valid is None or not piece.valid.any():
-        return piece.pixels
-    return np.where(piece.valid[..., np.newaxis], piece.pixels, piece.values.min())
+        slices = [stack.read(index) for index in range(len(stack))]
+    images = [units.prepare(piece, value_range, options.channels)[0] for piece in slices]
+    is_empty = [stack.has_background and units.is_empty(image) for image in images]
+    pixels, flags = np.stack(images), np.array(is_empty)
+    if not stack.is_volume:
+        pixels, flags = pixels[0], flags[0]
+    return Images(pixels, slices[0].pixels.dtype, flags)
 
 
 def may_be_stack(name: str) -> bool:

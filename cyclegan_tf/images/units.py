@@ -83,6 +83,25 @@ def get_plain_pixels(piece: Slice) -> np.ndarray:
     return piece.pixels if piece.pixels.dtype in (np.uint8, np.uint16) else codec.check_floats(piece.pixels)
 
 
+def prepare(piece: Slice, value_range: ValueRange | None, channels: int) -> tuple[np.ndarray, int]:
+    """Converts a slice to the image (H, W, channels) that the networks take.
+
+    Returns:
+      (pixels, number of values that were clipped): the pixels are those of `normalize`, or, without a range, those of
+      `get_plain_pixels`.
+
+    Raises:
+      ValueError: as in these functions; or the slice has another number of channels.
+    """
+    pixels, n_clipped = (get_plain_pixels(piece), 0) if value_range is None else normalize(piece, value_range)
+    return codec.convert_channels(pixels, channels), n_clipped
+
+
+def is_empty(image: np.ndarray) -> bool:
+    """True if all pixels of an image for the networks are the lowest value: a slice of background only."""
+    return bool((ranges.to_float(image) == -1).all())
+
+
 def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
     """Counts the values that `to_float` clips."""
     low, high = value_range.low, value_range.high

@@ -81,7 +81,9 @@ class LoadedTranslator:
         Returns:
           Array of the same height, width and dtype, with C' channels; float64 images become float32. If the run has a
           range for one of the domains, `images.units.choose_dtype` chooses the dtype, and values are in the unit of the
-          target domain. A file of several slices becomes an array (N, H, W, C').
+          target domain. A file of several slices becomes an array (N, H, W, C'), whose values are those that `cyclegan
+          translate` writes: pixels without data are the lowest value for the network, and empty slices of CT and MR
+          stay empty.
 
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
@@ -90,7 +92,10 @@ class LoadedTranslator:
           UserError: the file cannot be read or decoded, or the generator does not support tiles.
         """
         if isinstance(image, str | os.PathLike):
-            image = _read_image(os.fspath(image), self)
+            found = _read_image(os.fspath(image), self)
+            if isinstance(found, stack_files.Images):
+                return self._translate_slices(found, tile, folder, progress)
+            image = found
         images = array_files.to_native(np.asarray(image))
         dtype = images.dtype
         if self.units.source is not None:
@@ -102,6 +107,14 @@ class LoadedTranslator:
             return result
         target = self.units.target
         return units_lib.from_scale(ranges.to_float(result), target, units_lib.choose_dtype(target, dtype))
+
+    def _translate_slices(
+        self, images: stack_files.Images, tile: int, folder: str | None, progress: Callable[[float], None] | None
+    ) -> np.ndarray:
+        """Translates the slices of a file to values in the unit of the target domain."""
+        floats = ranges.to_float(self.translate_pixels(images.pixels, tile, folder, progress))
+        floats = np.where(images.is_empty[..., np.newaxis, np.newaxis, np.newaxis], np.float32(-1), floats)
+        return units_lib.from_scale(floats, self.units.target, units_lib.choose_dtype(self.units.target, images.dtype))
 
     def translate_pixels(
         self, images: np.ndarray, tile: int = 0, folder: str | None = None,
@@ -133,10 +146,10 @@ def _refuse_nan(floats: np.ndarray) -> None:
                          "export the network again")
 
 
-def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray:
-    """Reads an image file for `translator`: (H, W, C), or (N, H, W, C) for several slices; in units if it has them."""
+def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray | stack_files.Images:
+    """Reads an image file for `translator`: (H, W, C), in units if the translator has them; or the slices of a file."""
     try:
-        found = stack_files.read(path, translator.stack_options)
+        found = stack_files.read(path, translator.stack_options, translator.units.source)
         if found is not None:
             return found
         return image_files.read(path, translator.input_channels, in_units=translator.units.source is not None)[0]

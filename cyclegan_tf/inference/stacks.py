@@ -93,13 +93,13 @@ def translate(
         for batch in _batch(itertools.chain([first], _read_others(stack)), size):
             images = []
             for piece in batch:
-                pixels, count = _prepare(piece, translator)
+                pixels, count = units.prepare(piece, translator.units.source, translator.input_channels)
                 n_clipped, n_values = n_clipped + count, n_values + pixels.size
                 images.append(pixels)
             results = translator.translate_pixels(np.stack(images), tile, folder)
             for piece, image, result in zip(batch, images, results, strict=True):
                 floats = ranges.to_float(codec.convert_channels(result, 1) if is_gray else result)
-                if stack.has_background and (ranges.to_float(image) == -1).all():
+                if stack.has_background and units.is_empty(image):
                     # Training leaves empty slices out, so the network would fill an empty slice with arbitrary content.
                     floats = np.full_like(floats, -1)
                 writer.write(units.from_scale(floats, value_range, dtype), piece)
@@ -133,16 +133,6 @@ def warn_of_clipping(path: str, n_clipped: int, n_values: int, limits: ValueRang
     """Logs how many of the values of a file are outside of the range of the run."""
     log.warning("%s: %d of %d values (%.2g %%) are outside of the range %s and are clipped", console.escape(path),
                 n_clipped, n_values, 100 * n_clipped / n_values, limits)
-
-
-def _prepare(piece: Slice, translator: LoadedTranslator) -> tuple[np.ndarray, int]:
-    """The image that the network takes, and the number of its values that were clipped."""
-    value_range = translator.units.source
-    if value_range is None:
-        pixels, n_clipped = units.get_plain_pixels(piece), 0
-    else:
-        pixels, n_clipped = units.normalize(piece, value_range)
-    return codec.convert_channels(pixels, translator.input_channels), n_clipped
 
 
 def _batch(pieces: Iterator[Slice], size: int) -> Iterator[list[Slice]]:
