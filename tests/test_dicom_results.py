@@ -6,6 +6,7 @@ import pydicom
 import pytest
 from dicom_files import CT, FILES, FLOAT32, HOUNSFIELD, INT16, change, copy, read, read_with_simpleitk
 
+from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice
 
@@ -96,6 +97,20 @@ def test_floats_are_stored_as_steps_of_the_range(tmp_path):
     assert result.BitsStored == 16
     assert np.abs(written - expected).max() < 4095 / 65535 / 2 + 1e-3
     assert written[0, 0, 0] == -1024
+
+
+def test_floats_are_rounded_if_the_steps_are_whole_numbers(tmp_path):
+    """With the range 0,65535, the step is 1, so that the result has no slope to divide by."""
+    class Ramp(DicomFile):
+        def read(self, index):
+            values = np.linspace(0, 65535, 128 * 128, dtype=np.float32).reshape(128, 128, 1)
+            values[0, 0, 0] = 65535.4  # Clipped.
+            return Slice(values)
+
+    source = read(CT, Ramp)
+    result = copy(source, tmp_path / "a.dcm", FLOAT32, ValueRange(0.0, 65535.0))
+    assert (result.RescaleSlope, result.RescaleIntercept) == (1, 0)
+    assert (result.pixel_array == np.rint(np.minimum(source.read(0).pixels[..., 0], 65535))).all()
 
 
 @pytest.mark.parametrize(

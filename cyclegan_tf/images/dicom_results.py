@@ -192,7 +192,7 @@ class FileWriter(StackWriter):
             pixels = np.where(source.valid[..., np.newaxis], pixels, pixels.dtype.type(self._lowest))
         if self._header.SamplesPerPixel == 1:
             slope, intercept = float(self._header.RescaleSlope), float(self._header.RescaleIntercept)
-            if (slope, intercept) != (1, 0):
+            if (slope, intercept) != (1, 0) or pixels.dtype.kind == "f":
                 limits = np.iinfo(self._dtype)
                 pixels = np.clip(np.rint((pixels.astype(np.float64) - intercept) / slope), limits.min, limits.max)
         self._file.write(pixels.astype(self._dtype).tobytes())
