@@ -79,6 +79,20 @@ def test_only_pixels_in_the_mask_count(pairs):
         assert found["mae"]["value"] == pytest.approx(np.mean([*whole, errors[1].mean()]), rel=1e-5)
 
 
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_pixels_that_count_are_white_in_masks_of_one_bit(pairs, photometric):
+    folder, _, truth = pairs
+    is_inside = RNG.integers(0, 2, (3, 12, 12)).astype(bool)
+    (folder / "testMask").mkdir()
+    path = folder / "testMask" / "s.tif"
+    tifffile.imwrite(path, is_inside ^ (photometric == "miniswhite"), photometric=photometric)
+    with Image.open(path) as image:
+        assert (np.asarray(image.convert("L")) == 255 * is_inside[0]).all()
+    assert measure(folder)["mae"]["value"] == pytest.approx(np.mean([
+        np.abs(image - 0.75)[mask].mean() for image, mask in zip(truth, is_inside, strict=True)
+    ]), rel=1e-5)
+
+
 def test_masks_that_leave_out_everything_are_an_error(pairs):
     folder, _, _ = pairs
     (folder / "testMask").mkdir()

@@ -24,6 +24,7 @@ _SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
+WHITE_IS_ZERO = 0  # A photometric interpretation.
 _UNSIGNED, _SIGNED = 1, 2  # Sample formats.
 ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.images import tiff_no_data
+from cyclegan_tf.images import tiff, tiff_no_data
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
@@ -33,7 +33,6 @@ _KEPT_TAGS = (
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 _PREDICTED = ("lzw", "zlib", "lzma", "zstd")
 _CLASSIC_BYTES = 2**32 - 2**25  # Larger pixels need BigTIFF; the rest of the 2^32 bytes is for metadata.
-_WHITE_IS_ZERO = 0  # A photometric interpretation.
 _COLORS = (2, 3, 5, 6)  # Photometric interpretations: RGB, palette, CMYK, YCbCr.
 _OME_TYPES = {"float32": "float", "float64": "double"}  # Types whose names differ from NumPy's.
 
@@ -103,8 +102,9 @@ class _Writer(StackWriter):
         self._splits_channels = source.splits_channels
         is_color = value_range is None or int(first.photometric) in _COLORS
         self._is_rgb = channels == 3 and not self._splits_channels and is_color
-        # Without a range, gray levels were inverted when they were read.
-        is_inverted = value_range is not None and int(first.photometric) == _WHITE_IS_ZERO
+        # Without a range, gray levels were inverted when they were read, and levels of one bit always.
+        is_white_zero = int(first.photometric) == tiff.WHITE_IS_ZERO and first.bitspersample > 1
+        is_inverted = value_range is not None and is_white_zero
         self._photometric = "rgb" if self._is_rgb else "miniswhite" if is_inverted else "minisblack"
 
     def write(self, pixels: np.ndarray, source: Slice) -> None:

@@ -115,7 +115,8 @@ class TiffStack(Stack):
             if not self.has_units:
                 raise ValueError("the page has a palette, whose indices have no unit; convert the page to gray or RGB")
             if samples.dtype == np.bool_:
-                samples = samples.astype(np.uint8)
+                # Masks may store 0 for white, as fax pages do; white becomes 1.
+                samples = (samples ^ (int(page.photometric) == tiff.WHITE_IS_ZERO)).astype(np.uint8)
             samples = codec.apply_orientation(samples, orientation)
             has_alpha = bool(page.extrasamples) and page.extrasamples[0] in tiff.ALPHA_KINDS
             if has_alpha and samples.shape[-1] != self._options.channels:
