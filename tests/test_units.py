@@ -277,6 +277,13 @@ def test_translated_pictures_are_in_units(tmp_path, name, array, target, result,
     assert found.dtype == dtype
 
 
+def test_gray_pictures_have_values_of_any_size_from_networks_of_three_channels(tmp_path):
+    Image.fromarray(np.array([[0, 51, 255]], np.uint8)).save(tmp_path / "a.png")
+    units = Units(ValueRange(0, 255), ValueRange(-100000, 100000))
+    found = tifffile.imread(translate(tmp_path / "a.png", make_translator(3, units)))
+    assert found.tolist() == [[-100000, -60000, 100000]]
+
+
 def test_arrays_are_translated_in_units():
     model = make_translator(units=Units(CT, MR))
     values = np.array([[[-1024], [1023.5], [3071], [9999]]])

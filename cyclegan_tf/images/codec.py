@@ -253,7 +253,9 @@ def convert_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     weights = 19595, 38470, 7471
     if pixels.dtype.kind == "f":
         return (pixels @ np.array(weights, np.float32) / np.float32(65536))[..., np.newaxis]
-    total = pixels.astype(np.uint32) @ np.array(weights, np.uint32)
+    # uint32 holds the sum for 16 bits, and takes half of the memory of int64.
+    wide = np.uint32 if pixels.dtype in (np.uint8, np.uint16) else np.int64
+    total = pixels.astype(wide) @ np.array(weights, wide)
     return ((total + 32768) >> 16).astype(pixels.dtype)[..., np.newaxis]
 
 
