@@ -9,6 +9,7 @@ from dicom_files import CT, FILES, FLOAT32, HOUNSFIELD, INT16, change, copy, rea
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice
+from cyclegan_tf.images.units import choose_dtype
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["without patient data", "with patient data"])
@@ -147,6 +148,23 @@ def test_padding_of_floats_without_a_range_becomes_black(tmp_path):
     middle = written.shape[1] // 2
     np.testing.assert_allclose(written[:, :middle], -1, atol=1e-4)
     np.testing.assert_allclose(written[:, middle:], 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"])
+def test_results_of_float_pixels_have_floats(tmp_path, name, dtype):
+    values = np.random.default_rng(3).uniform(0, 3, (64, 64)).astype(dtype)
+    dataset = pydicom.dcmread(FILES / name)
+    element = "FloatPixelData" if dtype == np.float32 else "DoubleFloatPixelData"
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    change(FILES / name, tmp_path / "a.dcm", PixelData=None, BitsStored=None, HighBit=None, PixelRepresentation=None,
+           BitsAllocated=8 * values.itemsize, **{element: values.astype(values.dtype.newbyteorder(order)).tobytes()})
+    file = read(tmp_path / "a.dcm")
+    assert file.dtype == dtype
+    assert (file.read(0).pixels[..., 0] == values).all()
+    limits = ValueRange(0.0, 4.0)
+    copy(file, tmp_path / "b.dcm", choose_dtype(limits, file.dtype), limits)
+    assert np.abs(read_with_simpleitk(tmp_path / "b.dcm")[0, ..., 0] - values).max() < 4 / 65535 / 2 + 1e-6
 
 
 def test_integers_survive_exactly(tmp_path):

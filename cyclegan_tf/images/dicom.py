@@ -23,6 +23,8 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
 HEAD_BYTES = 132  # The signature is behind a preamble of 128 bytes, which may look like the beginning of a TIFF file.
+# The tags of pixels that are floats of 32 and 64 bits, in files of little-endian and big-endian order.
+_FLOAT_PIXELS = (b"\xe0\x7f\x08\0", b"\xe0\x7f\x09\0", b"\x7f\xe0\0\x08", b"\x7f\xe0\0\x09")
 # pydicom's warnings on unusual files do not name the file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
@@ -66,6 +68,7 @@ class DicomFile(Stack):
     def __init__(self, file: IO[bytes], options: StackOptions) -> None:
         self._file, self._options = file, options
         self.header = read_header(file)
+        has_floats = file.read(4) in _FLOAT_PIXELS  # pydicom stops before the tag of the pixels.
         with _describe_damage():
             if "Rows" not in self.header or "Columns" not in self.header:
                 modality = self.header.get("Modality") or "unknown"
@@ -80,8 +83,10 @@ class DicomFile(Stack):
         self.shape = height, width
         self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
         self.has_background = self.channels == 1
-        stored = np.dtype(f"{'i' if self.header.get('PixelRepresentation') else 'u'}{max(1, bits // 8)}")
-        self.dtype = stored if all(number.is_integer() for number in self._read_scale(0)) else np.dtype(np.float32)
+        kind = "f" if has_floats else "i" if self.header.get("PixelRepresentation") else "u"
+        stored = np.dtype(f"{kind}{max(1, bits // 8)}")
+        is_whole = all(number.is_integer() for number in self._read_scale(0))
+        self.dtype = stored if has_floats or is_whole else np.dtype(np.float32)
         modality = f" {self.header.get('Modality')}" if self.header.get("Modality") else ""
         self.kind = f"DICOM{modality} {stored.name}{' x 3' if self.channels == 3 else ''}"
 
