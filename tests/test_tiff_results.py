@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image, ImageOps
 from translations import make_translator, run, translate
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
@@ -180,6 +181,23 @@ def test_transparency_that_a_result_cannot_hold_is_a_warning(tmp_path, caplog):
     assert (result.dtype, result.shape) == (np.float32, (3, 6, 9, 3))
     message = "the result leaves out the transparency: its pixels are float32, and the alpha channel is uint16"
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [message]
+
+
+@pytest.mark.parametrize("xmp", [b'<a tiff:Orientation="6" b="6"/>', b"<tiff:Orientation>6</tiff:Orientation>"])
+@pytest.mark.parametrize("n_pages", [1, 2])
+def test_rotated_files_are_upright_for_readers_of_xmp(tmp_path, n_pages, xmp):
+    pixels = RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for _ in range(n_pages):
+            file.write(pixels, photometric="rgb", metadata=None,
+                       extratags=[(274, "H", 1, 6, True), (700, "B", len(xmp), xmp, True)])
+    result = translate(tmp_path / "s.tif", make_translator(3))
+    # Pillow reads the orientation of XMP data if there is no tag.
+    for path in (tmp_path / "s.tif", result):
+        with Image.open(path) as image:
+            assert (np.asarray(ImageOps.exif_transpose(image)) == np.rot90(pixels, -1)).all()
+    with tifffile.TiffFile(result) as file:
+        assert file.pages[-1].tags.valueof(700) == xmp.replace(b"6", b"1", 1)
 
 
 def test_translated_jpeg_pages_are_not_compressed_again(tmp_path):

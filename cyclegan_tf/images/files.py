@@ -137,6 +137,8 @@ def _read_exif(image: Image.Image) -> bytes | None:
         return None
     for tag in (tiff.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
         exif.pop(tag, None)
+    if isinstance(exif.get(tiff.XMP), bytes):
+        exif[tiff.XMP] = tiff.reset_xmp_orientation(exif[tiff.XMP])
     exif.bigtiff = False  # Pillow cannot read EXIF data in the format of a BigTIFF file.
     for directory in (exif, *(exif.get_ifd(tag) for tag in _SUBDIRECTORIES if tag in exif)):
         _encode_texts(directory)

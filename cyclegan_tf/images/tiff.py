@@ -7,6 +7,7 @@ import dataclasses
 import io
 import logging
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
@@ -18,7 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images.damage import explain_damage
 
-ORIENTATION = 274
+ORIENTATION, XMP = 274, 700
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
 _SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.
@@ -33,6 +34,8 @@ _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 _COPY, _MASK = 1, 4
 _COPY_OR_MASK = _COPY | _MASK
 
+
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[0-9]")
 
 # The messages of tifffile on damaged files do not name the file.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -57,6 +60,11 @@ class Page:
     orientation: int
     icc: bytes | None
     texts: dict[int, str]
+
+
+def reset_xmp_orientation(xmp: bytes) -> bytes:
+    """Sets the orientation in XMP data to upright, for results, which are upright. The length remains the same."""
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def needs_tifffile(data: bytes) -> bool:

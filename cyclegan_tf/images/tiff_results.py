@@ -27,7 +27,7 @@ _DESCRIPTION, _GDAL_METADATA = 270, 42112
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 # Resolution and its unit, position, camera, times, authors and copyright, color profile, EXIF, IPTC and XMP.
 _KEPT_TAGS = (
-    269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, 700, 33432, 33723, 34675, *GEO_TAGS,
+    269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, tiff.XMP, 33432, 33723, 34675, *GEO_TAGS,
 )
 # Lossless compressions, and their names in tifffile; translations of files with other compressions use Deflate.
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
@@ -165,6 +165,8 @@ def _keep_tags(page: Any, no_data: float | None) -> Iterator[tuple[int, Any, int
                 yield tag.code, "s", 0, str(tag.value), False
         elif tag.code in _KEPT_TAGS:
             value = tag.value.encode() if isinstance(tag.value, str) else tag.value
+            if tag.code == tiff.XMP and isinstance(value, bytes):
+                value = tiff.reset_xmp_orientation(value)
             yield tag.code, tag.dtype, tag.count, value, False
 
 
