@@ -9,6 +9,8 @@ from PIL import Image, ImageOps
 from translations import make_translator, run, translate
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
+from cyclegan_tf.images import stack_files
+from cyclegan_tf.images.stacks import StackOptions
 
 RNG = np.random.default_rng(23)
 PAGES = RNG.integers(0, 65536, (4, 6, 9)).astype(np.uint16)
@@ -161,6 +163,16 @@ def test_palettes_become_colors(tmp_path, place):
                      extratags=place)
     result = tifffile.imread(translate(tmp_path / "p.tif", make_translator(3)))
     assert (result.reshape(-1, 6, 9, 3) == np.moveaxis(palette[:, indices], 0, -1)).all()
+
+
+def test_pixels_without_data_of_rotated_palettes_are_rotated(tmp_path):
+    indices = RNG.integers(0, 4, (6, 9)).astype(np.uint8)
+    tifffile.imwrite(
+        tmp_path / "s.tif", indices, photometric="palette", colormap=np.zeros((3, 256), np.uint16), metadata=None,
+        extratags=[(274, "H", 1, 6, True), (42113, "s", 0, "3", True)],
+    )
+    stack = stack_files.open_file(str(tmp_path / "s.tif"), StackOptions())
+    assert (stack.read(0).valid == np.rot90(indices != 3, -1)).all()
 
 
 def test_alpha_and_gray_of_stacks(tmp_path):

@@ -200,5 +200,7 @@ def _decode_with_pillow(image: TiffImageFile, page: Any, no_data: float | None) 
     has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     alpha = np.asarray(image.convert("RGBA").getchannel("A")) if has_alpha else None
     valid = None if no_data is None else tiff_no_data.find_valid(tiff.read_samples(page, codec.MAX_PIXELS), no_data)
+    if valid is not None:
+        valid = codec.apply_orientation(valid, page.tags.valueof(tiff.ORIENTATION, 1))
     natural = 1 if image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") else 3
     return Slice(codec.decode_pillow(image, b"", natural, None), valid, alpha)
