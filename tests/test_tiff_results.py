@@ -212,6 +212,18 @@ def test_rotated_files_are_upright_for_readers_of_xmp(tmp_path, n_pages, xmp):
         assert file.pages[-1].tags.valueof(700) == xmp.replace(b"6", b"1", 1)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_resolution_is_that_of_the_upright_image(tmp_path, orientation):
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for page in PAGES:
+            file.write(page, resolution=(300, 150), metadata=None, extratags=[(274, "H", 1, orientation, True)])
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", make_translator())) as file:
+        for page in file.pages:
+            is_rotated = page.shape == (9, 6)
+            assert is_rotated == (orientation >= 5)
+            assert page.get_resolution() == ((150, 300) if is_rotated else (300, 150))
+
+
 def test_translated_jpeg_pages_are_not_compressed_again(tmp_path):
     ramp = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "j.tif", np.stack([ramp, ramp[::-1]]), photometric="minisblack", compression="jpeg")

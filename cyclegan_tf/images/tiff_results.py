@@ -150,6 +150,8 @@ def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
         layout["tile"] = (page.tilelength, page.tilewidth)
     resolution = [page.tags.valueof(code) for code in (282, 283)]
     if all(isinstance(each, tuple) and len(each) == 2 and each[0] and each[1] for each in resolution):
+        is_rotated = page.tags.valueof(tiff.ORIENTATION, 1) in (5, 6, 7, 8)  # Columns become rows.
+        resolution = resolution[::-1] if is_rotated else resolution
         layout |= {"resolution": tuple(resolution), "resolutionunit": page.tags.valueof(296, 2)}
     return layout
 
