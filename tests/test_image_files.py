@@ -359,6 +359,16 @@ def test_profile_of_another_color_space_is_dropped(tmp_path):
         assert "icc_profile" not in image.info
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_gray_results_have_no_profile_of_colors(tmp_path, suffix, dtype):
+    """The PNG specification, for one, forbids it."""
+    path = tmp_path / f"a{suffix}"
+    image_files.write(str(path), np.zeros((11, 17, 1), dtype), image_files.Extras(icc=SRGB))
+    with Image.open(path) as image:
+        assert "icc_profile" not in image.info
+
+
 def test_arrays_and_unusual_channel_counts_are_written_as_npy(tmp_path):
     values = RANDOM.uniform(-1, 1, (5, 6, 3)).astype(np.float32)
     np.save(tmp_path / "a.npy", values)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from translations import make_translator, run, translate
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
@@ -222,6 +222,24 @@ def test_resolution_is_that_of_the_upright_image(tmp_path, orientation):
             is_rotated = page.shape == (9, 6)
             assert is_rotated == (orientation >= 5)
             assert page.get_resolution() == ((150, 300) if is_rotated else (300, 150))
+
+
+@pytest.mark.parametrize(("colors", "space", "out", "is_kept"), [
+    (3, b"RGB ", 3, True), (1, b"GRAY", 1, True), (4, b"CMYK", 3, False), (3, b"RGB ", 1, False),
+], ids=["RGB", "gray", "CMYK to RGB", "RGB to gray"])
+@pytest.mark.parametrize("n_pages", [1, 2])
+def test_color_profiles_are_kept_if_they_fit(tmp_path, n_pages, colors, space, out, is_kept):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile[:16] + space + profile[20:]
+    kind = {1: "minisblack", 3: "rgb", 4: "separated"}[colors]
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for _ in range(n_pages):
+            pixels = RNG.integers(0, 256, (6, 9, colors)).astype(np.uint8)
+            file.write(pixels.squeeze(), photometric=kind, iccprofile=profile, metadata=None)
+    translator = make_translator(min(colors, 3), function=lambda images: images[..., :out], out=out)
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", translator)) as file:
+        assert len(file.pages) == n_pages
+        assert [page.iccprofile for page in file.pages] == n_pages * [profile if is_kept else None]
 
 
 def test_translated_jpeg_pages_are_not_compressed_again(tmp_path):

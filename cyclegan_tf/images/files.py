@@ -243,13 +243,13 @@ def _save_with_metadata(file: IO[bytes], path: str, suffix: str, pixels: np.ndar
 def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> None:
     if pixels.shape[-1] == 3 and extras.gray:
         pixels = codec.convert_channels(pixels, 1)
+    icc = tiff.select_profile(extras.icc, pixels.shape[-1])
     if suffix == ".tif" and _needs_wide_tiff(pixels):
-        _save_deep_tiff(file, pixels, extras.icc, extras.exif)
+        _save_deep_tiff(file, pixels, icc, extras.exif)
         return
     is_deep = pixels.dtype == np.uint16 and suffix in (".png", ".tif")
     if not is_deep:
         pixels = _reduce_depth(pixels)
-    icc = _select_profile(extras.icc, pixels.shape[-1])
     if is_deep and (pixels.shape[-1] == 3 or extras.alpha is not None):
         # Pillow cannot write 16-bit colors.
         if extras.alpha is not None:
@@ -279,12 +279,6 @@ def _needs_wide_tiff(pixels: np.ndarray) -> bool:
 def _reduce_depth(levels: np.ndarray) -> np.ndarray:
     """Converts an array of any supported dtype to uint8."""
     return levels if levels.dtype == np.uint8 else ranges.from_float(ranges.to_float(levels), np.uint8)
-
-
-def _select_profile(icc: bytes | None, channels: int) -> bytes | None:
-    """Returns the profile if its color space fits `channels`, else None, for example for the profile of a CMYK file."""
-    spaces = (b"RGB ",) if channels == 3 else (b"RGB ", b"GRAY")
-    return icc if icc and icc[16:20] in spaces else None
 
 
 def _save_deep_png(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif: bytes | None) -> None:

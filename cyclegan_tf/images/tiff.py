@@ -62,6 +62,14 @@ class Page:
     texts: dict[int, str]
 
 
+def select_profile(icc: bytes | None, channels: int) -> bytes | None:
+    """Returns an ICC profile if its color space fits an image of `channels` colors, 3 for RGB or 1 for gray, else None.
+
+    Profiles of CMYK images, for example, fit no result, and a profile of RGB does not fit a gray image.
+    """
+    return icc if icc and icc[16:20] == {1: b"GRAY", 3: b"RGB "}.get(channels) else None
+
+
 def reset_xmp_orientation(xmp: bytes) -> bytes:
     """Sets the orientation in XMP data to upright, for results, which are upright. The length remains the same."""
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)

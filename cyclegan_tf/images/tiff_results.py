@@ -22,12 +22,12 @@ from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-_DESCRIPTION, _GDAL_METADATA = 270, 42112
+_DESCRIPTION, _ICC_PROFILE, _GDAL_METADATA = 270, 34675, 42112
 # Tags that say where a page is on the Earth: pixel scale, tie points, transformation, and three of the projection.
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
-# Resolution and its unit, position, camera, times, authors and copyright, color profile, EXIF, IPTC and XMP.
+# Resolution and its unit, position, camera, times, authors and copyright, EXIF, IPTC and XMP.
 _KEPT_TAGS = (
-    269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, tiff.XMP, 33432, 33723, 34675, *GEO_TAGS,
+    269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, tiff.XMP, 33432, 33723, *GEO_TAGS,
 )
 # Lossless compressions, and their names in tifffile; translations of files with other compressions use Deflate.
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
@@ -130,7 +130,7 @@ class _Writer(StackWriter):
         is_separate = int(page.planarconfig) == 2 and pixels.shape[-1] > 1
         array = np.moveaxis(pixels, -1, 0) if is_separate else pixels
         description = _describe(self._source, self._channels, self._dtype) if is_first else None
-        tags = list(_keep_tags(page, self._no_data))
+        tags = list(_keep_tags(page, self._no_data, 3 if self._is_rgb else 1))
         if description:
             tags.append((_DESCRIPTION, "s", 0, description, True))
         layout = {"planarconfig": "separate" if is_separate else "contig"} if pixels.shape[-1] > 1 else {}
@@ -156,8 +156,8 @@ def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
     return layout
 
 
-def _keep_tags(page: Any, no_data: float | None) -> Iterator[tuple[int, Any, int, Any, bool]]:
-    """Yields the tags of a source page that the translation keeps, as tifffile's extratags."""
+def _keep_tags(page: Any, no_data: float | None, colors: int) -> Iterator[tuple[int, Any, int, Any, bool]]:
+    """Yields the tags of a source page that the translation, of 1 or 3 colors, keeps, as tifffile's extratags."""
     for tag in page.tags:
         if tag.code == _GDAL_METADATA:
             if text := _keep_file_items(str(tag.value)):
@@ -165,6 +165,9 @@ def _keep_tags(page: Any, no_data: float | None) -> Iterator[tuple[int, Any, int
         elif tag.code == tiff_no_data.TAG:
             if no_data is not None:
                 yield tag.code, "s", 0, str(tag.value), False
+        elif tag.code == _ICC_PROFILE:
+            if tiff.select_profile(tag.value, colors):
+                yield tag.code, tag.dtype, tag.count, tag.value, False
         elif tag.code in _KEPT_TAGS:
             value = tag.value.encode() if isinstance(tag.value, str) else tag.value
             if tag.code == tiff.XMP and isinstance(value, bytes):
