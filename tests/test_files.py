@@ -108,6 +108,22 @@ def test_archive_with_a_path_out_of_it_is_rejected(archive, name):
         folders.open_archive(path)
 
 
+@pytest.mark.parametrize("other", ["y/trainA", "trainA"])
+def test_archive_of_two_data_sets_is_an_error(archive, other):
+    path = archive(("x/trainA/1.png", b"x"), (f"{other}/2.png", b"x"), ("x/trainB/1.png", b"x"))
+    opened = folders.open_archive(path)
+    assert folders.list_archive(opened, "trainB").names == ["1.png"]
+    message = rf"set.zip has images in x/trainA and in {other}; give an archive of one data set"
+    with pytest.raises(UserError, match=message):
+        folders.list_archive(opened, "trainA")
+
+
+def test_folders_in_a_split_of_an_archive_are_no_splits(archive):
+    opened = folders.open_archive(archive(("trainA/testA/1.png", b"x"), ("trainA/2.png", b"x"), ("3.png", b"x")))
+    assert folders.list_archive(opened, "trainA").names == ["2.png", "testA/1.png"]
+    assert folders.list_archive(opened, "testA").names == []
+
+
 def test_zip_bomb_is_rejected(archive):
     path = archive(("trainA/a.png", bytes(2**27)))
     message = r"'trainA/a\.png', 134217728 bytes packed into \d+, which is too large for an image; .*give the folder"

@@ -3,11 +3,11 @@
 import functools
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import IO
 
-from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.data.dataset import MASKS, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, suffixes, tiff
 from cyclegan_tf.storage import filesystem, zip_files
@@ -17,6 +17,8 @@ from cyclegan_tf.storage.zip_files import DamagedFileError
 _OTHER_SUFFIXES = (
     ".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".html", ".htm", ".ini", ".db", ".yaml", ".yml", ".py",
 )
+# The folders of a data set: of two domains, or of images that show both domains.
+_SPLITS = (("trainA", "trainB", "testA", "testB", MASKS), ("train", "test", "val"))
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
 _SIGNATURE_BYTES = 132
 # No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
@@ -199,18 +201,34 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
     Args:
       split: list only the images in this folder, which is at the top of the archive or in a top-level folder; names
         are relative to it. If empty, list all images.
+
+    Raises:
+      UserError: several top-level folders have a folder `split`, so the archive holds several data sets.
     """
-    found = []
+    path, found = str(archive.filename), []
+    roots: dict[str, None] = {}  # In the order of the archive.
     for info in archive.infolist():
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
-        if info.is_dir() or (split and split not in parts[:-1][:2]) or any(map(_is_hidden, parts)):
+        if info.is_dir() or any(map(_is_hidden, parts)):
             continue
-        if _is_member_image(archive, info, parts[-1]):
-            found.append(("/".join(parts[parts.index(split) + 1 :] if split else parts), info))
+        start = _find_split(parts[:-1], split) if split else 0
+        if start is not None and _is_member_image(archive, info, parts[-1]):
+            found.append(("/".join(parts[start:]), info))
+            roots["/".join(parts[:start])] = None
+    if len(roots) > 1:
+        raise UserError(f"{path} has images in {' and in '.join(list(roots)[:2])}; give an archive of one data set, or "
+                        "unpack it and give the folder of one")
     found.sort(key=lambda item: item[0])
-    path = str(archive.filename)
     where = os.path.join(path, split) if split else path
     return ImageList(where, [name for name, _ in found], lambda index: _read_member(archive, found[index][1]))
+
+
+def _find_split(folders: Sequence[str], split: str) -> int | None:
+    """Returns how many of the folders of a member lead to the images of `split`; None if it is not one of them."""
+    if folders[:1] == (split,):
+        return 1
+    others = next((names for names in _SPLITS if split in names), ())
+    return 2 if folders[1:2] == (split,) and folders[0] not in others else None
 
 
 def _is_member_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> bool:
