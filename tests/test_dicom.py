@@ -174,6 +174,7 @@ def copy_frames(source, path):
         (lambda path: change(CT, path, Columns=200), "has 32768 of 51200 bytes of pixels"),
         (lambda path: change(CT, path, RescaleSlope=0), "rescale slope 0 and intercept -1024; expected a slope other"),
         (lambda path: change(CT, path, RescaleIntercept="inf"), "slope 1 and intercept inf; .*, and finite numbers"),
+        (lambda path: change(CT, path, RescaleSlope=[1, 1]), "not 'MultiValue'"),
         (lambda path: shutil.copy(FILES / "badVR.dcm", path), "invalid literal for int"),
         (lambda path: shutil.copy(FILES / "JPEG2000-embedded-sequence-delimiter.dcm", path), "Unable to decode"),
     ],

@@ -77,17 +77,17 @@ class DicomFile(Stack):
             self._count = int(self.header.get("NumberOfFrames") or 1)
             bits = int(self.header.get("BitsAllocated") or 16)
             self.spacing = self._read_spacing()
+            self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
+            self.has_background = self.channels == 1
+            kind = "f" if has_floats else "i" if self.header.get("PixelRepresentation") else "u"
+            stored = np.dtype(f"{kind}{max(1, bits // 8)}")
+            is_whole = all(number.is_integer() for number in self._read_scale(0))
+            self.dtype = stored if has_floats or is_whole else np.dtype(np.float32)
+            modality = f" {self.header.get('Modality')}" if self.header.get("Modality") else ""
         if min(height, width, self._count) < 1 or height * width > codec.MAX_PIXELS:
             raise ValueError(f"it has {self._count} frames of {width} x {height} pixels; expected at least 1 frame of "
                              f"1 to {codec.MAX_PIXELS} pixels")
         self.shape = height, width
-        self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
-        self.has_background = self.channels == 1
-        kind = "f" if has_floats else "i" if self.header.get("PixelRepresentation") else "u"
-        stored = np.dtype(f"{kind}{max(1, bits // 8)}")
-        is_whole = all(number.is_integer() for number in self._read_scale(0))
-        self.dtype = stored if has_floats or is_whole else np.dtype(np.float32)
-        modality = f" {self.header.get('Modality')}" if self.header.get("Modality") else ""
         self.kind = f"DICOM{modality} {stored.name}{' x 3' if self.channels == 3 else ''}"
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import dicom, dicom_results, suffixes
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
@@ -111,8 +112,11 @@ def _name_file(path: str) -> Iterator[None]:
 
 def _sort(files: dict[str, DicomFile]) -> list[str]:
     """Returns the paths in the order of the slices, after checking that the slices form a stack."""
-    numbers = {path: (int(file.header.get("InstanceNumber") or 0), path) for path, file in files.items()}
-    paths = sorted(files, key=lambda path: numbers[path])
+    numbers = {}
+    for path, file in files.items():
+        with _name_file(path):
+            numbers[path] = _read_instance_number(file)
+    paths = sorted(files, key=lambda path: (numbers[path], path))
     first = files[paths[0]]
     for path in paths:
         name, file = os.path.basename(path), files[path]
@@ -139,6 +143,15 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
     paths.sort(key=lambda path: heights[path])  # Slices at one position, such as echoes, keep their order.
     _require_equal_gaps(paths, heights)
     return paths
+
+
+def _read_instance_number(file: DicomFile) -> int:
+    """Reads the number of a file in its series; 0 if it has none."""
+    try:
+        return int(file.header.get("InstanceNumber") or 0)
+    except (TypeError, ValueError) as error:
+        reason = describe_error(error)
+        raise ValueError(f"its instance number is damaged: {reason}; repair or remove the file") from error
 
 
 def _read_numbers(file: DicomFile, name: str, count: int) -> Any:
