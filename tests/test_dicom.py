@@ -51,6 +51,15 @@ def test_file_with_a_damaged_table_of_frames_is_read_as_a_whole():
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("is_implicit", "is_little"), [(True, True), (False, True), (False, False)])
+def test_files_without_meta_information_are_read(tmp_path, is_implicit, is_little):
+    name = "MR_small.dcm" if is_little else "MR_small_bigendian.dcm"
+    dataset = pydicom.Dataset(pydicom.dcmread(FILES / name))
+    pydicom.dcmwrite(tmp_path / "a.dcm", dataset, implicit_vr=is_implicit, little_endian=is_little, force_encoding=True)
+    assert (tmp_path / "a.dcm").read_bytes()[128:132] != b"DICM"
+    assert (read(tmp_path / "a.dcm").read(0).pixels[..., 0] == pydicom.dcmread(FILES / name).pixel_array).all()
+
+
 def test_palettes_have_all_their_bits():
     pixels = read(FILES / "examples_palette.dcm").read(0).pixels
     # The table has 16 bits; SimpleITK keeps the upper 8.

@@ -150,9 +150,16 @@ class DicomFile(Stack):
         self._file.seek(0)
         with contextlib.suppress(ValueError, AttributeError):
             return pydicom.pixels.pixel_array(self._file, index=index)
-        # Deflated files, and some damaged ones, can be read as a whole only.
+        # Deflated files, files without meta information, and some damaged ones, can be read as a whole only.
         self._file.seek(0)
-        return pydicom.pixels.pixel_array(pydicom.dcmread(self._file, force=True), index=index)
+        dataset = pydicom.dcmread(self._file, force=True)
+        dataset.ensure_file_meta()
+        if "TransferSyntaxUID" not in dataset.file_meta:  # Such files are not compressed.
+            dataset.file_meta.TransferSyntaxUID = {
+                (True, True): pydicom.uid.ImplicitVRLittleEndian, (False, True): pydicom.uid.ExplicitVRLittleEndian,
+                (False, False): pydicom.uid.ExplicitVRBigEndian,
+            }[dataset.original_encoding]
+        return pydicom.pixels.pixel_array(dataset, index=index)
 
     def _find_valid(self, stored: np.ndarray) -> np.ndarray | None:
         """Finds the pixels (H, W) that are not padding, such as the corners of a CT image; None without padding."""
