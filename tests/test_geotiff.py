@@ -1,6 +1,7 @@
 """Translated GeoTIFF files keep their georeference and their pixels without data, as GDAL reads the files."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -164,6 +165,25 @@ def test_pixels_without_data_are_no_training_values(tmp_path, caplog):
     assert image[20:].max() == 1
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert dataset.bad.clipped == {}
+
+
+@pytest.mark.parametrize("no_data", ["nan", "-9999"])
+@pytest.mark.parametrize("n_pages", [1, 2])
+def test_pixels_without_data_are_minus_one_without_a_range(tmp_path, n_pages, no_data):
+    pages = RNG.uniform(-1, 1, (n_pages, 6, 9)).astype(np.float32)
+    has_data = RNG.integers(0, 2, pages.shape).astype(bool)
+    (tmp_path / "trainA").mkdir()
+    with tifffile.TiffWriter(tmp_path / "trainA" / "a.tif") as file:
+        for page, mask in zip(pages, has_data, strict=True):
+            file.write(np.where(mask, page, np.float32(no_data)), photometric="minisblack", metadata=None,
+                       extratags=[(42113, "s", 0, no_data, True)])
+    shutil.copytree(tmp_path / "trainA", tmp_path / "trainB")
+    found = sources.open_dataset(Config(dataset=str(tmp_path), input_channels=1, output_channels=1)).train_a
+    assert len(found) == n_pages
+    for index, (page, mask) in enumerate(zip(pages, has_data, strict=True)):
+        assert (found.load(index)[..., 0] == np.where(mask, page, -1)).all()
+    result = translate(tmp_path / "trainA" / "a.tif", make_translator(), tmp_path / "out")
+    np.testing.assert_array_equal(tifffile.imread(result), tifffile.imread(tmp_path / "trainA" / "a.tif"))
 
 
 @pytest.mark.parametrize(("bands", "no_data", "reason"), [

@@ -84,6 +84,11 @@ def test_dtype_of_a_translated_file(limits, source, no_data, expected):
     assert units.choose_dtype(limits, np.dtype(source), no_data) == expected
 
 
+def test_floats_without_data_are_black_without_a_range():
+    piece = Slice(np.float32([[[0.5], [np.nan], [-9999]]]), np.array([[True, False, False]]))
+    assert units.get_plain_pixels(piece).tolist() == [[[0.5], [-1], [-1]]]
+
+
 def test_pixels_without_data_are_black_and_do_not_count_as_clipped():
     pixels = np.array([[[-9999.0], [0.0]], [[3.0], [1.5]]])
     image, clipped = units.normalize(Slice(pixels, pixels[..., 0] > -9999), MR)

@@ -63,22 +63,24 @@ class TiffStack(Stack):
             self._groups = _group_pages(file, first, numbers, options.channels)
             self.lacks_pages = file.is_ome and any(page is None for series in file.series for page in series.pages)
         self._splits_channels = len(self._groups[0]) > 1
-        # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
-        is_picture = options.channels in (1, 3) and not options.in_units and not self._splits_channels
-        self._may_use_pillow = is_picture and not _is_simple(first)
-        self._pillow: TiffImageFile | None = None
         self._first, self._keyframe = first, _describe_page(first)
         self.dtype = np.dtype(first.dtype)
+        # A value that the type does not hold marks no pixel.
+        self.no_data = tiff_no_data.fit(tiff_no_data.read(first), self.dtype)
+        # `codec` does not replace the value of pixels without data, which is no float in [-1, 1].
+        has_gaps = self.no_data is not None and self.dtype.kind == "f"
+        # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
+        is_picture = options.channels in (1, 3) and not options.in_units and not self._splits_channels
+        self._may_use_pillow = is_picture and not _is_simple(first) and not has_gaps
+        self._pillow: TiffImageFile | None = None
         self.has_units = int(first.photometric) != _PALETTE
         samples = first.samplesperpixel if self.has_units or options.in_units else 3
         self.channels = samples * len(self._groups[0])
         self.kind = f"TIFF {self.dtype} x {self.channels}"
-        # A value that the type does not hold marks no pixel.
-        self.no_data = tiff_no_data.fit(tiff_no_data.read(first), self.dtype)
         self.has_masks = pages.has_masks
         self.has_copies = pages.has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are in sub-IFDs.
         is_image = options.channels in (1, 3) and not options.in_units
-        self.is_plain = is_image and len(self._groups) == len(numbers) == 1
+        self.is_plain = is_image and len(self._groups) == len(numbers) == 1 and not has_gaps
         self.has_more_metadata = file.is_ome or any(
             code in first.tags for code in (*tiff_results.GEO_TAGS, tiff_no_data.TAG)
         )
@@ -107,10 +109,9 @@ class TiffStack(Stack):
             self._pillow.seek(number)
             return _decode_with_pillow(self._pillow, page, self.no_data)
         samples = tiff.read_samples(page, codec.MAX_PIXELS)
-        valid = tiff_no_data.find_valid(samples, self.no_data)
+        stored_valid = tiff_no_data.find_valid(samples, self.no_data)
         orientation = page.tags.valueof(tiff.ORIENTATION, 1)
-        if valid is not None:
-            valid = codec.apply_orientation(valid, orientation)
+        valid = None if stored_valid is None else codec.apply_orientation(stored_valid, orientation)
         if self._options.in_units:
             if not self.has_units:
                 raise ValueError("the page has a palette, whose indices have no unit; convert the page to gray or RGB")
@@ -123,6 +124,8 @@ class TiffStack(Stack):
                 colors = samples.shape[-1] - len(page.extrasamples)
                 return Slice(samples[..., :colors], valid, samples[..., colors])
             return Slice(samples, valid)
+        if samples.dtype.kind == "f" and stored_valid is not None:
+            samples = np.where(stored_valid[..., np.newaxis], samples, samples.dtype.type(-1))
         # Each page of a group is one channel.
         decoded = tiff.interpret(page, samples, 1 if self._splits_channels else self._options.channels)
         alpha = None if decoded.alpha is None else codec.apply_orientation(decoded.alpha, orientation)

@@ -77,10 +77,17 @@ def normalize(piece: Slice, value_range: ValueRange) -> tuple[np.ndarray, int]:
 def get_plain_pixels(piece: Slice) -> np.ndarray:
     """Returns the pixels of a slice, of a dtype that `images.ranges` describes, for a domain without a range.
 
+    Pixels without data become -1 in images of floats; in images of integers, they keep their value.
+
     Raises:
       ValueError: the pixels have another dtype, or are floats outside [-1, 1], so the domain needs a range.
     """
-    return piece.pixels if piece.pixels.dtype in (np.uint8, np.uint16) else codec.check_floats(piece.pixels)
+    pixels = piece.pixels
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if pixels.dtype.kind == "f" and piece.valid is not None:
+        pixels = np.where(piece.valid[..., np.newaxis], pixels, pixels.dtype.type(-1))
+    return codec.check_floats(pixels)
 
 
 def prepare(piece: Slice, value_range: ValueRange | None, channels: int) -> tuple[np.ndarray, int]:
