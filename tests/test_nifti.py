@@ -94,7 +94,7 @@ def test_aligned_volumes_have_the_same_slices_whatever_their_axes(tmp_path, axis
      ("functional.nii", 20), ("reoriented_anat_moved.nii", 0), ("resampled_anat_moved.nii", 0)],
 )
 def test_result_has_the_voxels_and_the_header_of_its_source(tmp_path, axis, name, volume):
-    result = copy(open_volume(FILES / name, make_options(axis, volume)), tmp_path / name)
+    result = copy(open_volume(FILES / name, make_options(axis, volume, keep_patient_data=True)), tmp_path / name)
     original = nibabel.load(FILES / name)
     voxels = original.get_fdata().astype(np.float32)  # Scaled in float64.
     voxels = voxels if voxels.ndim == 3 else voxels[..., volume - 1]
@@ -115,6 +115,20 @@ def test_result_keeps_an_integer_type_and_tells_the_display_range(tmp_path):
     assert result.get_data_dtype().name == volume.dtype.name == "int16"
     assert (np.asarray(result.dataobj) == np.asarray(nibabel.load(ANATOMICAL).dataobj)).all()
     assert (result.header["cal_min"], result.header["cal_max"]) == (-1024, 3071)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_free_text_in_the_header_is_patient_data(tmp_path, keeps, kind):
+    image = kind(count_voxels(), np.eye(4))
+    names = {"descrip", "aux_file", "db_name"} & set(image.header)
+    for name in names:
+        image.header[name] = b"Jane Doe"
+    nibabel.save(image, tmp_path / "a.nii")
+    copy(open_volume(tmp_path / "a.nii", make_options(keep_patient_data=keeps)), tmp_path / "b.nii")
+    result = nibabel.load(tmp_path / "b.nii").header
+    assert {name: result[name].item() for name in names} == dict.fromkeys(names, b"Jane Doe" if keeps else b"")
+    assert (b"Jane Doe" in (tmp_path / "b.nii").read_bytes()) == keeps
 
 
 def test_dicom_attributes_in_the_header_are_left_out(tmp_path):

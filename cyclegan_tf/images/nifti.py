@@ -32,6 +32,8 @@ _GZIP = b"\x1f\x8b"
 _NIFTI_2 = 540  # The first number of a header of version 2: its length.
 _SAMPLED_VOXELS = 2**18  # Voxels from which the range of a volume's values is computed.
 _DICOM_EXTENSION = 2  # The code of a header extension that holds DICOM attributes.
+# Fields of the header for free text, such as a description of the scan or the name of another file of the patient.
+_FREE_TEXTS = {"descrip", "aux_file", "db_name"}
 _BLOCK_BYTES = 2**18
 
 
@@ -140,6 +142,8 @@ class Volume(Stack):
         header.set_data_offset(0)  # `write_to` sets the offset.
         header["cal_min"], header["cal_max"] = (value_range.low, value_range.high) if value_range else (0, 0)
         if not self._options.keep_patient_data:
+            for name in _FREE_TEXTS & set(header):
+                header[name] = b""
             header.extensions[:] = [each for each in header.extensions if each.get_code() != _DICOM_EXTENSION]
         return _VolumeWriter(path, header, self._axes)
 

@@ -30,7 +30,8 @@ class StackOptions:
       volume: number of the volume in a 4-D NIfTI file, from 1. With 0, a 4-D file is an error.
       min_content: `Stack.list_indices` leaves out NIfTI slices with a smaller share, in [0, 1], of pixels that are
         brighter than the background.
-      keep_patient_data: whether translated DICOM files keep the patient's data, and NIfTI files attributes of DICOM.
+      keep_patient_data: whether translated DICOM files keep the patient's data, and NIfTI files attributes of DICOM and
+        free text in the header.
       salt: secret from which the identifiers of translated DICOM files are made, so that a series stays a series.
     """
 
