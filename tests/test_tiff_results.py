@@ -266,6 +266,13 @@ def test_stack_as_another_kind_is_refused(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("name", "result"), [("s", "s.tif"), ("s.lsm", "s.tif"), ("s.ome.btf", "s.ome.tif")])
+def test_stacks_without_the_suffix_get_one(tmp_path, name, result):
+    tifffile.imwrite(tmp_path / name, PAGES, photometric="minisblack", bigtiff=name == "s.ome.btf")
+    assert run(tmp_path, make_translator(), tmp_path / "out") == {}
+    assert (tifffile.imread(tmp_path / "out" / result) == PAGES).all()
+
+
 def test_progress_of_a_stack_counts_slices(tmp_path):
     tifffile.imwrite(tmp_path / "s.tif", PAGES, photometric="minisblack")
     amounts = []

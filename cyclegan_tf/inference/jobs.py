@@ -12,7 +12,7 @@ from pathlib import Path
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import dicom_series, suffixes
+from cyclegan_tf.images import dicom_series, suffixes, tiff
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import video
 from cyclegan_tf.storage import filesystem
@@ -148,7 +148,8 @@ def plan(
     else:
         series = {path: dicom_series.read_identifier(path) for path, _ in found}
         jobs = [
-            Job(path, os.path.join(output, name if series.get(path) else _name_result(name, channels, value_range)))
+            Job(path, os.path.join(output, name if series.get(path) else
+                                   _name_result(_add_suffix(path, name), channels, value_range)))
             for path, name in found
         ]
     taken: dict[str, Job] = {}
@@ -174,6 +175,18 @@ def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[
         group[0] if len(group) == 1 else Job(group[0].source, folder, tuple(job.source for job in group))
         for (folder, _), group in groups.items()
     ]
+
+
+def _add_suffix(path: str, name: str) -> str:
+    """Replaces the suffix of a TIFF file without the suffix of an image, such as scan.lsm, with .tif in its `name`."""
+    if _is_known(path):
+        return name
+    try:
+        with filesystem.open_regular_file(path) as file:
+            is_tiff = file.read(4) in tiff.SIGNATURES
+    except OSError:  # Translating the file reports the reason.
+        return name
+    return f"{os.path.splitext(name)[0]}.tif" if is_tiff else name
 
 
 def _name_result(name: str, channels: int, value_range: ValueRange | None) -> str:
