@@ -38,7 +38,7 @@ def test_lossless_formats_keep_every_bit(tmp_path, suffix):
         assert (np.asarray(image) == COLORS).all()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".JPEG"])
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".jpe", ".jfif"])
 def test_jpeg_keeps_colors_nearly(tmp_path, suffix):
     smooth = np.asarray(Image.fromarray(COLORS).resize((96, 64), Image.Resampling.BICUBIC))
     Image.fromarray(smooth).save(tmp_path / f"a{suffix}", quality=95)

@@ -191,6 +191,15 @@ def test_the_output_folder_must_not_be_the_input_folder_and_may_be_inside(photos
     assert names(photos / "out") == ALL
 
 
+def test_jpeg_files_keep_any_suffix(tmp_path, make_images):
+    for suffix in (".jpe", ".jfif", ".jpeg"):
+        make_images(tmp_path / "in", 1, suffix=suffix)
+    out = str(tmp_path / "out")
+    assert sorted(job.target for job in jobs.plan(jobs.find(str(tmp_path / "in"), out), out, 3)) == [
+        f"{out}/000.jfif", f"{out}/000.jpe", f"{out}/000.jpeg"
+    ]
+
+
 def test_equal_result_names_and_missing_files_are_errors(tmp_path, make_images):
     make_images(tmp_path / "photos", 1)
     Image.new("P", (5, 6)).save(tmp_path / "photos" / "000.gif")

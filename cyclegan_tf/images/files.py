@@ -42,7 +42,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _DESCRIPTION = 270  # A tag of TIFF and EXIF.
 _SIZE_TAGS = (256, 257, 0xA002, 0xA003)  # Width and height of the image in TIFF and in EXIF.
 _SUBDIRECTORIES = (0x8769, 0x8825)  # Of EXIF: the camera's settings, and GPS.
-_ALIASES = {".jpeg": ".jpg", ".tiff": ".tif"}
+_ALIASES = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 
 
 @dataclasses.dataclass(frozen=True)
