@@ -93,6 +93,16 @@ def test_pixels_that_count_are_white_in_masks_of_one_bit(pairs, photometric):
     ]), rel=1e-5)
 
 
+def test_images_side_by_side_have_masks(tmp_path):
+    both = RNG.integers(0, 1000, (12, 24)).astype(np.uint16)
+    mask = RNG.integers(0, 2, (12, 12)).astype(np.uint8)
+    for name, image in (("test", both), ("testMask", mask)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(image).save(tmp_path / name / "s.png")
+    expected = np.abs(both[:, 12:].astype(float) - 500)[mask > 0].mean()
+    assert measure(tmp_path, range_a="0,1000", range_b="0,1000")["mae"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_masks_that_leave_out_everything_are_an_error(pairs):
     folder, _, _ = pairs
     (folder / "testMask").mkdir()

@@ -202,11 +202,13 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
     """Makes the data set at `where`; `list_split` lists the images in the subfolder of a given name."""
     lists = [list_split(split) for split in ("trainA", "trainB", "testA", "testB")]
     given = lists[:2] if needs_training else lists
+    found = list_split(MASKS)
+    masks = PairMasks(found) if found else None
     if not any(given):
         train, test = list_split("train"), list_split("test") or list_split("val")
         if train or (test and not needs_training):
             halves = itertools.product((train, test), ("left", "right"))
-            return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves))
+            return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves), masks=masks)
     for domain, train, test in zip("AB", lists[:2], lists[2:], strict=True):
         if train or (test and not needs_training):
             continue
@@ -218,5 +220,4 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
             f"no images in {missing}: a data set needs folders {folders} of files with the suffixes "
             f"{', '.join(suffixes.ALL)}"
         )
-    masks = list_split(MASKS)
-    return ImageDataset(*lists, masks=PairMasks(masks) if masks else None)
+    return ImageDataset(*lists, masks=masks)
