@@ -73,6 +73,16 @@ def test_every_frame_is_translated_and_size_rate_and_audio_stay(tmp_path, rate, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
 
 
+def test_a_rotated_clip_becomes_upright_without_a_warning(tmp_path, caplog):
+    path = make_clip(tmp_path / "plain.mp4")
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", "90", "-i", path, "-c", "copy",
+                    tmp_path / "a.mp4"], check=True, timeout=60)
+    video.translate(INVERSE, str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"))
+    assert caplog.messages == []
+    meta, _ = read(tmp_path / "b.mp4")
+    assert meta["size"] == (32, 48)
+
+
 def test_a_silent_clip_in_a_container_without_h264_becomes_mkv(tmp_path):
     clip = make_clip(tmp_path / "clip.avi", sound=False)
     assert video.get_output_name("a/clip.avi") == "a/clip.mkv"

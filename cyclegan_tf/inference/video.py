@@ -1,6 +1,7 @@
 """Translates videos frame by frame, through the ffmpeg of imageio-ffmpeg, an optional extra."""
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -150,4 +151,7 @@ def _get_last_line(error: Exception) -> str:
 
 
 def _import_ffmpeg() -> ModuleType:
-    return import_extra("imageio_ffmpeg", "videos need imageio-ffmpeg", "video")
+    ffmpeg = import_extra("imageio_ffmpeg", "videos need imageio-ffmpeg", "video")
+    # For each rotated video, imageio-ffmpeg warns that the size of the upright frames is another one.
+    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
+    return ffmpeg
