@@ -376,6 +376,17 @@ def test_arrays_and_unusual_channel_counts_are_written_as_npy(tmp_path):
     assert image_files.get_output_name("x/a.png", 5) == "x/a.npy"
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1)])
+def test_arrays_keep_their_axes(tmp_path, shape):
+    values = RANDOM.integers(0, 256, shape, np.uint8)
+    np.save(tmp_path / "a.npy", values)
+    pixels, extras = image_files.read(tmp_path / "a.npy", 1)
+    image_files.write(str(tmp_path / "b.npy"), pixels, extras)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), values, strict=True)
+    image_files.write(str(tmp_path / "c.npy"), np.repeat(pixels, 2, axis=-1), extras)
+    assert np.load(tmp_path / "c.npy").shape == (5, 6, 2)
+
+
 def test_tiff_keeps_float_gray(tmp_path):
     values = RANDOM.uniform(-1, 1, (5, 6)).astype(np.float32)
     Image.fromarray(values).save(tmp_path / "a.tif")

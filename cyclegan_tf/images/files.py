@@ -23,7 +23,7 @@ from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, ranges, suffixes, tiff
 from cyclegan_tf.images.damage import explain_damage
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import array_files, atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -54,12 +54,14 @@ class Extras:
       alpha: the alpha channel, (H, W) uint8 or uint16, or None.
       icc: the ICC color profile, or None.
       exif: the EXIF data without orientation and thumbnail, or None.
+      is_flat: True if the file is an array (H, W), without an axis for its one channel.
     """
 
     gray: bool = False
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    is_flat: bool = False
 
 
 def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tuple[np.ndarray, Extras]:
@@ -75,7 +77,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
     data = filesystem.read_regular_file(path)
     pixels = codec.decode_values(data, channels) if in_units else codec.decode(data, channels)
     if data.startswith(codec.NPY_SIGNATURE):
-        return pixels, Extras()
+        return pixels, Extras(is_flat=array_files.parse(data).ndim == 2)
     n_pages = codec.count_pages(data)
     if n_pages > 1:
         log.warning("%s: only page 1 of %d is used", path, n_pages)
@@ -213,7 +215,7 @@ def write(path: str, pixels: np.ndarray, extras: Extras) -> None:
     filesystem.makedirs(os.path.dirname(path) or ".")
     with atomic.open_for_writing(path, "w+b") as file:
         if suffix == ".npy":
-            np.save(file, pixels)
+            np.save(file, pixels[..., 0] if extras.is_flat and pixels.shape[-1] == 1 else pixels)
             return
         if extras.alpha is not None and suffix == ".tif" and _needs_wide_tiff(pixels):
             log.warning("%s: the alpha channel cannot be written beside values of type %s", path, pixels.dtype)
