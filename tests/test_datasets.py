@@ -1,5 +1,6 @@
 """The datasets command."""
 
+import dataclasses
 import re
 import time
 import zipfile
@@ -198,6 +199,20 @@ def test_arrays_of_values_in_units_are_images(tmp_path):
         f"  {tmp_path}/c.npy: 9 of 20 pixels are NaN",
     ]
     assert [(image.min(), image.max()) for image in summary.shown][1] == (0, 255)
+
+
+def test_each_file_is_read_once(tmp_path):
+    Image.new("L", (5, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    np.save(tmp_path / "c.npy", np.zeros((5, 4), np.int16))
+    parts, bad = sources.open_parts(str(tmp_path))
+    ((name, images),) = parts.items()
+    read = []
+    counted = dataclasses.replace(images, read=lambda index: (read.append(index), images.read(index))[1])
+    (summary,) = inspection.inspect({name: counted}, n_shown=0).values()
+    assert sorted(read) == [0, 1, 2]
+    assert dict(summary.kinds) == {"PNG L": 1, "NPY int16 x 1": 1}
+    assert list(bad.reasons) == [f"{tmp_path}/b.png"]
 
 
 def test_report_has_one_line_for_a_name_of_two_lines(tmp_path):

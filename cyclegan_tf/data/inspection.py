@@ -137,11 +137,14 @@ def _inspect_file(image_list: ImageList, index: int, n_shown: int, options: Stac
         image_list.bad.add(path, describe_error(error))
         return Summary(1, 1)
     if stack is None:
-        return _inspect_picture(image_list, index, n_shown) or _inspect_array(image_list, index, n_shown)
+        return _inspect_plain(image_list, index, n_shown)
     with contextlib.closing(stack):
-        # A page of several bands may hold values in a unit instead of a picture.
-        picture = _inspect_picture(image_list, index, n_shown) if _may_be_picture(stack) else None
-        return picture or _inspect_stack(stack, image_list, path, n_shown)
+        if _may_be_picture(stack):
+            # A page of several bands may hold values in a unit instead of a picture.
+            with contextlib.suppress(ValueError, OSError):
+                _, kind, one = _read_plain(image_list, index)
+                return _inspect_picture(one, kind, n_shown)
+        return _inspect_stack(stack, image_list, path, n_shown)
 
 
 def _may_be_picture(stack: Stack) -> bool:
@@ -150,24 +153,31 @@ def _may_be_picture(stack: Stack) -> bool:
     return is_tiff and stack.dtype in (np.bool_, np.uint8, np.uint16) and stack.channels <= 4
 
 
-def _inspect_picture(image_list: ImageList, index: int, n_shown: int) -> Summary | None:
-    """Computes the statistics of an image without a unit; None if the file is damaged, or its values have a unit."""
-    kind, image_list = _describe_file(image_list, index)
+def _read_plain(image_list: ImageList, index: int) -> tuple[bytes, str, ImageList]:
+    """Reads a file once: its bytes, its kind, and a list of this file alone, with the number of its channels.
+
+    Raises:
+      ValueError, OSError: the file cannot be read.
+    """
+    data = image_list.read(index)
     try:
-        image = image_list.decode(index)
-    except (ValueError, OSError):
-        return None
-    return Summary(
-        1, 1, collections.Counter([kind]), collections.Counter([(image.shape[1], image.shape[0])]),
-        shown=[grid.shrink(image, CELL_PIXELS)] if n_shown else [],
-    )
+        kind, channels = describe(data)
+    except Exception:  # Libraries raise many types. If the file is damaged, decoding raises an error with the reason.
+        kind, channels = "unknown", 3
+    return data, kind, dataclasses.replace(image_list.subset([index]), channels=channels, read=lambda _: data)
 
 
-def _inspect_array(image_list: ImageList, index: int, n_shown: int) -> Summary:
-    """Computes the statistics of a .npy file of values in a unit; records a file of another format as bad."""
-    summary, (kind, image_list) = Summary(1, 1), _describe_file(image_list, index)
+def _inspect_plain(image_list: ImageList, index: int, n_shown: int) -> Summary:
+    """Computes the statistics of an image, or of a .npy file of values in a unit; records a damaged file as bad."""
+    summary = Summary(1, 1)
     try:
-        piece = image_list.read_values(index)
+        data, kind, one = _read_plain(image_list, index)
+        try:
+            return _inspect_picture(one, kind, n_shown)
+        except (ValueError, OSError):
+            if not data.startswith(codec.NPY_SIGNATURE):
+                raise
+        piece = one.read_values(0)
     except (ValueError, OSError) as error:
         image_list.bad.add(image_list.path(index), describe_error(error))
         return summary
@@ -175,13 +185,17 @@ def _inspect_array(image_list: ImageList, index: int, n_shown: int) -> Summary:
     return summary
 
 
-def _describe_file(image_list: ImageList, index: int) -> tuple[str, ImageList]:
-    """Returns the kind of a file, and `image_list` with the number of channels of this file."""
-    try:
-        kind, channels = describe(image_list.read(index))
-    except Exception:  # Libraries raise many types. If the file is damaged, decoding raises an error with the reason.
-        kind, channels = "unknown", 3
-    return kind, dataclasses.replace(image_list, channels=channels)
+def _inspect_picture(one: ImageList, kind: str, n_shown: int) -> Summary:
+    """Computes the statistics of an image without a unit, the only one of its list.
+
+    Raises:
+      ValueError, OSError: the file is damaged, or its values have a unit.
+    """
+    image = one.decode(0)
+    return Summary(
+        1, 1, collections.Counter([kind]), collections.Counter([(image.shape[1], image.shape[0])]),
+        shown=[grid.shrink(image, CELL_PIXELS)] if n_shown else [],
+    )
 
 
 def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int) -> Summary:
