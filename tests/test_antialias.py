@@ -94,8 +94,9 @@ def test_state_dicts_tell_the_architecture_and_come_back_unchanged(name):
 def test_another_blur_filter_is_refused():
     state_dict = golden.Golden("cut/discriminators/nlayer_n2_antialias.npz").group("w")
     state_dict["model.6.filt"] = np.full_like(state_dict["model.6.filt"], 1 / 9)
+    options = pytorch_weights.infer_architecture(state_dict)
     with pytest.raises(UserError, match=r"model\.6\.filt"):
-        pytorch_weights.infer_architecture(state_dict)
+        pytorch_weights.to_keras(state_dict, options)
 
 
 @pytest.mark.parametrize(("option", "blurs"), [

@@ -97,11 +97,11 @@ def test_damaged_newer_checkpoint_does_not_displace_the_new_one(tmp_path):
     (tmp_path / "step-00000009.npz").write_bytes(b"damaged")
     checkpoints.write(str(tmp_path), {"step": np.array(4)}, keep=1)
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [9, 4]
-    assert checkpoints.read_newest(str(tmp_path), report=lambda line: None)[1] == {"step": 4}
+    assert checkpoints.read_newest(str(tmp_path))[1] == {"step": 4}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
-def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, damage):
+def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, caplog, damage):
     save_checkpoint(str(tmp_path), model, Progress(1), keep=3)
     path = save_checkpoint(str(tmp_path), model, Progress(2), keep=3)
     with open(path, "r+b") as file:
@@ -111,12 +111,11 @@ def test_damaged_checkpoint_is_reported_and_skipped(model, tmp_path, damage):
         file.seek(0)
         file.truncate()
         file.write({"truncate": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
-    lines = []
-    found, arrays = checkpoints.read_newest(str(tmp_path), report=lines.append)
+    found, arrays = checkpoints.read_newest(str(tmp_path))
     assert found.endswith("step-00000001.npz")
     assert arrays["step"] == 1
-    assert len(lines) == 1
-    assert "step-00000002.npz is damaged" in lines[0]
+    (message,) = caplog.messages
+    assert "step-00000002.npz is damaged" in message
 
 
 def write_arrays(folder, step, changes=()):
@@ -137,25 +136,25 @@ def write_arrays(folder, step, changes=()):
     ({"best": np.array([0.5])}, "best is not a number"),
     ({"epoch/x": np.array("1")}, "epoch/x is not a number"),
 ], ids=str)
-def test_checkpoint_with_impossible_progress_is_skipped(tmp_path, changes, reason):
+def test_checkpoint_with_impossible_progress_is_skipped(tmp_path, caplog, changes, reason):
     write_arrays(tmp_path, 1)
     write_arrays(tmp_path, 2, changes)
-    lines = []
-    found, arrays = checkpoints.read_newest(str(tmp_path), report=lines.append)
+    found, arrays = checkpoints.read_newest(str(tmp_path))
     assert (found, int(arrays["step"])) == (f"{tmp_path}/step-00000001.npz", 1)
-    assert lines == [f"checkpoint {tmp_path}/step-00000002.npz is damaged ({reason}); trying the one before"]
+    assert caplog.messages == [f"checkpoint {tmp_path}/step-00000002.npz is damaged ({reason}); trying the one before"]
 
 
 @pytest.mark.parametrize(("block", "reason"), [
     (lambda path: path.mkdir(), "Is a directory"),
     (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
 ], ids=["folder", "link to itself"])
-def test_checkpoint_that_cannot_be_opened_is_not_replaced_by_an_older_one(tmp_path, block, reason):
+def test_checkpoint_that_cannot_be_opened_is_not_replaced_by_an_older_one(tmp_path, caplog, block, reason):
     write_arrays(tmp_path, 1)
     block(path := tmp_path / "step-00000002.npz")
     with pytest.raises(UserError) as error:
-        checkpoints.read_newest(str(tmp_path), report=pytest.fail)
+        checkpoints.read_newest(str(tmp_path))
     assert str(error.value) == f"cannot read checkpoint {path}: {reason}; make it readable or remove it"
+    assert not caplog.messages
 
 
 def test_missing_image_pool_is_an_error_that_names_it(model):
@@ -171,7 +170,7 @@ def test_only_damaged_checkpoints_are_an_error(model, tmp_path):
     with open(path, "wb") as file:
         file.write(b"")
     with pytest.raises(UserError, match=r"all 1 checkpoints in .* are damaged"):
-        checkpoints.read_newest(str(tmp_path), report=lambda line: None)
+        checkpoints.read_newest(str(tmp_path))
 
 
 def test_archive_of_other_arrays_is_not_a_checkpoint(tmp_path):

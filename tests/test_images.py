@@ -25,7 +25,7 @@ def test_uint8_and_float_ranges():
     floats = ranges.to_float(LEVELS)
     assert (floats[0], floats[255]) == (-1.0, 1.0)
     np.testing.assert_allclose(floats, LEVELS / 127.5 - 1, atol=1e-7)
-    assert (ranges.to_uint8(floats).numpy() == LEVELS).all()
+    assert (ranges.from_float(floats, np.uint8) == LEVELS).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -52,10 +52,11 @@ def test_floats_are_not_changed():
     np.testing.assert_array_equal(ranges.from_float(values, np.float32), values)
 
 
-def test_to_uint8_rounds_and_clips():
+@pytest.mark.parametrize("make", [np.array, tf.constant], ids=["array", "tensor"])
+def test_levels_are_rounded_and_clipped(make):
     # 0.0 becomes 127.5, which is rounded to even: 128.
-    values = np.array([-3.0, -1.0, 0.0, 0.999, 7.0], np.float32)
-    assert ranges.to_uint8(values).numpy().tolist() == [0, 0, 128, 255, 255]
+    values = make([-3.0, -1.0, 0.0, 0.999, 7.0], np.float32)
+    assert np.asarray(ranges.from_float(values, np.uint8)).tolist() == [0, 0, 128, 255, 255]
 
 
 @pytest.mark.parametrize(("pixel", "expected"), [

@@ -94,14 +94,14 @@ def _discriminator():
 
 
 @pytest.mark.parametrize("case", PENALTY.info["cases"])
-def test_gradient_penalty_matches_the_authors(case):
+def test_gradient_penalty_matches_the_authors(monkeypatch, case):
     setting = PENALTY.info["cases"][case]
     discriminator = _discriminator()
     images = PENALTY.images("real"), PENALTY.images("fake"), ALPHA[setting["type"]]
+    monkeypatch.setattr(losses, "PENALTY_NORM", setting["constant"])
+    monkeypatch.setattr(losses, "PENALTY_WEIGHT", setting["lambda_gp"])
     with tf.GradientTape() as tape:
-        penalty = losses.gradient_penalty(
-            discriminator, *images, constant=setting["constant"], weight=setting["lambda_gp"]
-        )
+        penalty = losses.gradient_penalty(discriminator, *images)
     PENALTY.assert_close(penalty, f"{case}/penalty")
     expected = PENALTY.group(f"{case}/weight_grad")
     if expected:

@@ -309,12 +309,13 @@ def test_high_bit_depths_keep_their_precision(dtype):
 
 
 @pytest.mark.parametrize(("count", "n_reads"), [(3, 3), (4, 8)])
-def test_auto_cache_keeps_all_images_or_none(count, n_reads):
+def test_auto_cache_keeps_all_images_or_none(monkeypatch, count, n_reads):
     calls = []
     source = constant_images(count)
     counted = ImageList("memory", source.names, lambda index: calls.append(index) or source.read(index))
     # The cache has room for three images of 4 x 4 x 3 bytes.
-    loader = loaders.ImageLoader([counted], training_size(config_with()), "auto", auto_cache_bytes=3 * 48)
+    monkeypatch.setattr(loaders, "AUTO_CACHE_BYTES", 3 * 48)
+    loader = loaders.ImageLoader([counted], training_size(config_with()), "auto")
     for index in (*range(count), *range(count)):
         loader(index)
     assert len(calls) == n_reads

@@ -115,16 +115,15 @@ def test_other_options_in_a_used_remote_run_directory_are_refused(remote_run):
         trainer.train(Config.preset("tiny", dataset=config.dataset, seed=7), remote_run)
 
 
-def test_damaged_remote_checkpoints_are_skipped_and_partial_ones_removed(remote_run, tmp_path):
+def test_damaged_remote_checkpoints_are_skipped_and_partial_ones_removed(remote_run, tmp_path, caplog):
     folder = f"ram://{tmp_path.name}"
     whole = read(f"{remote_run}/checkpoints/step-00000004.npz")
     middle = len(whole) // 2
     for step, data in ((1, whole), (2, whole[:middle]), (3, whole[:middle] + b"?" + whole[middle + 1 :]), (4, b"")):
         store(f"{folder}/step-{step:08d}.npz", data)
     store(f"{folder}/step-00000005.npz.tmp", b"half")
-    lines = []
-    assert checkpoints.read_newest(folder, report=lines.append)[0] == f"{folder}/step-00000001.npz"
-    assert [line.split()[1] for line in lines] == [f"{folder}/step-0000000{step}.npz" for step in (4, 3, 2)]
+    assert checkpoints.read_newest(folder)[0] == f"{folder}/step-00000001.npz"
+    assert [line.split()[1] for line in caplog.messages] == [f"{folder}/step-0000000{step}.npz" for step in (4, 3, 2)]
     checkpoints.Writer(folder, keep=9).close()
     assert not tf.io.gfile.exists(f"{folder}/step-00000005.npz.tmp")
     with pytest.raises(UserError, match=f"there is no checkpoint {folder}/none.npz"):

@@ -1,4 +1,4 @@
-"""Reports of a run: epoch means, resumed records, and the Null classes of workers that write no files."""
+"""Reports of a run: resumed records, and the Null classes of workers that write no files."""
 
 import contextlib
 import json
@@ -36,17 +36,6 @@ def test_null_objects_do_nothing(tmp_path, monkeypatch):
     writer.wait()
     writer.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_running_means_continue_from_stored_sums_and_start_again():
-    means = reporter.RunningMeans()
-    means.add({"loss": 1.0})
-    means.add({"loss": 2.0})
-    resumed = reporter.RunningMeans(means.sums)
-    resumed.add({"loss": 6.0})
-    assert resumed.take() == {"loss": 3.0}
-    resumed.add({"loss": 5.0})
-    assert resumed.take() == {"loss": 5.0}
 
 
 def test_final_measures_are_removed_when_a_run_resumes(tmp_path):

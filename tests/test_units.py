@@ -39,10 +39,10 @@ CT, MR = ValueRange(-1024, 3071), ValueRange(0, 1.5)
 def test_every_integer_comes_back(low, high, dtype):
     limits = ValueRange(low, high)
     values = np.arange(low, high + 1).astype(dtype)
-    floats = units.to_float(values, limits)
+    floats = units.from_unit(values, limits)
     assert floats.dtype == np.float32
     assert (floats[0], floats[-1]) == (-1, 1)
-    assert (units.from_float(floats, limits, dtype) == values).all()
+    assert (units.to_unit(floats, limits, dtype) == values).all()
 
 
 @pytest.mark.parametrize("kind", ["i1", "<u2", ">u2", "<i2", ">i2", "i4", "f4"])
@@ -52,7 +52,7 @@ def test_every_dtype_and_byte_order_is_mapped_alike(kind):
     limits = ValueRange(-40, 60)
     array = values.astype(kind)
     for change in (lambda each: each, lambda each: each[::2, ::-1], lambda each: each.transpose(1, 0, 2)):
-        np.testing.assert_allclose(units.to_float(change(array), limits), change(expected), atol=1e-7)
+        np.testing.assert_allclose(units.from_unit(change(array), limits), change(expected), atol=1e-7)
     assert units.count_outside(array, limits) == np.count_nonzero(np.abs(values - 10) > 50)
 
 
@@ -63,10 +63,10 @@ def test_values_are_mapped_linearly_and_clipped(low, width, values):
     array = np.array(values)
     inside = np.clip(array, limits.low, limits.high)
     expected = 2 * (inside - limits.low) / (limits.high - limits.low) - 1
-    floats = units.to_float(array, limits)
+    floats = units.from_unit(array, limits)
     np.testing.assert_allclose(floats, expected, atol=1e-6)
     assert np.abs(floats).max() <= 1
-    np.testing.assert_allclose(units.from_float(floats, limits, np.float64), inside, atol=1e-6 * width)
+    np.testing.assert_allclose(units.to_unit(floats, limits, np.float64), inside, atol=1e-6 * width)
     assert units.count_outside(array, limits) == sum(not limits.low <= value <= limits.high for value in values)
 
 
@@ -149,7 +149,7 @@ def test_each_value_counts_in_the_share_of_clipped_values(tmp_path):
 def test_direction_swaps_the_files_and_not_the_ranges(scans):
     folder, ct, _ = scans
     dataset = sources.open_dataset(make_config(folder, direction="b2a", range_a="0,1.5", range_b="-1024,3071"))
-    values = units.from_float(dataset.train_b.decode(0), CT, np.int16)
+    values = units.to_unit(dataset.train_b.decode(0), CT, np.int16)
     assert (values[..., 0] == np.clip(ct[0], -1024, 3071)).all()
 
 
@@ -224,7 +224,7 @@ def test_arrays_given_to_fit_have_units(caplog):
     ct = RNG.integers(-2000, 4000, (3, 8, 8, 1)).astype(np.int16)
     config = make_config("given")
     dataset = memory.open_given((ct, [np.full((8, 8, 1), 0.75)]), config)
-    assert (units.from_float(dataset.train_a.decode(2), CT, np.int16) == np.clip(ct[2], -1024, 3071)).all()
+    assert (units.to_unit(dataset.train_a.decode(2), CT, np.int16) == np.clip(ct[2], -1024, 3071)).all()
     assert (dataset.train_b.decode(0) == 0).all()
     stream = tf.data.Dataset.from_tensors((ct[0], np.full((8, 8, 1), 0.75)))
     crops = dataclasses.replace(config, preprocess="crop", load_size=8, crop_size=8)
@@ -242,12 +242,12 @@ def test_arrays_given_to_fit_have_units(caplog):
 def test_pictures_show_a_window():
     config = Config(range_a="-1024,3071", range_b="0,1", window="40,400/")
     values = np.array([[[-1024], [-161], [-160], [40], [240], [241]]])
-    shown = units.to_rgb(units.to_float(values, CT), config, "a")
+    shown = units.to_rgb(units.from_unit(values, CT), config, "a")
     assert shown[0, :, 0].tolist() == [0, 0, 0, 128, 255, 255]
     # Without a window, the whole range.
     assert units.to_rgb(np.full((1, 1, 1), -0.5, np.float32), config, "b")[0, 0].tolist() == [64, 64, 64]
-    plain = units.to_rgb(units.to_float(values, CT), Config(range_a="-1024,3071"), "a")
-    assert (plain == ranges.to_rgb(units.to_float(values, CT))).all()
+    plain = units.to_rgb(units.from_unit(values, CT), Config(range_a="-1024,3071"), "a")
+    assert (plain == ranges.to_rgb(units.from_unit(values, CT))).all()
 
 
 def test_translation_counts_clipped_values(scans, tmp_path, caplog):

@@ -40,19 +40,13 @@ class ImageLoader(Loader):
       image_lists: the images of one domain, or of two domains whose images are pairs.
       target_size: computes the size to resize an image to.
       cache: auto, memory or off; see `Config`.
-      auto_cache_bytes: largest size of all decoded images that cache="auto" keeps in memory.
     """
 
     def __init__(
-        self,
-        image_lists: Sequence[ImageList],
-        target_size: codec.TargetSize,
-        cache: str = "auto",
-        auto_cache_bytes: int = AUTO_CACHE_BYTES,
+        self, image_lists: Sequence[ImageList], target_size: codec.TargetSize, cache: str = "auto"
     ) -> None:
         self._lists = image_lists
         self._target_size = target_size
-        self._auto_cache_bytes = auto_cache_bytes
         # Bytes left in the cache; None until the size of the first image shows whether the domain fits.
         self._room: float | None = {"auto": None, "memory": float("inf"), "off": 0}[cache]
         self._cached: dict[int, list[np.ndarray]] = {}
@@ -105,8 +99,8 @@ class ImageLoader(Loader):
         with self._lock:
             if self._room is None:
                 # Cache all images or none, so that a large domain takes no memory.
-                fits = size * len(self._lists[0]) <= self._auto_cache_bytes
-                self._room = self._auto_cache_bytes if fits else 0
+                fits = size * len(self._lists[0]) <= AUTO_CACHE_BYTES
+                self._room = AUTO_CACHE_BYTES if fits else 0
             if size <= self._room and index not in self._cached:
                 self._room -= size
                 self._cached[index] = images

@@ -91,11 +91,6 @@ def from_float(image: np.ndarray | tf.Tensor, dtype: Any) -> np.ndarray | tf.Ten
     return tf.cast(tf.round(tf.clip_by_value((image + 1.0) * (white / 2), 0.0, white)), dtype)
 
 
-def to_uint8(image: np.ndarray | tf.Tensor) -> tf.Tensor:
-    """Converts floats in [-1, 1] to a uint8 tensor in 0 .. 255, rounded and clipped."""
-    return from_float(tf.convert_to_tensor(image), tf.uint8)
-
-
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """Converts an image (H, W, C) of any supported dtype to uint8 (H, W, 3) for viewing.
 

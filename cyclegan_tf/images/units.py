@@ -17,7 +17,7 @@ from cyclegan_tf.storage import array_files
 _INTEGERS = tuple(np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32))
 
 
-def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
+def from_unit(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     """Maps an array of any integers or floats to float32 in [-1, 1]; values outside of the range are clipped."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return _map(values, value_range)
@@ -28,7 +28,7 @@ def to_float(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
 
 @functools.lru_cache(8)
 def _make_table(dtype: np.dtype, value_range: ValueRange) -> np.ndarray:
-    """Tabulates the result of `to_float` for each value of an integer type, by the bits of the value."""
+    """Tabulates the result of `from_unit` for each value of an integer type, by the bits of the value."""
     bits = np.arange(2 ** (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}")
     return _map(bits.view(f"{dtype.kind}{dtype.itemsize}"), value_range)
 
@@ -66,7 +66,7 @@ def normalize(piece: Slice, value_range: ValueRange) -> tuple[np.ndarray, int]:
     """
     require_numbers(piece)
     values = piece.values
-    n_clipped, floats = count_outside(values, value_range), to_float(values, value_range)
+    n_clipped, floats = count_outside(values, value_range), from_unit(values, value_range)
     if piece.valid is None:
         return floats, n_clipped
     filled = np.full(piece.pixels.shape, -1, np.float32)
@@ -110,7 +110,7 @@ def is_empty(image: np.ndarray) -> bool:
 
 
 def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
-    """Counts the values that `to_float` clips."""
+    """Counts the values that `from_unit` clips."""
     low, high = value_range.low, value_range.high
     # Most images have no value outside of the range, and comparing floats with integers is slow.
     if not values.size or (values.min() >= low and values.max() <= high):
@@ -121,18 +121,18 @@ def count_outside(values: np.ndarray, value_range: ValueRange) -> int:
     return int(np.count_nonzero((values < low) | (values > high)))
 
 
-def from_float(floats: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
-    """Maps floats in [-1, 1] to values in their unit; clips the values, and rounds them for an integer `dtype`."""
+def to_unit(floats: np.ndarray, value_range: ValueRange | None, dtype: np.dtype) -> np.ndarray:
+    """Maps floats in [-1, 1] to values in their unit; clips the values, and rounds them for an integer `dtype`.
+
+    Without a range, converts the floats with `ranges.from_float`.
+    """
+    if value_range is None:
+        return ranges.from_float(floats, dtype)
     half = (value_range.high - value_range.low) / 2
     wide = np.clip(floats.astype(np.float64), -1, 1) * half + (value_range.low + value_range.high) / 2
     # The sum can exceed the range by rounding.
     wide = np.clip(wide, value_range.low, value_range.high)
     return np.rint(wide).astype(dtype) if np.dtype(dtype).kind in "iu" else wide.astype(dtype)
-
-
-def from_scale(floats: np.ndarray, value_range: ValueRange | None, dtype: np.dtype) -> np.ndarray:
-    """Maps floats in [-1, 1] to `value_range`; without a range, converts them with `ranges.from_float`."""
-    return ranges.from_float(floats, dtype) if value_range is None else from_float(floats, value_range, dtype)
 
 
 def choose_dtype(

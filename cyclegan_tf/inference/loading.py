@@ -106,7 +106,7 @@ class LoadedTranslator:
         if not self.units:
             return result
         target = self.units.target
-        return units_lib.from_scale(ranges.to_float(result), target, units_lib.choose_dtype(target, dtype))
+        return units_lib.to_unit(ranges.to_float(result), target, units_lib.choose_dtype(target, dtype))
 
     def _translate_slices(
         self, images: stack_files.Images, tile: int, folder: str | None, progress: Callable[[float], None] | None

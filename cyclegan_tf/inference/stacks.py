@@ -102,7 +102,7 @@ def translate(
                 if stack.has_background and units.is_empty(image):
                     # Training leaves empty slices out, so the network would fill an empty slice with arbitrary content.
                     floats = np.full_like(floats, -1)
-                writer.write(units.from_scale(floats, value_range, dtype), piece)
+                writer.write(units.to_unit(floats, value_range, dtype), piece)
             done += len(batch)
             if progress:
                 progress(done)

@@ -197,7 +197,7 @@ class Translator(PixelTranslator):
         return {"images": self.generator(images, training=False)[:, :height, :width]}
 
     def _translate_uint8(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"images": ranges.to_uint8(self.translate_floats(ranges.to_float(images))["images"])}
+        return {"images": ranges.from_float(self.translate_floats(ranges.to_float(images))["images"], tf.uint8)}
 
     def _translate_encoded(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def translate(data: tf.Tensor) -> tf.Tensor:

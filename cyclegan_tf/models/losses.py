@@ -106,14 +106,17 @@ def l2_loss(image: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 CYCLE_LOSSES = {"l1": l1_loss, "l2": l2_loss}
 
 
+# The norm of the gradient that the penalty prefers, and the weight of the penalty.
+PENALTY_NORM, PENALTY_WEIGHT = 1.0, 10.0
+
+
 def gradient_penalty(
-    discriminator: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, alpha: tf.Tensor,
-    constant: float = 1.0, weight: float = 10.0,
+    discriminator: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, alpha: tf.Tensor
 ) -> tf.Tensor:
     """Returns the gradient penalty of wgangp (Gulrajani et al. 2017, equation 3), a float32 scalar.
 
-    weight * mean over images of (||grad_x sum D(x)||_2 - constant)^2 at x = alpha real + (1 - alpha) fake. As in the
-    authors' code, 1e-16 is added to the gradient before its norm is taken.
+    PENALTY_WEIGHT * mean over images of (||grad_x sum D(x)||_2 - PENALTY_NORM)^2 at x = alpha real + (1 - alpha) fake.
+    As in the authors' code, 1e-16 is added to the gradient before its norm is taken.
 
     The training step differentiates this gradient again, so every layer of the discriminator needs a correct second
     derivative. The second derivative of norms that use `tf.nn.moments` is wrong, because that function stops the
@@ -123,8 +126,6 @@ def gradient_penalty(
       discriminator: function of a batch of images.
       real, fake: images (N, H, W, C).
       alpha: (N,) mixing weights, uniform in [0, 1].
-      constant: the norm that the penalty prefers.
-      weight: the weight of the penalty.
     """
     alpha = tf.reshape(alpha, (-1, 1, 1, 1))
     mixed = alpha * real + (1.0 - alpha) * fake
@@ -133,4 +134,4 @@ def gradient_penalty(
         total = tf.reduce_sum(discriminator(mixed))
     gradient = tape.gradient(total, mixed)
     norm = tf.sqrt(tf.reduce_sum(tf.square(gradient + 1e-16), axis=(1, 2, 3)))
-    return weight * tf.reduce_mean(tf.square(norm - constant))
+    return PENALTY_WEIGHT * tf.reduce_mean(tf.square(norm - PENALTY_NORM))

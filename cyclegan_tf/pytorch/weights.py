@@ -298,10 +298,11 @@ def infer_architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Infers which network a PyTorch state_dict belongs to; returns its options (see the module's docstring).
 
     An option that the weights do not determine has the authors' default: padding is reflect where it could also be
-    replicate, and a U-Net has no dropout, because its dropouts change no key.
+    replicate, and a U-Net has no dropout, because its dropouts change no key. The keys that are not looked at may be
+    missing or unexpected: `to_keras` checks all.
 
     Raises:
-      UserError: the state_dict belongs to none of the authors' networks; the message names missing and unexpected keys.
+      UserError: the state_dict looks like none of the authors' networks; the message says why.
     """
     shapes = {key: tuple(np.shape(value)) for key, value in state_dict.items()}
     if any(".conv_block." in key for key in shapes):
@@ -313,7 +314,6 @@ def infer_architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     else:
         known = "ResNet or U-Net generator, patch or pixel discriminator"
         raise UserError(f"the weights belong to no known network ({known}); keys: {_join_names([*shapes]) or 'none'}")
-    to_keras(state_dict, options)
     return options
 
 

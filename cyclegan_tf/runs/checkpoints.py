@@ -7,7 +7,7 @@ of the archive, so damage never goes unnoticed.
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -121,13 +121,10 @@ def list_files(folder: str) -> list[tuple[int, str]]:
     return sorted(steps, reverse=True)
 
 
-def read_newest(
-    folder: str, report: Callable[[str], object] = log.warning
-) -> tuple[str, dict[str, np.ndarray]] | None:
+def read_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
     """Reads the newest intact checkpoint in a folder: (path, arrays), or None if there are no checkpoints.
 
-    Args:
-      report: called with one line for each damaged checkpoint, before the next older one is tried.
+    Logs a warning for each damaged checkpoint, before the next older one is tried.
 
     Raises:
       UserError: a checkpoint cannot be opened, or all checkpoints are damaged.
@@ -137,7 +134,7 @@ def read_newest(
         try:
             return path, read(path)
         except DamagedFileError as error:
-            report(f"checkpoint {path} is damaged ({error}); trying the one before")
+            log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
         except OSError as error:  # The checkpoint may be intact, so the run must not resume from an older checkpoint.
             raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}; make it readable or remove "
                             "it") from error

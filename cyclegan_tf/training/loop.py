@@ -17,12 +17,12 @@ from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import exhaustion, hardware
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.model_state import Progress
-from cyclegan_tf.runs.reporter import RunningMeans
 from cyclegan_tf.training import cadence, memory_remedies, schedules
 from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
 from cyclegan_tf.training.nonfinite import ADVICE, NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
 from cyclegan_tf.training.progress import Display, open_display
+from cyclegan_tf.training.running_means import RunningMeans
 
 log = logging.getLogger("cyclegan_tf")
 
