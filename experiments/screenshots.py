@@ -138,7 +138,7 @@ def main() -> None:
                  f"--flagfile=experiments/demo_model.flags --workdir={args.run}")
     if missing := [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} not found; install Debian's packages chromium and chromium-driver")
-    samples = os.path.join(args.run, sample_files.list_samples(args.run)[-1]["path"])
+    samples = os.path.join(args.run, sample_files.list_samples(args.run)[-1].path)
     takers: dict[str, Callable[[Any], Image.Image]] = {
         "gallery.png": lambda driver: shoot_gallery(driver, args.run),
         "samples.png": lambda driver: Image.open(samples).convert("RGB"),

@@ -125,7 +125,7 @@ def test_decode_reads_big_endian_arrays(dtype):
     found = codec.decode(array_files.encode(array), 1)
     np.testing.assert_array_equal(found, array.astype(found.dtype))
     assert found.dtype == (np.uint16 if dtype == ">u2" else np.float32)
-    np.testing.assert_array_equal(ranges.check_given_image(array, "A", 1), found)
+    np.testing.assert_array_equal(ranges.check_given_image(array, "a", 1), found)
 
 
 def test_decode_keeps_16_bits():

@@ -59,9 +59,9 @@ def test_sample_grids_of_discarded_steps_are_removed(tmp_path):
     for step in (0, 1, 2, 999, 1_000_000):
         sample_files.write(str(tmp_path), step, grid.Picture(np.zeros((4, 4, 3), np.uint8), [], []))
     with contextlib.closing(reporter.Reporter(str(tmp_path), Config(), step=999)) as report:
-        assert [sample["step"] for sample in sample_files.list_samples(str(tmp_path))] == [0, 1, 2, 999]
+        assert [sample.step for sample in sample_files.list_samples(str(tmp_path))] == [0, 1, 2, 999]
         report.rewind(1)
-    assert [sample["step"] for sample in sample_files.list_samples(str(tmp_path))] == [0, 1]
+    assert [sample.step for sample in sample_files.list_samples(str(tmp_path))] == [0, 1]
 
 
 def test_infinite_measure_is_strict_json(tmp_path):

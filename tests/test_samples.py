@@ -120,12 +120,12 @@ def test_files_record_where_their_images_are(tmp_path):
     (tmp_path / "samples" / "step-000003.png").write_bytes(codec.encode_png(picture.pixels))  # As version 0.1.0 does.
     (tmp_path / "samples" / "notes.png").write_bytes(b"")
     old, new = sample_files.list_samples(str(tmp_path))
-    assert old == {"step": 3, "path": "samples/step-000003.png", "layout": None}
+    assert old == sample_files.Sample(3, "samples/step-000003.png", None)
     # Below the titles of the group and of the columns, of 20 and 22 pixels; cells of 12 pixels, including a gap of 4.
-    assert new == {"step": 7, "path": "samples/step-000007.png", "layout": {
-        "width": 24, "height": 20 + 22 + 12, "groups": [["A to B", ["original", "translation"]]],
-        "tiles": [[[2, 42, 8, 8], [14, 42, 8, 8]]],
-    }}
+    layout = sample_files.Layout(
+        24, 20 + 22 + 12, [("A to B", ["original", "translation"])], [[[2, 42, 8, 8], [14, 42, 8, 8]]]
+    )
+    assert new == sample_files.Sample(7, "samples/step-000007.png", layout)
 
 
 @pytest.mark.parametrize("text", [

@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclegan_tf.config import plugins, presets, registries, value_ranges
 from cyclegan_tf.config.conflicts import find_conflicts
-from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.direction import DOMAINS, Direction, Domain
 from cyclegan_tf.config.options import UNSET, split_names, validate
 from cyclegan_tf.config.run_options import FIELDS, RunOptions
 from cyclegan_tf.config.value_ranges import Units, ValueRange
@@ -98,12 +98,12 @@ class Config(RunOptions):
         """True if the adversarial loss has a gradient penalty, which differentiates the discriminators twice."""
         return registries.LOSSES[self.gan_mode].gradient_penalty
 
-    def get_channels(self, domain: str) -> int:
-        """The number of channels of the images of domain "a" or "b"."""
+    def get_channels(self, domain: Domain) -> int:
+        """The number of channels of the images of a domain."""
         return {"a": self.input_channels, "b": self.output_channels}[domain]
 
-    def get_range(self, domain: str) -> ValueRange | None:
-        """The values of domain "a" or "b" that become -1 and 1; None if files define them, or before measuring."""
+    def get_range(self, domain: Domain) -> ValueRange | None:
+        """The values of a domain that become -1 and 1; None if files define them, or before measuring."""
         name = f"range_{domain}"
         return value_ranges.parse_range(name, getattr(self, name)).value
 
@@ -111,13 +111,13 @@ class Config(RunOptions):
         """The ranges of the images that the generator of a direction takes and gives."""
         return Units(*direction.order(self.get_range("a"), self.get_range("b")))
 
-    def has_units(self, domain: str) -> bool:
-        """True if a range maps the values of domain "a" or "b", which then keep their unit."""
+    def has_units(self, domain: Domain) -> bool:
+        """True if a range maps the values of a domain, which then keep their unit."""
         return bool(getattr(self, f"range_{domain}"))
 
-    def get_window(self, domain: str) -> ValueRange | None:
-        """The values of domain "a" or "b" that pictures show as black and white; None for the whole range."""
-        return value_ranges.parse_window("window", self.window)["ab".index(domain)]
+    def get_window(self, domain: Domain) -> ValueRange | None:
+        """The values of a domain that pictures show as black and white; None for the whole range."""
+        return value_ranges.parse_window("window", self.window)[DOMAINS.index(domain)]
 
     def compute_checksums(self) -> dict[str, int]:
         """Computes a checksum of each option, such as --seed, that the workers of a run must have in common."""

@@ -1,11 +1,14 @@
 """The two directions in which a model translates between the domains A and B."""
 
 import enum
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from cyclegan_tf.errors import UserError
 
 _T = TypeVar("_T")
+
+Domain = Literal["a", "b"]
+DOMAINS: tuple[Domain, Domain] = ("a", "b")
 
 
 class Direction(str, enum.Enum):  # noqa: UP042 - Python 3.10 has no StrEnum.
@@ -35,14 +38,14 @@ class Direction(str, enum.Enum):  # noqa: UP042 - Python 3.10 has no StrEnum.
         return next((direction for direction in cls if name.startswith(direction.value)), None)
 
     @property
-    def source(self) -> str:
-        """Letter of the domain that images come from: a or b."""
-        return self.value[0]
+    def source(self) -> Domain:
+        """The domain that images come from."""
+        return "a" if self is Direction.A2B else "b"
 
     @property
-    def target(self) -> str:
-        """Letter of the domain that images are translated to: a or b."""
-        return self.value[-1]
+    def target(self) -> Domain:
+        """The domain that images are translated to."""
+        return self.reverse.source
 
     @property
     def generator(self) -> str:

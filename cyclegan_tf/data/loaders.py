@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import DOMAINS, Domain
 from cyclegan_tf.config.run_options import GIVEN_DATASET
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import sizes, spread
@@ -125,12 +126,12 @@ class StreamLoader(Loader):
         """
         config, images = self._config, []
         try:
-            for image, domain in zip(pair, "ab", strict=True):
+            for image, domain in zip(pair, DOMAINS, strict=True):
                 limits = config.get_range(domain)
                 channels = config.get_channels(domain)
-                checked = ranges.check_given_image(image, domain.upper(), channels, in_units=limits is not None)
+                checked = ranges.check_given_image(image, domain, channels, in_units=limits is not None)
                 if limits is not None:
-                    checked = self._normalize(checked, limits, domain.upper())
+                    checked = self._normalize(checked, limits, domain)
                 images.append(codec.resize(checked, *sizes.compute_training_size(config, *checked.shape[:2])))
             if config.trains_on_pairs and images[0].shape[:2] != images[1].shape[:2]:
                 raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}")
@@ -139,13 +140,13 @@ class StreamLoader(Loader):
             self.error = error
             raise
 
-    def _normalize(self, image: np.ndarray, limits: ValueRange, domain: str) -> np.ndarray:
+    def _normalize(self, image: np.ndarray, limits: ValueRange, domain: Domain) -> np.ndarray:
         try:
             pixels, n_clipped = units.normalize(Slice(image), limits)
         except ValueError as error:
-            raise UserError(f"dataset: an image of {domain} cannot be used: {error}") from error
+            raise UserError(f"dataset: an image of {domain.upper()} cannot be used: {error}") from error
         if n_clipped:  # The images have no names to count them by.
-            self._bad.add_notice(GIVEN_DATASET, f"values of {domain} outside of the range {limits} are clipped")
+            self._bad.add_notice(GIVEN_DATASET, f"values of {domain.upper()} outside of the range {limits} are clipped")
         return pixels
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.direction import DOMAINS, Direction, Domain
 from cyclegan_tf.config.run_options import GIVEN_DATASET
 from cyclegan_tf.data import iteration, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
@@ -42,32 +42,36 @@ def open_given(given: Any, config: Config) -> ImageDataset:
 
 def _open_arrays(given: Sequence[Any], config: Config) -> ImageDataset:
     # --direction=b2a swaps the domains: the caller's images of A belong to domain B of the config.
-    domains = Direction(config.direction).order("a", "b")
+    domains: tuple[Domain, Domain] = Direction(config.direction).order(*DOMAINS)
     lists = [
-        _list_images(images, name, config.get_channels(domain), config.has_units(domain))
-        for images, name, domain in zip(given, "AB", domains, strict=True)
+        _list_images(images, own, config.get_channels(domain), config.has_units(domain))
+        for images, own, domain in zip(given, DOMAINS, domains, strict=True)
     ]
     dataset = ImageDataset(*lists, *(ImageList.empty(GIVEN_DATASET) for _ in lists))
     return sources.select(dataset, config)
 
 
-def _list_images(images: Any, domain: str, channels: int, in_units: bool) -> ImageList:
-    """Lists the images of one domain, an array (N, H, W, C) or a sequence of arrays (H, W, C), named by number."""
+def _list_images(images: Any, domain: Domain, channels: int, in_units: bool) -> ImageList:
+    """Lists the images of one domain, an array (N, H, W, C) or a sequence of arrays (H, W, C), named by number.
+
+    Args:
+      domain: the domain as the caller calls it, for messages.
+    """
     if isinstance(images, str) or not (hasattr(images, "__iter__") or hasattr(images, "__getitem__")):
-        raise UserError(f"dataset: the type {type(images).__name__} holds no images of {domain}; give an array "
+        raise UserError(f"dataset: the type {type(images).__name__} holds no images of {domain.upper()}; give an array "
                         "(N, H, W, C), or a sequence of arrays (H, W, C)")
     checked = [ranges.check_given_image(image, domain, channels, in_units) for image in images]
     if not checked:
-        raise UserError(f"dataset: there are no images of {domain}")
+        raise UserError(f"dataset: there are no images of {domain.upper()}")
     if not in_units and checked[0].dtype == np.float32 and min(image.min() for image in checked) >= 0:
         log.warning("the images of %s are floats without negative values; floats are taken as [-1, 1], black to white",
-                    domain)
+                    domain.upper())
     names = [f"{index:06d}" for index in range(len(checked))]
 
     def read(index: int) -> bytes:
         return array_files.encode(checked[index])
 
-    return ImageList(f"{GIVEN_DATASET} {domain}", names, read)
+    return ImageList(f"{GIVEN_DATASET} {domain.upper()}", names, read)
 
 
 def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config import Config, value_ranges
+from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
@@ -29,7 +30,7 @@ def measure_ranges(config: Config, dataset: ImageDataset) -> tuple[Config, Image
     Raises:
       UserError: no training image of a domain can be read, or its values are all equal.
     """
-    for domain, train in zip("ab", (dataset.train_a, dataset.train_b), strict=True):
+    for domain, train in zip(DOMAINS, (dataset.train_a, dataset.train_b), strict=True):
         flag = f"range_{domain}"
         text = getattr(config, flag)
         option = value_ranges.parse_range(flag, text)
@@ -41,7 +42,7 @@ def measure_ranges(config: Config, dataset: ImageDataset) -> tuple[Config, Image
         log.info("the range of %s is %s, by %s", domain.upper(), found, text)
         values: dict[str, Any] = {flag: value_ranges.record_range(text, found)}
         config = dataclasses.replace(config, **values)
-    ranges = {name: config.get_range(name[-1]) for name in ("train_a", "train_b", "test_a", "test_b")}
+    ranges = {f"{part}_{domain}": config.get_range(domain) for part in ("train", "test") for domain in DOMAINS}
     return config, dataclasses.replace(dataset, **{
         name: dataclasses.replace(getattr(dataset, name), value_range=found) for name, found in ranges.items()
     })

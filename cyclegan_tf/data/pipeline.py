@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.data import iteration, sizes
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.data.loaders import ImageLoader, Loader, StreamLoader
@@ -131,7 +132,7 @@ def _read_stream(
 def _finish(config: Config, images: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
     """Sets the shapes of an image of each domain, (H, W, C)."""
     side = config.crop_size if config.crops else None
-    for image, domain in zip(images, "ab", strict=True):
+    for image, domain in zip(images, DOMAINS, strict=True):
         image.set_shape((side, side, config.get_channels(domain)))
     # Adding a dimension makes a batch of one without a copy.
     return tuple(image[tf.newaxis] for image in images) if config.batch_size == 1 else tuple(images)

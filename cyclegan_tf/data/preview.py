@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.data.inspection import CELL_PIXELS, Summary
@@ -30,7 +31,7 @@ def draw_training_images(dataset: ImageDataset, config: Config) -> np.ndarray:
     stream, loaders = pipeline.make_batches(dataset, config, 0, -(-_N_ROWS // config.batch_size))
     with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
         rows = [
-            [units.to_rgb(image.numpy(), config, domain) for image, domain in zip(pair, "ab", strict=True)]
+            [units.to_rgb(image.numpy(), config, domain) for image, domain in zip(pair, DOMAINS, strict=True)]
             for batch in batches for pair in zip(*batch, strict=True)
         ]
     widest = max(image.shape[1] for row in rows for image in row)

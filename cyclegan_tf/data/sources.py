@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.config.run_options import CONVERTED_DATASET, GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards, slices
 from cyclegan_tf.data.bad_images import BadImages
@@ -86,8 +87,8 @@ def _expand(
     return list_a, slices.expand(list_b, stacks.make_options(config, "b", config.min_content), limit)
 
 
-def _describe_domain(config: Config, domain: str) -> dict[str, Any]:
-    """Returns the config's channels and value range of domain "a" or "b", as fields of an `ImageList`."""
+def _describe_domain(config: Config, domain: Domain) -> dict[str, Any]:
+    """Returns the config's channels and value range of a domain, as fields of an `ImageList`."""
     return {"channels": config.get_channels(domain), "value_range": config.get_range(domain)}
 
 

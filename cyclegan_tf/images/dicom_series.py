@@ -129,10 +129,10 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
             raise ValueError(f"{name} has pixels of {file.spacing[0]:g} x {file.spacing[1]:g} mm, but "
                              f"{os.path.basename(paths[0])} of {first.spacing[0]:g} x {first.spacing[1]:g} mm; {_MOVE}")
     directions, positions = (
-        [_read_numbers(files[path], name, count) for path in paths]
+        [found for path in paths if (found := _read_numbers(files[path], name, count)) is not None]
         for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3))
     )
-    if any(value is None for value in directions + positions):
+    if not len(directions) == len(positions) == len(paths):
         return paths
     for path, direction in zip(paths, directions, strict=True):
         if np.abs(direction - directions[0]).max() > _TOLERANCE:
@@ -154,7 +154,7 @@ def _read_instance_number(file: DicomFile) -> int:
         raise ValueError(f"its instance number is damaged: {reason}; repair or remove the file") from error
 
 
-def _read_numbers(file: DicomFile, name: str, count: int) -> Any:
+def _read_numbers(file: DicomFile, name: str, count: int) -> np.ndarray | None:
     """Reads the numbers of an attribute; None if the attribute is missing or damaged."""
     try:
         values = np.array([float(value) for value in file.header.get(name) or []])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import array_files
 
@@ -29,18 +30,18 @@ def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
                          "example x / 127.5 - 1 for 8-bit values; for other values train with --range_a or --range_b")
 
 
-def check_given_image(image: Any, domain: str, channels: int, in_units: bool = False) -> np.ndarray:
+def check_given_image(image: Any, domain: Domain, channels: int, in_units: bool = False) -> np.ndarray:
     """Checks an image of the caller of `cyclegan_tf.fit`; returns an array (H, W, channels) of one of the three dtypes.
 
     Args:
-      domain: A or B, for the error message.
+      domain: for the error message.
       in_units: whether the values have a range of their own, and may be integers or floats of any size.
 
     Raises:
       UserError: the image has another shape or dtype, or floats outside [-1, 1].
     """
     pixels = array_files.to_native(np.asarray(image))
-    what = f"dataset: an image of {domain}"
+    what = f"dataset: an image of {domain.upper()}"
     if pixels.ndim != 3 or not pixels.size or pixels.shape[-1] != channels:
         raise UserError(f"{what} has shape {pixels.shape}; expected (height, width, {channels}), or other values of "
                         "--input_channels and --output_channels")

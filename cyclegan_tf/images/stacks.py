@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.config.run_options import SliceAxis
 from cyclegan_tf.config.value_ranges import ValueRange
 
@@ -44,8 +45,8 @@ class StackOptions:
     salt: str = dataclasses.field(default_factory=secrets.token_hex, repr=False)
 
 
-def make_options(config: Config, domain: str, min_content: float = 0.0) -> StackOptions:
-    """Returns the options with which a run divides the files of domain "a" or "b" into slices."""
+def make_options(config: Config, domain: Domain, min_content: float = 0.0) -> StackOptions:
+    """Returns the options with which a run divides the files of a domain into slices."""
     return StackOptions(
         config.get_channels(domain), config.has_units(domain), config.slice_axis, config.volume, min_content
     )

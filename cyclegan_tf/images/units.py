@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.images.stacks import Slice
@@ -162,8 +163,8 @@ def choose_dtype(
     return np.dtype(np.float32)
 
 
-def to_rgb(image: np.ndarray, config: Config, domain: str) -> np.ndarray:
-    """Converts an image of domain "a" or "b" to uint8 (H, W, 3) for viewing, through the window of the config.
+def to_rgb(image: np.ndarray, config: Config, domain: Domain) -> np.ndarray:
+    """Converts an image of a domain to uint8 (H, W, 3) for viewing, through the window of the config.
 
     Args:
       image: (H, W, C), an input or an output of the networks, of a dtype that `images.ranges` describes.

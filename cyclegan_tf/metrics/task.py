@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.direction import Direction, Domain
 from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
@@ -41,7 +41,7 @@ class Protocol:
     inception: str = ""
     judge: str = "efficientnet_lite0"
     classes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
-    labels: Literal["a", "b"] = "b"
+    labels: Domain = "b"
     segmenter: str = ""
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.models import compilation, diff_augment, losses, precision, seeds
 from cyclegan_tf.models import replicas as replica_context
-from cyclegan_tf.models.image_pool import ImagePool
+from cyclegan_tf.models.image_pool import ImagePool, StoredImage
 from cyclegan_tf.models.optimizers import Adam, assign
 from cyclegan_tf.networks import layers, registry
 from cyclegan_tf.ops import hardware
@@ -17,7 +17,7 @@ from cyclegan_tf.ops import hardware
 Scalars = dict[str, tf.Tensor]
 Gradients = dict[str, list[tf.Tensor]]
 # What a step reads from each pool: the arguments `past` and `sources` of `image_pool.exchange`.
-Past = dict[str, tuple[list, np.ndarray]]
+Past = dict[str, tuple[list[StoredImage], np.ndarray]]
 # What a step returns for each pool: the images of a batch, (1, H, W, C) each.
 Fakes = dict[str, list[tf.Tensor]]
 

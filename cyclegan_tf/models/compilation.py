@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
@@ -12,6 +12,8 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import replicas
 from cyclegan_tf.networks import segments
 from cyclegan_tf.ops import hardware
+
+_Function = TypeVar("_Function", bound=Callable)
 
 
 def set_threads(config: Config) -> None:
@@ -25,7 +27,7 @@ def set_threads(config: Config) -> None:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
-def compile_step(config: Config, function: Callable) -> Callable:
+def compile_step(config: Config, function: _Function) -> _Function:
     """Like `compile_part`, for a `function` that averages gradients over the replicas.
 
     Raises:
@@ -37,7 +39,7 @@ def compile_step(config: Config, function: Callable) -> Callable:
     return compile_part(config, function)
 
 
-def compile_part(config: Config, function: Callable) -> Callable:
+def compile_part(config: Config, function: _Function) -> _Function:
     """Returns `function`, a part of a training step, compiled to one XLA program if `config.jit_compile` says so.
 
     Call this function while the step is traced, because each replica compiles a program for its own variables. "auto"

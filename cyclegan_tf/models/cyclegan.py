@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import base, compilation, image_pool, losses, replicas
 from cyclegan_tf.models.base import Fakes, Gradients, Past, Scalars
@@ -133,7 +134,7 @@ class CycleGAN(base.Model):
             name: tf.add_n([scalars[loss] for loss in own if loss in scalars]) for name, own in _SEPARATE_LOSSES.items()
         }
 
-    def _compute_discriminator_loss(self, domain: str, real: tf.Tensor, fake: tf.Tensor) -> Scalars:
+    def _compute_discriminator_loss(self, domain: Domain, real: tf.Tensor, fake: tf.Tensor) -> Scalars:
         """Returns 1/2 (loss on real + loss on fake), plus wgangp's gradient penalty, and the mean scores of both."""
         config, discriminator = self.config, self.calls[f"disc_{domain}"]
         real, fake = self.augment(real, f"{domain}/real"), self.augment(fake, f"{domain}/fake")

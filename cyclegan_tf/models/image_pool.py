@@ -2,9 +2,12 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
+
+StoredImage: TypeAlias = np.ndarray | tf.Tensor  # (1, H, W, C)
 
 
 class ImagePool:
@@ -31,11 +34,11 @@ class ImagePool:
 
     def __init__(self, size: int, seed: int = 0, on_device: bool = False, dtype: tf.DType = tf.float32) -> None:
         self.size, self.on_device, self._dtype = size, on_device, dtype.as_numpy_dtype
-        self.images: list = []
+        self.images: list[StoredImage] = []
         self._random = random.Random(seed)
         self._stores: dict[int, int] = {}  # Slot of the pool -> index in the batch of the image to store there.
 
-    def draw(self, shape: Sequence[int]) -> tuple[list, np.ndarray]:
+    def draw(self, shape: Sequence[int]) -> tuple[list[StoredImage], np.ndarray]:
         """Draws for a batch of fakes of `shape` (N, H, W, C); call `store` before the next draw.
 
         Returns:
@@ -60,7 +63,7 @@ class ImagePool:
             sources.append(source)
         return past, np.array(sources, np.int32)
 
-    def store(self, fakes: Sequence) -> None:
+    def store(self, fakes: Sequence[tf.Tensor]) -> None:
         """Stores the images of `fakes`, N tensors (1, H, W, C) of the pool's type, that the last `draw` chose."""
         for slot, index in sorted(self._stores.items()):
             image = fakes[index] if self.on_device else np.array(fakes[index])
@@ -84,7 +87,7 @@ class ImagePool:
         self.images = [image[np.newaxis].astype(self._dtype) for image in state["images"]]
 
 
-def exchange(fakes: tf.Tensor, past: Sequence, sources: tf.Tensor) -> tf.Tensor:
+def exchange(fakes: tf.Tensor, past: Sequence[StoredImage], sources: tf.Tensor) -> tf.Tensor:
     """Returns the batch (N, H, W, C) that a pool gives in exchange for `fakes`; no gradient flows to `fakes`.
 
     Args:

@@ -33,7 +33,7 @@ class Adam:
     """
 
     def __init__(
-        self, weights: Sequence, learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999
+        self, weights: Sequence[tf.Variable], learning_rate: float, beta_1: float = 0.9, beta_2: float = 0.999
     ) -> None:
         self._weights = list(weights)
         self._beta_1, self._beta_2 = beta_1, beta_2

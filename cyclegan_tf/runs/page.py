@@ -36,7 +36,7 @@ def write(workdir: str) -> str:
     records = metrics_log.read_records(workdir, notes.append)
     samples = sample_files.list_samples(workdir)
     results = _read_results(workdir, notes.append)
-    steps = max([each["step"] for each in (*records, *samples)], default=0)
+    steps = max([*(record["step"] for record in records), *(sample.step for sample in samples)], default=0)
     data = {
         "names": names, "results": results, **_share_layouts(samples),
         "charts": page_charts.collect_losses(records, names),
@@ -65,18 +65,18 @@ def _fill(template: str, **values: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
-def _share_layouts(samples: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _share_layouts(samples: Iterable[sample_files.Sample]) -> dict[str, Any]:
     """Stores each layout once, because most samples share one: {"samples", "layouts"}.
 
     The "layout" of a sample becomes an index of "layouts", or -1 if the sample has no layout.
     """
-    layouts: list[Any] = []
+    layouts: list[sample_files.Layout] = []
     shared = []
     for sample in samples:
-        if sample["layout"] and sample["layout"] not in layouts:
-            layouts.append(sample["layout"])
-        shared.append({**sample, "layout": layouts.index(sample["layout"]) if sample["layout"] else -1})
-    return {"samples": shared, "layouts": layouts}
+        if sample.layout and sample.layout not in layouts:
+            layouts.append(sample.layout)
+        shared.append(sample._asdict() | {"layout": layouts.index(sample.layout) if sample.layout else -1})
+    return {"samples": shared, "layouts": [layout._asdict() for layout in layouts]}
 
 
 def _read_results(workdir: str, report: Callable[[str], object]) -> dict[str, Any]:

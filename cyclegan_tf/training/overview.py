@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.config.domains import find_names
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import codec
@@ -112,7 +113,7 @@ def _describe_ranges(config: Config) -> str:
     if not (config.range_a or config.range_b):
         return ""
     parts = []
-    for domain in "ab":
+    for domain in DOMAINS:
         text, window = getattr(config, f"range_{domain}"), config.get_window(domain)
         request, _, measured = text.partition("=")
         found = f"{measured} ({request})" if measured else text or "given by the type of its files"
