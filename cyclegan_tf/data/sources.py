@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.direction import Domain
+from cyclegan_tf.config.direction import DOMAINS, Domain
 from cyclegan_tf.config.run_options import CONVERTED_DATASET, GIVEN_DATASET, TFDS_NAMES
 from cyclegan_tf.data import pairing, shards, slices
 from cyclegan_tf.data.bad_images import BadImages
@@ -51,7 +51,7 @@ def select(dataset: ImageDataset, config: Config) -> ImageDataset:
     bad = BadImages(stop=config.on_bad_image == "error")
     train_a, train_b, test_a, test_b = (
         dataclasses.replace(found, bad=bad, **_describe_domain(config, domain))
-        for found, domain in zip(lists, "abab", strict=True)
+        for found, domain in zip(lists, DOMAINS * 2, strict=True)
     )
     train = _expand(config, train_a, train_b, may_be_pairs=config.trains_on_pairs)
     tests = _expand(config, test_a, test_b, may_be_pairs=config.paired != "no")
