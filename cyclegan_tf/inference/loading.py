@@ -114,7 +114,7 @@ class LoadedTranslator:
         """Translates the slices of a file to values in the unit of the target domain."""
         floats = ranges.to_float(self.translate_pixels(images.pixels, tile, folder, progress))
         floats = np.where(images.is_empty[..., np.newaxis, np.newaxis, np.newaxis], np.float32(-1), floats)
-        return units_lib.from_scale(floats, self.units.target, units_lib.choose_dtype(self.units.target, images.dtype))
+        return units_lib.to_unit(floats, self.units.target, units_lib.choose_dtype(self.units.target, images.dtype))
 
     def translate_pixels(
         self, images: np.ndarray, tile: int = 0, folder: str | None = None,

@@ -39,7 +39,9 @@ def draw_sample_grid(
         images = _translate_pair(a, b, translate)
         # Shrink each row at once, because the full-size images of all rows may not fit in memory.
         # The name of an image ends in the letter of its domain.
-        shown = {name: units.to_rgb(image, config, "a" if name.endswith("a") else "b") for name, image in images.items()}
+        shown = {
+            name: units.to_rgb(image, config, "a" if name.endswith("a") else "b") for name, image in images.items()
+        }
         rows.append([grid.shrink(shown[name]) for _, group in columns for name, _ in group])
     groups = [grid.Group(title, [text for _, text in group]) for title, group in columns]
     if not rows:
