@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 from conftest import run_python
+from PIL import Image
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import sources
+from cyclegan_tf.data import loaders, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.images import grid
-from cyclegan_tf.inference import loading, translator
+from cyclegan_tf.inference import loading, measuring, translator
 from cyclegan_tf.metrics import baselines, evaluation, report
 from cyclegan_tf.metrics.task import Protocol
 from cyclegan_tf.runs import checkpoints, metrics_log, page_images
@@ -97,6 +98,18 @@ def test_infinite_psnr_is_strict_json(tiny_run, run_command, tmp_path, make_imag
                         "--metrics=psnr")
     assert child.returncode == 0, child.stderr
     assert json.loads(child.stdout, parse_constant=pytest.fail)["baselines"]["input"] == "Infinity"
+
+
+def test_images_keep_their_size_if_the_model_is_not_a_run(tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 256, (37, 41, 3), np.uint8)
+    for domain in "AB":
+        (tmp_path / f"test{domain}").mkdir()
+        Image.fromarray(pixels).save(tmp_path / f"test{domain}" / "0.png")
+    config = measuring.choose_data_config("a2b.tflite", dataset=str(tmp_path))
+    dataset = sources.open_dataset(config, needs_training=False)
+    assert (loaders.load_test_image(dataset.test_a, config, 0) == pixels).all()
+    resized = measuring.choose_data_config("a2b.tflite", dataset=str(tmp_path), size=16)
+    assert loaders.load_test_image(dataset.test_a, resized, 0).shape == (16, 16, 3)
 
 
 def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
@@ -34,7 +34,8 @@ def choose_data_config(model: str, size: int | None = None, **overrides: Any) ->
     if run_directory.is_run(model):
         config = Config.load(run_directory.locate(model))
     elif "dataset" in overrides:
-        config = Config(preprocess="none", pool_size=0)
+        # "crop" keeps the size of test images; "none" rounds it to what the generator of the Config accepts.
+        config = Config(preprocess="crop", crop_size=architectures.SMALLEST_SIZE)
     else:
         loading.require_model(model)
         raise UserError(f"--model={model} is not a run directory, so its data set is unknown; give a run "
