@@ -148,7 +148,6 @@ class Comparison:
         translators = {row: loading.load_directions(run) for row, run in runs.items()}
         config = measuring.choose_data_config(next(iter(runs.values())), args.size, dataset=args.dataset)
         dataset = sources.open_dataset(config)
-        lengths = {"steps": f"{args.steps} steps", "time": f"{args.minutes:g} min"}
         for direction in Direction:
             inputs, truths = (
                 load_images(each.subset(range(dataset.n_pairs)) if dataset.has_pairs else each, config, args.images)
@@ -157,7 +156,7 @@ class Comparison:
             for budget in dict.fromkeys(row.budget for row in runs):
                 # A run of one direction has no column in the picture of the other direction.
                 columns = {
-                    f"{row.side}, {lengths[budget]}": [own[direction].translate(image) for image in inputs]
+                    row.side: [own[direction].translate(image) for image in inputs]
                     for row, own in translators.items() if row.budget == budget and direction in own
                 }
                 columns = {"input": inputs, **columns, **({"truth": truths} if dataset.has_pairs else {})}
