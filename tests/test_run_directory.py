@@ -162,17 +162,52 @@ def test_run_directory_in_use_is_an_error(tmp_path):
         trainer.train(config, str(tmp_path))
 
 
-def test_other_options_than_the_run_directory_holds_are_an_error(tmp_path):
+@pytest.mark.parametrize("name", ["checkpoints/step-00000002.npz", "checkpoints/best.npz", "export/a2b"])
+def test_other_options_than_the_run_directory_holds_are_an_error(tmp_path, name):
     with run_directory.open_run(Config.preset("tiny"), str(tmp_path)):
         before = (tmp_path / "config.json").read_text()
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"run with other options \(ngf: 4 -> 5\)"):
         trainer.train(Config.preset("tiny", ngf=5), str(tmp_path))
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_a_start_that_failed_does_not_claim_the_run_directory(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    workdir = str(tmp_path / "run")
+    with pytest.raises(UserError, match="no_such_run holds no networks"):
+        trainer.train(Config.preset("tiny", init_from="no_such_run"), workdir)
+    trainer.train(Config.preset("tiny", max_steps=1), workdir)
+    assert Config.load(workdir).init_from == ""
+
+
+@pytest.mark.parametrize(("others", "kept"), [
+    ((), True), (("config.json",), False), (("config.json", "checkpoints/step-00000002.npz"), True),
+], ids=["foreign folder", "failed start", "run"])
+def test_a_new_run_does_not_add_to_the_files_of_a_failed_start(tmp_path, others, kept):
+    names = ("bad_images.txt", "events.out.tfevents.1.host")
+    (tmp_path / "checkpoints").mkdir()
+    for name in (*names, *others):
+        (tmp_path / name).write_text("{}")
+    with run_directory.open_run(Config(dataset="demo_maps"), str(tmp_path)):
+        assert [(tmp_path / name).exists() for name in names] == [kept, kept]
+
+
+def test_ranges_that_a_failed_start_has_measured_are_measured_again(tmp_path):
+    stored, asked = Config(range_a="percentile:1,99=5.0,7.0"), Config(range_a="percentile:1,99")
+    stored.save(str(tmp_path))
+    assert run_directory.adopt_ranges(asked, str(tmp_path)) == asked
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000002.npz").touch()
+    assert run_directory.adopt_ranges(asked, str(tmp_path)) == stored
+
+
 def test_an_old_run_on_the_demo_is_resumed_as_demo_maps(tmp_path):
     # Before config.json had a version, demo was the name of demo_maps.
     (tmp_path / "config.json").write_text('{"dataset": "demo"}')
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000002.npz").touch()
     held = run_directory.open_run(Config(dataset="demo"), str(tmp_path))
     with pytest.raises(UserError, match=r"run with other options \(dataset: demo_maps -> demo\)"), held:
         pass

@@ -179,12 +179,26 @@ def _log_to(path: str) -> Iterator[None]:
 def _claim(config: config_lib.Config, workdir: str) -> None:
     """Writes config.json, unless the directory belongs to a run with other options."""
     require_same_options(config, workdir)
+    if filesystem.exists(os.path.join(workdir, "config.json")) and not _holds_run(workdir):
+        # The new run would add to these files of a failed start; it replaces the others.
+        for name in filesystem.listdir(workdir):
+            if name == "bad_images.txt" or name.startswith("events.out.tfevents."):
+                filesystem.remove(os.path.join(workdir, name))
     config.save(workdir)
+
+
+def _holds_run(workdir: str) -> bool:
+    """True if `workdir` holds a run with a checkpoint or exports; a run that failed earlier has nothing to resume."""
+    if not filesystem.exists(os.path.join(workdir, "config.json")):
+        return False
+    folder = os.path.join(workdir, "checkpoints")
+    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
+    return any(name.endswith(".npz") for name in names) or filesystem.isdir(os.path.join(workdir, "export"))
 
 
 def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
     """Replaces percentile ranges of `config` with the ranges that the run in `workdir` measured for the percentiles."""
-    if not filesystem.exists(os.path.join(workdir, "config.json")):
+    if not _holds_run(workdir):
         return config
     stored = config_lib.Config.load(workdir)
     names = [
@@ -196,7 +210,7 @@ def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
 
 def require_same_options(config: config_lib.Config, workdir: str) -> None:
     """Raises a UserError if `workdir` holds a run that `config` cannot resume."""
-    if not filesystem.exists(os.path.join(workdir, "config.json")):
+    if not _holds_run(workdir):
         return
     old = config_lib.Config.load(workdir)
     if old.dataset == CONVERTED_DATASET:
