@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import run_python, skip_outputs
+from conftest import run_python, save_checkpoint, skip_outputs
 from PIL import Image
 
 from cyclegan_tf.config import Config
@@ -240,6 +240,29 @@ def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path, na
         assert status == 1
         assert f"UserError: worker {other} and worker {1 - other} differ in --{name}; give all workers" in text
     assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_workers_compare_the_weights_of_init_from(tmp_path, monkeypatch):
+    compared = []
+
+    def stop(self, values):
+        compared.append(values)
+        raise UserError("compared")
+
+    monkeypatch.setattr(distribution.OneReplica, "require_equal", stop)
+    config = Config.preset("tiny", init_from="source")
+    for number in (0, 1):
+        tf.keras.utils.set_random_seed(number)
+        save_checkpoint(tmp_path / str(number) / "source" / "checkpoints", CycleGAN(config), model_state.Progress(1))
+    for number in (0, 1, 0):
+        monkeypatch.chdir(tmp_path / str(number))
+        with pytest.raises(UserError, match="compared"):
+            trainer.train(config, str(tmp_path / "run"))
+    first, other, again = compared
+    assert first == again
+    assert [name for name in first if first[name] != other[name]] == [
+        "the initial weights (--init_from) or the state in the checkpoint"
+    ]
 
 
 def test_restoring_another_number_of_replicas_is_an_error(runs):

@@ -15,6 +15,7 @@ memory is, because NumPy does not know bfloat16.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,6 +118,14 @@ def measure_variables(model: "Model") -> int:
     from tensorflow import as_dtype
 
     return sum(int(np.prod(each.shape)) * as_dtype(each.dtype).size for each in _collect_variables(model).values())
+
+
+def compute_checksum(model: "Model") -> int:
+    """Computes the CRC-32 of all variables in a checkpoint of `model`, without the image pools."""
+    checksum = 0
+    for variable in _collect_variables(model).values():
+        checksum = zlib.crc32(np.array(variable).tobytes(), checksum)
+    return checksum
 
 
 def restore(

@@ -70,6 +70,7 @@ def train(
             **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
                for domain in "ab"},
             "the step of the newest checkpoint": progress.step,
+            "the initial weights (--init_from) or the state in the checkpoint": model_state.compute_checksum(model),
         })
         _require_unchanged_images(config, workdir, dataset, progress)
         progress = dataclasses.replace(progress, images=images)
