@@ -222,8 +222,7 @@ class TrainingLoop:
         skipped = self._progress.skipped + error.step - restored.step
         # A rollback keeps best.npz, so `best`, the value of that checkpoint, must not change either.
         self._resume_from(dataclasses.replace(
-            restored, skipped=skipped, best=self._progress.best, stale=self._progress.stale,
-            images=self._progress.images,
+            restored, skipped=skipped, best=self._progress.best, images=self._progress.images,
         ))
         self._outputs.rewind(restored.step)
         # Log a string and not the error, because a handler that stores records would keep the tensors in its traceback.
