@@ -281,6 +281,14 @@ def test_xla_and_eager_steps_agree_with_the_compiled_step():
             assert other[0][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
 
 
+def test_flip_equivariance_mirrors_the_images_of_both_terms():
+    # Over all positions (no map has 10 000 pixels), the two terms of the contrastive loss differ only in their image.
+    config = dataclasses.replace(TINY, flip_equivariance=True, nce_patches=10_000)
+    with mock.patch.object(patch_nce, "draw_flip", lambda seed: tf.constant(True)):
+        scalars = Cut(config).train_step(batch(0), batch(0))
+    assert float(scalars["loss/nce"]) == pytest.approx(float(scalars["loss/nce_identity"]), rel=1e-5)
+
+
 def test_images_of_different_sizes():
     def step(config, image_a, image_b):
         keras.utils.set_random_seed(0)

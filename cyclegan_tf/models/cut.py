@@ -51,18 +51,18 @@ class Cut(base.Model):
         flipped = None
         if config.flip_equivariance:
             flipped = patch_nce.draw_flip(seeds.make_step_seed(config.seed, "cut/flip", iteration))
-        sources = [_mirror(real_a, flipped), *([real_b] if config.nce_identity else [])]
+        sources = [real_a, *([real_b] if config.nce_identity else [])]
         with tf.GradientTape() as tape:
-            outputs = self._run(self._translate_and_encode, sources)
+            outputs = self._run(self._translate_and_encode, [_mirror(images, flipped) for images in sources])
             fakes, keys = [maps[0] for maps in outputs], [maps[1:] for maps in outputs]
             with tape.stop_recording():
                 if flipped is not None:
-                    keys[0] = self._run(self._encode, [real_a])[0]  # The image of the keys is never mirrored.
+                    keys = self._run(self._encode, sources)  # The images of the keys are never mirrored.
                 scalars = self._update_discriminator(real_b, fakes[0])
             on_fake = self.calls["disc_b"](self.augment(fakes[0], "b/generator"))
             terms = {"loss/gen_ab": self.adversarial_loss.generator(on_fake)}
-            queries = self._run(self._encode, fakes)
-            queries[0] = [_mirror(feature_map, flipped) for feature_map in queries[0]]
+            encoded = self._run(self._encode, fakes)
+            queries = [[_mirror(feature_map, flipped) for feature_map in maps] for maps in encoded]
             names = ("nce", "nce_identity")[: len(fakes)]
             for name, of_fake, of_source in zip(names, queries, keys, strict=True):
                 loss = self._contrast(name, of_fake, of_source, iteration)
