@@ -1,4 +1,4 @@
-"""Xavier initialization against CUT's statistics."""
+"""Xavier and normal initialization against CUT's statistics."""
 
 import golden
 import numpy as np
@@ -56,6 +56,16 @@ def test_xavier_feature_network_has_the_authors_statistics(recorded):
             check(weight.numpy(), recorded["F"]["layers"][f"mlp_{number}.{ {'hidden': 0, 'output': 2}[layer] }"], name)
         else:
             assert not weight.numpy().any()
+
+
+def test_normal_feature_network_has_the_standard_deviation_of_the_other_networks():
+    keras.utils.set_random_seed(1)
+    for name, weight in name_weights(patch_features.build_feature_network((128, 256))).items():
+        array = weight.numpy()
+        if name.endswith("/kernel"):
+            check(array, {"shape": array.shape, "expected_std": 0.02}, name)
+        else:
+            assert not array.any()
 
 
 def test_each_layer_and_each_seed_draws_other_weights():

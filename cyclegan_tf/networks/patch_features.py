@@ -10,6 +10,7 @@ import tensorflow as tf
 from cyclegan_tf.config import Config, registries
 from cyclegan_tf.config.options import split_names
 from cyclegan_tf.errors import UserError
+from cyclegan_tf.networks import blocks
 
 _EPSILON = 1e-7
 
@@ -47,15 +48,20 @@ def build_feature_network(channels: Sequence[int], width: int = 256, name: str =
     """Builds an MLP of two dense layers of `width` units for each feature map, with a ReLU between them.
 
     Maps a list of float32 (rows, C), one for each number of `channels`, to a list of (rows, width) whose rows have been
-    scaled to norm 1 by `normalize_rows`.
+    scaled to norm 1 by `normalize_rows`. Kernels are drawn from N(0, 0.02), biases are 0.
     """
     inputs = [tf.keras.Input((count,)) for count in channels]
     outputs = []
     for i, rows in enumerate(inputs):
-        hidden = tf.keras.layers.Dense(width, activation="relu", name=f"mlp{i}_hidden")(rows)
-        features = tf.keras.layers.Dense(width, name=f"mlp{i}_output")(hidden)
+        hidden = _dense(rows, f"mlp{i}_hidden", width, activation="relu")
+        features = _dense(hidden, f"mlp{i}_output", width)
         outputs.append(UnitNormalization(name=f"mlp{i}_unit")(features))
     return tf.keras.Model(inputs, outputs, name=name)
+
+
+def _dense(rows: tf.Tensor, name: str, width: int, activation: str | None = None) -> tf.Tensor:
+    initializer = tf.keras.initializers.RandomNormal(stddev=blocks.INIT_STDDEV)
+    return tf.keras.layers.Dense(width, activation, kernel_initializer=initializer, name=name)(rows)
 
 
 @tf.keras.utils.register_keras_serializable("cyclegan_tf")
