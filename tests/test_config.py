@@ -232,6 +232,17 @@ def test_differences_ignore_options_that_a_resumed_run_may_change():
     assert config_lib.list_differences(old, dataclasses.replace(old, ngf=9, log_every=5)) == ["ngf: 8 -> 9"]
 
 
+@pytest.mark.parametrize(("option", "old", "new", "differ"), [
+    ("dataset", "photos", "photos/", False), ("dataset", "photos", "photos2", True), ("dataset", "/", "photos", True),
+    ("init_from", "gs://bucket/run//", "gs://bucket/run", False),
+    ("diff_augment", "color,cutout", " color, cutout", False), ("diff_augment", "color,cutout", "cutout,color", True),
+    ("nce_layers", "stem_pad,block1_add", "stem_pad , block1_add", False), ("nce_layers", "", "stem_pad", True),
+])
+def test_differences_ignore_the_spelling_of_a_value(option, old, new, differ):
+    found = config_lib.list_differences(Config(**{option: old}), Config(**{option: new}))
+    assert found == ([f"{option}: {old} -> {new}"] if differ else [])
+
+
 def test_options_that_a_resumed_run_may_change():
     may_differ = {field.name for field in dataclasses.fields(Config) if field.metadata["may_differ"]}
     # Fails for a new option, so that its author decides on purpose.

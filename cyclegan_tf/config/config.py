@@ -211,9 +211,19 @@ def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def list_differences(old: Config, new: Config) -> list[str]:
-    """Returns a line "name: old -> new" for each option that differs and affects the run's numbers."""
+    """Returns a line "name: old -> new" for each option that differs and affects the run's numbers.
+
+    Two spellings of a value, such as photos and photos/ or a,b and a, b, do not differ.
+    """
     return [
         f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
         for field in dataclasses.fields(Config)
-        if not field.metadata["may_differ"] and getattr(old, field.name) != getattr(new, field.name)
+        if not field.metadata["may_differ"] and _normalize(field, old) != _normalize(field, new)
     ]
+
+
+def _normalize(field: dataclasses.Field, config: Config) -> Any:
+    value = getattr(config, field.name)
+    if field.name in ("diff_augment", "nce_layers"):
+        return split_names(field.name, value)
+    return value.rstrip("/") or value if field.metadata["is_path"] else value
