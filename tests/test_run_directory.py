@@ -17,6 +17,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.runs import checkpoints, page
 from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training import trainer
 
 # Small networks, so that a run starts quickly.
@@ -171,6 +172,14 @@ def test_other_options_than_the_run_directory_holds_are_an_error(tmp_path, name)
     with pytest.raises(UserError, match=r"run with other options \(ngf: 4 -> 5\)"):
         trainer.train(Config.preset("tiny", ngf=5), str(tmp_path))
     assert (tmp_path / "config.json").read_text() == before
+
+
+def test_config_is_on_the_disk_before_it_replaces_the_former_one(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(filesystem, "sync", lambda file: synced.append(os.listdir(tmp_path)))
+    Config().save(str(tmp_path))
+    (names,) = synced
+    assert "config.json" not in names
 
 
 def test_a_start_that_failed_does_not_claim_the_run_directory(tmp_path, monkeypatch):

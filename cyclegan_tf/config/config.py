@@ -159,7 +159,7 @@ class Config(RunOptions):
 
     def save(self, workdir: str) -> None:
         """Writes WORKDIR/config.json."""
-        with atomic.open_for_writing(os.path.join(workdir, "config.json")) as file:
+        with atomic.open_for_writing(os.path.join(workdir, "config.json"), durable=True) as file:
             file.write(self.to_json())
 
     @classmethod
