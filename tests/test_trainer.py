@@ -18,7 +18,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import evaluator, outputs, progress, trainer
+from cyclegan_tf.training import distribution, evaluator, outputs, progress, trainer
 from cyclegan_tf.training.progress import Pace
 
 # A small graph, which is traced faster.
@@ -190,7 +190,8 @@ def test_rollback_restores_the_checkpoint_and_skips_the_batch(tmp_path, poisoned
 
 def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(tmp_path, poisoned, monkeypatch):
     poisoned({4})
-    step, rates = CycleGAN.step, []
+    step, rates, compared = CycleGAN.step, [], []
+    monkeypatch.setattr(distribution.OneReplica, "require_equal", lambda self, values: compared.append(values))
 
     def recorded_step(self, *arguments):
         rates.append(float(self.optimizers["gen_ab"].learning_rate))
@@ -201,6 +202,8 @@ def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(t
         "tiny", max_dataset_size=2, max_steps=0, n_epochs=1, n_epochs_decay=2, checkpoint_every=2,
         on_nonfinite="rollback", sample_every=0, **SMALL,
     ), str(tmp_path))
+    # The workers compare where they start, then where they roll back to.
+    assert [values["the step of the newest checkpoint"] for values in compared] == [0, 2]
     # Epochs of 2 steps, with the factors 1, 2/3 and 1/3. Step 4 fails; after the checkpoint of the first epoch, steps 3
     # and 4 are trained again.
     np.testing.assert_allclose(np.array(rates) / 2e-4, [1, 1, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3], rtol=1e-6)

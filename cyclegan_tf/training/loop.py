@@ -214,6 +214,7 @@ class TrainingLoop:
             raise UserError(f"{error.finding}; there is no checkpoint to roll back to yet; {ADVICE}") from error
         path, arrays = found
         restored = model_state.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
+        self._replicas.require_equal({"the step of the newest checkpoint": restored.step})
         self._rollbacks[restored.step] += 1
         if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
             raise UserError(
