@@ -213,13 +213,13 @@ def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(t
 def test_rollbacks_are_limited(tmp_path, poisoned):
     config = Config.preset("tiny", max_steps=6, checkpoint_every=2, on_nonfinite="rollback", sample_every=0, **SMALL)
     poisoned(range(3, 100))
-    with pytest.raises(UserError, match="5 rollbacks to step 2 did not help; lower --learning_rate"):
+    with pytest.raises(UserError, match="5 rollbacks to step 2 did not help; start a new run with a lower --learning_"):
         trainer.train(config, str(tmp_path))
     assert (tmp_path / "log.txt").read_text().count("rolled back to step 2, resuming") == 5
     last = newest(tmp_path)
     # Array 0 of an optimizer counts the updates of the weights. Each rollback skips a batch, also after a restart.
     assert (last["step"], last["optimizer/gen_ab/0"], last["skipped"]) == (2, 2, 5)
-    with pytest.raises(UserError, match="there is no checkpoint to roll back to yet; lower --learning_rate"):
+    with pytest.raises(UserError, match="there is no checkpoint to roll back to yet; start a new run with a lower"):
         poisoned(range(1, 100))
         trainer.train(config, str(tmp_path / "other"))
 

@@ -10,7 +10,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import array_files
 from cyclegan_tf.training.distribution import Batch, Replicas
 
-ADVICE = "lower --learning_rate or look at the images"
+ADVICE = "start a new run with a lower --learning_rate, or look at the images"
 
 
 class NotFinite(UserError):
