@@ -230,7 +230,8 @@ class RunOptions:
     )
     max_steps: int = option(
         0, "length of the run in steps instead of epochs; n_epochs and n_epochs_decay then only set which share of the "
-        "run has the full learning rate; 0: use epochs", minimum=0, may_differ=True,
+        "run has the full learning rate, and lr_decay_every is a share of their sum; 0: use epochs", minimum=0,
+        may_differ=True,
     )
     learning_rate: float = option(2e-4, "initial learning rate of Adam, for all networks", minimum=0)
     disc_learning_rate: float = option(
@@ -242,7 +243,8 @@ class RunOptions:
         "by 0.1 every lr_decay_every epochs; cosine follows half a wave down to zero",
     )
     lr_decay_every: int = option(
-        50, "epochs (steps, if max_steps is set) between the drops of --lr_policy=step", minimum=1
+        50, "epochs between the drops of --lr_policy=step; with max_steps, the same share of the run as of n_epochs + "
+        "n_epochs_decay: by default a quarter", minimum=1,
     )
     scale_learning_rate: Literal["none", "linear", "sqrt"] = option(
         "none", "multiply the learning rates by the number of replicas (linear) or by its square root (sqrt)",
