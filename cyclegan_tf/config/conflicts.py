@@ -69,6 +69,9 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
 def _find_objective_conflicts(config: "Config") -> Iterator[str]:
     if config.identity_mode == "cross" and not config.lambda_identity:
         yield "--lambda_identity=0 turns off the identity loss that --identity_mode=cross selects; change one of them"
+    if config.identity_mode == "cross" and not config.lambda_a and not config.lambda_b:
+        yield ("--lambda_a=0 and --lambda_b=0 turn off the identity loss that --identity_mode=cross selects, because "
+               "--lambda_identity is relative to them; raise one of them or use --identity_mode=same")
     if config.paired == "no" and config.trains_on_pairs:
         yield f"{config.pairing_flag} trains on pairs, which --paired=no rules out; remove one of them"
     if config.label_smoothing and not LOSSES[config.gan_mode].has_labels:
