@@ -52,11 +52,20 @@ def test_a_resumed_and_an_uninterrupted_run_have_equal_bits(workdir, tmp_path):
 
 
 def test_a_run_without_measures_announces_none(tmp_path, caplog):
-    config = dataclasses.replace(CONFIG, max_steps=1, eval_every=1, paired="no")
+    config = dataclasses.replace(CONFIG, max_steps=1, paired="no")
     with caplog.at_level("INFO", "cyclegan_tf"):
         assert trainer.train(config, str(tmp_path / "run")) == {}
     assert "training steps 1 to 1" in caplog.text
     assert "images: \n" not in caplog.text
+
+
+@pytest.mark.parametrize("options", [{}, {"keep_best": "kid_ab"}])
+def test_evaluations_that_measure_nothing_are_an_error(tmp_path, options):
+    config = dataclasses.replace(CONFIG, eval_every=1, paired="no", **options)
+    message = "--eval_every=1: this run measures nothing, .* --model=fastcut has no cycle; add .* --eval_metrics"
+    with pytest.raises(UserError, match=message):
+        trainer.train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_tiles_give_the_translation_of_the_whole_image(workdir, image):

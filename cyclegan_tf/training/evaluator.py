@@ -22,8 +22,8 @@ class Evaluator:
       counts: the number of images behind each measure of the newest call: {`report.format_key`: number}.
 
     Raises:
-      UserError: the data do not allow a measure, the weights of a measure are not installed, or --keep_best names a
-        measure that this run does not compute.
+      UserError: the data do not allow a measure, the weights of a measure are not installed, --keep_best names a
+        measure that this run does not compute, or --eval_every is set and there is nothing to measure.
     """
 
     def __init__(self, config: Config, dataset: ImageDataset) -> None:
@@ -40,6 +40,10 @@ class Evaluator:
         keys = evaluation.require_measurable(
             self._names, config.directions, dataset, config, self._protocol, self._networks
         )
+        if config.eval_every and not keys:
+            raise UserError(f"--eval_every={config.eval_every}: this run measures nothing, because the held-out images "
+                            f"are not pairs and --model={config.model} has no cycle; add measures with --eval_metrics, "
+                            "such as kid, or use --eval_every=0")
         if config.keep_best and config.keep_best not in keys:
             raise UserError(f"--keep_best={config.keep_best}: this run measures only {', '.join(sorted(keys))}; choose "
                             "one of them, or add others with --eval_metrics")
