@@ -178,6 +178,7 @@ def test_any_values_are_a_config_or_a_user_error(values):
         ({"label_smoothing": 1.0}, "--label_smoothing=1.0 must be below 1"),
         ({"disc_learning_rate": 1e-4, "learning_rate": 0.0}, "--learning_rate, which must not be 0"),
         ({"identity_mode": "cross", "lambda_identity": 0.0}, "--lambda_identity=0 turns off the identity loss"),
+        ({"antialias": "up", "upsample": "resize_conv"}, "^--antialias=up replaces .*; use --antialias=none or"),
         ({"identity_mode": "cross", "lambda_a": 0, "lambda_b": 0}, "--lambda_a=0 and --lambda_b=0 turn off"),
         ({"model": "pix2pix", "identity_mode": "cross"}, "and no cycle; remove --identity_mode=cross$"),
         ({"model": "pix2pix", "generator_loss": "separate"}, "and no cycle; remove --generator_loss=separate$"),

@@ -220,10 +220,19 @@ def test_options_and_presets_override_the_defaults_of_a_model():
     ({"gan_mode": "wgangp"}, "^--model=cut does not support --gan_mode=wgangp; remove it$"),
     ({"input_channels": 1}, "--input_channels=1"), ({"cycle_loss": "l2"}, "and no cycle; remove --cycle_loss=l2$"),
     ({"recompute": True}, "--recompute"),
+    ({"generator": "unet"}, "^--model=cut does not know which layers of --generator=unet to compare; name them with"),
+    ({"upsample": "resize_conv"}, r"^--antialias=both \(the default of --model=cut\) replaces .* --antialias=down or"),
+    ({"discriminator": "pixel"}, r"^--antialias=both \(the default of --model=cut\) has no effect on --discriminator"),
 ])
 def test_options_that_cut_does_not_support_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         Config(model="cut", **options)
+
+
+def test_a_preset_with_a_unet_needs_the_layers_to_compare_first():
+    with pytest.raises(UserError, match=r"--generator=unet to compare; name them with --nce_layers$"):
+        Config.preset("fast_cpu", model="cut")
+    assert Config.preset("fast_cpu", model="cut", nce_layers="down1_conv", antialias="none").generator == "unet"
 
 
 def test_cut_learns_one_direction():

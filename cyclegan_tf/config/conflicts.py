@@ -17,10 +17,11 @@ def find_conflicts(config: "Config") -> Iterator[str]:
     if config.window and not (config.range_a or config.range_b):
         yield (f"--window={config.window} is in the unit of --range_a or --range_b, but neither is set; set one, for "
                "example --range_a=-1024,3071")
-    yield from _find_network_conflicts(config)
-    yield from _find_objective_conflicts(config)
+    # What a model requires comes first, because its default options can conflict with options of the networks.
     if find_model_conflicts := MODELS[config.model].find_conflicts:
         yield from find_model_conflicts(config)
+    yield from _find_network_conflicts(config)
+    yield from _find_objective_conflicts(config)
     yield from _find_evaluation_conflicts(config)
 
 
@@ -54,16 +55,24 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
     if config.jit_compile == "on" and not config.crops:
         yield (f"--jit_compile=on compiles again for every image size, and --preprocess={config.preprocess} makes many "
                "sizes; use --jit_compile=off or a --preprocess mode that crops")
+    yield from _find_antialias_conflicts(config)
+
+
+def _find_antialias_conflicts(config: "Config") -> Iterator[str]:
+    flag = f"--antialias={config.antialias}"
+    if MODELS[config.model].defaults.get("antialias") == config.antialias:
+        flag += f" (the default of --model={config.model})"
     antialiased = {"generator": [name for name in GENERATORS if GENERATORS[name].antialias]}
     if config.antialias != "up":  # Discriminators do not upsample.
         antialiased["discriminator"] = [name for name in DISCRIMINATORS if DISCRIMINATORS[name].antialias]
     for option, names in antialiased.items():
         if config.antialias != "none" and getattr(config, option) not in names:
-            yield (f"--antialias={config.antialias} has no effect on --{option}={getattr(config, option)}; use "
-                   f"--antialias=none, or --{option}={' or '.join(names)}")
+            yield (f"{flag} has no effect on --{option}={getattr(config, option)}; use --antialias=none, or "
+                   f"--{option}={' or '.join(names)}")
     if config.antialias in ("up", "both") and config.upsample != "transpose":
-        yield (f"--antialias={config.antialias} replaces the upsampling of --upsample={config.upsample}; remove one of "
-               "them")
+        remedy = "down" if config.antialias == "both" else "none"
+        yield (f"{flag} replaces the upsampling of --upsample={config.upsample}; use --antialias={remedy} or "
+               "--upsample=transpose")
 
 
 def _find_objective_conflicts(config: "Config") -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.registries import AdversarialLoss, register_loss, register_model
+from cyclegan_tf.config.registries import GENERATORS, AdversarialLoss, register_loss, register_model
 
 if TYPE_CHECKING:
     from cyclegan_tf.models.base import Model
@@ -49,6 +49,9 @@ def build_pix2pix(config: Config, replicas: Iterable[int]) -> "Model":
 
 def _find_cut_conflicts(config: Config) -> Iterator[str]:
     flag = f"--model={config.model}"
+    if not config.nce_layers and GENERATORS[config.generator].nce_layers is None:
+        yield (f"{flag} does not know which layers of --generator={config.generator} to compare; name them with "
+               "--nce_layers")
     if config.input_channels != config.output_channels:
         yield (f"{flag} gives the generator images of both domains, so --input_channels={config.input_channels} "
                f"and --output_channels={config.output_channels} must be equal")

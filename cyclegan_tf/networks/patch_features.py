@@ -18,16 +18,12 @@ _EPSILON = 1e-7
 def list_layers(config: Config) -> tuple[str, ...]:
     """Returns the names of the generator layers whose outputs CUT compares: --nce_layers, or else the generator's own.
 
-    Raises:
-      UserError: --nce_layers is empty, and the generator is registered without such layers.
+    If --nce_layers is empty, the generator must be registered with such layers; the `Config` of CUT requires it.
     """
-    names = tuple(split_names("nce_layers", config.nce_layers))
+    if config.nce_layers:
+        return tuple(split_names("nce_layers", config.nce_layers))
     list_own = registries.GENERATORS[config.generator].nce_layers
-    if names:
-        return names
-    if list_own is None:
-        raise UserError(f"--model={config.model} does not know which layers of --generator={config.generator} to "
-                        "compare; name them with --nce_layers")
+    assert list_own is not None, "the Config of CUT requires --nce_layers"
     return list_own(config)
 
 
