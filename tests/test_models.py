@@ -1,5 +1,6 @@
 """Networks against the authors' PyTorch networks, and their sizes against closed forms."""
 
+import contextlib
 import dataclasses
 
 import golden
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from cyclegan_tf.config import Config, architectures, registries
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import translator
 from cyclegan_tf.networks import discriminators, generators, layers, registry
 from cyclegan_tf.networks.weights import name_weights
@@ -162,6 +164,17 @@ def test_dropout_acts_only_in_training():
     ):
         np.testing.assert_array_equal(model(x, training=False), model(x, training=False))
         assert np.abs(model(x, training=True) - model(x, training=True)).max() > 1e-4
+
+
+@pytest.mark.parametrize("generator", ["unet", "unet_reflect"])
+@pytest.mark.parametrize("n_downs", [5, 6])
+def test_dropout_without_effect_is_refused(generator, n_downs):
+    config = Config(generator=generator, n_downs=n_downs, dropout=True, ngf=1, norm="none")
+    has_dropout = any("dropout" in layer.name for layer in registry.build_generator(config, "gen_ab").layers)
+    assert has_dropout == (n_downs == 6)
+    message = f"--dropout has no effect on --generator={generator} of --n_downs=5"
+    with contextlib.nullcontext() if has_dropout else pytest.raises(UserError, match=message):
+        architectures.require_effective_dropout(config)
 
 
 def test_dropout_layers_have_the_authors_positions():

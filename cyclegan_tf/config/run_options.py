@@ -153,7 +153,9 @@ class RunOptions:
         False, "learn a scale and an offset in each instance norm; batch norms always learn them"
     )
     padding: Literal["reflect", "replicate", "zero"] = option("reflect", "padding in the residual blocks")
-    dropout: bool = option(False, "apply dropout with rate 0.5 in the generators")
+    dropout: bool = option(
+        False, "apply dropout with rate 0.5 in the generators; a U-Net needs --n_downs=6 or more for it"
+    )
     upsample: Literal["transpose", "resize_conv"] = option(
         "transpose", "upsampling in the generators: the authors' transposed convolution, or nearest-neighbor resize "
         "and convolution, which avoids checkerboard artifacts",

@@ -121,6 +121,7 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
     console.open_missing_descriptors()
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)
+    architectures.require_effective_dropout(config)
     replicas = strategies.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
