@@ -6,8 +6,9 @@ from cyclegan_tf.config import Config, architectures
 def compute_training_size(config: Config, height: int, width: int) -> tuple[int, int]:
     """Computes the (height, width) of a training image before its random crop.
 
-    The authors' get_transform computes the same size, but does not enlarge an image that is too small for the crop;
-    this function does. Without a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a
+    The authors' get_transform computes the same size, with two exceptions: it does not enlarge an image that is too
+    small for the crop, and CUT's scale_shortside keeps an image whose shorter side is at least load_size, where this
+    function shrinks it. Without a crop, sizes are rounded to multiples of what the generator accepts (4 pixels for a
     ResNet), and images too small for the discriminator are enlarged.
     """
     height, width = _scale_size(config, height, width)
