@@ -110,8 +110,9 @@ class RunOptions:
         "none",
     ] = option(
         "resize_and_crop", "how images become inputs of the networks: resize makes a square of load_size; scale_width "
-        "and scale_shortside scale the width or the shorter side to load_size and keep the aspect ratio; crop cuts out "
-        "a square of crop_size; none keeps the size. Modes without a crop round sizes to what the generator accepts",
+        "and scale_shortside scale the width or the shorter side to load_size and keep the aspect ratio, but "
+        "scale_width, like the authors' code, stretches images to a height of at least crop_size; crop cuts out a "
+        "square of crop_size; none keeps the size. Modes without a crop round sizes to what the generator accepts",
     )
     load_size: int = option(
         286, "side in pixels to which --preprocess resizes or scales images", minimum=4, maximum=2**16
