@@ -47,6 +47,19 @@ def test_a_flagfile_overrides_the_preset(tmp_path):
     assert (config.ngf, config.ndf, config.crop_size) == (6, 5, 32)
 
 
+@pytest.mark.parametrize(("arguments", "flags"), [
+    (["--preset=tiny", "--n_epochs=9"], "--n_epochs"),
+    (["--preset=tiny", "--n_epochs=9", "--n_epochs_decay=0"], "--n_epochs with --n_epochs_decay"),
+    (["--preset=tiny", "--n_epochs=9", "--max_steps=0"], ""), (["--preset=tiny", "--n_epochs=9", "--max_steps=7"], ""),
+    (["--preset=tiny"], ""), (["--preset=small_data", "--n_epochs=9"], ""), (["--n_epochs=9", "--max_steps=7"], ""),
+])
+def test_epochs_that_a_preset_in_steps_ignores_are_a_warning(caplog, arguments, flags):
+    parse(*arguments)
+    assert [record.levelname for record in caplog.records] == (["WARNING"] if flags else [])
+    expected = f"--preset=tiny sets --max_steps=4, of which {flags} sets only a share; add --max_steps=0 to train"
+    assert not flags or expected in caplog.text
+
+
 def test_the_preset_paper_is_the_defaults():
     assert Config.preset("paper") == Config()
 

@@ -4,6 +4,7 @@ Only the commands know flags; all other code takes a `Config`. This module impor
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from cyclegan_tf.config import field_flags, plugins, presets
 from cyclegan_tf.config.config import Config
 from cyclegan_tf.config.options import validate
 from cyclegan_tf.config.run_options import FIELDS
+
+log = logging.getLogger("cyclegan_tf")
 
 
 def group_options() -> dict[str, list[str]]:
@@ -69,6 +72,8 @@ def from_arguments(arguments: Sequence[str]) -> Config:
 def from_flags(flag_values: flags.FlagValues) -> Config:
     """Makes a Config from parsed flags: the preset, overridden by the flags that the command line sets.
 
+    Warns if flags set epochs, but the preset sets the length of the run in steps.
+
     Raises:
       UserError: the options are invalid or contradict each other.
     """
@@ -77,7 +82,14 @@ def from_flags(flag_values: flags.FlagValues) -> Config:
         for field in dataclasses.fields(Config)
         if flag_values[field.name].present
     }
-    return Config.preset(flag_values.preset, **given) if flag_values.preset else Config(**given)
+    if not flag_values.preset:
+        return Config(**given)
+    config = Config.preset(flag_values.preset, **given)
+    epochs = [f"--{name}" for name in ("n_epochs", "n_epochs_decay") if name in given]
+    if epochs and config.max_steps and "max_steps" not in given:
+        log.warning("--preset=%s sets --max_steps=%d, of which %s sets only a share; add --max_steps=0 to train for "
+                    "epochs", flag_values.preset, config.max_steps, " with ".join(epochs))
+    return config
 
 
 def read_overrides(*names: str) -> dict[str, Any]:
