@@ -13,6 +13,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
+from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints, model_state
@@ -96,6 +97,45 @@ def test_networks_of_the_authors_files(tmp_path, given, names):
             recorded.assert_close(golden.nchw(model.networks[name](recorded.images("x0")).numpy()), "y0")
     for name in set(model.networks) - names:
         assert all(map(np.array_equal, model.networks[name].get_weights(), fresh[name])), name
+
+
+def test_networks_that_compute_something_else_are_a_warning(tmp_path, caplog):
+    save_checkpoint(str(tmp_path / "checkpoints"), CycleGAN(CONFIG), Progress(6))
+    CONFIG.save(str(tmp_path))
+    caplog.set_level(logging.WARNING, logger="cyclegan_tf")
+    warm_start.initialize(CycleGAN(CONFIG), str(tmp_path))
+    assert not caplog.messages
+    # A ResNet ignores n_downs.
+    other = Config.preset("tiny", padding="zero", dropout=True, antialias="down", n_downs=7)
+    warm_start.initialize(CycleGAN(other), str(tmp_path))
+    assert caplog.messages == [
+        f"--init_from={tmp_path}: the networks had other options (padding: reflect -> zero, dropout: False -> True, "
+        "antialias: none -> down), so they now compute something else"
+    ]
+
+
+def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning(tmp_path, caplog):
+    pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
+    caplog.set_level(logging.WARNING, logger="cyclegan_tf")
+    path = tmp_path / "latest_net_G_A.pth"
+    torch_files.write(path, golden.state_dict("generators/resnet_n2_instance_reflect.npz"))
+    warm_start.initialize(CycleGAN(Config(ngf=8, n_blocks=2, ndf=1, antialias="down")), str(path))
+    (message,) = caplog.messages
+    assert "the networks had other options (antialias: none -> down)" in message
+
+
+@pytest.mark.parametrize(("options", "advice"), [
+    ({"ngf": 5, "n_downs": 7}, "give the options that RUN was trained with: --ngf=4 --n_downs=8"),
+    ({"ndf": 5}, "give the options that RUN was trained with: --ndf=4"),
+    ({"model": "cut", "nce_features": 4}, "give the options that RUN was trained with: --antialias=none"),
+    ({"model": "pix2pix"}, "--model=cyclegan has other discriminators than --model=pix2pix; give RUN/export, which"),
+    ({"input_channels": 1, "output_channels": 1}, "give the options that RUN was trained with, such as --generator"),
+], ids=str)
+def test_the_error_for_other_networks_says_what_to_do(tiny_run, options, advice):
+    model = build_model(Config.preset("tiny", **options))
+    with pytest.raises(UserError) as caught:
+        warm_start.initialize(model, str(tiny_run))
+    assert f"; {advice}".replace("RUN", str(tiny_run)) in str(caught.value)
 
 
 def test_unusable_sources_are_errors(tiny_run, tmp_path):

@@ -1,10 +1,14 @@
 """Initial weights for a new run: from another run, from SavedModels, or from the authors' .pth files."""
 
+import json
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -12,18 +16,28 @@ from cyclegan_tf.networks import saved_model
 from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.runs import checkpoints, model_state
+from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# {network: ({weight: array}, the file or folder that holds them)}
-_Found = dict[str, tuple[dict[str, np.ndarray], str]]
+# {network: ({weight: array}, the file or folder that holds them, the options of the network as far as they are known)}
+_Found = dict[str, tuple[dict[str, np.ndarray], str, Mapping[str, Any]]]
+
+# The options of generators and discriminators that decide the shapes of weights, and those that may leave them equal.
+_SHAPE_OPTIONS = {
+    "gen": ("ngf", "n_blocks", "n_downs", "norm", "norm_affine"), "disc": ("ndf", "n_layers", "norm", "norm_affine"),
+}
+_OTHER_OPTIONS = {
+    "gen": ("generator", "padding", "dropout", "upsample", "antialias"), "disc": ("discriminator", "antialias"),
+}
 
 
 def initialize(model: Model, source: str) -> None:
     """Loads the weights of the networks in `source` into `model`; optimizers and image pools stay fresh.
 
-    The moving averages of the model start from the loaded weights.
+    The moving averages of the model start from the loaded weights. Logs a warning if weights fit a network that
+    computes something else with them, for example because it has another padding.
 
     Args:
       source: a run directory (all networks of its newest checkpoint, not the averages), one of its checkpoint files, or
@@ -40,17 +54,47 @@ def initialize(model: Model, source: str) -> None:
     if not found.keys() & model.networks.keys():
         raise UserError(f"--init_from={source} holds only {', '.join(found)}, but --model={model.config.model} has only"
                         f" {', '.join(model.networks)}; give a source with one of these networks")
-    for name, (weights, path) in found.items():
+    differences: dict[str, None] = {}  # As a set that keeps the order.
+    for name, (weights, path, options) in found.items():
         if name in model.networks:
             try:
                 weights_lib.load(model.networks[name], weights, path)
             except UserError as error:
-                raise UserError(f"{error}; give the options that {source} was trained with, such as --generator and "
-                                "--ngf") from error
+                raise UserError(f"{error}; {_advise(model.config, source, name, options)}") from error
+            differences |= dict.fromkeys(
+                f"{option}: {options[option]} -> {getattr(model.config, option)}"
+                for option in _find_differences(model.config, name, options, _OTHER_OPTIONS)
+            )
+    if differences:
+        log.warning("--init_from=%s: the networks had other options (%s), so they now compute something else", source,
+                    ", ".join(differences))
     for name, average in model.averages.items():
         average.set_weights(model.networks[name].get_weights())
     fresh = sorted(set(model.networks) - set(found))
     log.info("networks from %s%s", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
+
+
+def _find_differences(
+    config: Config, name: str, options: Mapping[str, Any], of_kind: Mapping[str, tuple[str, ...]]
+) -> list[str]:
+    """Lists the options of network `name`, among those for its kind, whose values in `options` and `config` differ."""
+    names = of_kind.get(name.partition("_")[0], ())
+    return [each for each in names if each in options and options[each] != getattr(config, each)]
+
+
+def _advise(config: Config, source: str, name: str, options: Mapping[str, Any]) -> str:
+    """What to do if the weights of network `name` do not fit the network of `config`."""
+    model = options.get("model", config.model)
+    if name.startswith("disc") and model != config.model:
+        folder = os.path.join(run_directory.locate(source), "export")
+        return (f"--model={model} has other discriminators than --model={config.model}; give {folder}, which holds the "
+                "generators alone")
+    differing = [
+        f"--{option}={options[option]}" for of_kind in (_SHAPE_OPTIONS, _OTHER_OPTIONS)
+        for option in _find_differences(config, name, options, of_kind)
+    ]
+    known = f": {' '.join(differing)}" if differing else ", such as --generator and --ngf"
+    return f"give the options that {source} was trained with{known}"
 
 
 def _read_run(source: str) -> _Found:
@@ -59,7 +103,18 @@ def _read_run(source: str) -> _Found:
     if checkpoint is None:
         return {}
     path, arrays = checkpoint
-    return {name: (weights, path) for name, weights in model_state.get_network_weights(arrays, averaged=False).items()}
+    options = _read_options(os.path.join(run_directory.locate(source), "config.json"))
+    networks = model_state.get_network_weights(arrays, averaged=False)
+    return {name: (weights, path, options) for name, weights in networks.items()}
+
+
+def _read_options(path: str) -> Mapping[str, Any]:
+    """Reads a config.json without importing its plugins; empty if the file is missing or damaged."""
+    try:
+        options = json.loads(filesystem.read_bytes(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def _read_saved_models(source: str) -> _Found:
@@ -72,12 +127,12 @@ def _read_saved_models(source: str) -> _Found:
             raise UserError(f"--init_from={source}: the name does not show the direction; rename the folder to a2b "
                             "or b2a")
         folders = {Direction(name): folder}
-    found = {}
+    found: _Found = {}
     for direction, folder in folders.items():
         if filesystem.isdir(folder):
             network = saved_model.open_saved_model(folder, f"--init_from={source}: {folder}")
             weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in network.variables}
-            found[direction.generator] = weights, folder
+            found[direction.generator] = weights, folder, {}
     return found
 
 
@@ -85,5 +140,8 @@ def _read_pytorch(source: str) -> _Found:
     """Reads the networks in a .pth file, whose name must show which network it holds, or in a folder of such files."""
     if not source.endswith(".pth") and not torch_files.has_files(source):
         return {}
-    paths = torch_files.match_networks([source])
-    return {name: (torch_files.read_network(path)[1], path) for name, path in paths.items()}
+    found: _Found = {}
+    for name, path in torch_files.match_networks([source]).items():
+        options, weights = torch_files.read_network(path)
+        found[name] = weights, path, {"antialias": "none", **options}
+    return found
