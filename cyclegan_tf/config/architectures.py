@@ -58,15 +58,12 @@ def require_crop_size(config: Config) -> None:
                         f"--discriminator={config.discriminator}; use --crop_size={fitting}{n_layers}")
 
 
-def require_effective_dropout(config: Config) -> None:
-    """Checks that --dropout acts on the generator. `Config` does not check it, because finished runs must still load.
-
-    Raises:
-      UserError: --dropout is set for a U-Net without levels that have dropout.
-    """
+def find_idle_dropout(config: Config) -> str | None:
+    """Returns a warning if --dropout has no effect, because no level of a U-Net is deep enough to have dropout."""
     if config.dropout and config.generator in ("unet", "unet_reflect") and config.n_downs < 6:
-        raise UserError(f"--dropout has no effect on --generator={config.generator} of --n_downs={config.n_downs}, "
-                        "because only deeper levels have dropout; remove --dropout, or use --n_downs=6 or more")
+        return (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
+                "only deeper levels have dropout; use --n_downs=6 or more")
+    return None
 
 
 def _find_value(config: Config, option: str, values: Iterable[int], fits: Callable[[Config], bool]) -> str:

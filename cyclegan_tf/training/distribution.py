@@ -38,11 +38,13 @@ class Replicas(abc.ABC):
       count: number of replicas on all workers.
       local: range of the numbers of this worker's replicas.
       is_chief: whether this worker writes the run directory.
+      n_workers: number of workers.
     """
 
     count: int
     local: range
     is_chief: bool
+    n_workers: int
 
     def __init__(self) -> None:
         self._reader = concurrent.futures.ThreadPoolExecutor(max_workers=1)
@@ -116,7 +118,7 @@ class Replicas(abc.ABC):
 class OneReplica(Replicas):
     """One replica, without a strategy."""
 
-    count, local, is_chief = 1, range(1), True
+    count, local, is_chief, n_workers = 1, range(1), True, 1
 
     def scope(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
@@ -169,7 +171,7 @@ class StrategyReplicas(Replicas):
             raise UserError("--mixed_precision=float16 does not work with several replicas, because they do not share "
                             "the loss scale; use --mixed_precision=bfloat16")
         super().__init__()
-        self._strategy, self._n_workers, self._worker = strategy, n_workers, worker
+        self._strategy, self.n_workers, self._worker = strategy, n_workers, worker
         self.count, n_local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // n_workers
         self.local = range(worker * n_local, (worker + 1) * n_local)
         self.is_chief = worker == 0
@@ -192,7 +194,7 @@ class StrategyReplicas(Replicas):
             yield
 
     def describe(self, config: Config) -> str:
-        return (f"; {self.count} replicas (in {self._n_workers} worker{'s' * (self._n_workers > 1)}) x batch "
+        return (f"; {self.count} replicas (in {self.n_workers} worker{'s' * (self.n_workers > 1)}) x batch "
                 f"{config.batch_size} = {self.count * config.batch_size} images of each domain in a step, learning "
                 f"rates scaled by {schedules.compute_replica_factor(config.scale_learning_rate, self.count):g}")
 
@@ -243,7 +245,7 @@ class StrategyReplicas(Replicas):
         return float(self._sum_bytes(np.float64(value).tobytes(), own=self.is_chief).view(np.float64)[0])
 
     def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
-        if self._n_workers == 1:
+        if self.n_workers == 1:
             return own
         gathered: list[Mapping[Any, np.ndarray]] = []
         for number in range(self.count):  # One by one, so that a worker holds the arrays of a single replica in memory.
@@ -263,7 +265,7 @@ class StrategyReplicas(Replicas):
     def require_equal(self, values: Mapping[str, int]) -> None:
         own = np.array(list(values.values()), np.int64)
         # Exchange all values before the first error, because the other workers would wait for a worker that has left.
-        exchanged = [self._sum_bytes(own.tobytes(), own=worker == self._worker) for worker in range(self._n_workers)]
+        exchanged = [self._sum_bytes(own.tobytes(), own=worker == self._worker) for worker in range(self.n_workers)]
         for worker, theirs in enumerate(exchanged):
             for name, mine, other in zip(values, own, theirs, strict=True):
                 if mine != other:

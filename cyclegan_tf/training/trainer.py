@@ -70,7 +70,9 @@ def train(
             **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
                for domain in "ab"},
             "the step of the newest checkpoint": progress.step,
-            "the initial weights (--init_from) or the state in the checkpoint": model_state.compute_checksum(model),
+            # A single worker has nothing to compare, and copying all weights from a GPU takes a while.
+            "the initial weights (--init_from) or the state in the checkpoint":
+                model_state.compute_checksum(model) if replicas.n_workers > 1 else 0,
         })
         _require_unchanged_images(config, workdir, dataset, progress)
         progress = dataclasses.replace(progress, images=images)
@@ -121,10 +123,11 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
     console.open_missing_descriptors()
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)
-    architectures.require_effective_dropout(config)
     replicas = strategies.open_replicas(config)
     if not replicas.is_chief:
         log.setLevel(logging.WARNING)
+    elif warning := architectures.find_idle_dropout(config):
+        log.warning("%s", warning)
     config = run_directory.adopt_ranges(config, workdir)
     dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
     if config.trains_on_pairs:
