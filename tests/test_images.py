@@ -40,6 +40,12 @@ def test_every_integer_level_survives_the_round_trip(dtype):
     assert ranges.from_float(np.float32([-9, 9]), dtype).tolist() == [0, white]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_graphs_convert_to_the_same_bits(dtype):
+    levels = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+    np.testing.assert_array_equal(tf.function(ranges.to_float)(tf.constant(levels)), ranges.to_float(levels))
+
+
 def test_images_of_other_channels_name_the_options_of_training():
     message = "the image has 2 channels instead of 3; for such images train with --input_channels=2 or --output_cha"
     with pytest.raises(ValueError, match=message):

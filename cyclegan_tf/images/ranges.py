@@ -64,12 +64,13 @@ def to_float(image: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
     """
     if image.dtype in (np.float32, tf.float32):
         return image
-    half = np.float32(_WHITE[np.dtype(tf.as_dtype(image.dtype).as_numpy_dtype)] / 2)
     if not isinstance(image, np.ndarray):
-        return tf.cast(image, tf.float32) / half - 1.0
+        # A table, because graphs turn the division into a product with the reciprocal, which rounds differently.
+        dtype = np.dtype(image.dtype.as_numpy_dtype)
+        return tf.gather(to_float(np.arange(_WHITE[dtype] + 1, dtype=dtype)), tf.cast(image, tf.int32))
     # Compute in place and in C order, because the data pipeline spends most of its time here.
     floats = image.astype(np.float32, order="C")
-    floats /= half
+    floats /= np.float32(_WHITE[image.dtype] / 2)
     floats -= np.float32(1)
     return floats
 
