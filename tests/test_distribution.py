@@ -250,6 +250,7 @@ def test_workers_compare_the_weights_of_init_from(tmp_path, monkeypatch):
         raise UserError("compared")
 
     monkeypatch.setattr(distribution.OneReplica, "require_equal", stop)
+    monkeypatch.setattr(distribution.OneReplica, "n_workers", 2)
     config = Config.preset("tiny", init_from="source")
     for number in (0, 1):
         tf.keras.utils.set_random_seed(number)

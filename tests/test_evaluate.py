@@ -210,7 +210,6 @@ def test_training_evaluates_and_keeps_the_best_checkpoint(tmp_path, no_results):
 @pytest.mark.parametrize(("options", "message"), [
     ({"keep_best": "psnr_ab"}, "--keep_best=psnr_ab needs --eval_every"),
     ({"patience": 2}, "--patience=2 needs --keep_best"),
-    ({"generator": "unet", "n_downs": 5, "dropout": True}, "--dropout has no effect on --generator=unet"),
     ({"eval_metrics": "beauty"}, "--eval_metrics=beauty: unknown beauty; expected any of ms_ssim"),
     ({"eval_every": 1, "keep_best": "kid_ab"}, "--keep_best=kid_ab: this run measures only psnr_ab, "),
     ({"eval_every": 1, "eval_metrics": "kid"}, "no weights of inception in "),
