@@ -20,12 +20,12 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run
 from cyclegan_tf.pytorch import files as torch_files
 
-# Options that the weights in a file do not show, or not always, each with a note for --help.
+# Options that weights may not determine, each with a note for --help.
 _OVERRIDABLE = {
     "padding": "a file does not show whether padding is reflect or replicate",
     "dropout": "a U-Net's file does not show dropout",
 }
-# The options that each direction needs or takes.
+# The required and optional flags of each direction.
 _OPTIONS = {"from_pytorch": ("output", "network", *_OVERRIDABLE), "to_pytorch": ("model",)}
 
 

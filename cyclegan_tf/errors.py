@@ -32,7 +32,7 @@ def import_extra(module: str, need: str, extra: str) -> ModuleType:
     """Imports a module that an optional extra of this package installs.
 
     Args:
-      need: what needs which package, such as "videos need imageio-ffmpeg": the beginning of the error's message.
+      need: the beginning of the error message, such as "videos need imageio-ffmpeg".
       extra: name of the extra.
 
     Raises:

@@ -40,7 +40,7 @@ from absl import flags
 from cyclegan_tf import cli
 from cyclegan_tf.config import field_flags
 from cyclegan_tf.config import flags as config_flags
-from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.direction import DOMAINS, Direction
 from cyclegan_tf.config.options import require_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     config = measuring.choose_data_config(given.model, given.size, **config_flags.read_overrides(*_OVERRIDES))
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
-        {domain: _parse_classes(f"judge_classes_{domain}") for domain in "ab"}, given.labels, given.segmenter or "",
+        {domain: _parse_classes(f"judge_classes_{domain}") for domain in DOMAINS}, given.labels, given.segmenter or "",
     )
     records = measuring.measure_model(
         given.model, given.direction, config, protocol, metrics, given.baselines
@@ -143,10 +143,10 @@ def _define_flags() -> None:
                         "the downloaded network in fid and kid")
     cli.define_path("judge", "efficientnet_lite0", "efficientnet_lite0, or the file of a Keras classifier that "
                         "takes images in 0 .. 255")
-    for domain in "ab":
+    for domain in DOMAINS:
         flags.DEFINE_list(f"judge_classes_{domain}", [], "numbers of the judge's classes that images of "
                           f"{domain.upper()} show; in ImageNet 948 is Granny Smith, 950 orange")
-    flags.DEFINE_enum("labels", "b", ["a", "b"], "domain of the label maps, for segmentation")
+    flags.DEFINE_enum("labels", "b", list(DOMAINS), "domain of the label maps, for segmentation")
     cli.define_path("segmenter", None, "SavedModel that segments photographs, for segmentation of translations "
                         "from labels to photographs: images in [-1, 1] to scores (N, h, w, 19)")
 

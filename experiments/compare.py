@@ -187,7 +187,7 @@ def parse_side(text: str) -> tuple[str, list[str]]:
     """Returns (name, options) of a side; paper and twin have no options of their own.
 
     Raises:
-      ValueError: `text` is neither paper nor twin nor NAME=FLAGFILE nor NAME=OPTIONS.
+      ValueError: `text` is not paper, twin, NAME=FLAGFILE or NAME=OPTIONS.
     """
     name, _, value = text.partition("=")
     if (name in TITLES) == bool(value) or not re.fullmatch(r"\w+", name):

@@ -141,7 +141,7 @@ def test_checkpoint_with_impossible_progress_is_skipped(tmp_path, caplog, change
     write_arrays(tmp_path, 2, changes)
     found, arrays = checkpoints.read_newest(str(tmp_path))
     assert (found, int(arrays["step"])) == (f"{tmp_path}/step-00000001.npz", 1)
-    assert caplog.messages == [f"checkpoint {tmp_path}/step-00000002.npz is damaged ({reason}); trying the one before"]
+    assert caplog.messages == [f"checkpoint {tmp_path}/step-00000002.npz is damaged ({reason}); trying an older one"]
 
 
 @pytest.mark.parametrize(("block", "reason"), [

@@ -56,7 +56,7 @@ def test_a_flagfile_overrides_the_preset(tmp_path):
 def test_epochs_that_a_preset_in_steps_ignores_are_a_warning(caplog, arguments, flags):
     parse(*arguments)
     assert [record.levelname for record in caplog.records] == (["WARNING"] if flags else [])
-    expected = f"--preset=tiny sets --max_steps=4, of which {flags} sets only a share; add --max_steps=0 to train"
+    expected = f"--preset=tiny sets --max_steps=4, so {flags} changes the learning rate, not the length of the run"
     assert not flags or expected in caplog.text
 
 
@@ -388,5 +388,5 @@ def test_window_of_both_domains(text, of_a, of_b):
 
 
 def test_window_needs_a_range():
-    with pytest.raises(UserError, match=r"^--window=40,400 is in the unit of --range_a or --range_b, but neither is "):
+    with pytest.raises(UserError, match=r"^--window=40,400 needs the unit of --range_a or --range_b; set one of "):
         Config(window="40,400")

@@ -187,7 +187,7 @@ def test_batch_norm_u_nets_are_converted_with_their_statistics(torch, no_export,
 
 @pytest.fixture
 def one_direction(torch, no_export, tmp_path):
-    """The run that a single generator, G_A, becomes."""
+    """A run that was converted from a single generator, G_A."""
     path = golden.checkpoint("checkpoints/old_04/latest_net_G_A.pth", tmp_path)
     pytorch_run.convert_from_pytorch([path], str(tmp_path / "run"))
     return tmp_path / "run"

@@ -291,7 +291,7 @@ def test_xla_and_eager_steps_agree_with_the_compiled_step():
 
 
 def test_flip_equivariance_mirrors_the_images_of_both_terms():
-    # Over all positions (no map has 10 000 pixels), the two terms of the contrastive loss differ only in their image.
+    # No map has 10 000 pixels, so both terms of the contrastive loss use all positions; only their images differ.
     config = dataclasses.replace(TINY, flip_equivariance=True, nce_patches=10_000)
     with mock.patch.object(patch_nce, "draw_flip", lambda seed: tf.constant(True)):
         scalars = Cut(config).train_step(batch(0), batch(0))

@@ -112,6 +112,12 @@ def test_images_keep_their_size_if_the_model_is_not_a_run(tmp_path):
     assert loaders.load_test_image(dataset.test_a, resized, 0).shape == (16, 16, 3)
 
 
+def test_an_empty_data_set_is_none(tiny_run):
+    assert measuring.choose_data_config(str(tiny_run), dataset="").dataset == Config.load(str(tiny_run)).dataset
+    with pytest.raises(UserError, match="so its data set is unknown; give a run directory or --dataset"):
+        measuring.choose_data_config(f"{tiny_run}/export/a2b", dataset="")
+
+
 def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
     child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}", "--direction=b2a", "--metrics=psnr,cycle")
     # "cycle" translates back with the other direction.

@@ -118,7 +118,7 @@ def test_archive_of_two_data_sets_is_an_error(archive, other):
         folders.list_archive(opened, "trainA")
 
 
-def test_folders_in_a_split_of_an_archive_are_no_splits(archive):
+def test_split_names_inside_a_split_are_plain_folders(archive):
     opened = folders.open_archive(archive(("trainA/testA/1.png", b"x"), ("trainA/2.png", b"x"), ("3.png", b"x")))
     assert folders.list_archive(opened, "trainA").names == ["2.png", "testA/1.png"]
     assert folders.list_archive(opened, "testA").names == []

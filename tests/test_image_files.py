@@ -362,7 +362,7 @@ def test_profile_of_another_color_space_is_dropped(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_gray_results_have_no_profile_of_colors(tmp_path, suffix, dtype):
-    """The PNG specification, for one, forbids it."""
+    """For example, the PNG specification forbids RGB profiles in gray images."""
     path = tmp_path / f"a{suffix}"
     image_files.write(str(path), np.zeros((11, 17, 1), dtype), image_files.Extras(icc=SRGB))
     with Image.open(path) as image:

@@ -112,6 +112,11 @@ def test_networks_that_compute_something_else_are_a_warning(tmp_path, caplog):
         f"--init_from={tmp_path}: the networks had other options (padding: reflect -> zero, dropout: False -> True, "
         "antialias: none -> down), so they now compute something else"
     ]
+    caplog.clear()
+    (tmp_path / "config.json").write_text("damaged")
+    warm_start.initialize(CycleGAN(other), str(tmp_path))
+    assert len(caplog.messages) == 1
+    assert "config.json cannot be read (" in caplog.text
 
 
 def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning(tmp_path, caplog):

@@ -191,6 +191,16 @@ def test_a_start_that_failed_does_not_claim_the_run_directory(tmp_path, monkeypa
     assert Config.load(workdir).init_from == ""
 
 
+def test_a_foreign_config_is_kept_with_its_files(tmp_path):
+    contents = {"config.json": '{"architectures": ["Bert"]}', "events.out.tfevents.1.host": "log"}
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=r"config\.json is not a JSON object of options"), \
+            run_directory.open_run(Config(), str(tmp_path)):
+        pass
+    assert {name: (tmp_path / name).read_text() for name in contents} == contents
+
+
 @pytest.mark.parametrize(("others", "kept"), [
     ((), True), (("config.json",), False), (("config.json", "checkpoints/step-00000002.npz"), True),
 ], ids=["foreign folder", "failed start", "run"])

@@ -76,7 +76,7 @@ def test_schedules_count_epochs(policy):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_schedules_count_steps_with_max_steps(policy):
-    # The epochs give shares only: the constant part is 50 of 100, a drop comes after 75 of 100.
+    # The epochs set shares only: the constant part is 50 of 100, a drop comes after 75 of 100.
     config = Config(learning_rate=8.0, lr_policy=policy, n_epochs=50, n_epochs_decay=50, lr_decay_every=75, max_steps=4)
     rates = [schedules.compute_learning_rate(config, step, 90 + step) for step in range(4)]
     assert rates == pytest.approx([8 * factor for factor in POLICIES[policy]], rel=1e-12)
@@ -87,9 +87,13 @@ def test_drops_keep_their_share_of_the_steps():
     config = Config(learning_rate=1.0, lr_policy="step", max_steps=8)
     rates = [schedules.compute_learning_rate(config, step, 0) for step in range(8)]
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=1e-12)
-    # A share of less than a step is a step.
+    # A share below one step becomes one step.
     short = [schedules.compute_learning_rate(Config(lr_policy="step", learning_rate=1.0, max_steps=1), 0, 0)]
     assert short == [1.0]
+    # Without epochs to scale, a number of steps.
+    config = Config(learning_rate=1.0, lr_policy="step", n_epochs=0, n_epochs_decay=0, lr_decay_every=2, max_steps=5)
+    rates = [schedules.compute_learning_rate(config, step, 0) for step in range(5)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01], rel=1e-12)
 
 
 def test_the_constant_part_keeps_its_share_of_the_steps():

@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -225,15 +226,26 @@ def test_a_device_is_written_and_not_replaced(tmp_path, mode, content):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_named_pipe_gets_the_content(tmp_path):
+@pytest.mark.parametrize("mode, content", [("w", "content"), ("w+b", b"content")])
+def test_a_named_pipe_gets_the_content(tmp_path, mode, content):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        received = pool.submit(path.read_text)
-        with atomic.open_for_writing(path) as file:
-            file.write("content")
-    assert received.result() == "content"
+        received = pool.submit(path.read_bytes)
+        with atomic.open_for_writing(path, mode) as file:
+            file.write(content)
+    assert received.result() == b"content"
     assert path.is_fifo()
+
+
+def test_stdout_that_is_a_file_gets_the_content(tmp_path):
+    # Not /dev/stdout itself: as root, a failing test would replace this link of the machine.
+    code = ("from cyclegan_tf.storage import atomic\n"
+            "with atomic.open_for_writing('/proc/self/fd/1') as file: file.write('content')")
+    with open(tmp_path / "out.txt", "w") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert (tmp_path / "out.txt").read_text() == "content"
+    assert filesystem.is_special("/dev/stdout")
 
 
 @pytest.mark.parametrize("name", ["runs/caf\u00e9", "runs/\u6771\u4eac", "gs://bucket/run", ""])

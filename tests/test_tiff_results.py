@@ -213,7 +213,7 @@ def test_rotated_files_are_upright_for_readers_of_xmp(tmp_path, n_pages, xmp):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_resolution_is_that_of_the_upright_image(tmp_path, orientation):
+def test_resolution_fits_the_upright_image(tmp_path, orientation):
     with tifffile.TiffWriter(tmp_path / "s.tif") as file:
         for page in PAGES:
             file.write(page, resolution=(300, 150), metadata=None, extratags=[(274, "H", 1, orientation, True)])

@@ -275,7 +275,7 @@ def test_slices_of_two_domains_are_pairs():
 
 
 def make_failing_list(folder, *numbers):
-    """Returns a list of one stack. Opening n of the stack raises an OSError with number n of `numbers`; 0: no error."""
+    """Returns a list of one stack. Its n-th opening raises an OSError with the n-th of `numbers`; 0: no error."""
     tifffile.imwrite(folder / "s.tif", PAGES, photometric="minisblack")
     found, left = dataclasses.replace(folders.list_folder(folder), channels=1), list(numbers)
 

@@ -202,7 +202,7 @@ def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(t
         "tiny", max_dataset_size=2, max_steps=0, n_epochs=1, n_epochs_decay=2, checkpoint_every=2,
         on_nonfinite="rollback", sample_every=0, **SMALL,
     ), str(tmp_path))
-    # The workers compare where they start, then where they roll back to.
+    # The workers compare the first step, then the step after the rollback.
     assert [values["the step of the newest checkpoint"] for values in compared] == [0, 2]
     # Epochs of 2 steps, with the factors 1, 2/3 and 1/3. Step 4 fails; after the checkpoint of the first epoch, steps 3
     # and 4 are trained again.
@@ -243,7 +243,7 @@ def test_rollbacks_to_different_checkpoints_are_not_limited(tmp_path, poisoned, 
 
 def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
     # Step 6 fails once: steps 1 to 5, then again 4, 5 and 6. The checkpoint of step 3 has the best value 3 and no stale
-    # measurement; at the failure, the best value is 9. The stale measurements are those of the second steps 4, 5 and 6.
+    # measurement; at the failure, the best value is 9. The stale measurements come from the repeated steps 4, 5 and 6.
     values = iter([2.0, 1.0, 3.0, 9.0, 8.0, 5.0, 6.0, 7.0])
     monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     poisoned({6})

@@ -55,12 +55,12 @@ class Config(RunOptions):
                 object.__setattr__(self, name, self.get_default(name))
 
     def _get_model_defaults(self) -> Mapping[str, Any]:
-        # A value that is not a name in the registry of models fails in `validate`.
+        # An unregistered model has no defaults; `validate` reports the wrong name later.
         known = isinstance(self.model, str) and self.model in registries.MODELS
         return registries.MODELS[self.model].defaults if known else {}
 
     def get_default(self, name: str) -> Any:
-        """The default value of option `name`: that of the model if the model has one, else the option's."""
+        """Returns the model's default of option `name`, or the option's own default if the model sets none."""
         return self._get_model_defaults().get(name, FIELDS[name].metadata["default"])
 
     @property
@@ -103,7 +103,7 @@ class Config(RunOptions):
         return {"a": self.input_channels, "b": self.output_channels}[domain]
 
     def get_range(self, domain: Domain) -> ValueRange | None:
-        """The values of a domain that become -1 and 1; None if files define them, or before measuring."""
+        """Returns the value range of a domain, mapped to [-1, 1]; None if the range is unset or not yet measured."""
         name = f"range_{domain}"
         return value_ranges.parse_range(name, getattr(self, name)).value
 
@@ -116,7 +116,7 @@ class Config(RunOptions):
         return bool(getattr(self, f"range_{domain}"))
 
     def get_window(self, domain: Domain) -> ValueRange | None:
-        """The values of a domain that pictures show as black and white; None for the whole range."""
+        """Returns the value range of a domain that pictures show from black to white; None for the whole range."""
         return value_ranges.parse_window("window", self.window)[DOMAINS.index(domain)]
 
     def compute_checksums(self) -> dict[str, int]:
@@ -146,7 +146,7 @@ class Config(RunOptions):
         if not isinstance(values, dict) or any(isinstance(value, list | dict) for value in values.values()):
             raise UserError(f"{where} is not a JSON object of options; restore it or use another --workdir")
         values = _upgrade(values, where)
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        unknown = sorted(set(values) - set(FIELDS))
         if unknown:
             raise UserError(
                 f"{where} has unknown options: {', '.join(unknown)}; use the version of cyclegan_tf that wrote the "
@@ -216,8 +216,8 @@ def list_differences(old: Config, new: Config) -> list[str]:
     Two spellings of a value, such as photos and photos/ or a,b and a, b, do not differ.
     """
     return [
-        f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
-        for field in dataclasses.fields(Config)
+        f"{name}: {getattr(old, name)} -> {getattr(new, name)}"
+        for name, field in FIELDS.items()
         if not field.metadata["may_differ"] and _normalize(field, old) != _normalize(field, new)
     ]
 

@@ -15,9 +15,9 @@ def find_conflicts(config: "Config") -> Iterator[str]:
     yield from find_name_conflicts(config)
     yield from _find_size_conflicts(config)
     if config.window and not (config.range_a or config.range_b):
-        yield (f"--window={config.window} is in the unit of --range_a or --range_b, but neither is set; set one, for "
+        yield (f"--window={config.window} needs the unit of --range_a or --range_b; set one of them, for "
                "example --range_a=-1024,3071")
-    # What a model requires comes first, because its default options can conflict with options of the networks.
+    # Check the model's requirements first: the model's default options can conflict with options of the networks.
     if find_model_conflicts := MODELS[config.model].find_conflicts:
         yield from find_model_conflicts(config)
     yield from _find_network_conflicts(config)

@@ -3,7 +3,6 @@
 Only the commands know flags; all other code takes a `Config`. This module imports no TensorFlow.
 """
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,7 @@ log = logging.getLogger("cyclegan_tf")
 def group_options() -> dict[str, list[str]]:
     """The names of all options by the title of their group, in the order of the fields of `Config`."""
     groups: dict[str, list[str]] = {}
-    for field in dataclasses.fields(Config):
+    for field in FIELDS.values():
         if title := field.metadata["section"]:
             groups[title] = names = []
         names.append(field.name)
@@ -78,22 +77,20 @@ def from_flags(flag_values: flags.FlagValues) -> Config:
       UserError: the options are invalid or contradict each other.
     """
     given: dict[str, Any] = {
-        field.name: flag_values[field.name].value
-        for field in dataclasses.fields(Config)
-        if flag_values[field.name].present
+        name: flag_values[name].value for name in FIELDS if flag_values[name].present
     }
     if not flag_values.preset:
         return Config(**given)
     config = Config.preset(flag_values.preset, **given)
     epochs = [f"--{name}" for name in ("n_epochs", "n_epochs_decay") if name in given]
     if epochs and config.max_steps and "max_steps" not in given:
-        log.warning("--preset=%s sets --max_steps=%d, of which %s sets only a share; add --max_steps=0 to train for "
-                    "epochs", flag_values.preset, config.max_steps, " with ".join(epochs))
+        log.warning("--preset=%s sets --max_steps=%d, so %s changes the learning rate, not the length of the run; add "
+                    "--max_steps=0 to train for epochs", flag_values.preset, config.max_steps, " with ".join(epochs))
     return config
 
 
 def read_overrides(*names: str) -> dict[str, Any]:
-    """The values of the options called `names` that the command line sets, from flags of `field_flags.define_override`.
+    """Returns the values of the options `names` that the command line sets; see `field_flags.define_override`.
 
     Raises:
       UserError: a value is invalid.

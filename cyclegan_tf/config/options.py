@@ -107,7 +107,7 @@ def split_names(option: str, value: str) -> list[str]:
 
 
 def require_names(option: str, text: str, known: Sequence[str], unique: bool = False) -> list[str]:
-    """Returns the names in `text`, as `split_names` does, after checking them.
+    """Splits `text` into names with `split_names`; raises a UserError for an invalid name.
 
     Args:
       option: the name of the option, for error messages.

@@ -11,7 +11,7 @@ from cyclegan_tf.ops import startup
 
 
 def parse_names(option: str, text: str) -> list[str]:
-    """The names of modules in `text`, the value of `option`.
+    """Returns the module names in `text`, the value of `option`.
 
     Raises:
       UserError: a name is not the name of a module.

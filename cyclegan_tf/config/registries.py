@@ -37,7 +37,7 @@ _E = TypeVar("_E", bound=Entry)
 class Registry(dict[str, _E]):
     """The values that one option may have: entries by name, in the order of registration.
 
-    Indexing with another name raises a UserError.
+    Indexing with an unknown name raises a UserError.
 
     Args:
       option: name of the option, for error messages.

@@ -246,8 +246,8 @@ class RunOptions:
         "by 0.1 every lr_decay_every epochs; cosine follows half a wave down to zero",
     )
     lr_decay_every: int = option(
-        50, "epochs between the drops of --lr_policy=step; with max_steps, the same share of the run as of n_epochs + "
-        "n_epochs_decay: by default a quarter", minimum=1,
+        50, "epochs between the drops of --lr_policy=step; with max_steps, scaled by max_steps / (n_epochs + "
+        "n_epochs_decay): by default a quarter of the run (if both are 0, steps)", minimum=1,
     )
     scale_learning_rate: Literal["none", "linear", "sqrt"] = option(
         "none", "multiply the learning rates by the number of replicas (linear) or by its square root (sqrt)",

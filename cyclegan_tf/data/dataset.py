@@ -140,16 +140,13 @@ class ImageList:
 
     def _decode_whole(self, index: int, piece: Slice | None) -> np.ndarray:
         """Decodes image `index` in its original size, with both halves; `piece` is the slice of an image of slices."""
-        if self.value_range is None:
-            if piece is None:
-                return codec.decode(self._read_file(index), self.channels)
-            pixels = units.get_plain_pixels(piece)
-        else:
-            piece = piece or self._read_whole_values(index)
-            pixels, n_clipped = units.normalize(piece, self.value_range)
-            if n_clipped:
-                self.bad.add_clipped(self.path(index), n_clipped, piece.values.size, self.value_range)
-        return codec.convert_channels(pixels, self.channels)
+        if piece is None and self.value_range is None:
+            return codec.decode(self._read_file(index), self.channels)
+        piece = piece or self._read_whole_values(index)
+        pixels, n_clipped = units.prepare(piece, self.value_range, self.channels)
+        if n_clipped and self.value_range is not None:  # The second condition is for mypy.
+            self.bad.add_clipped(self.path(index), n_clipped, piece.values.size, self.value_range)
+        return pixels
 
     def _read_file(self, index: int) -> bytes:
         """Reads the file of image `index`; records a file with several pages, because only the first is used."""

@@ -147,7 +147,7 @@ def _list_remote(folder: str, others: tuple[str, ...]) -> ImageList:
 
 
 def _collect_remote(root: str, subfolder: str, names: list[str], others: tuple[str, ...]) -> None:
-    """Appends names as `_collect` does; sends no network request for a name with a suffix to list."""
+    """Appends names like `_collect`; sends no network request for names with a listed suffix."""
     for name in filesystem.listdir(f"{root}/{subfolder}"):
         path = f"{root}/{subfolder}{name}"
         if _is_hidden(name):
@@ -224,7 +224,7 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
 
 
 def _find_split(folders: Sequence[str], split: str) -> int | None:
-    """Returns how many of the folders of a member lead to the images of `split`; None if it is not one of them."""
+    """Returns the number of leading folders up to and including `split`; None if the member is not in `split`."""
     if folders[:1] == (split,):
         return 1
     others = next((names for names in _SPLITS if split in names), ())

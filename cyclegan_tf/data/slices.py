@@ -35,6 +35,7 @@ _BAD_FILE = (
     None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL
 )
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Error numbers of a machine that has run out of something. The file may be intact.
 _EXHAUSTED = (*_FULL_DISK, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _WHOLE = -1  # In place of the index of a slice: the file is one plain image.
 

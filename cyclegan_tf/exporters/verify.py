@@ -88,7 +88,7 @@ def check(artifact: Artifact, folder: str, source: Source) -> Result:
     mean_bound = min(artifact.mean, max(0.9 * flat, 1e-4))
     if not (largest <= artifact.largest and mean <= mean_bound):
         bound = f"{artifact.largest:.2g} and mean {mean_bound:.2g}"
-        raise UserError(f"{artifact.name} returns other images in its own runtime: largest difference {largest:.3g}, "
+        raise UserError(f"{artifact.name} does not match the generator's images: largest difference {largest:.3g}, "
                         f"mean {mean:.3g}; at most {bound} are allowed. Nothing was written; {_ALTERNATIVE}")
     log.info("%s", result)
     return result

@@ -58,7 +58,7 @@ class Images:
     Attributes:
       pixels: (H, W, channels), or (N, H, W, channels) for several slices.
       dtype: dtype of the values in the file.
-      is_empty: bool () or (N,), True for slices of CT and MR that are empty, whose translations are empty, too.
+      is_empty: bool () or (N,), True for empty slices of CT and MR; translations of empty slices stay empty.
     """
 
     pixels: np.ndarray

@@ -102,7 +102,7 @@ class _Writer(StackWriter):
         self._splits_channels = source.splits_channels
         is_color = value_range is None or int(first.photometric) in _COLORS
         self._is_rgb = channels == 3 and not self._splits_channels and is_color
-        # Without a range, gray levels were inverted when they were read, and levels of one bit always.
+        # The reader has inverted gray levels if there is no range, and one-bit levels in any case.
         is_white_zero = int(first.photometric) == tiff.WHITE_IS_ZERO and first.bitspersample > 1
         is_inverted = value_range is not None and is_white_zero
         self._photometric = "rgb" if self._is_rgb else "miniswhite" if is_inverted else "minisblack"

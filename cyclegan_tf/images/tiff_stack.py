@@ -67,7 +67,7 @@ class TiffStack(Stack):
         self.dtype = np.dtype(first.dtype)
         # A value that the type does not hold marks no pixel.
         self.no_data = tiff_no_data.fit(tiff_no_data.read(first), self.dtype)
-        # `codec` does not replace the value of pixels without data, which is no float in [-1, 1].
+        # `codec` does not replace the no-data value, which may be NaN or outside [-1, 1].
         has_gaps = self.no_data is not None and self.dtype.kind == "f"
         # Pillow also reads palettes, CMYK and fax pages, but is slower than tifffile.
         is_picture = options.channels in (1, 3) and not options.in_units and not self._splits_channels

@@ -95,11 +95,10 @@ def prepare(piece: Slice, value_range: ValueRange | None, channels: int) -> tupl
     """Converts a slice to the image (H, W, channels) that the networks take.
 
     Returns:
-      (pixels, number of values that were clipped): the pixels are those of `normalize`, or, without a range, those of
-      `get_plain_pixels`.
+      (pixels, number of clipped values). `normalize` computes the pixels; without a range, `get_plain_pixels` does.
 
     Raises:
-      ValueError: as in these functions; or the slice has another number of channels.
+      ValueError: as `normalize` and `get_plain_pixels`; or the slice has another number of channels.
     """
     pixels, n_clipped = (get_plain_pixels(piece), 0) if value_range is None else normalize(piece, value_range)
     return codec.convert_channels(pixels, channels), n_clipped

@@ -1,7 +1,6 @@
 """Translates files in batches of images of one size; a file that fails is skipped, and the others are translated."""
 
 import contextlib
-import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +142,7 @@ class _BatchTranslator:
                 continue
             key = pixels.shape, pixels.dtype
             waiting[key].append((job, pixels, extras))
-            limit = min(self._batch_size, stacks.BATCH_PIXELS // math.prod(pixels.shape[:2]))
+            limit = stacks.limit_batch(self._batch_size, *pixels.shape[:2])
             if len(waiting[key]) >= limit or self._needs_tiles(pixels):
                 yield waiting.pop(key)
             elif sum(map(len, waiting.values())) > _WAITING_BATCHES * self._batch_size:

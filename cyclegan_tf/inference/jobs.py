@@ -5,6 +5,7 @@ import glob
 import itertools
 import logging
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,7 +90,8 @@ def _warn_of_videos(folder: str, videos: Sequence[str]) -> None:
     way = "copy them to the local disk"
     if not filesystem.is_remote(folder):
         root, endings = glob.escape(folder), sorted({Path(path).suffix for path in videos})
-        way = "give " + " and then ".join(f"--input='{os.path.join(root, '**', f'*{ending}')}'" for ending in endings)
+        patterns = [shlex.quote(os.path.join(root, "**", f"*{ending}")) for ending in endings]
+        way = "give " + " and then ".join(f"--input={pattern}" for pattern in patterns)
     log.warning("--input=%s: left out %d video%s; to translate videos, %s", folder, len(videos),
                 "s" * (len(videos) > 1), way)
 
@@ -178,7 +180,7 @@ def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[
 
 
 def _add_suffix(path: str, name: str) -> str:
-    """Replaces the suffix of a TIFF file without the suffix of an image, such as scan.lsm, with .tif in its `name`."""
+    """Returns `name`, with the suffix .tif if `path` is a TIFF file without an image suffix, such as scan.lsm."""
     if _is_known(path):
         return name
     try:

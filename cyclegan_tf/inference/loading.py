@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.run_options import FIELDS
 from cyclegan_tf.config.value_ranges import Units
 from cyclegan_tf.errors import UserError, describe_error, get_first_line
 from cyclegan_tf.images import files as image_files
@@ -81,9 +82,9 @@ class LoadedTranslator:
         Returns:
           Array of the same height, width and dtype, with C' channels; float64 images become float32. If the run has a
           range for one of the domains, `images.units.choose_dtype` chooses the dtype, and values are in the unit of the
-          target domain. A file of several slices becomes an array (N, H, W, C'), whose values are those that `cyclegan
-          translate` writes: pixels without data are the lowest value for the network, and empty slices of CT and MR
-          stay empty.
+          target domain. A file of several slices becomes an array (N, H, W, C') with the values of `cyclegan
+          translate`: the network reads pixels without data as the lowest value, and empty slices of CT and MR stay
+          empty. A gray file has the C' channels of the network here, whereas `cyclegan translate` writes gray.
 
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
@@ -103,10 +104,7 @@ class LoadedTranslator:
                 raise ValueError(f"the image has dtype {dtype}; expected integers or floats")
             images, _ = units_lib.normalize(Slice(images), self.units.source)
         result = self.translate_pixels(images, tile, folder, progress)
-        if not self.units:
-            return result
-        target = self.units.target
-        return units_lib.to_unit(ranges.to_float(result), target, units_lib.choose_dtype(target, dtype))
+        return self._to_unit(result, dtype) if self.units else result
 
     def _translate_slices(
         self, images: stack_files.Images, tile: int, folder: str | None, progress: Callable[[float], None] | None
@@ -114,7 +112,12 @@ class LoadedTranslator:
         """Translates the slices of a file to values in the unit of the target domain."""
         floats = ranges.to_float(self.translate_pixels(images.pixels, tile, folder, progress))
         floats = np.where(images.is_empty[..., np.newaxis, np.newaxis, np.newaxis], np.float32(-1), floats)
-        return units_lib.to_unit(floats, self.units.target, units_lib.choose_dtype(self.units.target, images.dtype))
+        return self._to_unit(floats, images.dtype)
+
+    def _to_unit(self, pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Converts translations of values of type `dtype` to values in the unit of the target domain."""
+        target = self.units.target
+        return units_lib.to_unit(ranges.to_float(pixels), target, units_lib.choose_dtype(target, dtype))
 
     def translate_pixels(
         self, images: np.ndarray, tile: int = 0, folder: str | None = None,
@@ -122,7 +125,7 @@ class LoadedTranslator:
     ) -> np.ndarray:
         """Translates images of a data set, without units: uint8, uint16, or floats in [-1, 1].
 
-        The arguments are those of `translate`. If the target domain has a range, the result is float32 in [-1, 1].
+        Takes the arguments of `translate`. If the target domain has a range, the result is float32 in [-1, 1].
 
         Raises:
           ValueError, OSError, UserError: as `translate` for arrays without a range.
@@ -270,7 +273,6 @@ def _load_pytorch(path: str) -> translator_lib.Translator:
     options, weights = torch_files.read_network(path)
     if options["kind"] != "generator":
         raise UserError(f"{path} holds a discriminator; the authors' code names files of generators G_A, G_B or G")
-    known = {field.name for field in dataclasses.fields(Config)}
     # The identity loss, which a translation does not need, would require images of equal channels.
-    config = Config(**{name: value for name, value in options.items() if name in known}, lambda_identity=0.0)
+    config = Config(**{name: value for name, value in options.items() if name in FIELDS}, lambda_identity=0.0)
     return translator_lib.build(config, Direction.A2B, weights, path)

@@ -31,6 +31,8 @@ def choose_data_config(model: str, size: int | None = None, **overrides: Any) ->
     Raises:
       UserError: `model` is not a run, and there is no `dataset`; or an option is invalid.
     """
+    if not overrides.get("dataset"):
+        overrides.pop("dataset", None)  # An empty name, as of an unset variable of the shell, names no data set.
     if run_directory.is_run(model):
         config = Config.load(run_directory.locate(model))
     elif "dataset" in overrides:

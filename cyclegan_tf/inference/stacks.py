@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,6 +21,11 @@ log = logging.getLogger("cyclegan_tf")
 
 # Most pixels in a batch, unless a single image is larger. The paper's generator needs about 0.7 GB for such a batch.
 BATCH_PIXELS = 2**20
+
+
+def limit_batch(batch_size: int, height: int, width: int) -> int:
+    """Returns how many images of a size to translate at once: at most `batch_size`, at least 1."""
+    return max(1, min(batch_size, BATCH_PIXELS // (height * width)))
 
 
 def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | None:
@@ -84,7 +88,7 @@ def translate(
     # A gray file stays gray if the network takes and gives colors.
     is_gray = stack.channels == 1 and translator.input_channels == translator.output_channels == 3
     channels = 1 if is_gray else translator.output_channels
-    size = max(1, min(batch_size, BATCH_PIXELS // math.prod(first.pixels.shape[:2])))
+    size = limit_batch(batch_size, *first.pixels.shape[:2])
     n_clipped = n_values = done = 0
     with _explain_write_errors(target), stack.create(target, channels, dtype, value_range) as writer:
         # The disk of the results has room for the feature maps of tiles. The target of a series is a folder.

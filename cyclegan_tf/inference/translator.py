@@ -50,7 +50,7 @@ class PixelTranslator:
         return False
 
     def require_tiles(self) -> None:
-        """Raises a UserError that gives the reason if the network does not support tiles."""
+        """Raises a UserError with the reason if the network does not support tiles."""
         raise UserError(_NEEDS_LAYERS)
 
     def translate_pixels(
@@ -63,8 +63,8 @@ class PixelTranslator:
           tile: side in pixels of the tiles in which to translate larger images; 0 translates images whole.
           folder: folder for the temporary files of tiles; default: the system's temporary folder.
           progress: called after each tile with the fraction of an image that is done, in (0, 1].
-          check: called with the network's floats, those of each tile apart, before they are converted to the dtype of
-            the images. Without it, NaN becomes an arbitrary level of integer images.
+          check: called with the network's floats, once per tile, before the conversion to the dtype of the images.
+            Without `check`, NaN becomes an arbitrary level of integer images.
 
         Returns:
           Array of the same height, width and dtype, with C' channels. If the target domain has a range, the dtype is
@@ -157,7 +157,7 @@ class Translator(PixelTranslator):
         return tiling.supports(self.generator, self.multiple)
 
     def require_tiles(self) -> None:
-        """Raises a UserError that gives the reason if the generator does not support tiles."""
+        """Raises a UserError with the reason if the generator does not support tiles."""
         tiling.require_support(self.generator, self.multiple)
 
     def _translate_in_tiles(
@@ -255,7 +255,7 @@ def load_run(path: str, directions: Iterable[Direction] | None = None) -> Loaded
       directions: the directions to load; None loads all that the run holds.
 
     Raises:
-      UserError: `path` is not a run, has no readable checkpoint, or holds no generator, or none of a given direction.
+      UserError: `path` is not a run, or has no readable checkpoint, no generator, or no generator of a given direction.
     """
     config = Config.load(run_directory.locate(path))
     checkpoint, arrays = checkpoints.require_run(path)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -102,7 +101,7 @@ def _encode(
         meta = next(frames)
     rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
     expected, done = meta["duration"] * rate, 0
-    size = min(batch_size, max(1, stacks.BATCH_PIXELS // math.prod(shape[:2])))
+    size = stacks.limit_batch(batch_size, *shape[:2])
     folder = os.path.dirname(target)  # The disk of the results has room for the feature maps of tiles.
     # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate. An unknown rate is 0.
     options = ["-r", str(rate)] if rate else []
@@ -152,6 +151,6 @@ def _get_last_line(error: Exception) -> str:
 
 def _import_ffmpeg() -> ModuleType:
     ffmpeg = import_extra("imageio_ffmpeg", "videos need imageio-ffmpeg", "video")
-    # For each rotated video, imageio-ffmpeg warns that the size of the upright frames is another one.
+    # For each rotated video, imageio-ffmpeg warns that the upright frames have another size.
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
     return ffmpeg

@@ -113,7 +113,7 @@ class _Requirements:
       channels: channels that the network must accept.
 
     Attributes:
-      network: what the function returned.
+      network: the network that the function returned.
     """
 
     def __init__(self, option: str, make: Callable[[], tf.keras.Model], name: str, channels: int) -> None:

@@ -297,12 +297,12 @@ def to_pytorch(named_arrays: Mapping[str, np.ndarray], options: Options) -> dict
 def infer_architecture(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Infers which network a PyTorch state_dict belongs to; returns its options (see the module's docstring).
 
-    An option that the weights do not determine has the authors' default: padding is reflect where it could also be
-    replicate, and a U-Net has no dropout, because its dropouts change no key. The keys that are not looked at may be
-    missing or unexpected: `to_keras` checks all.
+    Options that the weights do not determine have the authors' defaults: reflection padding, and no dropout in a
+    U-Net, because dropout layers change no keys. Reads only some of the keys; `to_keras` reports missing and unexpected
+    keys.
 
     Raises:
-      UserError: the state_dict looks like none of the authors' networks; the message says why.
+      UserError: the state_dict does not match any of the authors' networks; the message says why.
     """
     shapes = {key: tuple(np.shape(value)) for key, value in state_dict.items()}
     if any(".conv_block." in key for key in shapes):

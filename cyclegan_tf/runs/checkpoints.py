@@ -134,7 +134,7 @@ def read_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
         try:
             return path, read(path)
         except DamagedFileError as error:
-            log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+            log.warning("checkpoint %s is damaged (%s); trying an older one", path, error)
         except OSError as error:  # The checkpoint may be intact, so the run must not resume from an older checkpoint.
             raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}; make it readable or remove "
                             "it") from error

@@ -180,6 +180,7 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
     """Writes config.json, unless the directory belongs to a run with other options."""
     require_same_options(config, workdir)
     if filesystem.exists(os.path.join(workdir, "config.json")) and not _holds_run(workdir):
+        config_lib.Config.load(workdir)  # The config.json of another program is an error, and its files stay.
         # The new run would add to these files of a failed start; it replaces the others.
         for name in filesystem.listdir(workdir):
             if name == "bad_images.txt" or name.startswith("events.out.tfevents."):

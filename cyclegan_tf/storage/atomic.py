@@ -17,7 +17,7 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 
     Several processes may write the same file at the same time: each writes a file of its own, .NUMBER.tmp in the folder
     of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file. A device or a
-    named pipe, such as /dev/null, is opened directly, because a file must not replace it.
+    named pipe, such as /dev/null, gets the content at the end, because a file must not replace it.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
@@ -25,18 +25,18 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
       durable: if True, flushes a local file to the disk before it replaces the previous one.
     """
     encoding = None if "b" in mode else "utf-8"
-    if filesystem.is_remote(path):
+    if filesystem.is_remote(path) or filesystem.is_special(path):
         # A named file, because tifffile does not accept a number, which other temporary files have as their name.
         with tempfile.NamedTemporaryFile() as temporary_file:
             content: Any = temporary_file
             file: IO[Any] = content if "b" in mode else io.TextIOWrapper(content, encoding=encoding)
             yield file
             file.seek(0)
-            filesystem.upload(path, content)
-        return
-    if filesystem.is_special(path):
-        with open(path, mode, encoding=encoding) as file:
-            yield file
+            if filesystem.is_remote(path):
+                filesystem.upload(path, content)
+            else:  # Pipes cannot seek, as writers of images do.
+                with open(path, "wb") as target:
+                    shutil.copyfileobj(content, target)
         return
     temporary = filesystem.choose_temporary_path(path)
     try:

@@ -67,7 +67,7 @@ def require_utf8(name: str, path: str) -> None:
 def require_writable(name: str, path: str) -> None:
     """Raises a UserError if no file can be written at `path`, the value of option `name`.
 
-    Remote folders pass, and so do devices such as /dev/stdout, for which no file is made in the folder.
+    Remote folders and devices such as /dev/stdout are accepted without a test file.
     """
     if isdir(path):
         raise UserError(f"--{name}={path} is a folder; give the path of a file")
@@ -127,8 +127,12 @@ def isfile(path: PathLike) -> bool:
 
 
 def is_special(path: PathLike) -> bool:
-    """True if `path` is a device, a named pipe or a socket, such as /dev/null, or a link to one."""
-    return not is_remote(path) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    """True if `path` is a device, a named pipe, a socket, or a link to one, or is /dev/stdout, also as a file."""
+    if is_remote(path) or not os.path.exists(path) or os.path.isdir(path):
+        return False
+    # Links in these folders, such as /dev/stdout and /dev/fd/1, may lead to files, but must not be replaced.
+    folder = os.path.realpath(os.path.dirname(path))
+    return folder == "/dev" or folder.startswith("/proc/") or not os.path.isfile(path)
 
 
 def size(path: PathLike) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import array_files
 from cyclegan_tf.training.distribution import Batch, Replicas
@@ -48,7 +49,7 @@ def require_finite(
     path = os.path.join(workdir, f"not-finite-step-{step:06d}.npz")
     parts = replicas.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
     if replicas.is_chief:
-        arrays = {name: array for domain in "ab" for name, array in _join(domain, [part[domain] for part in parts])}
+        arrays = {name: array for domain in DOMAINS for name, array in _join(domain, [part[domain] for part in parts])}
         array_files.write(path, arrays)
     raise NotFinite(step, bad, path)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 
 class RunningMeans:
-    """Means of named values over the steps of an epoch, kept as sums that a checkpoint can store.
+    """Running means of named values over an epoch; a checkpoint stores their sums.
 
     Attributes:
       sums: sum of each value, and the number of steps as "count".

@@ -61,13 +61,14 @@ def compute_replica_factor(rule: str, n_replicas: int) -> float:
 def compute_learning_rate(config: Config, steps_done: int, epochs_done: int, n_replicas: int = 1) -> float:
     """Adam's learning rate in the step that follows `steps_done` steps and `epochs_done` whole epochs.
 
-    The schedule counts epochs. It counts steps if --max_steps sets the length of the run; then n_epochs,
-    n_epochs_decay and lr_decay_every keep their shares of the run, of n_epochs + n_epochs_decay, in whole steps.
+    The schedule counts epochs, or steps if --max_steps sets the length of the run. For steps, n_epochs, n_epochs_decay
+    and lr_decay_every are scaled by max_steps / (n_epochs + n_epochs_decay) and rounded. If n_epochs and n_epochs_decay
+    are 0, lr_decay_every is a number of steps.
     """
     done, constant, decay, every = epochs_done, config.n_epochs, config.n_epochs_decay, config.lr_decay_every
     if config.max_steps:
-        n_epochs = max(constant + decay, 1)
-        constant, every = (round(config.max_steps * (epochs / n_epochs)) for epochs in (constant, every))
+        if n_epochs := constant + decay:
+            constant, every = (round(config.max_steps * (epochs / n_epochs)) for epochs in (constant, every))
         done, decay, every = steps_done, config.max_steps - constant, max(every, 1)
     factor = compute_decay_factor(config.lr_policy, done, constant, decay, every)
     return config.learning_rate * factor * compute_replica_factor(config.scale_learning_rate, n_replicas)

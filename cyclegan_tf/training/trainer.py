@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.data import memory, pairing, percentiles, pipeline, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
@@ -66,9 +67,9 @@ def train(
         images = training_images.compute_fingerprints(dataset)
         replicas.require_equal({
             **config.compute_checksums(),
-            **{f"the number of images of {domain.upper()}": images[domain].count for domain in "ab"},
+            **{f"the number of images of {domain.upper()}": images[domain].count for domain in DOMAINS},
             **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
-               for domain in "ab"},
+               for domain in DOMAINS},
             "the step of the newest checkpoint": progress.step,
             # A single worker has nothing to compare, and copying all weights from a GPU takes a while.
             "the initial weights (--init_from) or the state in the checkpoint":

@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.networks import saved_model
 from cyclegan_tf.networks import weights as weights_lib
@@ -21,10 +21,10 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# {network: ({weight: array}, the file or folder that holds them, the options of the network as far as they are known)}
+# {network: ({weight: array}, the source file or folder, the known options of the network)}
 _Found = dict[str, tuple[dict[str, np.ndarray], str, Mapping[str, Any]]]
 
-# The options of generators and discriminators that decide the shapes of weights, and those that may leave them equal.
+# Options that determine the shapes of weights, and options that can change a network without changing the shapes.
 _SHAPE_OPTIONS = {
     "gen": ("ngf", "n_blocks", "n_downs", "norm", "norm_affine"), "disc": ("ndf", "n_layers", "norm", "norm_affine"),
 }
@@ -36,8 +36,8 @@ _OTHER_OPTIONS = {
 def initialize(model: Model, source: str) -> None:
     """Loads the weights of the networks in `source` into `model`; optimizers and image pools stay fresh.
 
-    The moving averages of the model start from the loaded weights. Logs a warning if weights fit a network that
-    computes something else with them, for example because it has another padding.
+    The moving averages of the model start from the loaded weights. Logs a warning if the weights
+    fit but an option of the network differs, such as padding.
 
     Args:
       source: a run directory (all networks of its newest checkpoint, not the averages), one of its checkpoint files, or
@@ -83,7 +83,7 @@ def _find_differences(
 
 
 def _advise(config: Config, source: str, name: str, options: Mapping[str, Any]) -> str:
-    """What to do if the weights of network `name` do not fit the network of `config`."""
+    """Returns advice for weights of network `name` that do not fit the network of `config`."""
     model = options.get("model", config.model)
     if name.startswith("disc") and model != config.model:
         folder = os.path.join(run_directory.locate(source), "export")
@@ -109,10 +109,13 @@ def _read_run(source: str) -> _Found:
 
 
 def _read_options(path: str) -> Mapping[str, Any]:
-    """Reads a config.json without importing its plugins; empty if the file is missing or damaged."""
+    """Reads a config.json without importing its plugins; empty if it is missing or, with a warning, unreadable."""
+    if not filesystem.exists(path):
+        return {}
     try:
         options = json.loads(filesystem.read_bytes(path))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("%s cannot be read (%s), so its options are not compared", path, describe_error(error))
         return {}
     return options if isinstance(options, dict) else {}
 
@@ -142,6 +145,6 @@ def _read_pytorch(source: str) -> _Found:
         return {}
     found: _Found = {}
     for name, path in torch_files.match_networks([source]).items():
-        options, weights = torch_files.read_network(path)
+        options, weights = torch_files.read_network(path)  # A file without blurs has no option antialias.
         found[name] = weights, path, {"antialias": "none", **options}
     return found

@@ -37,10 +37,7 @@ def translate(width: int, height: int, tile: int, output: str, kind: str) -> Non
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     image = image if kind == "uint8" else ranges.to_float(image)
     start = time.perf_counter()
-    if tile:
-        result = translator.translate_pixels(image, tile, folder=os.path.dirname(output))
-    else:
-        result = translator.translate_floats(image[np.newaxis])["images"][0].numpy()
+    result = translator.translate_pixels(image, tile, folder=os.path.dirname(output))
     seconds = time.perf_counter() - start
     np.save(output, result)
     print(f"{width} x {height}, {f'tiles of {tile}' if tile else 'whole'}: {seconds:.0f} s, "
