@@ -118,6 +118,32 @@ def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
     assert found[0] == found[1]
 
 
+def test_an_output_folder_above_the_input_hides_no_input(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for pattern, expected in (("photos/000.png", ["000.png"]), ("photos/deep", ALL[3:7]), ("photos/*.png", ALL[:3])):
+        translate(pattern, ".")
+        made = [name.removeprefix("deep/") for name in expected]
+        assert [name for name in names(tmp_path) if not name.startswith("photos/")] == made
+        for name in made:
+            (tmp_path / name).unlink()
+
+
+def test_a_named_file_in_the_output_folder_is_an_input(photos, tmp_path):
+    (photos / "link.png").symlink_to(photos / "deep" / "000.bmp")
+    assert len(jobs.find(str(photos), str(photos / "deep"))) == 4
+    found = jobs.find(str(photos / "link.png"), str(photos / "deep"))
+    assert found == [(str(photos / "link.png"), "link.png")]
+
+
+@pytest.mark.parametrize(("pattern", "output"), [("photos/001.png", "same/001.png"), ("photos/deep", "photos")])
+def test_no_result_replaces_an_input(photos, tmp_path, pattern, output):
+    (tmp_path / "same").symlink_to(photos)
+    (photos / "deep" / "er").rename(photos / "deep" / "deep")
+    (photos / "deep" / "deep" / "000.jpg").rename(photos / "deep" / "deep" / "000.bmp")
+    with pytest.raises(UserError, match=r"00\d\.\w+ is a file of the input, which its translation would replace"):
+        translate(tmp_path / pattern, tmp_path / output, overwrite=True)
+
+
 def test_a_folder_leaves_its_videos_out_with_a_warning(photos, caplog):
     (photos / "out").mkdir()
     for name in ("clip.mp4", "deep/dance.AVI", "out/clip.mp4"):

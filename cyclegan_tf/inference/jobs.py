@@ -52,7 +52,7 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
     Args:
       pattern: a file; a folder, for all images in the folder and its subfolders; or a pattern with *, ? or **, for all
         images and videos that match. Videos in a folder are left out, and a warning states their number.
-      output: the output folder. Files in it are left out, even if it is inside the input folder.
+      output: the output folder. If it is inside the input folder, files in it are left out as earlier results.
 
     Returns:
       List of (path, name below the output folder).
@@ -72,12 +72,16 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
     else:
         root = _find_fixed_part(pattern)
         paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path) and _is_input(path)]
-    if _resolve(root) == _resolve(output):
+    input_folder, output_folder = (os.path.join(_resolve(folder), "") for folder in (root, output))
+    if output_folder == input_folder:
         raise UserError(f"--output={output} is the folder of the input, where results would mix with the originals; "
                         "give another folder")
-    inside = os.path.join(_resolve(output), "")
-    found = [(path, os.path.relpath(path, root)) for path in sorted(paths) if not _resolve(path).startswith(inside)]
-    _warn_of_videos(pattern, [path for path in videos if not _resolve(path).startswith(inside)])
+    if output_folder.startswith(input_folder) and paths != [pattern]:
+        paths, videos = (
+            [path for path in each if not _resolve(path).startswith(output_folder)] for each in (paths, videos)
+        )
+    found = [(path, os.path.relpath(path, root)) for path in sorted(paths)]
+    _warn_of_videos(pattern, videos)
     if not found:
         raise UserError(f"--input={pattern}: no such file or folder, or no images in it")
     return found
@@ -137,8 +141,8 @@ def plan(
       value_range: range of the translations if their values have a unit.
 
     Raises:
-      UserError: a result exists already, two results have the same path, or `output` is a file that cannot hold the
-        results.
+      UserError: a result exists already, would replace an input file, or has the path of another result, or `output`
+        is a file that cannot hold the results.
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
@@ -155,7 +159,11 @@ def plan(
             for path, name in found
         ]
     taken: dict[str, Job] = {}
+    sources = {_resolve(job.source) for job in jobs}
     for job in jobs:
+        if _resolve(job.target) in sources:
+            raise UserError(f"{job.target} is a file of the input, which its translation would replace; give another "
+                            "--output")
         if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
             raise UserError(f"{job.source}: videos must be on the local disk, and so must their results; copy it there")
         other = taken.setdefault(job.target, job)
