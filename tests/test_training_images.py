@@ -5,10 +5,11 @@ import hashlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import skip_outputs
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import shards, sources
+from cyclegan_tf.data import memory, shards, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints, training_images
@@ -92,6 +93,33 @@ def test_images_beyond_max_dataset_size_may_change(tmp_path, make_images):
     recorded = training_images.compute_fingerprints(sources.open_dataset(config))
     make_images(tmp_path / "trainA", 3)
     assert training_images.list_changes(recorded, sources.open_dataset(config), str(tmp_path)) == []
+
+
+def test_the_pixels_identify_arrays(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+
+    def find_changes(given, recorded=None, limit=0):
+        config = Config(max_dataset_size=limit)
+        recorded = recorded or training_images.compute_fingerprints(memory.open_given((images, images), config))
+        return training_images.list_changes(recorded, memory.open_given((given, images), config), str(tmp_path))
+
+    assert find_changes(list(images)) == []
+    assert find_changes(255 - images) == ["given_to_fit A had 3 images and has 3, with other pixels"]
+    assert find_changes(images[::-1]) == ["given_to_fit A had 3 images and has 3, with other pixels"]
+    assert find_changes(images[:2]) == ["given_to_fit A had 3 images and has 2"]
+    assert find_changes(images[:2], limit=2) == []
+    # Checkpoints of older versions hold the digest of the names.
+    old = Fingerprint(3, hashlib.sha256(b"000000\x00000001\x00000002\x00").digest())
+    assert find_changes(255 - images, {"a": old, "b": old}) == []
+
+
+def test_the_pixels_of_a_stream_may_change(tmp_path):
+    def open_stream(value):
+        image = np.full((8, 8, 3), value, np.uint8)
+        return memory.open_given(tf.data.Dataset.from_tensors((image, image)), Config())
+
+    recorded = training_images.compute_fingerprints(open_stream(0))
+    assert training_images.list_changes(recorded, open_stream(1), str(tmp_path)) == []
 
 
 @pytest.fixture

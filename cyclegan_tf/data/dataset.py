@@ -42,6 +42,7 @@ class ImageList:
       open_file: function that opens the file of the image with a given index; None if `open` must wrap `read`'s bytes.
       read_slice: function that returns the slice with a given index, or None for an image that `read` returns whole;
         None if there are no slices. `slices.expand` sets it.
+      hash_contents: whether the contents identify the images, because the names are only numbers.
     """
 
     where: str
@@ -53,6 +54,7 @@ class ImageList:
     value_range: ValueRange | None = None
     open_file: Callable[[int], IO[bytes]] | None = None
     read_slice: Callable[[int], Slice | None] | None = None
+    hash_contents: bool = False
 
     @classmethod
     def empty(cls, where: str) -> "ImageList":

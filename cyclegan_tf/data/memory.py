@@ -40,13 +40,14 @@ def open_given(given: Any, config: Config) -> ImageDataset:
     return _open_arrays(given, config)
 
 
-def _open_arrays(given: Sequence[Any], config: Config) -> ImageDataset:
+def _open_arrays(given: Sequence[Any], config: Config, hash_contents: bool = True) -> ImageDataset:
     # --direction=b2a swaps the domains: the caller's images of A belong to domain B of the config.
     domains: tuple[Domain, Domain] = Direction(config.direction).order(*DOMAINS)
     lists = [
         _list_images(images, own, config.get_channels(domain), config.has_units(domain))
         for images, own, domain in zip(given, DOMAINS, domains, strict=True)
     ]
+    lists = [dataclasses.replace(each, hash_contents=hash_contents) for each in lists]
     dataset = ImageDataset(*lists, *(ImageList.empty(GIVEN_DATASET) for _ in lists))
     return sources.select(dataset, config)
 
@@ -94,5 +95,6 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     with contextlib.closing(iteration.iterate(given)) as pairs:
         first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, max(_N_KEPT, config.n_samples))]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
-    opened = _open_arrays(domains, dataclasses.replace(config, direction="a2b"))
+    # A data set that shuffles yields other images first at each start.
+    opened = _open_arrays(domains, dataclasses.replace(config, direction="a2b"), hash_contents=False)
     return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))

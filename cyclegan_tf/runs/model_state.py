@@ -37,7 +37,7 @@ Pools = Mapping[tuple[str, str], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Identifies the training images of a domain by their number and the SHA-256 of their names."""
+    """Identifies the training images of a domain by their number and the SHA-256 of their names or contents."""
 
     count: int
     digest: bytes

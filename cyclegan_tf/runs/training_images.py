@@ -1,13 +1,14 @@
 """The images that a run trains on: their fingerprint in each checkpoint, and their names in training_images.json.
 
 The number of images decides the order of the data and the length of the run, and the names of the images decide their
-numbers. A run that resumes with other images would therefore not continue the same training.
+numbers. A run that resumes with other images would therefore not continue the same training. Arrays have no names, so
+their pixels identify them.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.runs.model_state import Fingerprint
@@ -18,10 +19,13 @@ _MOST_NAMES = 3  # Names that a message lists.
 
 
 def compute_fingerprints(dataset: ImageDataset) -> dict[str, Fingerprint]:
-    """Computes the fingerprint of the training images of each domain from their names, not from their contents."""
+    """Computes the fingerprint of the training images of each domain.
+
+    The digest is the SHA-256 of the names, followed by the contents if the list has `hash_contents`.
+    """
     return {
         # The lists of a stream hold only its first images.
-        domain: Fingerprint(dataset.stream_size if dataset.stream else len(image_list), _digest(image_list.names))
+        domain: Fingerprint(dataset.stream_size if dataset.stream else len(image_list), _digest_list(image_list))
         for domain, image_list in _get_domains(dataset).items()
     }
 
@@ -30,10 +34,18 @@ def _get_domains(dataset: ImageDataset) -> dict[str, ImageList]:
     return {"a": dataset.train_a, "b": dataset.train_b}
 
 
-def _digest(names: Sequence[str]) -> bytes:
+def _digest_list(image_list: ImageList) -> bytes:
+    contents = map(image_list.read, range(len(image_list))) if image_list.hash_contents else ()
+    return _digest(image_list.names, contents)
+
+
+def _digest(names: Sequence[str], contents: Iterable[bytes] = ()) -> bytes:
     # Names that are not valid UTF-8 hold surrogates. No name holds a zero byte.
     text = "".join(f"{name}\0" for name in names)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+    digest = hashlib.sha256(text.encode(errors="surrogatepass"))
+    for content in contents:
+        digest.update(content)
+    return digest.digest()
 
 
 def list_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str) -> list[str]:
@@ -50,9 +62,13 @@ def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wo
     current, names = compute_fingerprints(dataset), read_names(workdir)
     for domain, image_list in _get_domains(dataset).items():
         former = recorded.get(domain)
-        if former is None or former == current[domain]:
+        # In older versions, the digest never included contents.
+        if former in (None, current[domain], Fingerprint(current[domain].count, _digest(image_list.names))):
             continue
         change = f"{image_list.where} had {former.count} images and has {current[domain].count}"
+        if image_list.hash_contents:
+            yield change if former.count != current[domain].count else f"{change}, with other pixels"
+            continue
         former_names = names.get(domain, [])
         # training_images.json may be damaged, or a later start of the run may have written the file.
         if _digest(former_names) != former.digest:
