@@ -99,8 +99,9 @@ def test_plugin_that_cannot_be_imported_is_one_line(names, message, tmp_path, mo
         ("1 / 0", "ZeroDivisionError: division by zero (stranger.py, line 3)"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines (stranger.py, line 3)"),
         ("1 +", "SyntaxError: invalid syntax (stranger.py, line 3)"),
+        ("raise SystemExit(0)", "SystemExit: 0 (stranger.py, line 3)"),
     ],
-    ids=["exception", "two lines", "syntax"],
+    ids=["exception", "two lines", "syntax", "exit"],
 )
 def test_error_in_a_plugin_tells_its_line(line, message, tmp_path, monkeypatch):
     (tmp_path / "stranger.py").write_text(f"import cyclegan_tf\n\n{line}\n")

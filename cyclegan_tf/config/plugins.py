@@ -44,11 +44,11 @@ def import_plugins(plugins: str) -> None:
                 raise UserError(f"--plugins={plugins}: {name} imports {missing}, which is not installed") from error
             raise UserError(f"--plugins={plugins}: there is no module {missing} in the current folder or among the "
                             "installed packages; install it, or start in the folder that contains it") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"--plugins={plugins}: importing {name} fails: {_describe(error)}") from error
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """The type, the message and the place of an error, on one line."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, SyntaxError):  # The message names the place.
