@@ -136,6 +136,20 @@ def test_unknown_dataset_is_an_error(tmp_path):
         sources.open_dataset(Config(dataset=str(tmp_path / "broken.zip")))
 
 
+@pytest.mark.parametrize("name", ["demo", "demo_maps", "demo_pairs"])
+@pytest.mark.parametrize("entry", ["trainA", "testA", "other"])
+def test_a_name_of_a_demo_set_and_of_a_data_set_in_this_folder_is_an_error(name, entry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name / entry).mkdir(parents=True)
+    if entry == "other":
+        assert sources.find_dataset(name).train_a
+        return
+    with pytest.raises(UserError, match=rf"--dataset={name} is a data set in the package, .* give \./{name} for the"):
+        sources.find_dataset(name)
+    with pytest.raises(UserError, match=rf"no images in \./{name}/trainA"):
+        sources.find_dataset(f"./{name}")
+
+
 def test_direction_b2a_swaps_the_domains_but_not_the_channels(folder):
     options = {"dataset": str(folder), "input_channels": 1, "lambda_identity": 0.0}
     forth, back = (sources.open_dataset(Config(direction=direction, **options)) for direction in ("a2b", "b2a"))

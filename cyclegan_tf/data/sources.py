@@ -22,6 +22,8 @@ from cyclegan_tf.storage import filesystem
 _DATASET_ENTRIES = ("trainA", "trainB", "train", shards.INDEX)
 DEMO_DIR = Path(__file__).resolve().parent / "demo_images"
 DEMO_MAPS_DIR = DEMO_DIR.with_name("demo_maps_images")
+# The folders of the images of the demo sets.
+_DEMOS = {"demo": DEMO_DIR, "demo_maps": DEMO_MAPS_DIR, "demo_pairs": DEMO_MAPS_DIR}
 
 
 def open_dataset(config: Config, needs_training: bool = True) -> ImageDataset:
@@ -100,14 +102,13 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
       needs_training: as in `open_dataset`.
 
     Raises:
-      UserError: as `open_dataset`.
+      UserError: as `open_dataset`, or `name` is a demo set, and also a data set in the current folder.
     """
-    if name == "demo":
-        return open_folder(DEMO_DIR)
-    if name == "demo_maps":
-        return open_folder(DEMO_MAPS_DIR)
-    if name == "demo_pairs":
-        return _open_demo_pairs()
+    if name in _DEMOS:
+        if any(os.path.exists(os.path.join(name, entry)) for entry in (*_DATASET_ENTRIES, "testA")):
+            raise UserError(f"--dataset={name} is a data set in the package, and also a data set in this folder; give "
+                            f"./{name} for the folder {name}, or rename the folder")
+        return _open_demo_pairs() if name == "demo_pairs" else open_folder(_DEMOS[name])
     if name == GIVEN_DATASET:
         raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run "
                         "with --dataset=FOLDER")
@@ -124,8 +125,8 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
 
         return tfds.open_tfds(name, data_dir)
     raise UserError(
-        f"--dataset={name}: no such folder or .zip file; expected a path or one of demo, demo_maps, demo_pairs, "
-        f"{', '.join(TFDS_NAMES)}"
+        f"--dataset={name}: no such folder or .zip file; expected a path or one of "
+        f"{', '.join((*_DEMOS, *TFDS_NAMES))}"
     )
 
 
