@@ -1,8 +1,10 @@
 """Remote files, on TensorFlow's ram://, against local ones."""
 
 import concurrent.futures
+import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 
@@ -201,6 +203,50 @@ def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
         atomic.replace_folder(str(folder), str(tmp_path / "missing"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "old").read_bytes() == b"old"
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Path of a link run/model to the folder disk/model; beside the link, there is a folder `new`."""
+    for name in ("disk/model", "run/new"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "run" / "model").symlink_to(tmp_path / "disk" / "model")
+    return tmp_path / "run" / "model"
+
+
+def use_two_disks(monkeypatch):
+    """Makes os.rename fail between folders, as it does between disks."""
+    rename = os.rename
+
+    def rename_on_one_disk(source, target):
+        if os.path.dirname(source) != os.path.dirname(target):
+            raise OSError(errno.EXDEV, "another disk")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_on_one_disk)
+
+
+@pytest.mark.parametrize("n_disks", [1, 2])
+def test_replacing_a_link_replaces_its_target(linked, tmp_path, n_disks, monkeypatch):
+    if n_disks == 2:
+        use_two_disks(monkeypatch)
+    atomic.replace_folder(str(linked), str(linked.with_name("new")))
+    assert linked.is_symlink() and (linked / "file").read_text() == "run/new"
+    assert os.listdir(tmp_path / "run") == os.listdir(tmp_path / "disk") == ["model"]
+
+
+def test_the_target_of_a_link_is_restored_if_another_disk_is_full(linked, tmp_path, monkeypatch):
+    def copy_in_part(source, target, **options):
+        os.mkdir(target)
+        raise OSError(errno.ENOSPC, "no space", target)
+
+    use_two_disks(monkeypatch)
+    monkeypatch.setattr(shutil, "copytree", copy_in_part)
+    with pytest.raises(OSError, match="no space"):
+        atomic.replace_folder(str(linked), str(linked.with_name("new")))
+    assert (linked / "file").read_text() == "disk/model"
+    assert os.listdir(tmp_path / "disk") == ["model"]
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["new folder", "replaced folder"])

@@ -54,22 +54,26 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 
 
 def replace_folder(path: str, new: str) -> None:
-    """Renames folder `new` to `path`, replacing an existing folder, which is restored if the renaming fails.
+    """Moves folder `new` to `path`, replacing an existing folder, which is restored if the move fails.
 
-    A process that is killed between the two renamings leaves the old folder as .NUMBER.tmp beside `path`. A remote
+    If `path` is a symbolic link, its target is replaced, which may be on another disk.
+
+    A process that is killed during the move leaves the old folder as .NUMBER.tmp beside `path`. A remote
     folder is not restored: its files are removed, then the files of `new` are moved one by one.
     """
     if filesystem.is_remote(path):
         filesystem.remove_tree(path)
         filesystem.move_tree(new, path)
         return
+    path = os.path.realpath(path)
     old = filesystem.choose_temporary_path(path)
     if os.path.isdir(path):
         os.rename(path, old)
     try:
-        os.rename(new, path)
+        shutil.move(new, path)
     except OSError:
         if os.path.isdir(old):
+            shutil.rmtree(path, ignore_errors=True)  # A move to another disk copies the files one by one.
             os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
