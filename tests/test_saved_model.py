@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import run_python, save_checkpoint
 from PIL import Image
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.images.codec import decode, encode_png
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
@@ -51,6 +54,20 @@ def test_the_three_signatures_work_without_the_package(tiny_run, tmp_path, direc
     assert (decode(outputs["png"].tobytes()) == expected).all()
     floats = translator.translate_floats(image[None].astype(np.float32) / 127.5 - 1)["images"][0].numpy()
     np.testing.assert_allclose(outputs["float"], floats, atol=1e-6)
+
+
+def test_an_export_leaves_other_folders_alone(tmp_path):
+    (tmp_path / "a2b.tmp").mkdir()
+    (tmp_path / "a2b.tmp" / "file").write_text("precious")
+    (tmp_path / "b2a").write_text("")  # A file where a folder must go.
+    inputs = tf.keras.Input((None, None, 1))
+    network = tf.keras.Model(inputs, tf.keras.layers.Activation("tanh")(inputs))
+    translator = translator_lib.Translator(network, 1, 1)
+    assert saved_model.export({Direction("a2b"): translator}, str(tmp_path)) == [str(tmp_path / "a2b")]
+    with pytest.raises(OSError):
+        saved_model.export({Direction("b2a"): translator}, str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a2b", "a2b.tmp", "b2a"]
+    assert (tmp_path / "a2b.tmp" / "file").read_text() == "precious"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (30, 41), (64, 64)])

@@ -19,7 +19,8 @@ from cyclegan_tf.storage import atomic, filesystem
 def export(translators: Mapping[Direction, Translator], folder: str) -> list[str]:
     """Writes a SavedModel to FOLDER/DIRECTION for each translator, and returns the paths.
 
-    Writes each SavedModel to a temporary folder first, so that FOLDER/DIRECTION is always complete.
+    Writes each SavedModel to a temporary folder first, so that FOLDER/DIRECTION is always complete. A
+    process that is killed leaves its .tmp folder.
 
     Signatures, for images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, float32 (N, H, W, C').
@@ -35,8 +36,7 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
     paths = []
     for direction, translator in translators.items():
         path = os.path.join(folder, direction)
-        temporary = f"{path}.tmp"
-        filesystem.remove_tree(temporary)  # A killed run may have left it.
+        temporary = filesystem.choose_temporary_path(path)
         signatures = {
             "serving_default": translator.translate_floats,
             "translate": translator.translate_uint8,
@@ -50,7 +50,10 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
                 tf.saved_model.save(_collect_weights(translator.generator), temporary, signatures=signatures)
         except tf.errors.OpError as error:
             raise UserError(f"cannot write {path}: {get_first_line(error)}") from error
-        atomic.replace_folder(path, temporary)
+        else:
+            atomic.replace_folder(path, temporary)
+        finally:
+            filesystem.remove_tree(temporary)  # Left only if an error occurs.
         paths.append(path)
     return paths
 
