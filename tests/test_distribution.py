@@ -24,6 +24,7 @@ from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import distribution, local_workers, strategies, trainer, worker_faults
+from cyclegan_tf.training.workers import Workers
 
 WORKER = Path(__file__).with_name("worker.py")
 # L2 losses have no kink at zero, so rounding errors stay small. For five steps the pools fill and return what they get,
@@ -249,8 +250,8 @@ def test_workers_compare_the_weights_of_init_from(tmp_path, monkeypatch):
         compared.append(values)
         raise UserError("compared")
 
-    monkeypatch.setattr(distribution.OneReplica, "require_equal", stop)
-    monkeypatch.setattr(distribution.OneReplica, "n_workers", 2)
+    monkeypatch.setattr(Workers, "require_equal", stop)
+    monkeypatch.setattr(Workers, "count", 2)
     config = Config.preset("tiny", init_from="source")
     for number in (0, 1):
         tf.keras.utils.set_random_seed(number)
@@ -314,10 +315,10 @@ def test_impossible_strategies_are_errors(monkeypatch, strategy, cluster, messag
 def test_state_that_replicas_would_not_share_is_an_error():
     strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
     with pytest.raises(UserError, match="float16 does not work with several replicas"):
-        distribution.StrategyReplicas(strategy, Config(mixed_precision="float16"))
+        distribution.StrategyReplicas(strategy, Config(mixed_precision="float16"), Workers())
     networks = {norm: CycleGAN(Config.preset("tiny", norm=norm)).networks["gen_ab"] for norm in ("instance", "batch")}
     with pytest.raises(UserError, match=r"^batch has running statistics of batch norms"):
-        distribution.StrategyReplicas(strategy, Config()).require_stateless(networks)
+        distribution.StrategyReplicas(strategy, Config(), Workers()).require_stateless(networks)
     distribution.OneReplica().require_stateless(networks)
 
 
@@ -340,7 +341,7 @@ def test_copy_of_scalars_from_a_gpu_is_queued_before_the_next_step(monkeypatch):
 
 
 def test_an_error_in_a_single_process_is_raised():
-    replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config())
+    replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config(), Workers())
 
     def fail(real_a, real_b, past):
         raise tf.errors.InternalError(None, None, "out of something")
@@ -351,7 +352,7 @@ def test_an_error_in_a_single_process_is_raised():
 
 
 def test_step_is_traced_twice_for_images_of_many_sizes():
-    replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config())
+    replicas = distribution.StrategyReplicas(tf.distribute.MirroredStrategy(["/cpu:0"]), Config(), Workers())
     traced = []
 
     def step(real_a, real_b, past):
@@ -377,12 +378,19 @@ def test_an_exhausted_worker_does_not_blame_another_worker(monkeypatch):
 def test_a_second_run_of_a_process_may_exchange_other_shapes():
     result = run_python("-c", """
 import tensorflow as tf
+from types import SimpleNamespace
 from cyclegan_tf.config import Config
 from cyclegan_tf.training import strategies
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
-for values in {"a": 1}, {"a": 1, "b": 2}:
-    strategies.open_replicas(Config(strategy="mirrored")).require_equal(values)
+images = tf.ones((1, 8, 8, 3))
+for names in "a", "ab":  # An all-reduce averages as many numbers as a step has scalars.
+    model = SimpleNamespace(
+        seeded_step=lambda a, b, past: ({name: tf.reduce_mean(a) for name in names}, {}),
+        draw_past=lambda *shapes: [{}], store_fakes=lambda fakes: None,
+    )
+    replicas = strategies.open_replicas(Config(strategy="mirrored"))
+    replicas.train_step(model, [(images, images)] * 2, lambda: None)()
 """, TF_CONFIG="", CUDA_VISIBLE_DEVICES="-1")  # An empty TF_CONFIG counts as none.
     assert result.returncode == 0, result.stderr
 

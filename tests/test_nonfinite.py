@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cyclegan_tf.training.distribution import OneReplica
 from cyclegan_tf.training.nonfinite import NotFinite, require_finite
+from cyclegan_tf.training.workers import Workers
 
 BATCH = (np.full((1, 2, 2, 3), 0.5, np.float32), np.full((1, 2, 2, 3), -0.5, np.float32))
 
 
 def test_finite_scalars_pass(tmp_path):
-    require_finite(7, {"loss/a": 1e30, "loss/b": -1.0}, [BATCH], str(tmp_path), OneReplica())
+    require_finite(7, {"loss/a": 1e30, "loss/b": -1.0}, [BATCH], str(tmp_path), Workers())
     assert not list(tmp_path.iterdir())
 
 
@@ -21,7 +21,7 @@ def test_finite_scalars_pass(tmp_path):
 def test_each_nonfinite_value_is_named_and_its_batch_saved(tmp_path, value):
     message = r"^step 7: loss/b, loss/c not finite; the batch is in .*step-000007\.npz"
     with pytest.raises(NotFinite, match=message) as caught:
-        require_finite(7, {"loss/a": 1.0, "loss/b": value, "loss/c": value}, [BATCH], str(tmp_path), OneReplica())
+        require_finite(7, {"loss/a": 1.0, "loss/b": value, "loss/c": value}, [BATCH], str(tmp_path), Workers())
     assert caught.value.step == 7
     saved = np.load(tmp_path / "not-finite-step-000007.npz")
     np.testing.assert_array_equal(saved["a"], BATCH[0])
@@ -30,9 +30,9 @@ def test_each_nonfinite_value_is_named_and_its_batch_saved(tmp_path, value):
 
 def test_the_file_has_the_batches_of_all_replicas(tmp_path):
     other = {"a": BATCH[0] + 1, "b": BATCH[1] + 1}
-    replicas = SimpleNamespace(is_chief=True, gather=lambda own: [*own, other])
+    workers = SimpleNamespace(is_chief=True, gather=lambda own: [*own, other])
     with pytest.raises(NotFinite):
-        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), replicas)
+        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), workers)
     saved = np.load(tmp_path / "not-finite-step-000001.npz")
     np.testing.assert_array_equal(saved["a"][:, 0, 0, 0], [0.5, 1.5])
     np.testing.assert_array_equal(saved["b"][:, 0, 0, 0], [-0.5, 0.5])
@@ -41,9 +41,9 @@ def test_the_file_has_the_batches_of_all_replicas(tmp_path):
 def test_replicas_may_have_images_of_different_sizes(tmp_path):
     """As with --preprocess=none and one image per replica."""
     other = {"a": np.ones((1, 4, 6, 3), np.float32), "b": BATCH[1] + 1}
-    replicas = SimpleNamespace(is_chief=True, gather=lambda own: [*own, other])
+    workers = SimpleNamespace(is_chief=True, gather=lambda own: [*own, other])
     with pytest.raises(NotFinite):
-        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), replicas)
+        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), workers)
     saved = np.load(tmp_path / "not-finite-step-000001.npz")
     assert {name: saved[name].shape for name in saved} == {
         "a_0": (1, 2, 2, 3), "a_1": (1, 4, 6, 3), "b": (2, 2, 2, 3)
@@ -52,7 +52,7 @@ def test_replicas_may_have_images_of_different_sizes(tmp_path):
 
 
 def test_only_the_chief_writes(tmp_path):
-    replicas = SimpleNamespace(is_chief=False, gather=lambda own: [])
+    workers = SimpleNamespace(is_chief=False, gather=lambda own: [])
     with pytest.raises(NotFinite):
-        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), replicas)
+        require_finite(1, {"loss/a": math.nan}, [BATCH], str(tmp_path), workers)
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import distribution, evaluator, outputs, progress, trainer
+from cyclegan_tf.training import evaluator, outputs, progress, trainer, workers
 from cyclegan_tf.training.progress import Pace
 
 # A small graph, which is traced faster.
@@ -191,7 +191,7 @@ def test_rollback_restores_the_checkpoint_and_skips_the_batch(tmp_path, poisoned
 def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(tmp_path, poisoned, monkeypatch):
     poisoned({4})
     step, rates, compared = CycleGAN.step, [], []
-    monkeypatch.setattr(distribution.OneReplica, "require_equal", lambda self, values: compared.append(values))
+    monkeypatch.setattr(workers.Workers, "require_equal", lambda self, values: compared.append(values))
 
     def recorded_step(self, *arguments):
         rates.append(float(self.optimizers["gen_ab"].learning_rate))

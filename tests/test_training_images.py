@@ -14,7 +14,7 @@ from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints, training_images
 from cyclegan_tf.runs.model_state import Fingerprint
-from cyclegan_tf.training import distribution, loop, trainer
+from cyclegan_tf.training import loop, trainer, workers
 from cyclegan_tf.training.nonfinite import NotFinite
 
 SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "sample_every": 0}
@@ -138,7 +138,7 @@ def start(tmp_path, monkeypatch, make_images):
 
 def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, start, make_images, monkeypatch):
     compared = {}
-    monkeypatch.setattr(distribution.OneReplica, "require_equal", lambda self, values: compared.update(values))
+    monkeypatch.setattr(workers.Workers, "require_equal", lambda self, values: compared.update(values))
     start(1)
     digest = hashlib.sha256(b"000.png\x00001.png\x00").digest()
     assert bytes(newest(tmp_path / "run")["images/a/digest"]) == digest

@@ -9,7 +9,7 @@ batch N b. Every replica applies the mean gradient to its own copy of the weight
 import abc
 import concurrent.futures
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,12 @@ from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.training import schedules, worker_faults
 from cyclegan_tf.training.signals import SIGNALS
+from cyclegan_tf.training.workers import Workers
 
 # The batches of one replica: float32 (N, H, W, C) in [-1, 1] of domains A and B.
 Batch = tuple[tf.Tensor, tf.Tensor]
 # Returns the signal that asks this process to stop, if one has arrived.
 GetSignal = Callable[[], int | None]
-
-_SUM = tf.distribute.ReduceOp.SUM
 
 
 class Replicas(abc.ABC):
@@ -37,14 +36,12 @@ class Replicas(abc.ABC):
     Attributes:
       count: number of replicas on all workers.
       local: range of the numbers of this worker's replicas.
-      is_chief: whether this worker writes the run directory.
-      n_workers: number of workers.
+      workers: the workers of the run.
     """
 
     count: int
     local: range
-    is_chief: bool
-    n_workers: int
+    workers: Workers
 
     def __init__(self) -> None:
         self._reader = concurrent.futures.ThreadPoolExecutor(max_workers=1)
@@ -93,32 +90,11 @@ class Replicas(abc.ABC):
     def pause_watchdog(self) -> None:
         """Lifts the time limit of the next step, because a worker does other work before it."""
 
-    @abc.abstractmethod
-    def barrier(self) -> None:
-        """Waits until all workers have called this method."""
-
-    @abc.abstractmethod
-    def broadcast(self, value: float) -> float:
-        """Returns the chief's `value` on all workers; waits until all workers have called this method."""
-
-    @abc.abstractmethod
-    def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
-        """Returns the arrays of all replicas on the chief, and an empty list on the other workers.
-
-        Args:
-          own: named arrays of each local replica, with the same names and dtypes on all replicas; shapes may differ,
-            but not their numbers of dimensions.
-        """
-
-    @abc.abstractmethod
-    def require_equal(self, values: Mapping[str, int]) -> None:
-        """Raises a UserError with the name of the first of `values` that differs between the workers."""
-
 
 class OneReplica(Replicas):
     """One replica, without a strategy."""
 
-    count, local, is_chief, n_workers = 1, range(1), True, 1
+    count, local, workers = 1, range(1), Workers()
 
     def scope(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
@@ -142,50 +118,36 @@ class OneReplica(Replicas):
     def pause_watchdog(self) -> None:
         pass
 
-    def barrier(self) -> None:
-        pass
-
-    def broadcast(self, value: float) -> float:
-        return value
-
-    def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
-        return own
-
-    def require_equal(self, values: Mapping[str, int]) -> None:
-        pass
-
 
 class StrategyReplicas(Replicas):
     """The replicas of a TensorFlow strategy, on this worker and possibly on others.
 
     Args:
-      strategy: a `MirroredStrategy` or a `MultiWorkerMirroredStrategy`.
-      worker: number of this worker, from 0.
+      strategy: a `MirroredStrategy`, or a `MultiWorkerMirroredStrategy` whose workers have equally many replicas.
+      workers: the workers of the strategy.
 
     Raises:
       UserError: the config asks for float16.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, config: Config, n_workers: int = 1, worker: int = 0) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy, config: Config, workers: Workers) -> None:
         if config.mixed_precision == "float16":
             raise UserError("--mixed_precision=float16 does not work with several replicas, because they do not share "
                             "the loss scale; use --mixed_precision=bfloat16")
         super().__init__()
-        self._strategy, self.n_workers, self._worker = strategy, n_workers, worker
-        self.count, n_local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // n_workers
-        self.local = range(worker * n_local, (worker + 1) * n_local)
-        self.is_chief = worker == 0
+        self._strategy, self.workers = strategy, workers
+        self.count, n_local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // workers.count
+        self.local = range(workers.number * n_local, (workers.number + 1) * n_local)
         self._model: Model | None = None
         # One flag for each of `SIGNALS`. A flag is > 0 if at least one worker had received the signal before the step
         # whose scalars were read last.
         self._signal_flags = np.zeros(len(SIGNALS))
         self._watchdog_paused = True  # The first step takes long, because it is traced.
-        self._watchdog = worker_faults.Watchdog(config.worker_timeout if n_workers > 1 else 0)
+        self._watchdog = worker_faults.Watchdog(config.worker_timeout if workers.count > 1 else 0)
         # In a single process a failed operation is a fault of this process, not of another worker.
         self._exit_on_lost_worker: Callable[[], contextlib.AbstractContextManager] = (
-            worker_faults.exit_on_lost_worker if n_workers > 1 else contextlib.nullcontext
+            worker_faults.exit_on_lost_worker if workers.count > 1 else contextlib.nullcontext
         )
-        self._sum_over_replicas = tf.function(self._sum, autograph=False, reduce_retracing=True)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -194,7 +156,7 @@ class StrategyReplicas(Replicas):
             yield
 
     def describe(self, config: Config) -> str:
-        return (f"; {self.count} replicas (in {self.n_workers} worker{'s' * (self.n_workers > 1)}) x batch "
+        return (f"; {self.count} replicas (in {self.workers.count} worker{'s' * (self.workers.count > 1)}) x batch "
                 f"{config.batch_size} = {self.count * config.batch_size} images of each domain in a step, learning "
                 f"rates scaled by {schedules.compute_replica_factor(config.scale_learning_rate, self.count):g}")
 
@@ -238,40 +200,6 @@ class StrategyReplicas(Replicas):
     def pause_watchdog(self) -> None:
         self._watchdog_paused = True
 
-    def barrier(self) -> None:
-        self.broadcast(0.0)
-
-    def broadcast(self, value: float) -> float:
-        return float(self._sum_bytes(np.float64(value).tobytes(), own=self.is_chief).view(np.float64)[0])
-
-    def gather(self, own: list[Mapping[Any, np.ndarray]]) -> list[Mapping[Any, np.ndarray]]:
-        if self.n_workers == 1:
-            return own
-        gathered: list[Mapping[Any, np.ndarray]] = []
-        for number in range(self.count):  # One by one, so that a worker holds the arrays of a single replica in memory.
-            is_own = number in self.local
-            arrays = own[number - self.local.start if is_own else 0]
-            blank = self._make_blank(arrays, is_own)
-            total = self._sum_bytes(_join_bytes((arrays if is_own else blank).values()), is_own)
-            if self.is_chief:
-                gathered.append(_split_bytes(total.tobytes(), blank))
-        return gathered
-
-    def _make_blank(self, arrays: Mapping[Any, np.ndarray], own: bool) -> dict[Any, np.ndarray]:
-        """Returns zeros with the shapes of the sender's arrays; `own` is True on the worker that sends its shapes."""
-        lengths = iter(self._sum_bytes(_join_bytes(np.array(a.shape, np.int64) for a in arrays.values()), own).tolist())
-        return {name: np.zeros([next(lengths) for _ in array.shape], array.dtype) for name, array in arrays.items()}
-
-    def require_equal(self, values: Mapping[str, int]) -> None:
-        own = np.array(list(values.values()), np.int64)
-        # Exchange all values before the first error, because the other workers would wait for a worker that has left.
-        exchanged = [self._sum_bytes(own.tobytes(), own=worker == self._worker) for worker in range(self.n_workers)]
-        for worker, theirs in enumerate(exchanged):
-            for name, mine, other in zip(values, own, theirs, strict=True):
-                if mine != other:
-                    raise UserError(f"worker {worker} and worker {self._worker} differ in {name}; give all workers the "
-                                    "same options, images and run directory")
-
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
         """Ends the process if the operations of a step, in the body, fail or hang because of another worker."""
@@ -288,28 +216,6 @@ class StrategyReplicas(Replicas):
             return dict(zip(scalars, values, strict=True)), flags, fakes
 
         return lambda *arguments: self._strategy.run(replica_step, args=arguments)
-
-    def _sum(self, words: tf.Tensor) -> tf.Tensor:
-        def replica_sum(words: tf.Tensor) -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce(_SUM, tf.identity(words))
-
-        return self._strategy.run(replica_sum, args=(words,))
-
-    def _sum_bytes(self, data: bytes, own: bool) -> np.ndarray:
-        """Sums `data` over the workers as int64 words; the last word is padded with zero bytes.
-
-        A worker whose `own` is False adds zeros. If only one worker has a true `own`, the sum is exactly its data.
-
-        Args:
-          data: bytes of the same length on all workers.
-        """
-        if not data:  # TensorFlow's ring crashes on empty tensors, such as the pools of pix2pix.
-            return np.zeros(0, np.int64)
-        words = np.frombuffer(data + bytes(-len(data) % 8), np.int64)
-        zeros = np.zeros_like(words)
-        with self._exit_on_lost_worker():
-            total = self._sum_over_replicas(self._distribute(lambda index: words if own and index == 0 else zeros))
-            return self._get_local(total).numpy()
 
     def _distribute(self, function: Callable[[int], Any]) -> Any:
         """Makes one per-replica value from function(0), function(1) ... for the local replicas."""
@@ -329,16 +235,3 @@ class StrategyReplicas(Replicas):
             tf.nest.map_structure(lambda value, index=index: get_results(value)[index], values)
             for index in range(len(self.local))
         ]
-
-
-def _join_bytes(arrays: Iterable[np.ndarray]) -> bytes:
-    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
-
-
-def _split_bytes(data: bytes, like: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    """Splits `data`, the joined bytes of arrays, into arrays with the names, types and shapes of `like`."""
-    arrays, start = {}, 0
-    for name, array in like.items():
-        arrays[name] = np.frombuffer(data, array.dtype, array.size, start).reshape(array.shape).copy()
-        start += array.nbytes
-    return arrays

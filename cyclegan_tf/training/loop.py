@@ -118,7 +118,7 @@ class TrainingLoop:
                     step, batch, read_scalars = queue.popleft()
                     with exhaustion.explain(f"step {step}", self._memory_remedy):
                         scalars = read_scalars()
-                    require_finite(step, scalars, batch, self._workdir, self._replicas)
+                    require_finite(step, scalars, batch, self._workdir, self._replicas.workers)
                     self._complete_step(step, scalars, display)
                     received = received or self._replicas.agree_on_signal(get_signal)
                     if received and not queue:
@@ -183,7 +183,7 @@ class TrainingLoop:
         values = self._outputs.evaluate(step)
         if not name:
             return
-        value = self._replicas.broadcast(values.get(name, math.nan))
+        value = self._replicas.workers.broadcast(values.get(name, math.nan))
         if measures.is_better(name, value, progress.best):
             progress.best, progress.stale = value, 0
             self._write_checkpoint(checkpoints.BEST)
@@ -208,13 +208,13 @@ class TrainingLoop:
     def _roll_back(self, error: NotFinite) -> None:
         """Restores the newest checkpoint; training resumes with the data that follow the batch of the failed step."""
         self._outputs.wait()
-        self._replicas.barrier()
+        self._replicas.workers.barrier()
         found = checkpoints.read_newest(self._outputs.checkpoint_folder)
         if found is None:
             raise UserError(f"{error.finding}; there is no checkpoint to roll back to yet; {ADVICE}") from error
         path, arrays = found
         restored = model_state.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
-        self._replicas.require_equal({"the step of the newest checkpoint": restored.step})
+        self._replicas.workers.require_equal({"the step of the newest checkpoint": restored.step})
         self._rollbacks[restored.step] += 1
         if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
             raise UserError(

@@ -9,7 +9,8 @@ import numpy as np
 from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.storage import array_files
-from cyclegan_tf.training.distribution import Batch, Replicas
+from cyclegan_tf.training.distribution import Batch
+from cyclegan_tf.training.workers import Workers
 
 ADVICE = "start a new run with a lower --learning_rate, or look at the images"
 
@@ -29,7 +30,7 @@ class NotFinite(UserError):
 
 
 def require_finite(
-    step: int, scalars: Mapping[str, float], batches: Sequence[Batch], workdir: str, replicas: Replicas
+    step: int, scalars: Mapping[str, float], batches: Sequence[Batch], workdir: str, workers: Workers
 ) -> None:
     """Checks that all scalars of a step are finite; otherwise the chief writes the batch and all workers raise.
 
@@ -47,8 +48,8 @@ def require_finite(
     if not bad:
         return
     path = os.path.join(workdir, f"not-finite-step-{step:06d}.npz")
-    parts = replicas.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
-    if replicas.is_chief:
+    parts = workers.gather([{"a": np.array(a), "b": np.array(b)} for a, b in batches])
+    if workers.is_chief:
         arrays = {name: array for domain in DOMAINS for name, array in _join(domain, [part[domain] for part in parts])}
         array_files.write(path, arrays)
     raise NotFinite(step, bad, path)

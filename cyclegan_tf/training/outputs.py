@@ -47,10 +47,10 @@ class RunOutputs:
         remedy = memory_remedies.describe_for_images(config)
         self._translate = bounded.make_bounded(self._translators, config, remedy, workdir)
         self._measures: dict[int, dict[str, float]] = {}  # {step: measures}, only for the newest measured step.
-        self._callbacks = callbacks if replicas.is_chief else ()
+        self._callbacks = callbacks if replicas.workers.is_chief else ()
         self._writer = checkpoints.NullWriter()
         self._reporter = NullReporter()
-        if replicas.is_chief:
+        if replicas.workers.is_chief:
             self._writer = checkpoints.Writer(self.checkpoint_folder, config.keep_checkpoints)
             self._reporter = Reporter(workdir, config, step)
 
@@ -97,7 +97,7 @@ class RunOutputs:
     def write_samples(self, step: int) -> None:
         """Writes a sample grid and updates the page of the run."""
         self._replicas.pause_watchdog()
-        if not self._replicas.is_chief:
+        if not self._replicas.workers.is_chief:
             return
         self._model.refresh()
         picture = samples.draw_sample_grid(self._config, self._translate, self._dataset, self._workdir, step)
@@ -108,7 +108,7 @@ class RunOutputs:
         """Copies the state of the run and writes it in the background; see `checkpoints.write`."""
         self._reporter.sync()
         self._replicas.pause_watchdog()
-        pools = self._replicas.gather(model_state.collect_pools(self._model))
+        pools = self._replicas.workers.gather(model_state.collect_pools(self._model))
         self._writer.save(self._model, progress, file_name, pools)
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -132,8 +132,8 @@ class RunOutputs:
 
         A second call writes the same files again. The chief does the work while the other workers wait.
         """
-        measures = self._write_results(step) if self._replicas.is_chief else {}
-        self._replicas.barrier()
+        measures = self._write_results(step) if self._replicas.workers.is_chief else {}
+        self._replicas.workers.barrier()
         return measures
 
     def _write_results(self, step: int) -> dict[str, float]:
@@ -165,7 +165,7 @@ class RunOutputs:
         """Measures the held-out images after `step`, the newest step; a repeated call does not measure again."""
         if step not in self._measures:
             self._measures = {step: {}}
-            if self._replicas.is_chief:
+            if self._replicas.workers.is_chief:
                 self._model.refresh()
                 self._measures = {step: self._evaluator(self._translate)}
         return self._measures[step]

@@ -16,6 +16,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.training import worker_faults
 from cyclegan_tf.training.distribution import OneReplica, Replicas, StrategyReplicas
+from cyclegan_tf.training.workers import StrategyWorkers, Workers
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -44,13 +45,14 @@ def open_replicas(config: Config) -> Replicas:
             raise UserError(f"TF_CONFIG={os.environ['TF_CONFIG']} does not list its own task in its cluster; give the "
                             "task the type worker or chief, and an index below the number of such addresses")
         log.info("worker %d waits for all %d workers", task, n_workers)
-        return StrategyReplicas(_open_multi_worker_strategy(), config, n_workers, task)
+        opened = _open_multi_worker_strategy()
+        return StrategyReplicas(opened, config, StrategyWorkers(opened, n_workers, task))
     if strategy == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         if len(devices) < 2:
             raise UserError("--strategy=mirrored needs more than one GPU, but this machine has "
                             f"{'one' if n_gpus else 'none'}; use --strategy=one_device")
-        return StrategyReplicas(_open_mirrored_strategy(tuple(device.name for device in devices)), config)
+        return StrategyReplicas(_open_mirrored_strategy(tuple(device.name for device in devices)), config, Workers())
     return OneReplica()
 
 

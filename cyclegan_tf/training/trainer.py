@@ -55,9 +55,9 @@ def train(
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
     config, replicas, dataset = _open(config, workdir, given)
     evaluator = Evaluator(config, dataset)
-    opened = run_directory.open_run(config, workdir) if replicas.is_chief else contextlib.nullcontext()
+    opened = run_directory.open_run(config, workdir) if replicas.workers.is_chief else contextlib.nullcontext()
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
-        if replicas.is_chief:
+        if replicas.workers.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
         for assumption in filter(None, (dataset.pairing, dataset.substitution)):
             log.info(assumption)
@@ -65,7 +65,7 @@ def train(
         model = _build_model(config, replicas)
         progress = _restore_or_initialize(config, workdir, model, replicas)
         images = training_images.compute_fingerprints(dataset)
-        replicas.require_equal({
+        replicas.workers.require_equal({
             **config.compute_checksums(),
             **{f"the number of images of {domain.upper()}": images[domain].count for domain in DOMAINS},
             **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
@@ -73,11 +73,11 @@ def train(
             "the step of the newest checkpoint": progress.step,
             # A single worker has nothing to compare, and copying all weights from a GPU takes a while.
             "the initial weights (--init_from) or the state in the checkpoint":
-                model_state.compute_checksum(model) if replicas.n_workers > 1 else 0,
+                model_state.compute_checksum(model) if replicas.workers.count > 1 else 0,
         })
         _require_unchanged_images(config, workdir, dataset, progress)
         progress = dataclasses.replace(progress, images=images)
-        if replicas.is_chief:
+        if replicas.workers.is_chief:
             training_images.write_names(workdir, dataset)
         # 3. The steps that are left, then the final measures and exports.
         _show_overview(config, workdir, dataset, model, replicas, progress.step)
@@ -125,7 +125,7 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
     cuda_libraries.require_gpu_in_use(len(tf.config.list_physical_devices("GPU")))
     architectures.require_crop_size(config)
     replicas = strategies.open_replicas(config)
-    if not replicas.is_chief:
+    if not replicas.workers.is_chief:
         log.setLevel(logging.WARNING)
     elif warning := architectures.find_idle_dropout(config):
         log.warning("%s", warning)
@@ -142,7 +142,7 @@ def _show_overview(
 ) -> cadence.Cadence:
     """Logs the table of a run at `step`; returns the `Cadence` of the run."""
     planned = cadence.plan_run(config, dataset.count_images_per_epoch(config, replicas.count), replicas.count)
-    if replicas.is_chief:
+    if replicas.workers.is_chief:
         for line in overview.describe_run(config, workdir, dataset, model, planned, replicas.count, step):
             log.info("%s", line)
     return planned

@@ -46,11 +46,11 @@ def train(pixels: int, n_blocks: int, filters: int, n_steps: int) -> None:
 
     steps = time_calls(run_step, n_steps + 2)[2:]
     # Gathering makes one all-reduce for each replica.
-    gathers = time_calls(lambda: replicas.gather([{"gradients": gradients}]), 7)[2:]
+    gathers = time_calls(lambda: replicas.workers.gather([{"gradients": gradients}]), 7)[2:]
     sums = [(seconds / replicas.count, busy / replicas.count) for seconds, busy in gathers]
     medians = [statistics.median(column) for column in (*zip(*steps, strict=True), *zip(*sums, strict=True))]
     print("RESULT", *medians, gradients.nbytes, flush=True)
-    replicas.barrier()
+    replicas.workers.barrier()
 
 
 def time_calls(function: Callable[[], object], count: int) -> list[tuple[float, float]]:
