@@ -279,7 +279,7 @@ def test_eval_metrics_may_have_spaces():
 
 @pytest.mark.parametrize(("option", "value"), [
     ("eval_metrics", "l1,,fid"), ("eval_metrics", ",l1"), ("eval_metrics", "l1, "), ("eval_metrics", ","),
-    ("diff_augment", "color,,cutout"), ("plugins", "json,"),
+    ("diff_augment", "color,,cutout"), ("nce_layers", "stem_pad,,block1_add"), ("plugins", "json,"),
 ])
 def test_an_empty_name_in_a_list_is_an_error(option, value):
     with pytest.raises(UserError, match=f"--{option}={value}: a name is empty; remove the comma beside it"):

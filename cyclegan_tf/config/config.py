@@ -224,6 +224,6 @@ def list_differences(old: Config, new: Config) -> list[str]:
 
 def _normalize(field: dataclasses.Field, config: Config) -> Any:
     value = getattr(config, field.name)
-    if field.name in ("diff_augment", "nce_layers"):
+    if field.metadata["is_list"]:
         return split_names(field.name, value)
     return value.rstrip("/") or value if field.metadata["is_path"] else value

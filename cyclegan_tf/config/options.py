@@ -28,7 +28,7 @@ LARGEST_INTEGER = 2**31 - 1
 def option(
     default: _T, text: str, *, minimum: float | None = None, maximum: float | None = None, below: float | None = None,
     may_differ: bool = False, per_machine: bool = False, registry: Registry | None = None, is_path: bool = False,
-    check: Callable[[str, str], object] | None = None, section: str = "",
+    is_list: bool = False, check: Callable[[str, str], object] | None = None, section: str = "",
 ) -> _T:
     """Declares an option. Its field's type must be bool, int, float, str or a `Literal` of strings.
 
@@ -43,14 +43,15 @@ def option(
         own files and memory.
       registry: the registry whose names are the valid values.
       is_path: whether the value may be a path; the flag then replaces a ~ at its start by the home folder.
+      is_list: whether the value is a list of names, which commas separate; see `split_names`.
       check: called with the option's name and value; raises a UserError if the value is invalid.
       section: the title of the group of options that begins with this option; if empty, the option is in the group of
         the option before.
     """
     metadata = {
         "default": default, "help": text, "minimum": minimum, "maximum": maximum, "below": below,
-        "may_differ": may_differ, "per_machine": per_machine, "registry": registry, "is_path": is_path, "check": check,
-        "section": section,
+        "may_differ": may_differ, "per_machine": per_machine, "registry": registry, "is_path": is_path,
+        "is_list": is_list, "check": check, "section": section,
     }
     return dataclasses.field(default=UNSET, metadata=metadata)
 
@@ -80,6 +81,8 @@ def validate(field: dataclasses.Field, value: Any) -> Any:
         raise UserError(f"--{field.name}={value!r} must be of type {expected.__name__}")
     if isinstance(value, str):
         filesystem.require_utf8(field.name, value)
+        if field.metadata["is_list"]:
+            split_names(field.name, value)  # Raises for an empty name.
     registry, choices = field.metadata["registry"], get_choices(field)
     if registry is not None:
         registry[value]  # Raises for an unknown name.

@@ -31,7 +31,7 @@ class RunOptions:
     plugins: str = option(
         "", "modules to import first, separated by commas, because they register generators, discriminators, losses or "
         "models (docs/extending.md); the current folder and the installed packages are searched", may_differ=True,
-        check=plugin_modules.parse_names, section="The model and its training images",
+        is_list=True, check=plugin_modules.parse_names, section="The model and its training images",
     )
     model: str = option(
         "cyclegan", "what to train: cyclegan translates both ways and needs no pairs; pix2pix is its supervised "
@@ -204,6 +204,7 @@ class RunOptions:
     nce_layers: str = option(
         "", "layers of the generator whose outputs cut and fastcut compare, separated by commas; if empty, the padded "
         "image, the two downsampling convolutions, and the residual blocks 1 and 5 (the last, if there are fewer)",
+        is_list=True,
     )
     nce_patches: int = option(256, "patches of each layer that cut and fastcut compare", minimum=1)
     nce_features: int = option(
@@ -213,7 +214,7 @@ class RunOptions:
     diff_augment: str = option(
         "", "differentiable augmentation (Zhao et al. 2020) of the images that the discriminators see, for training on "
         "few images: any of " + ", ".join(AUGMENTATIONS) + ", separated by commas; applied in that order",
-        check=functools.partial(require_names, known=AUGMENTATIONS, unique=True),
+        is_list=True, check=functools.partial(require_names, known=AUGMENTATIONS, unique=True),
     )
     lambda_l1: float = option(100.0, "weight of the L1 loss of pix2pix", minimum=0)
     pool_size: int = option(
@@ -318,7 +319,7 @@ class RunOptions:
         "", "measures to evaluate in addition to the standard ones (PSNR and SSIM if the held-out images are pairs, "
         "cycle errors otherwise), separated by commas: " + ", ".join(EVAL_METRICS) + ". lpips, fid and kid need "
         "weights that cyclegan evaluate --fetch_weights downloads", may_differ=True,
-        check=functools.partial(require_names, known=EVAL_METRICS),
+        is_list=True, check=functools.partial(require_names, known=EVAL_METRICS),
     )
     keep_best: str = option(
         "", "measure, such as psnr_ab or kid_ab; the checkpoint with its best value is kept as checkpoints/best.npz"
