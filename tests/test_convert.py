@@ -10,7 +10,7 @@ import pytest
 from conftest import run_python, save_checkpoint
 
 from cyclegan_tf import convert
-from cyclegan_tf.config import Config, run_options
+from cyclegan_tf.config import Config, architectures, run_options
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run, saved_model
@@ -409,4 +409,6 @@ def test_mistakes_on_the_command_line_are_one_line_and_status_2(run_command, arg
 
 
 def test_overridable_options_are_options():
-    assert set(convert._OVERRIDABLE) <= set(pytorch_run.ARCHITECTURE) <= {f.name for f in dataclasses.fields(Config)}
+    described = {*architectures.list_options("gen_ab"), *architectures.list_options("disc_a")}
+    assert {*convert._OVERRIDABLE, *architectures.SHAPE_OPTIONS} <= described
+    assert described <= {field.name for field in dataclasses.fields(Config)}

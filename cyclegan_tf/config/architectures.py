@@ -11,6 +11,20 @@ from cyclegan_tf.errors import UserError
 # Smallest height and width for a generator: a ResNet's innermost feature maps, a quarter as large, need two pixels for
 # reflection padding by one; its stem needs four for reflection padding by three.
 SMALLEST_SIZE = 8
+# The options that describe a generator (gen_ab, gen_ba) and a discriminator (disc_a, disc_b).
+_OPTIONS = {
+    "gen": (
+        "generator", "ngf", "n_blocks", "n_downs", "norm", "norm_affine", "padding", "dropout", "upsample", "antialias",
+    ),
+    "disc": ("discriminator", "ndf", "n_layers", "norm", "norm_affine", "antialias"),
+}
+# Of these options, the ones that each network either ignores or shows in the shapes of its weights.
+SHAPE_OPTIONS = ("ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "norm_affine")
+
+
+def list_options(name: str) -> tuple[str, ...]:
+    """Returns the options that describe network `name`; none for a network that is not a generator or discriminator."""
+    return _OPTIONS.get(name.partition("_")[0], ())
 
 
 def get_channels(config: Config, name: str) -> tuple[int, int]:

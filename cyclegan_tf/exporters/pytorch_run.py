@@ -19,12 +19,6 @@ from cyclegan_tf.storage import filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-# Options of Config that describe networks. Files that belong to one run must agree on them.
-ARCHITECTURE = (
-    "generator", "discriminator", "ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "padding", "dropout",
-    "antialias",
-)
-
 _T = TypeVar("_T")
 _Arrays = Mapping[str, np.ndarray]
 
@@ -107,7 +101,7 @@ def _infer_config(files: Mapping[str, str], state_dicts: Mapping[str, _Arrays], 
     found = {name: _infer_options(files[name], name, state_dict) for name, state_dict in state_dicts.items()}
     for name, options in sorted(found.items(), key=lambda item: item[1]["kind"], reverse=True):  # Generators first.
         path = files[name]
-        implied = {option: options[option] for option in ARCHITECTURE if option in options}
+        implied = {option: options[option] for option in architectures.list_options(name) if option in options}
         if options["kind"] == "discriminator" and inferred.get("antialias") == "down":
             implied.pop("antialias", None)  # A discriminator with blurs does not show how the generator upsamples.
         if name == "disc_b" and _judges_pairs(found):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.models.base import Model
@@ -23,14 +23,6 @@ log = logging.getLogger("cyclegan_tf")
 
 # {network: ({weight: array}, the source file or folder, the known options of the network)}
 _Found = dict[str, tuple[dict[str, np.ndarray], str, Mapping[str, Any]]]
-
-# Options that determine the shapes of weights, and options that can change a network without changing the shapes.
-_SHAPE_OPTIONS = {
-    "gen": ("ngf", "n_blocks", "n_downs", "norm", "norm_affine"), "disc": ("ndf", "n_layers", "norm", "norm_affine"),
-}
-_OTHER_OPTIONS = {
-    "gen": ("generator", "padding", "dropout", "upsample", "antialias"), "disc": ("discriminator", "antialias"),
-}
 
 
 def initialize(model: Model, source: str) -> None:
@@ -63,7 +55,8 @@ def initialize(model: Model, source: str) -> None:
                 raise UserError(f"{error}; {_advise(model.config, source, name, options)}") from error
             differences |= dict.fromkeys(
                 f"{option}: {options[option]} -> {getattr(model.config, option)}"
-                for option in _find_differences(model.config, name, options, _OTHER_OPTIONS)
+                for option in _find_differences(model.config, name, options)
+                if option not in architectures.SHAPE_OPTIONS
             )
     if differences:
         log.warning("--init_from=%s: the networks had other options (%s), so they now compute something else", source,
@@ -74,12 +67,10 @@ def initialize(model: Model, source: str) -> None:
     log.info("networks from %s%s", source, f"; fresh: {', '.join(fresh)}" if fresh else "")
 
 
-def _find_differences(
-    config: Config, name: str, options: Mapping[str, Any], of_kind: Mapping[str, tuple[str, ...]]
-) -> list[str]:
-    """Lists the options of network `name`, among those for its kind, whose values in `options` and `config` differ."""
-    names = of_kind.get(name.partition("_")[0], ())
-    return [each for each in names if each in options and options[each] != getattr(config, each)]
+def _find_differences(config: Config, name: str, options: Mapping[str, Any]) -> list[str]:
+    """Lists the options of network `name` whose values in `options` and `config` differ."""
+    known = (option for option in architectures.list_options(name) if option in options)
+    return [option for option in known if options[option] != getattr(config, option)]
 
 
 def _advise(config: Config, source: str, name: str, options: Mapping[str, Any]) -> str:
@@ -89,10 +80,7 @@ def _advise(config: Config, source: str, name: str, options: Mapping[str, Any]) 
         folder = os.path.join(run_directory.locate(source), "export")
         return (f"--model={model} has other discriminators than --model={config.model}; give {folder}, which holds the "
                 "generators alone")
-    differing = [
-        f"--{option}={options[option]}" for of_kind in (_SHAPE_OPTIONS, _OTHER_OPTIONS)
-        for option in _find_differences(config, name, options, of_kind)
-    ]
+    differing = [f"--{option}={options[option]}" for option in _find_differences(config, name, options)]
     known = f": {' '.join(differing)}" if differing else ", such as --generator and --ngf"
     return f"give the options that {source} was trained with{known}"
 
