@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,14 +16,18 @@ from cyclegan_tf.images import codec
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints
-from cyclegan_tf.training import cadence, overview, trainer
+from cyclegan_tf.training import overview, trainer
+from cyclegan_tf.training.run import Run
+
+
+def make_run(config, workdir="run", n_replicas=1):
+    replicas = SimpleNamespace(count=n_replicas)
+    return Run(config, workdir, sources.open_dataset(config), replicas, build_model(config))
 
 
 def describe(config, workdir="run", step=0, n_replicas=1):
     """The table as one text, in which each row is a line."""
-    dataset = sources.open_dataset(config)
-    planned = cadence.plan_run(config, dataset.count_images_per_epoch(config), n_replicas)
-    lines = overview.describe_run(config, workdir, dataset, build_model(config), planned, n_replicas, step)
+    lines = overview.describe_run(make_run(config, workdir, n_replicas), step)
     assert max(map(len, lines)) <= 100
     return "\n".join(lines).replace("\n" + " " * 10, " ")
 
@@ -105,9 +110,9 @@ def test_size_of_a_checkpoint_is_exact_but_for_the_small_parts(tiny_run):
         array.nbytes for path, array in arrays.items() if path.startswith(kinds) or path.endswith("/images")
     )
     config = Config.preset("tiny")  # After 4 steps, its pools of 4 images are full.
-    assert overview._estimate_checkpoint(config, build_model(config), 1) == expected
+    assert overview._estimate_checkpoint(make_run(config)) == expected
     per_replica = sum(array.nbytes for path, array in arrays.items() if path.endswith("/images"))
-    assert overview._estimate_checkpoint(config, build_model(config), 3) == expected + 2 * per_replica
+    assert overview._estimate_checkpoint(make_run(config, n_replicas=3)) == expected + 2 * per_replica
 
 
 @pytest.mark.parametrize(("count", "text"), [

@@ -8,20 +8,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from cyclegan_tf.config import Config
-from cyclegan_tf.data import pipeline
-from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.metrics import measures
-from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import exhaustion, hardware
-from cyclegan_tf.runs import checkpoints, model_state
+from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.training import cadence, memory_remedies, schedules
-from cyclegan_tf.training.distribution import Batch, GetSignal, Replicas
+from cyclegan_tf.training.distribution import Batch, GetSignal
 from cyclegan_tf.training.nonfinite import ADVICE, NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
 from cyclegan_tf.training.progress import Display, open_display
+from cyclegan_tf.training.run import Run
 from cyclegan_tf.training.running_means import RunningMeans
 
 log = logging.getLogger("cyclegan_tf")
@@ -48,28 +45,21 @@ class TrainingLoop:
     """Trains a model from its current step to the end of the run.
 
     Args:
-      workdir: the run directory.
-      model: has the weights of the current step.
+      run: its model has the weights of the current step.
       progress: the current step and everything else, apart from the model, that a checkpoint holds.
 
     Attributes:
       n_steps: number of the last step; becomes smaller if the run ends early.
     """
 
-    def __init__(
-        self, config: Config, workdir: str, model: Model, dataset: ImageDataset, replicas: Replicas,
-        outputs: RunOutputs, progress: Progress,
-    ) -> None:
-        self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
-        self._replicas, self._outputs = replicas, outputs
-        images_per_epoch = dataset.count_images_per_epoch(config, replicas.count)
-        self._cadence = cadence.plan_run(config, images_per_epoch, replicas.count)
-        self._memory_remedy = memory_remedies.describe_for_steps(config)
+    def __init__(self, run: Run, outputs: RunOutputs, progress: Progress) -> None:
+        self._run, self._outputs, self._cadence = run, outputs, run.plan()
+        self._memory_remedy = memory_remedies.describe_for_steps(run.config)
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
         # A resumed run may have done more steps than its options now ask for; its results keep the number of its steps.
-        if progress.step > self.n_steps or cadence.is_out_of_patience(config, progress.stale):
+        if progress.step > self.n_steps or cadence.is_out_of_patience(run.config, progress.stale):
             self._end_after(progress.step)
 
     @property
@@ -93,7 +83,7 @@ class TrainingLoop:
             try:
                 self._run_steps(get_signal)
             except NotFinite as error:
-                if self._config.on_nonfinite != "rollback":
+                if self._run.config.on_nonfinite != "rollback":
                     raise
                 self._roll_back(error)
         self._outputs.wait()
@@ -118,42 +108,36 @@ class TrainingLoop:
                     step, batch, read_scalars = queue.popleft()
                     with exhaustion.explain(f"step {step}", self._memory_remedy):
                         scalars = read_scalars()
-                    require_finite(step, scalars, batch, self._workdir, self._replicas.workers)
+                    require_finite(step, scalars, batch, self._run.workdir, self._run.replicas.workers)
                     self._complete_step(step, scalars, display)
-                    received = received or self._replicas.agree_on_signal(get_signal)
+                    received = received or self._run.replicas.agree_on_signal(get_signal)
                     if received and not queue:
                         self._write_checkpoint()
                         self._outputs.wait()
                         raise Stopped(received, step)
 
-    @contextlib.contextmanager
-    def _open_batches(self) -> Iterator[Iterator[list[Batch]]]:
-        """Yields an iterator over the batches of the local replicas in each remaining step; then stops loading."""
-        progress, replicas = self._progress, self._replicas
-        stream, loaders = pipeline.make_batches(
-            self._dataset, self._config, progress.step + progress.skipped, self.n_steps + progress.skipped,
-            replicas.local, replicas.count,
-        )
+    def _open_batches(self) -> contextlib.AbstractContextManager[Iterator[list[Batch]]]:
+        """Opens the batches of the remaining steps; see `Run.open_batches`."""
+        progress, run = self._progress, self._run
         log.info("training steps %d to %d, %d images per epoch%s", progress.step + 1, self.n_steps,
-                 self._cadence.images_per_epoch, replicas.describe(self._config))
-        if self._dataset.stream is not None and progress.step:
+                 self._cadence.images_per_epoch, run.replicas.describe(run.config))
+        if run.dataset.stream is not None and progress.step:
             log.warning("skipping the images of %d steps in the tf.data.Dataset; the run resumes exactly only if the "
                         "data set yields the same images in the same order", progress.step + progress.skipped)
-        with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
-            yield ([next(batches) for _ in replicas.local] for _ in range(progress.step, self.n_steps))
+        return run.open_batches(progress.step + progress.skipped, self.n_steps + progress.skipped)
 
     def _queue_step(self, step: int, batches: list[Batch], get_signal: GetSignal) -> QueuedStep:
         rate = self._compute_learning_rate(step)
         if rate != self._optimizer_rate:
-            self._model.set_learning_rate(rate)
+            self._run.model.set_learning_rate(rate)
             self._optimizer_rate = rate
         with exhaustion.explain(f"step {step}", self._memory_remedy):
-            return QueuedStep(step, batches, self._replicas.train_step(self._model, batches, get_signal))
+            return QueuedStep(step, batches, self._run.replicas.train_step(self._run.model, batches, get_signal))
 
     def _compute_learning_rate(self, step: int) -> float:
         done = step - 1
         epochs = self._cadence.count_epochs(done)
-        return schedules.compute_learning_rate(self._config, done, epochs, self._replicas.count)
+        return schedules.compute_learning_rate(self._run.config, done, epochs, self._run.replicas.count)
 
     def _complete_step(self, step: int, scalars: Mapping[str, float], display: Display) -> None:
         """Counts `step` as done and does the tasks that are due after `step`."""
@@ -179,17 +163,17 @@ class TrainingLoop:
 
     def _evaluate(self, step: int) -> None:
         """Measures the held-out images, keeps the best checkpoint, and ends the run if --patience is used up."""
-        progress, name = self._progress, self._config.keep_best
+        progress, name = self._progress, self._run.config.keep_best
         values = self._outputs.evaluate(step)
         if not name:
             return
-        value = self._replicas.workers.broadcast(values.get(name, math.nan))
+        value = self._run.replicas.workers.broadcast(values.get(name, math.nan))
         if measures.is_better(name, value, progress.best):
             progress.best, progress.stale = value, 0
             self._write_checkpoint(checkpoints.BEST)
         elif progress.best is not None:  # --patience counts from the first evaluation with a finite value.
             progress.stale += 1
-            if cadence.is_out_of_patience(self._config, progress.stale):
+            if cadence.is_out_of_patience(self._run.config, progress.stale):
                 log.info("ending after step %d: %s has not been better than %.4g in %d measurements", step, name,
                          progress.best, progress.stale)
                 self._end_after(step)
@@ -208,13 +192,13 @@ class TrainingLoop:
     def _roll_back(self, error: NotFinite) -> None:
         """Restores the newest checkpoint; training resumes with the data that follow the batch of the failed step."""
         self._outputs.wait()
-        self._replicas.workers.barrier()
-        found = checkpoints.read_newest(self._outputs.checkpoint_folder)
+        workers = self._run.replicas.workers
+        workers.barrier()
+        found = self._run.restore_newest()
         if found is None:
             raise UserError(f"{error.finding}; there is no checkpoint to roll back to yet; {ADVICE}") from error
-        path, arrays = found
-        restored = model_state.restore(self._model, arrays, path, self._replicas.local, self._replicas.count)
-        self._replicas.workers.require_equal({"the step of the newest checkpoint": restored.step})
+        _, restored = found
+        workers.require_equal({"the step of the newest checkpoint": restored.step})
         self._rollbacks[restored.step] += 1
         if self._rollbacks[restored.step] > _MAX_ROLLBACKS:
             raise UserError(

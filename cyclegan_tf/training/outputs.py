@@ -5,18 +5,15 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from cyclegan_tf.config import Config
-from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.inference import bounded, translator
-from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints, metrics_log, model_state, page, page_images
 from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.runs.reporter import NullReporter, Reporter
 from cyclegan_tf.training import memory_remedies, samples
-from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator, split_by_images
+from cyclegan_tf.training.run import Run
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -26,33 +23,27 @@ Callback = Callable[[int, Mapping[str, float]], None]
 
 
 class RunOutputs:
-    """Writes the outputs of a run to its run directory.
+    """Writes the outputs of a run to its run directory, which the chief has opened.
 
     All workers must call the same methods in the same order, because some of them exchange data; only the chief writes.
 
     Args:
-      workdir: the run directory, opened by the chief.
       step: steps done; records and sample grids of later steps are removed.
       callbacks: the chief calls each of them after it writes a line of losses or measures to metrics.jsonl.
     """
 
-    def __init__(
-        self, config: Config, workdir: str, model: Model, dataset: ImageDataset, evaluator: Evaluator,
-        replicas: Replicas, step: int, callbacks: Sequence[Callback] = (),
-    ) -> None:
-        self.checkpoint_folder = os.path.join(workdir, "checkpoints")
-        self._config, self._workdir, self._model, self._dataset = config, workdir, model, dataset
-        self._evaluator, self._replicas = evaluator, replicas
-        self._translators = translator.make_translators(config, model.generators)
-        remedy = memory_remedies.describe_for_images(config)
-        self._translate = bounded.make_bounded(self._translators, config, remedy, workdir)
+    def __init__(self, run: Run, evaluator: Evaluator, step: int, callbacks: Sequence[Callback] = ()) -> None:
+        self._run, self._evaluator, self._is_chief = run, evaluator, run.replicas.workers.is_chief
+        self._translators = translator.make_translators(run.config, run.model.generators)
+        remedy = memory_remedies.describe_for_images(run.config)
+        self._translate = bounded.make_bounded(self._translators, run.config, remedy, run.workdir)
         self._measures: dict[int, dict[str, float]] = {}  # {step: measures}, only for the newest measured step.
-        self._callbacks = callbacks if replicas.workers.is_chief else ()
+        self._callbacks = callbacks if self._is_chief else ()
         self._writer = checkpoints.NullWriter()
         self._reporter = NullReporter()
-        if replicas.workers.is_chief:
-            self._writer = checkpoints.Writer(self.checkpoint_folder, config.keep_checkpoints)
-            self._reporter = Reporter(workdir, config, step)
+        if self._is_chief:
+            self._writer = checkpoints.Writer(run.checkpoint_folder, run.config.keep_checkpoints)
+            self._reporter = Reporter(run.workdir, run.config, step)
 
     def close(self) -> None:
         """Waits until everything is written, and closes all files."""
@@ -96,31 +87,32 @@ class RunOutputs:
 
     def write_samples(self, step: int) -> None:
         """Writes a sample grid and updates the page of the run."""
-        self._replicas.pause_watchdog()
-        if not self._replicas.workers.is_chief:
+        run = self._run
+        run.replicas.pause_watchdog()
+        if not self._is_chief:
             return
-        self._model.refresh()
-        picture = samples.draw_sample_grid(self._config, self._translate, self._dataset, self._workdir, step)
+        run.model.refresh()
+        picture = samples.draw_sample_grid(run.config, self._translate, run.dataset, run.workdir, step)
         self._reporter.write_sample(step, picture)
-        page.write(self._workdir)
+        page.write(run.workdir)
 
     def write_checkpoint(self, progress: Progress, file_name: str | None = None) -> None:
         """Copies the state of the run and writes it in the background; see `checkpoints.write`."""
         self._reporter.sync()
-        self._replicas.pause_watchdog()
-        pools = self._replicas.workers.gather(model_state.collect_pools(self._model))
-        self._writer.save(self._model, progress, file_name, pools)
+        self._run.replicas.pause_watchdog()
+        pools = self._run.replicas.workers.gather(model_state.collect_pools(self._run.model))
+        self._writer.save(self._run.model, progress, file_name, pools)
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Measures the held-out images after `step`, and writes and returns the measures.
 
         The result is empty on all workers but the chief.
         """
-        self._replicas.pause_watchdog()
+        self._run.replicas.pause_watchdog()
         measures = self._measure(step)
         if counts := self._evaluator.counts:
             self._reporter.record(step, metrics_log.COUNTS, counts)
-        for held_out, values in split_by_images(measures, self._dataset).items():
+        for held_out, values in split_by_images(measures, self._run.dataset).items():
             kind = metrics_log.EVAL if held_out else metrics_log.EVAL_OF_TRAINING
             self._record(step, kind, values)
             if values:
@@ -132,29 +124,30 @@ class RunOutputs:
 
         A second call writes the same files again. The chief does the work while the other workers wait.
         """
-        measures = self._write_results(step) if self._replicas.workers.is_chief else {}
-        self._replicas.workers.barrier()
+        measures = self._write_results(step) if self._is_chief else {}
+        self._run.replicas.workers.barrier()
         return measures
 
     def _write_results(self, step: int) -> dict[str, float]:
+        run = self._run
         log.info("exporting the generators and measuring the held-out images")
-        self._model.refresh()
-        paths = saved_model.export(self._translators, os.path.join(self._workdir, "export"))
+        run.model.refresh()
+        paths = saved_model.export(self._translators, os.path.join(run.workdir, "export"))
         measures = self._measure(step)
         if counts := self._evaluator.counts:
             self._reporter.record(step, metrics_log.FINAL_COUNTS, counts)
         if baselines := self._evaluator.measure_baselines():
             self._reporter.record(step, metrics_log.BASELINES, baselines)
-        parts = split_by_images(measures, self._dataset)
+        parts = split_by_images(measures, run.dataset)
         for held_out, values in parts.items():
             kind = metrics_log.FINAL if held_out else metrics_log.FINAL_OF_TRAINING
             self._record(step, kind, values)
-        page_images.write(self._workdir, self._config, self._translate, self._dataset, step)
-        log.info("page: %s", page.write(self._workdir))
+        page_images.write(run.workdir, run.config, self._translate, run.dataset, step)
+        log.info("page: %s", page.write(run.workdir))
         log.info("SavedModels: %s", ", ".join(paths))
-        if self._dataset.bad:
-            log.warning("skipped %d images that cannot be used; bad_images.txt lists them", len(self._dataset.bad))
-        if clipped := self._dataset.bad.describe_clipped():
+        if run.dataset.bad:
+            log.warning("skipped %d images that cannot be used; bad_images.txt lists them", len(run.dataset.bad))
+        if clipped := run.dataset.bad.describe_clipped():
             log.warning(clipped)
         for held_out, values in parts.items():
             if values:
@@ -165,8 +158,8 @@ class RunOutputs:
         """Measures the held-out images after `step`, the newest step; a repeated call does not measure again."""
         if step not in self._measures:
             self._measures = {step: {}}
-            if self._replicas.workers.is_chief:
-                self._model.refresh()
+            if self._is_chief:
+                self._run.model.refresh()
                 self._measures = {step: self._evaluator(self._translate)}
         return self._measures[step]
 

@@ -19,30 +19,30 @@ from cyclegan_tf.runs import model_state
 from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training import schedules
 from cyclegan_tf.training.cadence import Cadence
+from cyclegan_tf.training.run import Run
 
 _LINE = 100  # Characters.
 _N_MEASURED = 3  # Images of each domain whose size is read.
 
 
-def describe_run(
-    config: Config, workdir: str, dataset: ImageDataset, model: Model, cadence: Cadence, n_replicas: int, step: int
-) -> list[str]:
+def describe_run(run: Run, step: int) -> list[str]:
     """Returns the lines of the table, wrapped to 100 characters.
 
     Args:
       step: steps done.
     """
+    config, dataset, cadence = run.config, run.dataset, run.plan()
     rows = {
         "data": _describe_training(config, dataset),
         "held out": _describe_held_out(dataset),
         "left out": _describe_left_out(config, dataset),
         "inputs": _describe_inputs(config),
         "ranges": _describe_ranges(config),
-        "networks": _describe_networks(config, model),
-        "device": _describe_device(config, n_replicas),
+        "networks": _describe_networks(config, run.model),
+        "device": _describe_device(config, run.replicas.count),
         "length": _describe_length(cadence, step),
-        "rate": _describe_learning_rate(config, cadence, n_replicas),
-        "disk": _describe_disk(config, workdir, model, n_replicas),
+        "rate": _describe_learning_rate(config, cadence, run.replicas.count),
+        "disk": _describe_disk(run),
     }
     lines = []
     for name, text in rows.items():
@@ -159,23 +159,26 @@ def _describe_learning_rate(config: Config, cadence: Cadence, n_replicas: int) -
     return f"{first:.3g} in the first step, {last:.3g} in the last (--lr_policy={config.lr_policy})"
 
 
-def _describe_disk(config: Config, workdir: str, model: Model, n_replicas: int) -> str:
-    size = _estimate_checkpoint(config, model, n_replicas)
-    text = f"{config.keep_checkpoints} checkpoint{'s' * (config.keep_checkpoints > 1)} of {format_bytes(size)}"
-    if filesystem.is_remote(workdir):
+def _describe_disk(run: Run) -> str:
+    count, size = run.config.keep_checkpoints, format_bytes(_estimate_checkpoint(run))
+    text = f"{count} checkpoint{'s' * (count > 1)} of {size}"
+    if filesystem.is_remote(run.workdir):
         return text
-    parents = itertools.accumulate(itertools.repeat(os.path.abspath(workdir)), lambda path, _: os.path.dirname(path))
+    path = os.path.abspath(run.workdir)
+    parents = itertools.accumulate(itertools.repeat(path), lambda path, _: os.path.dirname(path))
     folder = next(filter(os.path.isdir, parents))
-    return f"{text} in {workdir}; {format_bytes(shutil.disk_usage(folder).free)} are free"
+    return f"{text} in {run.workdir}; {format_bytes(shutil.disk_usage(folder).free)} are free"
 
 
-def _estimate_checkpoint(config: Config, model: Model, n_replicas: int) -> int:
+def _estimate_checkpoint(run: Run) -> int:
     """Estimates the bytes of a checkpoint with full image pools; ignores the pools if image sizes vary."""
+    config, model = run.config, run.model
     size = model_state.measure_variables(model)
     if model.pool_names and config.pool_size and config.crops:
         square = (1, config.crop_size, config.crop_size)
         shapes = model.get_pool_shapes((*square, config.input_channels), (*square, config.output_channels))
-        size += sum(4 * int(np.prod(shapes[name])) for name in model.pool_names) * config.pool_size * n_replicas
+        one_image = sum(4 * int(np.prod(shapes[name])) for name in model.pool_names)
+        size += one_image * config.pool_size * run.replicas.count
     return size
 
 

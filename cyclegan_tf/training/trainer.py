@@ -13,14 +13,14 @@ import tensorflow as tf
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import DOMAINS
-from cyclegan_tf.data import memory, pairing, percentiles, pipeline, sources
+from cyclegan_tf.data import memory, pairing, percentiles, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import cuda_libraries, exhaustion, hardware
-from cyclegan_tf.runs import checkpoints, model_state, training_images
 from cyclegan_tf.runs import directory as run_directory
+from cyclegan_tf.runs import model_state, training_images
 from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.training import cadence, memory_remedies, overview, signals, strategies, warm_start
 from cyclegan_tf.training.distribution import Replicas
@@ -28,6 +28,7 @@ from cyclegan_tf.training.evaluator import Evaluator
 from cyclegan_tf.training.loop import TrainingLoop
 from cyclegan_tf.training.outputs import Callback, RunOutputs
 from cyclegan_tf.training.progress import describe_estimate
+from cyclegan_tf.training.run import Run
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -55,17 +56,18 @@ def train(
     # 1. The devices, the workers and the data. An error here leaves nothing behind in the run directory.
     config, replicas, dataset = _open(config, workdir, given)
     evaluator = Evaluator(config, dataset)
-    opened = run_directory.open_run(config, workdir) if replicas.workers.is_chief else contextlib.nullcontext()
+    workers = replicas.workers
+    opened = run_directory.open_run(config, workdir) if workers.is_chief else contextlib.nullcontext()
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
-        if replicas.workers.is_chief:
+        if workers.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
         for assumption in filter(None, (dataset.pairing, dataset.substitution)):
             log.info(assumption)
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.
-        model = _build_model(config, replicas)
-        progress = _restore_or_initialize(config, workdir, model, replicas)
+        run = Run(config, workdir, dataset, replicas, _build_model(config, replicas))
+        progress = _restore_or_initialize(run)
         images = training_images.compute_fingerprints(dataset)
-        replicas.workers.require_equal({
+        workers.require_equal({
             **config.compute_checksums(),
             **{f"the number of images of {domain.upper()}": images[domain].count for domain in DOMAINS},
             **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
@@ -73,17 +75,16 @@ def train(
             "the step of the newest checkpoint": progress.step,
             # A single worker has nothing to compare, and copying all weights from a GPU takes a while.
             "the initial weights (--init_from) or the state in the checkpoint":
-                model_state.compute_checksum(model) if replicas.workers.count > 1 else 0,
+                model_state.compute_checksum(run.model) if workers.count > 1 else 0,
         })
-        _require_unchanged_images(config, workdir, dataset, progress)
+        _require_unchanged_images(run, progress)
         progress = dataclasses.replace(progress, images=images)
-        if replicas.workers.is_chief:
+        if workers.is_chief:
             training_images.write_names(workdir, dataset)
         # 3. The steps that are left, then the final measures and exports.
-        _show_overview(config, workdir, dataset, model, replicas, progress.step)
-        outputs = RunOutputs(config, workdir, model, dataset, evaluator, replicas, progress.step, callbacks)
-        with contextlib.closing(outputs):
-            loop = TrainingLoop(config, workdir, model, dataset, replicas, outputs, progress)
+        _show_overview(run, progress.step)
+        with contextlib.closing(RunOutputs(run, evaluator, progress.step, callbacks)) as outputs:
+            loop = TrainingLoop(run, outputs, progress)
             with stop_requests.defer() as get_signal:
                 loop.run(get_signal)
             return outputs.write_results(loop.n_steps)
@@ -100,22 +101,21 @@ def rehearse(config: Config, workdir: str) -> None:
     config, replicas, dataset = _open(config, workdir)
     Evaluator(config, dataset)  # Raises a UserError if the run cannot compute its measures.
     run_directory.require_same_options(config, workdir)
-    model = _build_model(config, replicas)
-    progress = _restore_or_initialize(config, workdir, model, replicas)
-    _require_unchanged_images(config, workdir, dataset, progress)
-    planned = _show_overview(config, workdir, dataset, model, replicas, progress.step)
+    run = Run(config, workdir, dataset, replicas, _build_model(config, replicas))
+    progress = _restore_or_initialize(run)
+    _require_unchanged_images(run, progress)
+    _show_overview(run, progress.step)
     seconds = 0.0
-    stream, loaders = pipeline.make_batches(dataset, config, 0, 2, replicas.local, replicas.count)
-    with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
+    with run.open_batches(0, 2) as batches:
         for number in (1, 2):
             start = time.monotonic()
             with exhaustion.explain(f"step {number}", memory_remedies.describe_for_steps(config)):
-                replicas.train_step(model, [next(batches) for _ in replicas.local], lambda: None)()
+                replicas.train_step(run.model, next(batches), lambda: None)()
             seconds = time.monotonic() - start
     peak = hardware.measure_peak_memory()
     log.info("one step: %.2f s%s", seconds, f", {overview.format_bytes(peak[1])} of {peak[0]}" if peak else "")
     has_ended = cadence.is_out_of_patience(config, progress.stale)
-    n_steps = 0 if has_ended else max(planned.n_steps - progress.step, 0)
+    n_steps = 0 if has_ended else max(run.plan().n_steps - progress.step, 0)
     log.info("%s", describe_estimate(n_steps, n_steps * seconds, on_cpu=not hardware.has_gpu()))
 
 
@@ -137,21 +137,16 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
     return config, replicas, dataset
 
 
-def _show_overview(
-    config: Config, workdir: str, dataset: ImageDataset, model: Model, replicas: Replicas, step: int
-) -> cadence.Cadence:
-    """Logs the table of a run at `step`; returns the `Cadence` of the run."""
-    planned = cadence.plan_run(config, dataset.count_images_per_epoch(config, replicas.count), replicas.count)
-    if replicas.workers.is_chief:
-        for line in overview.describe_run(config, workdir, dataset, model, planned, replicas.count, step):
+def _show_overview(run: Run, step: int) -> None:
+    if run.replicas.workers.is_chief:
+        for line in overview.describe_run(run, step):
             log.info("%s", line)
-    return planned
 
 
-def _require_unchanged_images(config: Config, workdir: str, dataset: ImageDataset, progress: Progress) -> None:
+def _require_unchanged_images(run: Run, progress: Progress) -> None:
     """Raises a UserError if the training images differ from the checkpoint's, unless --allow_changed_data is set."""
-    changes = "; ".join(training_images.list_changes(progress.images, dataset, workdir))
-    if changes and not config.allow_changed_data:
+    changes = "; ".join(training_images.list_changes(progress.images, run.dataset, run.workdir))
+    if changes and not run.config.allow_changed_data:
         raise UserError(f"the training images have changed since step {progress.step}: {changes}; restore the images, "
                         "or continue with the new ones with --allow_changed_data")
     if changes:
@@ -170,14 +165,12 @@ def _build_model(config: Config, replicas: Replicas) -> Model:
     return model
 
 
-def _restore_or_initialize(config: Config, workdir: str, model: Model, replicas: Replicas) -> Progress:
+def _restore_or_initialize(run: Run) -> Progress:
     """Loads the run's own newest checkpoint, else the networks of --init_from, else nothing; returns the progress."""
-    found = checkpoints.read_newest(os.path.join(workdir, "checkpoints"))
-    if found:
-        path, arrays = found
-        progress = model_state.restore(model, arrays, path, replicas.local, replicas.count)
+    if restored := run.restore_newest():
+        path, progress = restored
         log.info("resuming from %s", path)
         return progress
-    if config.init_from:
-        warm_start.initialize(model, config.init_from)
+    if run.config.init_from:
+        warm_start.initialize(run.model, run.config.init_from)
     return Progress()
