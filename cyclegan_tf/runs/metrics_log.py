@@ -11,6 +11,8 @@ from cyclegan_tf.storage import atomic, filesystem, json_lines
 log = logging.getLogger("cyclegan_tf")
 
 FILE_NAME = "metrics.jsonl"
+# The kinds of records with the scalars of a training step, and with their means over an epoch.
+TRAIN, EPOCH = "train", "epoch"
 # The kinds of records with measures, after a step and at the end of a run. Measures are of held-out images, or of
 # training images that replace missing held-out images.
 EVAL, EVAL_OF_TRAINING = "eval", "eval_training_images"

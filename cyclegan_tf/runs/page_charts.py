@@ -50,7 +50,7 @@ def collect_losses(records: Sequence[Record], names: DomainNames) -> list[dict[s
     Returns:
       [{"title", "hint", "lines": [{"name", "points": [(step, value), ...]}]}].
     """
-    train = [record for record in records if record["kind"] == "train"]
+    train = [record for record in records if record["kind"] == metrics_log.TRAIN]
     train = train[:: -(-len(train) // _MOST_POINTS) or 1]
     left = list(dict.fromkeys(name for record in train for name in record))
     charts = []

@@ -14,7 +14,7 @@ from cyclegan_tf.storage import filesystem, json_lines
 # TensorBoard opens the two groups of tags whose names come first in the alphabet; these should be images/ and loss/.
 _IMAGE_TAG = "images/samples"
 _PREFIXES = {
-    "epoch": "per_epoch/",
+    metrics_log.EPOCH: "per_epoch/",
     metrics_log.EVAL: "measures/",
     metrics_log.EVAL_OF_TRAINING: "measures_of_training_images/",
     metrics_log.FINAL: "measures_final/",
@@ -82,7 +82,7 @@ class Reporter(NullReporter):
         TensorBoard shows the values under the names of `make_tag`.
 
         Args:
-          kind: "train", "epoch", or a kind of measures that `metrics_log` defines.
+          kind: one of the kinds that `metrics_log` defines.
           values: floats by name.
         """
         self._log.write(json_lines.format_line({"step": step, "kind": kind, **values}))
@@ -93,7 +93,7 @@ class Reporter(NullReporter):
         self._write_scalars(step, kind, values)
 
     def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._write_scalars(step, "train", values)
+        self._write_scalars(step, metrics_log.TRAIN, values)
 
     def _write_scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         with self._board.as_default(step):
@@ -119,8 +119,8 @@ class Reporter(NullReporter):
 
 def make_tag(kind: str, name: str) -> str:
     """Returns a value's tag in TensorBoard; empty for counts and epoch numbers, which TensorBoard does not show."""
-    if kind == "train":
+    if kind == metrics_log.TRAIN:
         return name if name.startswith(("loss/", "score/")) else f"training/{name}"
-    if kind in metrics_log.COUNTS_KINDS or (kind, name) == ("epoch", "epoch"):
+    if kind in metrics_log.COUNTS_KINDS or (kind, name) == (metrics_log.EPOCH, "epoch"):
         return ""
     return _PREFIXES[kind] + name

@@ -69,7 +69,7 @@ class RunOutputs:
         Args:
           speed: images per second, for TensorBoard only; None if unknown.
         """
-        self._record(step, "train", {"learning_rate": learning_rate, **scalars})
+        self._record(step, metrics_log.TRAIN, {"learning_rate": learning_rate, **scalars})
         if speed is not None:
             self._reporter.write_scalars(step, {"images_per_second": speed})
 
@@ -83,7 +83,7 @@ class RunOutputs:
 
     def record_epoch(self, step: int, epoch: int, means: Mapping[str, float]) -> None:
         """Writes the mean of each scalar, such as a loss or a gradient norm, over the epoch that ends with `step`."""
-        self._reporter.record(step, "epoch", {"epoch": epoch, **means})
+        self._reporter.record(step, metrics_log.EPOCH, {"epoch": epoch, **means})
 
     def write_samples(self, step: int) -> None:
         """Writes a sample grid and updates the page of the run."""

@@ -45,9 +45,11 @@ class Run:
 
     @contextlib.contextmanager
     def open_batches(self, first_step: int, last_step: int) -> Iterator[Iterator[list[Batch]]]:
-        """Yields an iterator over the batches of this worker's replicas in steps first_step to last_step - 1.
+        """Loads the batches of steps first_step to last_step - 1, counted from 0; stops loading after the body.
 
-        Stops loading after the body. Steps are numbered from 0. See `pipeline.read_batches` for errors.
+        Yields:
+          An iterator with a list for each step: the batch of each replica of this worker. The iterator raises the
+          errors of `pipeline.read_batches`.
         """
         local = self.replicas.local
         stream, loaders = pipeline.make_batches(
