@@ -9,6 +9,7 @@ largest difference from the images of this package in units of the range [-1, 1]
 more than the stated bound is an error and is removed. tflite, onnx and web need: pip install 'cyclegan_tf[export]'
 """
 
+import itertools
 import re
 
 from absl import flags
@@ -18,9 +19,6 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.options import require_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats
-
-# Options, and the formats that use them; all formats use the other options.
-_FORMATS = {"size": ("tflite", "onnx"), "precision": ("tflite",), "max_side": ("web",), "runtime_dir": ("web",)}
 
 
 def main(argv: list[str]) -> int:
@@ -32,9 +30,10 @@ def main(argv: list[str]) -> int:
     )
     cli.require_given("precision", remedy=f"give some of {', '.join(formats.PRECISIONS)}")
     precisions = require_names("precision", ",".join(given.precision), formats.PRECISIONS)
-    for name, users in _FORMATS.items():
+    for option in itertools.chain.from_iterable(format_.options for format_ in formats.FORMATS.values()):
+        users = [name for name, format_ in formats.FORMATS.items() if option in format_.options]
         if given.format not in users:
-            cli.refuse_given([name], f"is for {' and '.join(users)}, not for --format={given.format}")
+            cli.refuse_given([option], f"is for {' and '.join(users)}, not for --format={given.format}")
     formats.export(
         given.model, given.format, given.output, given.direction, precisions, _parse_size(given.size),
         given.max_side, given.runtime_dir, given.overwrite,
@@ -55,7 +54,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 def _define_flags() -> None:
     # Not at import, because other commands have flags of the same names.
     cli.define_path("model", None, "run directory, one of its checkpoint files, demo or demo_maps")
-    flags.DEFINE_enum("format", None, formats.FORMATS, "format of the export")
+    flags.DEFINE_enum("format", None, list(formats.FORMATS), "format of the export")
     cli.define_path("output", None, "folder to write to; the files are named after the direction")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of the generator; default: all directions of the "
                             "run for web, a2b for other formats")

@@ -128,7 +128,7 @@ def test_a_web_export_of_two_directions_reads_the_checkpoint_once(tiny_run, tmp_
     pytest.importorskip("onnxruntime")
     read, paths, found = checkpoints.read, [], []
     monkeypatch.setattr(checkpoints, "read", lambda path: paths.append(path) or read(path))
-    monkeypatch.setattr(web_page, "write", lambda generators, *arguments: found.extend(generators) or [])
+    monkeypatch.setattr(web_page, "write", lambda generators, *_, **options: found.extend(generators) or [])
     formats.export(str(tiny_run), "web", str(tmp_path / "page"))
     assert [generator.direction for generator in found] == ["a2b", "b2a"]
     assert len(paths) == 1
@@ -142,7 +142,7 @@ def test_an_export_with_other_images_is_an_error_and_leaves_nothing(tiny_run, tm
         verify.check(artifact, str(tmp_path), a_to_b)
     monkeypatch.setitem(tflite.BOUNDS, "float16", (0.0, 0.0))
     with pytest.raises(UserError, match="does not match the generator's images"):
-        formats.export(str(tiny_run), "tflite", str(tmp_path / "out"), precisions=["float16"])
+        formats.export(str(tiny_run), "tflite", str(tmp_path / "out"), precision=["float16"])
     assert not (tmp_path / "out").exists()
 
 
@@ -217,7 +217,7 @@ def test_only_int8_needs_the_runs_images(tiny_run, tmp_path):
     (tmp_path / "run" / "config.json").write_text(config.to_json())
     with pytest.raises(UserError, match=r"needs images that .*run was trained on.*/no/such/folder.*leave int8 out"):
         formats.export(str(tmp_path / "run"), "tflite", str(tmp_path / "out"))
-    formats.export(str(tmp_path / "run"), "tflite", str(tmp_path / "out"), precisions=["float16"])
+    formats.export(str(tmp_path / "run"), "tflite", str(tmp_path / "out"), precision=["float16"])
 
 
 # Together these options use every layer of the package's generators.
@@ -328,7 +328,7 @@ def test_exhausted_memory_is_not_called_an_unsupported_network(exporter, tmp_pat
     def convert(*arguments, **options):
         raise MemoryError
 
-    write = {"onnx": onnx_lib.write, "tflite": functools.partial(tflite.write, precisions=["float32"])}[exporter]
+    write = {"onnx": onnx_lib.write, "tflite": functools.partial(tflite.write, precision=["float32"])}[exporter]
     if exporter == "onnx":
         monkeypatch.setattr(pytest.importorskip("tf2onnx").convert, "from_function", convert)
     else:
@@ -399,6 +399,7 @@ def test_exports_name_the_ranges_of_their_values(tmp_path):
         *onnx_lib.write(generator, str(tmp_path)), *tflite.write(generator, str(tmp_path), ["float32"]),
     ):
         path = str(tmp_path / artifact.name)
+        assert artifact.name in formats.list_outputs(artifact.runtime, ["a2b"])
         if artifact.runtime in ("saved_model", "tflite"):
             model = loading.load(path)
             assert model.units == Units(ValueRange(-1024, 3071), ValueRange(0, 1.5))

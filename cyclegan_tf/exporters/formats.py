@@ -1,13 +1,15 @@
 """Exports a generator to any format: writes it to a temporary folder, checks it there, then moves it into place."""
 
 import contextlib
+import dataclasses
 import importlib.util
+import itertools
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
@@ -22,16 +24,51 @@ if TYPE_CHECKING:  # These modules import TensorFlow, which --help can do withou
 
 log = logging.getLogger("cyclegan_tf")
 
-FORMATS = ("saved_model", "keras", "tflite", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8")
-_N_SAMPLES = 3  # Images of each direction on the web page.
-# Modules that a format's converter and check need besides TensorFlow. Without ai-edge-litert, TensorFlow's own
-# interpreter checks .tflite files.
-_MODULES = {"onnx": ("tf2onnx", "onnxruntime"), "web": ("tf2onnx", "onnxruntime")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """An export format.
+
+    Attributes:
+      module: module of `cyclegan_tf.exporters` that writes the format. Its function `write(source, folder)` writes the
+        generator of a `Source` and returns an `Artifact` for each file to check. If `holds_run`,
+        `write(sources, folder)` writes all generators and returns pairs (`Source`, `Artifact`).
+      outputs: names of the files and folders in the output folder, once for each {direction} and each {precision}.
+      options: flags of this format that not all formats have. --size is an option of the `Source`; the others are
+        keyword arguments of `write`.
+      packages: what the converter and the check need besides TensorFlow.
+      holds_run: whether one export holds all directions of a run, instead of one direction.
+      hint: what to log after an export, with the output folder as {output}.
+    """
+
+    module: str
+    outputs: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    holds_run: bool = False
+    hint: str = ""
+
+
+FORMATS = {
+    "saved_model": Format("saved_model", ("{direction}",)),
+    "keras": Format("keras_file", ("{direction}.keras",)),
+    # Without the package ai-edge-litert, TensorFlow's own interpreter checks .tflite files.
+    "tflite": Format("tflite", ("{direction}-{precision}.tflite",), ("size", "precision")),
+    "onnx": Format("onnx", ("{direction}.onnx",), ("size",), ("tf2onnx", "onnxruntime")),
+    "web": Format(
+        "web_page",
+        ("index.html", "style.css", "page.js", "worker.js", "model.json", "runtime", "{direction}.onnx",
+         "sample-{direction}-1.png", "sample-{direction}-2.png", "sample-{direction}-3.png"),
+        ("max_side", "runtime_dir"), ("tf2onnx", "onnxruntime"), holds_run=True,
+        hint="serve {output} as static files, for example: python -m http.server --directory {output}",
+    ),
+}
 
 
 def export(
-    workdir: str, format_: str, output: str, direction: str | None = None, precisions: Sequence[str] = PRECISIONS,
+    workdir: str, name: str, output: str, direction: str | None = None, precision: Sequence[str] = PRECISIONS,
     size: tuple[int, int] | None = None, max_side: int = 512, runtime_dir: str | None = None, overwrite: bool = False,
 ) -> "list[Result]":
     """Writes generators of a run to folder `output`, after running each written file in its own runtime.
@@ -40,10 +77,10 @@ def export(
 
     Args:
       workdir: run directory.
-      format_: saved_model, keras, tflite, onnx or web.
+      name: the format, a key of `FORMATS`.
       output: folder, which may exist.
       direction: a2b or b2a; None: all directions of the run for the web page, a2b for other formats.
-      precisions: precisions of a tflite export: float32, float16, dynamic_range, int8.
+      precision: precisions of a tflite export: float32, float16, dynamic_range, int8.
       size: (height, width) that a tflite or onnx file accepts; None: any multiple of the network's size multiple.
       max_side: longer side in pixels to which the web page scales larger images unless the user chooses another.
       runtime_dir: unpacked npm package onnxruntime-web for the web page; None: download it with npm.
@@ -59,80 +96,51 @@ def export(
     filesystem.require_local("output", output)
     filesystem.require_utf8("output", output)
     config = Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
-    default = config.directions if format_ == "web" else (Direction.A2B,)
+    format_ = FORMATS[name]
+    default = config.directions if format_.holds_run else (Direction.A2B,)
     directions = (Direction.parse(direction),) if direction else default
-    _require_modules(format_)
-    _require_free_names(output, list_outputs(format_, directions, precisions), overwrite)
+    _require_packages(name)
+    _require_free_names(output, list_outputs(name, directions, precision), overwrite)
 
     startup.import_tensorflow()
     from cyclegan_tf.exporters import source, verify
 
     generators = source.load(workdir, directions, size)
+    options = {"precision": precision, "max_side": max_side, "runtime_dir": runtime_dir}
     os.makedirs(output, exist_ok=True)
     with _make_staging_folder(output) as folder:
-        artifacts = _write(format_, generators, folder, precisions, max_side, runtime_dir)
+        artifacts = _write(
+            format_, generators, folder, {key: value for key, value in options.items() if key in format_.options}
+        )
         results = [verify.check(artifact, folder, generator) for generator, artifact in artifacts]
-        for name in sorted(os.listdir(folder)):
-            _move(os.path.join(folder, name), os.path.join(output, name))
-    if format_ == "web":
-        log.info("serve %s as static files, for example: python -m http.server --directory %s", output, output)
+        for written in sorted(os.listdir(folder)):
+            _move(os.path.join(folder, written), os.path.join(output, written))
+    if format_.hint:
+        log.info("%s", format_.hint.format(output=output))
     return results
 
 
 def _write(
-    format_: str, generators: "Sequence[Source]", folder: str, precisions: Sequence[str], max_side: int,
-    runtime_dir: str | None,
+    format_: Format, generators: "Sequence[Source]", folder: str, options: Mapping[str, Any]
 ) -> "list[tuple[Source, Artifact]]":
-    """Writes one format to `folder`; returns each written file with its generator.
-
-    Each branch imports only its own converter. Only the web page has several generators.
-    """
-    if format_ == "web":
-        from cyclegan_tf.exporters import web_page
-
-        return web_page.write(generators, folder, max_side, _N_SAMPLES, runtime_dir)
-    (generator,) = generators
-    return [(generator, artifact) for artifact in _write_files(format_, generator, folder, precisions)]
+    """Writes one format to `folder`; returns each written file with its generator."""
+    # Import no other converter, because converters need optional packages.
+    write = importlib.import_module(f"cyclegan_tf.exporters.{format_.module}").write
+    if format_.holds_run:
+        return write(generators, folder, **options)
+    return [(generator, each) for generator in generators for each in write(generator, folder, **options)]
 
 
-def _write_files(format_: str, generator: "Source", folder: str, precisions: Sequence[str]) -> "list[Artifact]":
-    if format_ == "saved_model":
-        from cyclegan_tf.exporters import saved_model
-
-        return saved_model.write(generator, folder)
-    if format_ == "keras":
-        from cyclegan_tf.exporters import keras_file
-
-        return keras_file.write(generator, folder)
-    if format_ == "tflite":
-        from cyclegan_tf.exporters import tflite
-
-        return tflite.write(generator, folder, precisions)
-    from cyclegan_tf.exporters import onnx
-
-    return onnx.write(generator, folder)
-
-
-def _require_modules(format_: str) -> None:
-    missing = [name for name in _MODULES.get(format_, ()) if importlib.util.find_spec(name) is None]
+def _require_packages(name: str) -> None:
+    missing = [package for package in FORMATS[name].packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise UserError(f"--format={format_} needs {' and '.join(missing)}: pip install 'cyclegan_tf[export]'")
+        raise UserError(f"--format={name} needs {' and '.join(missing)}: pip install 'cyclegan_tf[export]'")
 
 
-def list_outputs(format_: str, directions: Sequence[str], precisions: Sequence[str]) -> list[str]:
+def list_outputs(name: str, directions: Sequence[str], precision: Sequence[str] = PRECISIONS) -> list[str]:
     """Lists the names of the files and folders that an export writes."""
-    if format_ == "web":
-        numbers = range(1, _N_SAMPLES + 1)
-        samples = [f"sample-{direction}-{number}.png" for direction in directions for number in numbers]
-        models = [f"{direction}.onnx" for direction in directions]
-        return ["index.html", "style.css", "page.js", "worker.js", "model.json", "runtime", *models, *samples]
-    (direction,) = directions
-    return {
-        "saved_model": [str(direction)],
-        "keras": [f"{direction}.keras"],
-        "tflite": [f"{direction}-{precision}.tflite" for precision in precisions],
-        "onnx": [f"{direction}.onnx"],
-    }[format_]
+    outputs = itertools.product(FORMATS[name].outputs, directions, precision)
+    return list(dict.fromkeys(output.format(direction=each, precision=level) for output, each, level in outputs))
 
 
 def _require_free_names(output: str, names: Sequence[str], overwrite: bool) -> None:

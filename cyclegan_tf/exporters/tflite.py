@@ -19,8 +19,8 @@ keras = tf.keras
 BOUNDS = {"float32": (1e-4, 1e-4), "float16": (1 / 255, 1e-3), "dynamic_range": (0.2, 0.02), "int8": (0.75, 0.15)}
 
 
-def write(source: Source, folder: str, precisions: Sequence[str]) -> list[Artifact]:
-    """Writes FOLDER/DIRECTION-PRECISION.tflite for each precision; input and output are always float32.
+def write(source: Source, folder: str, precision: Sequence[str]) -> list[Artifact]:
+    """Writes FOLDER/DIRECTION-PRECISION.tflite for each of `precision`; input and output are always float32.
 
     The files map (1, H, W, C) in [-1, 1] to (1, H, W, C'). The ranges of the run, if it has any, are the file
     value_ranges.json in an archive at the end of each file, as TensorFlow Lite's own metadata are.
@@ -28,22 +28,22 @@ def write(source: Source, folder: str, precisions: Sequence[str]) -> list[Artifa
     Args:
       source: what to export.
       folder: existing folder to write to.
-      precisions: among float32; float16 (weights); dynamic_range (8-bit weights); int8 (8-bit weights and arithmetic).
+      precision: among float32; float16 (weights); dynamic_range (8-bit weights); int8 (8-bit weights and arithmetic).
 
     Raises:
       UserError: TensorFlow cannot convert the network, or int8 lacks training images.
     """
     # Load the images before the conversions, because loading them can fail.
-    representative = source.load_representative_images() if "int8" in precisions else None
+    representative = source.load_representative_images() if "int8" in precision else None
     artifacts = []
-    for precision in precisions:
-        name = f"{source.direction}-{precision}.tflite"
+    for level in precision:
+        name = f"{source.direction}-{level}.tflite"
         path = os.path.join(folder, name)
         with open(path, "wb") as file:
-            file.write(_convert(source, precision, representative))
+            file.write(_convert(source, level, representative))
         if source.translator.units:
             zip_metadata.add(path, source.translator.units.to_lists())
-        artifacts.append(Artifact(name, "tflite", *BOUNDS[precision]))
+        artifacts.append(Artifact(name, "tflite", *BOUNDS[level]))
     return artifacts
 
 

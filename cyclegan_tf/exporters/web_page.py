@@ -30,10 +30,11 @@ _PACKAGE, _VERSION = "onnxruntime-web", "1.30.0"
 _RELEASE = f"{_PACKAGE}@{_VERSION}"
 # The build for the CPU only. The module contains the loader of the .wasm file.
 _RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+_N_SAMPLES = 3  # Images of each direction.
 
 
 def write(
-    generators: Sequence[Source], folder: str, max_side: int, n_samples: int, runtime_dir: str | None = None
+    generators: Sequence[Source], folder: str, max_side: int, runtime_dir: str | None = None
 ) -> list[tuple[Source, Artifact]]:
     """Writes index.html with its files, an ONNX file and sample images for each direction, and the runtime.
 
@@ -41,7 +42,6 @@ def write(
       generators: generators of gray or color images, the directions of one run.
       folder: existing folder to write to.
       max_side: longer side in pixels to which the page scales larger images unless the user chooses another.
-      n_samples: number of sample images of each direction.
       runtime_dir: unpacked npm package onnxruntime-web; None: use the cached copy, which npm downloads once.
 
     Returns:
@@ -65,19 +65,17 @@ def write(
         shutil.copyfile(os.path.join(_PAGE_DIR, name), os.path.join(folder, *target))
     description = {
         "name": run_directory.find_name(generators[0].workdir), "maxSide": max_side,
-        "directions": [
-            _describe(source, _write_samples(source, folder, max_side, n_samples)) for source in generators
-        ],
+        "directions": [_describe(source, _write_samples(source, folder, max_side)) for source in generators],
     }
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(description, file, indent=2)
     return [(source, artifact) for source in generators for artifact in onnx.write(source, folder)]
 
 
-def _write_samples(source: Source, folder: str, max_side: int, n_samples: int) -> list[str]:
+def _write_samples(source: Source, folder: str, max_side: int) -> list[str]:
     """Writes sample images of a direction to `folder`; returns their names."""
     samples = []
-    for number, image in enumerate(source.load_samples(n_samples, max_side), 1):
+    for number, image in enumerate(source.load_samples(_N_SAMPLES, max_side), 1):
         samples.append(f"sample-{source.direction}-{number}.png")
         with open(os.path.join(folder, samples[-1]), "wb") as file:
             file.write(codec.encode_png(ranges.to_rgb(image)))
