@@ -256,6 +256,41 @@ def test_pages_of_a_circular_chain_end():
     assert tiff.list_pages(io.BytesIO(data)).numbers == [0, 1]
 
 
+class FailingFile(io.BytesIO):
+    """A file of which only the first reads succeed; the disk or the network fails then."""
+
+    def __init__(self, data, n_reads):
+        super().__init__(data)
+        self.n_reads = n_reads
+
+    def read(self, *arguments):
+        self.n_reads -= 1
+        if self.n_reads < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(*arguments)
+
+    def readinto(self, buffer):
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"ome": True, "metadata": {"axes": "ZYX"}}], ids=["plain", "ome"])
+def test_an_outage_while_a_file_is_opened_is_not_damage(options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, PAGES, photometric="minisblack", **options)
+    for n_reads in range(1000):
+        try:
+            stack = stack_files.open_stack(lambda n=n_reads: FailingFile(buffer.getvalue(), n), "a.tif", StackOptions())
+        except OSError as error:
+            assert error.errno == errno.EIO
+        else:
+            break
+    assert n_reads > 10
+    assert len(stack) == 4
+
+
 @pytest.mark.parametrize("position", [1000, 2**40, 2**62, 2**64 - 1])
 def test_a_page_behind_the_end_of_the_file_is_missing(tmp_path, position):
     tifffile.imwrite(tmp_path / "a.tif", PAGES, bigtiff=True, photometric="minisblack", metadata=None)

@@ -1,9 +1,25 @@
 """Turns the many exceptions that libraries raise for damaged files into ValueErrors of one line."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 
 from cyclegan_tf.errors import UserError, describe_error
+
+
+def find_outage(error: BaseException | None) -> BaseException | None:
+    """Returns the failure of the memory, the disk or the network that caused `error`; None if the file is damaged.
+
+    A failure is the exception itself, or its cause: libraries wrap some exceptions. The file may be intact.
+    """
+    while error is not None:
+        # Libraries raise OSErrors without a number for damaged files. A damaged file may contain an invalid offset;
+        # seeking to this offset raises EINVAL.
+        is_failure = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        if is_failure or isinstance(error, MemoryError):
+            return error
+        error = error.__cause__
+    return None
 
 
 @contextlib.contextmanager
@@ -12,7 +28,7 @@ def explain_damage(
 ) -> Iterator[None]:
     """Turns each exception of the body into a ValueError with a message of one line, from the original exception.
 
-    MemoryErrors, which say nothing about the file, and UserErrors pass unchanged.
+    UserErrors pass unchanged. If `find_outage` finds an outage, the outage is raised instead.
 
     Args:
       explain: returns the message for an exception; by default, the exception's own message on one line.
@@ -21,6 +37,10 @@ def explain_damage(
     try:
         yield
     except Exception as error:
-        if isinstance(error, (MemoryError, UserError, *passes)):
+        if isinstance(error, UserError):
+            raise
+        if outage := find_outage(error):
+            raise outage from None
+        if isinstance(error, passes):
             raise
         raise ValueError(explain(error)) from error

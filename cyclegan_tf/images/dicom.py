@@ -9,7 +9,6 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator
 from types import ModuleType
 from typing import IO, Any
 
@@ -224,20 +223,13 @@ class DicomFile(Stack):
         return self.header.get(name)
 
 
-@contextlib.contextmanager
-def _describe_damage(where: str = "") -> Iterator[None]:
-    """Turns the many exceptions of pydicom and its decoders, in the body, into ValueErrors of one line.
+def _describe_damage(where: str = "") -> contextlib.AbstractContextManager[None]:
+    """Context that turns the many exceptions of pydicom and its decoders into ValueErrors of one line.
 
     Args:
       where: beginning of the line.
     """
-    try:
-        with explain_damage(lambda error: where + _describe(error), passes=(OSError,)):
-            yield
-    except OSError as error:  # Only errors of the file system have a number.
-        if error.errno is not None:
-            raise
-        raise ValueError(where + _describe(error)) from error
+    return explain_damage(lambda error: where + _describe(error))
 
 
 def _describe(error: Exception) -> str:

@@ -11,7 +11,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, tiff, tiff_no_data, tiff_results
-from cyclegan_tf.images.damage import explain_damage
+from cyclegan_tf.images.damage import explain_damage, find_outage
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
 
 _PALETTE = 3  # A photometric interpretation.
@@ -25,6 +25,7 @@ def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
 
     Raises:
       ValueError: as in `TiffStack`.
+      OSError: the file cannot be read.
     """
     import tifffile
 
@@ -33,9 +34,9 @@ def open_tiff(file: IO[bytes], options: StackOptions) -> "TiffStack | None":
     try:
         opened = tifffile.TiffFile(file)
         opened.pages.get(pages.numbers[0])
-    except MemoryError:
-        raise
-    except Exception:  # tifffile raises many types for damaged files.
+    except Exception as error:  # tifffile raises many types for damaged files.
+        if outage := find_outage(error):
+            raise outage from None
         return None
     return TiffStack(file, opened, pages, options)
 
