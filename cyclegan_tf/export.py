@@ -57,7 +57,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum("format", None, list(formats.FORMATS), "format of the export")
     cli.define_path("output", None, "folder to write to; the files are named after the direction")
     flags.DEFINE_enum_class("direction", None, Direction, "direction of the generator; default: all directions of the "
-                            "run for web, a2b for other formats")
+                            "run for web; a2b, or the run's only direction, for other formats")
     flags.DEFINE_list("precision", list(formats.PRECISIONS),
                       f"precisions of tflite files: {', '.join(formats.PRECISIONS)}")
     flags.DEFINE_string("size", None, "HEIGHTxWIDTH of the images that a tflite or onnx file takes; default: any "

@@ -13,7 +13,7 @@ from cyclegan_tf import convert
 from cyclegan_tf.config import Config, architectures, run_options
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import pytorch_run, saved_model
+from cyclegan_tf.exporters import formats, pytorch_run, saved_model, web_page
 from cyclegan_tf.inference import loading
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.models.cyclegan import CycleGAN
@@ -205,6 +205,28 @@ def test_a_converted_run_cannot_be_resumed(one_direction):
     config = Config.load(str(one_direction))
     with pytest.raises(UserError, match=r"was converted from \.pth files and cannot be resumed: .* --init_from="):
         run_directory.require_same_options(config, str(one_direction))
+
+
+@pytest.mark.parametrize(("name", "direction"), [("G_A", "a2b"), ("G_B", "b2a")])
+def test_the_only_direction_of_a_run_is_the_default(name, direction, torch, no_export, tmp_path, monkeypatch):
+    path, workdir = tmp_path / f"latest_net_{name}.pth", str(tmp_path / "run")
+    torch_files.write(path, golden.state_dict("generators/resnet_n2_instance_replicate.npz"))
+    pytorch_run.convert_from_pytorch([str(path)], workdir)
+    image = np.zeros((8, 8, 3), np.float32)
+    expected = loading.load(workdir, direction).translate(image)
+    np.testing.assert_array_equal(loading.load(workdir).translate(image), expected)
+    found = []
+
+    def write_page(generators, *_, **options):
+        found.extend(generator.direction for generator in generators)
+        return []
+
+    monkeypatch.setattr(formats, "_require_packages", lambda name: None)
+    monkeypatch.setattr(saved_model, "write", lambda generator, folder: write_page([generator]))
+    monkeypatch.setattr(web_page, "write", write_page)
+    for export_format in ("saved_model", "web"):
+        formats.export(workdir, export_format, str(tmp_path / "out"))
+    assert found == [direction, direction]
 
 
 def test_a_direction_without_a_generator_is_not_translated(one_direction):

@@ -79,7 +79,8 @@ def export(
       workdir: run directory.
       name: the format, a key of `FORMATS`.
       output: folder, which may exist.
-      direction: a2b or b2a; None: all directions of the run for the web page, a2b for other formats.
+      direction: a2b or b2a; None: all directions of the run for the web page; for other formats a2b, or the run's only
+        direction.
       precision: precisions of a tflite export: float32, float16, dynamic_range, int8.
       size: (height, width) that a tflite or onnx file accepts; None: any multiple of the network's size multiple.
       max_side: longer side in pixels to which the web page scales larger images unless the user chooses another.
@@ -95,17 +96,17 @@ def export(
     """
     filesystem.require_local("output", output)
     filesystem.require_utf8("output", output)
-    config = Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
+    Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
     format_ = FORMATS[name]
-    default = config.directions if format_.holds_run else (Direction.A2B,)
-    directions = (Direction.parse(direction),) if direction else default
     _require_packages(name)
-    _require_free_names(output, list_outputs(name, directions, precision), overwrite)
 
     startup.import_tensorflow()
     from cyclegan_tf.exporters import source, verify
 
-    generators = source.load(workdir, directions, size)
+    wanted = Direction.parse(direction) if direction else None
+    generators = source.load(workdir, wanted, None if format_.holds_run else 1, size)
+    outputs = list_outputs(name, [generator.direction for generator in generators], precision)
+    _require_free_names(output, outputs, overwrite)
     options = {"precision": precision, "max_side": max_side, "runtime_dir": runtime_dir}
     os.makedirs(output, exist_ok=True)
     with _make_staging_folder(output) as folder:

@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -145,22 +145,20 @@ class Source:
 
 
 def load(
-    workdir: str, directions: Iterable[Direction] | None = None, size: tuple[int, int] | None = None
+    workdir: str, direction: Direction | None = None, limit: int | None = None, size: tuple[int, int] | None = None
 ) -> list[Source]:
     """Loads a `Source` for each direction from a run's newest checkpoint.
 
     Args:
       workdir: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
-      directions: the directions to load; None loads all that the run holds.
+      direction, limit: which directions to load, as in `translator.load_run`.
       size: (height, width) that the exports must accept; None: any size.
 
     Raises:
       UserError: `workdir` is not a run or does not learn a direction, or the networks do not accept this size.
     """
-    run = translator_lib.load_run(workdir, directions)
-    found = [
-        Source(workdir, run.config, direction, translator, size) for direction, translator in run.translators.items()
-    ]
+    run = translator_lib.load_run(workdir, direction, limit)
+    found = [Source(workdir, run.config, each, translator, size) for each, translator in run.translators.items()]
     for source in found:
         if size and any(side % source.multiple or side < source.minimum for side in size):
             raise UserError(f"--size={size[0]}x{size[1]}: height and width must be multiples of {source.multiple} and "

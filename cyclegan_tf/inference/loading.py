@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -168,7 +168,8 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
         (RUN/checkpoints/best.npz). "demo" and "demo_maps" are trained runs in the package. The architecture of a .pth
         file is inferred from its weights, which do not show whether padding is reflect or replicate: convert such a
         file to a run with --padding=replicate.
-      direction: a2b (default) or b2a of a run; the other kinds hold only one direction.
+      direction: a2b or b2a of a run; default: a2b, or the only direction of the run. The other kinds hold only one
+        direction.
 
     Raises:
       UserError: `path` does not exist, is damaged, or is of another kind.
@@ -176,7 +177,7 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
     path = os.fspath(path)
     wanted = Direction.parse(direction) if direction else None
     if run_directory.is_run(path):
-        (translator,) = _load_run(path, [wanted or Direction.A2B]).values()
+        (translator,) = _load_run(path, wanted, limit=1).values()
         return translator
     require_model(path)
     if wanted:
@@ -212,7 +213,7 @@ def load_directions(
     path = os.fspath(path)
     wanted = Direction.parse(direction) if direction else None
     if run_directory.is_run(path):
-        return _load_run(path, [wanted] if wanted else None)
+        return _load_run(path, wanted)
     require_model(path)
     wanted = wanted or Direction.find_in_name(os.path.basename(path.rstrip("/")))
     if wanted is None:
@@ -220,8 +221,8 @@ def load_directions(
     return {wanted: _load_file(path)}
 
 
-def _load_run(path: str, directions: Iterable[Direction] | None) -> dict[Direction, LoadedTranslator]:
-    run = translator_lib.load_run(path, directions)
+def _load_run(path: str, direction: Direction | None, limit: int | None = None) -> dict[Direction, LoadedTranslator]:
+    run = translator_lib.load_run(path, direction, limit)
     return {
         direction: LoadedTranslator(translator, stacks.make_options(run.config, direction.source))
         for direction, translator in run.translators.items()

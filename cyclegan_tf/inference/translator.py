@@ -1,7 +1,7 @@
 """One trained direction: translates images of any size, as floats, as 8-bit pixels or as encoded files."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -247,15 +247,16 @@ class LoadedRun(NamedTuple):
     translators: dict[Direction, Translator]
 
 
-def load_run(path: str, directions: Iterable[Direction] | None = None) -> LoadedRun:
+def load_run(path: str, direction: Direction | None = None, limit: int | None = None) -> LoadedRun:
     """Loads generators from a run's newest checkpoint, with averaged weights if the run has them.
 
     Args:
       path: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
-      directions: the directions to load; None loads all that the run holds.
+      direction: the direction to load; None: all that the run holds.
+      limit: the most directions to load; with 1, the run's only direction, or a2b if the run holds both.
 
     Raises:
-      UserError: `path` is not a run, or has no readable checkpoint, no generator, or no generator of a given direction.
+      UserError: `path` is not a run, or has no readable checkpoint, no generator, or no generator of `direction`.
     """
     config = Config.load(run_directory.locate(path))
     checkpoint, arrays = checkpoints.require_run(path)
@@ -264,10 +265,11 @@ def load_run(path: str, directions: Iterable[Direction] | None = None) -> Loaded
     held = [direction for direction in config.directions if direction.generator in weights]
     if not held:
         raise UserError(f"{checkpoint} holds no generator; give another run")
-    translators = {}
-    for direction in held if directions is None else directions:
-        if direction not in held:
-            raise UserError(f"{path} translates {direction.reverse} only and holds no generator of {direction}; set "
-                            f"the direction to {direction.reverse}")
-        translators[direction] = build(config, direction, weights[direction.generator], checkpoint)
+    if direction and direction not in held:
+        raise UserError(f"{path} translates {direction.reverse} only and holds no generator of {direction}; set the "
+                        f"direction to {direction.reverse}")
+    translators = {
+        each: build(config, each, weights[each.generator], checkpoint)
+        for each in ([direction] if direction else held[:limit])
+    }
     return LoadedRun(config, int(arrays["step"]), translators)
