@@ -20,7 +20,7 @@ NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_PHOTOMETRIC = 262  # A TIFF tag.
+GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B")  # Of Pillow.
 _ANIMATIONS = (b"GIF8", b"RIFF", b"\x89PNG")  # Beginnings of the files that may have several frames.
 
 # Maps an image's (height, width) to the (height, width) that it is resized to.
@@ -123,6 +123,11 @@ def read_orientation(image: Image.Image) -> int | None:
         return None
 
 
+def has_alpha(image: Image.Image) -> bool:
+    """True if an opened image has an alpha channel or a transparent color."""
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
 def _explain(data: bytes, error: Exception) -> str:
     """Describes the error that decoding `data` raised, such as SyntaxError, struct.error or DecompressionBombError."""
     text = describe_error(error)
@@ -199,8 +204,8 @@ def decode_page(page: tiff.Page, channels: int) -> np.ndarray:
 def _decode_deep_gray(image: Image.Image) -> np.ndarray:
     """Decodes an image in one of Pillow's modes I;16, I and F to uint16 or float32 (H, W, 1)."""
     pixels = np.asarray(image)[..., np.newaxis]
-    # Photometric interpretation 0 is WhiteIsZero, which Pillow handles for 8 bits only.
-    is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+    # Pillow handles WhiteIsZero for 8 bits only.
+    is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
     if image.mode == "F":
         return -check_floats(pixels) if is_inverted else check_floats(pixels)
     pixels = _to_uint16(pixels)

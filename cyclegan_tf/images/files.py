@@ -39,7 +39,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
     ".bmp": {"format": "BMP"},
 }
-_DESCRIPTION = 270  # A tag of TIFF and EXIF.
 _SIZE_TAGS = (256, 257, 0xA002, 0xA003)  # Width and height of the image in TIFF and in EXIF.
 _SUBDIRECTORIES = (0x8769, 0x8825)  # Of EXIF: the camera's settings, and GPS.
 _ALIASES = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
@@ -87,7 +86,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
         else:
             extras = _read_pillow_extras(data, pixels.dtype, path)
     if n_pages > 1:  # In the image description, stacks store the number of pages (OME-TIFF, ImageJ).
-        extras = dataclasses.replace(extras, exif=_remove_tags(extras.exif, [_DESCRIPTION]))
+        extras = dataclasses.replace(extras, exif=_remove_tags(extras.exif, [tiff.DESCRIPTION]))
     return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)
 
 
@@ -116,9 +115,7 @@ def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike)
         warnings.simplefilter("always", UserWarning)
         with codec.open_with_pillow(data) as image:
             # Pillow reports mode RGBA for 16-bit gray with alpha. Byte 25 of a PNG file, the color type, is 4 then.
-            gray = image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") or (
-                image.format == "PNG" and data[25] == 4
-            )
+            gray = image.mode in codec.GRAY_MODES or (image.format == "PNG" and data[25] == 4)
             alpha = _read_alpha(image, data, dtype)
             try:
                 exif = _read_exif(image)
@@ -166,7 +163,7 @@ def _remove_tags(exif: bytes | None, tags: Sequence[int]) -> bytes | None:
 
 
 def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray | None:
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+    if not codec.has_alpha(image):
         return None
     image.load()  # Pillow rotates a TIFF image when it loads the pixels, and removes the tag.
     orientation = codec.read_orientation(image)

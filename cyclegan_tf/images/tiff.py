@@ -19,7 +19,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images.damage import explain_damage
 
-ORIENTATION, XMP = 274, 700
+# Tags of TIFF and EXIF.
+PHOTOMETRIC, DESCRIPTION, ORIENTATION, XMP, ICC_PROFILE = 262, 270, 274, 700, 34675
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
 _SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.

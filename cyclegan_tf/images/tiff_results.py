@@ -22,7 +22,7 @@ from cyclegan_tf.storage import atomic, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
-_DESCRIPTION, _ICC_PROFILE, _GDAL_METADATA = 270, 34675, 42112
+_GDAL_METADATA = 42112
 # Tags that say where a page is on the Earth: pixel scale, tie points, transformation, and three of the projection.
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 # Resolution and its unit, position, camera, times, authors and copyright, EXIF, IPTC and XMP.
@@ -132,7 +132,7 @@ class _Writer(StackWriter):
         description = _describe(self._source, self._channels, self._dtype) if is_first else None
         tags = list(_keep_tags(page, self._no_data, 3 if self._is_rgb else 1))
         if description:
-            tags.append((_DESCRIPTION, "s", 0, description, True))
+            tags.append((tiff.DESCRIPTION, "s", 0, description, True))
         layout = {"planarconfig": "separate" if is_separate else "contig"} if pixels.shape[-1] > 1 else {}
         self._file.write(
             array if pixels.shape[-1] > 1 else array[..., 0], photometric=self._photometric,
@@ -165,7 +165,7 @@ def _keep_tags(page: Any, no_data: float | None, colors: int) -> Iterator[tuple[
         elif tag.code == tiff_no_data.TAG:
             if no_data is not None:
                 yield tag.code, "s", 0, str(tag.value), False
-        elif tag.code == _ICC_PROFILE:
+        elif tag.code == tiff.ICC_PROFILE:
             if tiff.select_profile(tag.value, colors):
                 yield tag.code, tag.dtype, tag.count, tag.value, False
         elif tag.code in _KEPT_TAGS:

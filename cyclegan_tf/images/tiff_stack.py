@@ -201,10 +201,9 @@ def _describe_page(page: Any) -> str:
 def _decode_with_pillow(image: TiffImageFile, page: Any, no_data: float | None) -> Slice:
     """Decodes the current page of an image opened by Pillow, composited on white, with its natural channels."""
     image.load()
-    has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if has_alpha else None
+    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if codec.has_alpha(image) else None
     valid = None if no_data is None else tiff_no_data.find_valid(tiff.read_samples(page, codec.MAX_PIXELS), no_data)
     if valid is not None:
         valid = codec.apply_orientation(valid, page.tags.valueof(tiff.ORIENTATION, 1))
-    natural = 1 if image.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B") else 3
+    natural = 1 if image.mode in codec.GRAY_MODES else 3
     return Slice(codec.decode_pillow(image, b"", natural, None), valid, alpha)
