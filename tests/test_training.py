@@ -10,8 +10,10 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.models import losses
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.image_pool import exchange
+from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
+from cyclegan_tf.runs import model_state
 
 
 def batch(seed):
@@ -211,3 +213,20 @@ def test_images_that_keep_their_sizes_train():
     step = model.compiled_step.get_concrete_function(spec, spec, {})
     scalars, _ = step(tf.constant(real_a), tf.constant(real_b))
     assert np.isfinite(float(scalars["loss/generators"]))
+
+
+def test_a_step_on_another_size_has_equal_bits_after_a_resume():
+    config = Config.preset("tiny", model="pix2pix", preprocess="none")
+    model, resumed = Pix2Pix(config), Pix2Pix(config)
+    rng = np.random.default_rng(0)
+    first, second = (
+        [rng.uniform(-1, 1, (1, *size, 3)).astype(np.float32) for _ in "ab"] for size in ((48, 40), (52, 56))
+    )
+    model.train_step(*first)
+    model_state.restore(resumed, model_state.collect_state(model, model_state.Progress(step=1)), "checkpoint")
+    for each in (model, resumed):
+        each.train_step(*second)
+    expected = snapshot(model.networks)
+    for name, arrays in snapshot(resumed.networks).items():
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(array, expected[name][key], err_msg=f"{name}/{key}")

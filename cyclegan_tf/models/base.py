@@ -147,6 +147,13 @@ class Model(abc.ABC):
             seed = seeds.make_step_seed(self.config.seed, f"dropout/{call}", self.iteration)
             return seed + tf.constant([number, 0], tf.int64)
 
+        if not self.config.crops:
+            # The first trace of a process would have static sizes, and so choose kernels that round differently from
+            # the kernels of later traces, which are for any size. A resumed run would then compute other bits.
+            real_a, real_b = (
+                tf.compat.v1.placeholder_with_default(images, (None, None, None, images.shape[-1]))
+                for images in (real_a, real_b)
+            )
         with layers.seed_dropout(make_seed):
             scalars, fakes = self.step(real_a, real_b, past)
         return scalars, tf.nest.map_structure(lambda image: tf.cast(image, self._pool_dtype), fakes)
