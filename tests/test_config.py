@@ -114,6 +114,8 @@ def test_from_json_fills_in_defaults_and_rejects_unknown_options():
         Config.from_json('{"ngf": ')
     with pytest.raises(UserError, match=r"config\.json has config_version 3, expected at most 2"):
         Config.from_json('{"config_version": 3}')
+    with pytest.raises(UserError, match=r"config\.json has config_version True, expected at most 2"):
+        Config.from_json('{"config_version": true}')
     with pytest.raises(UserError, match="not a JSON object"):
         Config.from_json("[]")
 
@@ -252,6 +254,8 @@ def test_differences_ignore_options_that_a_resumed_run_may_change():
     ("init_from", "gs://bucket/run//", "gs://bucket/run", False),
     ("diff_augment", "color,cutout", " color, cutout", False), ("diff_augment", "color,cutout", "cutout,color", True),
     ("nce_layers", "stem_pad,block1_add", "stem_pad , block1_add", False), ("nce_layers", "", "stem_pad", True),
+    ("range_a", "-1024,3071", "-1024, 3071", False), ("range_b", "percentile:1,99=0,5", "percentile:1,99.0=0,5", False),
+    ("range_a", "", "0,255", True), ("range_a", "percentile:1,99=0,5", "percentile:1,99=0,6", True),
 ])
 def test_differences_ignore_the_spelling_of_a_value(option, old, new, differ):
     found = config_lib.list_differences(Config(**{option: old}), Config(**{option: new}))

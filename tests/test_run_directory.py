@@ -220,6 +220,8 @@ def test_ranges_that_a_failed_start_has_measured_are_measured_again(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-00000002.npz").touch()
     assert run_directory.adopt_ranges(asked, str(tmp_path)) == stored
+    for text, expected in (("percentile: 1, 99.0", "percentile:1,99=5.0,7.0"), ("percentile:2,99", "percentile:2,99")):
+        assert run_directory.adopt_ranges(Config(range_a=text), str(tmp_path)).range_a == expected
 
 
 def test_an_old_run_on_the_demo_is_resumed_as_demo_maps(tmp_path):

@@ -195,7 +195,7 @@ class Config(RunOptions):
 def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Converts the contents of a config.json of any version to the options of this version."""
     version = values.pop("config_version", 1)
-    if version not in (1, _VERSION):
+    if type(version) is not int or version not in (1, _VERSION):  # True equals 1.
         raise UserError(
             f"{where} has config_version {version}, expected at most {_VERSION}; use the version of cyclegan_tf that "
             "wrote the file, or another --workdir"
@@ -226,4 +226,6 @@ def _normalize(field: dataclasses.Field, config: Config) -> Any:
     value = getattr(config, field.name)
     if field.metadata["is_list"]:
         return split_names(field.name, value)
+    if field.name in ("range_a", "range_b"):
+        return value_ranges.parse_range(field.name, value)
     return value.rstrip("/") or value if field.metadata["is_path"] else value
