@@ -24,6 +24,10 @@ TOY = (
 pytestmark = pytest.mark.usefixtures("plugins")
 
 
+def make():
+    """A function to register, which no test calls."""
+
+
 def test_commands_train_and_find_the_plugins_again(tmp_path, run_command, make_images):
     run = tmp_path / "run"
     # The current folder of the child process holds the package.
@@ -187,6 +191,38 @@ def test_size_multiple_may_depend_on_the_config():
     from cyclegan_tf.config import architectures
 
     assert architectures.get_size_multiple(Config(generator="mine", n_downs=6)) == 64
+
+
+@pytest.mark.parametrize("value", [0, -4, 4.5, "4", None, lambda config: None], ids=repr)
+def test_a_registered_size_must_be_a_number_of_pixels(value):
+    from cyclegan_tf.config import architectures
+
+    cyclegan_tf.register_generator("mine", size_multiple=value)(make)
+    cyclegan_tf.register_discriminator("mine", smallest_size=value)(make)
+    with pytest.raises(UserError, match=r"^--generator=mine is registered with size_multiple .*; expected a whole num"):
+        architectures.get_size_multiple(Config(generator="mine"))
+    with pytest.raises(UserError, match=r"^--discriminator=mine is registered with smallest_size .*; expected a whol"):
+        architectures.get_smallest_size(Config(discriminator="mine"))
+
+
+@pytest.mark.parametrize("found", [None, "--ngf must be even"], ids=repr)
+def test_conflicts_of_a_model_must_be_a_list(found):
+    cyclegan_tf.register_model("mine", find_conflicts=lambda config: found)(make)
+    with pytest.raises(UserError, match=r"find_conflicts of --model=mine returns .*; expected a list of messages"):
+        Config(model="mine")
+
+
+def test_a_network_without_channels_is_an_error():
+    from cyclegan_tf.config import architectures
+
+    cyclegan_tf.register_model("mine", channels=lambda config: {})(make)
+    with pytest.raises(UserError, match="--model=mine has a network disc_c, whose channels are unknown"):
+        architectures.get_channels(Config(model="mine"), "disc_c")
+
+
+def test_a_name_must_be_text():
+    with pytest.raises(UserError, match="cannot register 5 for --generator: a name consists of"):
+        cyclegan_tf.register_generator(5, size_multiple=1)(make)
 
 
 def test_public_names_exist():

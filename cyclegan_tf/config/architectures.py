@@ -1,6 +1,7 @@
 """Facts about the networks of a `Config` that do not need TensorFlow."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,19 +33,37 @@ def get_channels(config: Config, name: str) -> tuple[int, int]:
     a, b = config.input_channels, config.output_channels
     found = {"gen_ab": (a, b), "gen_ba": (b, a), "disc_a": (a, 1), "disc_b": (b, 1)}
     own = registries.MODELS[config.model].channels
-    return {**found, **(own(config) if own else {})}[name]
+    found |= own(config) if own else {}
+    if name not in found:
+        raise UserError(f"--model={config.model} has a network {name}, whose channels are unknown; return them from "
+                        "the function `channels` of register_model")
+    return found[name]
 
 
 def get_size_multiple(config: Config) -> int:
     """The generator keeps the size of images whose height and width are multiples of this number of pixels."""
     multiple = registries.GENERATORS[config.generator].size_multiple
-    return multiple(config) if callable(multiple) else multiple
+    return _require_pixels(multiple, config, f"--generator={config.generator}", "size_multiple")
 
 
 def get_smallest_size(config: Config) -> int:
     """The smallest height and width, in pixels, that the networks can be trained on."""
     smallest = registries.DISCRIMINATORS[config.discriminator].smallest_size
-    return max(SMALLEST_SIZE, smallest(config) if callable(smallest) else smallest)
+    return max(SMALLEST_SIZE, _require_pixels(
+        smallest, config, f"--discriminator={config.discriminator}", "smallest_size"
+    ))
+
+
+def _require_pixels(value: int | Callable[[Config], int], config: Config, option: str, argument: str) -> int:
+    """Returns the value that `argument` of a registration has for `config`; a UserError if it is no number of pixels.
+
+    Args:
+      option: the option that names the registered function, for the message.
+    """
+    value = value(config) if callable(value) else value
+    if not isinstance(value, numbers.Integral) or value < 1:  # Also an integer of NumPy.
+        raise UserError(f"{option} is registered with {argument} {value!r}; expected a whole number above 0")
+    return int(value)
 
 
 def require_crop_size(config: Config) -> None:

@@ -1,10 +1,11 @@
 """Combinations of option values that cannot work, each with an error message."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from cyclegan_tf.config.domains import find_name_conflicts
 from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, LOSSES, MODELS
+from cyclegan_tf.errors import UserError
 
 if TYPE_CHECKING:
     from cyclegan_tf.config.config import Config
@@ -19,7 +20,11 @@ def find_conflicts(config: "Config") -> Iterator[str]:
                "example --range_a=-1024,3071")
     # Check the model's requirements first: the model's default options can conflict with options of the networks.
     if find_model_conflicts := MODELS[config.model].find_conflicts:
-        yield from find_model_conflicts(config)
+        found = find_model_conflicts(config)
+        if isinstance(found, str) or not isinstance(found, Iterable):
+            raise UserError(f"the function find_conflicts of --model={config.model} returns {found!r}; expected a list "
+                            "of messages")
+        yield from found
     yield from _find_network_conflicts(config)
     yield from _find_objective_conflicts(config)
     yield from _find_evaluation_conflicts(config)

@@ -61,7 +61,7 @@ class Registry(dict[str, _E]):
         Raises:
           UserError: `name` is not a word or belongs to another function, or the entry has no function.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise UserError(f"cannot register {name!r} for --{self._option}: a name consists of letters, digits, _, . "
                             "and -, and begins with a letter or digit")
         if not hasattr(entry.build, "__qualname__"):
