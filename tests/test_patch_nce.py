@@ -14,6 +14,8 @@ from cyclegan_tf.networks.weights import name_weights
 keras = tf.keras
 
 FEATURES = "cut/generators/features_n9_antialias.npz"
+# Layers 0, 4, 8, 12 and 16 of the authors' generator without anti-aliasing.
+PLAIN_LAYERS = ("stem_pad", "down1_conv", "down2_relu", "block3_add", "block7_add")
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +23,14 @@ def recorded():
     return {name: golden.Golden(f"cut/{name}.npz") for name in ("patch_nce", "sample_mlp")}
 
 
-def test_feature_maps_of_the_default_layers_and_their_gradients():
-    case = golden.Golden(FEATURES)
+@pytest.mark.parametrize(("file", "layers", "block"), [
+    (FEATURES, patch_features.list_layers(Config(n_blocks=9)), 5),
+    ("cut/generators/features_n9_no_antialias.npz", PLAIN_LAYERS, 7),
+], ids=["antialias", "no_antialias"])
+def test_feature_maps_and_their_gradients(file, layers, block):
+    case = golden.Golden(file)
     generator = golden.build_with(golden.options(case.info["config"]), case.group("w"))
-    maps = patch_features.find_maps(generator, patch_features.list_layers(Config(n_blocks=9)))
+    maps = patch_features.find_maps(generator, layers)
     x, numbers = tf.constant(case.images("x")), case.info["config"]["nce_layers"]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -33,7 +39,7 @@ def test_feature_maps_of_the_default_layers_and_their_gradients():
         case.assert_close(golden.nchw(feature_map), f"feat/{number}")
     dy = [golden.nhwc(case[f"dfeat/{number}"]) for number in numbers]
     case.assert_close(golden.nchw(tape.gradient(found, x, output_gradients=dy)), "dx")
-    kernel = tape.gradient(found, generator.get_layer("block5b_conv").kernel, output_gradients=dy)
+    kernel = tape.gradient(found, generator.get_layer(f"block{block}b_conv").kernel, output_gradients=dy)
     case.assert_close(np.transpose(kernel, (3, 2, 0, 1)), "dw/model.16.conv_block.5.weight")
 
 
