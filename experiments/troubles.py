@@ -98,10 +98,7 @@ def translate_all(config: Config, workdir: str) -> list[tuple[np.ndarray, np.nda
     dataset = sources.open_dataset(config)
     columns = []
     for direction, translator in loading.load_directions(workdir).items():
-        images = [
-            image for image in loaders.load_test_images(direction.order(dataset.test_a, dataset.test_b)[0], config)
-            if image is not None
-        ]
+        images = list(loaders.load_readable_images(dataset.get_images("test", direction.source), config))
         translations = [translator.translate(image) for image in images]
         columns.append((np.array(images, np.float64), np.array(translations, np.float64)))
     return columns

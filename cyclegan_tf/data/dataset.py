@@ -5,12 +5,13 @@ import dataclasses
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError, describe_error
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("cyclegan_tf")
 
 _T = TypeVar("_T")
+
+Split = Literal["train", "test"]  # "test" images are held out from training.
 
 MASKS = "testMask"  # The folder of the masks.
 
@@ -234,6 +237,18 @@ class ImageDataset:
     pairing: str = dataclasses.field(default="", kw_only=True)
     stream: "tf.data.Dataset | None" = dataclasses.field(default=None, kw_only=True)
     stream_size: int = dataclasses.field(default=0, kw_only=True)
+
+    def get_images(self, split: Split, domain: Domain) -> ImageList:
+        """Returns the training or test images of a domain."""
+        return self.parts[f"{split}{domain.upper()}"]
+
+    def choose_test_images(self, domain: Domain) -> tuple[Split, ImageList]:
+        """Returns the split and the images of a domain for samples and measures.
+
+        Training images take the place of missing test images.
+        """
+        split: Split = "test" if self.get_images("test", domain) else "train"
+        return split, self.get_images(split, domain)
 
     def count_images_per_epoch(self, config: Config, n_replicas: int = 1) -> int:
         """Counts the training images of the larger domain; for a stream of unknown size, the images of the run."""

@@ -166,6 +166,11 @@ def load_test_images(image_list: ImageList, config: Config) -> Iterator[np.ndarr
     return (load_test_image(image_list, config, index) for index in range(len(image_list)))
 
 
+def load_readable_images(image_list: ImageList, config: Config) -> Iterator[np.ndarray]:
+    """Yields the test images of a list that can be used."""
+    return (image for image in load_test_images(image_list, config) if image is not None)
+
+
 def load_test_rows(
     image_lists: Sequence[ImageList], config: Config, limit: int
 ) -> Iterator[tuple[int, list[np.ndarray]]]:

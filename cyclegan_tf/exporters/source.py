@@ -14,7 +14,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.run_options import TFDS_NAMES
 from cyclegan_tf.data import loaders, sources, spread, tfds
-from cyclegan_tf.data.dataset import ImageDataset, ImageList
+from cyclegan_tf.data.dataset import ImageDataset, Split
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.inference import translator as translator_lib
@@ -108,7 +108,7 @@ class Source:
         if dataset is None:
             return []
         for split in ("test", "train"):
-            images: ImageList = getattr(dataset, f"{split}_{self.direction.source}")
+            images = dataset.get_images(split, self.direction.source)
             load = functools.partial(images.load, target_size=functools.partial(codec.fit_into, max_side))
             if samples := [sample for _, sample in spread.load(len(images), count, load)]:
                 return samples
@@ -130,11 +130,11 @@ class Source:
         channels = {name: getattr(self.config, name) for name in ("input_channels", "output_channels")}
         return sources.open_dataset(Config(dataset="demo", lambda_identity=0.0, **channels)) if fits_demo else None
 
-    def _load_images(self, splits: Sequence[str], dataset: ImageDataset) -> Iterator[np.ndarray]:
+    def _load_images(self, splits: Sequence[Split], dataset: ImageDataset) -> Iterator[np.ndarray]:
         """Yields the readable images of the direction's source domain, from the first split that has any."""
         for split in splits:
-            image_list = getattr(dataset, f"{split}_{self.direction.source}")
-            images = (image for image in loaders.load_test_images(image_list, self.config) if image is not None)
+            image_list = dataset.get_images(split, self.direction.source)
+            images = loaders.load_readable_images(image_list, self.config)
             first = next(images, None)
             if first is not None:
                 yield first

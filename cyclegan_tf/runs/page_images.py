@@ -50,11 +50,10 @@ def _write_files(
     dataset: ImageDataset, step: int,
 ) -> None:
     """Writes the files of WORKDIR/gallery/ into `folder`; takes the other arguments of `write`."""
-    lists = dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
-        source, target = direction.order(*lists)
-        split = "test" if direction.order(dataset.test_a, dataset.test_b)[0] else "train"
+        split, source = dataset.choose_test_images(direction.source)
+        target = dataset.get_images("test", direction.target)
         found: list[tuple[float, dict[str, str]]] = []
         for index, [image] in loaders.load_test_rows([source], config, _LIMIT):
             before, after = (

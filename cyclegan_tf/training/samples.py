@@ -6,7 +6,7 @@ import numpy as np
 
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, domains
-from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.direction import DOMAINS, Direction
 from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.images import grid, units
@@ -30,9 +30,9 @@ def draw_sample_grid(
       workdir, step: the run directory and the training step of the generators, for the title of the picture.
     """
     heading = f"{console.escape(run_directory.find_name(workdir))}, step {step}"
-    image_lists = (dataset.test_a or dataset.train_a, dataset.test_b or dataset.train_b)
+    image_lists = [dataset.choose_test_images(domain)[1] for domain in DOMAINS]
     if dataset.has_pairs:
-        image_lists = (dataset.test_a.subset(range(dataset.n_pairs)), dataset.test_b.subset(range(dataset.n_pairs)))
+        image_lists = [each.subset(range(dataset.n_pairs)) for each in image_lists]
     columns = _plan_columns(domains.find_names(config), list(translate), dataset.has_pairs)
     rows = []
     for a, b in _load_images(config, image_lists, dataset.has_pairs or config.trains_on_pairs):
