@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     startup.import_tensorflow()
     from cyclegan_tf.inference import measuring
     from cyclegan_tf.metrics import measures, report
-    from cyclegan_tf.metrics.task import Protocol
+    from cyclegan_tf.metrics.setting import Protocol
 
     metrics = require_names("metrics", given.metrics, measures.NAMES)
     _require_use(metrics)

@@ -10,7 +10,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.metrics import baselines, evaluation, report
-from cyclegan_tf.metrics.task import Networks, Protocol
+from cyclegan_tf.metrics.setting import Protocol, Setting
 from cyclegan_tf.runs import metrics_log
 
 
@@ -137,10 +137,8 @@ def tinted(tmp_path):
 
 
 def measure(config, names, directions=(Direction.A2B,)):
-    protocol = Protocol(weights_dir=config.dataset)
-    return evaluation.measure_baselines(
-        names, directions, sources.open_dataset(config), config, protocol, Networks(protocol)
-    )
+    setting = Setting(sources.open_dataset(config), config, Protocol(weights_dir=config.dataset))
+    return evaluation.measure_baselines(names, directions, setting)
 
 
 def test_color_maps_explain_a_tint_and_the_others_do_not(tinted):
@@ -169,12 +167,9 @@ def test_without_pairs_only_the_input_and_the_color_map_are_compared(tinted):
             return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
 
     config = dataclasses.replace(tinted, paired="no")
-    networks = Networks(Protocol(weights_dir=config.dataset))
-    networks.inception = Brightness()
-    values = evaluation.measure_baselines(
-        ("psnr", "fid"), (Direction.A2B,), sources.open_dataset(config), config,
-        Protocol(weights_dir=config.dataset), networks,
-    )
+    setting = Setting(sources.open_dataset(config), config, Protocol(weights_dir=config.dataset))
+    setting.networks.inception = Brightness()
+    values = evaluation.measure_baselines(("psnr", "fid"), (Direction.A2B,), setting)
     assert {key: list(found) for key, found in values.items()} == {"fid_ab": ["input", "color_map"]}
     assert values["fid_ab"]["color_map"] == pytest.approx(0, abs=1e-3)
     assert values["fid_ab"]["input"] > 1

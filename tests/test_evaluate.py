@@ -14,7 +14,7 @@ from cyclegan_tf.exporters import saved_model
 from cyclegan_tf.images import grid
 from cyclegan_tf.inference import loading, measuring, translator
 from cyclegan_tf.metrics import baselines, evaluation, report
-from cyclegan_tf.metrics.task import Protocol
+from cyclegan_tf.metrics.setting import Protocol, Setting
 from cyclegan_tf.runs import checkpoints, metrics_log, page_images
 from cyclegan_tf.training import evaluator, samples, trainer
 
@@ -26,7 +26,7 @@ def measured(tiny_run):
     models = loading.load_directions(str(tiny_run))
     translate = {direction: model.translate for direction, model in models.items()}
     nowhere = Protocol(weights_dir=str(tiny_run / "no weights"))
-    return evaluation.measure(translate, sources.open_dataset(config), config, nowhere)
+    return evaluation.measure(translate, Setting(sources.open_dataset(config), config, nowhere))
 
 
 def test_command_and_training_measure_the_same_values(measured, tiny_run):

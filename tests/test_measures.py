@@ -14,9 +14,11 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, feature_cache, measures, report, segmentation
-from cyclegan_tf.metrics.task import Networks, Protocol, Task
+from cyclegan_tf.metrics.setting import Protocol, Setting
+from cyclegan_tf.metrics.task import Task
 from cyclegan_tf.training import evaluator
 
+DEFAULT_PROTOCOL = Protocol()
 TRANSLATE = {Direction.A2B: lambda image: image + np.uint8(51), Direction.B2A: lambda image: image - np.uint8(20)}
 
 
@@ -29,11 +31,11 @@ class MeanColor:
         return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
 
 
-def use(network):
-    """The networks of measures, with `network` in place of each."""
-    networks = Networks(Protocol())
-    networks.inception = networks.judge = networks.segmenter = network
-    return networks
+def use(network, config, protocol=DEFAULT_PROTOCOL):
+    """The setting of measures of the data set of `config`, with `network` in place of each measuring network."""
+    setting = Setting(sources.open_dataset(config, needs_training=False), config, protocol)
+    setting.networks.inception = setting.networks.judge = setting.networks.segmenter = network
+    return setting
 
 
 @pytest.fixture
@@ -51,8 +53,7 @@ def constant(tmp_path, monkeypatch):
 def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = Protocol(reference=reference, weights_dir=constant.dataset)
-    arguments = sources.open_dataset(constant), constant, protocol, names, use(MeanColor())
-    values = report.values_by_key(evaluation.measure({**TRANSLATE}, *arguments)[0])
+    values = report.values_by_key(evaluation.measure(TRANSLATE, use(MeanColor(), constant, protocol), names)[0])
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
     assert values["identity_a"] == pytest.approx(20 / 127.5)
@@ -72,17 +73,16 @@ def test_psnr_of_perfect_translations_is_infinite_and_has_no_deviation(constant,
         for index, gray in enumerate(grays):
             (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
     translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
-    arguments = sources.open_dataset(constant), constant, Protocol(), ["psnr", "l1"]
-    psnr, l1 = evaluation.measure(translate, *arguments)[0]
+    psnr, l1 = evaluation.measure(translate, Setting(sources.open_dataset(constant), constant), ["psnr", "l1"])[0]
     assert (psnr["value"], psnr["n"], "std" in psnr) == (np.inf, 2, False)
     assert (l1["value"], l1["n"], l1["std"]) == (0, 2, 0)
 
 
 def test_identity_of_domains_with_different_channels_is_refused(constant):
     config = dataclasses.replace(constant, input_channels=1, lambda_identity=0.0)
-    arguments = sources.open_dataset(config), config, Protocol(), ["identity"], use(MeanColor())
+    setting = Setting(sources.open_dataset(config), config)
     with pytest.raises(UserError, match="1 in the source domain, 3 in the target domain; leave identity out"):
-        evaluation.measure(TRANSLATE, *arguments, strict=True)
+        evaluation.measure(TRANSLATE, setting, ["identity"], strict=True)
 
 
 def test_identity_translates_only_the_images_that_it_measures(constant, tmp_path):
@@ -94,20 +94,22 @@ def test_identity_translates_only_the_images_that_it_measures(constant, tmp_path
 
     for path in (tmp_path / "testA").iterdir():
         path.unlink()
-    dataset = sources.open_dataset(constant)
-    records, _ = evaluation.measure({Direction.A2B: translate}, dataset, constant, Protocol(), ["identity"])
+    setting = Setting(sources.open_dataset(constant), constant)
+    records, _ = evaluation.measure({Direction.A2B: translate}, setting, ["identity"])
     assert calls == [102, 112]
     # The source domain has no test images, but the measured images are test images.
     assert [(each["n"], each["split"], each["size"]) for each in records] == [(2, "test", "20x16")]
+    # The records of all measures begin with the same entries, in this order.
+    assert list(records[0]) == ["metric", "direction", "split", "size", "preprocess", "value", "std", "n"]
 
 
 def test_a_bad_image_ends_each_evaluation_on_request(constant, tmp_path):
     (tmp_path / "testB" / "x.png").write_bytes(b"")
     config = dataclasses.replace(constant, on_bad_image="error")
-    arguments = {Direction.A2B: np.copy}, sources.open_dataset(config), config, Protocol(), ["identity"]
+    setting = Setting(sources.open_dataset(config), config)
     for _ in range(2):
         with pytest.raises(UserError, match=r"x\.png: .*--on_bad_image=skip"):
-            evaluation.measure(*arguments)
+            evaluation.measure({Direction.A2B: np.copy}, setting, ["identity"])
 
 
 def test_features_are_not_cached_after_an_error_of_the_disk(constant, tmp_path):
@@ -193,9 +195,7 @@ class NearestGray:
 
 def test_judge_rates_of_translations_and_real_images(constant):
     protocol = Protocol(classes={"b": [2], "a": [5]})
-    records, _ = evaluation.measure(
-        TRANSLATE, sources.open_dataset(constant), constant, protocol, ["judge"], use(NearestGray())
-    )
+    records, _ = evaluation.measure(TRANSLATE, use(NearestGray(), constant, protocol), ["judge"])
     found = {(r["metric"], r["direction"]): (r["value"], r["real_source"], r["real_target"]) for r in records}
     # A holds 51 and 61 (class 1), B holds 102 and 112 (class 2), translations to B have 102 and 112, to A 82 and 92.
     assert found == {
@@ -214,12 +214,10 @@ def test_real_images_are_measured_once(constant):
             self.calls += 1
             return super().__call__(image)
 
-    judge, networks = Counted(), use(MeanColor())
-    networks.judge = judge
-    protocol = Protocol(classes={"b": [2], "a": [5]})
-    arguments = sources.open_dataset(constant), constant, protocol, ["judge"], networks
+    judge = Counted()
+    setting = use(judge, constant, Protocol(classes={"b": [2], "a": [5]}))
     for _ in range(2):
-        evaluation.measure(TRANSLATE, *arguments)
+        evaluation.measure(TRANSLATE, setting, ["judge"])
     # Two translations to each domain, twice, and once the two images of each domain.
     assert judge.calls == 2 * 2 * 2 + 2 * 2
 
@@ -227,18 +225,15 @@ def test_real_images_are_measured_once(constant):
 def test_judge_without_readable_images_is_skipped(constant, tmp_path):
     for path in (tmp_path / "testA").iterdir():
         path.write_bytes(b"")
-    records, skipped = evaluation.measure(
-        {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant,
-        Protocol(classes={"b": [2]}), ["judge"], use(NearestGray()),
-    )
+    setting = use(NearestGray(), constant, Protocol(classes={"b": [2]}))
+    records, skipped = evaluation.measure({Direction.A2B: TRANSLATE[Direction.A2B]}, setting, ["judge"])
     assert (records, skipped) == ([], [("judge", "a2b", "no image could be read")])
 
 
 def test_measures_left_out_are_one_line(constant):
     translate = {**TRANSLATE, Direction.B2A: lambda image: image}
-    protocol = Protocol(weights_dir=constant.dataset)
-    arguments = sources.open_dataset(constant), constant, protocol, measures.DEFAULT, use(MeanColor())
-    records, skipped = evaluation.measure(translate, *arguments)
+    setting = use(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
+    records, skipped = evaluation.measure(translate, setting)
     assert {record["metric"] for record in records} == {"fid", "kid", "cycle", "identity"}
     assert len(skipped) == 12
     assert report.format_skipped(skipped) == (
@@ -270,21 +265,17 @@ def test_few_images_cause_a_warning(metric, counts, warned):
 def test_held_out_images_alone_are_measured(constant, tmp_path):
     for part in ("trainA", "trainB"):
         shutil.rmtree(tmp_path / part)
-    dataset = sources.open_dataset(constant, needs_training=False)
-    protocol = Protocol(weights_dir=constant.dataset)
-    arguments = dataset, constant, protocol
-    records, skipped = evaluation.measure({**TRANSLATE}, *arguments, ["cycle", "fid"], use(MeanColor()), strict=True)
+    setting = use(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
+    records, skipped = evaluation.measure(TRANSLATE, setting, ["cycle", "fid"], strict=True)
     # As in test_measures_of_constant_images_by_hand.
     values = report.values_by_key(records)
     assert (values["cycle_a"], values["fid_ba"]) == (pytest.approx(31 / 127.5), pytest.approx(31**2, abs=1e-3))
     assert not skipped
     # The mean color and the fair color map are fitted to training images. A's 51 and 61 are B's 102 and 112 less 51.
-    found = evaluation.measure_baselines(["fid"], [Direction.A2B], *arguments, use(MeanColor()))
+    found = evaluation.measure_baselines(["fid"], [Direction.A2B], setting)
     assert found == {"fid_ab": {"input": pytest.approx(51**2, abs=1e-3)}}
     with pytest.raises(UserError, match=r"fid needs real images in .*trainB: add some, or use --reference=test$"):
-        evaluation.measure(
-            {**TRANSLATE}, dataset, constant, Protocol(reference="train"), ["fid"], use(MeanColor()), strict=True
-        )
+        evaluation.measure(TRANSLATE, use(MeanColor(), constant, Protocol(reference="train")), ["fid"], strict=True)
 
 
 def find_roads(image):
@@ -301,10 +292,8 @@ def test_segmentation_scores_of_both_directions(constant, tmp_path):
         label_map.paste(sky, (10, 0, 20, 16))
         label_map.save(tmp_path / "testB" / path.name)
     translate = {Direction.A2B: lambda image: np.full_like(image, road), Direction.B2A: lambda image: image}
-    records, _ = evaluation.measure(
-        translate, sources.open_dataset(constant), constant, Protocol(labels="b", segmenter="x"),
-        ["segmentation"], use(find_roads),
-    )
+    setting = use(find_roads, constant, Protocol(labels="b", segmenter="x"))
+    records, _ = evaluation.measure(translate, setting, ["segmentation"])
     # Everything is road; half of it truly is. IoU is 1/2 for road and 0 for sky.
     scores = {"segmentation_pixel_accuracy": 0.5, "segmentation_class_accuracy": 0.5, "segmentation_mean_iou": 0.25}
     for direction in ("a2b", "b2a"):
@@ -318,7 +307,7 @@ def test_images_of_different_sizes_are_not_a_pair(constant, tmp_path):
     Image.new("RGB", (24, 16)).save(tmp_path / "testB" / "1.png")
     dataset = sources.open_dataset(constant)
     translate = {Direction.A2B: TRANSLATE[Direction.A2B]}
-    (record,), _ = evaluation.measure(translate, dataset, constant, Protocol(), ["l1"])
+    (record,), _ = evaluation.measure(translate, Setting(dataset, constant), ["l1"])
     assert (record["value"], record["n"]) == (0, 1)
     assert dataset.bad.reasons == {
         str(tmp_path / "testB" / "1.png"): "not a pair: 24 x 16 pixels, 20 x 16 in the other domain"
@@ -330,10 +319,8 @@ def test_images_of_unequal_pairs_count_in_measures_of_single_images(constant, tm
         for index, gray in enumerate(grays):
             (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
     Image.new("RGB", (24, 16), (112,) * 3).save(tmp_path / "testB" / "1.png")
-    records, _ = evaluation.measure(
-        {**TRANSLATE}, sources.open_dataset(constant), constant, Protocol(weights_dir=str(tmp_path)),
-        ["l1", "fid", "identity", "cycle"], use(MeanColor()),
-    )
+    setting = use(MeanColor(), constant, Protocol(weights_dir=str(tmp_path)))
+    records, _ = evaluation.measure(TRANSLATE, setting, ["l1", "fid", "identity", "cycle"])
     counts = {report.format_key(each["metric"], each["direction"]): each["n"] for each in records}
     assert counts == {
         "l1_ab": 1, "fid_ab": 2, "identity_b": 2, "cycle_a": 2, "l1_ba": 1, "fid_ba": 2, "identity_a": 2, "cycle_b": 2,
@@ -380,9 +367,7 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
         def __call__(self, images):
             raise MemoryError("Unable to allocate 9.00 GiB")
 
-    records, skipped = evaluation.measure(
-        TRANSLATE, sources.open_dataset(constant), constant, Protocol(), ["kid", "cycle"], use(Exhausting())
-    )
+    records, skipped = evaluation.measure(TRANSLATE, use(Exhausting(), constant), ["kid", "cycle"])
     assert {record["metric"] for record in records} == {"cycle"}
     assert skipped[0] == (
         "kid", "a2b", "ran out of memory: measure smaller images (evaluate --size=256) or leave the measure out"
@@ -400,20 +385,15 @@ def test_kid_counts_all_images_if_fid_runs_out_of_memory(constant, monkeypatch):
             return super().__call__(images)
 
     monkeypatch.setattr(feature_cache, "_BATCH", 1)
-    protocol = Protocol(weights_dir=constant.dataset)
-    records, skipped = evaluation.measure(
-        {Direction.A2B: TRANSLATE[Direction.A2B]}, sources.open_dataset(constant), constant, protocol, ["fid", "kid"],
-        use(ExhaustedOnce()),
-    )
+    setting = use(ExhaustedOnce(), constant, Protocol(weights_dir=constant.dataset))
+    records, skipped = evaluation.measure({Direction.A2B: TRANSLATE[Direction.A2B]}, setting, ["fid", "kid"])
     assert [(record["metric"], record["n"]) for record in records] == [("kid", 2)]
     assert [each.name for each in skipped] == ["fid"]
 
 
 def test_the_next_image_takes_the_place_of_a_bad_one(constant, tmp_path):
     (tmp_path / "testA" / "a.png").write_bytes(b"")
-    task = Task(
-        Direction.A2B, TRANSLATE, sources.open_dataset(constant), constant, Protocol(), use(MeanColor())
-    )
+    task = Task(Direction.A2B, TRANSLATE, Setting(sources.open_dataset(constant), constant))
     assert [int(image.max()) for _, image, _ in task.enumerate_pairs(2)] == [51, 61]
     assert [int(image.max()) for _, image, _ in task.enumerate_pairs(1)] == [51]
 
@@ -422,9 +402,9 @@ def test_an_image_that_cannot_be_translated_is_a_one_line_error(constant):
     def refuse(image):
         raise ValueError("1 of 960 values are NaN")
 
-    arguments = sources.open_dataset(constant), constant, Protocol(), ["cycle"], use(MeanColor())
+    setting = Setting(sources.open_dataset(constant), constant)
     with pytest.raises(UserError, match=r"^an image cannot be translated in direction a2b: 1 of 960 values are NaN$"):
-        evaluation.measure({**TRANSLATE, Direction.A2B: refuse}, *arguments)
+        evaluation.measure({**TRANSLATE, Direction.A2B: refuse}, setting, ["cycle"])
 
 
 def test_is_better_knows_the_direction_of_each_measure_and_nan():

@@ -13,7 +13,7 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import commands, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, measures
-from cyclegan_tf.metrics.task import Networks, Protocol
+from cyclegan_tf.metrics.setting import Setting
 
 RNG = np.random.default_rng(4)
 
@@ -35,12 +35,15 @@ def pairs(tmp_path):
     return tmp_path / "set", source, truth
 
 
+def open_setting(folder, **options):
+    """The setting of measures of the held-out images in a folder."""
+    config = make_config(folder, **options)
+    return Setting(sources.open_dataset(config, needs_training=False), config)
+
+
 def measure(folder, direction=Direction.A2B, function=np.zeros_like, **options):
     """Returns the records of mae and psnr_range for a translation to the middle of the range everywhere."""
-    config = make_config(folder, **options)
-    dataset = sources.open_dataset(config, needs_training=False)
-    records, skipped = evaluation.measure({direction: function}, dataset, config, Protocol(),
-                                          ("mae", "psnr_range"))
+    records, skipped = evaluation.measure({direction: function}, open_setting(folder, **options), ("mae", "psnr_range"))
     assert skipped == []
     return {record["metric"]: record for record in records}
 
@@ -107,9 +110,7 @@ def test_masks_that_leave_out_everything_are_an_error(pairs):
     folder, _, _ = pairs
     (folder / "testMask").mkdir()
     tifffile.imwrite(folder / "testMask" / "s.tiff", np.zeros((3, 12, 12), np.uint8), photometric="minisblack")
-    config = make_config(folder)
-    dataset = sources.open_dataset(config, needs_training=False)
-    _, skipped = evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae", "psnr_range"))
+    _, skipped = evaluation.measure({Direction.A2B: np.zeros_like}, open_setting(folder), ("mae", "psnr_range"))
     assert len(skipped) == 2
     assert all("no pixel counts in any of the 3 pairs: all pixels are outside" in str(each) for each in skipped)
 
@@ -119,11 +120,10 @@ def test_mask_that_cannot_be_read_is_an_error(pairs):
     (folder / "testMask").mkdir()
     for index in range(3):
         (folder / "testMask" / f"s[{index}].png").write_bytes(b"no image")
-    config = make_config(folder)
-    dataset = sources.open_dataset(config, needs_training=False)
-    assert dataset.pairing.endswith("3 of them have masks")
+    setting = open_setting(folder)
+    assert setting.dataset.pairing.endswith("3 of them have masks")
     with pytest.raises(UserError, match=r"mask .*testMask/s\[0\]\.png cannot be read: cannot identify image file; .*"):
-        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae",), strict=True)
+        evaluation.measure({Direction.A2B: np.zeros_like}, setting, ("mae",), strict=True)
 
 
 def test_pixels_without_data_do_not_count(pairs):
@@ -136,12 +136,11 @@ def test_pixels_without_data_do_not_count(pairs):
 
 def test_measures_share_the_region_of_a_pair(pairs):
     """Each image is read twice, for its pixels and for its region, however many measures need the region."""
-    config = make_config(pairs[0])
-    dataset = sources.open_dataset(config, needs_training=False)
-    targets, reads = dataset.test_b, []
+    setting = open_setting(pairs[0])
+    targets, reads = setting.dataset.test_b, []
     counted = dataclasses.replace(targets, read_slice=lambda index: reads.append(index) or targets.read_slice(index))
-    evaluation.measure({Direction.A2B: np.zeros_like}, dataclasses.replace(dataset, test_b=counted), config, Protocol(),
-                       ("mae", "psnr_range"), strict=True)
+    setting = dataclasses.replace(setting, dataset=dataclasses.replace(setting.dataset, test_b=counted))
+    evaluation.measure({Direction.A2B: np.zeros_like}, setting, ("mae", "psnr_range"), strict=True)
     assert sorted(reads) == [0, 0, 1, 1, 2, 2]
 
 
@@ -158,9 +157,7 @@ def test_perfect_translation_has_no_error(pairs):
 ])
 def test_measures_in_units_need_pairs_and_a_unit(pairs, options, reason):
     with pytest.raises(UserError, match=reason):
-        config = make_config(pairs[0], **options)
-        dataset = sources.open_dataset(config, needs_training=False)
-        evaluation.measure({Direction.A2B: np.zeros_like}, dataset, config, Protocol(), ("mae",), strict=True)
+        evaluation.measure({Direction.A2B: np.zeros_like}, open_setting(pairs[0], **options), ("mae",), strict=True)
 
 
 def test_measures_of_a_run_with_units():
@@ -172,9 +169,8 @@ def test_measures_of_a_run_with_units():
 
 def measure_baselines(config):
     """Returns the mae of each trivial translation to B."""
-    return evaluation.measure_baselines(
-        ["mae"], [Direction.A2B], sources.open_dataset(config), config, Protocol(), Networks(Protocol())
-    )["mae_ab"]
+    setting = Setting(sources.open_dataset(config), config)
+    return evaluation.measure_baselines(["mae"], [Direction.A2B], setting)["mae_ab"]
 
 
 def test_trivial_translations_keep_values_between_the_levels_of_8_bits(tmp_path):

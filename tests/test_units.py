@@ -24,7 +24,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
 from cyclegan_tf.inference import measuring, translator
-from cyclegan_tf.metrics.task import Protocol
+from cyclegan_tf.metrics.setting import Protocol
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
 

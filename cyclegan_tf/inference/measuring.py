@@ -13,7 +13,7 @@ from cyclegan_tf.inference import bounded, loading
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.metrics import evaluation, measures, report
 from cyclegan_tf.metrics.measures import Record
-from cyclegan_tf.metrics.task import Networks, Protocol
+from cyclegan_tf.metrics.setting import Protocol, Setting
 from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
@@ -75,11 +75,11 @@ def measure_model(
     for assumption in filter(None, (dataset.pairing, dataset.substitution)):
         log.info("%s", assumption)
     translate = bounded.make_bounded(models, config, "give --size=256 or another --size for smaller images")
-    chosen, networks = names or measures.choose_default(config), Networks(protocol)
-    records, skipped = evaluation.measure(translate, dataset, config, protocol, chosen, networks, strict=bool(names))
+    chosen, setting = names or measures.choose_default(config), Setting(dataset, config, protocol)
+    records, skipped = evaluation.measure(translate, setting, chosen, strict=bool(names))
     records = [{**record, "model": path, "dataset": config.dataset} for record in records]
     if with_baselines:
-        compared = evaluation.measure_baselines(chosen, models, dataset, config, protocol, networks)
+        compared = evaluation.measure_baselines(chosen, models, setting)
         for record in records:
             if values := compared.get(report.format_key(record["metric"], record["direction"])):
                 record["baselines"] = values

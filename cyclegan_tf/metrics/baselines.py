@@ -81,8 +81,8 @@ def fit(task: Task) -> dict[str, ColorMap]:
       task: gives the direction, the test images and the training images; `fit` reads at most 500 training images of a
         domain.
     """
-    dataset, channels = task.dataset, (task.sources.channels, task.targets.channels)
-    in_units = task.config.get_range(task.direction.target) is not None
+    dataset, channels = task.setting.dataset, (task.sources.channels, task.targets.channels)
+    in_units = task.setting.config.get_range(task.direction.target) is not None
     source, target = (
         _collect_colors(task, images) for images in task.direction.order(dataset.train_a, dataset.train_b)
     )

@@ -5,29 +5,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.bad_images import BadImageError
-from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import baselines, measures, report
 from cyclegan_tf.metrics.measures import Measure, Record
 from cyclegan_tf.metrics.report import Skipped
-from cyclegan_tf.metrics.task import Networks, Protocol, Task, Translate
+from cyclegan_tf.metrics.setting import Setting
+from cyclegan_tf.metrics.task import Task, Translate
 from cyclegan_tf.ops import exhaustion
 
 
 def measure(
-    translate: Mapping[Direction, Translate], dataset: ImageDataset, config: Config, protocol: Protocol,
-    names: Iterable[str] = measures.DEFAULT, networks: Networks | None = None, strict: bool = False,
+    translate: Mapping[Direction, Translate], setting: Setting, names: Iterable[str] = measures.DEFAULT,
+    strict: bool = False,
 ) -> tuple[list[Record], list[Skipped]]:
     """Measures translations of the test images, or of the training images of a domain without test images.
 
     Args:
       translate: for each direction to measure, a function that translates an image (H, W, C).
-      config: Config of the measured run; its preprocessing options resize the images.
+      setting: the images, and how to compare them.
       names: measures, from `measures.NAMES`.
-      networks: the measuring networks of `protocol`, if they are loaded already.
       strict: raise an error for a measure that cannot be computed; by default such measures are skipped.
 
     Returns:
@@ -36,13 +34,12 @@ def measure(
 
     Raises:
       UserError: `strict` is set and a measure cannot be computed.
-      BadImageError: an image cannot be used, and `dataset` stops at such images.
+      BadImageError: an image cannot be used, and the data set stops at such images.
     """
-    networks = networks or Networks(protocol)
     records: list[Record] = []
     skipped: list[Skipped] = []
     for direction in translate:
-        task = Task(direction, translate, dataset, config, protocol, networks)
+        task = Task(direction, translate, setting)
         running: dict[str, Measure] = {}
         for name in names:
             with _skip_on_error(name, direction, None if strict else skipped):
@@ -52,8 +49,7 @@ def measure(
 
 
 def measure_baselines(
-    names: Iterable[str], directions: Iterable[Direction], dataset: ImageDataset, config: Config, protocol: Protocol,
-    networks: Networks,
+    names: Iterable[str], directions: Iterable[Direction], setting: Setting
 ) -> dict[str, dict[str, float]]:
     """Measures the trivial translations of `baselines`.
 
@@ -66,8 +62,8 @@ def measure_baselines(
     comparable = [name for name in names if name in measures.COMPARABLE]
     found: dict[str, dict[str, float]] = {}
     for direction in directions if comparable else ():
-        for baseline, color_map in baselines.fit(Task(direction, {}, dataset, config, protocol, networks)).items():
-            records, _ = measure({direction: color_map}, dataset, config, protocol, comparable, networks)
+        for baseline, color_map in baselines.fit(Task(direction, {}, setting)).items():
+            records, _ = measure({direction: color_map}, setting, comparable)
             for key, value in report.values_by_key(records).items():
                 found.setdefault(key, {})[baseline] = value
     return found
@@ -82,14 +78,14 @@ def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Sk
             with _skip_on_error(name, task.direction, skipped, running):
                 running[name].add(source, result, truth, index)
     common = {
-        "direction": task.direction, "split": task.split,
-        "size": measures.describe_size(shapes), "preprocess": task.config.preprocess,
+        "direction": task.direction, "split": task.split, "size": measures.describe_size(shapes),
+        "preprocess": task.setting.config.preprocess,
     }
     records: list[Record] = []
     for name, finished in running.items():
         with _skip_on_error(name, task.direction, skipped):
-            # Measures of target images set `split` and `size` themselves; these values replace the common values.
-            records += [{**record, **common, **record} for record in finished.records()]
+            # A measure may set some of the common values itself: of target images, `split` and `size`.
+            records += [{"metric": name, **common, **record} for record in finished.records()]
     return records
 
 
@@ -123,10 +119,7 @@ def _skip_on_error(
             del running[name]
 
 
-def require_measurable(
-    names: Sequence[str], directions: Sequence[Direction], dataset: ImageDataset, config: Config, protocol: Protocol,
-    networks: Networks,
-) -> set[str]:
+def require_measurable(names: Sequence[str], directions: Sequence[Direction], setting: Setting) -> set[str]:
     """Raises a UserError if a measure cannot be computed on this data set; returns the keys of all measures.
 
     Loads the measuring networks, but translates nothing.
@@ -137,7 +130,7 @@ def require_measurable(
 
     keys = set()
     for direction in directions:
-        task = Task(direction, dict.fromkeys(directions, translate), dataset, config, protocol, networks)
+        task = Task(direction, dict.fromkeys(directions, translate), setting)
         for name in names:
             measures.build(name, task)
             keys.add(report.format_key(name, direction))

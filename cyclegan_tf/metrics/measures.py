@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.data import loaders
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import classifier, feature_cache, fid, kid, lpips, paired, segmentation, weights
@@ -73,7 +74,10 @@ class Measure(abc.ABC):
 
     @abc.abstractmethod
     def records(self) -> Iterator[Record]:
-        """Yields the results: dicts with at least metric, value and n.
+        """Yields the results: dicts with value, n and, where they apply, std and others.
+
+        A result with another name than the measure has the entry metric; a result of other images than the translated
+        ones has the entries split and size.
 
         Raises:
           UserError: no image was added, or too few.
@@ -85,14 +89,13 @@ class _Paired(Measure):
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
-        if not task.dataset.has_pairs:
-            raise UserError(f"{name} needs pairs: equal file names in testA and testB")
+        _require_pairs(name, task)
         self._values: list[float] = []
         self._extra: Record = {}
         self._function = _FUNCTIONS.get(name, self._measure_lpips)
         if name in _LPIPS:
             net = _LPIPS[name]
-            self._network, self._smallest = task.networks.get_lpips(net), lpips.SMALLEST[net]
+            self._network, self._smallest = task.setting.networks.get_lpips(net), lpips.SMALLEST[net]
             self._extra = {"weights": f"lpips-v0.1 {net} {weights.digest(f'lpips_{net}')}"}
 
     def _measure_lpips(self, image: np.ndarray, truth: np.ndarray) -> float:
@@ -106,7 +109,7 @@ class _Paired(Measure):
             self._values.append(self._function(ranges.from_float(ranges.to_float(result), truth.dtype), truth))
 
     def records(self) -> Iterator[Record]:
-        yield {"metric": self._name, **_summarize(self._values), **self._extra}
+        yield {**_summarize(self._values), **self._extra}
 
 
 class _InUnits(Measure):
@@ -117,10 +120,9 @@ class _InUnits(Measure):
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
-        if not task.dataset.has_pairs:
-            raise UserError(f"{name} needs pairs: equal file names in testA and testB")
+        _require_pairs(name, task)
         domain = task.direction.target
-        limits = task.config.get_range(domain)
+        limits = task.setting.config.get_range(domain)
         if limits is None:
             raise UserError(f"{name} needs the unit of domain {domain.upper()}: train with --range_{domain}")
         self._limits, self._values, self._n_empty = limits, list[float](), 0
@@ -142,7 +144,7 @@ class _InUnits(Measure):
         if self._n_empty and not self._values:
             raise UserError(f"no pixel counts in any of the {self._n_empty} pairs: all pixels are outside the masks or "
                             "without data; masks in testMask must be above 0 where pixels count")
-        yield {"metric": self._name, **_summarize(self._values), "range": [self._limits.low, self._limits.high]}
+        yield {**_summarize(self._values), "range": [self._limits.low, self._limits.high]}
 
 
 class _Distribution(Measure):
@@ -151,10 +153,10 @@ class _Distribution(Measure):
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
         if not len(task.references):
-            other = "test" if task.protocol.reference == "train" else "train"
+            other = "test" if task.setting.protocol.reference == "train" else "train"
             raise UserError(f"{name} needs real images in {task.references.where}: add some, or use "
                             f"--reference={other}")
-        self._network = task.networks.inception
+        self._network = task.setting.networks.inception
         # FID and KID share one collector.
         self._collector = task.collector = task.collector or feature_cache.Collector(self._network)
         self._n = 0
@@ -168,14 +170,14 @@ class _Distribution(Measure):
     def records(self) -> Iterator[Record]:
         task = self._task
         found = self._collector.features()
-        real = task.networks.compute_features(task.references, task.config)
-        record = {"metric": self._name, "n": len(found), "reference": task.protocol.reference, "n_reference": len(real),
-                  "weights": self._network.name}
+        real = task.setting.networks.compute_features(task.references)
         if self._name == "kid":
             value, deviation, size = kid.compute_distance(found, real)
-            yield record | {"value": value, "std": deviation, "subset_size": size, "subsets": kid.SUBSETS}
+            result = {"value": value, "std": deviation, "subset_size": size, "subsets": kid.SUBSETS}
         else:
-            yield record | {"value": fid.compute_distance(found, real)}
+            result = {"value": fid.compute_distance(found, real)}
+        yield {**result, "n": len(found), "reference": task.setting.protocol.reference, "n_reference": len(real),
+               "weights": self._network.name}
 
 
 class _Cycle(Measure):
@@ -195,7 +197,7 @@ class _Cycle(Measure):
             self._values.append(paired.l1(self._back(result), source))
 
     def records(self) -> Iterator[Record]:
-        yield {"metric": self._name, **_summarize(self._values)}
+        yield _summarize(self._values)
 
 
 class _Identity(Measure):
@@ -217,11 +219,11 @@ class _Identity(Measure):
 
     def records(self) -> Iterator[Record]:
         task, errors, shapes = self._task, [], []
-        for image in task.load_readable(task.targets):
+        for image in loaders.load_readable_images(task.targets, task.setting.config):
             errors.append(paired.l1(task.run(image), image))
             shapes.append(image.shape)
         split, size = task.target_split, describe_size(shapes)
-        yield {"metric": self._name, **_summarize(errors), "split": split, "size": size}
+        yield {**_summarize(errors), "split": split, "size": size}
 
 
 class _Judge(Measure):
@@ -230,11 +232,11 @@ class _Judge(Measure):
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
         domain = task.direction.target
-        self._classes = list(task.protocol.classes.get(domain, ()))
+        self._classes = list(task.setting.protocol.classes.get(domain, ()))
         if not self._classes:
             raise UserError(f"{name} needs the numbers of the classes to recognize: --judge_classes_b for translations "
                             "to B, --judge_classes_a for translations to A")
-        self._network = task.networks.judge
+        self._network = task.setting.networks.judge
         self._scores: list[np.ndarray] = []
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
@@ -242,7 +244,7 @@ class _Judge(Measure):
 
     def records(self) -> Iterator[Record]:
         task = self._task
-        real = (task.networks.classify(images, task.config) for images in (task.sources, task.targets))
+        real = (task.setting.networks.classify(images) for images in (task.sources, task.targets))
         found, source, target = (classifier.compute_rates(scores, self._classes) for scores in (self._scores, *real))
         for k, value, real_source, real_target in zip((1, 5), found, source, target, strict=True):
             yield {"metric": f"judge_top{k}", "value": value, "real_source": real_source, "real_target": real_target,
@@ -254,12 +256,12 @@ class _Segmentation(Measure):
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)
-        self._to_labels = task.direction.target == task.protocol.labels
-        if self._to_labels and not task.dataset.has_pairs:
-            raise UserError(f"{name} needs pairs: equal file names in testA and testB")
-        if not self._to_labels and not task.protocol.segmenter:
+        self._to_labels = task.direction.target == task.setting.protocol.labels
+        if self._to_labels:
+            _require_pairs(name, task)
+        elif not task.setting.protocol.segmenter:
             raise UserError(f"{name} of photographs needs a network that segments them: --segmenter=SAVED_MODEL")
-        self._segment = segmentation.classify_colors if self._to_labels else task.networks.segmenter
+        self._segment = segmentation.classify_colors if self._to_labels else task.setting.networks.segmenter
         self._counts, self._n = segmentation.NO_COUNTS, 0
 
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
@@ -289,6 +291,11 @@ def describe_size(shapes: Sequence[tuple[int, ...]]) -> str:
     """Returns the size of images as WIDTHxHEIGHT, or the number of their sizes, from shapes (H, W, C)."""
     sizes = {f"{shape[1]}x{shape[0]}" for shape in shapes}
     return min(sizes) if len(sizes) == 1 else f"{len(sizes)} sizes"
+
+
+def _require_pairs(name: str, task: Task) -> None:
+    if not task.setting.dataset.has_pairs:
+        raise UserError(f"{name} needs pairs: equal file names in testA and testB")
 
 
 def _summarize(values: Sequence[float]) -> Record:

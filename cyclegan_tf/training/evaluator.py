@@ -8,7 +8,8 @@ from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import evaluation, report
-from cyclegan_tf.metrics.task import Networks, Protocol, Translate
+from cyclegan_tf.metrics.setting import Setting
+from cyclegan_tf.metrics.task import Translate
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -27,8 +28,7 @@ class Evaluator:
     """
 
     def __init__(self, config: Config, dataset: ImageDataset) -> None:
-        self._config, self._dataset, self._protocol = config, dataset, Protocol()
-        self._networks = Networks(self._protocol)
+        self._setting = Setting(dataset, config)
         self.counts: dict[str, int] = {}
         self._warned: set[str] = set()
         standard: tuple[str, ...] = ("cycle",) if len(config.directions) == 2 else ()
@@ -37,9 +37,7 @@ class Evaluator:
             standard = ("psnr", "ssim", "mae", "psnr_range") if have_units else ("psnr", "ssim")
         self._names = tuple(dict.fromkeys((*standard, *config.extra_metrics)))
         # Raises before the first step if a measure cannot be computed.
-        keys = evaluation.require_measurable(
-            self._names, config.directions, dataset, config, self._protocol, self._networks
-        )
+        keys = evaluation.require_measurable(self._names, config.directions, self._setting)
         if config.eval_every and not keys:
             raise UserError(f"--eval_every={config.eval_every}: this run measures nothing, because the held-out images "
                             f"are not pairs and --model={config.model} has no cycle; add measures with --eval_metrics, "
@@ -59,9 +57,7 @@ class Evaluator:
         Returns:
           {`report.format_key`: value}.
         """
-        records, skipped = evaluation.measure(
-            translate, self._dataset, self._config, self._protocol, self._names, self._networks
-        )
+        records, skipped = evaluation.measure(translate, self._setting, self._names)
         if skipped:
             log.warning("%s", report.format_skipped(skipped))
         for warning in report.warn_of_few_images(records):
@@ -73,9 +69,7 @@ class Evaluator:
 
     def measure_baselines(self) -> dict[str, float]:
         """Measures trivial translations of the held-out images: {`report.format_key`/BASELINE: value}."""
-        found = evaluation.measure_baselines(
-            self._names, self._config.directions, self._dataset, self._config, self._protocol, self._networks
-        )
+        found = evaluation.measure_baselines(self._names, self._setting.config.directions, self._setting)
         return {f"{key}/{baseline}": value for key, values in found.items() for baseline, value in values.items()}
 
 
