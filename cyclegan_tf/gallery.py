@@ -8,6 +8,7 @@ an old version, the command draws the grid. Any browser shows the page; no serve
 """
 
 import logging
+import os
 
 from absl import flags
 
@@ -36,6 +37,9 @@ def write(workdir: str) -> None:
     Raises:
       UserError: `workdir` is not a run directory, or has no checkpoint yet.
     """
+    if not filesystem.exists(os.path.join(workdir, "config.json")):
+        raise UserError(f"--model={workdir} is not a run directory: it has no config.json; give the folder that "
+                        "cyclegan train wrote, such as --model=runs/horse2zebra")
     # --help does not need TensorFlow.
     startup.import_tensorflow()
     from cyclegan_tf.data import sources

@@ -293,6 +293,11 @@ def test_command_rewrites_the_page_even_without_the_images(run, caplog):
     assert child.stderr.strip() == "error: --model is missing; give --model=RUN, the run directory"
 
 
+def test_gallery_of_a_model_without_a_run_directory_says_what_to_give():
+    with pytest.raises(UserError, match=r"^--model=demo is not a run directory: .*; give the folder that cyclegan "):
+        gallery.write("demo")
+
+
 def test_page_works_from_the_disk(tiny_run, tmp_path):
     with chromium(tmp_path) as driver:
         set_view(driver, 1000, 800, dark=True)
