@@ -11,11 +11,12 @@ code, a .tflite file, or one of the trained models in the package: demo turns ap
 satellite images into maps. A SavedModel is a program: loading one from a stranger runs it.
 
 Each image is translated whole, at its own size unless --max_side is given, and written to --output under its own name.
-The result has the format of the input if that is JPEG or if Pillow writes it without loss, else it is a .png. A result
-in a unit (--range_a, --range_b) is a .png or .tif, and a result that is neither gray nor RGB is a .npy. Gray images
-stay gray and 16-bit images stay 16-bit; color profile, EXIF and transparency are kept. All pages of a TIFF file come
-back as one file, and so do all slices of a DICOM file or NIfTI volume (docs/medical.md). Only the first frame of an
-animation is translated; a warning names each file that has several frames.
+JPEG, PNG, WebP, BMP, TIFF, DICOM, NIfTI and .npy files keep their format; other images, such as a GIF, become .png.
+Unless the input is TIFF, DICOM, NIfTI or .npy, a result in a unit (--range_a, --range_b) is a .png or .tif, and a
+result that is neither gray nor RGB is a .npy. Gray images stay gray and 16-bit images stay 16-bit; color profile, EXIF
+and transparency are kept. All pages of a TIFF file come back as one file, and so do all slices of a DICOM file or NIfTI
+volume (docs/medical.md). Only the first frame of an animation is translated; a warning names each file that has several
+frames.
 
 Files that cannot be read, translated or written are named on stderr and skipped. Exit status: 0; 1 if files were
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.
