@@ -27,8 +27,7 @@ With --on_bad_image=error, inspect, preview and shard stop at the first bad file
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from absl import flags
@@ -39,48 +38,29 @@ from cyclegan_tf.data import catalog
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 
-_PREVIEW_OPTIONS = ("output", "preset", *itertools.chain(*config_flags.group_options().values()))
-
 
 class Command(NamedTuple):
     """A command of `cyclegan datasets`.
 
     Attributes:
-      run: function of `_import_commands`, the flags and the operands; imports TensorFlow only if it needs it.
       operands: names of the operands.
-      options: names of the flags that the function reads.
+      options: names of the options that the command reads.
+      required: names of the options that must have a value.
     """
 
-    run: Callable[..., int]
     operands: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
 
 
+_CITYSCAPES_OPTIONS = ("left_img", "gt_fine", "output")
 COMMANDS = {
-    "list": Command(lambda commands, given: _list_known()),
-    "prepare": Command(
-        lambda commands, given, name: commands().prepare(name, given.data_dir), ("NAME",), ("data_dir",),
-    ),
-    "inspect": Command(
-        lambda commands, given, path: commands().inspect(
-            path, given.data_dir, given.output, given.on_bad_image, given.slice_axis, given.volume,
-        ),
-        ("PATH",), ("data_dir", "output", "on_bad_image", "slice_axis", "volume"),
-    ),
-    "preview": Command(
-        lambda commands, given: commands().preview_training(config_flags.from_flags(given), given.output),
-        options=_PREVIEW_OPTIONS,
-    ),
-    "prepare-cityscapes": Command(
-        lambda commands, given: commands().prepare_cityscapes(given.left_img, given.gt_fine, given.output),
-        options=("left_img", "gt_fine", "output"),
-    ),
-    "shard": Command(
-        lambda commands, given, source, output: commands().shard(
-            source, output, given.data_dir, given.shard_mb, given.on_bad_image,
-        ),
-        ("SOURCE", "OUTPUT"), ("data_dir", "shard_mb", "on_bad_image"),
-    ),
+    "list": Command(),
+    "prepare": Command(("NAME",), ("data_dir",)),
+    "inspect": Command(("PATH",), ("data_dir", "output", "on_bad_image", "slice_axis", "volume")),
+    "preview": Command((), ("output", "preset", *itertools.chain(*config_flags.group_options().values()))),
+    "prepare-cityscapes": Command((), _CITYSCAPES_OPTIONS, _CITYSCAPES_OPTIONS),
+    "shard": Command(("SOURCE", "OUTPUT"), ("data_dir", "shard_mb", "on_bad_image")),
 }
 
 
@@ -88,26 +68,27 @@ def main(argv: list[str]) -> int:
     """Runs the command that the first operand names; returns the exit status."""
     if len(argv) < 2:
         raise UserError(f"no command; expected one of {', '.join(COMMANDS)} (see --help)")
-    if argv[1] not in COMMANDS:
-        raise UserError(f"unknown command {argv[1]}; {cli.suggest(argv[1], tuple(COMMANDS))}")
-    command = COMMANDS[argv[1]]
-    if len(argv) - 2 != len(command.operands):
-        raise UserError(f"usage: {' '.join((argv[1], *command.operands))}; options start with -- (see --help)")
-    unread = (name for name in cli.list_given() if name not in command.options)
-    cli.refuse_given(unread, f"is not an option of {argv[1]}")
-    return command.run(_import_commands, flags.FLAGS, *argv[2:])
+    name, operands = argv[1], argv[2:]
+    if name not in COMMANDS:
+        raise UserError(f"unknown command {name}; {cli.suggest(name, tuple(COMMANDS))}")
+    command, given = COMMANDS[name], flags.FLAGS
+    if len(operands) != len(command.operands):
+        raise UserError(f"usage: {' '.join((name, *command.operands))}; options start with -- (see --help)")
+    unread = (option for option in cli.list_given() if option not in command.options)
+    cli.refuse_given(unread, f"is not an option of {name}")
+    cli.require_given(*command.required, remedy=f"{name} needs {', '.join(f'--{each}' for each in command.required)}")
+    if name == "list":
+        print(catalog.format_table())
+        return 0
 
-
-def _import_commands() -> ModuleType:
     startup.import_tensorflow()
     from cyclegan_tf.data import commands
 
-    return commands
-
-
-def _list_known() -> int:
-    print(catalog.format_table())
-    return 0
+    if name == "preview":
+        return commands.preview_training(config_flags.from_flags(given), given.output)
+    # The function has the name of the command, and its arguments have the names of the options.
+    run = getattr(commands, name.replace("-", "_"))
+    return run(*operands, **{option: given[option].value for option in command.options})
 
 
 def _define_flags(arguments: Sequence[str]) -> None:

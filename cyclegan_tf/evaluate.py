@@ -31,20 +31,14 @@ A SavedModel or Keras file (--model, --inception, --segmenter, --judge) is a pro
 it.
 """
 
-import re
-import sys
-from collections.abc import Sequence
-
 from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import field_flags
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import DOMAINS, Direction
-from cyclegan_tf.config.options import require_names
-from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
-from cyclegan_tf.storage import atomic, filesystem, json_lines
+from cyclegan_tf.storage import filesystem
 
 # The options that --help shows; --helpfull shows all.
 _COMMON = (
@@ -54,12 +48,6 @@ _COMMON = (
 
 # Options of a run that the command line overrides.
 _OVERRIDES = ("dataset", "data_dir", "paired", "on_bad_image")
-
-# The measures that each of these options is for.
-_MEASURES = {
-    "reference": ("fid", "kid"), "inception": ("fid", "kid"), "judge": ("judge",), "judge_classes_a": ("judge",),
-    "judge_classes_b": ("judge",), "labels": ("segmentation",), "segmenter": ("segmentation",),
-}
 
 
 def main(argv: list[str]) -> int:
@@ -80,45 +68,19 @@ def main(argv: list[str]) -> int:
     # --help does not need TensorFlow.
     startup.import_tensorflow()
     from cyclegan_tf.inference import measuring
-    from cyclegan_tf.metrics import measures, report
+    from cyclegan_tf.metrics import classifier, report
     from cyclegan_tf.metrics.setting import Protocol
 
-    metrics = require_names("metrics", given.metrics, measures.NAMES)
-    _require_use(metrics)
+    names = measuring.parse_names(given.metrics, cli.list_given())
     config = measuring.choose_data_config(given.model, given.size, **config_flags.read_overrides(*_OVERRIDES))
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
-        {domain: _parse_classes(f"judge_classes_{domain}") for domain in DOMAINS}, given.labels, given.segmenter or "",
+        {domain: classifier.parse_classes(domain, given[f"judge_classes_{domain}"].value or []) for domain in DOMAINS},
+        given.labels, given.segmenter or "",
     )
-    records = measuring.measure_model(
-        given.model, given.direction, config, protocol, metrics, given.baselines
-    )
-    lines = map(json_lines.format_line, records)
-    if given.output:
-        with atomic.open_for_writing(given.output) as file:
-            file.writelines(lines)
-    else:
-        sys.stdout.writelines(lines)
-    print(report.format_table(records), file=sys.stderr)
+    report.write(measuring.measure_model(given.model, given.direction, config, protocol, names, given.baselines),
+                 given.output)
     return 0
-
-
-def _require_use(metrics: Sequence[str]) -> None:
-    """Raises a UserError if an option is for measures that --metrics leaves out."""
-    for name in cli.list_given():
-        users = _MEASURES.get(name, ())
-        # Without --metrics, only segmentation is left out.
-        if users and not set(users) & set(metrics or ("fid", "kid", "judge")):
-            raise UserError(f"--{name} is for {' and '.join(users)}; leave --{name} out, or add {users[0]} to "
-                            "--metrics")
-
-
-def _parse_classes(option: str) -> list[int]:
-    texts: list[str] = flags.FLAGS[option].value or []
-    classes = [int(text) for text in texts if re.fullmatch("[0-9]{1,9}", text.strip())]
-    if len(classes) < len(texts):
-        raise UserError(f"--{option}={','.join(texts)}: expected numbers of classes, as in 948,950")
-    return classes
 
 
 def _define_flags() -> None:

@@ -22,19 +22,13 @@ Files that cannot be read, translated or written are named on stderr and skipped
 skipped; 2, with nothing written, for a mistake in the options, such as results that exist already.
 """
 
-import dataclasses
-import logging
-import sys
-
 from absl import flags
 
-from cyclegan_tf import cli, console
+from cyclegan_tf import cli
 from cyclegan_tf.config import field_flags
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.ops import startup
-
-log = logging.getLogger("cyclegan_tf")
 
 
 def main(argv: list[str]) -> int:
@@ -45,30 +39,14 @@ def main(argv: list[str]) -> int:
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
-    from tqdm import tqdm
+    from cyclegan_tf.inference import command
 
-    from cyclegan_tf.inference import batch, jobs, loading
-
-    found = jobs.find(given.input, given.output)
-    model = loading.load(given.model, given.direction)
-    model = dataclasses.replace(model, stack_options=dataclasses.replace(
-        model.stack_options, keep_patient_data=given.keep_patient_data,
-        **config_flags.read_overrides("slice_axis", "volume"),
-    ))
-    planned = jobs.plan(found, given.output, model.output_channels, given.overwrite, model.units.target)
-    total, shows_bar = 0, console.is_terminal(sys.stderr)
-    if shows_bar:
-        total = batch.count_slices(model, planned)
-    bar_format = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit} [{elapsed}<{remaining}]"
-    unit = "images" if total == sum(job.n_files for job in planned) else "slices"
-    with tqdm(total=total, unit=unit, bar_format=bar_format, disable=not shows_bar) as bar:
-        bad = batch.run(model, planned, given.batch_size, given.tile, bar.update, given.max_side)
-    for path, reason in bad.items():
-        log.warning("skipped %s: %s", path, reason)
-    count = sum(job.n_files for job in planned)
-    skipped = sum(job.n_files for job in planned if job.source in bad)
-    log.info("translated %d of %d files into %s", count - skipped, count, given.output)
-    return 1 if bad else 0
+    is_complete = command.translate_files(
+        given.model, given.direction, given.input, given.output, overwrite=given.overwrite,
+        batch_size=given.batch_size, tile=given.tile, max_side=given.max_side,
+        keep_patient_data=given.keep_patient_data, **config_flags.read_overrides("slice_axis", "volume"),
+    )
+    return 0 if is_complete else 1
 
 
 def _define_flags() -> None:

@@ -54,7 +54,7 @@ def test_catalog_has_every_dataset_with_its_counts():
     (["xyzzy"], "error: unknown command xyzzy; expected one of list, prepare, inspect, preview, prepare-cityscapes"),
     (["inspect"], "error: usage: inspect PATH"),
     (["prepare", "cityscapes"], "error: prepare cityscapes: expected one of apple2orange"),
-    (["prepare-cityscapes", "--left_img=x.zip"], "error: prepare-cityscapes needs --left_img, --gt_fine and --output"),
+    (["prepare-cityscapes", "--left_img=x.zip"], "error: --gt_fine is missing; prepare-cityscapes needs --left_img"),
     (["inspect", "/no/such"], "error: --dataset=/no/such: no such folder or .zip"),
     (["list", "--output=x.png"], "error: --output is not an option of list; leave --output out"),
     (["shard", "/no/such", "x", "--noflip"], "error: --flip is not an option of shard; leave --flip out"),

@@ -59,9 +59,6 @@ def preview_training(config: Config, output: str) -> int:
 
 def prepare_cityscapes(left_img: str, gt_fine: str, output: str) -> int:
     """Makes the authors' version of Cityscapes in the folder `output`."""
-    for name, value in ("left_img", left_img), ("gt_fine", gt_fine), ("output", output):
-        if not value:
-            raise UserError(f"prepare-cityscapes needs --left_img, --gt_fine and --output; --{name} is missing")
     counts = cityscapes.prepare(left_img, gt_fine, output)
     console.print_line(f"{counts['train']} training and {counts['test']} test pairs. Train with: "
                        f"cyclegan train --dataset={output}")

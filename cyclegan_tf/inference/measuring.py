@@ -2,11 +2,12 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.options import require_names
 from cyclegan_tf.data import sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.inference import bounded, loading
@@ -17,6 +18,32 @@ from cyclegan_tf.metrics.setting import Protocol, Setting
 from cyclegan_tf.runs import directory as run_directory
 
 log = logging.getLogger("cyclegan_tf")
+
+# The measures that each of these options is for.
+_MEASURES_OF_OPTIONS = {
+    "reference": ("fid", "kid"), "inception": ("fid", "kid"), "judge": ("judge",), "judge_classes_a": ("judge",),
+    "judge_classes_b": ("judge",), "labels": ("segmentation",), "segmenter": ("segmentation",),
+}
+
+
+def parse_names(text: str, given: Iterable[str]) -> list[str]:
+    """Returns the measures that --metrics names.
+
+    Args:
+      text: value of --metrics; empty for all measures that the data and the weights allow.
+      given: names of the options that the command line sets.
+
+    Raises:
+      UserError: a measure is unknown, or an option is for measures that --metrics leaves out.
+    """
+    names = require_names("metrics", text, measures.NAMES)
+    for option in given:
+        users = _MEASURES_OF_OPTIONS.get(option, ())
+        # Without --metrics, only segmentation is left out.
+        if users and not set(users) & set(names or ("fid", "kid", "judge")):
+            raise UserError(f"--{option} is for {' and '.join(users)}; leave --{option} out, or add {users[0]} to "
+                            "--metrics")
+    return names
 
 
 def choose_data_config(model: str, size: int | None = None, **overrides: Any) -> Config:

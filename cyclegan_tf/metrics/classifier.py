@@ -1,11 +1,13 @@
 """A classifier as a judge: does it recognize translated images as the target class?"""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.metrics import weights
@@ -36,6 +38,18 @@ def compute_rates(scores: Sequence[np.ndarray] | np.ndarray, classes: Sequence[i
     order = np.argsort(-np.asarray(scores), axis=-1, kind="stable")[:, :5]
     hits = np.isin(order, classes)
     return float(hits[:, 0].mean()), float(hits.any(axis=1).mean())
+
+
+def parse_classes(domain: Domain, texts: Sequence[str]) -> list[int]:
+    """Returns the numbers of the classes in --judge_classes_a or --judge_classes_b.
+
+    Raises:
+      UserError: a text is not the number of a class.
+    """
+    classes = [int(text) for text in texts if re.fullmatch("[0-9]{1,9}", text.strip())]
+    if len(classes) < len(texts):
+        raise UserError(f"--judge_classes_{domain}={','.join(texts)}: expected numbers of classes, as in 948,950")
+    return classes
 
 
 class Classifier(Protocol):

@@ -1,11 +1,13 @@
 """The results of an evaluation as text: a table, keys, and notes on measures that were left out or mean little."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.metrics import baselines, kid
 from cyclegan_tf.metrics.measures import Record
+from cyclegan_tf.storage import atomic, json_lines
 
 # Smallest number of images in each set for which values of a measure are comparable.
 _ENOUGH_IMAGES = {"fid": 2048, "kid": 2 * kid.SUBSET_SIZE}
@@ -89,3 +91,14 @@ def format_table(records: Iterable[Record]) -> str:
                      *("" if other is None else f"{other:.5g}" for other in others), against))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def write(records: Sequence[Record], path: str | None) -> None:
+    """Writes records as JSON lines to a file, or to stdout if there is no path; prints their table on stderr."""
+    lines = map(json_lines.format_line, records)
+    if path:
+        with atomic.open_for_writing(path) as file:
+            file.writelines(lines)
+    else:
+        sys.stdout.writelines(lines)
+    print(format_table(records), file=sys.stderr)
