@@ -1,8 +1,13 @@
-"""Environment, command line and memory readings that the benchmarks share. Import this before TensorFlow."""
+"""Environment, command line, memory readings and formats that the benchmarks share. Import this before TensorFlow."""
 
 import argparse
 import os
 import resource
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from cyclegan_tf.config import Config
 
 # TensorFlow reads these when it is imported. The second is also set by cyclegan_tf's commands.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,3 +27,15 @@ def peak_memory() -> float:
 def count_cores() -> int:
     """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def make_config(pixels: int, n_blocks: int, filters: int, batch: int = 1, **options: Any) -> Config:
+    """Returns the Config of a size: side of the images, residual blocks, filters of all networks, batch size."""
+    return Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels, load_size=pixels,
+                  **options)
+
+
+def format_spread(values: Sequence[float], unit: str, digits: int) -> str:
+    """Formats the median with its unit, and the smallest and the largest value."""
+    median, lowest, highest = (f"{each:.{digits}f}" for each in (statistics.median(values), min(values), max(values)))
+    return f"{median} {unit} (from {lowest} to {highest})"

@@ -11,7 +11,6 @@ under `taskset -c 0` for the figures of one core. Needs PyTorch.
 
 import os
 import random
-import statistics
 import time
 from collections.abc import Iterator
 from typing import Literal
@@ -112,7 +111,7 @@ def main() -> None:
             speeds[name].append(measure_images_per_second(batches, args.images // 2))
     print(f"{cores} cores, TensorFlow {tf.__version__}, PyTorch {torch.__version__}, median of {args.repeats}")
     for name, values in speeds.items():
-        print(f"{name:46} {statistics.median(values):7.0f} images/s  ({min(values):.0f} to {max(values):.0f})")
+        print(f"{name:46} {harness.format_spread(values, 'images/s', 0)}")
 
 
 if __name__ == "__main__":

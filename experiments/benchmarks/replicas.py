@@ -27,11 +27,10 @@ def train(pixels: int, n_blocks: int, filters: int, n_steps: int) -> None:
     """Runs a process: prints the median seconds of its steps, and of an all-reduce with the size of its gradients."""
     import numpy as np
 
-    from cyclegan_tf.config import Config
     from cyclegan_tf.models.cyclegan import CycleGAN
     from cyclegan_tf.training import strategies
 
-    config = Config(crop_size=pixels, load_size=pixels, n_blocks=n_blocks, ngf=filters, ndf=filters)
+    config = harness.make_config(pixels, n_blocks, filters)
     replicas = strategies.open_replicas(config)
     with replicas.scope():
         model = CycleGAN(config, replicas.local)

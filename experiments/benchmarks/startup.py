@@ -6,7 +6,6 @@ Starts `python -m cyclegan_tf.train` with the given flags (default: the demo set
 pixels) and reads its log. Training starts when the networks are built and the first sample grid is written.
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,8 +47,7 @@ def main() -> None:
     runs = [measure(args.flags.split()) for _ in range(args.repeats)]
     print(f"{args.flags}, {harness.count_cores()} cores, median of {args.repeats}")
     for name in EVENTS:
-        values = sorted(seconds[name] for seconds in runs)
-        print(f"{name}: {statistics.median(values):.1f} s (from {values[0]:.1f} to {values[-1]:.1f})")
+        print(f"{name}: {harness.format_spread([seconds[name] for seconds in runs], 's', 1)}")
 
 
 if __name__ == "__main__":

@@ -81,13 +81,11 @@ def build_ours(
     startup.import_tensorflow()
     import tensorflow as tf
 
-    from cyclegan_tf.config import Config
     from cyclegan_tf.models import compilation
     from cyclegan_tf.models.cyclegan import CycleGAN
     from cyclegan_tf.training.distribution import OneReplica
 
-    config = Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels,
-                    load_size=pixels, **{"jit_compile": "off", **OURS[side]})
+    config = harness.make_config(pixels, n_blocks, filters, batch, **{"jit_compile": "off", **OURS[side]})
     compilation.set_threads(config)
     if device == "gpu" and not tf.config.list_logical_devices("GPU"):
         raise SystemExit("TensorFlow sees no GPU")
@@ -327,7 +325,7 @@ def main() -> None:
     gpu = args.device == "gpu"
     args.rounds, args.seconds = args.rounds or (3 if gpu else 5), args.seconds or (0.7 if gpu else 10.0)
     print(f"TensorFlow {version('tensorflow')}, PyTorch {version('torch')}, Python {platform.python_version()}, "
-          f"{len(os.sched_getaffinity(0))} cores, {args.rounds} rounds")
+          f"{harness.count_cores()} cores, {args.rounds} rounds")
     peaks = measure_matrix_products() if gpu else None
     waves = [[(size, args.sides or ["ours", "eager", "compiled"])] for size in sizes]
     if gpu and not args.sides:

@@ -15,7 +15,6 @@ import time
 import harness
 import tensorflow as tf
 
-from cyclegan_tf.config import Config
 from cyclegan_tf.models import compilation
 from cyclegan_tf.models.cyclegan import CycleGAN
 
@@ -55,8 +54,9 @@ def main() -> None:
     args = parser.parse_args()
     pixels, n_blocks, filters, batch = map(int, args.size.split(","))
     memory = {"TensorFlow": harness.peak_memory()}
-    config = Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels, load_size=pixels,
-                    recompute=args.recompute, mixed_precision=args.mixed_precision)
+    config = harness.make_config(
+        pixels, n_blocks, filters, batch, recompute=args.recompute, mixed_precision=args.mixed_precision
+    )
     compilation.set_threads(config)
     model = CycleGAN(config)
     memory["networks, optimizers"] = harness.peak_memory()

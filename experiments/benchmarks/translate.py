@@ -10,7 +10,6 @@ warm-up, both use all cores, and the printed figures are medians. Needs PyTorch.
 
 import functools
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,10 +17,11 @@ from pathlib import Path
 
 import harness
 import numpy as np
-import tensorflow as tf
 import torch
-import torch_twin
+import torch_twin  # Before TensorFlow, see there.
 from PIL import Image
+
+import tensorflow as tf  # isort: skip
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.images.stacks import StackOptions
@@ -78,8 +78,7 @@ def main() -> None:
     print(f"TensorFlow {tf.__version__}, PyTorch {torch.__version__}, {torch.get_num_threads()} threads, "
           f"{len(paths)} images of 256 x 256, {args.repeats} repeats")
     for name, values in seconds.items():
-        speeds = sorted(len(paths) / value for value in values)
-        print(f"{name}: {statistics.median(speeds):.3f} images/s (from {speeds[0]:.3f} to {speeds[-1]:.3f})")
+        print(f"{name}: {harness.format_spread([len(paths) / value for value in values], 'images/s', 3)}")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ temporary folder. Prints for each format the time until all slices are listed an
 slice in random order, and the memory of this process beside that before. The PNG files hold the slices with 16 bits.
 """
 
-import argparse
 import itertools
 import os
 import tempfile
 import time
 from pathlib import Path
 
+import harness
 import nibabel
 import numpy as np
 import tensorflow as tf
@@ -91,7 +91,7 @@ def read_memory() -> int:
 
 def main() -> None:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--volumes", type=int, default=200)
     parser.add_argument("--side", type=int, default=160)
     parser.add_argument("--slices", type=int, default=200)
