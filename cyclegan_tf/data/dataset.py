@@ -89,6 +89,10 @@ class ImageList:
         """Opens the file of image `index` for reading."""
         return self.open_file(index) if self.open_file else io.BytesIO(self.read(index))
 
+    def find_slice(self, index: int) -> Slice | None:
+        """Reads the slice with the number `index`; returns None for an image that `read` returns whole."""
+        return self.read_slice(index) if self.read_slice else None
+
     def decode(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray:
         """Decodes image `index` to an array (H, W, channels) of a dtype that `images.ranges` describes.
 
@@ -100,7 +104,7 @@ class ImageList:
           MemoryError: memory is exhausted. Logs the path of the image.
         """
         with self._log_exhausted_image(index):
-            piece = self.read_slice(index) if self.read_slice else None
+            piece = self.find_slice(index)
             if piece is None and self.value_range is None and not self.half:
                 return codec.decode(self._read_file(index), self.channels, target_size)
             image = self._take_half(self._decode_whole(index, piece))
@@ -119,12 +123,11 @@ class ImageList:
 
     def read_valid(self, index: int) -> np.ndarray | None:
         """Reads which pixels of image `index` have data: bool (H, W), or None if all pixels have data."""
-        piece = self.read_slice(index) if self.read_slice else None
+        piece = self.find_slice(index)
         return None if piece is None or piece.valid is None else self._take_half(piece.valid)
 
     def _read_whole_values(self, index: int) -> Slice:
-        piece = self.read_slice(index) if self.read_slice else None
-        return piece or Slice(codec.decode_values(self._read_file(index), self.channels))
+        return self.find_slice(index) or Slice(codec.decode_values(self._read_file(index), self.channels))
 
     def halve(self, piece: Slice) -> Slice:
         """Returns this list's half of a slice if each file shows A and B side by side, else the whole slice.
