@@ -30,10 +30,10 @@ def make_clip(path, size=(48, 32), rate="30000/1001", sound=True):
     return path
 
 
-def audio(path):
-    """Returns the encoded packets of the first audio track."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-map", "0:a:0", "-c", "copy", "-f", "adts",
-               "-"]
+def audio(path, track=0):
+    """Returns the encoded packets of an audio track."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", path, "-map", f"0:a:{track}", "-c", "copy", "-f",
+               "adts", "-"]
     return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
 
 
@@ -44,6 +44,25 @@ def exact_rate(path):
         check=True, capture_output=True, text=True, timeout=60,
     )
     return 1 / Fraction(re.search(r"#tb 0: (\S+)", child.stdout)[1])
+
+
+def make_flat_clip(path, yuv, size=(64, 48), options=()):
+    """Makes a clip of one color, given as 8-bit Y, Cb and Cr of limited range, which the file stores unchanged."""
+    frames = b"".join(bytes([level]) * (size[0] * size[1] // area) for level, area in zip(yuv, (1, 4, 4), strict=True))
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s",
+         f"{size[0]}x{size[1]}", "-i", "-", "-c:v", "libx264", "-qp", "1", *options, path],
+        input=3 * frames, check=True, timeout=60,
+    )
+
+
+def read_flat_color(path):
+    """Returns Y, Cb and Cr of the first pixel of a yuv420p clip, and the lines in which ffmpeg describes the video."""
+    child = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-frames:v", "1", "-f", "rawvideo", "-"],
+                           check=True, capture_output=True, timeout=60)
+    luma = len(child.stdout) * 2 // 3
+    lines = [line for line in child.stderr.decode().splitlines() if " Video: " in line]
+    return [child.stdout[place] for place in (0, luma, luma * 5 // 4)], lines[0]
 
 
 INVERSE = make_translator(3, function=lambda images: -images)  # Translates images to negatives.
@@ -81,6 +100,68 @@ def test_a_rotated_clip_becomes_upright_without_a_warning(tmp_path, caplog):
     assert caplog.messages == []
     meta, _ = read(tmp_path / "b.mp4")
     assert meta["size"] == (32, 48)
+
+
+@pytest.mark.parametrize(("kr", "kb", "tag", "size"), [
+    pytest.param(0.2126, 0.0722, "bt709:color_primaries=bt709:color_trc=bt709", (64, 48), id="bt709"),
+    pytest.param(0.2126, 0.0722, "bt709", (64, 48), id="bt709-matrix-only"),
+    pytest.param(0.299, 0.114, "smpte170m:color_primaries=smpte170m:color_trc=smpte170m", (64, 48), id="bt601"),
+    pytest.param(0.299, 0.114, "unknown", (64, 48), id="untagged-small"),
+    pytest.param(0.2126, 0.0722, "unknown", (64, 578), id="untagged-large"),
+    pytest.param(0.2126, 0.0722, "unknown", (1280, 48), id="untagged-wide"),
+])
+def test_colors_stay_and_the_result_states_its_matrix(tmp_path, kr, kb, tag, size):
+    def to_yuv(kr, kb):  # BT.601 and BT.709, limited range.
+        luma = kr * red + (1 - kr - kb) * green + kb * blue
+        return [16 + 219 * luma, 128 + 112 * (blue - luma) / (1 - kb), 128 + 112 * (red - luma) / (1 - kr)]
+
+    red, green, blue = 0.8, 0.2, 0.1
+    clip, target = tmp_path / "clip.mp4", tmp_path / "out.mp4"
+    make_flat_clip(clip, [round(level) for level in to_yuv(kr, kb)], size, ["-vf", f"setparams=colorspace={tag}"])
+    video.translate(make_translator(3), str(clip), str(target))
+    color, line = read_flat_color(target)
+    # ffmpeg's conversion to RGB is 2 levels too dark.
+    np.testing.assert_allclose(color, to_yuv(0.2126, 0.0722), atol=3)
+    primaries, transfer = (tag.split("=")[-1],) * 2 if "=" in tag else ("unknown", "unknown")
+    stated = "bt709" if primaries == "bt709" else f"bt709/{primaries}/{transfer}"
+    assert f"yuv420p(tv, {stated}, progressive)" in line
+
+
+@pytest.mark.parametrize(("rotation", "ratio"), [(0, "SAR 16:11"), (90, "SAR 11:16")])
+def test_the_shape_of_pixels_stays(tmp_path, rotation, ratio):
+    make_flat_clip(tmp_path / "wide.mp4", (90, 100, 160), options=["-vf", "setsar=16/11"])
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", str(rotation), "-i",
+                    tmp_path / "wide.mp4", "-c", "copy", tmp_path / "a.mp4"], check=True, timeout=60)
+    video.translate(INVERSE, str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"))
+    assert ratio in read_flat_color(tmp_path / "b.mp4")[1]
+
+
+def test_all_audio_tracks_stay(tmp_path):
+    clip = make_clip(tmp_path / "one.mp4")
+    two, target = tmp_path / "two.mp4", tmp_path / "out.mp4"
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", clip, "-f", "lavfi", "-i", "sine=duration=1",
+                    "-map", "0", "-map", "1", "-c:v", "copy", "-c:a", "aac", two], check=True, timeout=60)
+    video.translate(INVERSE, str(two), str(target))
+    assert [audio(target, track) for track in (0, 1)] == [audio(two, track) for track in (0, 1)]
+    assert audio(two, 0) != audio(two, 1)
+
+
+def test_m4v_may_hold_mp3(tmp_path):
+    clip, target = make_clip(tmp_path / "clip.mp4"), tmp_path / "out" / "clip.m4v"
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", clip, "-c:v", "copy", "-c:a", "libmp3lame",
+                    "-f", "mp4", tmp_path / "clip.m4v"], check=True, timeout=60)
+    video.translate(INVERSE, str(tmp_path / "clip.m4v"), str(target))
+    meta, frames = read(target)
+    assert (meta["audio_codec"], len(frames)) == ("mp3", FRAMES)
+
+
+def test_an_error_says_why_ffmpeg_cannot_write(tmp_path):
+    clip = tmp_path / "clip.mov"
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", make_clip(tmp_path / "clip.mp4"), "-c:v",
+                    "copy", "-c:a", "adpcm_ima_qt", clip], check=True, timeout=60)
+    with pytest.raises(ValueError, match=r"^ffmpeg: .*codec adpcm_ima_qt"):
+        video.translate(INVERSE, str(clip), str(tmp_path / "out" / "clip.mp4"))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_silent_clip_in_a_container_without_h264_becomes_mkv(tmp_path):

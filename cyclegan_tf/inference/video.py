@@ -3,10 +3,14 @@
 import contextlib
 import logging
 import os
+import re
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
 import numpy as np
 
@@ -18,7 +22,8 @@ from cyclegan_tf.storage import filesystem
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg")
 _WRITTEN = (".mp4", ".m4v", ".mov", ".mkv")  # Containers that hold H.264 video and any common audio codec.
-_QUALITY = 7  # On imageio-ffmpeg's scale of 1 to 10: H.264 at constant rate factor 15, without visible loss.
+_QUALITY = 15  # Constant rate factor of H.264, without visible loss.
+_UNKNOWN_RATE = Fraction(16)  # Frames per second of a translation if the rate of its source is unknown.
 
 
 def is_video_name(path: str) -> bool:
@@ -36,7 +41,7 @@ def translate(
     translator: LoadedTranslator, source: str, target: str, batch_size: int = 1, tile: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Translates every frame of a video and keeps its size, frame rate and first audio track.
+    """Translates every frame of a video and keeps its size, shape of pixels, colors, frame rate and audio tracks.
 
     A video of variable frame rate is converted to its average rate by dropping or repeating frames. Holds one batch of
     frames in memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
@@ -103,24 +108,84 @@ def _encode(
     expected, done = meta["duration"] * rate, 0
     size = stacks.limit_batch(batch_size, *shape[:2])
     folder = os.path.dirname(target)  # The disk of the results has room for the feature maps of tiles.
+    decoding, encoding = _choose_filters(ffmpeg, source, meta["size"])
     # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate. An unknown rate is 0.
-    options = ["-r", str(rate)] if rate else []
+    options = ["-vf", decoding, *(["-r", str(rate)] if rate else [])]
     with contextlib.closing(ffmpeg.read_frames(source, output_params=options)) as frames:
         next(frames)  # The first item is `meta` again.
-        with contextlib.closing(ffmpeg.write_frames(
-            target, meta["size"], fps=rate, quality=_QUALITY, macro_block_size=1, ffmpeg_log_level="fatal",
-            # Every player shows color at half the resolution, which needs even sizes.
-            pix_fmt_out="yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p",
-            **({"audio_path": source, "audio_codec": "copy"} if meta.get("audio_codec") else {}),
-        )) as writer:
-            writer.send(None)
+        with _open_encoder(ffmpeg, source, target, meta["size"], rate or _UNKNOWN_RATE, encoding) as encoder:
             for batch in _batch_frames(frames, shape, size):
                 for result in translator.translate(batch, tile, folder):
-                    writer.send(np.ascontiguousarray(result))
+                    encoder.write(np.ascontiguousarray(result))
                 done += len(batch)
                 if progress and expected:
                     progress(min(float(done / expected), 1.0))
     return done
+
+
+def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> tuple[str, str]:
+    """Returns ffmpeg's filters after decoding and before encoding that keep the colors and the shape of the pixels.
+
+    Args:
+      size: width and height of the upright frames.
+    """
+    command = [ffmpeg.get_ffmpeg_exe(), "-nostdin", "-i", source, "-an", "-frames:v", "1", "-f", "null", "-"]
+    log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
+    # The last line with "Video:" describes upright frames, such as
+    # "Video: wrapped_avframe, yuv420p(tv, bt709/unknown/unknown, progressive), 360x288 [SAR 16:11 DAR 20:11], ...".
+    line = log.rpartition("Video: ")[2].partition("\n")[0]
+    details = re.search(r"\(([^)]*)\), \d+x\d+", line)
+    # Matrix, primaries and transfer function: one name if all three are equal, nothing if all three are unknown.
+    colors = [each for each in (details[1] if details else "").split(", ") if re.search("/|^bt|^smpte", each)]
+    matrix, primaries, transfer = ((colors or ["unknown"])[0].replace("reserved", "unknown").split("/") * 3)[:3]
+    # For videos without a matrix, ffmpeg uses BT.601; players use BT.601 for small frames and BT.709 for large ones.
+    is_large = size[0] >= 1280 or size[1] > 576
+    decoding = "scale=in_color_matrix=bt709" if matrix == "unknown" and is_large else "null"
+    ratio = re.search(r"SAR (\d+):(\d+)", line)
+    pixel_ratio = f"{ratio[1]}/{ratio[2]}" if ratio else "1"
+    encoding = (
+        "scale=out_color_matrix=bt709:out_range=tv,"
+        f"setparams=colorspace=bt709:range=tv:color_primaries={primaries}:color_trc={transfer},"
+        f"setsar={pixel_ratio}"
+    )
+    return decoding, encoding
+
+
+@contextlib.contextmanager
+def _open_encoder(
+    ffmpeg: ModuleType, source: str, target: str, size: tuple[int, int], rate: Fraction, filters: str
+) -> Iterator[IO[bytes]]:
+    """Yields a pipe for frames, (H, W, 3) uint8, from which ffmpeg writes `target` with the audio of `source`.
+
+    Raises:
+      ValueError: ffmpeg fails; the message is the first line that ffmpeg prints.
+    """
+    # Every player shows color at half the resolution, which needs even sizes.
+    pixel_format = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
+    command = [
+        ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(rate), "-i", "-",
+        "-i", source, "-map", "0:v", "-map", "1:a?", "-c:a", "copy",
+        "-vf", filters, "-c:v", "libx264", "-crf", str(_QUALITY), "-pix_fmt", pixel_format,
+        # For .m4v, ffmpeg's own choice is a format that cannot hold all audio codecs of MP4.
+        *(["-f", "mp4"] if target.lower().endswith(".m4v") else []), target,
+    ]
+    with tempfile.TemporaryFile() as log:
+        # In a session of its own, ffmpeg does not get the interrupt of a terminal.
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True) as process:
+            assert process.stdin
+            try:
+                with process.stdin:
+                    yield process.stdin
+            except BrokenPipeError:
+                pass  # ffmpeg has ended; the reason is in the log.
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").split("\n")
+            raise ValueError(f"ffmpeg: {lines[0].strip() or f'exit status {process.returncode}'}")
 
 
 def _batch_frames(frames: Iterable[bytes], shape: tuple[int, int, int], batch_size: int) -> Iterator[np.ndarray]:
