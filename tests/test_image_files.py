@@ -190,6 +190,24 @@ def test_tiff_keeps_16_bit_colors(tmp_path, channels):
         assert (image.getexif()[MAKE], image.info["icc_profile"]) == ("Somebody", SRGB)
 
 
+@pytest.mark.parametrize("pixels", [COLORS, DEEP, DEEP[..., 0].astype(np.float32) / 65535],
+                         ids=["8 bits", "16 bits", "gray floats"])
+def test_tiff_keeps_the_resolution(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(300, 150.5), resolutionunit="centimeter")
+    with tifffile.TiffFile(copy(tmp_path, "a.tif", 3 if pixels.ndim == 3 else 1)) as file:
+        assert file.pages[0].get_resolution() == (300, 150.5)
+        assert file.pages[0].resolutionunit == 3
+
+
+@pytest.mark.parametrize("pixels", [COLORS, DEEP], ids=["8 bits", "16 bits"])
+def test_tiff_keeps_the_description_except_its_shape(tmp_path, pixels):
+    for description in (None, "cells"):
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", description=description,
+                         metadata=None if description else {})
+        with tifffile.TiffFile(copy(tmp_path, "a.tif")) as file:
+            assert file.pages[0].description == (description or "")
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "deep.png"])
 def test_profile_and_exif_without_orientation_are_kept(tmp_path, name):
     exif = Image.Exif()

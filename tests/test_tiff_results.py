@@ -123,6 +123,16 @@ def test_ome_metadata_that_does_not_fit_is_named(tmp_path, old, new, reason):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_imagej_image_keeps_the_size_of_its_pixels(tmp_path, dtype):
+    pixels = (PAGES[0] / 65535).astype(dtype) if dtype == np.float32 else PAGES[0].astype(dtype)
+    tifffile.imwrite(tmp_path / "s.tif", pixels, imagej=True, resolution=(4, 5), metadata={"unit": "um"})
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", make_translator())) as file:
+        assert (file.asarray() == pixels).all()
+        assert file.imagej_metadata["unit"] == "um"
+        assert file.pages[0].get_resolution() == (4, 5)
+
+
 def test_imagej_stack_stays_one(tmp_path):
     pixels = RNG.integers(0, 65536, (3, 5, 6, 9)).astype(np.uint16)
     metadata = {"axes": "ZCYX", "unit": "um", "spacing": 2.5, "min": 7.0, "max": 9.0}

@@ -373,7 +373,7 @@ def test_large_images_are_shrunk_on_request(tmp_path):
     assert [result.getpixel((x, y))[3] for y in (10, 30) for x in (15, 45)] == [0, 80, 160, 255]
 
 
-@pytest.mark.parametrize("kind", ["stack", "geometry", "video", "units"])
+@pytest.mark.parametrize("kind", ["stack", "geometry", "imagej", "video", "units"])
 def test_nothing_is_written_if_a_file_cannot_be_shrunk(photos, tmp_path, kind):
     model = Negative()
     if kind == "stack":
@@ -383,6 +383,9 @@ def test_nothing_is_written_if_a_file_cannot_be_shrunk(photos, tmp_path, kind):
         tags = [(33550, "d", 3, (10.0, 10.0, 0.0), True)]
         tifffile.imwrite(photos / "map.tif", np.zeros((20, 30), np.uint8), photometric="minisblack", extratags=tags)
         message = "map.tif: --max_side is not for files of slices, or files whose geometry the result keeps"
+    elif kind == "imagej":
+        tifffile.imwrite(photos / "cell.tif", np.zeros((20, 30), np.uint8), imagej=True, resolution=(4, 4))
+        message = "cell.tif: --max_side is not for files of slices, or files whose geometry the result keeps"
     elif kind == "video":
         (photos / "clip.mp4").write_bytes(b"")
         message = "clip.mp4: --max_side is not for videos"

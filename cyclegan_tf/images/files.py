@@ -2,8 +2,9 @@
 
 A result keeps the depth (16 bits, floats), gray, the alpha channel, the ICC color profile, and EXIF data. A result does
 not keep the EXIF orientation, which is applied, or the EXIF thumbnail, which shows the original. TIFF files keep the
-main EXIF directory only, and its text alone if Pillow cannot decode the file in full depth. Damaged EXIF data is left
-out with a warning. Transparent pixels are composited on white for the translation; the alpha channel itself is copied.
+main EXIF directory only, or its text and resolution if Pillow cannot decode the file in full depth. Damaged EXIF data
+is left out with a warning. Transparent pixels are composited on white for the translation; the alpha channel itself is
+copied.
 """
 
 import dataclasses
@@ -85,7 +86,8 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
             extras = _read_page_extras(tiff.read(data, codec.MAX_PIXELS, channels))
         else:
             extras = _read_pillow_extras(data, pixels.dtype, path)
-    if n_pages > 1:  # In the image description, stacks store the number of pages (OME-TIFF, ImageJ).
+    # In the image description, stacks store the number of pages (OME-TIFF, ImageJ), and tifffile stores the shape.
+    if n_pages > 1 or _read_text(extras.exif, tiff.DESCRIPTION).startswith('{"shape"'):
         extras = dataclasses.replace(extras, exif=_remove_tags(extras.exif, [tiff.DESCRIPTION]))
     return pixels, extras if channels == 3 else dataclasses.replace(extras, gray=False)
 
@@ -104,7 +106,10 @@ def shrink(pixels: np.ndarray, extras: Extras, max_side: int) -> tuple[np.ndarra
 def _read_page_extras(page: tiff.Page) -> Extras:
     exif = Image.Exif()
     # Keep bytes, because Pillow writes only the ASCII characters of a str.
-    exif.update({tag: text.encode() for tag, text in page.texts.items() if tag not in _LAYOUT_TAGS})
+    exif.update({
+        tag: value.encode() if isinstance(value, str) else value
+        for tag, value in page.tags.items() if tag not in _LAYOUT_TAGS
+    })
     alpha = None if page.alpha is None else codec.apply_orientation(page.alpha, page.orientation)
     return Extras(page.pixels.shape[-1] == 1, alpha, page.icc, exif.tobytes() if exif else None)
 
@@ -150,6 +155,12 @@ def _encode_texts(directory: MutableMapping[int, Any]) -> None:
     for tag, value in list(directory.items()):
         if isinstance(value, str) and not value.isascii():
             directory[tag] = value.encode("latin-1")
+
+
+def _read_text(exif: bytes | None, tag: int) -> str:
+    exif_data = Image.Exif()
+    exif_data.load(exif or b"")
+    return str(exif_data.get(tag, ""))
 
 
 def _remove_tags(exif: bytes | None, tags: Sequence[int]) -> bytes | None:
@@ -299,11 +310,16 @@ def _save_deep_tiff(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif
     import tifffile
 
     photometric, alpha = ("rgb" if pixels.shape[-1] > 2 else "minisblack"), pixels.shape[-1] in (2, 4)
-    # Only text tags, such as camera, author and copyright; most other EXIF data is in subdirectories.
+    # Only the resolution and text tags, such as camera and copyright; most other EXIF data is in subdirectories.
     directory = Image.Exif()
     directory.load(exif or b"")
     tags = [(tag, "s", 0, text.encode("latin-1"), True) for tag, text in directory.items() if isinstance(text, str)]
+    scale: dict[str, Any] = {}
+    if all(tag in directory for tag in tiff.RESOLUTION):
+        scale["resolution"] = [(directory[tag].numerator, directory[tag].denominator) for tag in tiff.RESOLUTION]
+        scale["resolutionunit"] = directory.get(tiff.RESOLUTION_UNIT, 2)
     tifffile.imwrite(
         file, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, photometric=photometric, compression="zlib",
         iccprofile=icc, metadata=None, software=False, extrasamples=("unassalpha",) if alpha else (), extratags=tags,
+        **scale,
     )

@@ -10,6 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from cyclegan_tf.images.damage import explain_damage
 
 # Tags of TIFF and EXIF.
 PHOTOMETRIC, DESCRIPTION, ORIENTATION, XMP, ICC_PROFILE = 262, 270, 274, 700, 34675
+RESOLUTION, RESOLUTION_UNIT = (282, 283), 296  # Horizontal and vertical resolution.
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
 _SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.
@@ -52,7 +54,7 @@ class Page:
       is_premultiplied: True if the colors are multiplied with alpha.
       orientation: the orientation tag, as in EXIF.
       icc: the ICC color profile, or None.
-      texts: values of the text tags, such as camera, author and copyright.
+      tags: values of the text tags, such as camera, author and copyright, and of the resolution.
     """
 
     pixels: np.ndarray
@@ -60,7 +62,7 @@ class Page:
     is_premultiplied: bool
     orientation: int
     icc: bytes | None
-    texts: dict[int, str]
+    tags: dict[int, str | int | Fraction]
 
 
 def select_profile(icc: bytes | None, channels: int) -> bytes | None:
@@ -140,10 +142,12 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     pixels = pixels[..., :colors]
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
-    texts = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str)}
+    tags = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str) or tag.code == RESOLUTION_UNIT}
+    resolution = {code: page.tags.valueof(code) for code in RESOLUTION}
+    tags |= {code: Fraction(*value) for code, value in resolution.items() if isinstance(value, tuple) and value[-1]}
     orientation = page.tags.valueof(ORIENTATION, 1)
     is_premultiplied = alpha is not None and page.extrasamples[0] == 1
-    return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, texts)
+    return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, tags)
 
 
 def read_samples(page: Any, max_pixels: int) -> np.ndarray:

@@ -27,7 +27,8 @@ _GDAL_METADATA = 42112
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 # Resolution and its unit, position, camera, times, authors and copyright, EXIF, IPTC and XMP.
 _KEPT_TAGS = (
-    269, 271, 272, 282, 283, 285, 286, 287, 296, 305, 306, 315, 316, tiff.XMP, 33432, 33723, *GEO_TAGS,
+    269, 271, 272, *tiff.RESOLUTION, 285, 286, 287, tiff.RESOLUTION_UNIT, 305, 306, 315, 316, tiff.XMP, 33432, 33723,
+    *GEO_TAGS,
 )
 # Lossless compressions, and their names in tifffile; translations of files with other compressions use Deflate.
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
@@ -148,11 +149,11 @@ def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
         layout["predictor"] = 3 if dtype.kind == "f" else 2
     if page.is_tiled:
         layout["tile"] = (page.tilelength, page.tilewidth)
-    resolution = [page.tags.valueof(code) for code in (282, 283)]
+    resolution = [page.tags.valueof(code) for code in tiff.RESOLUTION]
     if all(isinstance(each, tuple) and len(each) == 2 and each[0] and each[1] for each in resolution):
         is_rotated = page.tags.valueof(tiff.ORIENTATION, 1) in (5, 6, 7, 8)  # Columns become rows.
         resolution = resolution[::-1] if is_rotated else resolution
-        layout |= {"resolution": tuple(resolution), "resolutionunit": page.tags.valueof(296, 2)}
+        layout |= {"resolution": tuple(resolution), "resolutionunit": page.tags.valueof(tiff.RESOLUTION_UNIT, 2)}
     return layout
 
 

@@ -82,7 +82,7 @@ class TiffStack(Stack):
         self.has_copies = pages.has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are in sub-IFDs.
         is_image = options.channels in (1, 3) and not options.in_units
         self.is_plain = is_image and len(self._groups) == len(numbers) == 1 and not has_gaps
-        self.has_more_metadata = file.is_ome or any(
+        self.has_more_metadata = file.is_ome or file.is_imagej or any(
             code in first.tags for code in (*tiff_results.GEO_TAGS, tiff_no_data.TAG)
         )
 
