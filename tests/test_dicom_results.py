@@ -72,6 +72,30 @@ def test_patient_is_kept_on_request(tmp_path):
     assert "PatientIdentityRemoved" not in result
 
 
+def test_frames_of_an_enhanced_image_are_derived(tmp_path):
+    def make_group(frame_type):
+        dataset = pydicom.Dataset()
+        dataset.CTImageFrameTypeSequence = [pydicom.Dataset()]
+        dataset.CTImageFrameTypeSequence[0].FrameType = frame_type
+        return dataset
+
+    groups = [make_group(["ORIGINAL", "PRIMARY", "VOLUME", "NONE"])], [make_group("ORIGINAL")]
+    source = change(CT, tmp_path / "a.dcm", SharedFunctionalGroupsSequence=groups[0],
+                    PerFrameFunctionalGroupsSequence=groups[1])
+    result = copy(read(source, keep_patient_data=True), tmp_path / "b.dcm", INT16)
+    shared, frames = result.SharedFunctionalGroupsSequence, result.PerFrameFunctionalGroupsSequence
+    assert shared[0].CTImageFrameTypeSequence[0].FrameType == ["DERIVED", "SECONDARY", "VOLUME", "NONE"]
+    assert frames[0].CTImageFrameTypeSequence[0].FrameType == ["DERIVED", "SECONDARY"]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_frame_increment_pointer_points_to_an_attribute_of_the_result(tmp_path, keep):
+    source = change(CT, tmp_path / "a.dcm", FrameTimeVector=[0, 40], FrameIncrementPointer=0x00181065)
+    result = copy(read(source, keep_patient_data=keep), tmp_path / "b.dcm", INT16)
+    assert result.FrameIncrementPointer in result
+    assert result.FrameTimeVector == [0, 40]
+
+
 def test_attributes_of_the_old_pixels_are_left_out(tmp_path):
     dataset = pydicom.dcmread(CT)
     dataset.WindowCenter, dataset.WindowWidth = 40, 400

@@ -21,7 +21,7 @@ _KEPT = frozenset((
     "SpacingBetweenSlices", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio",
     "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "GantryDetectorTilt", "InstanceNumber",
     "AcquisitionNumber", "SeriesNumber", "Rows", "Columns", "NumberOfFrames", "FrameIncrementPointer",
-    "GridFrameOffsetVector", "FrameTime", "VolumetricProperties", "SharedFunctionalGroupsSequence",
+    "GridFrameOffsetVector", "FrameTime", "FrameTimeVector", "VolumetricProperties", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "PixelMeasuresSequence", "PlanePositionSequence",
     "PlaneOrientationSequence", "FrameContentSequence", "StackID", "InStackPositionNumber", "KVP",
     "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime",
@@ -98,8 +98,7 @@ def describe(
         result.DeidentificationMethod = "cyclegan_tf: only geometry and acquisition are kept"
     for name in changed:
         setattr(result, name, derive_uid(name))
-    kinds = source.get("ImageType") or []
-    result.ImageType = ["DERIVED", "SECONDARY", *([] if isinstance(kinds, str) else kinds[2:])]
+    result.ImageType = _derive_type(source.get("ImageType"))
     result.SeriesDescription = "Translated by cyclegan_tf"
     result.DerivationDescription = "Computed from another image by a neural network (cyclegan_tf); not acquired"
     _describe_pixels(result, channels, dtype, value_range)
@@ -125,7 +124,14 @@ def _select(source: Any, keeps_all: bool) -> Any:
         else:
             # A copy, because setting an attribute of the result changes the element.
             result[element.tag] = copy.deepcopy(element)
+            if element.keyword == "FrameType":  # The ImageType of each frame of an enhanced image.
+                result.FrameType = _derive_type(element.value)
     return result
+
+
+def _derive_type(kinds: Any) -> list[str]:
+    """Returns an ImageType that states that the image is not acquired; the values after the first two stay."""
+    return ["DERIVED", "SECONDARY", *([] if not kinds or isinstance(kinds, str) else kinds[2:])]
 
 
 def get_lowest(dtype: np.dtype, value_range: ValueRange | None) -> float:
