@@ -1,5 +1,6 @@
 """The measuring networks against the original ones in PyTorch (tests/data/metrics), if the weights are installed."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,14 @@ def test_keras_classifier_resizes_the_crop_to_its_input(tmp_path):
     image[1:15, 9:23] = 10, 20, 250
     found = classifier.KerasClassifier(str(tmp_path / "judge.keras"))(image)
     np.testing.assert_array_equal(found.reshape(100, 3), np.tile([10, 20, 250], (100, 1)))
+
+
+def test_the_name_of_a_judge_has_the_digest_of_its_file(tmp_path):
+    pixels = tf.keras.Input((10, 10, 3))
+    tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")
+    digest = hashlib.sha256((tmp_path / "judge.keras").read_bytes()).hexdigest()
+    name = classifier.KerasClassifier(str(tmp_path / "judge.keras")).name
+    assert name == f"{tmp_path / 'judge.keras'} {digest[:12]}"
 
 
 def test_a_judge_that_is_not_a_keras_model_is_an_error(tmp_path):

@@ -132,7 +132,6 @@ class KerasClassifier:
     """
 
     def __init__(self, path: str) -> None:
-        self.name = path
         try:
             self._model = tf.keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises many types for a bad file.
@@ -144,6 +143,7 @@ class KerasClassifier:
             raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to "
                             f"{self._model.output_shape}; expected (N, H, W, 3) to (N, classes)")
         self._side = shape[1] or 224
+        self.name = f"{path} {weights.digest_files(path)}"
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         pixels = _crop_center(image, self._side).astype(np.float32)

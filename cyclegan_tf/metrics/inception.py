@@ -4,7 +4,6 @@ The quirks of this network are part of the measure: average pooling ignores the 
 pooling, and images are resized to 299 x 299 bilinearly without half-pixel centers or antialiasing.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +11,6 @@ import tensorflow as tf
 
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.networks import saved_model
-from cyclegan_tf.storage import filesystem
 
 SIDE, DIMENSIONS = 299, 2048
 _EPSILON = 1e-3
@@ -121,18 +119,10 @@ class SavedInception:
 
     def __init__(self, path: str) -> None:
         self._network = saved_model.open_saved_model(path, f"--inception={path}", output="pool_3")
-        self.name = f"SavedModel {path} {_digest(path)}"
+        self.name = f"SavedModel {path} {weights.digest_files(path)}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return tf.reshape(self._network(resize(images)), (len(images), -1)).numpy()
-
-
-def _digest(path: str) -> str:
-    """Returns the first digits of a SavedModel's SHA-256, so that another network does not reuse cached features."""
-    digest = hashlib.sha256()
-    for file in filesystem.list_files(path):
-        digest.update(filesystem.read_bytes(file))
-    return digest.hexdigest()[:12]
 
 
 def resize(images: np.ndarray) -> tf.Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import pickled_arrays
-from cyclegan_tf.storage import array_files
+from cyclegan_tf.storage import array_files, filesystem
 from cyclegan_tf.storage.zip_files import DamagedFileError, translate_errors
 
 log = logging.getLogger("cyclegan_tf")
@@ -121,6 +121,14 @@ def is_available(name: str, folder: str | None = None) -> bool:
 def digest(name: str) -> str:
     """Returns the first digits of the weight file's SHA-256, which identify the weights in results."""
     return SOURCES[name].sha256[:12]
+
+
+def digest_files(path: str) -> str:
+    """Returns the first digits of the SHA-256 of a network's file, or of all files in its folder."""
+    digest = hashlib.sha256()
+    for file in filesystem.list_files(path) or [path]:
+        digest.update(filesystem.read_bytes(file))
+    return digest.hexdigest()[:12]
 
 
 def fetch(folder: str | None = None) -> list[str]:
