@@ -165,6 +165,17 @@ def test_values_are_scaled_to_units(tmp_path):
     assert sorted(pixels.ravel()) == [0.5 * value - 1024 for value in range(0, 60, 5)]
 
 
+@pytest.mark.parametrize(("slope", "intercept", "expected"), [(1, -1024, "int16"), (2, 0, "int16"),
+                                                              (0.5, 0, "float32"), (1, 0.5, "float32")])
+def test_whole_units_keep_the_integer_type(tmp_path, slope, intercept, expected):
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    image.header.set_slope_inter(slope, intercept)
+    with open(tmp_path / "a.nii", "wb") as file:
+        image.header.write_to(file)
+        file.write(bytes(2 * 3 * 4 * 5))
+    assert open_volume(tmp_path / "a.nii", make_options()).dtype == expected
+
+
 def test_voxels_that_are_not_finite_are_not_valid(tmp_path):
     array = np.zeros((3, 4, 5), np.float32)
     array[0, 0, 1], array[1, 1, 1] = np.nan, np.inf

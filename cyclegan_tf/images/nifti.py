@@ -69,7 +69,8 @@ class Volume(Stack):
         self._shape = (*shape, 1, 1)[: max(3, len(shape))]
         self._number = self._choose_volume()
         self._slope, self._intercept = 1.0 if slope is None else slope, intercept or 0.0
-        self.dtype = np.dtype(np.float32) if self._is_scaled else self._stored.newbyteorder("=")
+        is_whole = float(self._slope).is_integer() and float(self._intercept).is_integer()
+        self.dtype = self._stored.newbyteorder("=") if is_whole else np.dtype(np.float32)
         zooms = (*map(float, self._header.get_zooms()), 1.0, 1.0)
         self.spacing = zooms[self._axes.row], zooms[self._axes.column], zooms[self._axes.slice]
         self.kind = f"NIfTI {self._stored.name}"
