@@ -23,7 +23,7 @@ notebook: $(VENV)/.installed
 	$(BIN)/jupytext --to ipynb --update examples/quickstart.py
 
 runs/demo_model/index.html: | $(VENV)/.installed
-	$(BIN)/cyclegan train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
+	$(BIN)/cyclegan train --flagfile=experiments/demo_model/1.flags --workdir=runs/demo_model
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

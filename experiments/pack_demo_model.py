@@ -2,9 +2,10 @@
 
   python -m cyclegan_tf.train --flagfile=experiments/demo_maps_model.flags --workdir=runs/demo_maps_model
   python experiments/pack_demo_model.py runs/demo_maps_model cyclegan_tf/runs/demo_maps_model
+  python experiments/pack_demo_model.py runs/demo_model_4 cyclegan_tf/runs/demo_model --gen_ba=runs/demo_model_5
 
 The output is a run directory with a config.json and one checkpoint, which holds the generators' weights in float16:
-their moving averages if the run has them. Without discriminators, optimizers and pools the run cannot be resumed, but
+their moving averages if the run has them. --gen_ba takes the generator of A from another run. Without discriminators, optimizers and pools the run cannot be resumed, but
 --init_from can start a new run from it.
 """
 
@@ -18,25 +19,32 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.runs import checkpoints, model_state
 
 
-def pack(run: str, output: str) -> None:
-    """Packs the newest checkpoint of `run` into the run directory `output`."""
+def pack(run: str, output: str, run_of_gen_ba: str | None = None) -> None:
+    """Packs the newest checkpoint of `run`, with gen_ba of another run if given, into the run directory `output`."""
     config = Config.load(run)
-    newest = checkpoints.read_newest(os.path.join(run, "checkpoints"))
-    if not newest:
-        raise SystemExit(f"{run} has no checkpoint")
-    _, arrays = newest
-    weights = {
-        network: {name: array.astype(np.float16) for name, array in named.items()}
-        for network, named in model_state.get_network_weights(arrays).items() if network.startswith("gen_")
-    }
+    step, weights = read_generators(run)
+    if run_of_gen_ba:
+        weights["gen_ba"] = read_generators(run_of_gen_ba)[1]["gen_ba"]
     folder = os.path.join(output, "checkpoints")
     os.makedirs(folder, exist_ok=True)
     # The packed networks are the averages, so the packed run has no averages of its own. The run that it started from
     # is not packed.
     dataclasses.replace(config, ema_decay=0.0, eval_every=0, eval_metrics="", init_from="").save(output)
-    path = checkpoints.write(folder, model_state.make_network_state(weights, int(arrays["step"])), keep=1)
+    path = checkpoints.write(folder, model_state.make_network_state(weights, step), keep=1)
     count = sum(array.size for named in weights.values() for array in named.values())
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB, {count} weights")
+
+
+def read_generators(run: str) -> tuple[int, dict[str, dict[str, np.ndarray]]]:
+    """Returns the step of a run's newest checkpoint and the weights of its generators, by network and name, float16."""
+    newest = checkpoints.read_newest(os.path.join(run, "checkpoints"))
+    if not newest:
+        raise SystemExit(f"{run} has no checkpoint")
+    _, arrays = newest
+    return int(arrays["step"]), {
+        network: {name: array.astype(np.float16) for name, array in named.items()}
+        for network, named in model_state.get_network_weights(arrays).items() if network.startswith("gen_")
+    }
 
 
 def main() -> None:
@@ -44,8 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="run directory to read")
     parser.add_argument("output", metavar="OUTPUT", help="run directory to write")
+    parser.add_argument("--gen_ba", metavar="RUN", help="run directory with the generator of A; default: the first run")
     args = parser.parse_args()
-    pack(args.run, args.output)
+    pack(args.run, args.output, args.gen_ba)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Takes the screenshots of README.md and docs/ in headless Chromium.
 
-  cyclegan train --flagfile=experiments/demo_model.flags --workdir=runs/demo_model
+  cyclegan train --flagfile=experiments/demo_model/1.flags --workdir=runs/demo_model
   python experiments/screenshots.py [--run=runs/demo_model] [--output=docs] [--only=gallery.png]
 
 Writes, into OUTPUT:
@@ -135,7 +135,7 @@ def main() -> None:
     args = parser.parse_args()
     if not os.path.exists(os.path.join(args.run, "index.html")):
         sys.exit(f"{args.run} is not a run directory with a page; train one: cyclegan train "
-                 f"--flagfile=experiments/demo_model.flags --workdir={args.run}")
+                 f"--flagfile=experiments/demo_model/1.flags --workdir={args.run}")
     if missing := [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} not found; install Debian's packages chromium and chromium-driver")
     samples = os.path.join(args.run, sample_files.list_samples(args.run)[-1].path)
