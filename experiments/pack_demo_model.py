@@ -5,8 +5,8 @@
   python experiments/pack_demo_model.py runs/demo_model_4 cyclegan_tf/runs/demo_model --gen_ba=runs/demo_model_5
 
 The output is a run directory with a config.json and one checkpoint, which holds the generators' weights in float16:
-their moving averages if the run has them. --gen_ba takes the generator of A from another run. Without discriminators, optimizers and pools the run cannot be resumed, but
---init_from can start a new run from it.
+their moving averages if the run has them. --gen_ba takes the generator of A from another run. Without discriminators,
+optimizers and pools the run cannot be resumed, but --init_from can start a new run from it.
 """
 
 import argparse

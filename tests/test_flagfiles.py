@@ -150,7 +150,7 @@ SYSTEMS = {
     "preset=small_data": AUTHORS,
     "preset=tiny": (32, resnet(32, 4, 1), discriminator(32, 4, [(8, 2), (7, 4)], (6, 6, 1))),
     "demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
-    **dict.fromkeys((f"demo_model/{number}" for number in range(1, 6)), (128, unet(128, 16, 5, side=3), patch(128, 32))),
+    **{f"demo_model/{number}": (128, unet(128, 16, 5, side=3), patch(128, 32)) for number in range(1, 6)},
     "demo_maps_model": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "one_sided/cyclegan": (128, resnet(128, 16, 6), patch(128, 32)),
     "one_sided/cut": (128, antialiased(128, 16, 6), antialiased_patch(128, 32)),
