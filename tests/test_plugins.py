@@ -193,7 +193,10 @@ def test_size_multiple_may_depend_on_the_config():
     assert architectures.get_size_multiple(Config(generator="mine", n_downs=6)) == 64
 
 
-@pytest.mark.parametrize("value", [0, -4, 4.5, "4", None, lambda config: None], ids=["zero", "negative", "fraction", "text", "none", "function"])
+@pytest.mark.parametrize(
+    "value", [0, -4, 4.5, "4", None, lambda config: None],
+    ids=["zero", "negative", "fraction", "text", "none", "function"],
+)
 def test_a_registered_size_must_be_a_number_of_pixels(value):
     from cyclegan_tf.config import architectures
 
