@@ -93,8 +93,8 @@ def load(path: "str | os.PathLike[str]", direction: str | None = None) -> "Loade
     Args:
       path: path of the run, folder or file, or one of a run's checkpoint files; or "demo" or "demo_maps", trained runs
         in the package.
-      direction: "a2b" or "b2a" of a run; default: "a2b", or the only direction of the run. Each of the other kinds
-        holds only one direction.
+      direction: "a2b" or "b2a", for a run; default: "a2b", or the run's only direction. Each of the other kinds holds
+        only one direction.
 
     Returns:
       An `inference.loading.LoadedTranslator`; its method `translate` takes an image file or an array.

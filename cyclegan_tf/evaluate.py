@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.metrics import classifier, report
     from cyclegan_tf.metrics.setting import Protocol
 
-    names = measuring.parse_names(given.metrics, cli.list_given())
+    names = measuring.parse_measures(given.metrics, cli.list_given())
     config = measuring.choose_data_config(given.model, given.size, **config_flags.read_overrides(*_OVERRIDES))
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,

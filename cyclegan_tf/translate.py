@@ -55,7 +55,7 @@ def _define_flags() -> None:
                         "file; or a trained model in the package: demo or demo_maps")
     cli.define_path("input", None, "image, video, folder of images, or pattern in quotes")
     cli.define_path("output", None, "folder for the results, or the result file of a single input")
-    flags.DEFINE_enum_class("direction", None, Direction, "direction of a run; default: a2b, or the only direction")
+    flags.DEFINE_enum_class("direction", None, Direction, "direction of a run; default: a2b, or its only direction")
     flags.DEFINE_integer(
         "max_side", 0, "longer side, in pixels, to which larger images are shrunk before their translation; not for "
         "videos, files of slices, files with a geometry, and images in a unit; 0: images keep their size",

@@ -5,8 +5,8 @@
   python experiments/pack_demo_model.py runs/demo_model_4 cyclegan_tf/runs/demo_model --gen_ba=runs/demo_model_5
 
 The output is a run directory with a config.json and one checkpoint, which holds the generators' weights in float16:
-their moving averages if the run has them. --gen_ba takes the generator of A from another run. Without discriminators,
-optimizers and pools the run cannot be resumed, but --init_from can start a new run from it.
+their moving averages if the run has them. --gen_ba=RUN takes the generator of A from another run. Without
+discriminators, optimizers and pools the run cannot be resumed, but --init_from can start a new run from it.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="run directory to read")
     parser.add_argument("output", metavar="OUTPUT", help="run directory to write")
-    parser.add_argument("--gen_ba", metavar="RUN", help="run directory with the generator of A; default: the first run")
+    parser.add_argument("--gen_ba", metavar="RUN", help="another run with the generator of A to pack")
     args = parser.parse_args()
     pack(args.run, args.output, args.gen_ba)
 

@@ -200,7 +200,7 @@ def test_tiff_keeps_the_resolution(tmp_path, pixels):
 
 
 @pytest.mark.parametrize("pixels", [COLORS, DEEP], ids=["8 bits", "16 bits"])
-def test_tiff_keeps_the_description_except_its_shape(tmp_path, pixels):
+def test_tiff_keeps_a_description_but_not_the_shape_that_tifffile_writes(tmp_path, pixels):
     for description in (None, "cells"):
         tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", description=description,
                          metadata=None if description else {})

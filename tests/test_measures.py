@@ -31,8 +31,8 @@ class MeanColor:
         return images.mean(axis=(1, 2)).astype(np.float32)[:, :1]
 
 
-def use(network, config, protocol=DEFAULT_PROTOCOL):
-    """The setting of measures of the data set of `config`, with `network` in place of each measuring network."""
+def make_setting(network, config, protocol=DEFAULT_PROTOCOL):
+    """Returns the setting for measures of the data set of `config`; `network` replaces each measuring network."""
     setting = Setting(sources.open_dataset(config, needs_training=False), config, protocol)
     setting.networks.inception = setting.networks.judge = setting.networks.segmenter = network
     return setting
@@ -53,7 +53,8 @@ def constant(tmp_path, monkeypatch):
 def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = Protocol(reference=reference, weights_dir=constant.dataset)
-    values = report.values_by_key(evaluation.measure(TRANSLATE, use(MeanColor(), constant, protocol), names)[0])
+    records, _ = evaluation.measure(TRANSLATE, make_setting(MeanColor(), constant, protocol), names)
+    values = report.values_by_key(records)
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
     assert values["identity_a"] == pytest.approx(20 / 127.5)
@@ -195,7 +196,7 @@ class NearestGray:
 
 def test_judge_rates_of_translations_and_real_images(constant):
     protocol = Protocol(classes={"b": [2], "a": [5]})
-    records, _ = evaluation.measure(TRANSLATE, use(NearestGray(), constant, protocol), ["judge"])
+    records, _ = evaluation.measure(TRANSLATE, make_setting(NearestGray(), constant, protocol), ["judge"])
     found = {(r["metric"], r["direction"]): (r["value"], r["real_source"], r["real_target"]) for r in records}
     # A holds 51 and 61 (class 1), B holds 102 and 112 (class 2), translations to B have 102 and 112, to A 82 and 92.
     assert found == {
@@ -215,7 +216,7 @@ def test_real_images_are_measured_once(constant):
             return super().__call__(image)
 
     judge = Counted()
-    setting = use(judge, constant, Protocol(classes={"b": [2], "a": [5]}))
+    setting = make_setting(judge, constant, Protocol(classes={"b": [2], "a": [5]}))
     for _ in range(2):
         evaluation.measure(TRANSLATE, setting, ["judge"])
     # Two translations to each domain, twice, and once the two images of each domain.
@@ -225,14 +226,14 @@ def test_real_images_are_measured_once(constant):
 def test_judge_without_readable_images_is_skipped(constant, tmp_path):
     for path in (tmp_path / "testA").iterdir():
         path.write_bytes(b"")
-    setting = use(NearestGray(), constant, Protocol(classes={"b": [2]}))
+    setting = make_setting(NearestGray(), constant, Protocol(classes={"b": [2]}))
     records, skipped = evaluation.measure({Direction.A2B: TRANSLATE[Direction.A2B]}, setting, ["judge"])
     assert (records, skipped) == ([], [("judge", "a2b", "no image could be read")])
 
 
 def test_measures_left_out_are_one_line(constant):
     translate = {**TRANSLATE, Direction.B2A: lambda image: image}
-    setting = use(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
+    setting = make_setting(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
     records, skipped = evaluation.measure(translate, setting)
     assert {record["metric"] for record in records} == {"fid", "kid", "cycle", "identity"}
     assert len(skipped) == 12
@@ -265,7 +266,7 @@ def test_few_images_cause_a_warning(metric, counts, warned):
 def test_held_out_images_alone_are_measured(constant, tmp_path):
     for part in ("trainA", "trainB"):
         shutil.rmtree(tmp_path / part)
-    setting = use(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
+    setting = make_setting(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
     records, skipped = evaluation.measure(TRANSLATE, setting, ["cycle", "fid"], strict=True)
     # As in test_measures_of_constant_images_by_hand.
     values = report.values_by_key(records)
@@ -274,8 +275,9 @@ def test_held_out_images_alone_are_measured(constant, tmp_path):
     # The mean color and the fair color map are fitted to training images. A's 51 and 61 are B's 102 and 112 less 51.
     found = evaluation.measure_baselines(["fid"], [Direction.A2B], setting)
     assert found == {"fid_ab": {"input": pytest.approx(51**2, abs=1e-3)}}
+    setting = make_setting(MeanColor(), constant, Protocol(reference="train"))
     with pytest.raises(UserError, match=r"fid needs real images in .*trainB: add some, or use --reference=test$"):
-        evaluation.measure(TRANSLATE, use(MeanColor(), constant, Protocol(reference="train")), ["fid"], strict=True)
+        evaluation.measure(TRANSLATE, setting, ["fid"], strict=True)
 
 
 def find_roads(image):
@@ -292,7 +294,7 @@ def test_segmentation_scores_of_both_directions(constant, tmp_path):
         label_map.paste(sky, (10, 0, 20, 16))
         label_map.save(tmp_path / "testB" / path.name)
     translate = {Direction.A2B: lambda image: np.full_like(image, road), Direction.B2A: lambda image: image}
-    setting = use(find_roads, constant, Protocol(labels="b", segmenter="x"))
+    setting = make_setting(find_roads, constant, Protocol(labels="b", segmenter="x"))
     records, _ = evaluation.measure(translate, setting, ["segmentation"])
     # Everything is road; half of it truly is. IoU is 1/2 for road and 0 for sky.
     scores = {"segmentation_pixel_accuracy": 0.5, "segmentation_class_accuracy": 0.5, "segmentation_mean_iou": 0.25}
@@ -319,7 +321,7 @@ def test_images_of_unequal_pairs_count_in_measures_of_single_images(constant, tm
         for index, gray in enumerate(grays):
             (tmp_path / part / f"{part}{gray}.png").rename(tmp_path / part / f"{index}.png")
     Image.new("RGB", (24, 16), (112,) * 3).save(tmp_path / "testB" / "1.png")
-    setting = use(MeanColor(), constant, Protocol(weights_dir=str(tmp_path)))
+    setting = make_setting(MeanColor(), constant, Protocol(weights_dir=str(tmp_path)))
     records, _ = evaluation.measure(TRANSLATE, setting, ["l1", "fid", "identity", "cycle"])
     counts = {report.format_key(each["metric"], each["direction"]): each["n"] for each in records}
     assert counts == {
@@ -367,7 +369,7 @@ def test_a_measure_that_needs_too_much_memory_is_skipped(constant):
         def __call__(self, images):
             raise MemoryError("Unable to allocate 9.00 GiB")
 
-    records, skipped = evaluation.measure(TRANSLATE, use(Exhausting(), constant), ["kid", "cycle"])
+    records, skipped = evaluation.measure(TRANSLATE, make_setting(Exhausting(), constant), ["kid", "cycle"])
     assert {record["metric"] for record in records} == {"cycle"}
     assert skipped[0] == (
         "kid", "a2b", "ran out of memory: measure smaller images (evaluate --size=256) or leave the measure out"
@@ -385,7 +387,7 @@ def test_kid_counts_all_images_if_fid_runs_out_of_memory(constant, monkeypatch):
             return super().__call__(images)
 
     monkeypatch.setattr(feature_cache, "_BATCH", 1)
-    setting = use(ExhaustedOnce(), constant, Protocol(weights_dir=constant.dataset))
+    setting = make_setting(ExhaustedOnce(), constant, Protocol(weights_dir=constant.dataset))
     records, skipped = evaluation.measure({Direction.A2B: TRANSLATE[Direction.A2B]}, setting, ["fid", "kid"])
     assert [(record["metric"], record["n"]) for record in records] == [("kid", 2)]
     assert [each.name for each in skipped] == ["fid"]

@@ -36,7 +36,7 @@ def pairs(tmp_path):
 
 
 def open_setting(folder, **options):
-    """The setting of measures of the held-out images in a folder."""
+    """Returns the setting for measures of the held-out images in a folder."""
     config = make_config(folder, **options)
     return Setting(sources.open_dataset(config, needs_training=False), config)
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("plugins")
 
 
 def make():
-    """A function to register, which no test calls."""
+    """Stands for a network or a model; no test calls this function."""
 
 
 def test_commands_train_and_find_the_plugins_again(tmp_path, run_command, make_images):

@@ -138,7 +138,7 @@ def test_unknown_dataset_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["demo", "demo_maps", "demo_pairs"])
 @pytest.mark.parametrize("entry", ["trainA", "testA", "other"])
-def test_a_name_of_a_demo_set_and_of_a_data_set_in_this_folder_is_an_error(name, entry, tmp_path, monkeypatch):
+def test_a_demo_set_with_the_name_of_a_local_data_set_is_an_error(name, entry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name / entry).mkdir(parents=True)
     if entry == "other":

@@ -257,7 +257,7 @@ def test_pages_of_a_circular_chain_end():
 
 
 class FailingFile(io.BytesIO):
-    """A file of which only the first reads succeed; the disk or the network fails then."""
+    """A file whose first reads succeed; then the disk or the network fails."""
 
     def __init__(self, data, n_reads):
         super().__init__(data)

@@ -19,12 +19,12 @@ _OPTIONS = {
     ),
     "disc": ("discriminator", "ndf", "n_layers", "norm", "norm_affine", "antialias"),
 }
-# Of these options, the ones that each network either ignores or shows in the shapes of its weights.
+# The options that change the shapes of a network's weights, unless the network ignores the option.
 SHAPE_OPTIONS = ("ngf", "ndf", "n_blocks", "n_downs", "n_layers", "norm", "norm_affine")
 
 
 def list_options(name: str) -> tuple[str, ...]:
-    """Returns the options that describe network `name`; none for a network that is not a generator or discriminator."""
+    """Returns the options that describe network `name`; empty if it is not a generator or discriminator."""
     return _OPTIONS.get(name.partition("_")[0], ())
 
 
@@ -35,33 +35,38 @@ def get_channels(config: Config, name: str) -> tuple[int, int]:
     own = registries.MODELS[config.model].channels
     found |= own(config) if own else {}
     if name not in found:
-        raise UserError(f"--model={config.model} has a network {name}, whose channels are unknown; return them from "
-                        "the function `channels` of register_model")
+        raise UserError(f"--model={config.model} has a network {name}, whose channels are unknown; return its "
+                        "channels from the function `channels` that is given to register_model")
     return found[name]
 
 
 def get_size_multiple(config: Config) -> int:
     """The generator keeps the size of images whose height and width are multiples of this number of pixels."""
     multiple = registries.GENERATORS[config.generator].size_multiple
-    return _require_pixels(multiple, config, f"--generator={config.generator}", "size_multiple")
+    return _compute_pixels(multiple, config, f"--generator={config.generator}", "size_multiple")
 
 
 def get_smallest_size(config: Config) -> int:
     """The smallest height and width, in pixels, that the networks can be trained on."""
     smallest = registries.DISCRIMINATORS[config.discriminator].smallest_size
-    return max(SMALLEST_SIZE, _require_pixels(
+    return max(SMALLEST_SIZE, _compute_pixels(
         smallest, config, f"--discriminator={config.discriminator}", "smallest_size"
     ))
 
 
-def _require_pixels(value: int | Callable[[Config], int], config: Config, option: str, argument: str) -> int:
-    """Returns the value that `argument` of a registration has for `config`; a UserError if it is no number of pixels.
+def _compute_pixels(value: int | Callable[[Config], int], config: Config, option: str, argument: str) -> int:
+    """Computes the number of pixels that a registration states for `config`.
 
     Args:
-      option: the option that names the registered function, for the message.
+      value: the number, or a function that returns the number for a Config.
+      option, argument: where `value` comes from, for the message: the option that names the registered function, and
+        the argument of its registration.
+
+    Raises:
+      UserError: the number is not an integer above 0.
     """
     value = value(config) if callable(value) else value
-    if not isinstance(value, numbers.Integral) or value < 1:  # Also an integer of NumPy.
+    if not isinstance(value, numbers.Integral) or value < 1:  # Integral includes NumPy's integers.
         raise UserError(f"{option} is registered with {argument} {value!r}; expected a whole number above 0")
     return int(value)
 

@@ -43,7 +43,7 @@ def option(
         own files and memory.
       registry: the registry whose names are the valid values.
       is_path: whether the value may be a path; the flag then replaces a ~ at its start by the home folder.
-      is_list: whether the value is a list of names, which commas separate; see `split_names`.
+      is_list: whether the value is a list of names separated by commas; see `split_names`.
       check: called with the option's name and value; raises a UserError if the value is invalid.
       section: the title of the group of options that begins with this option; if empty, the option is in the group of
         the option before.

@@ -45,7 +45,7 @@ class ImageList:
       open_file: function that opens the file of the image with a given index; None if `open` must wrap `read`'s bytes.
       read_slice: function that returns the slice with a given index, or None for an image that `read` returns whole;
         None if there are no slices. `slices.expand` sets it.
-      hash_contents: whether the contents identify the images, because the names are only numbers.
+      hash_contents: whether the fingerprint covers the contents of the images, because their names are only numbers.
     """
 
     where: str
@@ -90,7 +90,7 @@ class ImageList:
         return self.open_file(index) if self.open_file else io.BytesIO(self.read(index))
 
     def find_slice(self, index: int) -> Slice | None:
-        """Reads the slice with the number `index`; returns None for an image that `read` returns whole."""
+        """Returns the slice with the number `index`, or None for an image that `read` returns whole."""
         return self.read_slice(index) if self.read_slice else None
 
     def decode(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray:
@@ -246,9 +246,9 @@ class ImageDataset:
         return self.parts[f"{split}{domain.upper()}"]
 
     def choose_test_images(self, domain: Domain) -> tuple[Split, ImageList]:
-        """Returns the split and the images of a domain for samples and measures.
+        """Returns the images of a domain for samples and measures, and their split.
 
-        Training images take the place of missing test images.
+        If the domain has no test images, its training images are used.
         """
         split: Split = "test" if self.get_images("test", domain) else "train"
         return split, self.get_images(split, domain)

@@ -167,7 +167,7 @@ def load_test_images(image_list: ImageList, config: Config) -> Iterator[np.ndarr
 
 
 def load_readable_images(image_list: ImageList, config: Config) -> Iterator[np.ndarray]:
-    """Yields the test images of a list that can be used."""
+    """Yields the test images of a list; leaves out images that cannot be used."""
     return (image for image in load_test_images(image_list, config) if image is not None)
 
 

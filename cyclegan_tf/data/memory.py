@@ -95,6 +95,6 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     with contextlib.closing(iteration.iterate(given)) as pairs:
         first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, max(_N_KEPT, config.n_samples))]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
-    # A data set that shuffles yields other images first at each start.
+    # A data set that shuffles starts with different images each time.
     opened = _open_arrays(domains, dataclasses.replace(config, direction="a2b"), hash_contents=False)
     return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))

@@ -22,7 +22,7 @@ from cyclegan_tf.storage import filesystem
 _DATASET_ENTRIES = ("trainA", "trainB", "train", shards.INDEX)
 DEMO_DIR = Path(__file__).resolve().parent / "demo_images"
 DEMO_MAPS_DIR = DEMO_DIR.with_name("demo_maps_images")
-# The folders of the images of the demo sets.
+# The demo sets and the folders with their images.
 _DEMOS = {"demo": DEMO_DIR, "demo_maps": DEMO_MAPS_DIR, "demo_pairs": DEMO_MAPS_DIR}
 
 
@@ -102,12 +102,12 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
       needs_training: as in `open_dataset`.
 
     Raises:
-      UserError: as `open_dataset`, or `name` is a demo set, and also a data set in the current folder.
+      UserError: as in `open_dataset`, or `name` is both a demo set and a data set in the current folder.
     """
     if name in _DEMOS:
         if any(os.path.exists(os.path.join(name, entry)) for entry in (*_DATASET_ENTRIES, "testA")):
-            raise UserError(f"--dataset={name} is a data set in the package, and also a data set in this folder; give "
-                            f"./{name} for the folder {name}, or rename the folder")
+            raise UserError(f"--dataset={name} is a data set in the package, and also one in the current folder; give "
+                            f"./{name} for the folder, or rename the folder to use the package's data set")
         return _open_demo_pairs() if name == "demo_pairs" else open_folder(_DEMOS[name])
     if name == GIVEN_DATASET:
         raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run "

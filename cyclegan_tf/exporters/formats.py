@@ -36,11 +36,11 @@ class Format:
         generator of a `Source` and returns an `Artifact` for each file to check. If `holds_run`,
         `write(sources, folder)` writes all generators and returns pairs (`Source`, `Artifact`).
       outputs: names of the files and folders in the output folder, once for each {direction} and each {precision}.
-      options: flags of this format that not all formats have. --size is an option of the `Source`; the others are
-        keyword arguments of `write`.
-      packages: what the converter and the check need besides TensorFlow.
+      options: flags that apply to this format but not to all formats. --size is an option of the `Source`; the others
+        are keyword arguments of `write`.
+      packages: modules that the converter and the check import besides TensorFlow.
       holds_run: whether one export holds all directions of a run, instead of one direction.
-      hint: what to log after an export, with the output folder as {output}.
+      hint: message to log after an export, with the output folder as {output}.
     """
 
     module: str
@@ -79,7 +79,7 @@ def export(
       workdir: run directory.
       name: the format, a key of `FORMATS`.
       output: folder, which may exist.
-      direction: a2b or b2a; None: all directions of the run for the web page; for other formats a2b, or the run's only
+      direction: a2b or b2a; None: all directions of the run for the web page; for other formats, a2b or the run's only
         direction.
       precision: precisions of a tflite export: float32, float16, dynamic_range, int8.
       size: (height, width) that a tflite or onnx file accepts; None: any multiple of the network's size multiple.

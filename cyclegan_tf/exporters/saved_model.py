@@ -19,8 +19,8 @@ from cyclegan_tf.storage import atomic, filesystem
 def export(translators: Mapping[Direction, Translator], folder: str) -> list[str]:
     """Writes a SavedModel to FOLDER/DIRECTION for each translator, and returns the paths.
 
-    Writes each SavedModel to a temporary folder first, so that FOLDER/DIRECTION is always complete. A
-    process that is killed leaves its .tmp folder.
+    Writes each SavedModel to a temporary folder first, so that FOLDER/DIRECTION is always complete. A process that is
+    killed leaves the temporary folder behind.
 
     Signatures, for images of any height and width:
       serving_default: `images` float32 (N, H, W, C) in [-1, 1] -> `images`, float32 (N, H, W, C').
@@ -53,7 +53,7 @@ def export(translators: Mapping[Direction, Translator], folder: str) -> list[str
         else:
             atomic.replace_folder(path, temporary)
         finally:
-            filesystem.remove_tree(temporary)  # Left only if an error occurs.
+            filesystem.remove_tree(temporary)  # Still there only if an error occurred.
         paths.append(path)
     return paths
 

@@ -20,7 +20,7 @@ BOUNDS = {"float32": (1e-4, 1e-4), "float16": (1 / 255, 1e-3), "dynamic_range": 
 
 
 def write(source: Source, folder: str, precision: Sequence[str]) -> list[Artifact]:
-    """Writes FOLDER/DIRECTION-PRECISION.tflite for each of `precision`; input and output are always float32.
+    """Writes FOLDER/DIRECTION-PRECISION.tflite for each given precision; input and output are always float32.
 
     The files map (1, H, W, C) in [-1, 1] to (1, H, W, C'). The ranges of the run, if it has any, are the file
     value_ranges.json in an archive at the end of each file, as TensorFlow Lite's own metadata are.

@@ -20,7 +20,7 @@ NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B")  # Of Pillow.
+GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B")  # Pillow's modes without color.
 _ANIMATIONS = (b"GIF8", b"RIFF", b"\x89PNG")  # Beginnings of the files that may have several frames.
 
 # Maps an image's (height, width) to the (height, width) that it is resized to.

@@ -8,15 +8,16 @@ from cyclegan_tf.errors import UserError, describe_error
 
 
 def find_outage(error: BaseException | None) -> BaseException | None:
-    """Returns the failure of the memory, the disk or the network that caused `error`; None if the file is damaged.
+    """Returns the failure of memory, disk or network that caused `error`; None if the file is damaged.
 
-    A failure is the exception itself, or its cause: libraries wrap some exceptions. The file may be intact.
+    The outage is `error` or an exception in its chain of causes, because libraries wrap some exceptions. After an
+    outage, the file may be intact.
     """
     while error is not None:
-        # Libraries raise OSErrors without a number for damaged files. A damaged file may contain an invalid offset;
+        # Libraries raise OSErrors without an errno for damaged files. A damaged file may contain an invalid offset;
         # seeking to this offset raises EINVAL.
-        is_failure = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-        if is_failure or isinstance(error, MemoryError):
+        is_outage = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        if is_outage or isinstance(error, MemoryError):
             return error
         error = error.__cause__
     return None

@@ -224,7 +224,7 @@ class DicomFile(Stack):
 
 
 def _describe_damage(where: str = "") -> contextlib.AbstractContextManager[None]:
-    """Context that turns the many exceptions of pydicom and its decoders into ValueErrors of one line.
+    """Returns a context that turns the many exceptions of pydicom and its decoders into ValueErrors of one line.
 
     Args:
       where: beginning of the line.

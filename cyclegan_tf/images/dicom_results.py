@@ -130,7 +130,7 @@ def _select(source: Any, keeps_all: bool) -> Any:
 
 
 def _derive_type(kinds: Any) -> list[str]:
-    """Returns an ImageType that states that the image is not acquired; the values after the first two stay."""
+    """Returns the ImageType of an image derived from one with type `kinds`; keeps the third and later values."""
     return ["DERIVED", "SECONDARY", *([] if not kinds or isinstance(kinds, str) else kinds[2:])]
 
 

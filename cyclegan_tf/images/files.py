@@ -2,9 +2,9 @@
 
 A result keeps the depth (16 bits, floats), gray, the alpha channel, the ICC color profile, and EXIF data. A result does
 not keep the EXIF orientation, which is applied, or the EXIF thumbnail, which shows the original. TIFF files keep the
-main EXIF directory only, or its text and resolution if Pillow cannot decode the file in full depth. Damaged EXIF data
-is left out with a warning. Transparent pixels are composited on white for the translation; the alpha channel itself is
-copied.
+main EXIF directory only, or only its text and resolution if Pillow cannot decode the file in full depth. Damaged EXIF
+data is left out with a warning. Transparent pixels are composited on white for the translation; the alpha channel
+itself is copied.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The work of cyclegan_tf.translate, with a progress bar and a report of the files that were skipped."""
+"""Translates files for the command cyclegan_tf.translate, shows a progress bar, and reports skipped files."""
 
 import dataclasses
 import logging
@@ -29,7 +29,7 @@ def translate_files(
       **stack_options: attributes of `stacks.StackOptions` that replace the model's.
 
     Raises:
-      UserError: the options cannot work; nothing is written.
+      UserError: an argument is wrong, or a result exists already; nothing is written.
     """
     found = jobs.find(source, output)
     translator = loading.load(model, direction)

@@ -52,7 +52,8 @@ def find(pattern: str, output: str) -> list[tuple[str, str]]:
     Args:
       pattern: a file; a folder, for all images in the folder and its subfolders; or a pattern with *, ? or **, for all
         images and videos that match. Videos in a folder are left out, and a warning states their number.
-      output: the output folder. If it is inside the input folder, files in it are left out as earlier results.
+      output: the output folder. If the output folder is inside the input folder, its files are left out as earlier
+        results.
 
     Returns:
       List of (path, name below the output folder).
@@ -162,7 +163,7 @@ def plan(
     sources = {_resolve(job.source) for job in jobs}
     for job in jobs:
         if _resolve(job.target) in sources:
-            raise UserError(f"{job.target} is a file of the input, which its translation would replace; give another "
+            raise UserError(f"the result of {job.source} would replace the input file {job.target}; give another "
                             "--output")
         if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
             raise UserError(f"{job.source}: videos must be on the local disk, and so must their results; copy it there")

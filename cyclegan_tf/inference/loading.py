@@ -168,8 +168,8 @@ def load(path: str | os.PathLike[str], direction: str | None = None) -> LoadedTr
         (RUN/checkpoints/best.npz). "demo" and "demo_maps" are trained runs in the package. The architecture of a .pth
         file is inferred from its weights, which do not show whether padding is reflect or replicate: convert such a
         file to a run with --padding=replicate.
-      direction: a2b or b2a of a run; default: a2b, or the only direction of the run. The other kinds hold only one
-        direction.
+      direction: a2b or b2a, for a run; default: a2b, or the run's only direction. Each of the other kinds holds only
+        one direction.
 
     Raises:
       UserError: `path` does not exist, is damaged, or is of another kind.

@@ -26,7 +26,7 @@ _MEASURES_OF_OPTIONS = {
 }
 
 
-def parse_names(text: str, given: Iterable[str]) -> list[str]:
+def parse_measures(text: str, given: Iterable[str]) -> list[str]:
     """Returns the measures that --metrics names.
 
     Args:

@@ -253,7 +253,7 @@ def load_run(path: str, direction: Direction | None = None, limit: int | None = 
     Args:
       path: run directory, one of its checkpoint files (.npz), or the name of a run in the package.
       direction: the direction to load; None: all that the run holds.
-      limit: the most directions to load; with 1, the run's only direction, or a2b if the run holds both.
+      limit: largest number of directions to load; 1: a2b, or the run's only direction; None: no limit.
 
     Raises:
       UserError: `path` is not a run, or has no readable checkpoint, no generator, or no generator of `direction`.

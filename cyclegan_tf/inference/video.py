@@ -41,7 +41,7 @@ def translate(
     translator: LoadedTranslator, source: str, target: str, batch_size: int = 1, tile: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Translates every frame of a video and keeps its size, shape of pixels, colors, frame rate and audio tracks.
+    """Translates every frame of a video and keeps its size, pixel aspect ratio, colors, frame rate and audio tracks.
 
     A video of variable frame rate is converted to its average rate by dropping or repeating frames. Holds one batch of
     frames in memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
@@ -124,7 +124,7 @@ def _encode(
 
 
 def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> tuple[str, str]:
-    """Returns ffmpeg's filters after decoding and before encoding that keep the colors and the shape of the pixels.
+    """Returns ffmpeg's filters for decoding and for encoding, which keep the colors and the pixel aspect ratio.
 
     Args:
       size: width and height of the upright frames.
@@ -171,7 +171,7 @@ def _open_encoder(
         *(["-f", "mp4"] if target.lower().endswith(".m4v") else []), target,
     ]
     with tempfile.TemporaryFile() as log:
-        # In a session of its own, ffmpeg does not get the interrupt of a terminal.
+        # In a process group of its own, ffmpeg does not receive Ctrl-C from the terminal.
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True) as process:
             assert process.stdin
             try:

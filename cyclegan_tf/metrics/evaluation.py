@@ -84,7 +84,7 @@ def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Sk
     records: list[Record] = []
     for name, finished in running.items():
         with _skip_on_error(name, task.direction, skipped):
-            # A measure may set some of the common values itself: of target images, `split` and `size`.
+            # Values of a measure replace common values: measures of target images set `split` and `size`.
             records += [{"metric": name, **common, **record} for record in finished.records()]
     return records
 

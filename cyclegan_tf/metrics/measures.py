@@ -76,8 +76,8 @@ class Measure(abc.ABC):
     def records(self) -> Iterator[Record]:
         """Yields the results: dicts with value, n and, where they apply, std and others.
 
-        A result with another name than the measure has the entry metric; a result of other images than the translated
-        ones has the entries split and size.
+        A result whose name differs from the measure's has the entry metric; a result of images other than the
+        translated ones has the entries split and size.
 
         Raises:
           UserError: no image was added, or too few.

@@ -1,4 +1,4 @@
-"""What the measurements of a model share: the data set, the protocol and the measuring networks."""
+"""The data set, the protocol and the measuring networks that the measurements of a model share."""
 
 import dataclasses
 import functools
@@ -103,7 +103,7 @@ class Networks:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What all measurements of a model share.
+    """The data set, the options and the protocol that all measurements of a model share.
 
     Attributes:
       dataset: the images to translate and to compare with.

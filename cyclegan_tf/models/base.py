@@ -148,8 +148,8 @@ class Model(abc.ABC):
             return seed + tf.constant([number, 0], tf.int64)
 
         if not self.config.crops:
-            # The first trace of a process would have static sizes, and so choose kernels that round differently from
-            # the kernels of later traces, which are for any size. A resumed run would then compute other bits.
+            # The first trace in a process would have static sizes and choose kernels that round differently from the
+            # kernels of later traces, which are for any size. A resumed run would then compute other bits.
             real_a, real_b = (
                 tf.compat.v1.placeholder_with_default(images, (None, None, None, images.shape[-1]))
                 for images in (real_a, real_b)

@@ -17,7 +17,8 @@ def list_resnet_layers(config: Config) -> tuple[str, ...]:
     The layers are the stem's padding, both downsampling convolutions, and the residual blocks 1 and 5. With 9 blocks,
     they are layers 0, 4, 8, 12 and 16 of the authors' anti-aliased generator. With fewer than 5 blocks, the last block
     takes the place of block 5. --antialias does not change the layers, but it changes the authors' numbers: without
-    anti-aliasing, their layers are stem_pad, down1_conv, down2_relu, block3_add and block7_add.
+    anti-aliasing, the authors' layers 0, 4, 8, 12 and 16 are stem_pad, down1_conv, down2_relu, block3_add and
+    block7_add.
     """
     blocks = dict.fromkeys(f"block{i}_add" for i in (1, min(5, config.n_blocks)))
     return ("stem_pad", "down1_conv", "down2_conv", *blocks)

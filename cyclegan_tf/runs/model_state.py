@@ -37,7 +37,7 @@ Pools = Mapping[tuple[str, str], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Identifies the training images of a domain by their number and the SHA-256 of their names or contents."""
+    """Identifies the training images of a domain by their number and a SHA-256 of names and, for arrays, pixels."""
 
     count: int
     digest: bytes

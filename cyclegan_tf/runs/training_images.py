@@ -21,7 +21,7 @@ _MOST_NAMES = 3  # Names that a message lists.
 def compute_fingerprints(dataset: ImageDataset) -> dict[str, Fingerprint]:
     """Computes the fingerprint of the training images of each domain.
 
-    The digest is the SHA-256 of the names, followed by the contents if the list has `hash_contents`.
+    The digest is the SHA-256 of the names, followed by the contents if `hash_contents` of the list is set.
     """
     return {
         # The lists of a stream hold only its first images.

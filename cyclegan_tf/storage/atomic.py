@@ -56,10 +56,9 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 def replace_folder(path: str, new: str) -> None:
     """Moves folder `new` to `path`, replacing an existing folder, which is restored if the move fails.
 
-    If `path` is a symbolic link, its target is replaced, which may be on another disk.
-
-    A process that is killed during the move leaves the old folder as .NUMBER.tmp beside `path`. A remote
-    folder is not restored: its files are removed, then the files of `new` are moved one by one.
+    If `path` is a symbolic link, its target is replaced, which may be on another disk. A process that is killed during
+    the move leaves the old folder as .NUMBER.tmp beside `path`. A remote folder is not restored: its files are removed,
+    then the files of `new` are moved one by one.
     """
     if filesystem.is_remote(path):
         filesystem.remove_tree(path)
@@ -73,7 +72,7 @@ def replace_folder(path: str, new: str) -> None:
         shutil.move(new, path)
     except OSError:
         if os.path.isdir(old):
-            shutil.rmtree(path, ignore_errors=True)  # A move to another disk copies the files one by one.
+            shutil.rmtree(path, ignore_errors=True)  # A move to another disk may have copied some files.
             os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -45,7 +45,7 @@ class TrainingLoop:
     """Trains a model from its current step to the end of the run.
 
     Args:
-      run: its model has the weights of the current step.
+      run: the run, whose model has the weights of the current step.
       progress: the current step and everything else, apart from the model, that a checkpoint holds.
 
     Attributes:

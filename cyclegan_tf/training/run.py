@@ -1,4 +1,4 @@
-"""`Run`: what all parts of a training run share."""
+"""`Run`: the options, images, replicas and model that all parts of a training run share."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ class Run:
         return os.path.join(self.workdir, "checkpoints")
 
     def plan(self) -> cadence.Cadence:
-        """Returns the length of the run and the intervals between its tasks, as its options say."""
+        """Computes the length of the run and the intervals between its tasks from its options."""
         images_per_epoch = self.dataset.count_images_per_epoch(self.config, self.replicas.count)
         return cadence.plan_run(self.config, images_per_epoch, self.replicas.count)
 
@@ -59,7 +59,7 @@ class Run:
             yield ([next(batches) for _ in local] for _ in range(first_step, last_step))
 
     def restore_newest(self) -> tuple[str, Progress] | None:
-        """Restores the model from the newest checkpoint; returns the path and the progress, or None without checkpoint.
+        """Restores the model from the newest checkpoint; returns its path and progress, or None without one.
 
         Raises:
           UserError: the checkpoint does not fit the run; see `model_state.restore`.

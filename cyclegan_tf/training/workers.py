@@ -16,7 +16,7 @@ _SUM = tf.distribute.ReduceOp.SUM
 
 
 class Workers:
-    """The workers of a run, as one of them sees them; this class is for a run of a single worker.
+    """The workers of a run, as one worker sees them; this class is for a run of a single worker.
 
     All workers must call the same methods in the same order.
 

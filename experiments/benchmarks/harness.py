@@ -30,7 +30,7 @@ def count_cores() -> int:
 
 
 def make_config(pixels: int, n_blocks: int, filters: int, batch: int = 1, **options: Any) -> Config:
-    """Returns the Config of a size: side of the images, residual blocks, filters of all networks, batch size."""
+    """Returns a Config for square images of `pixels` pixels a side, with equally many filters in all networks."""
     return Config(n_blocks=n_blocks, ngf=filters, ndf=filters, batch_size=batch, crop_size=pixels, load_size=pixels,
                   **options)
 

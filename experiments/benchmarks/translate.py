@@ -18,7 +18,7 @@ from pathlib import Path
 import harness
 import numpy as np
 import torch
-import torch_twin  # Before TensorFlow, see there.
+import torch_twin  # Before TensorFlow; the module says why.
 from PIL import Image
 
 import tensorflow as tf  # isort: skip
