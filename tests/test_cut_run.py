@@ -92,7 +92,7 @@ def test_exports_translate_like_the_saved_model(workdir, tmp_path, kind, name):
     if kind == "onnx":
         pytest.importorskip("tf2onnx")
     # `export` compares each file, in its own runtime, with the SavedModel.
-    (result,) = formats.export(str(workdir), kind, str(tmp_path), precisions=["float32"])
+    (result,) = formats.export(str(workdir), kind, str(tmp_path), precision=["float32"])
     assert result.artifact.name == name
 
 

@@ -190,13 +190,25 @@ def test_tiff_keeps_16_bit_colors(tmp_path, channels):
         assert (image.getexif()[MAKE], image.info["icc_profile"]) == ("Somebody", SRGB)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("pixels", [COLORS, DEEP, DEEP[..., 0].astype(np.float32) / 65535],
                          ids=["8 bits", "16 bits", "gray floats"])
-def test_tiff_keeps_the_resolution(tmp_path, pixels):
-    tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(300, 150.5), resolutionunit="centimeter")
+def test_tiff_keeps_the_resolution(tmp_path, pixels, orientation):
+    tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(300, 150.5), resolutionunit="centimeter",
+                     extratags=[(274, "H", 1, orientation, True)])
     with tifffile.TiffFile(copy(tmp_path, "a.tif", 3 if pixels.ndim == 3 else 1)) as file:
-        assert file.pages[0].get_resolution() == (300, 150.5)
+        assert file.pages[0].get_resolution() == ((300, 150.5) if orientation == 1 else (150.5, 300))
         assert file.pages[0].resolutionunit == 3
+
+
+@pytest.mark.parametrize(("tag", "value"), [(282, (0, 0)), (296, 9)], ids=["resolution", "unit"])
+def test_an_invalid_resolution_costs_no_other_metadata(tmp_path, tag, value):
+    pixels = DEEP[..., 0].astype(np.float32) / 65535
+    tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(300, 300), extratags=[(MAKE, "s", 0, "Somebody", True)])
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags[tag].overwrite(value)
+    with tifffile.TiffFile(copy(tmp_path, "a.tif", 1)) as file:
+        assert file.pages[0].tags.valueof(MAKE) == "Somebody"
 
 
 @pytest.mark.parametrize("pixels", [COLORS, DEEP], ids=["8 bits", "16 bits"])

@@ -143,7 +143,7 @@ def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, start, make
     digest = hashlib.sha256(b"000.png\x00001.png\x00").digest()
     assert bytes(newest(tmp_path / "run")["images/a/digest"]) == digest
     for domain in "AB":  # What several workers compare.
-        assert compared[f"the names of the images of {domain}"] == np.frombuffer(digest[:4], ">u4")[0]
+        assert compared[f"the training images of {domain}"] == np.frombuffer(digest[:4], ">u4")[0]
     make_images(tmp_path / "set" / "trainA", 3, size=(32, 32))
     (tmp_path / "set" / "trainB" / "001.png").unlink()
     folder = tmp_path / "set"

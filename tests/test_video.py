@@ -107,6 +107,8 @@ def test_a_rotated_clip_becomes_upright_without_a_warning(tmp_path, caplog):
     pytest.param(0.2126, 0.0722, "bt709", (64, 48), id="bt709-matrix-only"),
     pytest.param(0.299, 0.114, "smpte170m:color_primaries=smpte170m:color_trc=smpte170m", (64, 48), id="bt601"),
     pytest.param(0.299, 0.114, "unknown", (64, 48), id="untagged-small"),
+    pytest.param(0.299, 0.114, "smpte170m:color_primaries=smpte170m:color_trc=smpte170m:field_mode=tff", (64, 580),
+                 id="interlaced"),
     pytest.param(0.2126, 0.0722, "unknown", (64, 578), id="untagged-large"),
     pytest.param(0.2126, 0.0722, "unknown", (1280, 48), id="untagged-wide"),
 ])
@@ -117,12 +119,15 @@ def test_colors_stay_and_the_result_states_its_matrix(tmp_path, kr, kb, tag, siz
 
     red, green, blue = 0.8, 0.2, 0.1
     clip, target = tmp_path / "clip.mp4", tmp_path / "out.mp4"
-    make_flat_clip(clip, [round(level) for level in to_yuv(kr, kb)], size, ["-vf", f"setparams=colorspace={tag}"])
+    options = ["-flags", "+ilme+ildct"] if "field_mode" in tag else []
+    options += ["-vf", f"setparams=colorspace={tag}"]
+    make_flat_clip(clip, [round(level) for level in to_yuv(kr, kb)], size, options)
+    assert ("top " in read_flat_color(clip)[1]) == ("field_mode" in tag)
     video.translate(make_translator(3), str(clip), str(target))
     color, line = read_flat_color(target)
     # ffmpeg's conversion to RGB is 2 levels too dark.
     np.testing.assert_allclose(color, to_yuv(0.2126, 0.0722), atol=3)
-    primaries, transfer = (tag.split("=")[-1],) * 2 if "=" in tag else ("unknown", "unknown")
+    primaries = transfer = re.search("color_primaries=([a-z0-9]+)|$", tag)[1] or "unknown"
     stated = "bt709" if primaries == "bt709" else f"bt709/{primaries}/{transfer}"
     assert f"yuv420p(tv, {stated}, progressive)" in line
 
@@ -134,6 +139,18 @@ def test_the_shape_of_pixels_stays(tmp_path, rotation, ratio):
                     tmp_path / "wide.mp4", "-c", "copy", tmp_path / "a.mp4"], check=True, timeout=60)
     video.translate(INVERSE, str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"))
     assert ratio in read_flat_color(tmp_path / "b.mp4")[1]
+
+
+def test_audio_that_the_container_cannot_hold_is_left_out_with_a_warning(tmp_path, caplog):
+    clip, source, target = make_clip(tmp_path / "one.mp4"), tmp_path / "two.mpg", tmp_path / "two.mkv"
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", clip, "-f", "lavfi", "-i", "sine=duration=1",
+                    "-map", "0", "-map", "1", "-c:v", "mpeg2video", "-pix_fmt", "yuv420p", "-ar", "48000",
+                    "-c:a:0", "mp2", "-c:a:1", "pcm_dvd", "-f", "vob", source], check=True, timeout=60)
+    video.translate(INVERSE, str(source), str(target))
+    (warning,) = caplog.messages
+    assert warning == f"{source}: only the first audio track is kept, because .mkv files cannot hold the others"
+    assert read(target)[0]["audio_codec"].startswith("mp2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "two.mkv", "two.mpg"]
 
 
 def test_all_audio_tracks_stay(tmp_path):

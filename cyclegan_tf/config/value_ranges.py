@@ -107,9 +107,9 @@ def record_range(text: str, value: ValueRange) -> str:
 
 def is_record_of(stored: str, text: str) -> bool:
     """True if `stored` is the text of `record_range` for the option value `text`."""
-    request = parse_range("range", text)
+    request, record = parse_range("range", text), parse_range("range", stored)
     is_request = request.percentiles is not None and request.value is None
-    return is_request and parse_range("range", stored).percentiles == request.percentiles
+    return is_request and record.value is not None and record.percentiles == request.percentiles
 
 
 def parse_window(flag: str, text: str) -> tuple[ValueRange | None, ValueRange | None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import stacks, suffixes
 from cyclegan_tf.storage import filesystem
+
+log = logging.getLogger("cyclegan_tf")
 
 # A folder is a data set if it has one of these entries.
 _DATASET_ENTRIES = ("trainA", "trainB", "train", shards.INDEX)
@@ -102,12 +105,11 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
       needs_training: as in `open_dataset`.
 
     Raises:
-      UserError: as in `open_dataset`, or `name` is both a demo set and a data set in the current folder.
+      UserError: as in `open_dataset`.
     """
     if name in _DEMOS:
         if any(os.path.exists(os.path.join(name, entry)) for entry in (*_DATASET_ENTRIES, "testA")):
-            raise UserError(f"--dataset={name} is a data set in the package, and also one in the current folder; give "
-                            f"./{name} for the folder, or rename the folder to use the package's data set")
+            log.warning("--dataset=%s is the data set in the package; give ./%s for the folder here", name, name)
         return _open_demo_pairs() if name == "demo_pairs" else open_folder(_DEMOS[name])
     if name == GIVEN_DATASET:
         raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run "

@@ -110,6 +110,8 @@ def _read_page_extras(page: tiff.Page) -> Extras:
         tag: value.encode() if isinstance(value, str) else value
         for tag, value in page.tags.items() if tag not in _LAYOUT_TAGS
     })
+    if page.orientation >= 5:
+        _swap_resolution(exif)
     alpha = None if page.alpha is None else codec.apply_orientation(page.alpha, page.orientation)
     return Extras(page.pixels.shape[-1] == 1, alpha, page.icc, exif.tobytes() if exif else None)
 
@@ -120,10 +122,11 @@ def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike)
         warnings.simplefilter("always", UserWarning)
         with codec.open_with_pillow(data) as image:
             # Pillow reports mode RGBA for 16-bit gray with alpha. Byte 25 of a PNG file, the color type, is 4 then.
+            is_rotated = (codec.read_orientation(image) or 1) >= 5  # Loading the pixels may remove the orientation.
             gray = image.mode in codec.GRAY_MODES or (image.format == "PNG" and data[25] == 4)
             alpha = _read_alpha(image, data, dtype)
             try:
-                exif = _read_exif(image)
+                exif = _read_exif(image, is_rotated)
             except Exception as error:  # Pillow raises many types.
                 damage = describe_error(error)
     for warning in caught:
@@ -133,7 +136,7 @@ def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike)
     return Extras(gray, alpha, image.info.get("icc_profile"), exif)
 
 
-def _read_exif(image: Image.Image) -> bytes | None:
+def _read_exif(image: Image.Image, is_rotated: bool) -> bytes | None:
     exif = image.getexif()
     if not exif:
         # Pillow hides damage in EXIF data when it opens a file; this raises an exception for such data.
@@ -141,6 +144,8 @@ def _read_exif(image: Image.Image) -> bytes | None:
         return None
     for tag in (tiff.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
         exif.pop(tag, None)
+    if is_rotated:
+        _swap_resolution(exif)
     if isinstance(exif.get(tiff.XMP), bytes):
         exif[tiff.XMP] = tiff.reset_xmp_orientation(exif[tiff.XMP])
     exif.bigtiff = False  # Pillow cannot read EXIF data in the format of a BigTIFF file.
@@ -148,6 +153,14 @@ def _read_exif(image: Image.Image) -> bytes | None:
         _encode_texts(directory)
     # Pillow leaves the thumbnail out.
     return exif.tobytes() if exif else None
+
+
+def _swap_resolution(directory: MutableMapping[int, Any]) -> None:
+    """Swaps the horizontal and the vertical resolution of an image whose columns become rows."""
+    values = [directory.pop(tag, None) for tag in tiff.RESOLUTION]
+    for tag, value in zip(tiff.RESOLUTION, values[::-1], strict=True):
+        if value is not None:
+            directory[tag] = value
 
 
 def _encode_texts(directory: MutableMapping[int, Any]) -> None:
@@ -315,9 +328,10 @@ def _save_deep_tiff(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif
     directory.load(exif or b"")
     tags = [(tag, "s", 0, text.encode("latin-1"), True) for tag, text in directory.items() if isinstance(text, str)]
     scale: dict[str, Any] = {}
-    if all(tag in directory for tag in tiff.RESOLUTION):
-        scale["resolution"] = [(directory[tag].numerator, directory[tag].denominator) for tag in tiff.RESOLUTION]
-        scale["resolutionunit"] = directory.get(tiff.RESOLUTION_UNIT, 2)
+    resolution: list[Any] = [directory.get(tag) for tag in tiff.RESOLUTION]
+    unit = directory.get(tiff.RESOLUTION_UNIT, 2)
+    if unit in (1, 2, 3) and all(each is not None and each.numerator and each.denominator for each in resolution):
+        scale = {"resolution": [(each.numerator, each.denominator) for each in resolution], "resolutionunit": unit}
     tifffile.imwrite(
         file, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, photometric=photometric, compression="zlib",
         iccprofile=icc, metadata=None, software=False, extrasamples=("unassalpha",) if alpha else (), extratags=tags,

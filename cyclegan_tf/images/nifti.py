@@ -70,6 +70,7 @@ class Volume(Stack):
         self._number = self._choose_volume()
         self._slope, self._intercept = 1.0 if slope is None else slope, intercept or 0.0
         is_whole = float(self._slope).is_integer() and float(self._intercept).is_integer()
+        is_whole = is_whole if self._stored.kind in "iu" else not self._is_scaled
         self.dtype = self._stored.newbyteorder("=") if is_whole else np.dtype(np.float32)
         zooms = (*map(float, self._header.get_zooms()), 1.0, 1.0)
         self.spacing = zooms[self._axes.row], zooms[self._axes.column], zooms[self._axes.slice]

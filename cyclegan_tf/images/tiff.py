@@ -144,7 +144,10 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
         pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
     tags = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str) or tag.code == RESOLUTION_UNIT}
     resolution = {code: page.tags.valueof(code) for code in RESOLUTION}
-    tags |= {code: Fraction(*value) for code, value in resolution.items() if isinstance(value, tuple) and value[-1]}
+    tags |= {
+        code: Fraction(*value) for code, value in resolution.items()
+        if isinstance(value, tuple) and len(value) == 2 and value[1]
+    }
     orientation = page.tags.valueof(ORIENTATION, 1)
     is_premultiplied = alpha is not None and page.extrasamples[0] == 1
     return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, tags)

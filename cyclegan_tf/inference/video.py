@@ -20,6 +20,8 @@ from cyclegan_tf.inference import stacks
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
 
+log = logging.getLogger("cyclegan_tf")
+
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".mpg", ".mpeg")
 _WRITTEN = (".mp4", ".m4v", ".mov", ".mkv")  # Containers that hold H.264 video and any common audio codec.
 _QUALITY = 15  # Constant rate factor of H.264, without visible loss.
@@ -131,10 +133,10 @@ def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> t
     """
     command = [ffmpeg.get_ffmpeg_exe(), "-nostdin", "-i", source, "-an", "-frames:v", "1", "-f", "null", "-"]
     log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
-    # The last line with "Video:" describes upright frames, such as
-    # "Video: wrapped_avframe, yuv420p(tv, bt709/unknown/unknown, progressive), 360x288 [SAR 16:11 DAR 20:11], ...".
-    line = log.rpartition("Video: ")[2].partition("\n")[0]
-    details = re.search(r"\(([^)]*)\), \d+x\d+", line)
+    # The last such line describes upright frames, such as "Stream #0:0: Video: wrapped_avframe,
+    # yuv420p(tv, bt709/unknown/unknown, top coded first (swapped)), 360x288 [SAR 16:11 DAR 20:11], ...".
+    line = (re.findall(r"Stream #0:0.*: Video: wrapped_avframe(.*)", log) or [""])[-1]
+    details = re.search(r"\w\((.*)\), \d+x\d+", line)
     # Matrix, primaries and transfer function: one name if all three are equal, nothing if all three are unknown.
     colors = [each for each in (details[1] if details else "").split(", ") if re.search("/|^bt|^smpte", each)]
     matrix, primaries, transfer = ((colors or ["unknown"])[0].replace("reserved", "unknown").split("/") * 3)[:3]
@@ -151,6 +153,33 @@ def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> t
     return decoding, encoding
 
 
+def _choose_audio(ffmpeg: ModuleType, source: str, target: str) -> str:
+    """Returns ffmpeg's name of the audio tracks to copy: all, or only the first if `target` cannot hold all of them."""
+    probe = f"{os.path.splitext(target)[0]}.probe{os.path.splitext(target)[1]}"
+
+    def can_copy(tracks: str) -> bool:
+        command = [
+            ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", "-i", source, "-map", f"0:{tracks}",
+            "-c", "copy", "-t", "1", *_choose_container(target), probe,
+        ]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    try:
+        if can_copy("a") or not can_copy("a:0"):
+            return "a"
+    finally:
+        Path(probe).unlink(missing_ok=True)
+    log.warning("%s: only the first audio track is kept, because %s files cannot hold the others", source,
+                os.path.splitext(target)[1])
+    return "a:0"
+
+
+def _choose_container(target: str) -> list[str]:
+    """Returns ffmpeg's options for the container of `target`."""
+    # For .m4v, ffmpeg's own choice is a format that cannot hold all audio codecs of MP4.
+    return ["-f", "mp4"] if target.lower().endswith(".m4v") else []
+
+
 @contextlib.contextmanager
 def _open_encoder(
     ffmpeg: ModuleType, source: str, target: str, size: tuple[int, int], rate: Fraction, filters: str
@@ -165,10 +194,9 @@ def _open_encoder(
     command = [
         ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(rate), "-i", "-",
-        "-i", source, "-map", "0:v", "-map", "1:a?", "-c:a", "copy",
+        "-i", source, "-map", "0:v", "-map", f"1:{_choose_audio(ffmpeg, source, target)}?", "-c:a", "copy",
         "-vf", filters, "-c:v", "libx264", "-crf", str(_QUALITY), "-pix_fmt", pixel_format,
-        # For .m4v, ffmpeg's own choice is a format that cannot hold all audio codecs of MP4.
-        *(["-f", "mp4"] if target.lower().endswith(".m4v") else []), target,
+        *_choose_container(target), target,
     ]
     with tempfile.TemporaryFile() as log:
         # In a process group of its own, ffmpeg does not receive Ctrl-C from the terminal.

@@ -151,7 +151,7 @@ class Model(abc.ABC):
             # The first trace in a process would have static sizes and choose kernels that round differently from the
             # kernels of later traces, which are for any size. A resumed run would then compute other bits.
             real_a, real_b = (
-                tf.compat.v1.placeholder_with_default(images, (None, None, None, images.shape[-1]))
+                tf.compat.v1.placeholder_with_default(images, (images.shape[0], None, None, images.shape[-1]))
                 for images in (real_a, real_b)
             )
         with layers.seed_dropout(make_seed):

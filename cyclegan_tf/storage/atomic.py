@@ -65,14 +65,15 @@ def replace_folder(path: str, new: str) -> None:
         filesystem.move_tree(new, path)
         return
     path = os.path.realpath(path)
-    old = filesystem.choose_temporary_path(path)
-    if os.path.isdir(path):
-        os.rename(path, old)
+    staged, old = filesystem.choose_temporary_path(path), filesystem.choose_temporary_path(path)
     try:
-        shutil.move(new, path)
+        shutil.move(new, staged)  # Copies the folder if the target of the link is on another disk.
+        if os.path.isdir(path):
+            os.rename(path, old)
+        os.rename(staged, path)
     except OSError:
+        shutil.rmtree(staged, ignore_errors=True)
         if os.path.isdir(old):
-            shutil.rmtree(path, ignore_errors=True)  # A move to another disk may have copied some files.
             os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)

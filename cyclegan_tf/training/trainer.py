@@ -70,7 +70,7 @@ def train(
         workers.require_equal({
             **config.compute_checksums(),
             **{f"the number of images of {domain.upper()}": images[domain].count for domain in DOMAINS},
-            **{f"the names of the images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
+            **{f"the training images of {domain.upper()}": int.from_bytes(images[domain].digest[:4], "big")
                for domain in DOMAINS},
             "the step of the newest checkpoint": progress.step,
             # A single worker has nothing to compare, and copying all weights from a GPU takes a while.
