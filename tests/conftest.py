@@ -153,7 +153,7 @@ def cpu_kernels():
         pytest.skip("CPU kernels are off with a GPU")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_images():
     """A function make_images(folder, count, size=(height, width), suffix) that writes random images."""
 

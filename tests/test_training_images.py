@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from cyclegan_tf.runs.model_state import Fingerprint
 from cyclegan_tf.training import loop, trainer, workers
 from cyclegan_tf.training.nonfinite import NotFinite
 
-SMALL = {"discriminator": "pixel", "lambda_identity": 0.0, "sample_every": 0}
+# Relative to the current folder, so that a copy of a run finds the copy of its images.
+CONFIG = Config.preset("tiny", dataset="set", max_steps=2, discriminator="pixel", lambda_identity=0.0, sample_every=0)
 
 
 def dataset_of(a, b=("x.png",)):
@@ -122,48 +124,54 @@ def test_the_pixels_of_a_stream_may_change(tmp_path):
     assert training_images.list_changes(recorded, open_stream(1), str(tmp_path)) == []
 
 
-@pytest.fixture
-def start(tmp_path, monkeypatch, make_images):
-    """Function that trains in tmp_path/run on tmp_path/set, which holds two images of each domain at first."""
-    skip_outputs(monkeypatch)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_images):
+    """Folder of a run with one step, and of its data set with two images of each domain."""
+    folder = tmp_path_factory.mktemp("trained")
     for domain in ("trainA", "trainB"):
-        make_images(tmp_path / "set" / domain, 2, size=(32, 32))
+        make_images(folder / "set" / domain, 2, size=(32, 32))
+    with pytest.MonkeyPatch.context() as patch:
+        skip_outputs(patch)
+        patch.chdir(folder)
+        trainer.train(dataclasses.replace(CONFIG, max_steps=1), "run")
+    return folder
 
-    def start(max_steps, **options):
-        config = Config.preset("tiny", dataset=str(tmp_path / "set"), max_steps=max_steps, **SMALL)
-        return trainer.train(dataclasses.replace(config, **options), str(tmp_path / "run"))
 
-    return start
+@pytest.fixture
+def resume(trained, tmp_path, monkeypatch):
+    """Function that resumes the copy of the run in tmp_path, the current folder, to step 2."""
+    skip_outputs(monkeypatch)
+    monkeypatch.chdir(shutil.copytree(trained, tmp_path, dirs_exist_ok=True))
+    return lambda **options: trainer.train(dataclasses.replace(CONFIG, **options), "run")
 
 
-def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, start, make_images, monkeypatch):
+def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, resume, make_images, monkeypatch):
     compared = {}
     monkeypatch.setattr(workers.Workers, "require_equal", lambda self, values: compared.update(values))
-    start(1)
     digest = hashlib.sha256(b"000.png\x00001.png\x00").digest()
     assert bytes(newest(tmp_path / "run")["images/a/digest"]) == digest
-    for domain in "AB":  # What several workers compare.
-        assert compared[f"the training images of {domain}"] == np.frombuffer(digest[:4], ">u4")[0]
     make_images(tmp_path / "set" / "trainA", 3, size=(32, 32))
     (tmp_path / "set" / "trainB" / "001.png").unlink()
-    folder = tmp_path / "set"
     with pytest.raises(UserError) as caught:
-        start(2)
+        resume()
     assert str(caught.value) == (
-        f"the training images have changed since step 1: {folder}/trainA had 2 images and has 3, added 002.png; "
-        f"{folder}/trainB had 2 images and has 1, removed 001.png; restore the images, or continue with the new ones "
-        "with --allow_changed_data"
+        "the training images have changed since step 1: set/trainA had 2 images and has 3, added 002.png; set/trainB "
+        "had 2 images and has 1, removed 001.png; restore the images, or continue with the new ones with "
+        "--allow_changed_data"
     )
+    # What several workers compare.
+    for domain, names in (("A", b"000.png\x00001.png\x00002.png\x00"), ("B", b"000.png\x00")):
+        digest = hashlib.sha256(names).digest()
+        assert compared[f"the training images of {domain}"] == np.frombuffer(digest[:4], ">u4")[0]
     assert newest(tmp_path / "run")["step"] == 1
-    start(2, allow_changed_data=True)
+    resume(allow_changed_data=True)
     assert "continuing with changed training images: " in (tmp_path / "run" / "log.txt").read_text()
     last = newest(tmp_path / "run")
     assert (last["step"], last["images/a/count"], last["images/b/count"]) == (2, 3, 1)
     assert training_images.read_names(str(tmp_path / "run"))["a"] == ["000.png", "001.png", "002.png"]
 
 
-def test_a_rollback_keeps_the_fingerprint_of_changed_images(tmp_path, start, make_images, monkeypatch):
-    start(1)
+def test_a_rollback_keeps_the_fingerprint_of_changed_images(tmp_path, resume, make_images, monkeypatch):
     make_images(tmp_path / "set" / "trainA", 3, size=(32, 32))
     require_finite, steps = loop.require_finite, []
 
@@ -174,18 +182,17 @@ def test_a_rollback_keeps_the_fingerprint_of_changed_images(tmp_path, start, mak
         require_finite(step, *arguments)
 
     monkeypatch.setattr(loop, "require_finite", fail_first)
-    start(2, allow_changed_data=True, on_nonfinite="rollback")
+    resume(allow_changed_data=True, on_nonfinite="rollback")
     assert steps == [2, 2]
     assert newest(tmp_path / "run")["images/a/count"] == 3
 
 
-def test_a_checkpoint_of_an_older_version_resumes_and_records_the_images(tmp_path, start):
-    start(1)
+def test_a_checkpoint_of_an_older_version_resumes_and_records_the_images(tmp_path, resume):
     arrays = newest(tmp_path / "run")
     old = {name: array for name, array in arrays.items() if not name.startswith("images/")}
     assert len(arrays) - len(old) == 4
     checkpoints.write(str(tmp_path / "run" / "checkpoints"), old, keep=1)
     (tmp_path / "run" / "training_images.json").unlink()
-    start(2)
+    resume()
     assert newest(tmp_path / "run")["images/b/count"] == 2
     assert training_images.read_names(str(tmp_path / "run"))["b"] == ["000.png", "001.png"]
