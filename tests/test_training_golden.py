@@ -28,10 +28,15 @@ LOSSES = {
 }
 
 
+@functools.cache
+def open_case(name):
+    return golden.Golden(UNEQUAL if name == WINOGRAD else name)
+
+
 def recorded(kind, nets=("",)):
     """The runs, or (run, net), that hold arrays KIND/... or KIND/NET/...: not every run holds all kinds."""
     return [(name, net) if net else name for name in [*RUNS, WINOGRAD] for net in nets
-            if golden.Golden(UNEQUAL if name == WINOGRAD else name).group(f"{kind}/{net}" if net else kind)]
+            if open_case(name).group(f"{kind}/{net}" if net else kind)]
 
 
 class RecordingOptimizer:
@@ -59,7 +64,7 @@ class Rerun:
     """
 
     def __init__(self, name):
-        self.case = golden.Golden(name)
+        self.case = open_case(name)
         self.model = start(self.case)
         self.model.optimizers = {
             net: RecordingOptimizer(optimizer, self.model.networks[net].trainable_variables)
