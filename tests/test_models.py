@@ -164,19 +164,6 @@ def test_dropout_acts_only_in_training():
         assert np.abs(model(x, training=True) - model(x, training=True)).max() > 1e-4
 
 
-@pytest.mark.parametrize("generator", ["unet", "unet_reflect"])
-@pytest.mark.parametrize("n_downs", [5, 6])
-def test_dropout_without_effect_is_named(generator, n_downs):
-    config = Config(generator=generator, n_downs=n_downs, dropout=True, ngf=1, norm="none")
-    has_dropout = any("dropout" in layer.name for layer in registry.build_generator(config, "gen_ab").layers)
-    assert has_dropout == (n_downs == 6)
-    warning = architectures.find_idle_dropout(config)
-    if has_dropout:
-        assert warning is None
-    else:
-        assert warning.startswith(f"--dropout has no effect on --generator={generator} with --n_downs=5, because")
-
-
 def test_dropout_layers_have_the_authors_positions():
     def dropouts(model):
         return {layer.name: layer.rate for layer in model.layers if isinstance(layer, layers.Dropout)}

@@ -209,11 +209,13 @@ def test_rollback_keeps_the_learning_rate_and_drops_the_losses_of_failed_steps(t
     assert [record["step"] for record in check_epoch_means(read_records(tmp_path))] == [2, 4, 6]
 
 
-def test_idle_dropout_is_a_warning(tmp_path, caplog):
+def test_idle_options_are_warnings(tmp_path, caplog):
     config = Config.preset("tiny", generator="unet", n_downs=5, dropout=True, dataset=str(tmp_path / "missing"))
     with pytest.raises(UserError, match="missing"):  # Later than the warning.
         trainer.train(config, str(tmp_path / "run"))
-    assert "--dropout has no effect on --generator=unet with --n_downs=5" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings[0] == "--n_blocks=1 has no effect on --generator=unet"
+    assert warnings[1].startswith("--dropout has no effect on --generator=unet with --n_downs=5, because")
 
 
 def test_rollbacks_are_limited(tmp_path, poisoned):

@@ -96,14 +96,6 @@ def require_crop_size(config: Config) -> None:
                         f"--discriminator={config.discriminator}; use --crop_size={fitting}{n_layers}")
 
 
-def find_idle_dropout(config: Config) -> str | None:
-    """Returns a warning if --dropout has no effect, because no level of a U-Net is deep enough to have dropout."""
-    if config.dropout and config.generator in ("unet", "unet_reflect") and config.n_downs < 6:
-        return (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
-                "only deeper levels have dropout; use --n_downs=6 or more")
-    return None
-
-
 def _find_value(config: Config, option: str, values: Iterable[int], fits: Callable[[Config], bool]) -> str:
     """Returns " or --OPTION=VALUE" with the first value that fits, or "" if none does."""
     changes: Iterable[dict[str, Any]] = ({option: value} for value in values)

@@ -67,9 +67,11 @@ def _find_antialias_conflicts(config: "Config") -> Iterator[str]:
     flag = f"--antialias={config.antialias}"
     if MODELS[config.model].defaults.get("antialias") == config.antialias:
         flag += f" (the default of --model={config.model})"
-    antialiased = {"generator": [name for name in GENERATORS if GENERATORS[name].antialias]}
+    antialiased = {"generator": [name for name, entry in GENERATORS.items() if "antialias" in (entry.options or ())]}
     if config.antialias != "up":  # Discriminators do not upsample.
-        antialiased["discriminator"] = [name for name in DISCRIMINATORS if DISCRIMINATORS[name].antialias]
+        antialiased["discriminator"] = [
+            name for name, entry in DISCRIMINATORS.items() if "antialias" in (entry.options or ())
+        ]
     for option, names in antialiased.items():
         if config.antialias != "none" and getattr(config, option) not in names:
             yield (f"{flag} has no effect on --{option}={getattr(config, option)}; use --antialias=none, or "

@@ -106,7 +106,7 @@ class GeneratorEntry(Entry):
     """A registered generator."""
 
     size_multiple: "int | Callable[[Config], int]"
-    antialias: bool
+    options: tuple[str, ...] | None
     nce_layers: "Callable[[Config], tuple[str, ...]] | None"
 
 
@@ -114,7 +114,7 @@ class GeneratorEntry(Entry):
 class DiscriminatorEntry(Entry):
     """A registered discriminator."""
 
-    antialias: bool
+    options: tuple[str, ...] | None
     smallest_size: "int | Callable[[Config], int]"
 
 
@@ -136,6 +136,7 @@ class ModelEntry(Entry):
     has_pools: bool
     channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None"
     find_conflicts: "Callable[[Config], Iterable[str]] | None"
+    options: tuple[str, ...] | None
 
 
 GENERATORS: Registry[GeneratorEntry] = Registry("generator")
@@ -166,7 +167,7 @@ class AdversarialLoss(NamedTuple):
 
 
 def register_generator(
-    name: str, *, size_multiple: "int | Callable[[Config], int]", antialias: bool = False,
+    name: str, *, size_multiple: "int | Callable[[Config], int]", options: Iterable[str] | None = None,
     nce_layers: "Callable[[Config], tuple[str, ...]] | None" = None,
 ) -> Callable[[_Function], _Function]:
     """Registers a function that builds a generator, for --generator=`name`.
@@ -189,20 +190,20 @@ def register_generator(
       name: value of --generator.
       size_multiple: the network keeps the size of images whose height and width are multiples of this number of pixels;
         a number, or a function of the `Config`. Images of other sizes are extended, and their translations cropped.
-      antialias: whether the function reads `config.antialias`; if not, --antialias is an error.
+      options: the options of generators, such as ngf, that the function reads; a run warns about others that are set.
+        Unless antialias is one of them, --antialias is an error. None: unknown, so a run does not warn.
       nce_layers: function of the `Config`; returns the names of the layers whose outputs --model=cut and fastcut
         compare unless --nce_layers names others.
 
     Raises:
       UserError: another function has this name.
     """
-    return GENERATORS.make_decorator(name, lambda function: GeneratorEntry(
-        function, size_multiple, antialias, nce_layers
-    ))
+    read = _parse_options(f"--generator={name}", options)
+    return GENERATORS.make_decorator(name, lambda function: GeneratorEntry(function, size_multiple, read, nce_layers))
 
 
 def register_discriminator(
-    name: str, *, antialias: bool = False, smallest_size: "int | Callable[[Config], int]" = 1,
+    name: str, *, options: Iterable[str] | None = None, smallest_size: "int | Callable[[Config], int]" = 1,
 ) -> Callable[[_Function], _Function]:
     """Registers a function that builds a discriminator, for --discriminator=`name`.
 
@@ -221,14 +222,17 @@ def register_discriminator(
 
     Args:
       name: value of --discriminator.
-      antialias: whether the function reads `config.antialias`; if not, --antialias=down and both are an error.
+      options: the options of discriminators, such as ndf, that the function reads; a run warns about others that are
+        set. Unless antialias is one of them, --antialias=down and both are an error. None: unknown, so a run does not
+        warn.
       smallest_size: the smallest height and width that the network accepts, in pixels; a number, or a function of the
         `Config`.
 
     Raises:
       UserError: another function has this name.
     """
-    return DISCRIMINATORS.make_decorator(name, lambda function: DiscriminatorEntry(function, antialias, smallest_size))
+    read = _parse_options(f"--discriminator={name}", options)
+    return DISCRIMINATORS.make_decorator(name, lambda function: DiscriminatorEntry(function, read, smallest_size))
 
 
 def register_loss(
@@ -256,7 +260,7 @@ def register_model(
     name: str, *, defaults: Mapping[str, Any] | None = None, directions: Iterable[str] = ("a2b", "b2a"),
     paired: bool = False, has_pools: bool = True,
     channels: "Callable[[Config], Mapping[str, tuple[int, int]]] | None" = None,
-    find_conflicts: "Callable[[Config], Iterable[str]] | None" = None,
+    find_conflicts: "Callable[[Config], Iterable[str]] | None" = None, options: Iterable[str] | None = None,
 ) -> Callable[[_Function], _Function]:
     """Registers a model, that is, networks that train together and their losses, for --model=`name`.
 
@@ -277,6 +281,8 @@ def register_model(
         of B.
       find_conflicts: function of the `Config`; returns an error message for each option that cannot work with the
         model. A message names the flag and the remedy.
+      options: the options that this model reads and other models do not, such as lambda_l1; a run warns about other
+        models' options that are set. None: unknown, so a run does not warn.
 
     Raises:
       UserError: another model has this name, or `directions` is neither a2b nor a2b and b2a.
@@ -284,6 +290,16 @@ def register_model(
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
         raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")
+    read = _parse_options(f"--model={name}", options)
     return MODELS.make_decorator(name, lambda function: ModelEntry(
-        function, dict(defaults or {}), parsed, paired, has_pools, channels, find_conflicts
+        function, dict(defaults or {}), parsed, paired, has_pools, channels, find_conflicts, read
     ))
+
+
+def _parse_options(flag: str, options: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Returns the `options` of a registration as a tuple; raises a UserError if it is not a list of names."""
+    if options is None:
+        return None
+    if isinstance(options, str) or not isinstance(options, Iterable):
+        raise UserError(f"cannot register {flag} with options {options!r}: give a list of the names of options")
+    return tuple(options)

@@ -9,6 +9,9 @@ from cyclegan_tf.config.registries import GENERATORS, AdversarialLoss, register_
 if TYPE_CHECKING:
     from cyclegan_tf.models.base import Model
 
+_CUT_OPTIONS = (
+    "lambda_nce", "nce_identity", "flip_equivariance", "nce_layers", "nce_patches", "nce_features", "nce_temperature",
+)
 _CUT_NETWORKS = {"antialias": "both", "initialization": "xavier", "pool_size": 0}
 
 
@@ -19,7 +22,11 @@ def _find_cyclegan_conflicts(config: Config) -> Iterator[str]:
                "the identity loss gives a generator images of its output domain; use --lambda_identity=0")
 
 
-@register_model("cyclegan", find_conflicts=_find_cyclegan_conflicts)
+@register_model(
+    "cyclegan", find_conflicts=_find_cyclegan_conflicts, options=(
+        "generator_loss", "cycle_loss", "lambda_a", "lambda_b", "lambda_identity", "identity_mode", "pool_size",
+    ),
+)
 def build_cyclegan(config: Config, replicas: Iterable[int]) -> "Model":
     """CycleGAN (Zhu et al. 2017)."""
     from cyclegan_tf.models.cyclegan import CycleGAN
@@ -37,6 +44,7 @@ def _find_one_direction_conflicts(config: Config) -> Iterator[str]:
 
 @register_model(
     "pix2pix", directions=("a2b",), paired=True, has_pools=False, find_conflicts=_find_one_direction_conflicts,
+    options=("lambda_l1",),
     # The discriminator sees A and B concatenated.
     channels=lambda config: {"disc_b": (config.input_channels + config.output_channels, 1)},
 )
@@ -65,7 +73,7 @@ def _find_cut_conflicts(config: Config) -> Iterator[str]:
 # Defaults of the authors' code that differ from CycleGAN's.
 @register_model(
     "cut", defaults={**_CUT_NETWORKS, "n_epochs": 200, "n_epochs_decay": 200}, directions=("a2b",), has_pools=False,
-    find_conflicts=_find_cut_conflicts,
+    find_conflicts=_find_cut_conflicts, options=_CUT_OPTIONS,
 )
 def build_cut(config: Config, replicas: Iterable[int]) -> "Model":
     """CUT (Park et al. 2020)."""
@@ -78,7 +86,7 @@ register_model(
     "fastcut", defaults={
         **_CUT_NETWORKS, "n_epochs": 150, "n_epochs_decay": 50, "lambda_nce": 10.0, "nce_identity": False,
         "flip_equivariance": True,
-    }, directions=("a2b",), has_pools=False, find_conflicts=_find_cut_conflicts,
+    }, directions=("a2b",), has_pools=False, find_conflicts=_find_cut_conflicts, options=_CUT_OPTIONS,
 )(build_cut)
 
 

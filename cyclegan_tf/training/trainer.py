@@ -13,6 +13,7 @@ import tensorflow as tf
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import DOMAINS
+from cyclegan_tf.config.idle_options import find_idle_options
 from cyclegan_tf.data import memory, pairing, percentiles, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
@@ -127,8 +128,9 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
     replicas = strategies.open_replicas(config)
     if not replicas.workers.is_chief:
         log.setLevel(logging.WARNING)
-    elif warning := architectures.find_idle_dropout(config):
-        log.warning("%s", warning)
+    else:
+        for warning in find_idle_options(config):
+            log.warning("%s", warning)
     config = run_directory.adopt_ranges(config, workdir)
     dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
     if config.trains_on_pairs:

@@ -1,0 +1,47 @@
+"""Warnings about options that a run sets, but that have no effect."""
+
+from collections.abc import Iterator
+
+from cyclegan_tf.config.architectures import list_options
+from cyclegan_tf.config.config import Config
+from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, MODELS
+from cyclegan_tf.config.run_options import FIELDS
+from cyclegan_tf.errors import UserError
+
+# The options that only some models, generators or discriminators read.
+_OPTIONS = {
+    "model": (
+        "generator_loss", "cycle_loss", "lambda_a", "lambda_b", "lambda_identity", "identity_mode", "lambda_nce",
+        "nce_identity", "flip_equivariance", "nce_layers", "nce_patches", "nce_features", "nce_temperature",
+        "lambda_l1", "pool_size",
+    ),
+    "generator": list_options("gen"),
+    "discriminator": list_options("disc"),
+}
+
+
+def find_idle_options(config: Config) -> Iterator[str]:
+    """Yields a warning for each option that has no effect, although its value differs from the default.
+
+    Raises:
+      UserError: the model or a network is registered with unknown options.
+    """
+    declared = {
+        "model": MODELS[config.model].options, "generator": GENERATORS[config.generator].options,
+        "discriminator": DISCRIMINATORS[config.discriminator].options,
+    }
+    flags = {reader: f"--{reader}={getattr(config, reader)}" for reader in declared}
+    read = {reader: _OPTIONS[reader] if options is None else options for reader, options in declared.items()}
+    for reader, options in read.items():
+        if unknown := sorted(set(options) - set(FIELDS)):
+            raise UserError(f"{flags[reader]} is registered with unknown options: {', '.join(unknown)}; correct their "
+                            "names")
+    for name in FIELDS:
+        readers = [reader for reader, options in _OPTIONS.items() if name in options and name != reader]
+        is_read = not readers or any(name in read[reader] for reader in readers)
+        if not is_read and getattr(config, name) != config.get_default(name):
+            yield (f"--{name}={getattr(config, name)} has no effect on "
+                   f"{' and '.join(flags[reader] for reader in readers)}")
+    if config.dropout and config.generator in ("unet", "unet_reflect") and config.n_downs < 6:
+        yield (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
+               "only deeper levels have dropout; use --n_downs=6 or more")
