@@ -226,6 +226,6 @@ def _normalize(field: dataclasses.Field, config: Config) -> Any:
     value = getattr(config, field.name)
     if field.metadata["is_list"]:
         return split_names(field.name, value)
-    if field.name in ("range_a", "range_b"):
+    if field.metadata["check"] is value_ranges.parse_range:
         return value_ranges.parse_range(field.name, value)
     return value.rstrip("/") or value if field.metadata["is_path"] else value

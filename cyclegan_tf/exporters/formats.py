@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # These modules import TensorFlow, which --help can do withou
 log = logging.getLogger("cyclegan_tf")
 
 PRECISIONS = ("float32", "float16", "dynamic_range", "int8")
+N_SAMPLES = 3  # Largest number of sample images of a direction on the web page.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ FORMATS = {
     "web": Format(
         "web_page",
         ("index.html", "style.css", "page.js", "worker.js", "model.json", "runtime", "{direction}.onnx",
-         "sample-{direction}-1.png", "sample-{direction}-2.png", "sample-{direction}-3.png"),
+         *(f"sample-{{direction}}-{number}.png" for number in range(1, N_SAMPLES + 1))),
         ("max_side", "runtime_dir"), ("tf2onnx", "onnxruntime"), holds_run=True,
         hint="serve {output} as static files, for example: python -m http.server --directory {output}",
     ),

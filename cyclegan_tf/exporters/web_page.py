@@ -16,7 +16,7 @@ from typing import Any
 
 from cyclegan_tf.config import domains
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.exporters import onnx
+from cyclegan_tf.exporters import formats, onnx
 from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.images import codec, ranges
@@ -30,7 +30,6 @@ _PACKAGE, _VERSION = "onnxruntime-web", "1.30.0"
 _RELEASE = f"{_PACKAGE}@{_VERSION}"
 # The build for the CPU only. The module contains the loader of the .wasm file.
 _RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-_N_SAMPLES = 3  # Images of each direction.
 
 
 def write(
@@ -75,7 +74,7 @@ def write(
 def _write_samples(source: Source, folder: str, max_side: int) -> list[str]:
     """Writes sample images of a direction to `folder`; returns their names."""
     samples = []
-    for number, image in enumerate(source.load_samples(_N_SAMPLES, max_side), 1):
+    for number, image in enumerate(source.load_samples(formats.N_SAMPLES, max_side), 1):
         samples.append(f"sample-{source.direction}-{number}.png")
         with open(os.path.join(folder, samples[-1]), "wb") as file:
             file.write(codec.encode_png(ranges.to_rgb(image)))
