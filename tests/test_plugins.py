@@ -215,6 +215,14 @@ def test_conflicts_of_a_model_must_be_a_list(found):
         Config(model="mine")
 
 
+def test_a_function_that_a_registration_takes_must_be_a_function():
+    for argument in ("channels", "find_conflicts"):
+        with pytest.raises(UserError, match=f"^cannot register --model=mine with {argument} 5: give a function of the"):
+            cyclegan_tf.register_model("mine", **{argument: 5})
+    with pytest.raises(UserError, match=r"^cannot register --generator=mine with nce_layers 'down1': give a func"):
+        cyclegan_tf.register_generator("mine", size_multiple=1, nce_layers="down1")
+
+
 def test_a_network_without_channels_is_an_error():
     from cyclegan_tf.config import architectures
 

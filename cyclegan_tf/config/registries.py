@@ -196,9 +196,10 @@ def register_generator(
         compare unless --nce_layers names others.
 
     Raises:
-      UserError: another function has this name.
+      UserError: another function has this name, or an argument is wrong.
     """
     read = _parse_options(f"--generator={name}", options)
+    _require_functions(f"--generator={name}", nce_layers=nce_layers)
     return GENERATORS.make_decorator(name, lambda function: GeneratorEntry(function, size_multiple, read, nce_layers))
 
 
@@ -229,7 +230,7 @@ def register_discriminator(
         `Config`.
 
     Raises:
-      UserError: another function has this name.
+      UserError: another function has this name, or an argument is wrong.
     """
     read = _parse_options(f"--discriminator={name}", options)
     return DISCRIMINATORS.make_decorator(name, lambda function: DiscriminatorEntry(function, read, smallest_size))
@@ -285,12 +286,13 @@ def register_model(
         models' options that are set. None: unknown, so a run does not warn.
 
     Raises:
-      UserError: another model has this name, or `directions` is neither a2b nor a2b and b2a.
+      UserError: another model has this name, or an argument is wrong.
     """
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
         raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")
     read = _parse_options(f"--model={name}", options)
+    _require_functions(f"--model={name}", channels=channels, find_conflicts=find_conflicts)
     return MODELS.make_decorator(name, lambda function: ModelEntry(
         function, dict(defaults or {}), parsed, paired, has_pools, channels, find_conflicts, read
     ))
@@ -303,3 +305,10 @@ def _parse_options(flag: str, options: Iterable[str] | None) -> tuple[str, ...] 
     if isinstance(options, str) or not isinstance(options, Iterable):
         raise UserError(f"cannot register {flag} with options {options!r}: give a list of the names of options")
     return tuple(options)
+
+
+def _require_functions(flag: str, **arguments: Any) -> None:
+    """Raises a UserError if one of these arguments of a registration is neither a function nor None."""
+    for argument, value in arguments.items():
+        if value is not None and not callable(value):
+            raise UserError(f"cannot register {flag} with {argument} {value!r}: give a function of the Config")
