@@ -14,6 +14,7 @@ from conftest import run_python
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import (
@@ -209,6 +210,32 @@ def test_existing_exports_are_replaced_only_on_request(tiny_run, tmp_path):
     formats.export(str(tiny_run), "onnx", str(tmp_path), overwrite=True)
     assert (tmp_path / "a2b.onnx").stat().st_size > 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["a2b.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "existing", "message"),
+    [
+        ("keras", None, "a2b.keras", "/a2b.keras exists already; give another --output, or --overwrite"),
+        ("keras", "b2a", "b2a.keras", "/b2a.keras exists already"),
+        ("web", None, "b2a.onnx", "/b2a.onnx exists already"),
+        # The files do not exist, so the run is loaded.
+        ("keras", None, "b2a.keras", "/run has no checkpoint yet"),
+        ("keras", "b2a", "a2b.keras", "/run has no checkpoint yet"),
+    ],
+)
+def test_existing_exports_are_found_before_the_run_is_loaded(name, direction, existing, message, tmp_path):
+    run, output = tmp_path / "run", tmp_path / "out"
+    for folder in (run, output):
+        folder.mkdir()
+    Config.preset("tiny").save(str(run))  # Loading this run fails, because it has no checkpoint.
+    (output / existing).write_text("mine")
+    with pytest.raises(UserError, match=message):
+        formats.export(str(run), name, str(output), direction)
+    # The checkpoint of a converted run shows its directions: it may hold only b2a.
+    Config.preset("tiny", dataset=CONVERTED_DATASET).save(str(run))
+    with pytest.raises(UserError, match=message if direction else "/run has no checkpoint yet"):
+        formats.export(str(run), name, str(output), direction)
+    assert [path.name for path in output.iterdir()] == [existing]
 
 
 def test_only_int8_needs_the_runs_images(tiny_run, tmp_path):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
@@ -97,15 +98,19 @@ def export(
     """
     filesystem.require_local("output", output)
     filesystem.require_utf8("output", output)
-    Config.load(run_directory.locate(workdir))  # Report a wrong path before the slow imports.
+    config = Config.load(run_directory.locate(workdir))  # Report wrong paths before the slow imports.
     format_ = FORMATS[name]
     _require_packages(name)
+    wanted, limit = Direction.parse(direction) if direction else None, None if format_.holds_run else 1
+    # A run that was converted from .pth files may hold only one direction of two; its checkpoint shows which.
+    if wanted or config.dataset != CONVERTED_DATASET:
+        directions = [wanted] if wanted else config.directions[:limit]
+        _require_free_names(output, list_outputs(name, directions, precision), overwrite)
 
     startup.import_tensorflow()
     from cyclegan_tf.exporters import source, verify
 
-    wanted = Direction.parse(direction) if direction else None
-    generators = source.load(workdir, wanted, None if format_.holds_run else 1, size)
+    generators = source.load(workdir, wanted, limit, size)
     outputs = list_outputs(name, [generator.direction for generator in generators], precision)
     _require_free_names(output, outputs, overwrite)
     options = {"precision": precision, "max_side": max_side, "runtime_dir": runtime_dir}
