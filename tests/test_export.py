@@ -252,6 +252,7 @@ ARCHITECTURES = [
     {"norm": "batch", "padding": "replicate", "upsample": "resize_conv", "dropout": True},
     {"generator": "unet", "n_downs": 5, "dropout": True, "norm": "instance"},
     {"generator": "unet_reflect", "n_downs": 5, "norm": "instance", "upsample": "resize_conv"},
+    {"generator": "unet_full", "n_downs": 5, "norm": "instance", "upsample": "resize_conv"},
     {"padding": "zero", "norm": "none"},
     {"generator": "torchgan"},
     {"generator": "tf_blog", "norm_affine": True},

@@ -228,7 +228,7 @@ def test_gradient_penalty_gets_a_norm_with_a_second_derivative():
         assert sum(found) == (3 if differentiable else 0)
 
 
-@pytest.mark.parametrize(("name", "flat"), [("unet", False), ("unet_reflect", True)])
+@pytest.mark.parametrize(("name", "flat"), [("unet", False), ("unet_reflect", True), ("unet_full", True)])
 def test_only_reflection_padding_keeps_a_flat_image_flat(name, flat):
     config = Config(generator=name, ngf=2, n_downs=5, norm="instance", upsample="resize_conv")
     tf.keras.utils.set_random_seed(0)
@@ -237,11 +237,25 @@ def test_only_reflection_padding_keeps_a_flat_image_flat(name, flat):
     assert (np.ptp(translation, axis=(1, 2)).max() < 1e-6) == flat
 
 
+def test_unet_full_passes_pixels_to_the_last_layer():
+    config = Config(generator="unet_full", ngf=2, n_downs=5, norm="instance", input_channels=2, output_channels=2,
+                    lambda_identity=0.0)
+    generator = registry.build_generator(config, "gen_ab")
+    kernel, bias = generator.get_layer("head_conv").get_weights()
+    assert kernel.shape == (3, 3, 2 + 1, 2)  # The image has two channels, and the outermost level one.
+    kernel[:] = 0
+    kernel[1, 1, :2] = [[0, 2], [1, 0]]  # Doubles the first channel and swaps both.
+    generator.get_layer("head_conv").set_weights([kernel, bias])
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 32, 64, 2)).astype(np.float32)
+    np.testing.assert_allclose(generator(image), np.tanh(image[..., ::-1] * [1, 2]), atol=1e-6)
+
+
 def test_generators_have_a_size_multiple():
     assert architectures.get_size_multiple(Config()) == 4
     assert architectures.get_size_multiple(Config(generator="unet")) == 256
     assert architectures.get_size_multiple(Config(generator="unet", n_downs=5)) == 32
     assert architectures.get_size_multiple(Config(generator="unet_reflect", n_downs=5)) == 32
+    assert architectures.get_size_multiple(Config(generator="unet_full", n_downs=5)) == 32
     for name, multiple in ("torchgan", 4), ("tf_blog", 4), ("unet_book", 16):
         assert architectures.get_size_multiple(Config(generator=name)) == multiple
 

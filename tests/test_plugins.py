@@ -65,7 +65,7 @@ def test_full_help_lists_the_names_of_plugins(arguments, tmp_path, run_command):
     (tmp_path / "toy.flags").write_text(f"--plugins={PLUGIN_MODULES}\n")
     arguments = [argument.replace("FILE", f"{tmp_path}/toy.flags") for argument in arguments]
     text = " ".join(run_command("cyclegan_tf.train", *arguments).stdout.split())
-    assert "--generator: <resnet|unet|unet_reflect|torchgan|tf_blog|unet_book|toy>:" in text
+    assert "--generator: <resnet|unet|unet_reflect|unet_full|torchgan|tf_blog|unet_book|toy>:" in text
     assert "--gan_mode: <lsgan|vanilla|wgangp|hinge|toy_loss>:" in text
     assert "toy_model: --pool_size=0, --lambda_l1=5.0" in text
 

@@ -42,6 +42,6 @@ def find_idle_options(config: Config) -> Iterator[str]:
         if not is_read and getattr(config, name) != config.get_default(name):
             yield (f"--{name}={getattr(config, name)} has no effect on "
                    f"{' and '.join(flags[reader] for reader in readers)}")
-    if config.dropout and config.generator in ("unet", "unet_reflect") and config.n_downs < 6:
+    if config.dropout and config.generator in ("unet", "unet_reflect", "unet_full") and config.n_downs < 6:
         yield (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
                "only deeper levels have dropout; use --n_downs=6 or more")

@@ -74,7 +74,7 @@ def resnet_generator(
 def unet_generator(
     input_channels: int = 3, output_channels: int = 3, ngf: int = 64, n_downs: int = 8, norm: str = "batch",
     dropout: bool = False, upsample: str = "transpose", norm_affine: bool = False, padding: str = "zero",
-    name: str = "unet_generator",
+    joins_image: bool = False, name: str = "unet_generator",
 ) -> tf.keras.Model:
     """Builds a U-Net with `n_downs` levels and skip connections (Isola et al. 2017); 7 is unet_128, 8 is unet_256.
 
@@ -95,6 +95,9 @@ def unet_generator(
       norm_affine: whether instance norms learn a scale and an offset.
       padding: padding in the encoder: zero (the authors'), reflect or replicate. With zeros, translations can have dark
         or pale rims along their borders. In the decoder, resize_conv pads by reflection, transpose with zeros.
+      joins_image: whether the outermost level of the decoder has ngf / 2 filters, a norm and a ReLU, and a further 3x3
+        convolution computes the result from its output, concatenated with the image. Without this connection, pixels
+        of the image reach the result only through feature maps of half its size, which blurs details.
       name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)
@@ -117,7 +120,13 @@ def unet_generator(
         if dropout and 4 <= i < n_downs - 1:
             x = layers.Dropout(0.5, name=f"up{i + 1}_dropout")(x)
         x = keras.layers.Concatenate(name=f"up{i + 1}_join")([skips[i - 1], x])
-    x = enlarge(blocks.relu(x, "up1"), "up1", output_channels)
+    x = blocks.relu(x, "up1")
+    if joins_image:  # (N, H, W, ngf/2), then (N, H, W, input_channels + ngf/2)
+        x = normalize(enlarge(x, "up1", max(ngf // 2, 1), bias=bias), "up1")
+        x = keras.layers.Concatenate(name="head_join")([inputs, blocks.relu(x, "head")])
+        x = blocks.conv(x, "head", output_channels, 3, padding=1, padding_mode=padding)
+    else:
+        x = enlarge(x, "up1", output_channels)
     return keras.Model(inputs, _tanh(x), name=name)
 
 
