@@ -62,12 +62,13 @@ class Trouble(NamedTuple):
     measure: Measure | None
 
 
-# The preset's small network, at half of its size, with the package's default rates and weights.
-BASE = {"load_size": 72, "crop_size": 64, "diff_augment": "translation,cutout", "learning_rate": 2e-4, "lambda_a": 10.0,
-        "lambda_b": 10.0, "lambda_identity": 0.5, "log_every": 20, "sample_every": 0}
+# The small U-Net of pix2pix, at half of the preset's size, with the package's default rates and weights.
+BASE = {"generator": "unet", "load_size": 72, "crop_size": 64, "diff_augment": "translation,cutout",
+        "learning_rate": 2e-4, "lambda_a": 10.0, "lambda_b": 10.0, "lambda_identity": 0.5, "log_every": 20,
+        "sample_every": 0}
 _LOSS = "loss of the discriminators"
 # Without an identity loss, the seed decides whether this ResNet inverts: after 300 steps, seeds 1 and 2 do, and seed 0
-# does not. The preset's U-Net keeps the brightness with seeds 0 and 1.
+# does not. The U-Net keeps the brightness with seeds 0 and 1.
 _RESNET = {"generator": "resnet", "n_blocks": 3, "ndf": 4, "seed": 2}
 TROUBLES = {
     "checkerboard": Trouble({"upsample": "transpose"}, {}, "pattern of alternating pixels, levels",

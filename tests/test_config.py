@@ -35,7 +35,7 @@ def test_flags_override_the_preset():
 ], ids=["after", "before"])
 def test_flags_override_the_preset_wherever_they_stand(arguments):
     config = parse(*arguments)
-    assert (config.max_steps, config.dataset, config.generator) == (4, "demo", "unet")
+    assert (config.max_steps, config.dataset, config.generator) == (4, "demo", "unet_full")
     # The run records the values, so that it does not depend on the preset.
     assert json.loads(config.to_json())["diff_augment"] == "translation,cutout"
     assert config == Config.preset("demo", max_steps=4)

@@ -89,6 +89,14 @@ def unet(size, ngf, n_downs, batch=False, side=4):
     }, kernels + conv(side, 2 * ngf, 3) + (2 * normalized if batch else biases))
 
 
+def full_unet(size, ngf, n_downs):
+    """A U-Net whose last convolution reads ngf / 2 filters and the image, instead of 2 ngf filters."""
+    plain, half = unet(size, ngf, n_downs, side=3), ngf // 2
+    stages = {"up1_norm": (size, size, half), "head_join": (size, size, half + 3)}
+    parameters = plain.parameters - conv(3, 2 * ngf, 3) + conv(3, 2 * ngf, half) + conv(3, half + 3, 3)
+    return Network(plain.stages | stages, parameters)
+
+
 def discriminator(size, ndf, widths, head, inputs=3, norm_weights=0, no_bias=False):
     """A stack of 4x4 convolutions.
 
@@ -144,12 +152,12 @@ def antialiased_patch(size, ndf):
 AUTHORS = (256, resnet(256, 64, 9), patch(256))
 # Flagfile or preset: (crop size, generator, discriminator of B).
 SYSTEMS = {
-    "preset=demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
-    "preset=fast_cpu": (128, unet(128, 16, 5, side=3), patch(128, 32)),
+    "preset=demo": (128, full_unet(128, 16, 5), patch(128, 32)),
+    "preset=fast_cpu": (128, full_unet(128, 16, 5), patch(128, 32)),
     "preset=paper": AUTHORS,
     "preset=small_data": AUTHORS,
     "preset=tiny": (32, resnet(32, 4, 1), discriminator(32, 4, [(8, 2), (7, 4)], (6, 6, 1))),
-    "demo": (128, unet(128, 16, 5, side=3), patch(128, 32)),
+    "demo": (128, full_unet(128, 16, 5), patch(128, 32)),
     **{f"demo_model/{number}": (128, unet(128, 16, 5, side=3), patch(128, 32)) for number in range(1, 6)},
     "demo_maps_model": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "one_sided/cyclegan": (128, resnet(128, 16, 6), patch(128, 32)),

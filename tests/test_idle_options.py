@@ -156,7 +156,7 @@ def test_options_must_be_a_list_of_names(options):
         cyclegan_tf.register_generator("mine", size_multiple=1, options=options)
 
 
-@pytest.mark.parametrize("generator", ["unet", "unet_reflect"])
+@pytest.mark.parametrize("generator", ["unet", "unet_reflect", "unet_full"])
 @pytest.mark.parametrize("n_downs", [5, 6])
 def test_dropout_without_effect_is_named(generator, n_downs):
     config = Config(generator=generator, n_downs=n_downs, dropout=True, ngf=1, norm="none")

@@ -129,7 +129,8 @@ class RunOptions:
 
     generator: str = option(
         "resnet", "architecture of the generators: resnet and unet are the authors'; unet_reflect is a U-Net with "
-        "reflection padding; unet_full also has a skip connection at full size; experiments/README.md describes torchgan, tf_blog and unet_book",
+        "reflection padding; unet_full also has a skip connection at full size; experiments/README.md describes "
+        "torchgan, tf_blog and unet_book",
         registry=registries.GENERATORS, section="The networks",
     )
     discriminator: str = option(
