@@ -59,8 +59,9 @@ def fit(
         (A, B) of single images, which `fit` repeats as often as necessary. `fit` resizes, crops and flips the images as
         `config` says; with preprocess="crop" and flip=False, images of `crop_size` stay as they are. The run directory
         does not hold these images: to resume, pass the same images again. In a `tf.data.Dataset`, a resumed run skips
-        the elements that it has seen; the run is exact only if the data set yields the same images in the same order,
-        so give `shuffle` and random maps a fixed seed.
+        the elements that it has seen; the run is exact only if the data set yields the same images in the same order.
+        Create the data set anew before each call of `fit`, with a fixed seed for `shuffle` and random maps, because
+        each pass over the same `tf.data.Dataset` shuffles differently.
       callbacks: functions `callback(step, scalars)`, called whenever a line of losses or measures is written to
         metrics.jsonl. `scalars` has the losses, scores, gradient norms and the learning rate every `config.log_every`
         steps, and the measures after each evaluation and at the end, by name. An exception in a callback ends the run,

@@ -409,7 +409,7 @@ def test_an_image_that_cannot_be_translated_is_a_one_line_error(constant):
         evaluation.measure({**TRANSLATE, Direction.A2B: refuse}, setting, ["cycle"])
 
 
-def test_is_better_knows_the_direction_of_each_measure_and_nan():
+def test_is_better_knows_the_direction_of_each_measure_and_finite_values():
     assert measures.is_better("psnr_ab", 2, 1)
     assert not measures.is_better("psnr_ab", 1, 1)
     assert measures.is_better("ms_ssim_ba", 0.5, 0.4)
@@ -418,3 +418,6 @@ def test_is_better_knows_the_direction_of_each_measure_and_nan():
     assert measures.is_better("cycle_a", 1, None)
     assert not measures.is_better("cycle_a", float("nan"), 1)
     assert not measures.is_better("cycle_a", float("nan"), None)
+    # One pair of equal images makes the mean PSNR infinite.
+    assert not measures.is_better("psnr_ab", float("inf"), 1)
+    assert not measures.is_better("psnr_ab", float("inf"), None)

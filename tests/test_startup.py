@@ -37,6 +37,13 @@ def test_held_text_is_printed_if_the_body_fails(capfd):
     assert capfd.readouterr().err == "libcublas is missing\n"
 
 
+def test_held_text_is_discarded_after_ctrl_c(capfd):
+    with pytest.raises(KeyboardInterrupt), startup.hold_stderr():
+        write("failed call to cuInit\n")
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err == ""
+
+
 def test_held_text_is_printed_on_request(capfd):
     with startup.hold_stderr() as show:
         write("failed call to cuInit\n")

@@ -30,6 +30,9 @@ class Config(RunOptions):
     Sizes are in pixels. Cadences (`*_every`) are in steps; a cadence of 0 means "only at the end". A resumed run may
     change the fields marked `may_differ`. All other fields affect the run's numbers and must stay the same.
 
+    `dataclasses.replace` keeps all other options, including defaults of the former model; build a new `Config` to
+    change `model`.
+
     Raises:
       UserError: a value is invalid, or two options contradict each other; the message names the flags.
     """

@@ -42,7 +42,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
 
     Args:
       data: bytes of a BMP, GIF, JPEG, PNG, TIFF or WebP file, whatever its name, or of a .npy file: (H, W) or
-        (H, W, channels), of uint8, uint16, or floats in [-1, 1] (NaN passes).
+        (H, W, channels), of uint8, uint16, or floats in [-1, 1].
       channels: 1 or 3, or any number for .npy and TIFF files.
       target_size: maps (height, width) of the decoded image to the (height, width) to return; see `resize`.
 
@@ -155,7 +155,7 @@ def check_floats(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         raise ValueError(f"the values have the type {array.dtype}; expected uint8, uint16 or floats in [-1, 1]; for "
                          "other values train with --range_a or --range_b")
-    ranges.require_range(array, allow_nan=True)
+    ranges.require_range(array)
     return array.astype(np.float32)
 
 

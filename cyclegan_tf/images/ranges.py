@@ -19,14 +19,14 @@ from cyclegan_tf.storage import array_files
 _WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
-def require_range(image: np.ndarray, allow_nan: bool = False) -> None:
+def require_range(image: np.ndarray) -> None:
     """Raises a ValueError that states the expected range if an array of floats has values outside [-1, 1], or NaN."""
     if image.dtype.kind != "f":
         return
-    if not allow_nan and (count := int(np.isnan(image).sum())):
+    if (count := int(np.isnan(image).sum())):
         raise ValueError(f"{count} of {image.size} values are NaN; floats must be in [-1, 1]")
     if (np.abs(image) > 1).any():
-        raise ValueError(f"the values are {np.nanmin(image):g} to {np.nanmax(image):g}; floats must be in [-1, 1], for "
+        raise ValueError(f"the values are {image.min():.9g} to {image.max():.9g}; floats must be in [-1, 1], for "
                          "example x / 127.5 - 1 for 8-bit values; for other values train with --range_a or --range_b")
 
 

@@ -34,13 +34,15 @@ def choose_default(config: Config) -> tuple[str, ...]:
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """True if `value` improves on `best`, or if there is no `best` yet. NaN never improves.
+    """True if `value` improves on `best`, or if there is no `best` yet.
+
+    NaN and infinity never improve: a single pair of equal images makes the mean PSNR infinite.
 
     Args:
       name: key of the measure and its direction, such as psnr_ab, kid_ba or cycle_a.
     """
-    if best is None:
-        return not np.isnan(value)
+    if best is None or not np.isfinite(value):
+        return bool(np.isfinite(value))
     return value > best if name.rpartition("_")[0] in _HIGHER_IS_BETTER else value < best
 
 

@@ -61,8 +61,8 @@ def _set_xla_flags() -> None:
 def hold_stderr() -> Iterator[Callable[[], None]]:
     """Discards everything that the body writes to stderr, from Python or C++, unless the body fails.
 
-    If the body raises an exception or calls the function that this context yields, the text is printed at the end of
-    the body.
+    If the body raises an exception other than KeyboardInterrupt, or calls the function that this context yields, the
+    text is printed at the end of the body.
     """
     _flush()
     try:
@@ -78,6 +78,8 @@ def hold_stderr() -> Iterator[Callable[[], None]]:
         faulthandler.enable(stderr)  # If C++ aborts the process, nothing else reaches the user.
         try:
             yield lambda: wanted.append(True)
+        except KeyboardInterrupt:  # The text does not explain Ctrl-C.
+            raise
         except BaseException:
             wanted.append(True)
             raise
