@@ -230,7 +230,7 @@ def test_options_that_cut_does_not_support_are_refused(options, message):
 
 
 def test_a_preset_with_a_unet_needs_the_layers_to_compare_first():
-    with pytest.raises(UserError, match=r"--generator=unet to compare; name them with --nce_layers$"):
+    with pytest.raises(UserError, match=r"--generator=unet_full to compare; name them with --nce_layers$"):
         Config.preset("fast_cpu", model="cut")
     assert Config.preset("fast_cpu", model="cut", nce_layers="down1_conv", antialias="none").generator == "unet_full"
 

@@ -304,7 +304,7 @@ BAD = {
     "npy of integers": (npy(DEEP.astype(np.int64)), "the values have the type int64; expected uint8, uint16 or floats"),
     "npy of levels as floats": (npy(COLOR.astype(np.float32)), r"floats must be in \[-1, 1\]"),
     "npy with NaN": (npy(np.full((4, 4, 3), np.nan, np.float32)), r"48 of 48 values are NaN; floats must be in"),
-    "npy slightly above 1": (npy(np.full((4, 4, 3), np.nextafter(np.float32(1), 2))),
+    "npy slightly above 1": (npy(np.full((4, 4, 3), np.nextafter(np.float32(1), np.float32(2)))),
                              r"the values are 1\.00000012 to 1\.00000012; floats must be in \[-1, 1\]"),
     "npy of 5 channels": (npy(FLOATS), r"the array has the shape \(6, 9, 5\); expected \(height, width, 3\)"),
     "npy of one row": (npy(GRAY[0]), r"the array has the shape \(9,\); expected"),

@@ -155,7 +155,7 @@ def test_arrays_of_many_channels_and_of_values_in_units_are_not_bad(tmp_path):
     zeros, gap = np.zeros((5, 4, 7), np.float32), np.eye(5, 4)[..., np.newaxis] > 0
     for split in ("trainA", "trainB"):
         (tmp_path / "set" / split).mkdir(parents=True)
-        for name, array in (("picture", np.where(gap, np.nan, zeros)), ("units", zeros.astype(np.int16) - 1000),
+        for name, array in (("picture", zeros), ("units", zeros.astype(np.int16) - 1000),
                             ("nan", np.where(gap, np.nan, zeros + 9)), ("type", zeros > 0)):
             np.save(tmp_path / "set" / split / f"{name}.npy", array)
     bad = BadImages()
