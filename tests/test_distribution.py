@@ -234,11 +234,12 @@ def test_workers_without_pools_save_checkpoints_and_batches_that_are_not_finite(
         assert sum(int(np.isnan(batch[name]).sum()) for name in batch) == 1
 
 
-def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path):
-    results = finish(start(tmp_path, overrides=({}, {"seed": 1})))
+@pytest.mark.parametrize("name", ["seed", "n_epochs_decay"])
+def test_workers_with_different_options_are_an_error_in_each_worker(tmp_path, name):
+    results = finish(start(tmp_path, overrides=({}, {name: 1})))
     for (status, text), other in zip(results, (1, 0), strict=True):
         assert status == 1
-        assert f"UserError: worker {other} and worker {1 - other} differ in --seed; give all workers" in text
+        assert f"UserError: worker {other} and worker {1 - other} differ in --{name}; give all workers" in text
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 

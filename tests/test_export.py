@@ -231,7 +231,7 @@ def test_existing_exports_are_found_before_the_run_is_loaded(name, direction, ex
     (output / existing).write_text("mine")
     with pytest.raises(UserError, match=message):
         formats.export(str(run), name, str(output), direction)
-    # The checkpoint of a converted run shows its directions: it may hold only b2a.
+    # A converted run may have one direction only, such as b2a; only its checkpoint shows which.
     Config.preset("tiny", dataset=CONVERTED_DATASET).save(str(run))
     with pytest.raises(UserError, match=message if direction else "/run has no checkpoint yet"):
         formats.export(str(run), name, str(output), direction)

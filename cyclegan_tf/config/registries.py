@@ -196,7 +196,7 @@ def register_generator(
         compare unless --nce_layers names others.
 
     Raises:
-      UserError: another function has this name, or an argument is wrong.
+      UserError: another function has this name, or an argument has a wrong type.
     """
     read = _parse_options(f"--generator={name}", options)
     _require_functions(f"--generator={name}", nce_layers=nce_layers)
@@ -230,7 +230,7 @@ def register_discriminator(
         `Config`.
 
     Raises:
-      UserError: another function has this name, or an argument is wrong.
+      UserError: another function has this name, or an argument has a wrong type.
     """
     read = _parse_options(f"--discriminator={name}", options)
     return DISCRIMINATORS.make_decorator(name, lambda function: DiscriminatorEntry(function, read, smallest_size))
@@ -286,7 +286,8 @@ def register_model(
         models' options that are set. None: unknown, so a run does not warn.
 
     Raises:
-      UserError: another model has this name, or an argument is wrong.
+      UserError: another model has this name, `directions` is neither a2b nor a2b and b2a, or an argument has a wrong
+        type.
     """
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
@@ -299,7 +300,7 @@ def register_model(
 
 
 def _parse_options(flag: str, options: Iterable[str] | None) -> tuple[str, ...] | None:
-    """Returns the `options` of a registration as a tuple; raises a UserError if it is not a list of names."""
+    """Returns the `options` of a registration as a tuple; raises a UserError for anything but a list of names."""
     if options is None:
         return None
     if isinstance(options, str) or not isinstance(options, Iterable):

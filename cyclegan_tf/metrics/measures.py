@@ -41,8 +41,10 @@ def is_better(name: str, value: float, best: float | None) -> bool:
     Args:
       name: key of the measure and its direction, such as psnr_ab, kid_ba or cycle_a.
     """
-    if best is None or not np.isfinite(value):
-        return bool(np.isfinite(value))
+    if not np.isfinite(value):
+        return False
+    if best is None:
+        return True
     return value > best if name.rpartition("_")[0] in _HIGHER_IS_BETTER else value < best
 
 

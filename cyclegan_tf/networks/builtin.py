@@ -56,7 +56,7 @@ def build_unet_reflect(config: Config, input_channels: int, output_channels: int
 
 @register_generator("unet_full", size_multiple=lambda config: 2**config.n_downs, options=_UNET_OPTIONS)
 def build_unet_full(config: Config, input_channels: int, output_channels: int, name: str) -> "tf.keras.Model":
-    """The U-Net with reflection padding, and with a skip connection at full size, from the image to the last layer."""
+    """The U-Net of pix2pix with reflection padding and with a skip connection from the image to the last layer."""
     return _build_unet(config, input_channels, output_channels, name, padding="reflect", joins_image=True)
 
 

@@ -95,9 +95,9 @@ def unet_generator(
       norm_affine: whether instance norms learn a scale and an offset.
       padding: padding in the encoder: zero (the authors'), reflect or replicate. With zeros, translations can have dark
         or pale rims along their borders. In the decoder, resize_conv pads by reflection, transpose with zeros.
-      joins_image: whether the outermost level of the decoder has ngf / 2 filters, a norm and a ReLU, and a further 3x3
-        convolution computes the result from its output, concatenated with the image. Without this connection, pixels
-        of the image reach the result only through feature maps of half its size, which blurs details.
+      joins_image: whether the last layer is a 3x3 convolution of the image, concatenated with the output of the
+        outermost level, which then has ngf / 2 filters, a norm and a ReLU. Without this connection, the image reaches
+        the result only through feature maps of half the size, which blurs details.
       name: the network's name.
     """
     normalize = partial(blocks.normalize, norm=norm, affine=norm_affine)

@@ -78,7 +78,7 @@ def hold_stderr() -> Iterator[Callable[[], None]]:
         faulthandler.enable(stderr)  # If C++ aborts the process, nothing else reaches the user.
         try:
             yield lambda: wanted.append(True)
-        except KeyboardInterrupt:  # The text does not explain Ctrl-C.
+        except KeyboardInterrupt:  # The text would not explain Ctrl-C.
             raise
         except BaseException:
             wanted.append(True)
