@@ -94,7 +94,7 @@ def test_plain_images_keep_their_list(tmp_path):
     for name in ("a.png", "b.jpg", "c.tif"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     found = listed(tmp_path)
-    assert found.read_slice is None
+    assert found.read_slice(0) is None
     assert list(found.names) == ["a.png", "b.jpg", "c.tif"]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cyclegan_tf")
 
-_T = TypeVar("_T")
-
 Split = Literal["train", "test"]  # "test" images are held out from training.
 
 MASKS = "testMask"  # The folder of the masks.
+
+
+def _read_no_slice(index: int) -> Slice | None:
+    del index
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +46,8 @@ class ImageList:
       bad: record of the images that cannot be used.
       value_range: the values that become -1 and 1; None for the full range of each file's dtype (`images.ranges`).
       open_file: function that opens the file of the image with a given index; None if `open` must wrap `read`'s bytes.
-      read_slice: function that returns the slice with a given index, or None for an image that `read` returns whole;
-        None if there are no slices. `slices.expand` sets it.
+      read_slice: function that returns the slice with a given index, or None for an image that `read` returns whole.
+        `slices.expand` sets it if there are slices.
       hash_contents: whether the fingerprint covers the contents of the images, because their names are only numbers.
     """
 
@@ -56,7 +59,7 @@ class ImageList:
     bad: BadImages = dataclasses.field(default_factory=BadImages)
     value_range: ValueRange | None = None
     open_file: Callable[[int], IO[bytes]] | None = None
-    read_slice: Callable[[int], Slice | None] | None = None
+    read_slice: Callable[[int], Slice | None] = _read_no_slice
     hash_contents: bool = False
 
     @classmethod
@@ -73,12 +76,11 @@ class ImageList:
 
     def subset(self, indices: Sequence[int]) -> "ImageList":
         """Returns the list of the images at `indices`, in that order."""
-        def select(function: Callable[[int], _T] | None) -> Callable[[int], _T] | None:
-            return function and (lambda index: function(indices[index]))
-
+        open_file = self.open_file
         return dataclasses.replace(
             self, names=[self.names[index] for index in indices], read=lambda index: self.read(indices[index]),
-            open_file=select(self.open_file), read_slice=select(self.read_slice),
+            open_file=open_file and (lambda index: open_file(indices[index])),
+            read_slice=lambda index: self.read_slice(indices[index]),
         )
 
     def path(self, index: int) -> str:
@@ -88,10 +90,6 @@ class ImageList:
     def open(self, index: int) -> IO[bytes]:
         """Opens the file of image `index` for reading."""
         return self.open_file(index) if self.open_file else io.BytesIO(self.read(index))
-
-    def find_slice(self, index: int) -> Slice | None:
-        """Returns the slice with the number `index`, or None for an image that `read` returns whole."""
-        return self.read_slice(index) if self.read_slice else None
 
     def decode(self, index: int, target_size: codec.TargetSize | None = None) -> np.ndarray:
         """Decodes image `index` to an array (H, W, channels) of a dtype that `images.ranges` describes.
@@ -104,7 +102,7 @@ class ImageList:
           MemoryError: memory is exhausted. Logs the path of the image.
         """
         with self._log_exhausted_image(index):
-            piece = self.find_slice(index)
+            piece = self.read_slice(index)
             if piece is None and self.value_range is None and not self.half:
                 return codec.decode(self._read_file(index), self.channels, target_size)
             image = self._take_half(self._decode_whole(index, piece))
@@ -123,11 +121,11 @@ class ImageList:
 
     def read_valid(self, index: int) -> np.ndarray | None:
         """Reads which pixels of image `index` have data: bool (H, W), or None if all pixels have data."""
-        piece = self.find_slice(index)
+        piece = self.read_slice(index)
         return None if piece is None or piece.valid is None else self._take_half(piece.valid)
 
     def _read_whole_values(self, index: int) -> Slice:
-        return self.find_slice(index) or Slice(codec.decode_values(self._read_file(index), self.channels))
+        return self.read_slice(index) or Slice(codec.decode_values(self._read_file(index), self.channels))
 
     def halve(self, piece: Slice) -> Slice:
         """Returns this list's half of a slice if each file shows A and B side by side, else the whole slice.
@@ -245,7 +243,7 @@ class ImageDataset:
         """Returns the training or test images of a domain."""
         return self.parts[f"{split}{domain.upper()}"]
 
-    def choose_test_images(self, domain: Domain) -> tuple[Split, ImageList]:
+    def choose_evaluation_images(self, domain: Domain) -> tuple[Split, ImageList]:
         """Returns the images of a domain for samples and measures, and their split.
 
         If the domain has no test images, its training images are used.

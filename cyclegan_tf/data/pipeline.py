@@ -34,11 +34,11 @@ def make_batches(
     dataset: ImageDataset,
     config: Config,
     first_step: int,
-    last_step: int,
+    end_step: int,
     local: range = range(1),
     n_replicas: int = 1,
 ) -> tuple[tf.data.Dataset, Sequence[Loader]]:
-    """Makes the training batches of steps first_step to last_step - 1.
+    """Makes the training batches of steps first_step to end_step - 1.
 
     Args:
       local: the numbers of the replicas whose batches to make. A step has one batch for each of them, in this order.
@@ -50,9 +50,9 @@ def make_batches(
     """
     loaders: Sequence[Loader]
     if dataset.stream is None:
-        stream, loaders = _read_lists(dataset, config, first_step, last_step, local, n_replicas)
+        stream, loaders = _read_lists(dataset, config, first_step, end_step, local, n_replicas)
     else:
-        stream, loaders = _read_stream(dataset, config, first_step, last_step, local, n_replicas)
+        stream, loaders = _read_stream(dataset, config, first_step, end_step, local, n_replicas)
     if config.batch_size > 1:
         stream = stream.batch(config.batch_size, drop_remainder=True)
     # The autotuning thread sleeps for up to a minute, and an iterator cannot end before the thread wakes up.
@@ -62,7 +62,7 @@ def make_batches(
 
 
 def _read_lists(
-    dataset: ImageDataset, config: Config, first_step: int, last_step: int, local: range, n_replicas: int
+    dataset: ImageDataset, config: Config, first_step: int, end_step: int, local: range, n_replicas: int
 ) -> tuple[tf.data.Dataset, Sequence[Loader]]:
     """Makes a data set of the training images of the local replicas, one by one, from the lists of a data set."""
     lists = (dataset.train_a, dataset.train_b)
@@ -90,7 +90,7 @@ def _read_lists(
         return _finish(config, tf.numpy_function(load, draws, [tf.float32] * 2, stateful=False))
 
     n_local, n_total = len(local) * config.batch_size, n_replicas * config.batch_size
-    positions = tf.data.Dataset.range(first_step * n_local, last_step * n_local)
+    positions = tf.data.Dataset.range(first_step * n_local, end_step * n_local)
     if n_local != n_total:
         first = local.start * config.batch_size
         positions = positions.map(lambda count: count // n_local * n_total + first + count % n_local)
@@ -98,7 +98,7 @@ def _read_lists(
 
 
 def _read_stream(
-    dataset: ImageDataset, config: Config, first_step: int, last_step: int, local: range, n_replicas: int
+    dataset: ImageDataset, config: Config, first_step: int, end_step: int, local: range, n_replicas: int
 ) -> tuple[tf.data.Dataset, Sequence[Loader]]:
     """Makes a data set of the training images of the local replicas, one by one, from the stream of a data set.
 
@@ -119,7 +119,7 @@ def _read_stream(
 
     assert dataset.stream is not None
     n_total = n_replicas * config.batch_size
-    first, last = first_step * n_total, last_step * n_total
+    first, last = first_step * n_total, end_step * n_total
     # Whole passes are skipped one by one, because each pass may have another order.
     numbered = tf.data.Dataset.zip((tf.data.Dataset.range(first, last), dataset.stream.repeat().skip(first)))
     if len(local) != n_replicas:

@@ -84,7 +84,7 @@ def load_or_compute(
     unreadable = set()
     for index in range(len(image_list)):
         try:
-            piece = image_list.find_slice(index)
+            piece = image_list.read_slice(index)
             data = image_list.read(index) if piece is None else array_files.encode(piece.pixels)
             key.update(hashlib.sha256(data).digest())
             if piece is not None and piece.valid is not None:

@@ -35,8 +35,8 @@ class Task:
     def __init__(self, direction: Direction, translate: Mapping[Direction, Translate], setting: Setting) -> None:
         self.direction, self.setting = direction, setting
         self.translate = {each: _name_errors(each, function) for each, function in translate.items()}
-        self.split, self.sources = setting.dataset.choose_test_images(direction.source)
-        self.target_split, self.targets = setting.dataset.choose_test_images(direction.target)
+        self.split, self.sources = setting.dataset.choose_evaluation_images(direction.source)
+        self.target_split, self.targets = setting.dataset.choose_evaluation_images(direction.target)
         self.references = setting.dataset.get_images(setting.protocol.reference, direction.target)
         self.collector: feature_cache.Collector | None = None
         # The index of the last pair whose region was read, and the region.

@@ -52,7 +52,7 @@ def _write_files(
     """Writes the files of WORKDIR/gallery/ into `folder`; takes the other arguments of `write`."""
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
-        split, source = dataset.choose_test_images(direction.source)
+        split, source = dataset.choose_evaluation_images(direction.source)
         target = dataset.get_images("test", direction.target)
         found: list[tuple[float, dict[str, str]]] = []
         for index, [image] in loaders.load_test_rows([source], config, _LIMIT):

@@ -79,7 +79,7 @@ def _measure(images: ImageList) -> Iterator[tuple[int, int]]:
     """Yields (height, width) of the first, the middle and the last image; skips images that cannot be read."""
     for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
         try:
-            piece = images.find_slice(index)
+            piece = images.read_slice(index)
             height, width = piece.pixels.shape[:2] if piece else codec.read_size(images.read(index))
         except (ValueError, OSError, MemoryError):  # Training reports bad images.
             continue

@@ -44,8 +44,8 @@ class Run:
         return cadence.plan_run(self.config, images_per_epoch, self.replicas.count)
 
     @contextlib.contextmanager
-    def open_batches(self, first_step: int, last_step: int) -> Iterator[Iterator[list[Batch]]]:
-        """Loads the batches of steps first_step to last_step - 1, counted from 0; stops loading after the body.
+    def open_batches(self, first_step: int, end_step: int) -> Iterator[Iterator[list[Batch]]]:
+        """Loads the batches of steps first_step to end_step - 1, counted from 0; stops loading after the body.
 
         Yields:
           An iterator with a list for each step: the batch of each replica of this worker. The iterator raises the
@@ -53,10 +53,10 @@ class Run:
         """
         local = self.replicas.local
         stream, loaders = pipeline.make_batches(
-            self.dataset, self.config, first_step, last_step, local, self.replicas.count
+            self.dataset, self.config, first_step, end_step, local, self.replicas.count
         )
         with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
-            yield ([next(batches) for _ in local] for _ in range(first_step, last_step))
+            yield ([next(batches) for _ in local] for _ in range(first_step, end_step))
 
     def restore_newest(self) -> tuple[str, Progress] | None:
         """Restores the model from the newest checkpoint; returns its path and progress, or None without one.

@@ -30,7 +30,7 @@ def draw_sample_grid(
       workdir, step: the run directory and the training step of the generators, for the title of the picture.
     """
     heading = f"{console.escape(run_directory.find_name(workdir))}, step {step}"
-    image_lists = [dataset.choose_test_images(domain)[1] for domain in DOMAINS]
+    image_lists = [dataset.choose_evaluation_images(domain)[1] for domain in DOMAINS]
     if dataset.has_pairs:
         image_lists = [each.subset(range(dataset.n_pairs)) for each in image_lists]
     columns = _plan_columns(domains.find_names(config), list(translate), dataset.has_pairs)
