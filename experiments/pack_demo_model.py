@@ -1,12 +1,11 @@
 """Makes a trained model in the package, cyclegan_tf/runs/demo_model or demo_maps_model, from a run.
 
-  python -m cyclegan_tf.train --flagfile=experiments/demo_maps_model.flags --workdir=runs/demo_maps_model
+  cyclegan train --flagfile=experiments/demo_maps_model.flags --workdir=runs/demo_maps_model
   python experiments/pack_demo_model.py runs/demo_maps_model cyclegan_tf/runs/demo_maps_model
-  python experiments/pack_demo_model.py runs/demo_model_4 cyclegan_tf/runs/demo_model --gen_ba=runs/demo_model_5
 
 The output is a run directory with a config.json and one checkpoint, which holds the generators' weights in float16:
-their moving averages if the run has them. --gen_ba=RUN takes the generator of A from another run. Without
-discriminators, optimizers and pools the run cannot be resumed, but --init_from can start a new run from it.
+their moving averages if the run has them. Without discriminators, optimizers and pools the run cannot be resumed, but
+--init_from can start a new run from it.
 """
 
 import argparse
@@ -19,12 +18,10 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.runs import checkpoints, model_state
 
 
-def pack(run: str, output: str, run_of_gen_ba: str | None = None) -> None:
-    """Packs the newest checkpoint of `run`, with gen_ba of another run if given, into the run directory `output`."""
+def pack(run: str, output: str) -> None:
+    """Packs the newest checkpoint of `run` into the run directory `output`."""
     config = Config.load(run)
     step, weights = read_generators(run)
-    if run_of_gen_ba:
-        weights["gen_ba"] = read_generators(run_of_gen_ba)[1]["gen_ba"]
     folder = os.path.join(output, "checkpoints")
     os.makedirs(folder, exist_ok=True)
     # The packed networks are the averages, so the packed run has no averages of its own. The run that it started from
@@ -52,9 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="run directory to read")
     parser.add_argument("output", metavar="OUTPUT", help="run directory to write")
-    parser.add_argument("--gen_ba", metavar="RUN", help="another run with the generator of A to pack")
     args = parser.parse_args()
-    pack(args.run, args.output, args.gen_ba)
+    pack(args.run, args.output)
 
 
 if __name__ == "__main__":

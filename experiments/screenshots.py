@@ -1,7 +1,7 @@
 """Takes the screenshots of README.md and docs/ in headless Chromium.
 
-  cyclegan train --flagfile=experiments/demo_model/1.flags --workdir=runs/demo_model
-  python experiments/screenshots.py [--run=runs/demo_model] [--output=docs] [--only=gallery.png]
+  cyclegan train --preset=demo
+  python experiments/screenshots.py [--run=runs/demo] [--output=docs] [--only=gallery.png]
 
 Writes, into OUTPUT:
   gallery.png      the page of the run, wide and light, and as a phone shows it, dark
@@ -128,14 +128,14 @@ def has_scalars(url: str) -> bool:
 def main() -> None:
     """Takes the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", default="runs/demo_model", help="run directory")
+    parser.add_argument("--run", default="runs/demo", help="run directory")
     parser.add_argument("--only", choices=("gallery.png", "samples.png", "tensorboard.png", "web.png"),
                         help="the only screenshot to take")
     parser.add_argument("--output", default="docs", help="folder to write the pictures into")
     args = parser.parse_args()
     if not os.path.exists(os.path.join(args.run, "index.html")):
-        sys.exit(f"{args.run} is not a run directory with a page; train one: cyclegan train "
-                 f"--flagfile=experiments/demo_model/1.flags --workdir={args.run}")
+        sys.exit(f"{args.run} is not a run directory with a page; train one: cyclegan train --preset=demo "
+                 f"--workdir={args.run}")
     if missing := [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} not found; install Debian's packages chromium and chromium-driver")
     samples = os.path.join(args.run, sample_files.list_samples(args.run)[-1].path)

@@ -158,7 +158,7 @@ SYSTEMS = {
     "preset=small_data": AUTHORS,
     "preset=tiny": (32, resnet(32, 4, 1), discriminator(32, 4, [(8, 2), (7, 4)], (6, 6, 1))),
     "demo": (128, full_unet(128, 16, 5), patch(128, 32)),
-    **{f"demo_model/{number}": (128, unet(128, 16, 5, side=3), patch(128, 32)) for number in range(1, 6)},
+    "demo_model": (128, full_unet(128, 16, 5), patch(128, 32)),
     "demo_maps_model": (128, unet(128, 16, 5, side=3), patch(128, 32)),
     "one_sided/cyclegan": (128, resnet(128, 16, 6), patch(128, 32)),
     "one_sided/cut": (128, antialiased(128, 16, 6), antialiased_patch(128, 32)),
