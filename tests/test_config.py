@@ -369,6 +369,7 @@ def test_range_of_a_domain(text, low, high):
     ("range_b", "0,1e999", "expected LOW,HIGH"), ("range_a", "percentile:99,1", "99 is not below 1"),
     ("range_a", "percentile:1,101", "in 0 .. 100, as in --range_a=percentile:1,99"),
     ("range_a", "percentile:1", "expected LOW,HIGH"),
+    ("range_a", "percentile:1,99=", "--range_a=percentile:1,99=: expected LOW,HIGH"),
     ("range_a", "percentile:1,99=4,3", "4 is not below 3"),
     ("window", "40", "--window=40: expected CENTER,WIDTH"),
     ("window", "40,0", "--window=40,0: the width 0 is not above 0; give CENTER,WIDTH"),

@@ -23,7 +23,7 @@ OTHER_DOCUMENTS = sorted(
 PATH = re.compile(r"(?<![\w/.-])(?:cyclegan_tf|experiments|docs|tests|examples)/[\w./-]*[\w/]")
 # Options of other programs: pip, http.server, TensorBoard, TensorFlow Serving, Slurm, Docker, XLA.
 FOREIGN_OPTIONS = {
-    "build-arg", "directory", "gpus-per-node", "logdir", "model_base_path", "model_name", "no-deps", "nodes",
+    "build-arg", "directory", "gpus", "gpus-per-node", "logdir", "model_base_path", "model_name", "no-deps", "nodes",
     "rest_api_port", "rm", "user", "xla_gpu_enable_command_buffer", "xla_gpu_graph_min_graph_size",
     "xla_gpu_require_exclusive_lock",
 }

@@ -315,6 +315,26 @@ def test_wrong_image_in_a_stream_is_refused_with_a_reason():
         take(dataset, options, 0, 1)
 
 
+def test_messages_call_the_domains_of_a_stream_as_the_caller_does():
+    options = config(direction="b2a", input_channels=1, lambda_identity=0)  # The caller's images of B are the inputs.
+    with pytest.raises(UserError, match=r"an image of B has shape \(20, 24, 3\); expected \(height, width, 1\)"):
+        memory.open_given(stream(), options)
+    dataset = memory.open_given(tf.data.Dataset.from_tensor_slices((A, A[..., :1])), options)
+    object.__setattr__(dataset, "stream", stream().map(lambda a, b: (b, a)))
+    with pytest.raises(UserError, match=r"an image of B has shape \(20, 24, 3\); expected \(height, width, 1\)"):
+        take(dataset, options, 0, 1)
+
+
+def test_stream_that_cannot_be_read_twice_is_one_clear_error(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    images = iter(A)
+    pairs = tf.data.Dataset.from_generator(
+        lambda: ((image, image) for image in images), output_signature=(tf.TensorSpec((20, 24, 3), tf.uint8),) * 2
+    )
+    with pytest.raises(UserError, match=r"^the tf\.data\.Dataset has ended before the run; create it so that"):
+        cyclegan_tf.fit(config(max_steps=3), tmp_path, dataset=pairs)
+
+
 def test_run_on_a_stream_of_unknown_size_is_one_epoch():
     with pytest.raises(UserError, match=r"has an unknown number of elements, .* set max_steps"):
         memory.open_given(stream(endless=True), config(max_steps=0))

@@ -119,6 +119,14 @@ def test_networks_that_compute_something_else_are_a_warning(tmp_path, caplog):
     assert "config.json cannot be read (" in caplog.text
 
 
+def test_options_that_the_networks_ignore_are_no_warning(tmp_path, caplog):
+    unet = Config.preset("tiny", generator="unet_full", n_downs=5)
+    save_checkpoint(str(tmp_path / "checkpoints"), CycleGAN(unet), Progress(6))
+    Config.preset("tiny", generator="unet_full", n_downs=5, padding="zero").save(str(tmp_path))
+    warm_start.initialize(CycleGAN(unet), str(tmp_path))
+    assert not caplog.messages
+
+
 def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning(tmp_path, caplog):
     pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
     caplog.set_level(logging.WARNING, logger="cyclegan_tf")
@@ -130,7 +138,7 @@ def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning
 
 
 @pytest.mark.parametrize(("options", "advice"), [
-    ({"ngf": 5, "n_downs": 7}, "give the options that RUN was trained with: --ngf=4 --n_downs=8"),
+    ({"ngf": 5, "n_downs": 7}, "give the options that RUN was trained with: --ngf=4"),
     ({"ndf": 5}, "give the options that RUN was trained with: --ndf=4"),
     ({"model": "cut", "nce_features": 4}, "give the options that RUN was trained with: --antialias=none"),
     ({"model": "pix2pix"}, "--model=cyclegan has other discriminators than --model=pix2pix; give RUN/export, which"),
@@ -141,6 +149,7 @@ def test_the_error_for_other_networks_says_what_to_do(tiny_run, options, advice)
     with pytest.raises(UserError) as caught:
         warm_start.initialize(model, str(tiny_run))
     assert f"; {advice}".replace("RUN", str(tiny_run)) in str(caught.value)
+    assert "n_downs" not in str(caught.value)  # A ResNet ignores n_downs.
 
 
 def test_unusable_sources_are_errors(tiny_run, tmp_path):

@@ -75,6 +75,22 @@ def test_signals_are_passed_on(signum, launched, capfd, tmp_path):
     assert signal.getsignal(signum) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_signal_while_workers_start_ends_all(index, launched, monkeypatch):
+    make_environments = local_workers.make_environments
+
+    def ask(n_workers):
+        for number, environment in enumerate(make_environments(n_workers)):
+            if number == index:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield environment
+
+    monkeypatch.setattr(local_workers, "make_environments", ask)
+    start = time.monotonic()
+    assert launched("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)") == 128 + signal.SIGTERM
+    assert time.monotonic() - start < 30
+
+
 def test_missing_options_are_an_error(run_command):
     child = run_command("cyclegan_tf.launch", "--workers=2")
     assert child.returncode == 2

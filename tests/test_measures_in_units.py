@@ -124,6 +124,9 @@ def test_mask_that_cannot_be_read_is_an_error(pairs):
     assert setting.dataset.pairing.endswith("3 of them have masks")
     with pytest.raises(UserError, match=r"mask .*testMask/s\[0\]\.png cannot be read: cannot identify image file; .*"):
         evaluation.measure({Direction.A2B: np.zeros_like}, setting, ("mae",), strict=True)
+    (folder / "testMask" / "s[0].png").unlink()
+    with pytest.raises(UserError, match=r"mask \S*testMask/s\[0\]\.png cannot be read: No such file or directory;"):
+        evaluation.measure({Direction.A2B: np.zeros_like}, setting, ("mae",), strict=True)
 
 
 def test_pixels_without_data_do_not_count(pairs):

@@ -55,7 +55,8 @@ def test_table_of_replicas_in_half_precision(monkeypatch):
     monkeypatch.setattr(hardware, "describe_gpus", lambda: "training on two GPUs")
     config = Config.preset(
         "tiny", model="pix2pix", dataset="demo_pairs", batch_size=3, max_steps=1000, mixed_precision="bfloat16",
-        max_dataset_size=30, flip=False, preprocess="crop", name_a="photo",
+        max_dataset_size=30, flip=False, preprocess="crop", name_a="photo", eval_every=500, eval_metrics="l1",
+        keep_best="l1_ab",
     )
     text = describe(config, "gs://bucket/run", n_replicas=2)
     assert text.splitlines() == [
@@ -68,8 +69,12 @@ def test_table_of_replicas_in_half_precision(monkeypatch):
         "device    training on two GPUs; bfloat16 inside the networks; 2 replicas",
         "length    1,000 steps of 6 images of each domain, 200 epochs",
         "rate      0.0002 in the first step, 3.99e-07 in the last (--lr_policy=linear)",  # 2e-4 / 501
-        "disk      3 checkpoints of 0.1 MB",
+        "disk      4 checkpoints of 0.1 MB",  # One is best.npz.
     ]
+
+
+def test_a_limit_above_the_number_of_images_leaves_out_none():
+    assert "left out" not in describe(Config.preset("tiny", dataset="demo_pairs", max_dataset_size=41))
 
 
 def test_sizes_are_of_upright_images_and_bad_ones_are_left_out(tmp_path, make_images):

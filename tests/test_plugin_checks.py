@@ -9,6 +9,7 @@ import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import losses
+from cyclegan_tf.models.base import Model
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.networks import registry
@@ -138,6 +139,13 @@ def test_model_that_breaks_the_contract_is_one_clear_error():
     cyclegan_tf.register_model("poolless", has_pools=False)(CycleGAN)
     with pytest.raises(UserError, match="--model=poolless has image pools, but is registered with has_pools=False"):
         build_model(Config.preset("tiny", model="poolless", generator="toy", discriminator="toy"))
+
+    class Shapeless(CycleGAN):
+        get_pool_shapes = Model.get_pool_shapes
+
+    cyclegan_tf.register_model("shapeless")(Shapeless)
+    with pytest.raises(UserError, match="--model=shapeless has image pools, but no method get_pool_shapes; implement"):
+        build_model(Config.preset("tiny", model="shapeless", generator="toy", discriminator="toy"))
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,11 @@ def test_a_function_that_a_registration_takes_must_be_a_function():
         cyclegan_tf.register_generator("mine", size_multiple=1, nce_layers="down1")
 
 
+def test_directions_must_be_a_list():
+    with pytest.raises(UserError, match="cannot register --model=mine for directions 'a2b': give a list"):
+        cyclegan_tf.register_model("mine", directions="a2b")
+
+
 def test_a_network_without_channels_is_an_error():
     from cyclegan_tf.config import architectures
 

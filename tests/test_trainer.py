@@ -242,10 +242,12 @@ def test_rollbacks_to_different_checkpoints_are_not_limited(tmp_path, poisoned, 
     assert not [record for record in caplog.records for each in record.args if isinstance(each, Exception)]
 
 
-def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(tmp_path, poisoned, monkeypatch):
-    # Step 6 fails once: steps 1 to 5, then again 4, 5 and 6. The checkpoint of step 3 has the best value 3 and no stale
-    # measurement; at the failure, the best value is 9. The stale measurements come from the repeated steps 4, 5 and 6.
-    values = iter([2.0, 1.0, 3.0, 9.0, 8.0, 5.0, 6.0, 7.0])
+@pytest.mark.parametrize("first", [[2.0, 1.0, 3.0], [3.0, 2.0, 1.0]], ids=["improving", "stale"])
+def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(first, tmp_path, poisoned, monkeypatch):
+    # Step 6 fails once: steps 1 to 5, then again 4, 5 and 6. The checkpoint of step 3 has the best value 3 and none or
+    # two stale measurements; at the failure, the best value is 9. The stale measurements since then come from the
+    # repeated steps 4, 5 and 6.
+    values = iter([*first, 9.0, 8.0, 5.0, 6.0, 7.0])
     monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     poisoned({6})
     trainer.train(Config.preset(
@@ -254,7 +256,7 @@ def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(tmp_path, poiso
     ), str(tmp_path))
     records = read_records(tmp_path)
     measured = [(record["step"], record["psnr_ab"]) for record in records if record["kind"] in ("eval", "test")]
-    assert measured == [(1, 2.0), (2, 1.0), (3, 3.0), (4, 5.0), (5, 6.0), (6, 7.0), (6, 7.0)]
+    assert measured == [*enumerate(first, 1), (4, 5.0), (5, 6.0), (6, 7.0), (6, 7.0)]
     assert (newest(tmp_path)["best"], newest(tmp_path)["stale"]) == (9.0, 3)
     best = checkpoints.read(tmp_path / "checkpoints" / "best.npz")
     assert best["step"] == best["optimizer/gen_ab/0"] == 4

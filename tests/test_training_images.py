@@ -124,6 +124,21 @@ def test_the_pixels_of_a_stream_may_change(tmp_path):
     assert training_images.list_changes(recorded, open_stream(1), str(tmp_path)) == []
 
 
+@pytest.mark.parametrize(("n_pairs", "changes"), [
+    (20, []), (21, [f"given_to_fit {domain} had 20 images and has 21" for domain in "AB"]),
+])
+def test_the_samples_of_a_stream_may_become_more(n_pairs, changes, tmp_path):
+    images = np.zeros((21, 8, 8, 3), np.uint8)
+
+    def open_stream(count, n_samples):
+        pairs = tf.data.Dataset.from_tensor_slices((images[:count], images[:count]))
+        return memory.open_given(pairs, Config(n_samples=n_samples))
+
+    recorded = training_images.compute_fingerprints(open_stream(20, n_samples=4))
+    found = training_images.list_changes(recorded, open_stream(n_pairs, n_samples=12), str(tmp_path))
+    assert [change.split(",")[0] for change in found] == changes
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, make_images):
     """Folder of a run with one step, and of its data set with two images of each domain."""

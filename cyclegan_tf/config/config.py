@@ -174,7 +174,8 @@ class Config(RunOptions):
         """
         path = os.path.join(workdir, "config.json")
         if not filesystem.exists(path):
-            raise UserError(f"{workdir} is not a run directory: it has no config.json")
+            raise UserError(f"{workdir} is not a run directory: it has no config.json; give a folder that "
+                            "cyclegan train has written")
         try:
             text = filesystem.read_bytes(path).decode()
         except OSError as error:

@@ -18,7 +18,7 @@ _NAMES = {
     "iphone2dslr_flower": ("iPhone photo", "DSLR photo"),
     "summer2winter_yosemite": ("summer", "winter"),
 }
-_TWO_NAMES = re.compile(r"([^\W\d]+)2([^\W\d]+)(?:\.zip)?")
+_TWO_NAMES = re.compile(r"([^\W\d]+)2([^\W\d]+)")
 
 
 class DomainNames(NamedTuple):
@@ -34,7 +34,7 @@ def find_names(config: "Config") -> DomainNames:
     A name is --name_a or --name_b, else a part of the data set's name (horse2zebra, or a folder runs/horse2zebra), else
     A or B. --direction=b2a swaps the names that come from the data set.
     """
-    folder = re.split(r"[/\\]", config.dataset.rstrip("/\\"))[-1]
+    folder = re.split(r"[/\\]", config.dataset.rstrip("/\\"))[-1].removesuffix(".zip")
     match = _TWO_NAMES.fullmatch(folder)
     found = ("A", "B")
     if folder in _NAMES:

@@ -196,7 +196,8 @@ def register_generator(
         compare unless --nce_layers names others.
 
     Raises:
-      UserError: another function has this name, or an argument has a wrong type.
+      UserError: another function has this name, or `options` or `nce_layers` has a wrong type. A wrong `size_multiple`
+        is an error when a network is built.
     """
     read = _parse_options(f"--generator={name}", options)
     _require_functions(f"--generator={name}", nce_layers=nce_layers)
@@ -230,7 +231,8 @@ def register_discriminator(
         `Config`.
 
     Raises:
-      UserError: another function has this name, or an argument has a wrong type.
+      UserError: another function has this name, or `options` has a wrong type. A wrong `smallest_size` is an error when
+        a network is built.
     """
     read = _parse_options(f"--discriminator={name}", options)
     return DISCRIMINATORS.make_decorator(name, lambda function: DiscriminatorEntry(function, read, smallest_size))
@@ -286,9 +288,11 @@ def register_model(
         models' options that are set. None: unknown, so a run does not warn.
 
     Raises:
-      UserError: another model has this name, `directions` is neither a2b nor a2b and b2a, or an argument has a wrong
-        type.
+      UserError: another model has this name, `directions` is neither a2b nor a2b and b2a, or `options`, `channels` or
+        `find_conflicts` has a wrong type.
     """
+    if isinstance(directions, str):
+        raise UserError(f"cannot register --model={name} for directions {directions!r}: give a list, such as ['a2b']")
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
         raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")

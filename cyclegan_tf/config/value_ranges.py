@@ -93,11 +93,11 @@ def parse_range(flag: str, text: str) -> RangeOption:
         return RangeOption()
     if not text.startswith(_PERCENTILE):
         return RangeOption(None, ValueRange(*_parse_bounds(flag, text, text)))
-    request, _, measured = text.removeprefix(_PERCENTILE).partition("=")
+    request, separator, measured = text.removeprefix(_PERCENTILE).partition("=")
     low, high = _parse_bounds(flag, text, request)
     if low < 0 or high > 100:
         raise UserError(f"--{flag}={text}: percentiles must be in 0 .. 100, as in --{flag}=percentile:1,99")
-    return RangeOption((low, high), ValueRange(*_parse_bounds(flag, text, measured)) if measured else None)
+    return RangeOption((low, high), ValueRange(*_parse_bounds(flag, text, measured)) if separator else None)
 
 
 def record_range(text: str, value: ValueRange) -> str:

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -83,6 +83,6 @@ def _write(image_list: ImageList, index: int, path: str) -> None:
     try:
         image = image_list.decode(index)
     except (ValueError, OSError) as error:
-        raise UserError(f"{image_list.path(index)}: {error}; get the archive again") from error
+        raise UserError(f"{image_list.path(index)}: {describe_error(error)}; get the archive again") from error
     with atomic.open_for_writing(path, "wb") as file:
         codec.write(codec.resize(image, _SIDE, _SIDE), file, format="JPEG", quality=100, subsampling=0)

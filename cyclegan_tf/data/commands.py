@@ -7,7 +7,7 @@ import numpy as np
 from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.run_options import TFDS_NAMES, SliceAxis
-from cyclegan_tf.data import cityscapes, inspection, pairing, percentiles, preview, shards, sources
+from cyclegan_tf.data import cityscapes, inspection, pairing, percentiles, preview, shards, sources, tfds
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec
@@ -19,7 +19,7 @@ def prepare(name: str, data_dir: str) -> int:
     """Downloads and prepares the TFDS set `name`."""
     if name not in TFDS_NAMES:
         raise UserError(f"prepare {name}: expected one of {', '.join(TFDS_NAMES)}")
-    parts = sources.find_dataset(name, data_dir).parts
+    parts = tfds.open_tfds(name, data_dir).parts
     counts = ", ".join(f"{len(image_list)} in {part}" for part, image_list in parts.items())
     console.print_line(
         f"{name} is prepared: {counts} images. Train with: cyclegan train --dataset={name}"

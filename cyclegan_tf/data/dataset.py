@@ -212,7 +212,8 @@ class PairMasks:
         try:
             return (self.images.read_values(number).pixels != 0).any(axis=-1)
         except (ValueError, OSError) as error:
-            raise UserError(f"mask {self.images.path(number)} cannot be read: {error}; repair or remove it") from error
+            path = self.images.path(number)
+            raise UserError(f"mask {path} cannot be read: {describe_error(error)}; repair or remove it") from error
 
 
 @dataclasses.dataclass(frozen=True)

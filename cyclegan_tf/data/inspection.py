@@ -208,7 +208,7 @@ def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int)
             piece = image_list.halve(stack.read(index))
             units.require_numbers(piece)
         except (ValueError, OSError) as error:
-            reasons[f"{path}[{index}]" if stack.is_volume else path] = str(error)
+            reasons[f"{path}[{index}]" if stack.is_volume else path] = describe_error(error)
             continue
         _add_slice(summary, stack.kind, piece, index in shown)
         if stack.spacing:

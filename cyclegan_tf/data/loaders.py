@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.config.direction import DOMAINS, Domain
+from cyclegan_tf.config.direction import DOMAINS, Direction, Domain
 from cyclegan_tf.config.run_options import GIVEN_DATASET
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import sizes, spread
@@ -72,7 +72,8 @@ class ImageLoader(Loader):
             path = next(path for path in paths if path in reasons)
             what = "images" if len(self._lists) == 1 else "pairs"
             raise UserError(
-                f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reasons[path]}"
+                f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reasons[path]}; repair or "
+                "replace the images"
             )
         except (UserError, OSError) as error:  # An OSError if the record of bad images cannot be written.
             # tf.data passes on only the text of an exception; `read_batches` raises the exception itself.
@@ -126,15 +127,17 @@ class StreamLoader(Loader):
         """
         config, images = self._config, []
         try:
-            for image, domain in zip(pair, DOMAINS, strict=True):
+            callers = Direction(config.direction).order(*DOMAINS)  # The domains as the caller calls them, for messages.
+            for image, domain, own in zip(pair, DOMAINS, callers, strict=True):
                 limits = config.get_range(domain)
                 channels = config.get_channels(domain)
-                checked = ranges.check_given_image(image, domain, channels, in_units=limits is not None)
+                checked = ranges.check_given_image(image, own, channels, in_units=limits is not None)
                 if limits is not None:
-                    checked = self._normalize(checked, limits, domain)
+                    checked = self._normalize(checked, limits, own)
                 images.append(codec.resize(checked, *sizes.compute_training_size(config, *checked.shape[:2])))
             if config.trains_on_pairs and images[0].shape[:2] != images[1].shape[:2]:
-                raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}")
+                raise UserError(f"dataset: {describe_size_mismatch(*images[::-1])}; give pairs of one size, or resize "
+                                'them with preprocess="resize_and_crop"')
             return images
         except UserError as error:
             self.error = error

@@ -90,11 +90,11 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     if count < 0 and not config.max_steps:
         raise UserError("dataset has an unknown number of elements, so an epoch has no end; set max_steps, or apply "
                         "tf.data.experimental.assert_cardinality to the data set")
-    if config.direction == "b2a":
-        given = given.map(lambda a, b: (b, a))
     with contextlib.closing(iteration.iterate(given)) as pairs:
         first = [(a.numpy(), b.numpy()) for a, b in itertools.islice(pairs, max(_N_KEPT, config.n_samples))]
     domains: Sequence[Any] = list(zip(*first, strict=True)) or ([], [])
     # A data set that shuffles starts with different images each time.
-    opened = _open_arrays(domains, dataclasses.replace(config, direction="a2b"), hash_contents=False)
+    opened = _open_arrays(domains, config, hash_contents=False)
+    if config.direction == "b2a":
+        given = given.map(lambda a, b: (b, a))
     return dataclasses.replace(opened, stream=given, stream_size=max(count, 0))

@@ -18,8 +18,9 @@ def match_names(names_a: Sequence[str], names_b: Sequence[str]) -> dict[int, int
     """Maps the index of each name in A that has a counterpart in B to the index of its counterpart.
 
     The counterpart is the equal name, or the name that differs only in the suffix of an image file (0.jpg and 0.png) or
-    in the Unicode form of accented letters. A name that is not unique in its domain has no counterpart, and neither has
-    a name that occurs with several suffixes (0.png and 0.tif).
+    in the Unicode form of accented letters. An equal name takes precedence. A name that is not unique in its domain has
+    no counterpart. Names that differ in the suffix are counterparts only if no other suffix of this name occurs in
+    either domain.
     """
     found = _match_unique(names_a, names_b)
     others = _match_unique([_make_key(name) for name in names_a], [_make_key(name) for name in names_b])

@@ -173,7 +173,7 @@ class Model(abc.ABC):
 
     def get_pool_shapes(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> Mapping[str, Sequence[int]]:
         """Returns the shape (N, H, W, C) of the fakes for each pool, from the shapes of a step's batches."""
-        raise NotImplementedError(f"{type(self).__name__} has image pools")
+        raise NotImplementedError(f"{type(self).__name__} has image pools, so it must implement get_pool_shapes")
 
     def draw_past(self, shape_a: Sequence[int], shape_b: Sequence[int]) -> list[Past]:
         """Draws the argument `past` of the next `step` from the image pools; call `store_fakes` after the step.

@@ -25,4 +25,7 @@ def build_model(config: Config, replicas: Iterable[int] = range(1)) -> Model:
     if model.pool_names and not entry.has_pools:
         raise UserError(f"--model={config.model} has image pools, but is registered with has_pools=False; register it "
                         "without has_pools")
+    if model.pool_names and type(model).get_pool_shapes is Model.get_pool_shapes:
+        raise UserError(f"--model={config.model} has image pools, but no method get_pool_shapes; implement the method, "
+                        "or leave pool_names empty")
     return model

@@ -180,7 +180,7 @@ def read_user_file(path: str) -> dict[str, np.ndarray]:
     try:
         return read(path)
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}") from error
+        raise UserError(f"there is no checkpoint {path}; give a file of the folder checkpoints of a run") from error
     except OSError as error:
         raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}") from error
     except DamagedFileError as error:

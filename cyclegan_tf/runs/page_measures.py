@@ -45,8 +45,9 @@ _BASELINES = {
     "color_map_unfair": "Color map fitted to the truth (unfair)",
 }
 _BASELINES_HINT = (
-    "The other columns are translations that only change colors. The mean color and the color map are computed from "
-    "training images. A model that is no better than these has learned no more than a tint."
+    "The other columns are trivial translations: the input itself, and translations that only change colors. The mean "
+    "color and the color map come from training images. A model that is no better than the other columns has learned "
+    "no more than a tint."
 )
 
 

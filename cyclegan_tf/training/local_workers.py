@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from types import FrameType
 
 from cyclegan_tf.training.signals import SIGNALS
 
@@ -41,13 +42,22 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
     """
     command = [sys.executable, "-m", "cyclegan_tf.train", *arguments]
     workers: list[subprocess.Popen] = []
+    requests: list[int] = []
+
+    def forward(signum: int, frame: FrameType | None) -> None:
+        del frame
+        requests.append(signum)
+        _signal_all(workers, signum)
+
     previous = {
-        signum: signal.signal(signum, lambda signum, frame: _signal_all(workers, signum))
+        signum: signal.signal(signum, forward)
         for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN
     }
     printers: list[threading.Thread] = []
     try:
         for index, env in enumerate(make_environments(n_workers)):
+            if requests:
+                return 128 + requests[0]
             # Each worker has its own session, so Ctrl-C reaches only this process, which forwards the signal once.
             worker = subprocess.Popen(
                 command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -55,6 +65,8 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
             workers.append(worker)
             printers.append(threading.Thread(target=_print_lines, args=(index, worker.stdout)))
             printers[-1].start()
+        if requests:  # The signal may have come before the last worker could get it. No worker has trained yet.
+            return 128 + requests[0]
         return _wait(workers, grace_seconds)
     finally:
         for worker in workers:

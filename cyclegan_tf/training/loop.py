@@ -206,8 +206,10 @@ class TrainingLoop:
             ) from error
         skipped = self._progress.skipped + error.step - restored.step
         # A rollback keeps best.npz, so `best`, the value of that checkpoint, must not change either.
+        best = self._progress.best
+        stale = restored.stale if best == restored.best else 0  # Evaluations since `best`; the rest is repeated.
         self._resume_from(dataclasses.replace(
-            restored, skipped=skipped, best=self._progress.best, images=self._progress.images,
+            restored, skipped=skipped, best=best, stale=stale, images=self._progress.images,
         ))
         self._outputs.rewind(restored.step)
         # Log a string and not the error, because a handler that stores records would keep the tensors in its traceback.

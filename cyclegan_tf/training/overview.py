@@ -93,7 +93,10 @@ def _describe_held_out(dataset: ImageDataset) -> str:
 
 
 def _describe_left_out(config: Config, dataset: ImageDataset) -> str:
-    found = [f"all but the first {config.max_dataset_size} images of each part"] if config.max_dataset_size else []
+    limit = config.max_dataset_size
+    # The limit has been applied, so only a part with exactly this many images may have lost some.
+    cut = limit and any(len(part) == limit for part in dataset.parts.values())
+    found = [f"all but the first {limit} images of each part"] if cut else []
     if dataset.bad:
         found.append(f"{len(dataset.bad)} images that cannot be used, see bad_images.txt")
     return "; ".join(found)
@@ -160,7 +163,8 @@ def _describe_learning_rate(config: Config, cadence: Cadence, n_replicas: int) -
 
 
 def _describe_disk(run: Run) -> str:
-    count, size = run.config.keep_checkpoints, format_bytes(_estimate_checkpoint(run))
+    count = run.config.keep_checkpoints + bool(run.config.keep_best)  # best.npz is one more.
+    size = format_bytes(_estimate_checkpoint(run))
     text = f"{count} checkpoint{'s' * (count > 1)} of {size}"
     if filesystem.is_remote(run.workdir):
         return text

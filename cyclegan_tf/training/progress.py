@@ -252,7 +252,7 @@ def format_time(seconds: float) -> str:
 def format_duration(seconds: float) -> str:
     """Formats a rough duration, such as 40 seconds, 12 minutes, 3.5 hours, 9 days or 5 weeks."""
     for unit, size, most in (("seconds", 1, 90), ("minutes", 60, 90), ("hours", 3600, 36), ("days", 86400, 21)):
-        if round(seconds / size) < most:
+        if seconds / size < most:
             return f"{seconds / size:.{1 if unit == 'hours' else 0}f} {unit}"
     return f"{seconds / (7 * 86400):.0f} weeks"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pipeline
 from cyclegan_tf.data.dataset import ImageDataset
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.model_state import Progress
@@ -49,14 +50,14 @@ class Run:
 
         Yields:
           An iterator with a list for each step: the batch of each replica of this worker. The iterator raises the
-          errors of `pipeline.read_batches`.
+          errors of `pipeline.read_batches`, and a UserError if a tf.data.Dataset ends before the run.
         """
         local = self.replicas.local
         stream, loaders = pipeline.make_batches(
             self.dataset, self.config, first_step, end_step, local, self.replicas.count
         )
         with contextlib.closing(pipeline.read_batches(stream, loaders)) as batches:
-            yield ([next(batches) for _ in local] for _ in range(first_step, end_step))
+            yield (_take(batches, len(local)) for _ in range(first_step, end_step))
 
     def restore_newest(self) -> tuple[str, Progress] | None:
         """Restores the model from the newest checkpoint; returns its path and progress, or None without one.
@@ -69,3 +70,12 @@ class Run:
             return None
         path, arrays = found
         return path, model_state.restore(self.model, arrays, path, self.replicas.local, self.replicas.count)
+
+
+def _take(batches: Iterator[Batch], count: int) -> list[Batch]:
+    """Returns the next `count` batches."""
+    try:
+        return [next(batches) for _ in range(count)]
+    except StopIteration:
+        raise UserError("the tf.data.Dataset has ended before the run; create it so that each pass yields its elements "
+                        "again") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclegan_tf.config import Config, architectures
+from cyclegan_tf.config import Config, architectures, registries
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.models.base import Model
@@ -68,8 +68,18 @@ def initialize(model: Model, source: str) -> None:
 
 
 def _find_differences(config: Config, name: str, options: Mapping[str, Any]) -> list[str]:
-    """Lists the options of network `name` whose values in `options` and `config` differ."""
-    known = (option for option in architectures.list_options(name) if option in options)
+    """Lists the options of network `name` whose values in `options` and `config` differ.
+
+    Leaves out options that the network does not read, if its registration names the options that it reads.
+    """
+    kind, registry = (
+        ("generator", registries.GENERATORS) if name.startswith("gen") else ("discriminator", registries.DISCRIMINATORS)
+    )
+    read = registry[getattr(config, kind)].options
+    known = (
+        option for option in architectures.list_options(name)
+        if option in options and (read is None or option == kind or option in read)
+    )
     return [option for option in known if options[option] != getattr(config, option)]
 
 
