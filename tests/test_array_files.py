@@ -1,5 +1,6 @@
 """Files of arrays: any damage is reported, and no memory is allocated before the size is known to fit."""
 
+import errno
 import io
 import os
 import struct
@@ -8,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cyclegan_tf.storage import array_files
+from cyclegan_tf.storage import array_files, filesystem
 from cyclegan_tf.storage.zip_files import DamagedFileError
 
 ARRAYS = {
@@ -43,6 +44,26 @@ def test_files_are_exchanged_with_numpy(tmp_path, contents):
         assert_equal({name: file[name] for name in file.files})
     np.savez(tmp_path / "numpy.npz", **ARRAYS)
     assert_equal(array_files.read(tmp_path / "numpy.npz"))
+
+
+@pytest.mark.parametrize("n_reads", range(8))
+@pytest.mark.parametrize(("number", "expected"), [
+    (errno.EIO, OSError), (errno.EINVAL, DamagedFileError), (None, DamagedFileError),
+])
+def test_a_failing_disk_is_not_called_damage(tmp_path, contents, monkeypatch, number, expected, n_reads):
+    class File(io.BytesIO):
+        left = n_reads
+
+        def read(self, size=-1):
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(number, "no luck")
+            return super().read(size)
+
+    monkeypatch.setattr(filesystem, "open_for_reading", lambda path: File(contents))
+    with pytest.raises(expected) as caught:
+        array_files.read(tmp_path / "x.npz")
+    assert getattr(caught.value, "errno", None) == (errno.EIO if expected is OSError else None)
 
 
 def test_each_flipped_bit_is_named_as_damage_or_changes_nothing(tmp_path, contents):

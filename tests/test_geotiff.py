@@ -91,6 +91,15 @@ def test_pixels_without_data_are_written_back(tmp_path, dtype, no_data, count):
         (tmp_path / "out" / "a.tif").unlink()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_valid_pixels_of_a_file_without_gaps_never_get_the_mark(tmp_path, dtype):
+    write(tmp_path / "a.tif", RNG.integers(1, 250, (3, *SIZE)).astype(dtype), nodata=0)
+    black = make_translator(3, function=lambda images: np.full_like(images, -1))
+    with rasterio.open(translate(tmp_path / "a.tif", black)) as file:
+        assert file.read_masks().all()
+        assert (file.read() == 1).all()
+
+
 def test_mark_that_the_result_cannot_hold_is_an_error(tmp_path):
     write(tmp_path / "a.tif", np.full((1, *SIZE), -9999, np.int16), nodata=-9999)
     (reason,) = run(tmp_path / "a.tif", make_translator(units=Units(REFLECTANCE))).values()

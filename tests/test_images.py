@@ -149,6 +149,19 @@ def test_decode_applies_the_exif_orientation():
     assert decoded[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
 
 
+@pytest.mark.parametrize("orientation", [None, 1, 3])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_decode_resizes_once(kind, orientation):
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (8, 12, 3), np.uint8))
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif)
+    decoded = codec.decode(data, target_size=lambda height, width: (height // 2, width // 2))
+    assert decoded.shape == (4, 6, 3)
+    assert (decoded == codec.resize(codec.decode(data), 4, 6)).all()
+
+
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n"])
 def test_decode_names_the_reason_for_bad_bytes(data):
     with pytest.raises(ValueError, match="cannot identify image file"):

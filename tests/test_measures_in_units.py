@@ -12,8 +12,9 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.data import commands, sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.metrics import evaluation, measures
+from cyclegan_tf.metrics import baselines, evaluation, measures
 from cyclegan_tf.metrics.setting import Setting
+from cyclegan_tf.metrics.task import Task
 
 RNG = np.random.default_rng(4)
 
@@ -127,6 +128,19 @@ def test_mask_that_cannot_be_read_is_an_error(pairs):
     (folder / "testMask" / "s[0].png").unlink()
     with pytest.raises(UserError, match=r"mask \S*testMask/s\[0\]\.png cannot be read: No such file or directory;"):
         evaluation.measure({Direction.A2B: np.zeros_like}, setting, ("mae",), strict=True)
+
+
+def test_baselines_do_not_need_masks_that_can_be_read(pairs, caplog):
+    folder, _, _ = pairs
+    (folder / "testMask").mkdir()
+    for index in range(3):
+        (folder / "testMask" / f"s[{index}].png").write_bytes(b"no image")
+    for name in "AB":
+        shutil.copytree(folder / f"test{name}", folder / f"train{name}")
+    config = make_config(folder)
+    setting = Setting(sources.open_dataset(config), config)
+    assert set(baselines.fit(Task(Direction.A2B, {}, setting))) == {"input", "mean_color", "color_map"}
+    assert "the baseline color_map_unfair is left out: mask " in caplog.text
 
 
 def test_pixels_without_data_do_not_count(pairs):

@@ -110,6 +110,13 @@ def test_keras_classifier_resizes_the_crop_to_its_input(tmp_path):
     np.testing.assert_array_equal(found.reshape(100, 3), np.tile([10, 20, 250], (100, 1)))
 
 
+def test_a_judge_of_images_that_are_not_square_is_an_error(tmp_path):
+    pixels = tf.keras.Input((10, 8, 3))
+    tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")
+    with pytest.raises(UserError, match=r"it maps \(None, 10, 8, 3\) to .*; expected \(N, SIDE, SIDE, 3\)"):
+        classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+
+
 def test_the_name_of_a_judge_has_the_digest_of_its_file(tmp_path):
     pixels = tf.keras.Input((10, 10, 3))
     tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")

@@ -209,5 +209,5 @@ def test_translates_from_and_to_a_remote_folder(tmp_path):
         jobs.find(f"{remote}/", remote)
     with pytest.raises(UserError, match="patterns work only on the local disk"):
         jobs.find(f"{remote}/*.png", str(tmp_path))
-    with pytest.raises(UserError, match=r"clip\.mp4: videos must be on the local disk"):
+    with pytest.raises(UserError, match=r"clip\.mp4: videos and their translations must be on the local disk; copy"):
         jobs.plan([(f"{remote}/clip.mp4", "clip.mp4")], str(tmp_path), 3)

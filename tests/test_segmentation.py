@@ -60,3 +60,17 @@ def test_saved_model_segments_photographs(tmp_path):
     np.testing.assert_array_equal(segmentation.Segmenter(str(tmp_path))(photograph), expected)
     with pytest.raises(UserError, match="--segmenter=/no/such is not a SavedModel"):
         segmentation.Segmenter("/no/such")
+
+
+def test_a_segmenter_of_a_fixed_size_is_one_clear_error(tmp_path):
+    class Fixed(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32, name="images")])
+        def __call__(self, images):
+            return {"scores": tf.repeat(images[..., :1] + tf.ones((8, 8, 1)), 19, axis=-1)}
+
+    net = Fixed()
+    tf.saved_model.save(net, str(tmp_path), signatures={"serving_default": net.__call__})
+    segment = segmentation.Segmenter(str(tmp_path))
+    assert segment(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8)
+    with pytest.raises(UserError, match=r"^--segmenter=.* fails on an image of 4 x 6 pixels \(.*\); give a SavedModel"):
+        segment(np.zeros((6, 4, 3), np.uint8))

@@ -196,12 +196,43 @@ def test_alpha_and_gray_of_stacks(tmp_path):
     assert (tifffile.imread(translate(tmp_path / "g.tif", make_translator(3))) == colors[..., 0]).all()
 
 
+def test_gray_with_transparency_stays_gray(tmp_path):
+    pages = RNG.integers(0, 256, (2, 6, 9, 2)).astype(np.uint8)
+    pages[..., 1] = 255
+    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", planarconfig="contig",
+                     extrasamples=("unassalpha",))
+    assert (tifffile.imread(translate(tmp_path / "s.tif", make_translator(3))) == pages).all()
+
+
+def test_pages_of_different_orientations(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for page, orientation in zip(PAGES, (1, 6, 6, 1), strict=True):
+            file.write(page, photometric="minisblack", metadata=None, extratags=[(274, "H", 1, orientation, True)])
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", make_translator(), batch_size=4)) as file:
+        for page, source, turns in zip(file.pages, PAGES, (0, -1, -1, 0), strict=True):
+            assert (page.asarray() == np.rot90(source, turns)).all()
+    with pytest.raises(ValueError, match="the pages have different orientations, so they do not fit one array; write"):
+        stack_files.read(str(tmp_path / "s.tif"), StackOptions(1), None)
+
+
+@pytest.mark.parametrize(("units", "photometric"), [
+    (Units(None, ValueRange(0, 255)), "minisblack"), (Units(ValueRange(0, 255), ValueRange(0, 255)), "miniswhite"),
+], ids=["inverted by the reader", "in units"])
+def test_levels_that_the_reader_inverts_are_not_inverted_again(tmp_path, units, photometric):
+    pages = PAGES.astype(np.uint8)
+    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="miniswhite")
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", make_translator(1, units))) as file:
+        assert file.pages[0].photometric.name.lower() == photometric
+        np.testing.assert_allclose(file.asarray(), pages if photometric == "miniswhite" else 255 - pages, atol=1e-3)
+
+
 def test_transparency_that_a_result_cannot_hold_is_a_warning(tmp_path, caplog):
     colors = RNG.integers(0, 65536, (3, 6, 9, 4)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "s.tif", colors, photometric="rgb", extrasamples=("unassalpha",))
     result = tifffile.imread(translate(tmp_path / "s.tif", make_translator(3, Units(None, ValueRange(0, 0.5)))))
     assert (result.dtype, result.shape) == (np.float32, (3, 6, 9, 3))
-    message = "the result leaves out the transparency: its pixels are float32, and the alpha channel is uint16"
+    message = (f"{tmp_path}/out/s.tif: the transparency is left out, because the pixels are float32 and the alpha "
+               "channel is uint16")
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [message]
 
 

@@ -98,6 +98,18 @@ def test_plain_images_keep_their_list(tmp_path):
     assert list(found.names) == ["a.png", "b.jpg", "c.tif"]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_thumbnail_before_the_image_is_not_the_image(tmp_path, dtype):
+    image = RNG.integers(0, 256, (16, 24, 3)).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        file.write(np.zeros((4, 6, 3), np.uint8), subfiletype=1, photometric="rgb", metadata=None)
+        file.write(image, photometric="rgb", metadata=None)
+    found = listed(tmp_path)
+    assert list(found.names) == ["s.tif"]
+    assert (found.decode(0) == image).all()
+    assert (tifffile.imread(translate(tmp_path / "s.tif", make_translator(3))) == image).all()
+
+
 def test_smaller_copies_are_no_images(tmp_path, caplog):
     with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
         for page in PAGES:

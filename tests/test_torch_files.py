@@ -1,7 +1,9 @@
 """Reading .pth files: allowed content, refused content, and errors for damaged files."""
 
 import contextlib
+import errno
 import importlib
+import io
 import os
 import pickle
 import zipfile
@@ -12,6 +14,7 @@ import pytest
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import pytorch_run
 from cyclegan_tf.pytorch import files as torch_files
+from cyclegan_tf.storage import filesystem
 
 torch = pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
 
@@ -153,6 +156,16 @@ def test_unusable_file_is_named_in_one_line(tmp_path, make, message):
         pytorch_run.convert_from_pytorch([str(path)], str(tmp_path / "run"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_failing_disk_is_not_called_damage(tmp_path, monkeypatch):
+    class File(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(filesystem, "open_for_reading", lambda path: File())
+    with pytest.raises(UserError, match=r"^cannot read .*G_A\.pth: Input/output error$"):
+        torch_files.read(str(tmp_path / "latest_net_G_A.pth"))
 
 
 def test_floats_of_every_precision_become_float32(tmp_path):

@@ -4,12 +4,14 @@ import errno
 import os
 import re
 import struct
+import sys
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tifffile
+import translations
 from conftest import run_python
 from PIL import Image
 from translations import make_translator
@@ -193,6 +195,26 @@ def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, o
 def test_a_file_that_cannot_hold_all_results_is_an_error(photos, tmp_path, output):
     with pytest.raises(UserError, match=f"--output={photos}/{output} is a file; give a folder"):
         translate(photos, photos / output)
+
+
+def test_arrays_keep_their_values_whatever_their_suffix(tmp_path):
+    (tmp_path / "in").mkdir()
+    values = np.linspace(0, 4095, 48, dtype=np.float32).reshape(4, 4, 3)
+    with open(tmp_path / "in" / "scan.dat", "wb") as file:
+        np.save(file, values)
+    units = Units(ValueRange(0, 4095), ValueRange(0, 4095))
+    assert translations.run(tmp_path / "in", make_translator(3, units), tmp_path / "out") == {}
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "scan.npy"), values, atol=1e-3)
+
+
+def test_nothing_is_written_if_nibabel_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", np.zeros((2, 4, 4), np.uint8), photometric="minisblack")
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(UserError, match="NIfTI files need the package nibabel"):
+        translations.run(tmp_path / "in", make_translator(1), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_existing_files_are_replaced_only_on_request(photos, tmp_path):

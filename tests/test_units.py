@@ -178,6 +178,11 @@ def test_bad_values_are_named(tmp_path, array, reason):
     assert re.fullmatch(reason, next(iter(found.bad.reasons.values())))
 
 
+def test_integers_without_a_range_are_named():
+    with pytest.raises(ValueError, match=r"^the values are integers in a unit of the file; train with --range_a or"):
+        units.prepare(Slice(np.zeros((4, 4, 1), np.int32)), None, 1)
+
+
 def test_percentiles_are_those_of_all_training_values(scans):
     folder, ct, mr = scans
     config = make_config(folder, range_a="percentile:5,90", range_b="percentile:0,100")

@@ -184,6 +184,21 @@ def test_camera_is_translated_until_stopped(driver):
     assert not driver.execute_script(f"return {live}")
 
 
+def test_two_quick_clicks_start_one_camera(driver):
+    button = driver.find_element("id", "camera")
+    driver.execute_script("""
+        const start = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.nStarts = 0;
+        navigator.mediaDevices.getUserMedia = (options) => { window.nStarts += 1; return start(options); };
+        document.getElementById("camera").click();
+        document.getElementById("camera").click();
+    """)
+    wait_for(driver, "source?.srcObject && document.body.dataset.state === 'done'")
+    assert driver.execute_script("return window.nStarts") == 1
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+
+
 def test_page_loads_only_its_own_files_without_console_errors(driver, page):
     loaded = driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(name.startswith((driver.url, "blob:", "data:")) for name in loaded)

@@ -42,7 +42,7 @@ def _load_keras(path: str) -> Runners:
     import tensorflow as tf
 
     network = tf.keras.models.load_model(path, compile=False)
-    # Compile it as a user would. With every dimension free, one trace serves all sizes.
+    # Compile the network as a user would. With every dimension free, one trace serves all sizes.
     specification = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)
     compiled = tf.function(lambda image: network(image, training=False), input_signature=[specification])
     return {0: lambda image: compiled(image).numpy()}

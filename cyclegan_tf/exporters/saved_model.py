@@ -73,7 +73,7 @@ def _describe_ranges(units: Units) -> Callable[[], dict[str, tf.Tensor]]:
 
 
 def _collect_weights(generator: tf.keras.Model) -> tf.Module:
-    """Returns a module that holds only the weights. If it held the layers, Keras 2 would trace each of them."""
+    """Returns a module that holds only the weights. If the module held the layers, Keras 2 would trace each layer."""
     module = tf.Module()
     # A variable of Keras 3 wraps TensorFlow's variable.
     module.weights = [each if isinstance(each, tf.Variable) else each.value for each in generator.variables]

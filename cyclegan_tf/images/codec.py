@@ -62,7 +62,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
             pixels = decode_page(tiff.read(data, MAX_PIXELS, channels), channels)
         else:
             with open_with_pillow(data) as image:
-                pixels = decode_pillow(image, data, channels, target_size)
+                return decode_pillow(image, data, channels, target_size)
         if not pixels.size:
             raise ValueError("the image has no pixels")
         return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
@@ -160,10 +160,11 @@ def check_floats(array: np.ndarray) -> np.ndarray:
 
 
 def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: TargetSize | None) -> np.ndarray:
-    """Decodes an opened image; resizes only images that Pillow can resize without a copy to NumPy and back.
+    """Decodes an opened image.
 
     Args:
       data: bytes of the file, if it may be a PNG file.
+      target_size: as in `decode`.
     """
     image.load()
     # Read the orientation after loading, because EXIF data of a PNG file may follow the pixels. Pillow has already
@@ -181,9 +182,11 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
             image = image if image.mode == "RGB" else image.convert("RGB")
             image = image if channels == 3 else image.convert("L")
         if target_size and orientation in (None, 1):
-            image = _resize_pillow(image, *target_size(image.height, image.width))
+            # Without a copy to NumPy and back.
+            image, target_size = _resize_pillow(image, *target_size(image.height, image.width)), None
         pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    return apply_orientation(pixels, orientation)
+    pixels = apply_orientation(pixels, orientation)
+    return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
 
 
 def decode_page(page: tiff.Page, channels: int) -> np.ndarray:

@@ -309,6 +309,11 @@ def _describe_damage() -> Iterator[None]:
         raise ValueError(f"its compression is damaged: {error}; copy the file again") from error
 
 
+def require_package() -> None:
+    """Raises a UserError if nibabel is not installed."""
+    _import_nibabel()
+
+
 def _import_nibabel() -> ModuleType:
     nibabel = import_extra("nibabel", "NIfTI files need the package nibabel", "medical")
     # nibabel logs unusual headers without the name of the file.

@@ -84,6 +84,9 @@ def read(path: str, options: StackOptions, value_range: ValueRange | None) -> Im
             return None
         slices = [stack.read(index) for index in range(len(stack))]
     images = [units.prepare(piece, value_range, options.channels)[0] for piece in slices]
+    if len({image.shape for image in images}) > 1:
+        raise ValueError("the pages have different orientations, so they do not fit one array; write the pages to "
+                         "separate files")
     is_empty = [stack.has_background and units.is_empty(image) for image in images]
     pixels, flags = np.stack(images), np.array(is_empty)
     if not stack.is_volume:

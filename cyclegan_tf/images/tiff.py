@@ -87,13 +87,14 @@ def needs_tifffile(data: bytes) -> bool:
     return try_pillow(io.BytesIO(data)) is None
 
 
-def try_pillow(file: IO[bytes]) -> TiffImageFile | None:
-    """Opens a TIFF file with Pillow; None if Pillow cannot decode its first page in full depth."""
+def try_pillow(file: IO[bytes], number: int = 0) -> TiffImageFile | None:
+    """Opens a TIFF file with Pillow, at page `number`; None if Pillow cannot decode this page in full depth."""
     try:
         image = Image.open(file, formats=("TIFF",))
     except UnidentifiedImageError:
         return None
     assert isinstance(image, TiffImageFile)
+    image.seek(number)
     tags = image.tag_v2
     bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
     is_deep = bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA"))

@@ -48,6 +48,7 @@ class Source:
       description: the image description of the file, such as OME-XML.
       splits_channels: whether each channel of a slice is a separate page.
       no_data: the value of pixels without data, or None.
+      in_units: whether the values that were read have a unit; see `stacks.StackOptions`.
     """
 
     file: Any
@@ -55,6 +56,7 @@ class Source:
     description: str
     splits_channels: bool
     no_data: float | None
+    in_units: bool
 
     def get_page(self, index: int) -> Any:
         """Returns the first page of slice `index`."""
@@ -76,7 +78,7 @@ def create(
     filesystem.makedirs(os.path.dirname(path) or ".")
     with atomic.open_for_writing(path, "w+b") as file:
         with tifffile.TiffWriter(file, bigtiff=is_big, byteorder=source.file.byteorder) as tiff_file:
-            writer = _Writer(tiff_file, source, channels, np.dtype(dtype), value_range)
+            writer = _Writer(path, tiff_file, source, channels, np.dtype(dtype), value_range)
             yield writer
         if writer.count != n_slices:
             raise ValueError(f"{writer.count} of {n_slices} slices were written")
@@ -90,9 +92,9 @@ class _Writer(StackWriter):
     """
 
     def __init__(
-        self, file: Any, source: Source, channels: int, dtype: np.dtype, value_range: ValueRange | None
+        self, path: str, file: Any, source: Source, channels: int, dtype: np.dtype, value_range: ValueRange | None
     ) -> None:
-        self._file, self._source, self._dtype = file, source, dtype
+        self._path, self._file, self._source, self._dtype = path, file, source, dtype
         self._channels, self.count = channels, 0
         first = source.get_page(0)
         self._no_data = tiff_no_data.fit(source.no_data, dtype)
@@ -103,19 +105,20 @@ class _Writer(StackWriter):
         self._splits_channels = source.splits_channels
         is_color = value_range is None or int(first.photometric) in _COLORS
         self._is_rgb = channels == 3 and not self._splits_channels and is_color
-        # The reader has inverted gray levels if there is no range, and one-bit levels in any case.
+        # The reader has inverted gray levels of sources without a range, and one-bit levels in any case.
         is_white_zero = int(first.photometric) == tiff.WHITE_IS_ZERO and first.bitspersample > 1
-        is_inverted = value_range is not None and is_white_zero
+        is_inverted = source.in_units and value_range is not None and is_white_zero
         self._photometric = "rgb" if self._is_rgb else "miniswhite" if is_inverted else "minisblack"
 
     def write(self, pixels: np.ndarray, source: Slice) -> None:
         pixels = pixels.astype(self._dtype, copy=False)
-        if source.valid is not None and self._no_data is not None:
-            pixels = tiff_no_data.mark(pixels, source.valid, self._no_data)
+        if self._no_data is not None:
+            valid = np.ones(pixels.shape[:2], bool) if source.valid is None else source.valid
+            pixels = tiff_no_data.mark(pixels, valid, self._no_data)
         alpha = source.alpha if source.alpha is not None and source.alpha.dtype == self._dtype else None
         if source.alpha is not None and alpha is None and self.count == 0:
-            log.warning("the result leaves out the transparency: its pixels are %s, and the alpha channel is %s",
-                        self._dtype, source.alpha.dtype)
+            log.warning("%s: the transparency is left out, because the pixels are %s and the alpha channel is %s",
+                        self._path, self._dtype, source.alpha.dtype)
         planes = np.moveaxis(pixels, -1, 0)[..., np.newaxis] if self._splits_channels else [pixels]
         page = self._source.get_page(self.count)
         with explain_damage(passes=(OSError,)):

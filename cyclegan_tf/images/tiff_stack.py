@@ -81,7 +81,7 @@ class TiffStack(Stack):
         self.has_masks = pages.has_masks
         self.has_copies = pages.has_copies or bool(first.subifds)  # Pyramids of OME-TIFF are in sub-IFDs.
         is_image = options.channels in (1, 3) and not options.in_units
-        self.is_plain = is_image and len(self._groups) == len(numbers) == 1 and not has_gaps
+        self.is_plain = is_image and numbers == [0] and not has_gaps
         self.has_more_metadata = file.is_ome or file.is_imagej or any(
             code in first.tags for code in (*tiff_results.GEO_TAGS, tiff_no_data.TAG)
         )
@@ -104,7 +104,7 @@ class TiffStack(Stack):
             raise ValueError(f"page {number + 1} has {_describe_page(page)}, the first page {self._keyframe}; write "
                              "them to separate files")
         if self._pillow is None and self._may_use_pillow:
-            self._pillow = tiff.try_pillow(self._raw)
+            self._pillow = tiff.try_pillow(self._raw, number)
             self._may_use_pillow = self._pillow is not None
         if self._pillow is not None:
             self._pillow.seek(number)
@@ -137,7 +137,7 @@ class TiffStack(Stack):
     ) -> contextlib.AbstractContextManager[StackWriter]:
         numbers = [pages[0] for pages in self._groups]
         source = tiff_results.Source(
-            self._file, numbers, self._first.description, self._splits_channels, self.no_data
+            self._file, numbers, self._first.description, self._splits_channels, self.no_data, self._options.in_units
         )
         return tiff_results.create(path, source, channels, dtype, value_range)
 

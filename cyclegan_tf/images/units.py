@@ -88,6 +88,8 @@ def get_plain_pixels(piece: Slice) -> np.ndarray:
         return pixels
     if pixels.dtype.kind == "f" and piece.valid is not None:
         pixels = np.where(piece.valid[..., np.newaxis], pixels, pixels.dtype.type(-1))
+    if pixels.dtype.kind in "iu":
+        raise ValueError("the values are integers in a unit of the file; train with --range_a or --range_b")
     return codec.check_floats(pixels)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import files as image_files
-from cyclegan_tf.images import stack_files, units
+from cyclegan_tf.images import nifti, stack_files, suffixes, units
 from cyclegan_tf.inference import stacks, video
 from cyclegan_tf.inference.jobs import Job
 from cyclegan_tf.inference.loading import LoadedTranslator
@@ -61,7 +61,8 @@ def run(
       written. The first file of a series stands for all of its files.
 
     Raises:
-      UserError: the translator does not support tiles or videos, or files cannot be shrunk; nothing is written.
+      UserError: the translator does not support tiles or videos, a package is missing, or files cannot be shrunk;
+        nothing is written.
     """
     # Look for mistakes in the options before the first result is written.
     if tile:
@@ -73,6 +74,8 @@ def run(
             video.require_support(translator, job.source)
             if max_side:
                 raise UserError(f"{job.source}: --max_side is not for videos; leave --max_side out")
+    if any(suffixes.match(job.source, suffixes.NIFTI) for job in jobs):
+        nifti.require_package()
     work = _BatchTranslator(translator, batch_size, tile, update or (lambda amount: None), max_side)
     plain = [job for job in jobs if not job.is_video and not work.translate_stack(job)]
     for batch in work.read_batches(plain):

@@ -13,7 +13,7 @@ from pathlib import Path
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import dicom_series, suffixes, tiff
+from cyclegan_tf.images import codec, dicom_series, suffixes, tiff
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import video
 from cyclegan_tf.storage import filesystem
@@ -166,7 +166,8 @@ def plan(
             raise UserError(f"the result of {job.source} would replace the input file {job.target}; give another "
                             "--output")
         if job.is_video and (filesystem.is_remote(job.source) or filesystem.is_remote(job.target)):
-            raise UserError(f"{job.source}: videos must be on the local disk, and so must their results; copy it there")
+            raise UserError(f"{job.source}: videos and their translations must be on the local disk; copy the video "
+                            "there, or give a local --output")
         other = taken.setdefault(job.target, job)
         if other is not job:
             raise UserError(f"{other.source} and {job.source} would both become {job.target}; rename one of them")
@@ -189,15 +190,16 @@ def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[
 
 
 def _add_suffix(path: str, name: str) -> str:
-    """Returns `name`, with the suffix .tif if `path` is a TIFF file without an image suffix, such as scan.lsm."""
+    """Returns `name`, with the suffix .tif or .npy if `path` is a TIFF or NumPy file of another suffix, as scan.lsm."""
     if _is_known(path):
         return name
     try:
         with filesystem.open_regular_file(path) as file:
-            is_tiff = file.read(4) in tiff.SIGNATURES
+            head = file.read(len(codec.NPY_SIGNATURE))
     except OSError:  # Translating the file reports the reason.
         return name
-    return f"{os.path.splitext(name)[0]}.tif" if is_tiff else name
+    suffix = ".tif" if head.startswith(tiff.SIGNATURES) else ".npy" if head == codec.NPY_SIGNATURE else ""
+    return f"{os.path.splitext(name)[0]}{suffix}" if suffix else name
 
 
 def _name_result(name: str, channels: int, value_range: ValueRange | None) -> str:

@@ -86,7 +86,7 @@ def translate(
     stored = first.pixels.dtype if value_range is None else stack.dtype
     dtype = units.choose_dtype(value_range, stored, stack.no_data)
     # A gray file stays gray if the network takes and gives colors.
-    is_gray = stack.channels == 1 and translator.input_channels == translator.output_channels == 3
+    is_gray = first.pixels.shape[-1] == 1 and translator.input_channels == translator.output_channels == 3
     channels = 1 if is_gray else translator.output_channels
     size = limit_batch(batch_size, *first.pixels.shape[:2])
     n_clipped = n_values = done = 0
@@ -140,5 +140,7 @@ def warn_of_clipping(path: str, n_clipped: int, n_values: int, limits: ValueRang
 
 
 def _batch(pieces: Iterator[Slice], size: int) -> Iterator[list[Slice]]:
-    while batch := list(itertools.islice(pieces, size)):
-        yield batch
+    """Yields up to `size` consecutive slices of one shape; pages of a TIFF file may have different orientations."""
+    for _, alike in itertools.groupby(pieces, key=lambda piece: piece.pixels.shape):
+        while batch := list(itertools.islice(alike, size)):
+            yield batch

@@ -152,8 +152,8 @@ class _Network:
     def plan_stages(self) -> list[Stage]:
         """Lists the feature maps to compute completely, in order; the last is the network's output.
 
-        They are the maps that an instance norm reads, because it needs their statistics, and the maps that several
-        layers read, so that a window of a late map does not reach back through all earlier maps.
+        These are the maps that an instance norm reads, because the norm needs their statistics, and the maps that
+        several layers read, so that a window of a late map does not reach back through all earlier maps.
         """
         readers: dict[str, list[tf.keras.layers.Layer]] = {name: [] for name in self._nodes}
         for node in self._nodes.values():

@@ -132,10 +132,10 @@ def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> t
       size: width and height of the upright frames.
     """
     command = [ffmpeg.get_ffmpeg_exe(), "-nostdin", "-i", source, "-an", "-frames:v", "1", "-f", "null", "-"]
-    log = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
+    printed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
     # The last such line describes upright frames, such as "Stream #0:0: Video: wrapped_avframe,
     # yuv420p(tv, bt709/unknown/unknown, top coded first (swapped)), 360x288 [SAR 16:11 DAR 20:11], ...".
-    line = (re.findall(r"Stream #0:0.*: Video: wrapped_avframe(.*)", log) or [""])[-1]
+    line = (re.findall(r"Stream #0:0.*: Video: wrapped_avframe(.*)", printed) or [""])[-1]
     details = re.search(r"\w\((.*)\), \d+x\d+", line)
     # Matrix, primaries and transfer function: one name if all three are equal, nothing if all three are unknown.
     colors = [each for each in (details[1] if details else "").split(", ") if re.search("/|^bt|^smpte", each)]
@@ -198,21 +198,21 @@ def _open_encoder(
         "-vf", filters, "-c:v", "libx264", "-crf", str(_QUALITY), "-pix_fmt", pixel_format,
         *_choose_container(target), target,
     ]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as messages:
         # In a process group of its own, ffmpeg does not receive Ctrl-C from the terminal.
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True) as process:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages, start_new_session=True) as process:
             assert process.stdin
             try:
                 with process.stdin:
                     yield process.stdin
             except BrokenPipeError:
-                pass  # ffmpeg has ended; the reason is in the log.
+                pass  # ffmpeg has ended; the reason is in its messages.
             except BaseException:
                 process.kill()
                 raise
         if process.returncode:
-            log.seek(0)
-            lines = log.read().decode(errors="replace").split("\n")
+            messages.seek(0)
+            lines = messages.read().decode(errors="replace").split("\n")
             raise ValueError(f"ffmpeg: {lines[0].strip() or f'exit status {process.returncode}'}")
 
 

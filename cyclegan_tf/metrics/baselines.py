@@ -1,13 +1,18 @@
 """Trivial translations, which only change colors. A model that scores no better has learned no more than a tint."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from cyclegan_tf.data.bad_images import BadImageError
 from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics.task import Task
+
+log = logging.getLogger("cyclegan_tf")
 
 # The input itself; the mean color of the target's training images; the color map that gives the source's training
 # images the mean and the covariance of the target's images; the color map fitted to the true translations (unfair).
@@ -94,7 +99,12 @@ def fit(task: Task) -> dict[str, ColorMap]:
     if dataset.has_pairs:
         if target:
             found["mean_color"] = ColorMap(np.zeros(channels), target.mean)
-        found["color_map_unfair"] = fit_least_squares(_load_regions(task, in_units), *channels)
+        try:
+            found["color_map_unfair"] = fit_least_squares(_load_regions(task, in_units), *channels)
+        except BadImageError:
+            raise
+        except UserError as error:  # A mask cannot be read.
+            log.warning("the baseline color_map_unfair is left out: %s", error)
     return {name: dataclasses.replace(found[name], returns_floats=in_units) for name in NAMES if name in found}
 
 

@@ -124,8 +124,8 @@ class EfficientNetLite0:
 class KerasClassifier:
     """Function of a uint8 image (H, W, 3) to the class scores of a Keras model.
 
-    The model takes float32 images (N, H, W, 3) in 0 .. 255. It sees the same square as `EfficientNetLite0`, resized to
-    the model's input size, or to 224 x 224 if the model accepts any size.
+    The model takes float32 images (N, SIDE, SIDE, 3) in 0 .. 255. The model sees the same square as
+    `EfficientNetLite0`, resized to the model's input size, or to 224 x 224 if the model accepts any size.
 
     Raises:
       UserError: the file is missing or is not such a model.
@@ -139,9 +139,9 @@ class KerasClassifier:
                 raise
             raise UserError(f"--judge={path} is not a Keras model ({describe_error(error)[:200]})") from error
         shape = self._model.input_shape
-        if len(shape) != 4 or shape[-1] != 3 or len(self._model.output_shape) != 2:
+        if len(shape) != 4 or shape[-1] != 3 or shape[1] != shape[2] or len(self._model.output_shape) != 2:
             raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to "
-                            f"{self._model.output_shape}; expected (N, H, W, 3) to (N, classes)")
+                            f"{self._model.output_shape}; expected (N, SIDE, SIDE, 3) to (N, classes)")
         self._side = shape[1] or 224
         self.name = f"{path} {weights.digest_files(path)}"
 

@@ -19,6 +19,8 @@ from cyclegan_tf.storage.zip_files import DamagedFileError
 
 log = logging.getLogger("cyclegan_tf")
 
+_VERSION = 2  # Of the pixels that the networks see; another version computes all features again.
+
 _BATCH = 16
 
 
@@ -78,7 +80,8 @@ def load_or_compute(
       folder: `weights.default_folder()` by default.
     """
     key = hashlib.sha256(repr((
-        network.name, image_list.half, image_list.channels, config.preprocess, config.load_size, config.crop_size,
+        _VERSION, network.name, image_list.half, image_list.channels,
+        config.preprocess, config.load_size, config.crop_size,
         architectures.get_size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
     )).encode())
     unreadable = set()

@@ -28,7 +28,7 @@ def compute_distance(features: np.ndarray, reference: np.ndarray) -> float:
     sets = [np.asarray(values, np.float64) for values in (features, reference)]
     for values in sets:
         if len(values) < 2:
-            raise UserError(f"FID needs at least 2 images on each side, but one side has {len(values)}: add images")
+            raise UserError(f"fid needs at least 2 images on each side, but one side has {len(values)}: add images")
     means = [values.mean(axis=0) for values in sets]
     deviations = [(values - mean) / np.sqrt(len(values) - 1) for values, mean in zip(sets, means, strict=True)]
     variance = sum(np.sum(values**2) for values in deviations)

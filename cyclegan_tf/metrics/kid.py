@@ -31,7 +31,7 @@ def compute_distance(features: np.ndarray, reference: np.ndarray, seed: int = 0)
     sets = [np.asarray(values, np.float64) for values in (features, reference)]
     for values in sets:
         if len(values) < 2:
-            raise UserError(f"KID needs at least 2 images on each side, but one side has {len(values)}: add images")
+            raise UserError(f"kid needs at least 2 images on each side, but one side has {len(values)}: add images")
     size = min(SUBSET_SIZE, max(2, min(map(len, sets)) // 2))
     random = np.random.default_rng(seed)
     estimates = [

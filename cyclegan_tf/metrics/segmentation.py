@@ -1,10 +1,12 @@
 """Cityscapes scores of label maps (Long et al. 2015, section 5; the CycleGAN paper, section 5.1.1)."""
 
 import numpy as np
+import tensorflow as tf
 
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.images import ranges
 from cyclegan_tf.networks import saved_model
+from cyclegan_tf.ops import exhaustion
 
 # Colors of the 19 evaluated classes in gtFine_color images, in the order of their training ids.
 CLASSES = {
@@ -63,8 +65,8 @@ def compute_scores(counts: np.ndarray) -> dict[str, float]:
     right, true, found = np.diag(counts[:, :VOID]), counts.sum(axis=1), counts[:, :VOID].sum(axis=0)
     present = true > 0
     if not present.any():
-        raise UserError("segmentation: no pixel of the true label maps has the color of a Cityscapes class; the label "
-                        "domain must hold images made by `cyclegan_tf.datasets prepare-cityscapes`")
+        raise UserError("segmentation needs label maps, but no pixel of the true label maps has the color of a "
+                        "Cityscapes class; make the label maps with `cyclegan datasets prepare-cityscapes`")
     return {
         "pixel_accuracy": float(right.sum()) / float(true.sum()),
         "class_accuracy": float(np.mean(right[present] / true[present])),
@@ -88,7 +90,13 @@ class Segmenter:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
-        found = self._network(ranges.to_float(image)[np.newaxis]).numpy()
+        try:
+            found = self._network(ranges.to_float(image)[np.newaxis]).numpy()
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            if exhaustion.is_exhausted(error):
+                raise
+            raise UserError(f"--segmenter={self._path} fails on an image of {width} x {height} pixels "
+                            f"({get_first_line(error)}); give a SavedModel that takes images of any size") from error
         if found.ndim != 4 or found.shape[-1] != VOID:
             raise UserError(f"--segmenter={self._path} returns shape {found.shape}; expected scores (1, h, w, {VOID})")
         ids = found[0].argmax(axis=-1)

@@ -181,7 +181,7 @@ def _read_from_archive(source: Source, path: str) -> bytes | None:
                 if member is None:
                     raise KeyError(f"{source.path} is not a file")
                 return member.read()
-    except DamagedFileError as error:
+    except (OSError, DamagedFileError) as error:
         raise UserError(f"{path} is damaged ({error}): delete the file and run `cyclegan evaluate "
                         "--fetch_weights`") from error
 

@@ -4,6 +4,7 @@ Reading never executes code in a file. PyTorch is an optional extra; only this m
 """
 
 import contextlib
+import errno
 import os
 import pickletools
 import re
@@ -139,7 +140,11 @@ def _load(torch: ModuleType, file: IO[bytes], path: str) -> Any:
             # PyTorch warns about pickles from other programs; the error below says more.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # A damaged file can raise any exception, such as KeyError or OSError.
+    except MemoryError:
+        raise
+    except Exception as error:  # A damaged file can raise any exception, such as KeyError or OSError without a number.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         refused = re.search(r"GLOBAL (\w+(\.\w+)*)", str(error))
         name = refused[1] if refused else _find_code(file)
         if name:

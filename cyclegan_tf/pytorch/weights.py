@@ -275,7 +275,7 @@ def to_pytorch(named_arrays: Mapping[str, np.ndarray], options: Options) -> dict
     """Converts {"stem_conv/kernel": array} to a PyTorch state_dict, {key: array} in PyTorch's order.
 
     Batch norms get num_batches_tracked = 0 (int64), because Keras does not count batches. PyTorch refuses a state_dict
-    without it, but does not use it with the authors' momentum.
+    without num_batches_tracked, but does not use this count with the authors' momentum.
 
     Raises:
       UserError: names are missing or unexpected, shapes are wrong, or the authors' code has no such network.

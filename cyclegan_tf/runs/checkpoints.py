@@ -192,7 +192,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
     Raises:
       DamagedFileError: the file is damaged or is not a checkpoint.
-      OSError: the file is missing or cannot be opened.
+      OSError: the file is missing or cannot be read.
     """
     arrays = array_files.read(path)
     if "step" not in arrays:

@@ -38,7 +38,7 @@ def read(path: filesystem.PathLike) -> dict[str, np.ndarray]:
 
     Raises:
       DamagedFileError: any part of the file is damaged.
-      OSError: the file is missing or cannot be opened.
+      OSError: the file is missing or cannot be read.
     """
     with filesystem.open_for_reading(path) as file, zip_files.translate_errors():
         return _read_members(file)

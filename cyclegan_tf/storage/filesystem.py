@@ -208,7 +208,7 @@ def remove_tree(path: PathLike) -> None:
 def move_tree(path: str, target: str) -> None:
     """Moves all files of the remote folder `path` to `target`, innermost folders first.
 
-    Moves them one by one, because not every remote file system can rename a folder.
+    Moves the files one by one, because not every remote file system can rename a folder.
     """
     with translate_errors(target):
         gfile = _gfile(path)

@@ -1,6 +1,7 @@
 """Opens zip archives after verifying their directories, and the exception for damaged files."""
 
 import contextlib
+import errno
 import os
 import struct
 import zipfile
@@ -20,13 +21,21 @@ class DamagedFileError(ValueError):
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Context that turns the exceptions that reading damaged data can raise into a DamagedFileError."""
+    """Context that turns the exceptions that reading damaged data can raise into a DamagedFileError.
+
+    A failure of the disk or the network passes as an OSError, because the file may be intact.
+    """
     try:
         yield
     except (DamagedFileError, MemoryError):  # A MemoryError says nothing about the file: sizes are verified before.
         raise
     # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, UnicodeDecodeError, OSError and others.
     except Exception as error:
+        # zipfile turns an OSError at the end of the file into a BadZipFile. OSErrors of damaged files have no number or,
+        # for an impossible offset, EINVAL.
+        cause = error.__context__ if isinstance(error, zipfile.BadZipFile) else error
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
+            raise cause from None
         raise DamagedFileError(describe_error(error)) from error
 
 

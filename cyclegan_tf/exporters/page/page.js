@@ -202,8 +202,10 @@ function layOut() {
 }
 
 async function startCamera() {
+  let stream;
+  element("camera").disabled = true;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     const video = document.createElement("video");
     video.muted = video.playsInline = true;
     video.srcObject = stream;
@@ -215,8 +217,11 @@ async function startCamera() {
     element("camera").textContent = "Stop the camera";
     translate();
   } catch (error) {
+    for (const track of stream?.getTracks() ?? []) track.stop();
     fail(navigator.mediaDevices ? `The camera cannot be used: ${error.message}.` :
       "Browsers allow the camera only on pages served over https or from localhost.");
+  } finally {
+    element("camera").disabled = false;
   }
 }
 
