@@ -31,8 +31,8 @@ def translate_errors() -> Iterator[None]:
         raise
     # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, UnicodeDecodeError, OSError and others.
     except Exception as error:
-        # zipfile turns an OSError at the end of the file into a BadZipFile. OSErrors of damaged files have no number or,
-        # for an impossible offset, EINVAL.
+        # zipfile turns an OSError at the end of the file into a BadZipFile. OSErrors of damaged files have no number,
+        # or EINVAL for an impossible offset.
         cause = error.__context__ if isinstance(error, zipfile.BadZipFile) else error
         if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
             raise cause from None
