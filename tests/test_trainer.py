@@ -242,6 +242,19 @@ def test_rollbacks_to_different_checkpoints_are_not_limited(tmp_path, poisoned, 
     assert not [record for record in caplog.records for each in record.args if isinstance(each, Exception)]
 
 
+@pytest.mark.parametrize(("value", "best"), [(5.0, 9.0), (9.0, 9.0), (10.0, 10.0)])
+def test_restart_keeps_the_better_checkpoint(value, best, tmp_path, monkeypatch):
+    values = iter([1.0, 2.0, 3.0, 9.0, value])  # Of steps 1 to 4, then again of step 4.
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
+    config = Config.preset("tiny", max_steps=4, checkpoint_every=3, sample_every=0, eval_every=1, keep_best="psnr_ab",
+                           **SMALL)
+    trainer.train(config, str(tmp_path))
+    (tmp_path / "checkpoints" / "step-00000004.npz").unlink()  # As if the run had been killed after step 4.
+    trainer.train(config, str(tmp_path))
+    assert checkpoints.read(tmp_path / "checkpoints" / "best.npz")["best"] == best
+    assert (newest(tmp_path)["best"], newest(tmp_path)["stale"]) == (value, 0)
+
+
 @pytest.mark.parametrize("first", [[2.0, 1.0, 3.0], [3.0, 2.0, 1.0]], ids=["improving", "stale"])
 def test_rollback_repeats_measures_and_keeps_the_best_checkpoint(first, tmp_path, poisoned, monkeypatch):
     # Step 6 fails once: steps 1 to 5, then again 4, 5 and 6. The checkpoint of step 3 has the best value 3 and none or

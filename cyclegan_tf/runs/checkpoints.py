@@ -171,6 +171,15 @@ def require_run(path: str) -> tuple[str, dict[str, np.ndarray]]:
     return found
 
 
+def read_best_value(folder: str) -> float | None:
+    """Reads the value of the measure that chose the checkpoint `BEST` in `folder`; None without an intact file."""
+    try:
+        value = read(os.path.join(folder, BEST)).get("best")
+    except (FileNotFoundError, DamagedFileError):
+        return None
+    return None if value is None else float(value)
+
+
 def read_user_file(path: str) -> dict[str, np.ndarray]:
     """Reads the arrays, by name, of a checkpoint file that the user asks for.
 

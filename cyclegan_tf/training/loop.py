@@ -58,6 +58,9 @@ class TrainingLoop:
         self._rollbacks: Counter[int] = Counter()  # By the step of the checkpoint.
         self._optimizer_rate: float | None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
+        workers = run.replicas.workers
+        kept = checkpoints.read_best_value(run.checkpoint_folder) if run.config.keep_best and workers.is_chief else None
+        self._kept = workers.broadcast(math.nan if kept is None else kept)  # The value of best.npz; NaN if unknown.
         # A resumed run may have done more steps than its options now ask for; its results keep the number of its steps.
         if progress.step > self.n_steps or cadence.is_out_of_patience(run.config, progress.stale):
             self._end_after(progress.step)
@@ -170,7 +173,11 @@ class TrainingLoop:
         value = self._run.replicas.workers.broadcast(values.get(name, math.nan))
         if measures.is_better(name, value, progress.best):
             progress.best, progress.stale = value, 0
-            self._write_checkpoint(checkpoints.BEST)
+            # After a restart, evaluations between the resumed checkpoint and best.npz are repeated. They may have other
+            # values on a GPU, or be of other steps if --eval_every has changed.
+            if not measures.is_better(name, self._kept, value):
+                self._kept = value
+                self._write_checkpoint(checkpoints.BEST)
         elif progress.best is not None:  # --patience counts from the first evaluation with a finite value.
             progress.stale += 1
             if cadence.is_out_of_patience(self._run.config, progress.stale):
