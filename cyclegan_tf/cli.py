@@ -103,11 +103,13 @@ def _explain(error: Exception) -> str | None:
     """The message for an error that the user can correct; None for an error that needs a traceback."""
     if isinstance(error, UserError):
         return str(error)
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "; free some space, then start again" if is_full else ""
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         path = os.fsdecode(error.filename2 or error.filename)
-        return f"cannot read or write {path}: {error.strerror}"
+        return f"cannot read or write {path}: {error.strerror}{remedy}"
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # An error of an open file names no file.
-        return f"cannot read or write a file: {error.strerror}"
+        return f"cannot read or write a file: {error.strerror}{remedy}"
     if _is_out_of_memory(error):
         return "the memory is exhausted: close other programs, or use smaller images or batches"
     return None

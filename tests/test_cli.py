@@ -242,7 +242,7 @@ def test_ctrl_c_is_one_line_and_status_130():
     ("open('no/such', 'w')", "no/such: No such file or directory"),
     ("os.replace('no', 'results.tmp')", "results.tmp: No such file or directory"),
     ("os.listdir(b'caf\\xe9')", r"caf\xe9: No such file or directory"),
-    ("open('/dev/full', 'w').write(' ' * 10**6)", "a file: No space left on device"),
+    ("open('/dev/full', 'w').write(' ' * 10**6)", "a file: No space left on device; free some space, then start again"),
 ], ids=["open", "replace", "bytes", "full disk"])
 def test_a_file_that_cannot_be_written_is_one_line_and_status_2(body, line):
     child = run_main(body)

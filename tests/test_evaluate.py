@@ -1,5 +1,6 @@
 """The evaluate command on the tiny run, and the measures of a run during its training."""
 
+import errno
 import json
 
 import numpy as np
@@ -225,3 +226,17 @@ def test_impossible_options_are_an_error_before_anything_is_written(tmp_path, mo
     with pytest.raises(UserError, match=message):
         train(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_does_not_cost_the_measures(monkeypatch, capsys):
+    record = {"metric": "l1", "direction": "a2b", "value": 0.5, "n": 3}
+
+    def fail(path):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(report.atomic, "open_for_writing", fail)
+    with pytest.raises(OSError, match="No space left"):
+        report.write([record], "measures.jsonl")
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == record
+    assert "l1" in printed.err

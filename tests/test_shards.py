@@ -107,6 +107,21 @@ def test_side_by_side_images_stay_side_by_side(tmp_path):
     assert sources.open_dataset(Config(dataset=str(tmp_path / "out"))).has_pairs
 
 
+@pytest.mark.parametrize("use", [
+    sources.find_dataset, sources.open_parts, lambda path: shards.write({}, path, BYTES),
+], ids=["train", "inspect", "pack again"])
+def test_shards_without_their_index_are_named(use, tmp_path):
+    (tmp_path / "trainA-00000.tfrecord").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds shards without shards\.json; copy this file, too, or, if the packing"):
+        use(str(tmp_path))
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the name is not valid UTF-8; give another folder"):
+        shards.write({}, str(tmp_path / "bad\udcff"), BYTES)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_shard_command_reports_bad_images_and_never_overwrites(folder, tmp_path, run_command):
     for status, output in ((1, "packed"), (2, "packed")):
         child = run_command("cyclegan_tf.datasets", "shard", folder, tmp_path / output, "--shard_mb=1")

@@ -10,7 +10,7 @@ from PIL import Image
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import pairing, sources
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import stack_files
+from cyclegan_tf.images import codec, stack_files
 
 
 @pytest.fixture
@@ -184,3 +184,12 @@ def test_lists_of_a_dataset_share_their_bad_images(folder):
     dataset = sources.open_dataset(Config(dataset=str(folder)))
     assert dataset.test_b.load(1) is None
     assert list(dataset.bad.reasons) == [f"{folder}/testB/001.png"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_two_images_of_a_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in ("trainA/0.png", "trainB/0.png", "trainA/0.png"):
+            archive.writestr(name, codec.encode_png(np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(UserError, match=r"set\.zip contains two images '0\.png'; pack the archive again"):
+        sources.find_dataset(str(tmp_path / "set.zip"))

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+import os
+import shutil
 import time
 import zipfile
 
@@ -25,8 +27,14 @@ url = next(url for url in infos if url.endswith(f"/{name}.zip"))
 infos[url] = checksums.UrlInfo(size=size, checksum=digest, filename=f"{name}.zip")
 builder_class.url_infos = infos
 from cyclegan_tf import cli
-cli.train()
+getattr(cli, sys.argv.pop(1))()
 """
+
+
+def run_with_archive(archive, command, *arguments):
+    """Runs a command whose TFDS expects the checksum of `archive`."""
+    data = archive.read_bytes()
+    return run_python("-c", CHILD, archive.stem, len(data), hashlib.sha256(data).hexdigest(), command, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +49,8 @@ def archive(tmp_path_factory):
 
 
 def test_archive_in_data_dir_trains_to_saved_models(archive, tmp_path):
-    data = archive.read_bytes()
     arguments = ["--preset=tiny", "--dataset=horse2zebra", f"--data_dir={archive.parent}", f"--workdir={tmp_path}"]
-    child = run_python("-c", CHILD, "horse2zebra", len(data), hashlib.sha256(data).hexdigest(), *arguments)
+    child = run_with_archive(archive, "train", *arguments)
     assert child.returncode == 0, child.stderr
     assert "6 images per epoch" in child.stderr
     assert (tmp_path / "export" / "a2b" / "saved_model.pb").exists()
@@ -54,6 +61,56 @@ def test_archive_in_data_dir_trains_to_saved_models(archive, tmp_path):
     prepared = tfds.open_tfds("horse2zebra", str(archive.parent))
     moved.rename(archive)
     assert (len(prepared.train_a), len(prepared.train_b)) == (6, 5)
+
+
+@pytest.fixture(scope="module")
+def prepared(archive, tmp_path_factory):
+    """Folder of the prepared set, apart from the folder of the archive."""
+    folder = tmp_path_factory.mktemp("prepared")
+    shutil.copy(archive, folder)
+    child = run_with_archive(folder / archive.name, "datasets", "prepare", "horse2zebra", f"--data_dir={folder}")
+    assert "horse2zebra is prepared: 6 in trainA, 5 in trainB, 2 in testA, 3 in testB images" in child.stdout
+    return folder / "cycle_gan"
+
+
+@pytest.mark.parametrize("description", ['{"name":', '{"name": "cycle_gan", "version": "3.0.0"}'])
+def test_damaged_description_is_one_clear_error(description, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "cycle_gan")
+    (tmp_path / "cycle_gan" / "horse2zebra" / "3.0.0" / "dataset_info.json").write_text(description)
+    with pytest.raises(UserError, match=r"cycle_gan/horse2zebra\S* is (damaged|incomplete).*; remove the folder, then"):
+        tfds.open_tfds("horse2zebra", str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: path.unlink(), lambda path: path.write_bytes(b""), lambda path: os.truncate(path, 1000),
+], ids=["missing", "empty", "cut"])
+def test_images_of_a_damaged_file_are_bad(damage, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "cycle_gan")
+    damage(next((tmp_path / "cycle_gan" / "horse2zebra" / "3.0.0").glob("*trainB*")))
+    images = tfds.open_tfds("horse2zebra", str(tmp_path)).train_b
+    assert [images.load(index) for index in range(len(images))] == [None] * 5
+    assert all(reason.startswith("damaged in the prepared set: ") for reason in images.bad.reasons.values())
+
+
+def test_damaged_record_is_a_bad_image(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "cycle_gan")
+    path = next((tmp_path / "cycle_gan" / "horse2zebra" / "3.0.0").glob("*trainA*"))
+    part = tfds.open_tfds("horse2zebra", str(tmp_path)).train_a.read(0)[-100:-88]
+    assert path.read_bytes().count(part) == 1
+    path.write_bytes(path.read_bytes().replace(part, bytes(12)))
+    images = tfds.open_tfds("horse2zebra", str(tmp_path)).train_a
+    found = [images.load(index) for index in range(len(images))]
+    assert len(images.bad) == sum(image is None for image in found) > 0
+    assert all(reason.startswith("damaged in the prepared set: ") for reason in images.bad.reasons.values())
+
+
+def test_archive_that_cannot_be_prepared_is_one_line(tmp_path):
+    path = tmp_path / "horse2zebra.zip"
+    path.write_bytes(b"PK no archive")
+    child = run_with_archive(path, "datasets", "prepare", "horse2zebra", f"--data_dir={tmp_path}")
+    assert child.returncode == 2
+    assert child.stderr.splitlines()[-1].startswith(f"error: cannot prepare horse2zebra from {path}: ")
+    assert "Traceback" not in child.stderr
 
 
 def test_archive_with_the_wrong_checksum_is_rejected(archive, tmp_path):

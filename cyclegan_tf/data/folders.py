@@ -1,6 +1,7 @@
 """Lists of the image files in folders and zip archives."""
 
 import functools
+import itertools
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -219,6 +220,9 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
         raise UserError(f"{path} has images in {' and in '.join(list(roots)[:2])}; give an archive of one data set, or "
                         "unpack it and give the folder of one")
     found.sort(key=lambda item: item[0])
+    for (name, _), (following, _) in itertools.pairwise(found):
+        if name == following:
+            raise UserError(f"{path} contains two images {name!a}; pack the archive again")
     where = os.path.join(path, split) if split else path
     return ImageList(where, [name for name, _ in found], lambda index: _read_member(archive, found[index][1]))
 

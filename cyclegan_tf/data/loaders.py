@@ -72,8 +72,7 @@ class ImageLoader(Loader):
             path = next(path for path in paths if path in reasons)
             what = "images" if len(self._lists) == 1 else "pairs"
             raise UserError(
-                f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reasons[path]}; repair or "
-                "replace the images"
+                f"none of the {count} {what} in {self._lists[0].where} can be read: {path}: {reasons[path]}"
             )
         except (UserError, OSError) as error:  # An OSError if the record of bad images cannot be written.
             # tf.data passes on only the text of an exception; `read_batches` raises the exception itself.

@@ -27,6 +27,7 @@ from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.storage import atomic, filesystem
 
 INDEX = "shards.json"
+_SUFFIX = ".tfrecord"
 _VERSION = 1
 # A TFRecord has a length (8 bytes) and its checksum (4) before the data, and the data's checksum (4) after.
 _HEAD, _TAIL = 12, 4
@@ -52,10 +53,14 @@ def write(
       The number of images of each part, including bad ones.
 
     Raises:
-      UserError: the folder is not empty or cannot be written, or an image is bad and `bad.stop` is set. All files that
-        were written are removed.
+      UserError: the folder is not empty, has a name that is not UTF-8, or cannot be written, or an image is bad and
+        `bad.stop` is set. All files that were written are removed.
     """
-    if filesystem.isdir(folder) and filesystem.listdir(folder):
+    try:
+        folder.encode()
+    except UnicodeEncodeError as error:  # TFRecordWriter takes names in UTF-8.
+        raise UserError(f"{folder}: the name is not valid UTF-8; give another folder") from error
+    if filesystem.isdir(folder) and (has_shards(folder) or filesystem.listdir(folder)):
         raise UserError(f"{folder} is not empty; give a new folder for the shards")
     entries: dict[str, dict[str, list]] = {}
     bad = BadImages() if bad is None else bad
@@ -141,12 +146,21 @@ def _check(image_list: ImageList, index: int, data: bytes) -> None:
 
 
 def _make_path(folder: str, part: str, number: int) -> str:
-    return os.path.join(folder, f"{part}-{number:05d}.tfrecord")
+    return os.path.join(folder, f"{part}-{number:05d}{_SUFFIX}")
 
 
 def has_shards(folder: str) -> bool:
-    """True if `folder` holds shards."""
-    return filesystem.exists(os.path.join(folder, INDEX))
+    """True if `folder` holds shards.
+
+    Raises:
+      UserError: the folder holds shards without their index.
+    """
+    if filesystem.exists(os.path.join(folder, INDEX)):
+        return True
+    if any(name.endswith(_SUFFIX) for name in filesystem.listdir(folder)):
+        raise UserError(f"{folder} holds shards without {INDEX}; copy this file, too, or, if the packing was "
+                        "interrupted, remove the folder and pack again")
+    return False
 
 
 def open_parts(folder: str) -> dict[str, ImageList]:

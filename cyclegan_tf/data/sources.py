@@ -162,7 +162,8 @@ def open_parts(name: str, data_dir: str = "", on_bad_image: str = "skip") -> tup
       UserError: as `open_dataset`, or the folder has no images.
     """
     bad = BadImages(stop=on_bad_image == "error")
-    if filesystem.isdir(name) and not any(_exists(os.path.join(name, entry)) for entry in _DATASET_ENTRIES):
+    is_folder = filesystem.isdir(name) and not shards.has_shards(name)
+    if is_folder and not any(_exists(os.path.join(name, entry)) for entry in _DATASET_ENTRIES):
         parts = {os.path.basename(os.path.abspath(name)): list_folder(name)}
         if not any(parts.values()):
             raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.data.download import download
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.storage import filesystem
 
 _PROBE_SECONDS = 6
@@ -29,8 +29,8 @@ def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
       data_dir: folder of the prepared sets; if empty, TFDS's default folder.
 
     Raises:
-      UserError: the set is not prepared, there is no archive, and the download fails; or the archive has a wrong
-        checksum.
+      UserError: the set is not prepared, there is no archive, and the download fails; the archive has a wrong
+        checksum, or cannot be prepared; or the prepared set is damaged.
     """
     if not _has_array_record():
         raise UserError(f"--dataset={name} needs the package array_record, which does not exist for Windows; give a "
@@ -40,12 +40,19 @@ def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
     builder = _make_builder(name, data_dir)
     if not builder.is_prepared():
         _prepare(tfds, builder, name, data_dir)
-    decoders = {"image": tfds.decode.SkipDecoding()}
     lists = {}
     for split in ("trainA", "trainB", "testA", "testB"):
-        source = builder.as_data_source(split, decoders=decoders) if split in builder.info.splits else []
+        try:
+            source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+            count = len(source)
+        except Exception as error:  # Of many types: a part of the set is missing or damaged.
+            raise UserError(f"{builder.data_dir} is damaged ({get_first_line(error)}); remove the "
+                            "folder, then start again") from error
+        if not count and split.startswith("train"):
+            raise UserError(f"{builder.data_dir} is incomplete: it has no images of {split}; remove the folder, then "
+                            "start again")
         # Names include the split, because images of the same number are not pairs.
-        names = [f"{split}/{index:05d}" for index in range(len(source))]
+        names = [f"{split}/{index:05d}" for index in range(count)]
         lists[split] = ImageList(f"{name} {split}", names, functools.partial(_read_image, source))
     return ImageDataset(lists["trainA"], lists["trainB"], lists["testA"], lists["testB"])
 
@@ -63,12 +70,20 @@ def _make_builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
     filesystem.require_local("data_dir", data_dir)  # The reader of ArrayRecord opens local files only.
-    # ArrayRecord is the only file format of TFDS with random access.
-    return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
+    try:
+        # ArrayRecord is the only file format of TFDS with random access.
+        return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
+    except Exception as error:  # Of many types: the description of a prepared set is damaged.
+        folder = os.path.join(data_dir or "~/tensorflow_datasets", "cycle_gan", name)
+        raise UserError(f"{folder} is damaged ({get_first_line(error)}); remove the folder, then start "
+                        "again") from error
 
 
 def _read_image(source: Sequence, index: int) -> bytes:
-    return source[index]["image"]
+    try:
+        return source[index]["image"]
+    except (RuntimeError, IndexError) as error:
+        raise OSError(f"damaged in the prepared set: {get_first_line(error)}") from error
 
 
 def _prepare(tfds: ModuleType, builder: Any, name: str, data_dir: str) -> None:
@@ -98,6 +113,9 @@ def _prepare(tfds: ModuleType, builder: Any, name: str, data_dir: str) -> None:
         raise UserError(f"{wrong} is not the archive that TFDS expects: {error}") from error
     except tfds.download.DownloadError as error:
         raise UserError(f"download of {url} failed: {error}; start again to retry, or use --dataset=demo") from error
+    except Exception as error:  # Of many types: the disk is full, or the archive holds other files.
+        raise UserError(f"cannot prepare {name} from {archive}: {get_first_line(error)}; remove the cause, then start "
+                        "again") from error
 
 
 def _find_unreachable_reason(url: str) -> str:

@@ -94,11 +94,19 @@ def format_table(records: Iterable[Record]) -> str:
 
 
 def write(records: Sequence[Record], path: str | None) -> None:
-    """Writes records as JSON lines to a file, or to stdout if there is no path; prints their table on stderr."""
-    lines = map(json_lines.format_line, records)
-    if path:
+    """Writes records as JSON lines to a file, or to stdout if there is no path; prints their table on stderr.
+
+    Raises:
+      OSError: the file cannot be written; the lines are on stdout.
+    """
+    lines = list(map(json_lines.format_line, records))
+    print(format_table(records), file=sys.stderr)
+    if not path:
+        sys.stdout.writelines(lines)
+        return
+    try:
         with atomic.open_for_writing(path) as file:
             file.writelines(lines)
-    else:
+    except OSError:
         sys.stdout.writelines(lines)
-    print(format_table(records), file=sys.stderr)
+        raise

@@ -1,6 +1,7 @@
 """Writes files and folders that exist complete or not at all: under a temporary name, which is renamed at the end."""
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -48,8 +49,11 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
-        if isinstance(error, OSError) and error.filename == temporary:
-            error.filename = os.fspath(path)  # Messages name the file that the caller knows.
+        # Errors of an open file have no name. Messages name the file that the caller knows.
+        if isinstance(error, OSError):
+            is_full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if is_full or error.filename == temporary:
+                error.filename = os.fspath(path)
         raise
 
 
