@@ -157,7 +157,10 @@ def has_shards(folder: str) -> bool:
     """
     if filesystem.exists(os.path.join(folder, INDEX)):
         return True
-    if any(name.endswith(_SUFFIX) for name in filesystem.listdir(folder)):
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # Listing the images reports the reason.
+        names = filesystem.listdir(folder)
+    if any(name.endswith(_SUFFIX) for name in names):
         raise UserError(f"{folder} holds shards without {INDEX}; copy this file, too, or, if the packing was "
                         "interrupted, remove the folder and pack again")
     return False
