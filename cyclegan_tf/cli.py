@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 
 from cyclegan_tf import console
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import FULL_DISK, UserError
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -103,7 +103,7 @@ def _explain(error: Exception) -> str | None:
     """The message for an error that the user can correct; None for an error that needs a traceback."""
     if isinstance(error, UserError):
         return str(error)
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_full = isinstance(error, OSError) and error.errno in FULL_DISK
     remedy = "; free some space, then start again" if is_full else ""
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         path = os.fsdecode(error.filename2 or error.filename)

@@ -1,8 +1,11 @@
 """The exceptions that end a command without a traceback, and the messages of other exceptions."""
 
+import errno
 import importlib
 import signal
 from types import ModuleType
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # Numbers of OSErrors that freeing space cures.
 
 
 class UserError(Exception):
@@ -26,6 +29,15 @@ class Stopped(KeyboardInterrupt):
         after = "" if step is None else f" after step {step}"
         super().__init__(f"stopped by {signal.Signals(signum).name}{after}; start again to resume")
         self.signum, self.status = signum, 128 + signum
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """True if `error` is a failure of the disk or the network, so that the file that was read may be intact.
+
+    Libraries raise OSErrors without a number for damaged files. A damaged file may contain an impossible offset;
+    seeking to this offset raises EINVAL.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def import_extra(module: str, need: str, extra: str) -> ModuleType:

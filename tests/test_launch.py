@@ -76,18 +76,21 @@ def test_signals_are_passed_on(signum, launched, capfd, tmp_path):
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_signal_while_workers_start_ends_all(index, launched, monkeypatch):
+def test_a_signal_while_workers_start_ends_all(index, launched, monkeypatch, tmp_path):
     make_environments = local_workers.make_environments
 
     def ask(n_workers):
         for number, environment in enumerate(make_environments(n_workers)):
             if number == index:
+                while len(list(tmp_path.iterdir())) < number:  # The workers so far ignore the signal.
+                    time.sleep(0.05)
                 os.kill(os.getpid(), signal.SIGTERM)
             yield environment
 
     monkeypatch.setattr(local_workers, "make_environments", ask)
     start = time.monotonic()
-    assert launched("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)") == 128 + signal.SIGTERM
+    code = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen({str(tmp_path)!r} + f'/{{me}}', 'w').close()\n"
+    assert launched(f"{code}time.sleep(40)") == 128 + signal.SIGTERM
     assert time.monotonic() - start < 30
 
 

@@ -191,5 +191,5 @@ def test_an_archive_with_two_images_of_a_name_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for name in ("trainA/0.png", "trainB/0.png", "trainA/0.png"):
             archive.writestr(name, codec.encode_png(np.zeros((4, 4, 3), np.uint8)))
-    with pytest.raises(UserError, match=r"set\.zip contains two images '0\.png'; pack the archive again"):
+    with pytest.raises(UserError, match=r"set\.zip/trainA contains two images called '0\.png'; pack the archive again"):
         sources.find_dataset(str(tmp_path / "set.zip"))

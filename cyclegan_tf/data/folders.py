@@ -220,10 +220,10 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
         raise UserError(f"{path} has images in {' and in '.join(list(roots)[:2])}; give an archive of one data set, or "
                         "unpack it and give the folder of one")
     found.sort(key=lambda item: item[0])
+    where = os.path.join(path, split) if split else path
     for (name, _), (following, _) in itertools.pairwise(found):
         if name == following:
-            raise UserError(f"{path} contains two images {name!a}; pack the archive again")
-    where = os.path.join(path, split) if split else path
+            raise UserError(f"{where} contains two images called {name!a}; pack the archive again")
     return ImageList(where, [name for name, _ in found], lambda index: _read_member(archive, found[index][1]))
 
 

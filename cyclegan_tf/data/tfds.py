@@ -1,18 +1,20 @@
 """The ten unpaired data sets of the CycleGAN authors, from tensorflow-datasets, with random access."""
 
+import contextlib
 import functools
 import importlib.util
 import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.data.download import download
 from cyclegan_tf.errors import UserError, get_first_line
+from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
 
 _PROBE_SECONDS = 6
@@ -42,12 +44,9 @@ def open_tfds(name: str, data_dir: str = "") -> ImageDataset:
         _prepare(tfds, builder, name, data_dir)
     lists = {}
     for split in ("trainA", "trainB", "testA", "testB"):
-        try:
+        with _explain_damage(builder.data_dir):
             source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
             count = len(source)
-        except Exception as error:  # Of many types: a part of the set is missing or damaged.
-            raise UserError(f"{builder.data_dir} is damaged ({get_first_line(error)}); remove the "
-                            "folder, then start again") from error
         if not count and split.startswith("train"):
             raise UserError(f"{builder.data_dir} is incomplete: it has no images of {split}; remove the folder, then "
                             "start again")
@@ -70,13 +69,21 @@ def _make_builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
     filesystem.require_local("data_dir", data_dir)  # The reader of ArrayRecord opens local files only.
-    try:
+    with _explain_damage(os.path.join(data_dir or "~/tensorflow_datasets", "cycle_gan", name)):
         # ArrayRecord is the only file format of TFDS with random access.
         return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")
-    except Exception as error:  # Of many types: the description of a prepared set is damaged.
-        folder = os.path.join(data_dir or "~/tensorflow_datasets", "cycle_gan", name)
-        raise UserError(f"{folder} is damaged ({get_first_line(error)}); remove the folder, then start "
-                        "again") from error
+
+
+@contextlib.contextmanager
+def _explain_damage(folder: str) -> Iterator[None]:
+    """Context that turns the many exceptions of TFDS for a damaged prepared set into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        if exhaustion.is_exhausted(error):
+            raise
+        reason = get_first_line(error)
+        raise UserError(f"{folder} is damaged ({reason}); remove the folder, then start again") from error
 
 
 def _read_image(source: Sequence, index: int) -> bytes:
@@ -114,6 +121,8 @@ def _prepare(tfds: ModuleType, builder: Any, name: str, data_dir: str) -> None:
     except tfds.download.DownloadError as error:
         raise UserError(f"download of {url} failed: {error}; start again to retry, or use --dataset=demo") from error
     except Exception as error:  # Of many types: the disk is full, or the archive holds other files.
+        if exhaustion.is_exhausted(error):
+            raise
         raise UserError(f"cannot prepare {name} from {archive}: {get_first_line(error)}; remove the cause, then start "
                         "again") from error
 

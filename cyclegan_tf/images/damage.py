@@ -1,10 +1,9 @@
 """Turns the many exceptions that libraries raise for damaged files into ValueErrors of one line."""
 
 import contextlib
-import errno
 from collections.abc import Callable, Iterator
 
-from cyclegan_tf.errors import UserError, describe_error
+from cyclegan_tf.errors import UserError, describe_error, is_outage
 
 
 def find_outage(error: BaseException | None) -> BaseException | None:
@@ -14,10 +13,7 @@ def find_outage(error: BaseException | None) -> BaseException | None:
     outage, the file may be intact.
     """
     while error is not None:
-        # Libraries raise OSErrors without an errno for damaged files. A damaged file may contain an invalid offset;
-        # seeking to this offset raises EINVAL.
-        is_outage = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-        if is_outage or isinstance(error, MemoryError):
+        if is_outage(error) or isinstance(error, MemoryError):
             return error
         error = error.__cause__
     return None

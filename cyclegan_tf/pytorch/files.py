@@ -4,7 +4,6 @@ Reading never executes code in a file. PyTorch is an optional extra; only this m
 """
 
 import contextlib
-import errno
 import os
 import pickletools
 import re
@@ -17,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyclegan_tf.errors import UserError, import_extra
+from cyclegan_tf.errors import UserError, import_extra, is_outage
 from cyclegan_tf.pytorch import weights
 from cyclegan_tf.storage import atomic, filesystem, zip_files
 from cyclegan_tf.storage.zip_files import DamagedFileError
@@ -140,10 +139,8 @@ def _load(torch: ModuleType, file: IO[bytes], path: str) -> Any:
             # PyTorch warns about pickles from other programs; the error below says more.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # A damaged file can raise any exception, such as KeyError or OSError without a number.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        if is_outage(error) or isinstance(error, MemoryError):
             raise
         refused = re.search(r"GLOBAL (\w+(\.\w+)*)", str(error))
         name = refused[1] if refused else _find_code(file)

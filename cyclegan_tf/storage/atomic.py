@@ -1,7 +1,6 @@
 """Writes files and folders that exist complete or not at all: under a temporary name, which is renamed at the end."""
 
 import contextlib
-import errno
 import io
 import os
 import shutil
@@ -9,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+from cyclegan_tf.errors import FULL_DISK
 from cyclegan_tf.storage import filesystem
 
 
@@ -51,7 +51,7 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
             os.remove(temporary)
         # Errors of an open file have no name. Messages name the file that the caller knows.
         if isinstance(error, OSError):
-            is_full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            is_full = error.filename is None and error.errno in FULL_DISK
             if is_full or error.filename == temporary:
                 error.filename = os.fspath(path)
         raise

@@ -1,14 +1,13 @@
 """Opens zip archives after verifying their directories, and the exception for damaged files."""
 
 import contextlib
-import errno
 import os
 import struct
 import zipfile
 from collections.abc import Iterator
 from typing import IO
 
-from cyclegan_tf.errors import describe_error
+from cyclegan_tf.errors import describe_error, is_outage
 
 # The last record of an archive: a signature, 6 bytes, the number of members, 10 bytes, and a comment.
 _END, _SIGNATURE, _LONGEST_COMMENT = struct.Struct("<10xH10x"), b"PK\5\6", 2**16
@@ -31,10 +30,9 @@ def translate_errors() -> Iterator[None]:
         raise
     # zipfile raises BadZipFile, NotImplementedError, RuntimeError, zlib.error, UnicodeDecodeError, OSError and others.
     except Exception as error:
-        # zipfile turns an OSError at the end of the file into a BadZipFile. OSErrors of damaged files have no number,
-        # or EINVAL for an impossible offset.
+        # zipfile turns an OSError at the end of the file into a BadZipFile.
         cause = error.__context__ if isinstance(error, zipfile.BadZipFile) else error
-        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
+        if cause is not None and is_outage(cause):
             raise cause from None
         raise DamagedFileError(describe_error(error)) from error
 

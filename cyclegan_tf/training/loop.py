@@ -59,8 +59,9 @@ class TrainingLoop:
         self._optimizer_rate: float | None  # The learning rate that the optimizers have, if known.
         self._resume_from(progress)
         workers = run.replicas.workers
-        kept = checkpoints.read_best_value(run.checkpoint_folder) if run.config.keep_best and workers.is_chief else None
-        self._kept = workers.broadcast(math.nan if kept is None else kept)  # The value of best.npz; NaN if unknown.
+        may_be_stored = run.config.keep_best and workers.is_chief
+        stored = checkpoints.read_best_value(run.checkpoint_folder) if may_be_stored else None
+        self._stored_best = workers.broadcast(math.nan if stored is None else stored)  # In best.npz; NaN if unknown.
         # A resumed run may have done more steps than its options now ask for; its results keep the number of its steps.
         if progress.step > self.n_steps or cadence.is_out_of_patience(run.config, progress.stale):
             self._end_after(progress.step)
@@ -175,8 +176,8 @@ class TrainingLoop:
             progress.best, progress.stale = value, 0
             # After a restart, evaluations between the resumed checkpoint and best.npz are repeated. They may have other
             # values on a GPU, or be of other steps if --eval_every has changed.
-            if not measures.is_better(name, self._kept, value):
-                self._kept = value
+            if not measures.is_better(name, self._stored_best, value):
+                self._stored_best = value
                 self._write_checkpoint(checkpoints.BEST)
         elif progress.best is not None:  # --patience counts from the first evaluation with a finite value.
             progress.stale += 1
@@ -214,7 +215,8 @@ class TrainingLoop:
         skipped = self._progress.skipped + error.step - restored.step
         # A rollback keeps best.npz, so `best`, the value of that checkpoint, must not change either.
         best = self._progress.best
-        stale = restored.stale if best == restored.best else 0  # Evaluations since `best`; the rest is repeated.
+        # If `best` is newer than the checkpoint, the checkpoint counts evaluations from before `best`.
+        stale = restored.stale if best == restored.best else 0
         self._resume_from(dataclasses.replace(
             restored, skipped=skipped, best=best, stale=stale, images=self._progress.images,
         ))

@@ -72,13 +72,14 @@ def _find_differences(config: Config, name: str, options: Mapping[str, Any]) -> 
 
     Leaves out options that the network does not read, if its registration names the options that it reads.
     """
-    kind, registry = (
-        ("generator", registries.GENERATORS) if name.startswith("gen") else ("discriminator", registries.DISCRIMINATORS)
+    is_generator = name.startswith("gen")
+    read = (
+        registries.GENERATORS[config.generator].options if is_generator
+        else registries.DISCRIMINATORS[config.discriminator].options
     )
-    read = registry[getattr(config, kind)].options
     known = (
         option for option in architectures.list_options(name)
-        if option in options and (read is None or option == kind or option in read)
+        if option in options and (read is None or option in (*read, "generator", "discriminator"))
     )
     return [option for option in known if options[option] != getattr(config, option)]
 
