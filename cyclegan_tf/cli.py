@@ -9,7 +9,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags
 
@@ -177,6 +177,42 @@ def refuse_given(names: Iterable[str], reason: str) -> None:
     for name in names:
         if flags.FLAGS[name].present:
             raise UserError(f"--{name} {reason}; leave --{name} out")
+
+
+class Subcommand(NamedTuple):
+    """A subcommand of a command, such as `cyclegan datasets list`.
+
+    Attributes:
+      operands: names of the operands.
+      options: names of the options that the subcommand reads.
+      required: names of the options that must have a value.
+    """
+
+    operands: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+
+
+def choose_subcommand(arguments: Sequence[str], subcommands: Mapping[str, Subcommand]) -> tuple[str, Sequence[str]]:
+    """Returns the name of the subcommand that the first argument names, and its operands: the other arguments.
+
+    Raises:
+      UserError: there is no such subcommand, operands are missing or too many, an option is given that the subcommand
+        does not read, or a required option has no value.
+    """
+    if not arguments:
+        raise UserError(f"no command; expected one of {', '.join(subcommands)} (see --help)")
+    name, *operands = arguments
+    if name not in subcommands:
+        raise UserError(f"unknown command {name}; {suggest(name, tuple(subcommands))}")
+    subcommand = subcommands[name]
+    if len(operands) != len(subcommand.operands):
+        raise UserError(f"usage: {' '.join((name, *subcommand.operands))}; options start with -- (see --help)")
+    unread = (option for option in list_given() if option not in subcommand.options)
+    refuse_given(unread, f"is not an option of {name}")
+    required = subcommand.required
+    require_given(*required, remedy=f"{name} needs {', '.join(f'--{each}' for each in required)}")
+    return name, operands
 
 
 def _is_own(name: str) -> bool:

@@ -28,55 +28,28 @@ With --on_bad_image=error, inspect, preview and shard stop at the first bad file
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.data import catalog
-from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 
-
-class Command(NamedTuple):
-    """A command of `cyclegan datasets`.
-
-    Attributes:
-      operands: names of the operands.
-      options: names of the options that the command reads.
-      required: names of the options that must have a value.
-    """
-
-    operands: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-
-
 _CITYSCAPES_OPTIONS = ("left_img", "gt_fine", "output")
-COMMANDS = {
-    "list": Command(),
-    "prepare": Command(("NAME",), ("data_dir",)),
-    "inspect": Command(("PATH",), ("data_dir", "output", "on_bad_image", "slice_axis", "volume")),
-    "preview": Command((), ("output", "preset", *itertools.chain(*config_flags.group_options().values()))),
-    "prepare-cityscapes": Command((), _CITYSCAPES_OPTIONS, _CITYSCAPES_OPTIONS),
-    "shard": Command(("SOURCE", "OUTPUT"), ("data_dir", "shard_mb", "on_bad_image")),
+_SUBCOMMANDS = {
+    "list": cli.Subcommand(),
+    "prepare": cli.Subcommand(("NAME",), ("data_dir",)),
+    "inspect": cli.Subcommand(("PATH",), ("data_dir", "output", "on_bad_image", "slice_axis", "volume")),
+    "preview": cli.Subcommand((), ("output", "preset", *itertools.chain(*config_flags.group_options().values()))),
+    "prepare-cityscapes": cli.Subcommand((), _CITYSCAPES_OPTIONS, _CITYSCAPES_OPTIONS),
+    "shard": cli.Subcommand(("SOURCE", "OUTPUT"), ("data_dir", "shard_mb", "on_bad_image")),
 }
 
 
 def main(argv: list[str]) -> int:
     """Runs the command that the first operand names; returns the exit status."""
-    if len(argv) < 2:
-        raise UserError(f"no command; expected one of {', '.join(COMMANDS)} (see --help)")
-    name, operands = argv[1], argv[2:]
-    if name not in COMMANDS:
-        raise UserError(f"unknown command {name}; {cli.suggest(name, tuple(COMMANDS))}")
-    command, given = COMMANDS[name], flags.FLAGS
-    if len(operands) != len(command.operands):
-        raise UserError(f"usage: {' '.join((name, *command.operands))}; options start with -- (see --help)")
-    unread = (option for option in cli.list_given() if option not in command.options)
-    cli.refuse_given(unread, f"is not an option of {name}")
-    cli.require_given(*command.required, remedy=f"{name} needs {', '.join(f'--{each}' for each in command.required)}")
+    name, operands = cli.choose_subcommand(argv[1:], _SUBCOMMANDS)
     if name == "list":
         print(catalog.format_table())
         return 0
@@ -84,11 +57,12 @@ def main(argv: list[str]) -> int:
     startup.import_tensorflow()
     from cyclegan_tf.data import commands
 
+    given = flags.FLAGS
     if name == "preview":
         return commands.preview_training(config_flags.from_flags(given), given.output)
     # The function has the name of the command, and its arguments have the names of the options.
     run = getattr(commands, name.replace("-", "_"))
-    return run(*operands, **{option: given[option].value for option in command.options})
+    return run(*operands, **{option: given[option].value for option in _SUBCOMMANDS[name].options})
 
 
 def _define_flags(arguments: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ def measured(tiny_run):
 
 def test_command_and_training_measure_the_same_values(measured, tiny_run):
     records, skipped = measured
-    by_name = report.values_by_key(records)
+    by_name = report.index_values(records)
     test = metrics_log.read_records(tiny_run)[-1]
     for name in ("psnr_ab", "ssim_ab", "psnr_ba", "ssim_ba"):
         assert by_name[name] == pytest.approx(test[name], rel=1e-4)

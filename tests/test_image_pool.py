@@ -81,7 +81,7 @@ def test_restored_pool_continues_identically(size, seed, before, other):
     pool = ImagePool(size, seed)
     for i in range(before):
         query(pool, _images([i]))
-    state = {name: np.array(array) for name, array in pool.state().items()}
+    state = {name: np.array(array) for name, array in pool.get_state().items()}
     again = ImagePool(size, other)
     query(again, _images([1000, 1001, 1002]))
     again.set_state(state)
@@ -93,7 +93,7 @@ def test_restored_pool_continues_identically(size, seed, before, other):
 def test_state_does_not_change_with_the_pool():
     pool = ImagePool(2, seed=0)
     query(pool, _images([0, 1]))
-    state = pool.state()
+    state = pool.get_state()
     query(pool, _images(range(2, 12)))
     assert _numbers(state["images"]) == [0, 1]
     assert _stored(pool) != [0, 1]
@@ -106,7 +106,7 @@ def test_pool_stores_copies():
     pool.store(np.split(batch, 2))
     batch[...] = -1
     assert _stored(pool) == [0, 1]
-    state = pool.state()
+    state = pool.get_state()
     pool.set_state(state)
     state["images"][...] = -2
     assert _stored(pool) == [0, 1]
@@ -117,7 +117,7 @@ def test_images_are_arrays_or_stay_on_the_device():
         pool = ImagePool(2, seed=0, on_device=on_device)
         query(pool, _images([0, 1]))
         assert all(isinstance(image, kind) for image in pool.images)
-        assert pool.state()["images"].shape == (2, 1, 2, 3)
+        assert pool.get_state()["images"].shape == (2, 1, 2, 3)
 
 
 def test_images_have_the_type_of_the_pool():
@@ -128,7 +128,7 @@ def test_images_have_the_type_of_the_pool():
         assert {tf.as_dtype(image.dtype) for image in past} == {tf.bfloat16}
         assert exchange(fakes, past, sources).dtype == tf.float32
         pool.store([tf.cast(fakes, tf.bfloat16)])
-    state = pool.state()
+    state = pool.get_state()
     assert _numbers(state["images"]) == _stored(pool)
     again = ImagePool(2, seed=0, dtype=tf.bfloat16)
     # A state of another type, such as an older checkpoint's, is rounded: bfloat16 has 8 significant bits.

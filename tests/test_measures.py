@@ -54,7 +54,7 @@ def test_measures_of_constant_images_by_hand(constant, reference, distance):
     names = ["cycle", "identity", "fid", "kid"]
     protocol = Protocol(reference=reference, weights_dir=constant.dataset)
     records, _ = evaluation.measure(TRANSLATE, make_setting(MeanColor(), constant, protocol), names)
-    values = report.values_by_key(records)
+    values = report.index_values(records)
     assert values["cycle_a"] == values["cycle_b"] == pytest.approx(31 / 127.5)
     assert values["identity_b"] == pytest.approx(51 / 127.5)
     assert values["identity_a"] == pytest.approx(20 / 127.5)
@@ -269,7 +269,7 @@ def test_held_out_images_alone_are_measured(constant, tmp_path):
     setting = make_setting(MeanColor(), constant, Protocol(weights_dir=constant.dataset))
     records, skipped = evaluation.measure(TRANSLATE, setting, ["cycle", "fid"], strict=True)
     # As in test_measures_of_constant_images_by_hand.
-    values = report.values_by_key(records)
+    values = report.index_values(records)
     assert (values["cycle_a"], values["fid_ba"]) == (pytest.approx(31 / 127.5), pytest.approx(31**2, abs=1e-3))
     assert not skipped
     # The mean color and the fair color map are fitted to training images. A's 51 and 61 are B's 102 and 112 less 51.

@@ -18,7 +18,7 @@ RECORDED = np.load(Path(__file__).parent / "data" / "metrics" / "networks.npz")
 def needs(name):
     return pytest.mark.skipif(
         not weights.is_available(name),
-        reason=f"{weights.default_folder()} has no weights of {name}: cyclegan evaluate --fetch_weights",
+        reason=f"{weights.get_default_folder()} has no weights of {name}: cyclegan evaluate --fetch_weights",
     )
 
 
@@ -182,5 +182,5 @@ def test_features_are_batched_by_size_and_keep_their_order():
     for index in range(20):
         side = 4 if index != 17 else 5
         collector.add(np.full((side, 4, 1), index, np.uint8))
-    np.testing.assert_array_equal(collector.features(), np.repeat(np.arange(20.0)[:, None], 2, axis=1))
+    np.testing.assert_array_equal(collector.join_features(), np.repeat(np.arange(20.0)[:, None], 2, axis=1))
     assert sizes == [(16, 4, 4), (1, 4, 4), (1, 5, 4), (2, 4, 4)]

@@ -111,7 +111,7 @@ def test_only_feature_maps_and_pools_are_in_half_precision(trained):
     for optimizer in model.optimizers.values():
         assert {tf.as_dtype(v.dtype) for v in optimizer.variables if tf.as_dtype(v.dtype).is_floating} == {tf.float32}
     assert {tf.as_dtype(image.dtype).name for pool in model.pools.values() for image in pool.images} == {name}
-    assert {pool.state()["images"].dtype for pool in model.pools.values()} == {np.dtype(np.float32)}
+    assert {pool.get_state()["images"].dtype for pool in model.pools.values()} == {np.dtype(np.float32)}
     assert {v.dtype for k, v in model_state.collect_state(model, Progress()).items() if k.startswith("network/")} == {
         np.dtype(np.float32)
     }

@@ -139,7 +139,7 @@ def test_without_averages_the_generators_are_the_networks():
 
 def test_each_pool_of_each_replica_draws_for_itself():
     states = [
-        pool.state()["random"].tobytes()
+        pool.get_state()["random"].tobytes()
         for seed in (0, 1) for pools in CycleGAN(Config.preset("tiny", seed=seed), range(2)).replica_pools
         for pool in pools.values()
     ]

@@ -224,6 +224,6 @@ def _open_part(folder: str, part: str, names: Any, lengths: Any, crc32: Any, sha
 def _require_size(path: str, expected: int) -> None:
     if not filesystem.exists(path):
         raise UserError(f"{path} is missing; copy the file again, or pack the shards again")
-    size = filesystem.size(path)
+    size = filesystem.getsize(path)
     if size != expected:
         raise UserError(f"{path} is damaged: it has {size} bytes instead of {expected}; copy or pack the shards again")

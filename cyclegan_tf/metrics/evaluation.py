@@ -64,7 +64,7 @@ def measure_baselines(
     for direction in directions if comparable else ():
         for baseline, color_map in baselines.fit(Task(direction, {}, setting)).items():
             records, _ = measure({direction: color_map}, setting, comparable)
-            for key, value in report.values_by_key(records).items():
+            for key, value in report.index_values(records).items():
                 found.setdefault(key, {})[baseline] = value
     return found
 
@@ -85,7 +85,7 @@ def _measure_direction(task: Task, running: dict[str, Measure], skipped: list[Sk
     for name, finished in running.items():
         with _skip_on_error(name, task.direction, skipped):
             # Values of a measure replace common values: measures of target images set `split` and `size`.
-            records += [{"metric": name, **common, **record} for record in finished.records()]
+            records += [{"metric": name, **common, **record} for record in finished.compute_records()]
     return records
 
 

@@ -55,7 +55,7 @@ class Collector:
         self._waiting.append(image)
         self.count += 1
 
-    def features(self) -> np.ndarray:
+    def join_features(self) -> np.ndarray:
         """Features (N, d) float32 of all images so far; an array (0, 0) if there are none."""
         if self._waiting:
             self._flush()
@@ -77,7 +77,7 @@ def load_or_compute(
     an error of the disk or the network, because the features of a file that could not be read are missing.
 
     Args:
-      folder: `weights.default_folder()` by default.
+      folder: `weights.get_default_folder()` by default.
     """
     key = hashlib.sha256(repr((
         _VERSION, network.name, image_list.half, image_list.channels,
@@ -95,7 +95,7 @@ def load_or_compute(
         except (OSError, ValueError):
             key.update(b"unreadable")
             unreadable.add(index)
-    path = os.path.join(folder or weights.default_folder(), "features", f"{key.hexdigest()[:32]}.npz")
+    path = os.path.join(folder or weights.get_default_folder(), "features", f"{key.hexdigest()[:32]}.npz")
     if os.path.exists(path):
         try:
             return array_files.read(path)["features"]
@@ -107,7 +107,7 @@ def load_or_compute(
             collector.add(image)
         was_readable = image is not None or _is_damaged(image_list, index)
         matches_key = matches_key and was_readable == (index not in unreadable)
-    features = collector.features()
+    features = collector.join_features()
     if not matches_key:
         return features
     with contextlib.suppress(OSError):

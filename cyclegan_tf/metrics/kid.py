@@ -35,12 +35,13 @@ def compute_distance(features: np.ndarray, reference: np.ndarray, seed: int = 0)
     size = min(SUBSET_SIZE, max(2, min(map(len, sets)) // 2))
     random = np.random.default_rng(seed)
     estimates = [
-        squared_mmd(*(each[random.choice(len(each), size, replace=False)] for each in sets)) for _ in range(SUBSETS)
+        compute_squared_mmd(*(each[random.choice(len(each), size, replace=False)] for each in sets))
+        for _ in range(SUBSETS)
     ]
     return float(np.mean(estimates)), float(np.std(estimates)), size
 
 
-def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
+def compute_squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
     """Estimates the squared maximum mean discrepancy of float64 samples (n, d) and (k, d), n, k > 1, without bias."""
     n, k = len(x), len(y)
     of_x, of_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)

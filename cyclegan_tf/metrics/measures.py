@@ -77,7 +77,7 @@ class Measure(abc.ABC):
         """
 
     @abc.abstractmethod
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         """Yields the results: dicts with value, n and, where they apply, std and others.
 
         A result whose name differs from the measure's has the entry metric; a result of images other than the
@@ -112,7 +112,7 @@ class _Paired(Measure):
             # The bit depth of the true image may differ from the source's.
             self._values.append(self._function(ranges.from_float(ranges.to_float(result), truth.dtype), truth))
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         yield {**_summarize(self._values), **self._extra}
 
 
@@ -144,7 +144,7 @@ class _InUnits(Measure):
         else:
             self._values.append(paired.compute_psnr(float(np.square(error).mean()), white=2.0))
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         if self._n_empty and not self._values:
             raise UserError(f"no pixel counts in any of the {self._n_empty} pairs: all pixels are outside the masks or "
                             "without data; masks in testMask must be above 0 where pixels count")
@@ -171,9 +171,9 @@ class _Distribution(Measure):
         if self._collector.count < self._n:
             self._collector.add(result)
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         task = self._task
-        found = self._collector.features()
+        found = self._collector.join_features()
         real = task.setting.networks.compute_features(task.references)
         if self._name == "kid":
             value, deviation, size = kid.compute_distance(found, real)
@@ -200,7 +200,7 @@ class _Cycle(Measure):
         if len(self._values) < self.limit:
             self._values.append(paired.l1(self._back(result), source))
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         yield _summarize(self._values)
 
 
@@ -221,7 +221,7 @@ class _Identity(Measure):
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         pass
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         task, errors, shapes = self._task, [], []
         for image in loaders.load_readable_images(task.targets, task.setting.config):
             errors.append(paired.l1(task.run(image), image))
@@ -246,7 +246,7 @@ class _Judge(Measure):
     def add(self, source: np.ndarray, result: np.ndarray, truth: np.ndarray | None, index: int) -> None:
         self._scores.append(self._network(ranges.to_rgb(result)))
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         task = self._task
         real = (task.setting.networks.classify(images) for images in (task.sources, task.targets))
         found, source, target = (classifier.compute_rates(scores, self._classes) for scores in (self._scores, *real))
@@ -274,7 +274,7 @@ class _Segmentation(Measure):
             found, true = self._segment(ranges.to_rgb(result)), segmentation.classify_colors(ranges.to_rgb(label_map))
             self._counts, self._n = self._counts + segmentation.count_confusion(found, true), self._n + 1
 
-    def records(self) -> Iterator[Record]:
+    def compute_records(self) -> Iterator[Record]:
         for name, value in segmentation.compute_scores(self._counts).items():
             yield {"metric": f"segmentation_{name}", "value": value, "n": self._n}
 

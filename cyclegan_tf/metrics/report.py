@@ -70,7 +70,7 @@ def format_key(metric: str, direction: Direction | str) -> str:
     return f"{metric}_{one_domain.get(metric, direction.source + direction.target)}"
 
 
-def values_by_key(records: Iterable[Record]) -> dict[str, float]:
+def index_values(records: Iterable[Record]) -> dict[str, float]:
     """Returns the value of each record by its `format_key`."""
     return {format_key(record["metric"], record["direction"]): record["value"] for record in records}
 

@@ -21,7 +21,7 @@ class Protocol:
 
     Attributes:
       reference: split of the real images that FID and KID compare translations with.
-      weights_dir: folder of the measuring networks' weights; empty: `weights.default_folder()`.
+      weights_dir: folder of the measuring networks' weights; empty: `weights.get_default_folder()`.
       inception: path of a SavedModel that replaces `inception.Inception`; empty: no replacement.
       judge: "efficientnet_lite0" or the path of a Keras model.
       classes: by domain (a, b), numbers of the classes that the judge should find in images of the domain.

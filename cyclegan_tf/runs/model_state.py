@@ -67,7 +67,7 @@ class Progress:
 def collect_pools(model: "Model") -> list[Pools]:
     """Copies the image pools of this process's replicas, one item per replica."""
     return [
-        {(name, part): array for name, pool in pools.items() for part, array in pool.state().items()}
+        {(name, part): array for name, pool in pools.items() for part, array in pool.get_state().items()}
         for pools in model.replica_pools
     ]
 

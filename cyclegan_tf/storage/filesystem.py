@@ -135,7 +135,7 @@ def is_special(path: PathLike) -> bool:
     return folder == "/dev" or folder.startswith("/proc/") or not os.path.isfile(path)
 
 
-def size(path: PathLike) -> int:
+def getsize(path: PathLike) -> int:
     """Number of bytes of a file; raises OSError."""
     if not is_remote(path):
         return os.path.getsize(path)
@@ -259,7 +259,7 @@ class _RemoteReader(io.RawIOBase):
 
     def __init__(self, path: PathLike) -> None:
         self.name = path
-        self._size = size(path)
+        self._size = getsize(path)
         self._file = _gfile(path).GFile(path, "rb")
 
     def readable(self) -> bool:

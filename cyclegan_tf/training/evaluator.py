@@ -65,7 +65,7 @@ class Evaluator:
                 log.warning("%s", warning)
                 self._warned.add(warning)
         self.counts = {report.format_key(each["metric"], each["direction"]): each["n"] for each in records}
-        return report.values_by_key(records)
+        return report.index_values(records)
 
     def measure_baselines(self) -> dict[str, float]:
         """Measures trivial translations of the held-out images: {`report.format_key`/BASELINE: value}."""
