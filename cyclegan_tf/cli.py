@@ -1,4 +1,4 @@
-"""Shared by all commands: help, one-line errors, exit statuses, entry points."""
+"""The parts that all commands share: help, one-line errors, exit statuses, entry points."""
 
 import difflib
 import errno
@@ -111,7 +111,7 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:  # An error of an open file names no file.
         return f"cannot read or write a file: {error.strerror}{remedy}"
     if _is_out_of_memory(error):
-        return "the memory is exhausted: close other programs, or use smaller images or batches"
+        return "out of memory: close other programs, or use smaller images or batches"
     return None
 
 

@@ -31,9 +31,9 @@ def guard_streams() -> None:
 
 
 def open_missing_descriptors() -> None:
-    """Opens the null device for each standard stream without which the process was started.
+    """Opens the null device for each standard stream that was closed when the process started.
 
-    Otherwise a file that is opened later would get the number of the stream, and then the messages of C++ code.
+    Otherwise a file that is opened later would get the stream's descriptor, and C++ code would write messages into it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

@@ -32,7 +32,7 @@ _COMMON = (
 
 
 def main(argv: list[str]) -> int:
-    """Parses the flags into a Config and trains it; returns the exit status."""
+    """Parses the flags and trains the run; returns the exit status."""
     del argv
     config = config_flags.from_flags(flags.FLAGS)
     workdir = flags.FLAGS.workdir or run_directory.choose_default(config)

@@ -235,7 +235,7 @@ def test_exhausted_memory_ends_any_command_with_one_line(tmp_path, monkeypatch, 
     child = run_command("cyclegan_tf.train", f"--workdir={tmp_path}")
     assert child.returncode == 2
     assert child.stderr == (
-        "error: the memory is exhausted: close other programs, or use smaller images or batches\n"
+        "error: out of memory: close other programs, or use smaller images or batches\n"
     )
 
 

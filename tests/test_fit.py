@@ -331,7 +331,7 @@ def test_stream_that_cannot_be_read_twice_is_one_clear_error(tmp_path, monkeypat
     pairs = tf.data.Dataset.from_generator(
         lambda: ((image, image) for image in images), output_signature=(tf.TensorSpec((20, 24, 3), tf.uint8),) * 2
     )
-    with pytest.raises(UserError, match=r"^the tf\.data\.Dataset has ended before the run; create a data set whose"):
+    with pytest.raises(UserError, match=r"^the tf\.data\.Dataset has ended before the run; give a data set that"):
         cyclegan_tf.fit(config(max_steps=3), tmp_path, dataset=pairs)
 
 

@@ -109,8 +109,8 @@ def test_networks_that_compute_something_else_are_a_warning(tmp_path, caplog):
     other = Config.preset("tiny", padding="zero", dropout=True, antialias="down", n_downs=7)
     warm_start.initialize(CycleGAN(other), str(tmp_path))
     assert caplog.messages == [
-        f"--init_from={tmp_path}: the networks had other options (padding: reflect -> zero, dropout: False -> True, "
-        "antialias: none -> down), so they now compute something else"
+        f"--init_from={tmp_path}: the weights were trained with other options (padding: reflect -> zero, "
+        "dropout: False -> True, antialias: none -> down), so the translations differ"
     ]
     caplog.clear()
     (tmp_path / "config.json").write_text("damaged")
@@ -135,7 +135,7 @@ def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning
     torch_files.write(path, golden.state_dict("generators/resnet_n2_instance_reflect.npz"))
     warm_start.initialize(CycleGAN(Config(ngf=8, n_blocks=2, ndf=1, antialias="down")), str(path))
     (message,) = caplog.messages
-    assert "the networks had other options (antialias: none -> down)" in message
+    assert "the weights were trained with other options (antialias: none -> down)" in message
 
 
 @pytest.mark.parametrize(("options", "advice"), [
@@ -162,7 +162,7 @@ def test_unusable_sources_are_errors(tiny_run, tmp_path):
     with pytest.raises(UserError, match=r"a2b is not a SavedModel"):
         warm_start.initialize(model, str(tmp_path))
     (tmp_path / "a2b").rename(tmp_path / "zebra")
-    with pytest.raises(UserError, match="the name does not show the direction; rename"):
+    with pytest.raises(UserError, match="the name of the folder does not show the direction; rename"):
         warm_start.initialize(model, str(tmp_path / "zebra"))
     one_way = Pix2Pix(Config.preset("tiny", model="pix2pix"))
     with pytest.raises(UserError, match="b2a holds only gen_ba, but --model=pix2pix has only gen_ab, disc_b; give"):

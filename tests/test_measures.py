@@ -259,7 +259,7 @@ def test_a_measure_left_out_in_one_direction_names_the_direction():
 ])
 def test_few_images_cause_a_warning(metric, counts, warned):
     records = [{"metric": metric, "n": n, "n_reference": reference} for n, reference in counts]
-    warnings = report.warn_of_few_images(records)
+    warnings = report.list_warnings(records)
     assert [text.split(" means little")[0] for text in warnings] == ([f"{metric} of {warned} images"] if warned else [])
 
 

@@ -113,7 +113,7 @@ def test_masks_that_leave_out_everything_are_an_error(pairs):
     tifffile.imwrite(folder / "testMask" / "s.tiff", np.zeros((3, 12, 12), np.uint8), photometric="minisblack")
     _, skipped = evaluation.measure({Direction.A2B: np.zeros_like}, open_setting(folder), ("mae", "psnr_range"))
     assert len(skipped) == 2
-    assert all("no pixel counts in any of the 3 pairs: all pixels are outside" in str(each) for each in skipped)
+    assert all("none of the 3 pairs has a pixel to measure: all pixels are outside" in str(each) for each in skipped)
 
 
 def test_mask_that_cannot_be_read_is_an_error(pairs):

@@ -19,7 +19,7 @@ def test_finite_scalars_pass(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_each_nonfinite_value_is_named_and_its_batch_saved(tmp_path, value):
-    message = r"^step 7: loss/b, loss/c not finite; the batch is in .*step-000007\.npz"
+    message = r"^step 7: values are not finite \(loss/b, loss/c\); the batch is in .*step-000007\.npz"
     with pytest.raises(NotFinite, match=message) as caught:
         require_finite(7, {"loss/a": 1.0, "loss/b": value, "loss/c": value}, [BATCH], str(tmp_path), Workers())
     assert caught.value.step == 7

@@ -120,7 +120,7 @@ def test_epochs_set_means_outputs_and_learning_rate(tmp_path, make_images, monke
 
 def test_a_nonfinite_loss_stops_the_run_and_saves_the_batch(tmp_path):
     config = Config.preset("tiny", learning_rate=1e30, max_steps=50, checkpoint_every=1, **SMALL)
-    message = r"step \d+: .*loss/generators.* not finite; the batch is in .*on_nonfinite=rollback"
+    message = r"step \d+: values are not finite \(.*loss/generators.*\); the batch is in .*on_nonfinite=rollback"
     with pytest.raises(UserError, match=message) as caught:
         trainer.train(config, str(tmp_path))
     step = int(str(caught.value).split(":")[0].removeprefix("step "))
@@ -179,7 +179,7 @@ def test_rollback_restores_the_checkpoint_and_skips_the_batch(tmp_path, poisoned
     assert (last["step"], last["skipped"]) == (6, 3)
     assert all(np.all(np.isfinite(array)) for array in last.values())
     text = (tmp_path / "log.txt").read_text()
-    assert "step 4: loss/generators not finite" in text
+    assert "step 4: values are not finite (loss/generators)" in text
     assert re.search(r"the batch is in \S+; rolled back to step 2, resuming with the data after that batch", text)
     # Resumed with more steps, the run still skips the same data.
     seen.clear()
@@ -281,7 +281,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
     # The first update overflows all weights.
     config = Config.preset("tiny", preprocess="crop", crop_size=40, flip=False, checkpoint_every=1, learning_rate=1e30,
                            **SMALL)
-    with pytest.raises(UserError, match=r"^step 2: loss/gen_ab.* not finite"):
+    with pytest.raises(UserError, match=r"^step 2: values are not finite \(loss/gen_ab"):
         trainer.train(config, str(tmp_path), given=(images["a"], images["b"]))
     with np.load(tmp_path / "not-finite-step-000002.npz") as batch:
         for domain, image in images.items():

@@ -44,11 +44,11 @@ def test_a_fingerprint_is_the_count_and_the_sha256_of_the_names():
     ("names", "change"),
     [
         (["0", "1", "2"], []),
-        (["0", "1", "2", "3"], ["set/trainA had 3 images and has 4, added 3"]),
-        (["1"], ["set/trainA had 3 images and has 1, removed 0, 2"]),
-        (["0", "1", "new"], ["set/trainA had 3 images and has 3, added new, removed 2"]),
-        (["0", "1", "2", *"abcde"], ["set/trainA had 3 images and has 8, added a, b, c and 2 more"]),
-        (["1", "0", "2"], ["set/trainA had 3 images and has 3, in another order"]),
+        (["0", "1", "2", "3"], ["set/trainA had 3 images and now has 4, added 3"]),
+        (["1"], ["set/trainA had 3 images and now has 1, removed 0, 2"]),
+        (["0", "1", "new"], ["set/trainA had 3 images and now has 3, added new, removed 2"]),
+        (["0", "1", "2", *"abcde"], ["set/trainA had 3 images and now has 8, added a, b, c and 2 more"]),
+        (["1", "0", "2"], ["set/trainA had 3 images and now has 3, in another order"]),
     ],
     ids=["equal", "added", "removed", "renamed", "many", "order"],
 )
@@ -68,7 +68,8 @@ def test_without_the_former_names_a_change_names_counts(tmp_path, content):
         (tmp_path / "training_images.json").write_bytes(content)
     recorded = training_images.compute_fingerprints(dataset_of(["0", "1"], ["0"]))
     assert training_images.list_changes(recorded, dataset_of(["0", "2"], ["0", "1"]), str(tmp_path)) == [
-        "set/trainA had 2 images and has 2, with other names", "set/trainB had 1 images and has 2, with other names",
+        "set/trainA had 2 images and now has 2, with other names",
+        "set/trainB had 1 images and now has 2, with other names",
     ]
 
 
@@ -106,9 +107,9 @@ def test_the_pixels_identify_arrays(tmp_path):
         return training_images.list_changes(recorded, memory.open_given((given, images), config), str(tmp_path))
 
     assert find_changes(list(images)) == []
-    assert find_changes(255 - images) == ["given_to_fit A had 3 images and has 3, with other pixels"]
-    assert find_changes(images[::-1]) == ["given_to_fit A had 3 images and has 3, with other pixels"]
-    assert find_changes(images[:2]) == ["given_to_fit A had 3 images and has 2"]
+    assert find_changes(255 - images) == ["given_to_fit A had 3 images and now has 3, with other pixels"]
+    assert find_changes(images[::-1]) == ["given_to_fit A had 3 images and now has 3, with other pixels"]
+    assert find_changes(images[:2]) == ["given_to_fit A had 3 images and now has 2"]
     assert find_changes(images[:2], limit=2) == []
     # Checkpoints of older versions hold the digest of the names.
     old = Fingerprint(3, hashlib.sha256(b"000000\x00000001\x00000002\x00").digest())
@@ -125,7 +126,7 @@ def test_the_pixels_of_a_stream_may_change(tmp_path):
 
 
 @pytest.mark.parametrize(("n_pairs", "changes"), [
-    (20, []), (21, [f"given_to_fit {domain} had 20 images and has 21" for domain in "AB"]),
+    (20, []), (21, [f"given_to_fit {domain} had 20 images and now has 21" for domain in "AB"]),
 ])
 def test_the_samples_of_a_stream_may_become_more(n_pairs, changes, tmp_path):
     images = np.zeros((21, 8, 8, 3), np.uint8)
@@ -170,9 +171,9 @@ def test_a_run_resumes_with_changed_images_only_if_allowed(tmp_path, resume, mak
     with pytest.raises(UserError) as caught:
         resume()
     assert str(caught.value) == (
-        "the training images have changed since step 1: set/trainA had 2 images and has 3, added 002.png; set/trainB "
-        "had 2 images and has 1, removed 001.png; restore the images, or continue with the new ones with "
-        "--allow_changed_data"
+        "the training images have changed since step 1: set/trainA had 2 images and now has 3, added 002.png; "
+        "set/trainB had 2 images and now has 1, removed 001.png; restore the images, or continue with the new ones "
+        "with --allow_changed_data"
     )
     # What several workers compare.
     for domain, names in (("A", b"000.png\x00001.png\x00002.png\x00"), ("B", b"000.png\x00")):

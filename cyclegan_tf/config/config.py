@@ -27,8 +27,8 @@ class Config(RunOptions):
     `config.run_options` declares the options. Some models have other defaults (`models.builtin`). The modules in
     `plugins` are imported before the other options are validated.
 
-    Sizes are in pixels. Cadences (`*_every`) are in steps; a cadence of 0 means "only at the end". A resumed run may
-    change the fields marked `may_differ`. All other fields affect the run's numbers and must stay the same.
+    Sizes are in pixels. `log_every`, `sample_every`, `checkpoint_every` and `eval_every` are in steps; 0 means "only at
+    the end". A resumed run may change only the fields marked `may_differ`; see `config.options.option`.
 
     `dataclasses.replace` keeps all other options, including defaults of the former model; build a new `Config` to
     change `model`.
@@ -215,7 +215,7 @@ def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def list_differences(old: Config, new: Config) -> list[str]:
-    """Returns a line "name: old -> new" for each option that differs and affects the run's numbers.
+    """Returns a line "name: old -> new" for each differing option that a resumed run must not change.
 
     Two spellings of a value, such as photos and photos/ or a,b and a, b, do not differ.
     """

@@ -56,7 +56,7 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
                "use --mixed_precision=bfloat16")
     if config.recompute and (config.dropout or config.norm == "batch"):
         yield ("--recompute runs layers twice, so --dropout would draw a second mask and --norm=batch would update its "
-               "running statistics twice; use --recompute without both")
+               "running statistics twice; use --recompute without --dropout and --norm=batch")
     if config.jit_compile == "on" and not config.crops:
         yield (f"--jit_compile=on compiles again for every image size, and --preprocess={config.preprocess} makes many "
                "sizes; use --jit_compile=off or a --preprocess mode that crops")

@@ -58,5 +58,5 @@ class Direction(str, enum.Enum):  # noqa: UP042 - Python 3.10 has no StrEnum.
         return Direction.B2A if self is Direction.A2B else Direction.A2B
 
     def order(self, of_a: _T, of_b: _T) -> tuple[_T, _T]:
-        """(the source domain's, the target domain's) of two values that belong to the domains A and B."""
+        """Returns the values of the (source, target) domain, given the values of A and B."""
         return (of_a, of_b) if self is Direction.A2B else (of_b, of_a)

@@ -45,7 +45,7 @@ def define_flags(arguments: Sequence[str], flag_values: flags.FlagValues = flags
 
 
 def _find_plugins(arguments: Sequence[str]) -> str:
-    """The value of --plugins, also in a flagfile, before the other flags are defined."""
+    """Reads --plugins from the command line or a flagfile, before the other flags are defined."""
     found = flags.FlagValues()
     flags.DEFINE_string("plugins", "", "", flag_values=found)
     try:

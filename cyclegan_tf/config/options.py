@@ -38,7 +38,8 @@ def option(
       minimum: the smallest valid number.
       maximum: the largest valid number; for integers LARGEST_INTEGER by default.
       below: a limit that numbers must not reach.
-      may_differ: whether a resumed run may change the option, because the option does not affect the run's numbers.
+      may_differ: whether a resumed run may change the option: options that do not affect the numbers, and the length
+        of the run.
       per_machine: whether the option may differ between the workers of a run, because the option is about a machine's
         own files and memory.
       registry: the registry whose names are the valid values.

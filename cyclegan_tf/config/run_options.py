@@ -203,8 +203,9 @@ class RunOptions:
         "its features back before they are compared",
     )
     nce_layers: str = option(
-        "", "layers of the generator whose outputs cut and fastcut compare, separated by commas; if empty, the padded "
-        "image, the two downsampling convolutions, and the residual blocks 1 and 5 (the last, if there are fewer)",
+        "", "layers of the generator whose outputs cut and fastcut compare, separated by commas; if empty, the layers "
+        "that the generator registers: for resnet and torchgan, the padded image, the two downsampling convolutions, "
+        "and the residual blocks 1 and 5 (the last, if there are fewer)",
         is_list=True,
     )
     nce_patches: int = option(256, "patches of each layer that cut and fastcut compare", minimum=1)
@@ -249,7 +250,7 @@ class RunOptions:
     )
     lr_decay_every: int = option(
         50, "epochs between the drops of --lr_policy=step; with max_steps, scaled by max_steps / (n_epochs + "
-        "n_epochs_decay): by default a quarter of the run (if both are 0, steps)", minimum=1,
+        "n_epochs_decay): by default a quarter of the run; steps if n_epochs and n_epochs_decay are 0", minimum=1,
     )
     scale_learning_rate: Literal["none", "linear", "sqrt"] = option(
         "none", "multiply the learning rates by the number of replicas (linear) or by its square root (sqrt)",

@@ -24,7 +24,7 @@ def write(source: Source, folder: str) -> list[Artifact]:
       UserError: tf2onnx cannot convert the network.
     """
     name = f"{source.direction}.onnx"
-    # Both specs must have the same tensor name, otherwise tf2onnx loses the input.
+    # tf.function and tf2onnx get the same spec, because tf2onnx finds the input by its name.
     signature = [tf.TensorSpec(source.shape, tf.float32, name="images")]
 
     @tf.function(input_signature=signature)

@@ -112,7 +112,7 @@ def measure_model(
                 record["baselines"] = values
     if skipped:
         log.info("%s", report.format_skipped(skipped))
-    for warning in report.warn_of_few_images(records):
+    for warning in report.list_warnings(records):
         log.warning("%s", warning)
     return records
 

@@ -12,6 +12,7 @@ import numpy as np
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.data import loaders
 from cyclegan_tf.data.dataset import ImageList
+from cyclegan_tf.errors import is_outage
 from cyclegan_tf.images import ranges
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.storage import array_files
@@ -73,8 +74,9 @@ def load_or_compute(
 
     The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
     on: the network, the encoded bytes of the images, the pixels without data, the range of values, and the options that
-    resize the images. Without write access to the folder, each call computes the features again. So does a call after
-    an error of the disk or the network, because the features of a file that could not be read are missing.
+    resize the images. Without write access to the folder, each call computes the features again. A call
+    after an error of the disk or the network computes them again, too, because the features of an unread file are
+    missing.
 
     Args:
       folder: `weights.get_default_folder()` by default.
@@ -123,5 +125,5 @@ def _is_damaged(image_list: ImageList, index: int) -> bool:
     except ValueError:
         return True
     except OSError as error:
-        return error.errno is None  # Pillow raises OSErrors without a number for damaged files.
+        return not is_outage(error)
     return False

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.networks import saved_model
 
-SIDE, DIMENSIONS = 299, 2048
+SIDE = 299
 _EPSILON = 1e-3
 # (stride, padding) of the convolutions that do not use stride 1 and "SAME" padding.
 _PLAIN = dict.fromkeys(("conv_1", "conv_4"), (1, "VALID")) | dict.fromkeys(

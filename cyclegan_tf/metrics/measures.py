@@ -49,7 +49,7 @@ def is_better(name: str, value: float, best: float | None) -> bool:
 
 
 class Measure(abc.ABC):
-    """A measure of one direction: `add` receives each image in turn, then `records` returns the results.
+    """A measure of one direction: `add` receives each image in turn, then `compute_records` yields the results.
 
     Args:
       name: one of `NAMES`.
@@ -142,12 +142,12 @@ class _InUnits(Measure):
         elif self._name == "mae":
             self._values.append(float(error.mean()) * (self._limits.high - self._limits.low) / 2)
         else:
-            self._values.append(paired.compute_psnr(float(np.square(error).mean()), white=2.0))
+            self._values.append(paired.compute_psnr(float(np.square(error).mean()), peak=2.0))
 
     def compute_records(self) -> Iterator[Record]:
         if self._n_empty and not self._values:
-            raise UserError(f"no pixel counts in any of the {self._n_empty} pairs: all pixels are outside the masks or "
-                            "without data; masks in testMask must be above 0 where pixels count")
+            raise UserError(f"none of the {self._n_empty} pairs has a pixel to measure: all pixels are outside the "
+                            "masks or without data; masks in testMask must be above 0 at the pixels to measure")
         yield {**_summarize(self._values), "range": [self._limits.low, self._limits.high]}
 
 
@@ -207,7 +207,7 @@ class _Cycle(Measure):
 class _Identity(Measure):
     """Mean |image - its translation| over real images of the target domain, for values in [-1, 1]."""
 
-    limit = 0  # `records` translates images of the target domain, so the measure needs no source images.
+    limit = 0  # `compute_records` translates images of the target domain, so the measure needs no source images.
 
     def __init__(self, name: str, task: Task) -> None:
         super().__init__(name, task)

@@ -24,9 +24,9 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     return float(tf.image.psnr(*_scale(image, truth), 1.0))
 
 
-def compute_psnr(squared_error: float, white: float) -> float:
-    """Computes the PSNR in dB from a mean squared error: 10 log10(white^2 / squared_error), infinite for no error."""
-    return 10 * math.log10(white**2 / squared_error) if squared_error else math.inf
+def compute_psnr(squared_error: float, peak: float) -> float:
+    """Computes the PSNR in dB from a mean squared error: 10 log10(peak^2 / squared_error), infinite for no error."""
+    return 10 * math.log10(peak**2 / squared_error) if squared_error else math.inf
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
@@ -65,7 +65,7 @@ def require_size(name: str, image: np.ndarray, smallest: int) -> None:
 
 def _scale(image: np.ndarray, truth: np.ndarray) -> list[np.ndarray]:
     """Scales both images to float32 in [0, 1], because SSIM loses digits with larger values."""
-    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 0
+    peak = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 0
     return [
-        each.astype(np.float32) / np.float32(white) if white else (each + np.float32(1)) / 2 for each in (image, truth)
+        each.astype(np.float32) / np.float32(peak) if peak else (each + np.float32(1)) / 2 for each in (image, truth)
     ]

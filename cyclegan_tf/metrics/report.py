@@ -44,7 +44,7 @@ def format_skipped(skipped: Iterable[Skipped]) -> str:
     return f"left out {'; '.join(parts)}"
 
 
-def warn_of_few_images(records: Iterable[Record]) -> list[str]:
+def list_warnings(records: Iterable[Record]) -> list[str]:
     """Returns a warning for each of FID and KID that was computed from too few images to be meaningful.
 
     FID is biased upwards (Binkowski et al. 2018, section 4), and its covariances are singular with fewer images than

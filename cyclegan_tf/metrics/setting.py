@@ -63,7 +63,7 @@ class Networks:
 
     @functools.cached_property
     def judge(self) -> classifier.Classifier:
-        """The classifier of `judge`."""
+        """The classifier that `Protocol.judge` names."""
         is_default = self._protocol.judge == "efficientnet_lite0"
         return (classifier.EfficientNetLite0(self._protocol.weights_dir) if is_default
                 else classifier.KerasClassifier(self._protocol.judge))

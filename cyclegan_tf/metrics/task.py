@@ -60,9 +60,9 @@ class Task:
         return None if valid is None else _resize_mask(valid, size)
 
     def load_region(self, index: int, size: tuple[int, ...]) -> np.ndarray | None:
-        """Computes which pixels of pair `index` count in units: pixels in the mask that have data in both images.
+        """Computes the region of pair `index` for measures in units: masked pixels that have data in both images.
 
-        The region is cached for all measures of a pair, because it costs decoding both images.
+        The region is cached for all measures of a pair, because computing the region decodes both images.
 
         Args:
           size: height and width of the decoded pair.

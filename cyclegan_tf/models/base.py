@@ -95,7 +95,7 @@ class Model(abc.ABC):
 
     @property
     def iteration(self) -> tf.Tensor:
-        """The number of past updates of the generators, int64 scalar: the number of a step, for `make_step_seed`."""
+        """The number of past generator updates, an int64 scalar: the argument `iteration` of `make_step_seed`."""
         return tf.convert_to_tensor(self.optimizers[self.generator_names[0]].iterations)
 
     @property
@@ -139,7 +139,7 @@ class Model(abc.ABC):
     def seeded_step(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Fakes]:
         """Runs `step` with dropout masks that depend only on the run's seed, the step and the replica.
 
-        Returns what `step` returns; the fakes have the type of the pools' images.
+        Returns the result of `step`; the fakes have the type of the pools' images.
         """
         number, _ = replica_context.get_replica()
 

@@ -20,15 +20,16 @@ def set_threads(config: Config) -> None:
     """Gives each TensorFlow operation one thread if the machine has two cores; call before the first operation.
 
     Half of a CycleGAN step translates A to B, the other half B to A, so both cores always have work. An operation that
-    is split between two threads mostly waits for one of them on small feature maps (experiments/benchmarks). A model of
-    one direction has only one half. The environment variable TF_NUM_INTRAOP_THREADS takes precedence.
+    is split between two threads mostly waits for one of them on small feature maps (experiments/benchmarks). The
+    operations of a model of one direction, which has no second half, keep both threads. The environment variable
+    TF_NUM_INTRAOP_THREADS takes precedence.
     """
     if os.cpu_count() == 2 and len(config.directions) == 2:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def compile_step(config: Config, function: _Function) -> _Function:
-    """Like `compile_part`, for a `function` that averages gradients over the replicas.
+    """Compiles `function`, which averages gradients over the replicas, as `compile_part` does.
 
     Raises:
       UserError: --jit_compile=on with several replicas, because an XLA program cannot exchange gradients.

@@ -113,10 +113,9 @@ class Cut(base.Model):
     def _update_generator(self, tape: tf.GradientTape, loss: tf.Tensor) -> Scalars:
         """Updates the generator and the feature network by the gradients of one loss."""
         names = ("gen_ab", "features")
-        variables = {name: self.networks[name].trainable_variables for name in names}
-        found = self.scaling.gradient(tape, loss, list(variables.values()))
-        means = iter(replicas.average([tensor for gradient in found for tensor in gradient]))
-        return self.apply_gradients({name: [next(means) for _ in variables[name]] for name in names})
+        found = self.scaling.gradient(tape, loss, [self.networks[name].trainable_variables for name in names])
+        gradients = dict(zip(names, found, strict=True))
+        return self.apply_gradients(replicas.average_gradients(gradients))
 
 
 def _mirror(images: tf.Tensor, flipped: tf.Tensor | None) -> tf.Tensor:

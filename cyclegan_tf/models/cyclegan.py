@@ -65,9 +65,7 @@ class CycleGAN(base.Model):
         # discriminators learn from fakes that were made before the update, and the generators' loss never sees the
         # updated discriminators.
         scalars, gradients, fakes = compile_part(self._differentiate)(real_a, real_b, past)
-        means = iter(replicas.average([tensor for gradient in gradients.values() for tensor in gradient]))
-        gradients = {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
-        return scalars | compile_part(self.apply_gradients)(gradients), fakes
+        return scalars | compile_part(self.apply_gradients)(replicas.average_gradients(gradients)), fakes
 
     def _differentiate(self, real_a: tf.Tensor, real_b: tf.Tensor, past: Past) -> tuple[Scalars, Gradients, Fakes]:
         """Returns the losses and scores, the gradient of each network's objective, and the fakes for the pools."""

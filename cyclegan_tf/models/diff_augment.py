@@ -37,13 +37,13 @@ def augment_step(config: Config, images: tf.Tensor, use: str, iteration: tf.Tens
     return augment(images, policy, {name: tf.split(numbers, count)[number] for name, numbers in draws.items()})
 
 
-def draw(policy: Sequence[str], seed: tf.Tensor, shape: tf.Tensor) -> Draws:
+def draw(policy: Sequence[str], seed: tf.Tensor, shape: Sequence[int | tf.Tensor]) -> Draws:
     """Draws the random numbers of `policy`, a pure function of `seed`.
 
     Args:
       policy: names of `FUNCTIONS`.
       seed: int64 (2,).
-      shape: int32 (3,) or more: number of images, height, width.
+      shape: (number of images, height, width); further entries, such as the channels, are ignored.
 
     Returns:
       {name of the draw: (N,)}: float32 in [0, 1) for brightness, saturation and contrast; int32 for the others.

@@ -39,7 +39,7 @@ class ImagePool:
         self._stores: dict[int, int] = {}  # Slot of the pool -> index in the batch of the image to store there.
 
     def draw(self, shape: Sequence[int]) -> tuple[list[StoredImage], np.ndarray]:
-        """Draws for a batch of fakes of `shape` (N, H, W, C); call `store` before the next draw.
+        """Draws the exchanges for a batch of fakes of `shape` (N, H, W, C); call `store` before the next draw.
 
         Returns:
           (past, sources): the arguments of `exchange`.
@@ -81,7 +81,7 @@ class ImagePool:
         return {"images": images.astype(np.float32, copy=False), "random": np.array((version, *internal), np.uint32)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores the arrays that `state` returned."""
+        """Restores the state that `get_state` returned."""
         version, *internal = (int(word) for word in state["random"])
         self._random.setstate((version, tuple(internal), None))
         self.images = [image[np.newaxis].astype(self._dtype) for image in state["images"]]

@@ -15,6 +15,12 @@ def average(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
+def average_gradients(gradients: dict[str, list[tf.Tensor]]) -> dict[str, list[tf.Tensor]]:
+    """Averages the gradients of networks, by name, over the replicas, with one all-reduce for all networks."""
+    means = iter(average([tensor for gradient in gradients.values() for tensor in gradient]))
+    return {name: [next(means) for _ in gradient] for name, gradient in gradients.items()}
+
+
 def get_count() -> int:
     """Returns the number of replicas."""
     return tf.distribute.get_replica_context().num_replicas_in_sync

@@ -77,7 +77,7 @@ def conv(
 ) -> tf.Tensor:
     """Pads as PyTorch does, then convolves: (N, H, W, C) -> (N, H', W', filters).
 
-    Padding "same" would pad a convolution of stride 2 at the end only, which is another network.
+    TensorFlow's padding "same" pads a 3x3 convolution of stride 2 only at the end, so the network would differ.
 
     Args:
       kernel: height and width of the kernel.

@@ -112,12 +112,15 @@ def _generator_options(config: Config, input_channels: int, output_channels: int
     }
 
 
-def compute_patch_size(config: Config) -> int:
-    """Returns the smallest image for a PatchGAN: each of its last two layers loses a row and a column."""
+def compute_smallest_size(config: Config) -> int:
+    """Returns the smallest height and width for a PatchGAN, in pixels.
+
+    Each of the last two layers loses a row and a column.
+    """
     return 3 * 2**config.n_layers
 
 
-@register_discriminator("patch", smallest_size=compute_patch_size, options=_PATCH_OPTIONS)
+@register_discriminator("patch", smallest_size=compute_smallest_size, options=_PATCH_OPTIONS)
 def build_patch(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """The PatchGAN."""
     return _build_patch(config, input_channels, name)
@@ -143,7 +146,7 @@ def build_tf_blog_discriminator(config: Config, input_channels: int, name: str) 
     return _build_layers(config, input_channels, name, n_layers=4, padding="same")
 
 
-@register_discriminator("patch_mean", smallest_size=compute_patch_size, options=_PATCH_OPTIONS)
+@register_discriminator("patch_mean", smallest_size=compute_smallest_size, options=_PATCH_OPTIONS)
 def build_patch_mean(config: Config, input_channels: int, name: str) -> "tf.keras.Model":
     """A PatchGAN that returns the mean score of an image."""
     return _build_patch(config, input_channels, name, averaged=True)

@@ -29,8 +29,8 @@ def patch_discriminator(
       input_channels: channels of the images.
       ndf: filters of the first layer; layer i has ndf * min(2^i, 8).
       n_layers: number of layers of stride 2; a layer of stride 1 and the head follow.
-      norm: instance, batch or none, in all layers but the first and the head. Convolutions before a batch norm or no
-        norm have no bias.
+      norm: instance, batch or none, in all layers but the first and the head, which always have a bias. The other
+        convolutions have no bias before a batch norm or without a norm.
       second_derivative: whether a gradient penalty differentiates through the network twice.
       norm_affine: whether instance norms learn a scale and an offset.
       padding: zero pads by one pixel on each side; same is TensorFlow's padding, with which stride 1 keeps the size.

@@ -20,7 +20,10 @@ def resnet_generator(
     kernel: int = 3, antialias: str = "none", merge: str = "add", norm_before_tanh: bool = False,
     name: str = "resnet_generator",
 ) -> tf.keras.Model:
-    """Builds c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh (Johnson et al. 2016).
+    """Builds the paper's ResNet generator (Johnson et al. 2016): (N, H, W, in) -> (N, H, W, out), in [-1, 1].
+
+    The layers are c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh. H and W are multiples of 4.
+
 
     Args:
       input_channels: channels of the images.

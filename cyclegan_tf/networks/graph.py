@@ -25,7 +25,7 @@ class Graph(NamedTuple):
 
 
 def read_graph(network: tf.keras.Model) -> Graph:
-    """Reads which layers a network consists of and which layer reads which.
+    """Reads the layers of a network and the connections between them.
 
     Args:
       network: functional model of one input and one output. Each layer must be called once, have one output, and not be
@@ -51,7 +51,7 @@ def read_graph(network: tf.keras.Model) -> Graph:
 
 
 def list_layers(network: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
-    """Yields the layers of a network of any kind; in place of a network inside of it, the layers of that network."""
+    """Yields the layers of any network; replaces a nested network by its own layers."""
     for layer in network.layers:
         if hasattr(layer, "layers"):
             yield from list_layers(layer)

@@ -173,17 +173,20 @@ class Dropout(tf.keras.layers.Layer):
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_relu")
 @receptive_field.pointwise
 def relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0); compare with `layer.activation` to recognize it."""
+    """Returns max(x, 0); `layer.activation is relu` recognizes this function."""
     return recompute.relu(x)
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf", name="_leaky_relu")
 @receptive_field.pointwise
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:
-    """max(x, 0.2 x), with slope 0.2 at 0 as in PyTorch; compare with `layer.activation` to recognize it."""
-    # TensorFlow's graph optimizer also knows tf.nn.leaky_relu and the maximum of x and 0.2 x. It fuses them with the
-    # convolution before, fails if a U-Net's skip connection reads that convolution too, prints an error, and then
-    # leaves all other operations as they are.
+    """Returns max(x, 0.2 x), with slope 0.2 at 0 as in PyTorch.
+
+    `layer.activation is leaky_relu` recognizes this function.
+    """
+    # Not tf.nn.leaky_relu or the maximum of x and 0.2 x, because TensorFlow's graph optimizer fuses both with the
+    # convolution before them. If a U-Net's skip connection also reads the convolution, the optimizer fails, prints an
+    # error and leaves all other operations as they are.
     return tf.where(x > 0, x, 0.2 * x)
 
 
@@ -255,10 +258,10 @@ def instance_normalization(name: str, second_derivative: bool = False, affine: b
     """Makes an instance normalization layer with epsilon 1e-5, a subclass of the installed library's layer.
 
     The library is tensorflow-addons with TensorFlow 2.15, else Keras, whose GroupNormalization has one group per
-    channel; options and weights of the layer are the library's. Both compute (x - mean) / sqrt(var + 1e-5) in float32,
-    with the mean and the biased variance over H and W of each image and channel. In inference, the library's own code
-    runs. In training, the layer computes the same with a third of the operations; these norms account for most
-    operations of a training step.
+    channel; options and weights of the layer are the library's. Both libraries compute
+    (x - mean) / sqrt(var + 1e-5) in float32, with the mean and the biased variance over H and W of each image and
+    channel. In inference, the library's own code runs. In training, the layer computes the same with a third of the
+    operations; these norms account for most operations of a training step.
 
     Args:
       name: the layer's name.

@@ -54,7 +54,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def pointwise(function: _Function) -> _Function:
-    """Declares an activation function to be pointwise: an output number depends on one input number. A decorator."""
+    """Declares that each output number of an activation function depends on one input number; a decorator."""
     function.is_pointwise = True  # type: ignore[attr-defined]  # Functions take any attribute.
     return function
 

@@ -48,11 +48,13 @@ def _make_probe(multiple: int, channels: int) -> np.ndarray:
 
 
 def _require_repeatable(require: "_Requirements", network: tf.keras.Model, multiple: int, channels: int) -> None:
-    remedy = "--recompute runs layers twice, so remove --recompute, dropout, or what else is random or has statistics"
+    remedy = (
+        "--recompute runs layers twice; remove --recompute, or the layers that are random or keep running statistics"
+    )
     require(not network.non_trainable_variables, f"has weights that are not trainable; {remedy}")
     images = _make_probe(multiple, channels)
     first, second = (np.asarray(network(images, training=True)) for _ in range(2))
-    require(np.array_equal(first, second), f"returns other values for the same images in training mode; {remedy}")
+    require(np.array_equal(first, second), f"returns different values for the same images in training mode; {remedy}")
 
 
 def _probe_generator(require: "_Requirements", network: tf.keras.Model, multiple: int, channels: int) -> None:
@@ -167,7 +169,7 @@ def build_feature_network(
 
 
 def _initialize(config: Config, network: tf.keras.Model) -> tf.keras.Model:
-    """Applies --initialization; the builders draw the weights of the value "normal"."""
+    """Applies --initialization=xavier; for "normal", keeps the weights that the builder drew."""
     if config.initialization == "xavier":
         initialization.initialize_xavier(network)
     return network

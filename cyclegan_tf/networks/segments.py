@@ -16,12 +16,12 @@ def mark_segment_end(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
 
 
 def split_into_segments(network: tf.keras.Model) -> list[tf.keras.Model]:
-    """Splits `network` behind each marked layer into networks that share its layers.
+    """Splits `network` after each marked layer into networks that share its layers.
 
     Each segment maps the output of the segment before it to the next one. A network without marks is one segment.
 
     Raises:
-      UserError: a layer behind a mark reads a layer before the mark.
+      UserError: a layer after a mark reads a layer before the mark.
     """
     ends = [layer for layer in network.layers if getattr(layer, "ends_segment", False)]
     starts = [network.inputs[0], *(layer.output for layer in ends)]
@@ -31,7 +31,7 @@ def split_into_segments(network: tf.keras.Model) -> list[tf.keras.Model]:
     except ValueError as error:
         names = ", ".join(layer.name for layer in ends)
         raise UserError(
-            f"network {network.name} cannot be cut behind each of its marked layers ({names}), because a later layer "
+            f"network {network.name} cannot be cut after each of its marked layers ({names}), because a later layer "
             "reads a layer before the cut; call mark_segment_end only for layers whose output is all that later layers "
             "read"
         ) from error

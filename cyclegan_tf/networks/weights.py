@@ -10,9 +10,10 @@ from cyclegan_tf.errors import UserError
 
 
 def name_weights(network: tf.keras.Model) -> dict[str, tf.Variable]:
-    """Returns the network's variables by "LAYER/WEIGHT" ("stem_conv/kernel"), in layer order; equal on both stacks.
+    """Returns the network's variables by "LAYER/WEIGHT", in layer order; the same in Keras 2 and 3.
 
-    A layer made of layers may have several weights of one name; then a number follows: kernel, kernel_1, kernel_2.
+    The name of a weight is, for example, stem_conv/kernel. A layer made of layers may have several weights of one name;
+    then a number follows: kernel, kernel_1, kernel_2.
 
     Raises:
       UserError: the name of a weight equals the numbered name of another weight.

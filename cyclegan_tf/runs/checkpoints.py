@@ -26,7 +26,7 @@ log = logging.getLogger("cyclegan_tf")
 
 _NAME = re.compile(r"step-(\d{8})\.npz")
 BEST = "best.npz"
-_COUNT, _NUMBER = re.compile(r"step|skipped|stale|replicas|images/\w+/count"), re.compile("best|epoch/.*")
+_COUNT_NAMES, _NUMBER_NAMES = re.compile(r"step|skipped|stale|replicas|images/\w+/count"), re.compile("best|epoch/.*")
 
 
 class NullWriter:
@@ -207,8 +207,8 @@ def read(path: str) -> dict[str, np.ndarray]:
     if "step" not in arrays:
         raise DamagedFileError("it holds no step")
     for name, array in arrays.items():
-        if _COUNT.fullmatch(name) and (array.shape or array.dtype.kind not in "iu" or array < 0):
+        if _COUNT_NAMES.fullmatch(name) and (array.shape or array.dtype.kind not in "iu" or array < 0):
             raise DamagedFileError(f"{name} is not a count")
-        if _NUMBER.fullmatch(name) and (array.shape or array.dtype.kind not in "iuf"):
+        if _NUMBER_NAMES.fullmatch(name) and (array.shape or array.dtype.kind not in "iuf"):
             raise DamagedFileError(f"{name} is not a number")
     return arrays

@@ -60,7 +60,7 @@ def is_run(path: str) -> bool:
 
 @contextlib.contextmanager
 def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
-    """Reserves `workdir` for a run of `config` while the body runs; logs to its log.txt, also an error of the body.
+    """Reserves `workdir` for a run of `config` during the body; logs to log.txt, including an error that ends the body.
 
     Creates the folder if it is missing. Remote file systems and some local ones have no locks. On these file systems
     the user must not start two processes in one run directory.
@@ -180,8 +180,8 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
     """Writes config.json, unless the directory belongs to a run with other options."""
     require_same_options(config, workdir)
     if filesystem.exists(os.path.join(workdir, "config.json")) and not _holds_run(workdir):
-        config_lib.Config.load(workdir)  # The config.json of another program is an error, and its files stay.
-        # The new run would add to these files of a failed start; it replaces the others.
+        config_lib.Config.load(workdir)  # Raises for the config.json of another program.
+        # The new run would append to these files of a failed start; the run overwrites all others.
         for name in filesystem.listdir(workdir):
             if name == "bad_images.txt" or name.startswith("events.out.tfevents."):
                 filesystem.remove(os.path.join(workdir, name))

@@ -10,7 +10,7 @@
   images/a/count, .../digest        `Fingerprint` of the training images of a domain
   step, skipped, best, stale        the fields of `Progress`
 
-Either stack can load the network weights that the other one collected. Image pools are float32 whatever their type in
+Keras 2 and Keras 3 can load each other's network weights. Image pools are float32 whatever their type in
 memory is, because NumPy does not know bfloat16.
 """
 

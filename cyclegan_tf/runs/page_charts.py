@@ -34,13 +34,13 @@ _CHARTS = (
            "How far images are from themselves after both translations. This loss should fall."),
     _Chart(re.compile(r"loss/identity_.*"), "Images that need no translation",
            "How much a generator changes images of its target domain. This loss should fall."),
-    _Chart(re.compile(r"loss/.*"), "Other losses", "The generators make the sum of all their losses small."),
-    _Chart(re.compile(r"score/.*"), "Answers of the discriminators",
-           "The mean answers to real and to translated images. Close answers mean that the discriminators can hardly "
+    _Chart(re.compile(r"loss/.*"), "Other losses", "The generators minimize the sum of all their losses."),
+    _Chart(re.compile(r"score/.*"), "Scores of the discriminators",
+           "The mean scores of real and of translated images. Close scores mean that the discriminators can hardly "
            "tell translations from real images."),
     _Chart(re.compile(r"grad_norm/.*"), "Gradient norms",
-           "How strongly a step changes each network. Peaks that are many times higher than the rest are a sign of "
-           "unstable training."),
+           "The size of the gradient of each network's loss. Peaks that are many times higher than the rest are a sign "
+           "of unstable training."),
 )
 
 

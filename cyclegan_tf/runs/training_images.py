@@ -68,7 +68,7 @@ def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, wo
         # The lists of a stream hold only its first images, whose number depends on --n_samples.
         if dataset.stream is not None and former.count == current[domain].count:
             continue
-        change = f"{image_list.where} had {former.count} images and has {current[domain].count}"
+        change = f"{image_list.where} had {former.count} images and now has {current[domain].count}"
         if image_list.hash_contents:
             yield change if former.count != current[domain].count else f"{change}, with other pixels"
             continue

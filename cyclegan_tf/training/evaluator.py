@@ -17,7 +17,7 @@ log = logging.getLogger("cyclegan_tf")
 class Evaluator:
     """Measures the held-out images of a run: PSNR and SSIM of pairs, else cycle errors, and --eval_metrics.
 
-    Pairs whose values have units are measured in these units, too.
+    If --range_a and --range_b give units to all target domains, MAE and PSNR over the range are measured, too.
 
     Attributes:
       counts: the number of images behind each measure of the newest call: {`report.format_key`: number}.
@@ -60,7 +60,7 @@ class Evaluator:
         records, skipped = evaluation.measure(translate, self._setting, self._names)
         if skipped:
             log.warning("%s", report.format_skipped(skipped))
-        for warning in report.warn_of_few_images(records):
+        for warning in report.list_warnings(records):
             if warning not in self._warned:
                 log.warning("%s", warning)
                 self._warned.add(warning)

@@ -40,7 +40,7 @@ def fit(
     config: Config, workdir: str | os.PathLike[str] | None = None, dataset: Any = None,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
-    """Trains `config`; `cyclegan_tf.fit` describes the arguments."""
+    """Trains the run of `config`; `cyclegan_tf.fit` describes the arguments."""
     if dataset is not None:
         config = dataclasses.replace(config, dataset=GIVEN_DATASET)
     config = add_plugins(config)

@@ -29,7 +29,7 @@ def make_environments(n_workers: int) -> list[dict[str, str]]:
 
 
 def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0) -> int:
-    """Runs cyclegan_tf.train with `arguments` in `n_workers` processes; returns the common exit status.
+    """Runs cyclegan_tf.train with `arguments` in `n_workers` processes; returns the exit status.
 
     Forwards the `SIGNALS` that ask a run to stop to all workers.
 
@@ -38,7 +38,8 @@ def launch(n_workers: int, arguments: Sequence[str], grace_seconds: float = 20.0
         then `launch` kills them.
 
     Returns:
-      0, or the status of the first worker that failed; for a worker that was killed, 128 plus the signal.
+      0, or the status of the first worker that failed; 128 plus the signal if a signal killed the worker, or arrived
+      before all workers had started.
     """
     command = [sys.executable, "-m", "cyclegan_tf.train", *arguments]
     workers: list[subprocess.Popen] = []

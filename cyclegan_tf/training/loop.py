@@ -182,7 +182,7 @@ class TrainingLoop:
         elif progress.best is not None:  # --patience counts from the first evaluation with a finite value.
             progress.stale += 1
             if cadence.is_out_of_patience(self._run.config, progress.stale):
-                log.info("ending after step %d: %s has not been better than %.4g in %d measurements", step, name,
+                log.info("ending after step %d: %s has not improved on %.4g in %d evaluations", step, name,
                          progress.best, progress.stale)
                 self._end_after(step)
 

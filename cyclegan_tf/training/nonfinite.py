@@ -12,7 +12,7 @@ from cyclegan_tf.storage import array_files
 from cyclegan_tf.training.distribution import Batch
 from cyclegan_tf.training.workers import Workers
 
-ADVICE = "start a new run with a lower --learning_rate, or look at the images"
+ADVICE = "start a new run with a lower --learning_rate, or check the images of the batch"
 
 
 class NotFinite(UserError):
@@ -25,7 +25,7 @@ class NotFinite(UserError):
 
     def __init__(self, step: int, names: Sequence[str], batch_path: str) -> None:
         self.step = step
-        self.finding = f"step {step}: {', '.join(names)} not finite; the batch is in {batch_path}"
+        self.finding = f"step {step}: values are not finite ({', '.join(names)}); the batch is in {batch_path}"
         super().__init__(f"{self.finding}; {ADVICE}, or skip such batches with --on_nonfinite=rollback")
 
 

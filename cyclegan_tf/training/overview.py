@@ -26,7 +26,7 @@ _N_MEASURED = 3  # Images of each domain whose size is read.
 
 
 def describe_run(run: Run, step: int) -> list[str]:
-    """Returns the lines of the table, wrapped to 100 characters.
+    """Describes the data, networks, device and length of a run, in lines of at most 100 characters.
 
     Args:
       step: steps done.
@@ -68,14 +68,14 @@ def _describe_training(config: Config, dataset: ImageDataset) -> str:
 
 def _describe_sizes(images: ImageList) -> str:
     """Describes the sizes of up to three images as the end of a phrase; empty if no image can be read."""
-    sizes = sorted(set(_measure(images)))
+    sizes = sorted(set(_read_sizes(images)))
     if not sizes:
         return ""
     texts = [f"{width} x {height}" for height, width in sizes]
     return f", {texts[0]} px" if len(texts) == 1 else f", such as {' and '.join(texts)} px"
 
 
-def _measure(images: ImageList) -> Iterator[tuple[int, int]]:
+def _read_sizes(images: ImageList) -> Iterator[tuple[int, int]]:
     """Yields (height, width) of the first, the middle and the last image; skips images that cannot be read."""
     for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
         try:

@@ -77,5 +77,5 @@ def _take(batches: Iterator[Batch], count: int) -> list[Batch]:
     try:
         return [next(batches) for _ in range(count)]
     except StopIteration:
-        raise UserError("the tf.data.Dataset has ended before the run; create a data set whose elements each pass "
-                        "yields again") from None
+        raise UserError("the tf.data.Dataset has ended before the run; give a data set that can be iterated more "
+                        "than once") from None

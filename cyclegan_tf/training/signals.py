@@ -30,7 +30,7 @@ class Requests:
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[Callable[[], int | None]]:
-        """Yields a function that returns the received signal or None; raises Stopped after the body for a signal."""
+        """Yields a function that returns the received signal or None; raises Stopped after the body if one arrived."""
         self.deferred = True
         try:
             yield lambda: self.received

@@ -38,7 +38,7 @@ def train(
     config: Config, workdir: str, exit_on_second_signal: bool = False, given: Any = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
-    """Trains `config` in run directory `workdir` to its end; resumes from the newest checkpoint if there is one.
+    """Trains the run of `config` in `workdir` to its end; resumes from the newest checkpoint if there is one.
 
     Args:
       exit_on_second_signal: `exit_on_second` of `signals.catch_signals`.

@@ -59,8 +59,8 @@ def initialize(model: Model, source: str) -> None:
                 if option not in architectures.SHAPE_OPTIONS
             )
     if differences:
-        log.warning("--init_from=%s: the networks had other options (%s), so they now compute something else", source,
-                    ", ".join(differences))
+        log.warning("--init_from=%s: the weights were trained with other options (%s), so the translations differ",
+                    source, ", ".join(differences))
     for name, average in model.averages.items():
         average.set_weights(model.networks[name].get_weights())
     fresh = sorted(set(model.networks) - set(found))
@@ -126,8 +126,8 @@ def _read_saved_models(source: str) -> _Found:
         folder = source.rstrip("/") if filesystem.is_remote(source) else os.path.normpath(source)
         name = os.path.basename(folder)
         if name not in list(Direction):
-            raise UserError(f"--init_from={source}: the name does not show the direction; rename the folder to a2b "
-                            "or b2a")
+            raise UserError(f"--init_from={source}: the name of the folder does not show the direction; rename the "
+                            "folder to a2b or b2a")
         folders = {Direction(name): folder}
     found: _Found = {}
     for direction, folder in folders.items():
