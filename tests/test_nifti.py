@@ -191,6 +191,16 @@ def test_spacing_is_of_rows_columns_and_slices(tmp_path, axis, spacing):
     assert volume.kind == "NIfTI int16"
 
 
+@pytest.mark.parametrize(("code", "factor"), [(0, 1), (1, 1000), (2, 1), (3, 0.001), (3 + 8, 0.001), (7, 1)],
+                         ids=["unknown", "meter", "millimeter", "micrometer", "with seconds", "invalid"])
+def test_spacing_is_in_millimeters(tmp_path, code, factor):
+    path = write_volume(tmp_path / "a.nii", count_voxels(), AFFINES["LPI"])
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[123] = code  # The field xyzt_units.
+    (tmp_path / "a.nii").write_bytes(data)
+    assert open_volume(path, make_options()).spacing == pytest.approx((3 * factor, 2 * factor, 4 * factor))
+
+
 @pytest.mark.parametrize("sign", [1, -1], ids=["white on black", "negative slope"])
 def test_training_slices_have_content(tmp_path, sign):
     # 0, 1, 2 ... 9 of the 100 pixels of a slice are content.

@@ -1,5 +1,6 @@
 """Translating files: names, batches, errors, unreadable files, and the command line."""
 
+import contextlib
 import errno
 import os
 import re
@@ -189,6 +190,17 @@ def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, o
         jobs.plan(found, str(tmp_path / output), 3)
     with pytest.raises(UserError, match="cannot be written as such a file"):
         jobs.plan(found, str(tmp_path / "a.png"), 5)
+
+
+@pytest.mark.parametrize(("source", "output", "fits"), [
+    ("a.npy", "b.npy", True), ("a.npy", "b.png", False), ("a.npy", "b.tif", False), ("a.tif", "b.png", False),
+    ("a.tif", "b.tiff", True), ("a.png", "b.tif", True),
+])
+def test_a_result_in_a_unit_keeps_the_format_of_arrays_and_tiff_files(tmp_path, source, output, fits):
+    found = [(str(tmp_path / source), source)]
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="cannot be written as such a file"):
+        jobs.plan(found, str(tmp_path / output), 1, value_range=ValueRange(0, 4095))
+    assert jobs.plan(found, str(tmp_path / output), 1)[0].target == str(tmp_path / output)
 
 
 @pytest.mark.parametrize("output", ["notes.txt", "old.GIF"])

@@ -143,6 +143,18 @@ def test_large_images_are_scaled_down_with_their_aspect_ratio(driver, tmp_path):
     wait_for(driver, "document.body.dataset.state === 'done' && after.width === 64")
 
 
+def test_nothing_can_be_saved_until_the_new_image_is_translated(driver, tmp_path):
+    Image.new("RGB", (32, 32), "teal").save(tmp_path / "next.png")
+    choose_file(driver, tmp_path / "next.png")
+    driver.execute_script("""
+        window.savable = [];
+        const record = () => savable.push([document.body.dataset.state, !document.getElementById("save").disabled]);
+        new MutationObserver(record).observe(document.body, {attributeFilter: ["data-state"]});
+    """)
+    choose_file(driver, tmp_path / "next.png")
+    assert [each for each in driver.execute_script("return savable") if each[0]] == [["busy", False], ["done", True]]
+
+
 def test_an_error_clears_with_the_next_image_or_when_it_is_closed(driver, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     Image.new("RGB", (32, 32), "teal").save(tmp_path / "next.png")

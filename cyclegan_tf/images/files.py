@@ -40,8 +40,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
     ".bmp": {"format": "BMP"},
 }
-_SIZE_TAGS = (256, 257, 0xA002, 0xA003)  # Width and height of the image in TIFF and in EXIF.
-_SUBDIRECTORIES = (0x8769, 0x8825)  # Of EXIF: the camera's settings, and GPS.
+_EXIF_SIZE = (0xA002, 0xA003)  # Width and height of the image in EXIF.
+_SIZE_TAGS = (256, 257, *_EXIF_SIZE)  # The same in TIFF and in EXIF.
+_CAMERA = 0x8769  # The subdirectory of EXIF with the camera's settings.
+_SUBDIRECTORIES = (_CAMERA, 0x8825)  # The second has GPS data.
 _ALIASES = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 
 
@@ -111,7 +113,7 @@ def _read_page_extras(page: tiff.Page) -> Extras:
         for tag, value in page.tags.items() if tag not in _LAYOUT_TAGS
     })
     if page.orientation >= 5:
-        _swap_resolution(exif)
+        _swap(exif, tiff.RESOLUTION)
     alpha = None if page.alpha is None else codec.apply_orientation(page.alpha, page.orientation)
     return Extras(page.pixels.shape[-1] == 1, alpha, page.icc, exif.tobytes() if exif else None)
 
@@ -145,7 +147,9 @@ def _read_exif(image: Image.Image, is_rotated: bool) -> bytes | None:
     for tag in (tiff.ORIENTATION, *(_LAYOUT_TAGS if image.format == "TIFF" else ())):
         exif.pop(tag, None)
     if is_rotated:
-        _swap_resolution(exif)
+        _swap(exif, tiff.RESOLUTION)
+        if _CAMERA in exif:
+            _swap(exif.get_ifd(_CAMERA), _EXIF_SIZE)
     if isinstance(exif.get(tiff.XMP), bytes):
         exif[tiff.XMP] = tiff.reset_xmp_orientation(exif[tiff.XMP])
     exif.bigtiff = False  # Pillow cannot read EXIF data in the format of a BigTIFF file.
@@ -155,10 +159,10 @@ def _read_exif(image: Image.Image, is_rotated: bool) -> bytes | None:
     return exif.tobytes() if exif else None
 
 
-def _swap_resolution(directory: MutableMapping[int, Any]) -> None:
-    """Swaps the horizontal and the vertical resolution of an image whose columns become rows."""
-    values = [directory.pop(tag, None) for tag in tiff.RESOLUTION]
-    for tag, value in zip(tiff.RESOLUTION, values[::-1], strict=True):
+def _swap(directory: MutableMapping[int, Any], tags: tuple[int, int]) -> None:
+    """Swaps a horizontal and a vertical value of an image whose columns become rows."""
+    values = [directory.pop(tag, None) for tag in tags]
+    for tag, value in zip(tags, values[::-1], strict=True):
         if value is not None:
             directory[tag] = value
 

@@ -30,6 +30,7 @@ from cyclegan_tf.storage import atomic, filesystem
 _SLICE_AXES = ("sagittal", "coronal", "axial")  # Perpendicular to the patient's axes x, y and z.
 _GZIP = b"\x1f\x8b"
 _NIFTI_2 = 540  # The first number of a header of version 2: its length.
+_MILLIMETERS = {1: 1000.0, 3: 0.001}  # NIfTI's codes for meter and micrometer; other codes count as millimeter.
 _SAMPLED_VOXELS = 2**18  # Voxels from which the range of a volume's values is computed.
 _DICOM_EXTENSION = 2  # The code of a header extension that holds DICOM attributes.
 # Fields of the header for free text, such as a description of the scan or the name of another file of the patient.
@@ -72,8 +73,10 @@ class Volume(Stack):
         is_whole = float(self._slope).is_integer() and float(self._intercept).is_integer()
         is_whole = is_whole if self._stored.kind in "iu" else not self._is_scaled
         self.dtype = self._stored.newbyteorder("=") if is_whole else np.dtype(np.float32)
+        unit = _MILLIMETERS.get(int(self._header["xyzt_units"]) % 8, 1.0)
         zooms = (*map(float, self._header.get_zooms()), 1.0, 1.0)
-        self.spacing = zooms[self._axes.row], zooms[self._axes.column], zooms[self._axes.slice]
+        row, column, depth = (zooms[axis] * unit for axis in (self._axes.row, self._axes.column, self._axes.slice))
+        self.spacing = row, column, depth
         self.kind = f"NIfTI {self._stored.name}"
 
     @property

@@ -128,6 +128,12 @@ def _find_kind(path: str) -> str:
     return "image" if dicom_series.read_identifier(path) is None else "DICOM file"
 
 
+def _find_array_format(path: str) -> str:
+    """Returns .npy or .tif for a NumPy or TIFF file, whose translation in a unit keeps the format; "" for others."""
+    name = _add_suffix(path, path)
+    return ".tif" if suffixes.match(name, suffixes.TIFF) else suffixes.match(name, (".npy",))
+
+
 def plan(
     found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False,
     value_range: ValueRange | None = None,
@@ -147,7 +153,10 @@ def plan(
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
-        if _name_result(output, channels, value_range) != output or _find_kind(output) != _find_kind(source):
+        keeps_kind = _find_kind(output) == _find_kind(source)
+        if value_range is not None:
+            keeps_kind &= _find_array_format(source) in ("", _find_array_format(output))
+        if _name_result(output, channels, value_range) != output or not keeps_kind:
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
         jobs, series = [Job(source, output)], {}
     elif filesystem.exists(output) and not filesystem.isdir(output):

@@ -166,6 +166,7 @@ function translate() {
     stage.hidden = false;
     element("empty").hidden = true;
     after.hidden = !video; // Hide the translation of the previous image.
+    element("save").disabled = true;
     layOut();
     clearError();
     say("busy", `Translating ${width} × ${height} pixels …`);
