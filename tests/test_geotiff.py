@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 from translations import make_translator, run, translate
 
@@ -63,6 +64,29 @@ def test_place_is_kept(tmp_path, options, dtype, count):
         assert file.profile["tiled"] == source.profile["tiled"]
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_sensor_model_of_a_scene_is_kept(tmp_path, count):
+    bands = RNG.integers(0, 65536, (count, *SIZE)).astype(np.uint16)
+    one, other = (list(map(float, RNG.normal(size=20).round(3))) for _ in range(2))
+    rpcs = RPC(height_off=100.0, height_scale=500.0, lat_off=52.1, lat_scale=0.1, line_off=20.0, line_scale=20.0,
+               line_num_coeff=one, line_den_coeff=other, long_off=13.4, long_scale=0.1, samp_off=28.0, samp_scale=28.0,
+               samp_num_coeff=other, samp_den_coeff=one, err_bias=0.5, err_rand=0.25)
+    # The only georeference of the file, as in level-1 scenes.
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="rgb" if count == 3 else "minisblack", metadata=None,
+                     planarconfig="separate", extratags=[(50844, "d", 92, to_tag(rpcs), True)])
+    with rasterio.open(translate(tmp_path / "a.tif", make_translator(count))) as file:
+        assert file.rpcs == rpcs
+        assert (file.read() == bands).all()
+
+
+def to_tag(rpcs):
+    """Returns the 92 numbers of RPCCoefficientTag."""
+    names = ("err_bias", "err_rand", "line_off", "samp_off", "lat_off", "long_off", "height_off", "line_scale",
+             "samp_scale", "lat_scale", "long_scale", "height_scale")
+    return [*(getattr(rpcs, name) for name in names), *rpcs.line_num_coeff, *rpcs.line_den_coeff,
+            *rpcs.samp_num_coeff, *rpcs.samp_den_coeff]
+
+
 @pytest.mark.parametrize(("dtype", "no_data"), [
     (np.uint16, 0), (np.uint16, 65535), (np.int16, -9999), (np.float32, -9999.0), (np.float32, np.nan),
     (np.float32, np.finfo(np.float32).min),
@@ -104,6 +128,36 @@ def test_mark_that_the_result_cannot_hold_is_an_error(tmp_path):
     write(tmp_path / "a.tif", np.full((1, *SIZE), -9999, np.int16), nodata=-9999)
     (reason,) = run(tmp_path / "a.tif", make_translator(units=Units(REFLECTANCE))).values()
     assert reason.startswith("uint16 does not hold -9999, the value of pixels without data; train with a range")
+
+
+def test_mark_of_float64_in_a_result_of_float32_is_an_error(tmp_path, recwarn):
+    lowest = float(np.finfo(np.float64).min)
+    bands = RNG.uniform(0, 10000, (1, *SIZE))
+    bands[:, :7] = lowest
+    write(tmp_path / "a.tif", bands, nodata=lowest)
+    (reason,) = run(tmp_path / "a.tif", make_translator(units=Units(REFLECTANCE))).values()
+    assert reason.startswith("float32 does not hold -1.79769e+308, the value of pixels without data; train with a")
+    assert list((tmp_path / "out").iterdir()) == []
+    result = translate(tmp_path / "a.tif", make_translator(units=Units(REFLECTANCE, REFLECTANCE)))
+    with rasterio.open(result) as file:
+        assert (file.dtypes, file.nodata) == (("float64",), lowest)
+        np.testing.assert_allclose(file.read(), bands, atol=1e-2)
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+
+
+@pytest.mark.parametrize(("no_data", "holds"), [
+    ("-3.4028235e+38", True), ("-inf", True), ("-1.7976931348623157e+308", False),
+], ids=["rounded lowest float", "infinity", "lowest double"])
+def test_float32_pixels_are_marked_if_their_type_holds_the_mark(tmp_path, no_data, holds, recwarn):
+    pixels = RNG.uniform(-1, 1, SIZE).astype(np.float32)
+    if holds:
+        pixels[:7] = np.float32(no_data)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata=None,
+                     extratags=[(42113, "s", 0, no_data, True)])
+    with tifffile.TiffFile(translate(tmp_path / "a.tif", make_translator())) as file:
+        assert file.pages[0].tags.valueof(42113) == (no_data if holds else None)
+        assert (file.asarray() == pixels).all()
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 def test_mark_that_the_source_cannot_hold_marks_nothing(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from translations import make_translator
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
+from cyclegan_tf.images.codec import decode
 from cyclegan_tf.inference import batch, jobs
 
 RNG = np.random.default_rng(31)
@@ -65,6 +66,16 @@ def test_values_come_back(tmp_path, layout, codec, dtype):
     assert bad == {}
     assert found.dtype == dtype
     np.testing.assert_allclose(found.reshape(array.shape), array, atol=1e-4 if dtype == np.float32 else 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+def test_pictures_of_three_samples_are_decoded_in_full_depth(tmp_path, planarconfig, photometric, dtype):
+    picture = RNG.integers(0, np.iinfo(dtype).max, (21, 17, 3), dtype, endpoint=True)
+    stored = np.moveaxis(picture, -1, 0) if planarconfig == "separate" else picture
+    tifffile.imwrite(tmp_path / "s.tif", stored, photometric=photometric, planarconfig=planarconfig)
+    np.testing.assert_array_equal(decode((tmp_path / "s.tif").read_bytes()), picture)
 
 
 @pytest.mark.parametrize(("layout", "codec"), KINDS)

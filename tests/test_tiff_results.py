@@ -99,6 +99,20 @@ def test_ome_metadata_of_other_channels_and_types(tmp_path, channels, out):
         assert series.dtype == np.float32
 
 
+@pytest.mark.parametrize(("out", "n_planes"), [(1, 0), (2, 6), (3, 0)])
+def test_metadata_of_ome_planes_is_kept_if_the_result_has_as_many_channels(tmp_path, out, n_planes):
+    pixels = RNG.integers(0, 65536, (3, 2, 6, 9)).astype(np.uint16)
+    metadata = {"axes": "ZCYX", "Plane": {"PositionZ": [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]}}
+    tifffile.imwrite(tmp_path / "s.ome.tif", pixels, ome=True, metadata=metadata)
+    translator = make_translator(2, function=lambda images: np.repeat(images[..., :1], out, axis=-1), out=out)
+    with tifffile.TiffFile(translate(tmp_path / "s.ome.tif", translator)) as file:
+        places = [tuple(map(int, place)) for place in re.findall(
+            '<Plane [^>]*TheC="(.)" TheZ="(.)"', file.ome_metadata)]
+        assert len(re.findall("<Plane", file.ome_metadata)) == len(places) == n_planes
+        assert set(places) == ({(c, z) for c in range(2) for z in range(3)} if n_planes else set())
+        assert file.series[0].shape == ((3, out, 6, 9) if out > 1 else (3, 6, 9))
+
+
 def test_all_images_of_ome_metadata_are_kept(tmp_path):
     groups = PAGES[:2], PAGES[1:]
     with tifffile.TiffWriter(tmp_path / "s.ome.tif", ome=True) as file:
@@ -148,6 +162,22 @@ def test_imagej_stack_stays_one(tmp_path):
             assert "min" not in file.imagej_metadata
             assert file.pages[0].get_resolution() == (4.0, 4.0)
         (tmp_path / "out" / "s.tif").unlink()
+
+
+@pytest.mark.parametrize(("channels", "out", "kept"), [
+    (1, 1, ["frame 1", "", "frame 3 µs", "frame 4"]), (4, 4, ["frame 1", "", "frame 3 µs", "frame 4"]),
+    (4, 2, ["frame 1", ""]),
+], ids=["a slice per page", "a page per channel", "other channels"])
+def test_each_page_keeps_its_own_description(tmp_path, channels, out, kept):
+    # As ScanImage writes; the second text is tifffile's own.
+    texts = ["frame 1", '{"shape": [6, 9]}', "frame 3 µs", "frame 4"]
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for page, text in zip(PAGES, texts, strict=True):
+            file.write(page, photometric="minisblack", metadata=None, description=text.encode())
+    translator = make_translator(channels, function=lambda images: images[..., :out], out=out)
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", translator, batch_size=3)) as file:
+        assert [page.aspage().description for page in file.pages] == kept
+        assert (np.stack([page.asarray() for page in file.pages]) == PAGES[:len(kept)]).all()
 
 
 @pytest.mark.parametrize("layout", ["contig", "separate"])

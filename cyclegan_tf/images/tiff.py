@@ -23,7 +23,7 @@ from cyclegan_tf.images.damage import explain_damage
 # Tags of TIFF and EXIF.
 PHOTOMETRIC, DESCRIPTION, ORIENTATION, XMP, ICC_PROFILE = 262, 270, 274, 700, 34675
 RESOLUTION, RESOLUTION_UNIT = (282, 283), 296  # Horizontal and vertical resolution.
-_SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLE_FORMAT = 254, 258, 259, 339
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _COMPRESSION, _SAMPLES_PER_PIXEL, _SAMPLE_FORMAT = 254, 258, 259, 277, 339
 _SHORT = 3  # A type of 2-byte values in tags.
 # Little-endian and big-endian TIFF and BigTIFF.
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -97,7 +97,7 @@ def try_pillow(file: IO[bytes], number: int = 0) -> TiffImageFile | None:
     image.seek(number)
     tags = image.tag_v2
     bits, compression = max(tags.get(_BITS_PER_SAMPLE, (1,))), tags.get(_COMPRESSION, 1)
-    is_deep = bits > 8 and (bits < 16 or compression == _JPEG or image.mode in ("RGB", "RGBA"))
+    is_deep = bits > 8 and (bits < 16 or compression == _JPEG or tags.get(_SAMPLES_PER_PIXEL, 1) > 1)
     formats = tags.get(_SAMPLE_FORMAT, ())
     # Pillow reads signed 8-bit values as unsigned, and swaps the bytes of compressed signed integers and floats.
     is_swapped = tags.prefix == b"MM" and compression != 1 and bits > 8 and any(kind != _UNSIGNED for kind in formats)

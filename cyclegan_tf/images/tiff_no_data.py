@@ -50,7 +50,13 @@ def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
 
 def fit(no_data: float | None, dtype: np.dtype) -> float | None:
     """Converts the value of pixels without data to an image's `dtype`; None if the dtype cannot hold the value."""
-    if no_data is None or dtype.kind not in "iub":
+    if no_data is None:
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            overflows = math.isfinite(no_data) and np.isinf(dtype.type(no_data))
+        return None if overflows else no_data
+    if dtype.kind not in "iub":
         return no_data
     limits = np.iinfo(np.uint8 if dtype == np.bool_ else dtype)
     return no_data if no_data.is_integer() and limits.min <= no_data <= limits.max else None

@@ -23,8 +23,9 @@ from cyclegan_tf.storage import atomic, filesystem
 log = logging.getLogger("cyclegan_tf")
 
 _GDAL_METADATA = 42112
-# Tags that say where a page is on the Earth: pixel scale, tie points, transformation, and three of the projection.
-GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+# Tags that say where a page is on the Earth: pixel scale, tie points, transformation, three of the projection, and the
+# coefficients of the sensor model (RPC).
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 # Resolution and its unit, position, camera, times, authors and copyright, EXIF, IPTC and XMP.
 _KEPT_TAGS = (
     269, 271, 272, *tiff.RESOLUTION, 285, 286, 287, tiff.RESOLUTION_UNIT, 305, 306, 315, 316, tiff.XMP, 33432, 33723,
@@ -44,7 +45,7 @@ class Source:
 
     Attributes:
       file: the file as tifffile opened it.
-      numbers: for each slice, the number of its first page, whose tags the translation keeps.
+      groups: for each slice, the numbers of its pages. The translation keeps the tags of the first page.
       description: the image description of the file, such as OME-XML.
       splits_channels: whether each channel of a slice is a separate page.
       no_data: the value of pixels without data, or None.
@@ -52,7 +53,7 @@ class Source:
     """
 
     file: Any
-    numbers: Sequence[int]
+    groups: Sequence[tuple[int, ...]]
     description: str
     splits_channels: bool
     no_data: float | None
@@ -60,7 +61,7 @@ class Source:
 
     def get_page(self, index: int) -> Any:
         """Returns the first page of slice `index`."""
-        return self.file.pages.get(self.numbers[index])
+        return self.file.pages.get(self.groups[index][0])
 
 
 @contextlib.contextmanager
@@ -72,7 +73,7 @@ def create(
 
     if not path.lower().endswith((".tif", ".tiff")):
         raise ValueError("the translation of a TIFF stack needs a name that ends in .tif or .tiff")
-    first, n_slices = source.get_page(0), len(source.numbers)
+    first, n_slices = source.get_page(0), len(source.groups)
     size = n_slices * first.imagelength * first.imagewidth * (channels + 1) * np.dtype(dtype).itemsize
     is_big = source.file.is_bigtiff or size > _CLASSIC_BYTES
     filesystem.makedirs(os.path.dirname(path) or ".")
@@ -123,17 +124,29 @@ class _Writer(StackWriter):
         page = self._source.get_page(self.count)
         with explain_damage(passes=(OSError,)):
             for number, plane in enumerate(planes):
-                self._write_page(plane, alpha, page, is_first=self.count == number == 0)
+                self._write_page(plane, alpha, page, self._describe_page(number, len(planes)))
         self.count += 1
 
-    def _write_page(self, pixels: np.ndarray, alpha: np.ndarray | None, page: Any, is_first: bool) -> None:
+    def _describe_page(self, number: int, n_pages: int) -> bytes | None:
+        """Returns the description of page `number` of the `n_pages` pages of the next slice."""
+        if self.count == number == 0:
+            return _describe(self._source, self._channels, self._dtype)
+        file, group = self._source.file, self._source.groups[self.count]
+        # OME-TIFF and ImageJ files have one description, on the first page. Without as many pages in the source, a page
+        # of the result belongs to several pages of the source.
+        if file.is_ome or file.is_imagej or len(group) != n_pages:
+            return None
+        return _encode_description(file.pages.get(group[number]).description)
+
+    def _write_page(
+        self, pixels: np.ndarray, alpha: np.ndarray | None, page: Any, description: bytes | None
+    ) -> None:
         colors = pixels.shape[-1]
         kinds = ["unspecified"] * (colors - (3 if self._is_rgb else 1))
         if alpha is not None:
             pixels, kinds = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1), [*kinds, "unassalpha"]
         is_separate = int(page.planarconfig) == 2 and pixels.shape[-1] > 1
         array = np.moveaxis(pixels, -1, 0) if is_separate else pixels
-        description = _describe(self._source, self._channels, self._dtype) if is_first else None
         tags = list(_keep_tags(page, self._no_data, 3 if self._is_rgb else 1))
         if description:
             tags.append((tiff.DESCRIPTION, "s", 0, description, True))
@@ -191,15 +204,19 @@ def _keep_file_items(text: str) -> str:
     return ElementTree.tostring(root, encoding="unicode") if len(root) else ""
 
 
-def _describe(source: Source, channels: int, dtype: np.dtype) -> str | bytes | None:
+def _describe(source: Source, channels: int, dtype: np.dtype) -> bytes | None:
     """Returns the image description of the translated file: OME-XML, ImageJ's lines, free text or None."""
-    text, n_slices = source.description, len(source.numbers)
+    text, n_slices = source.description, len(source.groups)
     if source.file.is_ome:
         samples = source.get_page(0).samplesperpixel
         return _change_ome(text, channels, dtype, n_slices, samples, source.splits_channels)
     if source.file.is_imagej:
         return _change_imagej(text, channels if source.splits_channels else None, n_slices)
-    # tifffile's own description is the shape of the array that was written.
+    return _encode_description(text)
+
+
+def _encode_description(text: str) -> bytes | None:
+    """Encodes the free text of a page; None if there is no text, or if tifffile wrote the shape of an array."""
     return None if not text or text.startswith('{"shape"') else text.encode()
 
 
@@ -252,9 +269,12 @@ def _change_ome_image(
     if splits_channels:  # The channels of a slice are written one after the other.
         order = pixels.get("DimensionOrder", "XYCZT").replace("C", "")
         pixels.set("DimensionOrder", f"XYC{order[2:]}")
-    pixels.set("SizeC", str(n_planes * channels))
+    size_c = str(n_planes * channels)
+    # If the number of channels changes, no plane of the result belongs to one plane of the source.
+    planes = pixels.findall(f"{space}Plane") if size_c != pixels.get("SizeC", "1") else []
+    pixels.set("SizeC", size_c)
     described = pixels.findall(f"{space}Channel")
-    for child in [*pixels.findall(f"{space}TiffData"), *described]:
+    for child in [*pixels.findall(f"{space}TiffData"), *planes, *described]:
         pixels.remove(child)
     n_described, own_samples = (channels, 1) if splits_channels else (n_planes, channels)
     if len(described) != n_described:

@@ -135,9 +135,9 @@ class TiffStack(Stack):
     def create(
         self, path: str, channels: int, dtype: np.dtype, value_range: ValueRange | None
     ) -> contextlib.AbstractContextManager[StackWriter]:
-        numbers = [pages[0] for pages in self._groups]
         source = tiff_results.Source(
-            self._file, numbers, self._first.description, self._splits_channels, self.no_data, self._options.in_units
+            self._file, self._groups, self._first.description, self._splits_channels, self.no_data,
+            self._options.in_units,
         )
         return tiff_results.create(path, source, channels, dtype, value_range)
 
