@@ -1,5 +1,6 @@
 """DICOM files for tests: those that come with pydicom and nibabel, and functions that read, copy and change them."""
 
+import struct
 from pathlib import Path
 
 import nibabel
@@ -7,6 +8,7 @@ import numpy as np
 import pydicom
 import SimpleITK
 from pydicom.data import get_testdata_file
+from pydicom.datadict import tag_for_keyword
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images.dicom import DicomFile
@@ -48,4 +50,21 @@ def change(source, path, **attributes):
         else:
             setattr(dataset, name, value)
     dataset.save_as(path)
+    return path
+
+
+def make_dataset(**attributes):
+    """Makes the item of a sequence."""
+    dataset = pydicom.Dataset()
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def damage_number(source, path, name):
+    """Copies a file with a number that is neither a number nor text of the file's character set."""
+    change(source, path, SpecificCharacterSet="ISO_IR 192", **{name: 7})
+    data, header = path.read_bytes(), struct.pack("<HH2sH", *divmod(tag_for_keyword(name), 2**16), b"IS", 2)
+    assert data.count(header + b"7 ") == 1
+    path.write_bytes(data.replace(header + b"7 ", header + b"\xff "))
     return path

@@ -1,10 +1,24 @@
 """Translations written as DICOM files, as pydicom and SimpleITK read the files."""
 
+import errno
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import CT, FILES, FLOAT32, HOUNSFIELD, INT16, change, copy, read, read_with_simpleitk
+from dicom_files import (
+    CT,
+    FILES,
+    FLOAT32,
+    HOUNSFIELD,
+    INT16,
+    UINT12,
+    change,
+    copy,
+    damage_number,
+    make_dataset,
+    read,
+    read_with_simpleitk,
+)
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.images.dicom import DicomFile
@@ -211,6 +225,136 @@ def test_one_translation_makes_one_series_with_new_identifiers(tmp_path):
     other = copy(read(tmp_path / "0.dcm"), tmp_path / "other", INT16)  # Options of another translation.
     assert other.SOPInstanceUID != first.SOPInstanceUID
     assert other.SeriesInstanceUID != first.SeriesInstanceUID
+
+
+def make_enhanced(path):
+    """An enhanced CT with the dimensions of its frames, and a private dimension, as some vendors have."""
+    indices = [
+        make_dataset(  # InStackPositionNumber in FrameContentSequence.
+            DimensionOrganizationUID="1.2.3.4", DimensionIndexPointer=0x00209057, FunctionalGroupPointer=0x00209111,
+            DimensionDescriptionLabel="Jane's position",
+        ),
+        make_dataset(
+            DimensionOrganizationUID="1.2.3.4", DimensionIndexPointer=0x20051429,
+            DimensionIndexPrivateCreator="Vendor DD 001",
+        ),
+    ]
+    frame = make_dataset(FrameContentSequence=[make_dataset(DimensionIndexValues=[3, 1])])
+    return change(CT, path, DimensionOrganizationType="3D", DimensionIndexSequence=indices,
+                  DimensionOrganizationSequence=[make_dataset(DimensionOrganizationUID="1.2.3.4")],
+                  PerFrameFunctionalGroupsSequence=[frame])
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_dimensions_of_an_enhanced_image_are_kept(tmp_path, keep):
+    source = make_enhanced(tmp_path / "a.dcm")
+    result = copy(read(source, keep_patient_data=keep), tmp_path / "b.dcm", INT16)
+    assert result.DimensionOrganizationType == "3D"
+    first, second = result.DimensionIndexSequence
+    assert (first.DimensionIndexPointer, first.FunctionalGroupPointer) == (0x00209057, 0x00209111)
+    assert (second.DimensionIndexPointer, second.DimensionIndexPrivateCreator) == (0x20051429, "Vendor DD 001")
+    (frame,) = result.PerFrameFunctionalGroupsSequence
+    assert frame.FrameContentSequence[0].DimensionIndexValues == [3, 1]
+    identifiers = {item.DimensionOrganizationUID for item in (*result.DimensionOrganizationSequence, first, second)}
+    assert len(identifiers) == 1
+    assert (identifiers == {"1.2.3.4"}) is keep
+    assert (b"Jane" in (tmp_path / "b.dcm").read_bytes()) is keep
+
+
+def test_tiles_of_a_slide_keep_their_positions(tmp_path):
+    tiles = [
+        make_dataset(PlanePositionSlideSequence=[make_dataset(
+            ColumnPositionInTotalImagePixelMatrix=column, RowPositionInTotalImagePixelMatrix=7,
+            XOffsetInSlideCoordinateSystem=1.5, YOffsetInSlideCoordinateSystem=column / 4,
+            ZOffsetInSlideCoordinateSystem=0.25,
+        )]) for column in (1, 101)
+    ]
+    origin = make_dataset(XOffsetInSlideCoordinateSystem=20, YOffsetInSlideCoordinateSystem=40)
+    attributes = {
+        "SOPClassUID": pydicom.uid.VLWholeSlideMicroscopyImageStorage, "PerFrameFunctionalGroupsSequence": tiles,
+        "TotalPixelMatrixRows": 106, "TotalPixelMatrixColumns": 200, "TotalPixelMatrixOriginSequence": [origin],
+        "TotalPixelMatrixFocalPlanes": 1, "NumberOfOpticalPaths": 1, "DimensionOrganizationType": "TILED_SPARSE",
+        "ImageOrientationSlide": [0, -1, 0, -1, 0, 0], "ImagedVolumeWidth": 15, "ImagedVolumeHeight": 12,
+        "ImagedVolumeDepth": 1,
+    }
+    source = change(FILES / "SC_rgb_rle_16bit_2frame.dcm", tmp_path / "a.dcm", **attributes)
+    result, original = copy(read(source), tmp_path / "b.dcm", "uint16"), pydicom.dcmread(source)
+    for name in attributes:
+        assert result[name] == original[name], name
+
+
+def remove_class(source, path, value=None):
+    """Copies a file without its SOP class, or with another value, and without the copy in the meta information."""
+    dataset = pydicom.dcmread(source)
+    if value is None:
+        del dataset.SOPClassUID
+    else:
+        dataset.SOPClassUID = value
+    del dataset.file_meta.MediaStorageSOPClassUID
+    dataset.save_as(path, enforce_file_format=False)
+    return path
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("missing", [None, ""], ids=["missing", "empty"])
+def test_file_without_a_class_becomes_a_secondary_capture(tmp_path, missing, keep):
+    source = remove_class(CT, tmp_path / "a.dcm", missing)
+    result = copy(read(source, keep_patient_data=keep), tmp_path / "b.dcm", INT16)
+    assert result.SOPClassUID == result.file_meta.MediaStorageSOPClassUID == pydicom.uid.SecondaryCaptureImageStorage
+    assert result.ConversionType == "SYN"
+    assert (result.pixel_array == pydicom.dcmread(CT).pixel_array - 1024).all()
+
+
+def test_frames_without_a_class_are_an_error_and_leave_no_folder(tmp_path):
+    source = read(remove_class(FILES / "SC_rgb_rle_16bit_2frame.dcm", tmp_path / "a.dcm"))
+    with pytest.raises(ValueError, match=r"2 frames and no SOP Class UID .*; add the SOP Class UID or remove"):
+        copy(source, tmp_path / "b" / "result", "uint16")
+    assert not (tmp_path / "b").exists()
+
+
+def test_class_may_be_in_the_meta_information_only(tmp_path):
+    """nibabel's file lacks the SOP class UID."""
+    result = copy(read(UINT12.with_name("decimal_rescale.dcm")), tmp_path / "a.dcm", FLOAT32, ValueRange(0.0, 5000.0))
+    assert result.SOPClassUID == result.file_meta.MediaStorageSOPClassUID == pydicom.uid.MRImageStorage
+
+
+def test_attribute_that_cannot_be_written_is_a_line(tmp_path):
+    source = read(damage_number(CT, tmp_path / "a.dcm", "InstanceNumber"))
+    with pytest.raises(ValueError, match=r"^its attributes cannot be written: .*can't encode.*; repair or remove"):
+        copy(source, tmp_path / "b" / "result", INT16)
+    assert not list((tmp_path / "b").iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EINVAL])
+def test_errors_of_the_disk_pass_unchanged(tmp_path, monkeypatch, number):
+    def fail(*_, **__):
+        raise OSError(number, "cannot write")
+
+    monkeypatch.setattr(pydicom, "dcmwrite", fail)
+    with pytest.raises(OSError, match="cannot write"):
+        copy(read(CT), tmp_path / "a.dcm", INT16)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("missing", [None, ""], ids=["missing", "empty"])
+def test_series_without_a_study_gets_one_study(tmp_path, missing, keep):
+    sources = [
+        change(CT, tmp_path / f"{number}.dcm", StudyInstanceUID=missing, SeriesInstanceUID=series)
+        for number, series in enumerate(("1.2.3", "1.2.3", "1.2.4"))
+    ]
+    first, second, other = (
+        copy(read(source, salt="secret", keep_patient_data=keep), f"{source}b", INT16) for source in sources
+    )
+    assert first.StudyInstanceUID == second.StudyInstanceUID
+    assert len({first.StudyInstanceUID, other.StudyInstanceUID, first.SeriesInstanceUID}) == 3
+    assert "1.2.3" not in (first.StudyInstanceUID, first.SeriesInstanceUID)
+
+
+def test_file_without_study_and_series_gets_both(tmp_path):
+    source = change(CT, tmp_path / "a.dcm", StudyInstanceUID=None, SeriesInstanceUID=None)
+    first, second = (copy(read(source, salt="secret"), tmp_path / name, INT16) for name in ("b", "c"))
+    identifiers = {getattr(each, f"{level}InstanceUID") for each in (first, second) for level in ("Study", "Series")}
+    assert len(identifiers) == 4
 
 
 def test_result_without_all_slices_is_an_error_and_leaves_no_file(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from dicom_files import CT, INT16, change
+from dicom_files import CT, INT16, change, damage_number
 
 from cyclegan_tf.images import dicom_series
 from cyclegan_tf.images.dicom_series import Series
@@ -120,4 +120,16 @@ def test_result_without_all_slices_is_an_error_and_leaves_no_file(tmp_path):
     writer = series.create(str(tmp_path / "b"), 1, INT16, None)
     with pytest.raises(ValueError, match="have not been written"), writer:
         writer.write(part.pixels, part)
+    assert not list((tmp_path / "b").iterdir())
+
+
+def test_slice_that_cannot_be_written_is_named(tmp_path):
+    paths = make_series(tmp_path / "a", range(3))
+    damage_number(paths[1], Path(paths[1]), "AcquisitionNumber")
+    series = read_series(paths)
+    part = series.read(0)
+    writer = series.create(str(tmp_path / "b"), 1, INT16, None)
+    with pytest.raises(ValueError, match=r"^2\.dcm: its attributes cannot be written: .*; repair or remove"), writer:
+        for _ in range(3):
+            writer.write(part.pixels, part)
     assert not list((tmp_path / "b").iterdir())

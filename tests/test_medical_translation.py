@@ -11,6 +11,7 @@ import pydicom
 import pytest
 import SimpleITK
 import translations
+from dicom_files import UINT12, damage_number
 from PIL import Image
 from pydicom.data import get_testdata_file
 
@@ -245,6 +246,18 @@ def test_a_result_that_cannot_be_written_is_named(tmp_path, source):
     assert translate(source, target, make_translator()) == {
         str(source): f"cannot write {target}/{source.name}: Not a directory"
     }
+
+
+def test_dicom_file_that_cannot_be_written_is_left_out(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    damage_number(CT, folder / "a.dcm", "InstanceNumber")
+    shutil.copy(UINT12.with_name("decimal_rescale.dcm"), folder / "b.dcm")  # A file without a SOP class UID.
+    shutil.copy(MR, folder / "c.dcm")
+    bad = translate(folder, tmp_path / "out", make_translator())
+    assert list(bad) == [str(folder / "a.dcm")]
+    assert bad[str(folder / "a.dcm")].startswith("its attributes cannot be written: ")
+    assert list_names(tmp_path / "out") == ["b.dcm", "c.dcm"]
 
 
 def test_one_result_may_have_another_name(tmp_path):

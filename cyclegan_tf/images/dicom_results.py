@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.errors import describe_error
+from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.images.stacks import Slice, StackWriter
 from cyclegan_tf.storage import atomic, filesystem
 
@@ -27,6 +29,16 @@ _KEPT = frozenset((
     "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime",
     "EchoTrainLength", "MagneticFieldStrength", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod", "BurnedInAnnotation",
+    # The dimensions of an enhanced image. A pointer to a private attribute needs the name of the attribute's creator.
+    "DimensionOrganizationType", "DimensionOrganizationSequence", "DimensionOrganizationUID", "DimensionIndexSequence",
+    "DimensionIndexPointer", "DimensionIndexPrivateCreator", "FunctionalGroupPointer", "FunctionalGroupPrivateCreator",
+    "DimensionIndexValues",
+    # The positions of the tiles of a slide.
+    "PlanePositionSlideSequence", "ColumnPositionInTotalImagePixelMatrix", "RowPositionInTotalImagePixelMatrix",
+    "XOffsetInSlideCoordinateSystem", "YOffsetInSlideCoordinateSystem", "ZOffsetInSlideCoordinateSystem",
+    "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "TotalPixelMatrixOriginSequence",
+    "TotalPixelMatrixFocalPlanes", "NumberOfOpticalPaths", "ImageOrientationSlide", "ImagedVolumeWidth",
+    "ImagedVolumeHeight", "ImagedVolumeDepth",
 ))
 # Attributes that describe the source's pixels and would be wrong in the result.
 _OUTDATED = frozenset((
@@ -68,15 +80,18 @@ def describe(
         pixels.
 
     Raises:
-      ValueError: DICOM files cannot hold such pixels.
+      ValueError: DICOM files cannot hold such pixels, or the source has several frames and no SOP Class UID.
     """
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-    def derive_uid(name: str) -> str:
-        given = source.get(name)
-        return generate_uid(entropy_srcs=[salt, str(given)] if given else None)
+    def derive_uid(given: Any, *name: str) -> str:
+        return generate_uid(entropy_srcs=[salt, *name, str(given)] if given else None)
+
+    def derive_dimension_uid(_: Any, element: Any) -> None:
+        if element.keyword == "DimensionOrganizationUID" and element.value:
+            element.value = derive_uid(element.value)
 
     is_possible = channels == 1 or (channels == 3 and dtype in (np.uint8, np.uint16))
     if not is_possible or source.get("Modality") == "RTDOSE":
@@ -86,25 +101,35 @@ def describe(
     for name in _REQUIRED:
         if name not in result:
             setattr(result, name, None)
+    # Some files state their class only in the meta information.
+    source_class = source.get("SOPClassUID") or source.file_meta.get("MediaStorageSOPClassUID")
+    if source_class:
+        result.SOPClassUID = source_class
+    else:
+        _make_secondary_capture(result)
     changed = ["SOPInstanceUID", "SeriesInstanceUID"]
     if keeps_patient_data:
         reference = Dataset()
-        reference.ReferencedSOPClassUID = source.get("SOPClassUID")
+        reference.ReferencedSOPClassUID = source_class
         reference.ReferencedSOPInstanceUID = source.get("SOPInstanceUID")
         result.SourceImageSequence = [reference]
     else:
         changed += ["StudyInstanceUID", *(["FrameOfReferenceUID"] if "FrameOfReferenceUID" in source else [])]
         result.PatientIdentityRemoved = "YES"
         result.DeidentificationMethod = "cyclegan_tf: only geometry and acquisition are kept"
+        result.walk(derive_dimension_uid)
     for name in changed:
-        setattr(result, name, derive_uid(name))
+        setattr(result, name, derive_uid(source.get(name)))
+    if not source.get("StudyInstanceUID"):
+        # All files of a series get one study. The name makes the study's identifier differ from the series'.
+        result.StudyInstanceUID = derive_uid(source.get("SeriesInstanceUID"), "StudyInstanceUID")
     result.ImageType = _derive_type(source.get("ImageType"))
     result.SeriesDescription = "Translated by cyclegan_tf"
     result.DerivationDescription = "Computed from another image by a neural network (cyclegan_tf); not acquired"
     _describe_pixels(result, channels, dtype, value_range)
     result.file_meta = FileMetaDataset()
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    result.file_meta.MediaStorageSOPClassUID = result.get("SOPClassUID")
+    result.file_meta.MediaStorageSOPClassUID = result.SOPClassUID
     result.file_meta.MediaStorageSOPInstanceUID = result.SOPInstanceUID
     return result
 
@@ -127,6 +152,22 @@ def _select(source: Any, keeps_all: bool) -> Any:
             if element.keyword == "FrameType":  # The ImageType of each frame of an enhanced image.
                 result.FrameType = _derive_type(element.value)
     return result
+
+
+def _make_secondary_capture(result: Any) -> None:
+    """Makes a result a Secondary Capture, the class of any image of one frame.
+
+    Raises:
+      ValueError: the result has several frames.
+    """
+    from pydicom.uid import SecondaryCaptureImageStorage
+
+    count = int(result.get("NumberOfFrames") or 1)
+    if count > 1:
+        raise ValueError(f"it has {count} frames and no SOP Class UID (0008,0016), which says what the frames are; "
+                         "add the SOP Class UID or remove the file")
+    result.SOPClassUID = SecondaryCaptureImageStorage
+    result.ConversionType = "SYN"  # A synthetic image. The class requires the attribute.
 
 
 def _derive_type(kinds: Any) -> list[str]:
@@ -159,6 +200,12 @@ def _describe_pixels(result: Any, channels: int, dtype: np.dtype, value_range: V
     result.RescaleType = "US"  # Unspecified.
 
 
+def _describe_damage(error: Exception) -> str:
+    # pydicom fails to add the tag to the message of a UnicodeError, and raises a TypeError that explains nothing.
+    reason = error.__context__ if isinstance(error.__context__, UnicodeError) else error
+    return f"its attributes cannot be written: {describe_error(reason)}; repair or remove the file"
+
+
 class FileWriter(StackWriter):
     """Writes a file frame by frame. The file appears under its name when the context ends without an error.
 
@@ -168,7 +215,7 @@ class FileWriter(StackWriter):
       lowest: value of pixels that are padding in the source.
 
     Raises:
-      ValueError: the pixels exceed the size of a DICOM file.
+      ValueError: the pixels exceed the size of a DICOM file, or pydicom cannot write an attribute.
     """
 
     def __init__(self, path: str, header: Any, lowest: float = 0) -> None:
@@ -186,7 +233,8 @@ class FileWriter(StackWriter):
         filesystem.makedirs(os.path.dirname(self._path) or ".")
         with contextlib.ExitStack() as opened:
             self._file = opened.enter_context(atomic.open_for_writing(self._path, "w+b"))
-            pydicom.dcmwrite(self._file, self._header, enforce_file_format=True)
+            with explain_damage(_describe_damage, passes=(OSError,)):
+                pydicom.dcmwrite(self._file, self._header, enforce_file_format=True)
             # The pixels are appended by hand, because pydicom would need all frames at once.
             self._file.write(_PIXEL_DATA.pack(0x7FE0, 0x10, b"OW", 0, self._size + self._size % 2))
             self._opened = opened.pop_all()

@@ -199,7 +199,10 @@ class _SeriesWriter(StackWriter):
     def write(self, pixels: np.ndarray, source: Slice) -> None:
         """Writes the next slice."""
         path = os.path.join(self._temporary, self._names[self._count])
-        with dicom_results.FileWriter(path, self._headers[self._count], self._lowest) as writer:
+        with (
+            _name_file(self._names[self._count]),
+            dicom_results.FileWriter(path, self._headers[self._count], self._lowest) as writer,
+        ):
             writer.write(pixels, source)
         self._count += 1
 
