@@ -56,6 +56,25 @@ def test_upsampling_reads_only_its_receptive_field():
         np.testing.assert_allclose(piece, layer(x)[:, begin:end], rtol=0, atol=1e-6, err_msg=f"{begin} to {end}")
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_upsampling_compiles_in_half_precision(dtype):
+    layer = antialias.BlurUpsampling2D(dtype=dtype.name)
+    x = tf.cast(np.random.default_rng(0).integers(0, 9, (1, 4, 3, 2)), dtype)
+
+    def differentiate(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+        return outputs, tape.gradient(outputs, inputs)
+
+    compiled = tf.function(differentiate, jit_compile=True, autograph=False)(x)
+    # Each input pixel contributes a total of 4 to the outputs, as the border pixels are repeated.
+    np.testing.assert_allclose(tf.cast(compiled[1], tf.float32), np.full(x.shape, 4), rtol=0, atol=1e-2)
+    for found, expected in zip(compiled, differentiate(x), strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(tf.cast(found, tf.float32), tf.cast(expected, tf.float32), rtol=0, atol=0.05)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_outputs_and_gradients(name):
     case = golden.Golden(name)

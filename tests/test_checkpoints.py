@@ -1,5 +1,6 @@
 """Checkpoints: restoring, damage, other architectures, and the background writer."""
 
+import os
 import time
 
 import numpy as np
@@ -87,6 +88,10 @@ def test_only_the_newest_checkpoints_are_kept(model, tmp_path):
     for step in (1, 2, 10):
         save_checkpoint(str(tmp_path), model, Progress(step), keep=2)
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
+    save_checkpoint(str(tmp_path), model, Progress(100_000_000), keep=2)
+    assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [100_000_000, 10]
+    os.remove(tmp_path / "step-100000000.npz")
+    save_checkpoint(str(tmp_path), model, Progress(2), keep=2)
     (tmp_path / "step-00000011.npz.tmp").write_bytes(b"half a checkpoint")
     assert [step for step, _ in checkpoints.list_files(str(tmp_path))] == [10, 2]
 

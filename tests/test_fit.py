@@ -26,7 +26,7 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import fitting, trainer
+from cyclegan_tf.training import fitting, trainer, workers
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -122,8 +122,11 @@ def test_ctrl_c_saves_the_run_and_the_same_call_resumes_it(tmp_path, monkeypatch
         if step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
+    saved, folder = [], tmp_path / "run" / "checkpoints"
+    monkeypatch.setattr(workers.Workers, "barrier", lambda _: saved.append(os.listdir(folder)))
     with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT after step [23]; start again to resume") as raised:
         cyclegan_tf.fit(options, tmp_path / "run", callbacks=[interrupt])
+    assert saved in ([["step-00000002.npz"]], [["step-00000003.npz"]]), "workers wait for the checkpoint"
     assert raised.type is KeyboardInterrupt  # For a subclass, Python would not end the script by SIGINT.
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert read_arrays(tmp_path / "run")["step"] in (2, 3)

@@ -1,10 +1,13 @@
 """Which kernels run on a GPU, tested with a faked list of devices."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
+from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import compilation
 from cyclegan_tf.networks import layers
 from cyclegan_tf.ops import convolution, hardware, instance_norm
@@ -107,6 +110,27 @@ def test_jit_compile_auto_needs_a_gpu_and_fixed_image_size(monkeypatch, has_gpu,
         return 1
 
     assert (compilation.compile_part(config, step) is not step) == compiles
+
+
+def test_tensorflow_2_15_does_not_compile_nearest_upsampling(monkeypatch):
+    def upsample(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.keras.layers.UpSampling2D(2, interpolation="nearest")(x) ** 2
+        return tape.gradient(y, x)
+
+    def step():
+        return 1
+
+    is_old = tf.__version__.startswith("2.15.")
+    monkeypatch.setattr(hardware, "has_gpu", lambda: True)
+    # If the first statement fails, the rule is no longer needed.
+    with pytest.raises(tf.errors.InvalidArgumentError) if is_old else contextlib.nullcontext():
+        tf.function(upsample, jit_compile=True, autograph=False)(tf.ones((1, 2, 2, 1)))
+    for options in {"upsample": "resize_conv"}, {"generator": "unet_book"}:
+        assert (compilation.compile_part(Config(**options), step) is step) == is_old
+        with pytest.raises(UserError, match=r"TensorFlow 2\.15 cannot compile") if is_old else contextlib.nullcontext():
+            compilation.compile_part(Config(jit_compile="on", **options), step)
 
 
 @pytest.mark.parametrize(("capability", "text"), [((9, 0), "TF32"), ((7, 0), "full precision")])

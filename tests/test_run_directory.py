@@ -1,5 +1,6 @@
 """A run directory that is full, removed or read-only gives a one-line error, and the last checkpoint survives."""
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -15,7 +16,7 @@ from conftest import skip_outputs, wait_for_step
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.errors import Stopped, UserError
-from cyclegan_tf.runs import checkpoints, page
+from cyclegan_tf.runs import checkpoints, page, reporter
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.storage import filesystem
 from cyclegan_tf.training import trainer
@@ -93,6 +94,19 @@ def test_full_disk_is_an_error_and_the_run_resumes_with_free_space(small_disk, c
     again.kill()
     again.stderr.close()
     again.wait()
+
+
+def test_full_disk_is_an_error_of_tensorboard_too(small_disk):
+    reports = reporter.Reporter(str(small_disk), Config.preset("tiny"), 0)
+    with contextlib.suppress(OSError), open(small_disk / "others", "wb", buffering=0) as file:
+        while file.write(bytes(1024)):
+            pass
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        for step in range(1000):
+            reports.write_scalars(step, {"loss/gen_ab": 0.0})
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(small_disk))
+    (small_disk / "others").unlink()
+    reports.close()
 
 
 def without_override():

@@ -13,6 +13,7 @@ from cyclegan_tf.models import replicas
 from cyclegan_tf.networks import segments
 from cyclegan_tf.ops import hardware
 
+_IS_TENSORFLOW_2_15 = tf.__version__.startswith("2.15.")
 _Function = TypeVar("_Function", bound=Callable)
 
 
@@ -44,9 +45,19 @@ def compile_part(config: Config, function: _Function) -> _Function:
     """Returns `function`, a part of a training step, compiled to one XLA program if `config.jit_compile` says so.
 
     Call this function while the step is traced, because each replica compiles a program for its own variables. "auto"
-    compiles if there is one replica on a GPU and all images have one size (times in experiments/benchmarks).
+    compiles if there is one replica on a GPU, all images have one size (times in experiments/benchmarks), and
+    TensorFlow can compile the networks.
+
+    Raises:
+      UserError: --jit_compile=on with networks that TensorFlow 2.15 cannot compile.
     """
-    auto = hardware.has_gpu() and config.crops and replicas.get_count() == 1
+    repeats_pixels = config.upsample == "resize_conv" or config.generator == "unet_book"
+    can_compile = not (_IS_TENSORFLOW_2_15 and repeats_pixels)
+    if config.jit_compile == "on" and not can_compile:
+        raise UserError("--jit_compile=on: TensorFlow 2.15 cannot compile the gradient of upsampling that repeats "
+                        "pixels; use --jit_compile=auto in a new run directory, --upsample=transpose, or a newer "
+                        "TensorFlow")
+    auto = hardware.has_gpu() and config.crops and replicas.get_count() == 1 and can_compile
     if config.jit_compile == "off" or (config.jit_compile == "auto" and not auto):
         return function
 

@@ -36,7 +36,9 @@ class BlurUpsampling2D(tf.keras.layers.Layer):
         height, width = (
             2 * (tf.shape(inputs)[axis] if inputs.shape[axis] is None else inputs.shape[axis]) for axis in (1, 2)
         )
-        return tf.cast(tf.image.resize(inputs, (height, width), "bilinear"), inputs.dtype)
+        # XLA cannot compile the gradient of a resized map of half precision.
+        resized = tf.image.resize(tf.cast(inputs, tf.float32), (height, width), "bilinear")
+        return tf.cast(resized, inputs.dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape

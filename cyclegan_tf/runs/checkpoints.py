@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cyclegan_tf")
 
-_NAME = re.compile(r"step-(\d{8})\.npz")
+_NAME = re.compile(r"step-(\d{8,})\.npz")
 BEST = "best.npz"
 _COUNT_NAMES, _NUMBER_NAMES = re.compile(r"step|skipped|stale|replicas|images/\w+/count"), re.compile("best|epoch/.*")
 

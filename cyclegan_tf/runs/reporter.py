@@ -1,7 +1,8 @@
 """Reports of a run in progress: TensorBoard events, metrics.jsonl and sample grids."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -62,9 +63,15 @@ class Reporter(NullReporter):
         self._workdir = workdir
         self._open_log(step)
         self._board = tf.summary.create_file_writer(workdir)
-        with self._board.as_default(step):
+        with self._open_board(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
             tf.summary.text("config", "\n".join(["| option | value |", "|---|---|", *rows]))
+
+    @contextlib.contextmanager
+    def _open_board(self, step: int) -> Iterator[None]:
+        """Sends the summaries in the body to TensorBoard; raises OSErrors, because the body ends with a flush."""
+        with filesystem.translate_errors(self._workdir), self._board.as_default(step):
+            yield
 
     def _open_log(self, step: int) -> None:
         sample_files.remove_after(self._workdir, step)
@@ -96,7 +103,7 @@ class Reporter(NullReporter):
         self._write_scalars(step, metrics_log.TRAIN, values)
 
     def _write_scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        with self._board.as_default(step):
+        with self._open_board(step):
             for name, value in values.items():
                 if tag := make_tag(kind, name):
                     tf.summary.scalar(tag, value)
@@ -105,7 +112,7 @@ class Reporter(NullReporter):
         """Writes samples/step-NNNNNN.png and shows it in TensorBoard."""
         sample_files.write(self._workdir, step, picture)
         self.sync()  # The page is written next and reads metrics.jsonl.
-        with self._board.as_default(step):
+        with self._open_board(step):
             tf.summary.image(_IMAGE_TAG, picture.pixels[np.newaxis])
 
     def sync(self) -> None:
@@ -114,7 +121,8 @@ class Reporter(NullReporter):
 
     def close(self) -> None:
         self._log.close()
-        self._board.close()
+        with filesystem.translate_errors(self._workdir):
+            self._board.close()
 
 
 def make_tag(kind: str, name: str) -> str:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import FULL_DISK, UserError
 from cyclegan_tf.ops import startup
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ def translate_errors(path: PathLike) -> Iterator[None]:
             tf.errors.NOT_FOUND: errno.ENOENT, tf.errors.PERMISSION_DENIED: errno.EACCES,
             tf.errors.UNAUTHENTICATED: errno.EACCES,
         }.get(error.error_code, errno.EIO)
+        for full in FULL_DISK:
+            if os.strerror(full) in (error.message or ""):
+                number = full
         raise OSError(number, (error.message or os.strerror(number)).splitlines()[0], os.fspath(path)) from error
 
 

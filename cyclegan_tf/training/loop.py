@@ -118,6 +118,8 @@ class TrainingLoop:
                     if received and not queue:
                         self._write_checkpoint()
                         self._outputs.wait()
+                        # A launcher would kill the chief during the write soon after the other workers have ended.
+                        self._run.replicas.workers.barrier()
                         raise Stopped(received, step)
 
     def _open_batches(self) -> contextlib.AbstractContextManager[Iterator[list[Batch]]]:
