@@ -86,8 +86,8 @@ def describe(
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-    def derive_uid(given: Any, *name: str) -> str:
-        return generate_uid(entropy_srcs=[salt, *name, str(given)] if given else None)
+    def derive_uid(given: Any, prefix: str = "") -> str:
+        return generate_uid(entropy_srcs=[salt, prefix, str(given)] if given else None)
 
     def derive_dimension_uid(_: Any, element: Any) -> None:
         if element.keyword == "DimensionOrganizationUID" and element.value:
@@ -121,7 +121,7 @@ def describe(
     for name in changed:
         setattr(result, name, derive_uid(source.get(name)))
     if not source.get("StudyInstanceUID"):
-        # All files of a series get one study. The name makes the study's identifier differ from the series'.
+        # All files of a series get one study. The prefix makes the identifiers of study and series differ.
         result.StudyInstanceUID = derive_uid(source.get("SeriesInstanceUID"), "StudyInstanceUID")
     result.ImageType = _derive_type(source.get("ImageType"))
     result.SeriesDescription = "Translated by cyclegan_tf"

@@ -132,8 +132,8 @@ class _Writer(StackWriter):
         if self.count == number == 0:
             return _describe(self._source, self._channels, self._dtype)
         file, group = self._source.file, self._source.groups[self.count]
-        # OME-TIFF and ImageJ files have one description, on the first page. Without as many pages in the source, a page
-        # of the result belongs to several pages of the source.
+        # OME-TIFF and ImageJ files have one description, on the first page. If the slice has another number of pages in
+        # the source, no page of the result belongs to a single page of the source.
         if file.is_ome or file.is_imagej or len(group) != n_pages:
             return None
         return _encode_description(file.pages.get(group[number]).description)
@@ -216,7 +216,7 @@ def _describe(source: Source, channels: int, dtype: np.dtype) -> bytes | None:
 
 
 def _encode_description(text: str) -> bytes | None:
-    """Encodes the free text of a page; None if there is no text, or if tifffile wrote the shape of an array."""
+    """Encodes the description of a page; returns None for no text and for the array shape that tifffile writes."""
     return None if not text or text.startswith('{"shape"') else text.encode()
 
 

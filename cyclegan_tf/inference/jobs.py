@@ -129,9 +129,17 @@ def _find_kind(path: str) -> str:
 
 
 def _find_array_format(path: str) -> str:
-    """Returns .npy or .tif for a NumPy or TIFF file, whose translation in a unit keeps the format; "" for others."""
+    """Returns .npy for a NumPy file, .tif for a TIFF file, and "" for others."""
     name = _add_suffix(path, path)
     return ".tif" if suffixes.match(name, suffixes.TIFF) else suffixes.match(name, (".npy",))
+
+
+def _can_hold(output: str, source: str, value_range: ValueRange | None) -> bool:
+    """True if the format of `output` can hold the translation of `source`."""
+    if _find_kind(output) != _find_kind(source):
+        return False
+    # Only their own formats hold the values in units of all types that NumPy and TIFF files may have.
+    return value_range is None or _find_array_format(source) in ("", _find_array_format(output))
 
 
 def plan(
@@ -153,10 +161,7 @@ def plan(
     """
     if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
         source = found[0][0]
-        keeps_kind = _find_kind(output) == _find_kind(source)
-        if value_range is not None:
-            keeps_kind &= _find_array_format(source) in ("", _find_array_format(output))
-        if _name_result(output, channels, value_range) != output or not keeps_kind:
+        if _name_result(output, channels, value_range) != output or not _can_hold(output, source, value_range):
             raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
         jobs, series = [Job(source, output)], {}
     elif filesystem.exists(output) and not filesystem.isdir(output):

@@ -38,7 +38,10 @@ class ColorMap:
     returns_floats: bool = False
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Maps an image (H, W, C) of a dtype of `images.ranges` to the same dtype, or float32 if `returns_floats`."""
+        """Applies the map to an image (H, W, C) of a dtype that `images.ranges` describes.
+
+        The result has the dtype of the image, or float32 if `returns_floats`.
+        """
         matrix, offset = self.matrix.astype(np.float32), self.offset.astype(np.float32)
         dtype = np.float32 if self.returns_floats else image.dtype
         return ranges.from_float(ranges.to_float(image) @ matrix + offset, dtype)

@@ -74,8 +74,8 @@ def load_or_compute(
 
     The features are cached in FOLDER/features. The name of the file is a hash of everything that the features depend
     on: the network, the encoded bytes of the images, the pixels without data, the range of values, and the options that
-    resize the images. Without write access to the folder, each call computes the features again. A call
-    after an error of the disk or the network computes them again, too, because the features of an unread file are
+    resize the images. Without write access to the folder, each call computes the features again. After an error of
+    the disk or the network, the next call computes the features again, because the features of the unread file are
     missing.
 
     Args:

@@ -36,7 +36,7 @@ class BlurUpsampling2D(tf.keras.layers.Layer):
         height, width = (
             2 * (tf.shape(inputs)[axis] if inputs.shape[axis] is None else inputs.shape[axis]) for axis in (1, 2)
         )
-        # XLA cannot compile the gradient of a resized map of half precision.
+        # XLA cannot compile the gradient of resizing in half precision.
         resized = tf.image.resize(tf.cast(inputs, tf.float32), (height, width), "bilinear")
         return tf.cast(resized, inputs.dtype)
 

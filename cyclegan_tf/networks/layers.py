@@ -184,7 +184,7 @@ def leaky_relu(x: tf.Tensor) -> tf.Tensor:
 
     `layer.activation is leaky_relu` recognizes this function.
     """
-    # Not tf.nn.leaky_relu or the maximum of x and 0.2 x, because TensorFlow's graph optimizer fuses both with the
+    # Do not use tf.nn.leaky_relu or the maximum of x and 0.2 x: TensorFlow's graph optimizer fuses both with the
     # convolution before them. If a U-Net's skip connection also reads the convolution, the optimizer fails, prints an
     # error and leaves all other operations as they are.
     return tf.where(x > 0, x, 0.2 * x)

@@ -69,7 +69,7 @@ class Reporter(NullReporter):
 
     @contextlib.contextmanager
     def _open_board(self, step: int) -> Iterator[None]:
-        """Sends the summaries in the body to TensorBoard; raises OSErrors, because the body ends with a flush."""
+        """Sends the summaries of the body to TensorBoard; raises an OSError if the events cannot be written."""
         with filesystem.translate_errors(self._workdir), self._board.as_default(step):
             yield
 

@@ -108,9 +108,8 @@ def translate_errors(path: PathLike) -> Iterator[None]:
             tf.errors.NOT_FOUND: errno.ENOENT, tf.errors.PERMISSION_DENIED: errno.EACCES,
             tf.errors.UNAUTHENTICATED: errno.EACCES,
         }.get(error.error_code, errno.EIO)
-        for full in FULL_DISK:
-            if os.strerror(full) in (error.message or ""):
-                number = full
+        # TensorFlow has no code of its own for a full disk, but its message contains the system's.
+        number = next((full for full in FULL_DISK if os.strerror(full) in (error.message or "")), number)
         raise OSError(number, (error.message or os.strerror(number)).splitlines()[0], os.fspath(path)) from error
 
 

@@ -118,7 +118,7 @@ class TrainingLoop:
                     if received and not queue:
                         self._write_checkpoint()
                         self._outputs.wait()
-                        # A launcher would kill the chief during the write soon after the other workers have ended.
+                        # The launcher kills the chief soon after the other workers have ended, even during the write.
                         self._run.replicas.workers.barrier()
                         raise Stopped(received, step)
 
