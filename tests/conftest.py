@@ -166,6 +166,17 @@ def make_images():
     return make
 
 
+@pytest.fixture
+def photos(tmp_path, make_images):
+    """Folder with nested images of two sizes, and files that are not images."""
+    make_images(tmp_path / "photos", 3)
+    make_images(tmp_path / "photos" / "deep" / "er", 2, suffix=".jpg")
+    make_images(tmp_path / "photos" / "deep", 2, size=(20, 30), suffix=".bmp")
+    Image.new("P", (5, 6)).save(tmp_path / "photos" / "old.GIF")
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     """Run directory of a finished run of the tiny preset on the demo images. Tests must not change it.

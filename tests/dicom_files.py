@@ -62,7 +62,7 @@ def make_dataset(**attributes):
 
 
 def damage_number(source, path, name):
-    """Copies a file with a number that is neither a number nor text of the file's character set."""
+    """Copies a file; replaces the attribute `name` by a byte that the file's character set cannot decode."""
     change(source, path, SpecificCharacterSet="ISO_IR 192", **{name: 7})
     data, header = path.read_bytes(), struct.pack("<HH2sH", *divmod(tag_for_keyword(name), 2**16), b"IS", 2)
     assert data.count(header + b"7 ") == 1

@@ -284,7 +284,7 @@ def test_tiles_of_a_slide_keep_their_positions(tmp_path):
 
 
 def remove_class(source, path, value=None):
-    """Copies a file without its SOP class, or with another value, and without the copy in the meta information."""
+    """Copies a file; removes the SOP class from the meta information, and removes or replaces it in the data set."""
     dataset = pydicom.dcmread(source)
     if value is None:
         del dataset.SOPClassUID

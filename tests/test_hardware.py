@@ -124,7 +124,7 @@ def test_tensorflow_2_15_does_not_compile_nearest_upsampling(monkeypatch):
 
     is_old = tf.__version__.startswith("2.15.")
     monkeypatch.setattr(hardware, "has_gpu", lambda: True)
-    # If the first statement fails, the rule is no longer needed.
+    # If TensorFlow 2.15 compiles the gradient, `compile_part` needs no special case.
     with pytest.raises(tf.errors.InvalidArgumentError) if is_old else contextlib.nullcontext():
         tf.function(upsample, jit_compile=True, autograph=False)(tf.ones((1, 2, 2, 1)))
     for options in {"upsample": "resize_conv"}, {"generator": "unet_book"}:

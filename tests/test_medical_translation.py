@@ -14,6 +14,7 @@ import translations
 from dicom_files import UINT12, damage_number
 from PIL import Image
 from pydicom.data import get_testdata_file
+from translations import list_names
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
@@ -36,10 +37,6 @@ def translate(source, output, translator, **options):
     found = jobs.find(str(source), str(output))
     planned = jobs.plan(found, str(output), translator.output_channels, value_range=translator.units.target)
     return batch.run(translator, planned, **options)
-
-
-def list_names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def read_units(path):

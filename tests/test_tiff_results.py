@@ -169,7 +169,7 @@ def test_imagej_stack_stays_one(tmp_path):
     (4, 2, ["frame 1", ""]),
 ], ids=["a slice per page", "a page per channel", "other channels"])
 def test_each_page_keeps_its_own_description(tmp_path, channels, out, kept):
-    # As ScanImage writes; the second text is tifffile's own.
+    # ScanImage writes a text on each page. tifffile writes texts like the second.
     texts = ["frame 1", '{"shape": [6, 9]}', "frame 3 µs", "frame 4"]
     with tifffile.TiffWriter(tmp_path / "s.tif") as file:
         for page, text in zip(PAGES, texts, strict=True):

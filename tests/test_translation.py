@@ -1,9 +1,7 @@
-"""Translating files: names, batches, errors, unreadable files, and the command line."""
+"""Translating files: batches, errors, unreadable files, shrinking, and the command line."""
 
-import contextlib
 import errno
 import os
-import re
 import struct
 import sys
 import time
@@ -15,58 +13,19 @@ import tifffile
 import translations
 from conftest import run_python
 from PIL import Image
-from translations import make_translator
+from translations import PHOTOS, Negative, list_names, make_translator, translate_all
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.codec import decode
-from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import batch, jobs, loading, translator
-
-
-class Negative(translator.PixelTranslator):
-    """Makes negatives of images, and records the batches."""
-
-    def __init__(self):
-        self.batches = []
-        super().__init__(self._negative, 3, 3)
-
-    def _negative(self, images):
-        self.batches.append(images.shape)
-        return -images
-
-
-def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def translate(pattern, output, model=None, **options):
-    if not isinstance(model, loading.LoadedTranslator):
-        model = loading.LoadedTranslator(model or Negative(), StackOptions())
-    overwrite = options.pop("overwrite", False)
-    planned = jobs.plan(jobs.find(str(pattern), str(output)), str(output), 3, overwrite)
-    return batch.run(model, planned, **options)
-
-
-@pytest.fixture
-def photos(tmp_path, make_images):
-    """Folder with nested images of two sizes, and files that are not images."""
-    make_images(tmp_path / "photos", 3)
-    make_images(tmp_path / "photos" / "deep" / "er", 2, suffix=".jpg")
-    make_images(tmp_path / "photos" / "deep", 2, size=(20, 30), suffix=".bmp")
-    Image.new("P", (5, 6)).save(tmp_path / "photos" / "old.GIF")
-    (tmp_path / "photos" / "notes.txt").write_text("no image")
-    return tmp_path / "photos"
-
-
-ALL = ["000.png", "001.png", "002.png", "deep/000.bmp", "deep/001.bmp", "deep/er/000.jpg", "deep/er/001.jpg", "old.png"]
 
 
 def test_results_keep_their_names_and_images_of_a_size_form_batches(photos, tmp_path):
     model, done = Negative(), []
-    assert translate(photos, tmp_path / "out", model, batch_size=2, update=done.append) == {}
-    assert names(tmp_path / "out") == ALL
-    assert sum(done) == pytest.approx(len(ALL))
+    assert translate_all(photos, tmp_path / "out", model, batch_size=2, update=done.append) == {}
+    assert list_names(tmp_path / "out") == PHOTOS
+    assert sum(done) == pytest.approx(len(PHOTOS))
     for name in ("001.png", "deep/001.bmp"):
         original, result = (decode((folder / name).read_bytes()) for folder in (photos, tmp_path / "out"))
         assert (result == 255 - original).all()
@@ -80,7 +39,7 @@ def test_batches_have_at_most_a_megapixel(tmp_path):
     for index, height in enumerate((512, 512, 512, 1025, 1025)):
         Image.new("RGB", (1024, height)).save(tmp_path / "photos" / f"{index}.png")
     model = Negative()
-    translate(tmp_path / "photos", tmp_path / "out", model, batch_size=8)
+    translate_all(tmp_path / "photos", tmp_path / "out", model, batch_size=8)
     assert sorted(model.batches) == [
         (1, 512, 1024, 3), (1, 1025, 1024, 3), (1, 1025, 1024, 3), (2, 512, 1024, 3)
     ]
@@ -94,69 +53,9 @@ def test_few_images_wait_in_memory(tmp_path, make_images, monkeypatch):
     monkeypatch.setattr(batch.image_files, "read", lambda *arguments: (
         most.append(len(most) - sum(shape[0] for shape in model.batches)) or read(*arguments)
     ))
-    translate(tmp_path / "photos", tmp_path / "out", model, batch_size=2)
-    assert len(names(tmp_path / "out")) == 20
+    translate_all(tmp_path / "photos", tmp_path / "out", model, batch_size=2)
+    assert len(list_names(tmp_path / "out")) == 20
     assert max(most) <= 4 * 2
-
-
-@pytest.mark.parametrize(("pattern", "expected"), [
-    ("photos/*.png", ["000.png", "001.png", "002.png"]),
-    ("photos/**/0?1.*", ["001.png", "deep/001.bmp", "deep/er/001.jpg"]),
-    ("photos/*/er/*", ["deep/er/000.jpg", "deep/er/001.jpg"]),
-    ("photos/deep/000.bmp", ["000.bmp"]),
-    ("photos/*", ["000.png", "001.png", "002.png", "old.png"]),
-])
-def test_patterns_and_single_files_find_images(photos, tmp_path, pattern, expected):
-    assert translate(tmp_path / pattern, tmp_path / "out") == {}
-    assert names(tmp_path / "out") == expected
-
-
-def test_a_pattern_finds_the_images_that_its_folder_has(photos, tmp_path):
-    (photos / "000.png").rename(photos / "IMG_1")  # An image without a suffix.
-    (photos / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")  # No suffix of an image, and cannot be decoded.
-    (photos / "DICOMDIR").write_bytes(bytes(128) + b"DICM")  # An index, which has no pixels.
-    (photos / "deep").rename(tmp_path / "deep")
-    found = [jobs.find(str(pattern), str(tmp_path / "out")) for pattern in (photos, photos / "*")]
-    assert [name for _, name in found[0]] == ["001.png", "002.png", "IMG_1", "old.GIF", "phone.HEIC"]
-    assert found[0] == found[1]
-
-
-def test_an_output_folder_above_the_input_hides_no_input(photos, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for pattern, expected in (("photos/000.png", ["000.png"]), ("photos/deep", ALL[3:7]), ("photos/*.png", ALL[:3])):
-        translate(pattern, ".")
-        made = [name.removeprefix("deep/") for name in expected]
-        assert [name for name in names(tmp_path) if not name.startswith("photos/")] == made
-        for name in made:
-            (tmp_path / name).unlink()
-
-
-def test_a_named_file_in_the_output_folder_is_an_input(photos, tmp_path):
-    (photos / "link.png").symlink_to(photos / "deep" / "000.bmp")
-    assert len(jobs.find(str(photos), str(photos / "deep"))) == 4
-    found = jobs.find(str(photos / "link.png"), str(photos / "deep"))
-    assert found == [(str(photos / "link.png"), "link.png")]
-
-
-@pytest.mark.parametrize(("pattern", "output"), [("photos/001.png", "same/001.png"), ("photos/deep", "photos")])
-def test_no_result_replaces_an_input(photos, tmp_path, pattern, output):
-    (tmp_path / "same").symlink_to(photos)
-    (photos / "deep" / "er").rename(photos / "deep" / "deep")
-    (photos / "deep" / "deep" / "000.jpg").rename(photos / "deep" / "deep" / "000.bmp")
-    with pytest.raises(UserError, match=r"^the result of .* would replace the input file .*00\d\.\w+; give another"):
-        translate(tmp_path / pattern, tmp_path / output, overwrite=True)
-
-
-def test_a_folder_leaves_its_videos_out_with_a_warning(photos, caplog):
-    (photos / "out").mkdir()
-    for name in ("clip.mp4", "deep/dance.AVI", "out/clip.mp4"):
-        (photos / name).write_bytes(b"\0\0\0\x18ftypisom")
-    assert len(jobs.find(str(photos), str(photos / "out"))) == len(ALL)
-    (photos / "no_video.mp4").mkdir()
-    (message,) = caplog.messages
-    assert message.startswith(f"--input={photos}: left out 2 videos; to translate videos, give --input='")
-    found = [jobs.find(pattern, str(photos / "out")) for pattern in re.findall("--input='(.*?)'", message)]
-    assert [[name for _, name in each] for each in found] == [["deep/dance.AVI"], ["clip.mp4"]]
 
 
 def test_nothing_is_written_if_a_video_cannot_be_translated(photos, tmp_path):
@@ -173,50 +72,8 @@ def test_nothing_is_written_if_the_network_does_not_support_tiles(photos, tmp_pa
     network = tf.keras.Model(inputs, tf.keras.layers.Softmax(axis=1, name="rows")(inputs))
     model = translator.Translator(network, 1, 1)
     with pytest.raises(UserError, match="tiles are not possible: the receptive field of layer rows"):
-        translate(photos, tmp_path / "out", model, tile=28)  # Some images are smaller, and could be translated.
+        translate_all(photos, tmp_path / "out", model, tile=28)  # Some images are smaller, and could be translated.
     assert not (tmp_path / "out").exists()
-
-
-def test_a_single_file_can_name_its_result(photos, tmp_path):
-    translate(photos / "000.png", tmp_path / "new" / "zebra.jpg")
-    assert Image.open(tmp_path / "new" / "zebra.jpg").format == "JPEG"
-
-
-@pytest.mark.parametrize("output", ["a.gif", "a.mp4"])
-def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, output):
-    (path, *_), *_ = jobs.find(str(photos), str(tmp_path / "out"))
-    found = [(path, os.path.basename(path))]
-    with pytest.raises(UserError, match=rf"--output=.*{output}: .* cannot be written as such a file; give a folder"):
-        jobs.plan(found, str(tmp_path / output), 3)
-    with pytest.raises(UserError, match="cannot be written as such a file"):
-        jobs.plan(found, str(tmp_path / "a.png"), 5)
-
-
-@pytest.mark.parametrize(("source", "output", "fits"), [
-    ("a.npy", "b.npy", True), ("a.npy", "b.png", False), ("a.npy", "b.tif", False), ("a.tif", "b.png", False),
-    ("a.tif", "b.tiff", True), ("a.png", "b.tif", True),
-])
-def test_a_result_in_a_unit_keeps_the_format_of_arrays_and_tiff_files(tmp_path, source, output, fits):
-    found = [(str(tmp_path / source), source)]
-    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="cannot be written as such a file"):
-        jobs.plan(found, str(tmp_path / output), 1, value_range=ValueRange(0, 4095))
-    assert jobs.plan(found, str(tmp_path / output), 1)[0].target == str(tmp_path / output)
-
-
-@pytest.mark.parametrize("output", ["notes.txt", "old.GIF"])
-def test_a_file_that_cannot_hold_all_results_is_an_error(photos, tmp_path, output):
-    with pytest.raises(UserError, match=f"--output={photos}/{output} is a file; give a folder"):
-        translate(photos, photos / output)
-
-
-def test_arrays_keep_their_values_whatever_their_suffix(tmp_path):
-    (tmp_path / "in").mkdir()
-    values = np.linspace(0, 4095, 48, dtype=np.float32).reshape(4, 4, 3)
-    with open(tmp_path / "in" / "scan.dat", "wb") as file:
-        np.save(file, values)
-    units = Units(ValueRange(0, 4095), ValueRange(0, 4095))
-    assert translations.run(tmp_path / "in", make_translator(3, units), tmp_path / "out") == {}
-    np.testing.assert_allclose(np.load(tmp_path / "out" / "scan.npy"), values, atol=1e-3)
 
 
 def test_nothing_is_written_if_nibabel_is_missing(tmp_path, monkeypatch):
@@ -229,64 +86,23 @@ def test_nothing_is_written_if_nibabel_is_missing(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_existing_files_are_replaced_only_on_request(photos, tmp_path):
-    translate(photos / "*.png", tmp_path / "out")
-    (tmp_path / "out" / "001.png").write_bytes(b"precious")
-    with pytest.raises(UserError, match=r"out/000\.png exists already \(and 2 more\): give another --output, or --ov"):
-        translate(photos, tmp_path / "out")
-    assert (tmp_path / "out" / "001.png").read_bytes() == b"precious"
-    assert names(tmp_path / "out") == ["000.png", "001.png", "002.png"], "nothing was begun"
-    translate(photos, tmp_path / "out", overwrite=True)
-    assert names(tmp_path / "out") == ALL
-    assert decode((tmp_path / "out" / "001.png").read_bytes()).shape == (24, 24, 3)
-
-
-def test_the_output_folder_must_not_be_the_input_folder_and_may_be_inside(photos, tmp_path):
-    (tmp_path / "link").symlink_to(photos)
-    for pattern in (photos, photos / "*.png", photos / "000.png"):
-        with pytest.raises(UserError, match="is the folder of the input"):
-            translate(pattern, tmp_path / "link")
-    assert translate(photos, photos / "out") == {}
-    assert translate(photos, photos / "out", overwrite=True) == {}
-    assert names(photos / "out") == ALL
-
-
-def test_jpeg_files_keep_any_suffix(tmp_path, make_images):
-    for suffix in (".jpe", ".jfif", ".jpeg"):
-        make_images(tmp_path / "in", 1, suffix=suffix)
-    out = str(tmp_path / "out")
-    assert sorted(job.target for job in jobs.plan(jobs.find(str(tmp_path / "in"), out), out, 3)) == [
-        f"{out}/000.jfif", f"{out}/000.jpe", f"{out}/000.jpeg"
-    ]
-
-
-def test_equal_result_names_and_missing_files_are_errors(tmp_path, make_images):
-    make_images(tmp_path / "photos", 1)
-    Image.new("P", (5, 6)).save(tmp_path / "photos" / "000.gif")
-    with pytest.raises(UserError, match=r"000\.gif and .*000\.png would both become .*out/000\.png"):
-        translate(tmp_path / "photos", tmp_path / "out")
-    for pattern in ("nothing", "photos/*.tif", "photos/000.jpg"):
-        with pytest.raises(UserError, match="no such file or folder, or no images in it"):
-            translate(tmp_path / pattern, tmp_path / "out")
-
-
 def test_unreadable_files_are_reported_and_the_others_translated(photos, tmp_path):
     (photos / "001.png").write_bytes((photos / "001.png").read_bytes()[:200])
     (photos / "empty.jpg").touch()
-    bad = translate(photos, tmp_path / "out", batch_size=3)
+    bad = translate_all(photos, tmp_path / "out", batch_size=3)
     assert sorted(bad) == [str(photos / "001.png"), str(photos / "empty.jpg")]
     assert all(bad.values())
-    assert names(tmp_path / "out") == [name for name in ALL if name != "001.png"]
+    assert list_names(tmp_path / "out") == [name for name in PHOTOS if name != "001.png"]
 
 
 def test_results_that_cannot_be_written_are_reported_and_the_others_written(photos, tmp_path):
     (tmp_path / "out" / "001.png").mkdir(parents=True)
     (tmp_path / "out" / "deep").write_text("a file where a folder is needed")
-    bad = translate(photos, tmp_path / "out", batch_size=3, overwrite=True)
-    assert sorted(bad) == [str(photos / name) for name in ("001.png", *ALL[3:7])]
+    bad = translate_all(photos, tmp_path / "out", batch_size=3, overwrite=True)
+    assert sorted(bad) == [str(photos / name) for name in ("001.png", *PHOTOS[3:7])]
     assert bad[str(photos / "001.png")] == f"cannot write {tmp_path}/out/001.png: Is a directory"
-    assert bad[str(photos / ALL[3])].startswith(f"cannot write {tmp_path}/out/deep/000.bmp: ")
-    assert names(tmp_path / "out") == ["000.png", "002.png", "deep", "old.png"]
+    assert bad[str(photos / PHOTOS[3])].startswith(f"cannot write {tmp_path}/out/deep/000.bmp: ")
+    assert list_names(tmp_path / "out") == ["000.png", "002.png", "deep", "old.png"]
 
 
 def test_a_full_disk_costs_only_the_files_that_do_not_fit(tmp_path, make_images, monkeypatch):
@@ -300,10 +116,10 @@ def test_a_full_disk_costs_only_the_files_that_do_not_fit(tmp_path, make_images,
         save(image, file, **options)
 
     monkeypatch.setattr(Image.Image, "save", save_small)
-    assert translate(tmp_path / "photos", tmp_path / "out") == {
+    assert translate_all(tmp_path / "photos", tmp_path / "out") == {
         f"{tmp_path}/photos/large/000.png": f"cannot write {tmp_path}/out/large/000.png: No space left on device"
     }
-    assert names(tmp_path / "out") == ["000.png", "001.png"]
+    assert list_names(tmp_path / "out") == ["000.png", "001.png"]
 
 
 def make_huge(path):
@@ -335,11 +151,11 @@ def test_each_unreadable_file_costs_only_itself(tmp_path, make_images):
                      bigtiff=True)
     for name, (make, _) in UNREADABLE.items():
         make(tmp_path / "photos" / name)
-    bad = translate(tmp_path / "photos", tmp_path / "out")
+    bad = translate_all(tmp_path / "photos", tmp_path / "out")
     assert sorted(bad) == sorted(f"{tmp_path}/photos/{name}" for name in UNREADABLE)
     for name, (_, reason) in UNREADABLE.items():
         assert bad[f"{tmp_path}/photos/{name}"].startswith(reason)
-    assert names(tmp_path / "out") == ["000.png", "big.tif", "good.npy"]
+    assert list_names(tmp_path / "out") == ["000.png", "big.tif", "good.npy"]
     assert (np.load(tmp_path / "out" / "good.npy") == -0.5).all()
     assert (tifffile.imread(tmp_path / "out" / "big.tif") == 248).all()
 
@@ -355,11 +171,11 @@ def test_a_batch_that_is_too_large_is_translated_one_by_one(tmp_path, make_image
             raise error
         return -images
 
-    bad = translate(tmp_path / "photos", tmp_path / "out", make_translator(3, function=negate))
+    bad = translate_all(tmp_path / "photos", tmp_path / "out", make_translator(3, function=negate))
     assert bad == {
         f"{tmp_path}/photos/large/000.png": "the translation ran out of memory; give --tile=512, or a smaller tile"
     }
-    assert names(tmp_path / "out") == ["000.png", "001.png", "002.png"]
+    assert list_names(tmp_path / "out") == ["000.png", "001.png", "002.png"]
 
 
 def test_an_error_of_several_lines_becomes_one(tmp_path, make_images):
@@ -368,14 +184,15 @@ def test_an_error_of_several_lines_becomes_one(tmp_path, make_images):
     def fail(images):
         raise tf.errors.InternalError(None, None, "convolution failed\n\t [[node conv]]")
 
-    bad = translate(tmp_path / "photos", tmp_path / "out", make_translator(3, function=fail))
+    bad = translate_all(tmp_path / "photos", tmp_path / "out", make_translator(3, function=fail))
     assert list(bad.values()) == ["convolution failed [[node conv]]"]
 
 
 def test_progress_by_tiles_never_decreases(tiny_run, tmp_path, make_images):
     make_images(tmp_path / "photos", 3, size=(24, 24))
     steps = []
-    assert translate(tmp_path / "photos", tmp_path / "out", loading.load(tiny_run), tile=16, update=steps.append) == {}
+    model = loading.load(tiny_run)
+    assert translate_all(tmp_path / "photos", tmp_path / "out", model, tile=16, update=steps.append) == {}
     assert min(steps) >= 0
     assert sum(steps) == pytest.approx(3)
 
@@ -392,7 +209,7 @@ def test_large_images_are_shrunk_on_request(tmp_path):
     Image.fromarray(large[..., :3]).save(tmp_path / "photos" / "large.png")
     Image.fromarray(large[:20, :60, :3]).save(tmp_path / "photos" / "small.png")
     np.save(tmp_path / "photos" / "array.npy", large[..., :3])
-    assert translate(tmp_path / "photos", tmp_path / "out", max_side=60) == {}
+    assert translate_all(tmp_path / "photos", tmp_path / "out", max_side=60) == {}
     for name in ("large.png", "array.npy"):
         path = tmp_path / "out" / name
         result = np.load(path) if name == "array.npy" else np.asarray(Image.open(path))
@@ -427,13 +244,13 @@ def test_nothing_is_written_if_a_file_cannot_be_shrunk(photos, tmp_path, kind):
         model.units = Units(ValueRange(0, 100), None)
         message = "--max_side is not for a model of images in units"
     with pytest.raises(UserError, match=message):
-        translate(photos / "**", tmp_path / "out", model, max_side=16)
+        translate_all(photos / "**", tmp_path / "out", model, max_side=16)
     assert not (tmp_path / "out").exists()
 
 
 def test_tiles_need_a_generator_with_layers(photos, tmp_path):
     with pytest.raises(UserError, match="tiles need the generator's layers"):
-        translate(photos, tmp_path / "out", tile=512)
+        translate_all(photos, tmp_path / "out", tile=512)
     assert not (tmp_path / "out").exists()
 
 

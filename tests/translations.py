@@ -30,3 +30,35 @@ def _plan(source, model, output):
     output = str(output or os.path.join(os.path.dirname(source), "out"))
     found = jobs.find(str(source), output)
     return jobs.plan(found, output, model.output_channels, value_range=model.units.target)
+
+
+# The results of the folder that the fixture `photos` makes.
+PHOTOS = [
+    "000.png", "001.png", "002.png", "deep/000.bmp", "deep/001.bmp", "deep/er/000.jpg", "deep/er/001.jpg", "old.png",
+]
+
+
+class Negative(translator.PixelTranslator):
+    """Makes negatives of images, and records the batches."""
+
+    def __init__(self):
+        self.batches = []
+        super().__init__(self._negative, 3, 3)
+
+    def _negative(self, images):
+        self.batches.append(images.shape)
+        return -images
+
+
+def translate_all(pattern, output, model=None, **options):
+    """Translates the files that a pattern finds, by default to negatives; returns {path: reason} of bad files."""
+    if not isinstance(model, loading.LoadedTranslator):
+        model = loading.LoadedTranslator(model or Negative(), StackOptions())
+    overwrite = options.pop("overwrite", False)
+    planned = jobs.plan(jobs.find(str(pattern), str(output)), str(output), 3, overwrite)
+    return batch.run(model, planned, **options)
+
+
+def list_names(folder):
+    """Lists the paths of all files below a folder, relative to the folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
