@@ -176,7 +176,7 @@ def no_results(monkeypatch):
     monkeypatch.setattr(samples, "draw_sample_grid", lambda *arguments: picture)
 
 
-def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkeypatch, no_results):
+def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkeypatch, no_results, caplog):
     values = iter([5.0, 9.0, 8.0])
     monkeypatch.setattr(evaluator.Evaluator, "__call__", lambda self, translators: {"psnr_ab": next(values)})
     run, options = tmp_path / "run", {"eval_every": 1, "keep_best": "psnr_ab", "patience": 3}
@@ -192,7 +192,10 @@ def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkey
     assert checkpoints.read(best)["step"] == 2
     # Started once more, the run only measures. best.npz can be translated with.
     values = iter([9.0])
+    ended = "the run has ended after step 5, because psnr_ab did not improve in 3 evaluations"
+    assert ended not in caplog.text
     assert len(train(run, max_steps=9, **options)) == 5
+    assert ended in caplog.text
     assert translator.load_run(best).step == 2
     assert set(loading.load_directions(best)) == {"a2b", "b2a"}
     assert loading.load(best, "b2a").translate(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8, 3)

@@ -104,6 +104,18 @@ def test_options_that_nothing_reads_are_named(choice, idle):
     assert find_names(**{**SET, **choice}) == idle
 
 
+@pytest.mark.parametrize(("options", "idle"), [
+    ({"lr_policy": "step"}, set()),
+    ({"lr_policy": "cosine"}, {"lr_decay_every"}),
+    ({"lr_policy": "step", "preprocess": "scale_width"}, set()),
+    ({"lr_policy": "step", "preprocess": "scale_shortside"}, {"crop_size"}),
+    ({"lr_policy": "step", "preprocess": "crop"}, {"load_size"}),
+    ({"lr_policy": "step", "preprocess": "none"}, {"load_size", "crop_size"}),
+], ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "")
+def test_options_that_another_option_disables_are_named(options, idle):
+    assert find_names(lr_decay_every=10, load_size=150, crop_size=128, pool_size=0, **options) == idle
+
+
 @pytest.mark.parametrize("preset", ["demo", "fast_cpu", "paper", "small_data", "tiny"])
 def test_presets_set_no_idle_options(preset):
     assert not list(find_idle_options(Config.preset(preset)))

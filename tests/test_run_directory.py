@@ -130,8 +130,8 @@ def test_read_only_run_directory_is_an_error_and_stays_unchanged(tiny_run, tmp_p
     line = error_of(child)
     for path in folders:
         path.chmod(0o755)
-    assert line.startswith(f"error: cannot write {workdir}")
-    assert "permission denied: make it writable" in line
+    assert line.startswith(f"error: cannot access {workdir}")
+    assert "permission denied: make it readable and writable" in line
     assert (workdir / "metrics.jsonl").read_bytes() == before
     assert checkpoints.read_newest(str(workdir / "checkpoints"))[1]["step"] == 4
 
@@ -186,6 +186,19 @@ def test_other_options_than_the_run_directory_holds_are_an_error(tmp_path, name)
     with pytest.raises(UserError, match=r"run with other options \(ngf: 4 -> 5\)"):
         trainer.train(Config.preset("tiny", ngf=5), str(tmp_path))
     assert (tmp_path / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", [None, "best.npz"])
+def test_a_finished_run_without_checkpoints_does_not_start_anew(tmp_path, name):
+    Config.preset("tiny").save(str(tmp_path))
+    (tmp_path / "export" / "a2b").mkdir(parents=True)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2}')
+    if name:
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / name).touch()
+    with pytest.raises(UserError, match="holds the exports of a run, but no checkpoint to resume from: put its"):
+        trainer.train(Config.preset("tiny"), str(tmp_path))
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 2}'
 
 
 def test_config_is_on_the_disk_before_it_replaces_the_former_one(tmp_path, monkeypatch):
@@ -292,8 +305,8 @@ def test_other_errors_of_the_lock_are_errors(monkeypatch, tmp_path):
         (UserError("step 3: loss/gen not finite"), "ERROR step 3: loss/gen not finite"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), "ERROR cannot write /x: the disk is full: free some "
          "space, then start again: the run resumes from its newest checkpoint"),
-        (OSError(errno.EIO, "Input/output error", "/x"), "ERROR cannot write /x: Input/output error: remove the cause, "
-         "then start again: the run resumes from its newest checkpoint"),
+        (OSError(errno.EIO, "Input/output error", "/x"), "ERROR cannot access /x: Input/output error: remove the "
+         "cause, then start again: the run resumes from its newest checkpoint"),
         (KeyboardInterrupt(), "ERROR KeyboardInterrupt"),
         (RuntimeError("a fault"), "RuntimeError: a fault"),
     ],

@@ -228,6 +228,21 @@ def test_a_file_that_is_not_a_video_is_an_error_and_leaves_nothing(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "options"), [("clip.mp4", ["-movflags", "+faststart"]), ("clip.mkv", [])])
+def test_a_truncated_clip_is_named(tmp_path, caplog, name, options):
+    whole = make_clip(str(tmp_path / "whole.mp4"), sound=False)
+    clip = tmp_path / name
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", whole, "-c", "copy", *options, str(clip)],
+                   check=True, timeout=60)
+    video.translate(INVERSE, str(clip), str(tmp_path / "all.mp4"))
+    assert not caplog.messages
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 7 // 10])
+    video.translate(INVERSE, str(clip), str(tmp_path / "rest.mp4"))
+    assert caplog.messages == [f"{clip}: the file is truncated; the translation has only the frames before the cut"]
+    frames = [len(read(tmp_path / each)[1]) for each in ("all.mp4", "rest.mp4")]
+    assert frames[0] == FRAMES and 0 < frames[1] < FRAMES
+
+
 def test_an_error_of_the_disk_is_not_called_an_error_of_ffmpeg(tmp_path):
     def fill_disk(images):
         raise OSError(errno.ENOSPC, "no room for 2 GB of temporary maps", "maps")

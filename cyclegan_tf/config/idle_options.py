@@ -18,6 +18,12 @@ _OPTIONS = {
     "generator": list_options("gen"),
     "discriminator": list_options("disc"),
 }
+# The options that have no effect with some values of another option: the other option and these values.
+_IDLE_WITH = {
+    "lr_decay_every": ("lr_policy", ("linear", "cosine", "constant")),
+    "load_size": ("preprocess", ("crop", "none")),
+    "crop_size": ("preprocess", ("scale_shortside", "none")),
+}
 
 
 def find_idle_options(config: Config) -> Iterator[str]:
@@ -37,11 +43,15 @@ def find_idle_options(config: Config) -> Iterator[str]:
             raise UserError(f"{flags[reader]} is registered with unknown options: {', '.join(unknown)}; correct their "
                             "names")
     for name in FIELDS:
+        if getattr(config, name) == config.get_default(name):
+            continue
         readers = [reader for reader, options in _OPTIONS.items() if name in options and name != reader]
-        is_read = not readers or any(name in read[reader] for reader in readers)
-        if not is_read and getattr(config, name) != config.get_default(name):
+        if readers and not any(name in read[reader] for reader in readers):
             yield (f"--{name}={getattr(config, name)} has no effect on "
                    f"{' and '.join(flags[reader] for reader in readers)}")
+        other, values = _IDLE_WITH.get(name, ("", ()))
+        if other and getattr(config, other) in values:
+            yield f"--{name}={getattr(config, name)} has no effect with --{other}={getattr(config, other)}"
     if config.dropout and config.generator in ("unet", "unet_reflect", "unet_full") and config.n_downs < 6:
         yield (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
                "only deeper levels have dropout; use --n_downs=6 or more")

@@ -21,7 +21,7 @@ from cyclegan_tf.exporters.source import Source
 from cyclegan_tf.exporters.verify import Artifact
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import atomic
+from cyclegan_tf.storage import atomic, cache
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -100,8 +100,7 @@ def _find_runtime(runtime_dir: str | None) -> str:
                 return folder
         raise UserError(f"--runtime_dir={runtime_dir} has no dist/{_RUNTIME_FILES[0]}: give the unpacked npm package "
                         f"{_RELEASE}")
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.join(cache, "cyclegan_tf", f"{_PACKAGE}-{_VERSION}")
+    folder = os.path.join(cache.find_folder(), f"{_PACKAGE}-{_VERSION}")
     if not _has_runtime(folder):
         _download_runtime(folder)
     return folder

@@ -58,12 +58,14 @@ def translate(
 
     Raises:
       ValueError: ffmpeg cannot decode the video or encode the translation. A truncated file is not an error: its frames
-        are translated as far as they go.
+        are translated as far as they go, and a warning names the file if its container states a length.
       OSError: the disk is full or not writable.
       UserError: as `require_support`.
     """
     require_support(translator, source)
     ffmpeg = _import_ffmpeg()
+    if _is_truncated(ffmpeg, source):
+        log.warning("%s: the file is truncated; the translation has only the frames before the cut", source)
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
     # ffmpeg chooses the container by the suffix.
     temporary = filesystem.choose_temporary_path(os.path.abspath(target)) + os.path.splitext(target)[1]
@@ -123,6 +125,15 @@ def _encode(
                 if progress and expected:
                     progress(min(float(done / expected), 1.0))
     return done
+
+
+def _is_truncated(ffmpeg: ModuleType, source: str) -> bool:
+    """True if a file is shorter than its container states. AVI, MPEG and WMV files state no length."""
+    # Reads the packets of the whole file, but decodes none of them.
+    command = [ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", source, "-map", "0:v:0", "-c", "copy", "-f",
+               "null", "-"]
+    printed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
+    return bool(re.search("partial file|File ended prematurely", printed))
 
 
 def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> tuple[str, str]:

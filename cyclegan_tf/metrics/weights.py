@@ -21,7 +21,7 @@ import numpy as np
 
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.metrics import pickled_arrays
-from cyclegan_tf.storage import array_files, filesystem
+from cyclegan_tf.storage import array_files, cache, filesystem
 from cyclegan_tf.storage.zip_files import DamagedFileError, translate_errors
 
 log = logging.getLogger("cyclegan_tf")
@@ -73,8 +73,8 @@ _ORIGIN = "origin_sha256"  # Entry of an .npz: the SHA-256 of the file that the 
 
 
 def get_default_folder() -> str:
-    """$CYCLEGAN_TF_WEIGHTS if set, else ~/.cache/cyclegan_tf."""
-    return os.environ.get("CYCLEGAN_TF_WEIGHTS") or os.path.join(os.path.expanduser("~"), ".cache", "cyclegan_tf")
+    """Returns $CYCLEGAN_TF_WEIGHTS, or the cache folder if the variable is not set."""
+    return os.environ.get("CYCLEGAN_TF_WEIGHTS") or cache.find_folder()
 
 
 def load(name: str, folder: str | None = None) -> dict[str, np.ndarray]:

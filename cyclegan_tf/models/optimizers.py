@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-# True for Keras 3, whose Adam kept the learning rate among its variables.
-_KERAS_3 = hasattr(tf.keras, "ops")
 _EPSILON = 1e-8  # The authors' value and PyTorch's default.
 
 
@@ -49,10 +47,9 @@ class Adam:
     def variables(self) -> list[tf.Variable]:
         """The variables of the state, in the order of their numbers in a checkpoint.
 
-        Version 0.1.0 wrote checkpoints with Keras's optimizer, and its order differs between Keras 2 and Keras 3.
+        The learning rate is not part of the state, because the training loop sets the rate of each step.
         """
-        scalars = [self.iterations, self.learning_rate] if _KERAS_3 else [self.iterations]
-        return [*scalars, *(moment for moments in self._moments for moment in moments)]
+        return [self.iterations, *(moment for moments in self._moments for moment in moments)]
 
     def apply_gradients(self, gradients: Sequence[tf.Tensor]) -> None:
         """Updates the weights by their gradients; each of several replicas updates its own copies.

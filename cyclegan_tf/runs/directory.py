@@ -95,15 +95,15 @@ def _explain(error: OSError, workdir: str) -> str:
             return f"run directory {workdir} cannot be created, because a file is in the way; give another --workdir"
         return (f"run directory {workdir} was removed or cannot be created: {describe_error(error)}; give another "
                 "--workdir")
-    what = {
-        errno.ENOSPC: "the disk is full: free some space",
-        errno.EDQUOT: "the quota is used up: free some space",
-        errno.EFBIG: "the file is larger than the limit for this process: raise the limit",
-        errno.EROFS: "the file system is read-only: make it writable",
-        errno.EACCES: "permission denied: make it writable",
-    }.get(error.errno or 0, f"{describe_error(error)}: remove the cause")
+    action, what = {
+        errno.ENOSPC: ("write", "the disk is full: free some space"),
+        errno.EDQUOT: ("write", "the quota is used up: free some space"),
+        errno.EFBIG: ("write", "the file is larger than the limit for this process: raise the limit"),
+        errno.EROFS: ("write", "the file system is read-only: make it writable"),
+        errno.EACCES: ("access", "permission denied: make it readable and writable"),
+    }.get(error.errno or 0, ("access", f"{describe_error(error)}: remove the cause"))
     where = error.filename or workdir
-    return f"cannot write {where}: {what}, then start again: the run resumes from its newest checkpoint"
+    return f"cannot {action} {where}: {what}, then start again: the run resumes from its newest checkpoint"
 
 
 @contextlib.contextmanager
@@ -192,9 +192,17 @@ def _holds_run(workdir: str) -> bool:
     """True if `workdir` holds a run with a checkpoint or exports; a run that failed earlier has nothing to resume."""
     if not filesystem.exists(os.path.join(workdir, "config.json")):
         return False
+    return bool(_list_checkpoints(workdir)) or _has_exports(workdir)
+
+
+def _list_checkpoints(workdir: str) -> list[str]:
     folder = os.path.join(workdir, "checkpoints")
     names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
-    return any(name.endswith(".npz") for name in names) or filesystem.isdir(os.path.join(workdir, "export"))
+    return [name for name in names if name.endswith(".npz")]
+
+
+def _has_exports(workdir: str) -> bool:
+    return filesystem.isdir(os.path.join(workdir, "export"))
 
 
 def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
@@ -221,3 +229,7 @@ def require_same_options(config: config_lib.Config, workdir: str) -> None:
     if differences:
         raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): use the same "
                         "options to resume it, or another --workdir")
+    # A run writes a checkpoint before its exports. The folder may still hold best.npz, from which no run resumes.
+    if _has_exports(workdir) and not any(name.startswith("step-") for name in _list_checkpoints(workdir)):
+        raise UserError(f"{workdir} holds the exports of a run, but no checkpoint to resume from: put its checkpoints "
+                        "back, or use another --workdir")

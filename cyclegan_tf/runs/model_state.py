@@ -2,7 +2,7 @@
 
   network/gen_ab/stem_conv/kernel   weights of a network, float32
   average/gen_ab/stem_conv/kernel   moving average of a generator's weights
-  optimizer/gen_ab/0                optimizer variables, in Keras's own order
+  optimizer/gen_ab/0                optimizer variables: the number of updates, then the moments of each weight
   scaling/NAME                      dynamic loss scale of float16 training
   pool/fake_a/images, .../random    image pool and its random state; replica N > 0 uses pool/fake_a@N/
   replicas                          number of replicas, if more than one
@@ -10,8 +10,8 @@
   images/a/count, .../digest        `Fingerprint` of the training images of a domain
   step, skipped, best, stale        the fields of `Progress`
 
-Keras 2 and Keras 3 can load each other's network weights. Image pools are float32 whatever their type in
-memory is, because NumPy does not know bfloat16.
+Keras 2 and Keras 3 can resume each other's runs. Image pools are float32 whatever their type in memory is, because
+NumPy does not know bfloat16.
 """
 
 import dataclasses
@@ -150,6 +150,7 @@ def restore(
                         f"with {count}, or start a new run from its networks with --init_from and another --workdir")
     kinds = ("network/", "average/", "optimizer/", "scaling/")
     stored = {path: array for path, array in arrays.items() if path.startswith(kinds)}
+    _remove_learning_rates(stored, model)
     assign_arrays(_collect_variables(model), stored, where)
     for replica, pools in zip(local, model.replica_pools, strict=True):
         for name, pool in pools.items():
@@ -167,6 +168,18 @@ def restore(
     return Progress(
         int(arrays["step"]), int(arrays.get("skipped", 0)), sums, best, int(arrays.get("stale", 0)), images
     )
+
+
+def _remove_learning_rates(arrays: dict[str, np.ndarray], model: "Model") -> None:
+    """Removes the learning rate of each optimizer from the arrays of an older checkpoint of Keras 3.
+
+    In such a checkpoint, variable 1 of an optimizer is the learning rate, and the moments follow.
+    """
+    for name, optimizer in model.optimizers.items():
+        paths = [f"optimizer/{name}/{index}" for index in range(len(optimizer.variables) + 1)]
+        if all(path in arrays for path in paths):
+            values = [arrays.pop(path) for path in paths]
+            arrays |= dict(zip(paths[:-1], values[:1] + values[2:], strict=True))
 
 
 def get_network_weights(arrays: Arrays, averaged: bool = True) -> dict[str, dict[str, np.ndarray]]:
