@@ -292,9 +292,8 @@ def _exit_with_error(message: str) -> NoReturn:
 def run_module(module: str) -> None:
     """Runs a module like `python -m`.
 
-    absl takes the text and the flags of --help from the module __main__, and plugins may be in the current folder.
+    absl takes the text and the flags of --help from the module __main__.
     """
-    sys.path.append(os.getcwd())
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints: restoring, damage, other architectures, and the background writer."""
 
+import os
 import time
 
 import numpy as np
@@ -161,6 +162,21 @@ def test_checkpoint_that_cannot_be_opened_is_not_replaced_by_an_older_one(tmp_pa
         checkpoints.read_newest(str(tmp_path))
     assert str(error.value) == f"cannot read checkpoint {path}: {reason}; make it readable or remove it"
     assert not caplog.messages
+
+
+def test_a_checkpoint_that_a_running_process_removes_is_not_read(tmp_path, monkeypatch):
+    write_arrays(tmp_path, 1)
+    read = checkpoints.read
+
+    def read_late(path):
+        if path.endswith("step-00000001.npz"):
+            write_arrays(tmp_path, 2)
+            os.remove(path)
+        return read(path)
+
+    monkeypatch.setattr(checkpoints, "read", read_late)
+    path, arrays = checkpoints.read_newest(str(tmp_path))
+    assert path == str(tmp_path / "step-00000002.npz") and arrays["step"] == 2
 
 
 def test_missing_image_pool_is_an_error_that_names_it(model):

@@ -16,6 +16,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.exporters import formats, pytorch_run, saved_model, web_page
 from cyclegan_tf.inference import loading
 from cyclegan_tf.inference import translator as translator_lib
+from cyclegan_tf.models.cut import Cut
 from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import registry
@@ -319,6 +320,26 @@ def test_a_generator_and_a_discriminator_of_its_translations_become_a_cyclegan_r
     assert (converted.model, converted.output_channels) == ("cyclegan", output_channels)
 
 
+def test_a_network_that_the_authors_cyclegan_lacks_is_named(torch, tmp_path, caplog):
+    write_run(tmp_path, Cut(Config.preset("tiny", model="cut", nce_features=4)))
+    pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
+    assert sorted(os.listdir(tmp_path / "pth")) == ["latest_net_D.pth", "latest_net_G.pth"]
+    assert "the authors' code of CycleGAN has no network features, which is left out" in caplog.messages
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"dropout": True}, "--dropout has no effect on --generator=unet with --n_downs=5, because only deeper levels have "
+                        "dropout; leave the option out"),
+    ({"padding": "replicate"}, "--padding=replicate has no effect on --generator=unet; leave the option out"),
+], ids=["dropout", "padding"])
+def test_options_without_effect_are_refused(torch, tmp_path, options, message):
+    write_run(tmp_path / "run", CycleGAN(Config.preset("tiny", generator="unet", n_downs=5, crop_size=32)))
+    pytorch_run.convert_to_pytorch(str(tmp_path / "run"), str(tmp_path / "pth"))
+    with pytest.raises(UserError) as error:
+        pytorch_run.convert_from_pytorch([str(tmp_path / "pth")], str(tmp_path / "out"), **options)
+    assert str(error.value) == message
+
+
 @pytest.mark.parametrize("options", [{}, {"generator": "unet", "n_downs": 5}], ids=["resnet", "unet"])
 def test_networks_outside_the_authors_code_are_not_written(torch, tmp_path, options):
     write_run(tmp_path, CycleGAN(Config.preset("tiny", upsample="resize_conv", **options)))
@@ -388,9 +409,10 @@ def test_a_run_is_not_overwritten(tmp_path):
         pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path))
     (tmp_path / "config.json").rename(tmp_path / "checkpoints")
     assert (tmp_path / "checkpoints").read_text() == "{}"
-    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds a run, or a part of one"):
-        pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / "other"))
+    for name in ("checkpoints", "export/a2b"):
+        (tmp_path / f"other_{name[:6]}" / name).mkdir(parents=True)
+        with pytest.raises(UserError, match="holds a run, or a part of one"):
+            pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / f"other_{name[:6]}"))
 
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):

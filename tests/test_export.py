@@ -162,6 +162,28 @@ def test_images_of_another_shape_of_one_color_or_with_nan_fail_the_check(tiny_ru
             verify.check(artifact, "/", generator)
 
 
+def test_a_check_computes_in_full_precision_and_without_a_gpu(tiny_run, monkeypatch):
+    is_rounded = tf.config.experimental.tensor_float_32_execution_enabled
+    assert is_rounded(), "nothing to switch off"
+    seen, environments = [], []
+
+    def translate(image, training):
+        seen.append(is_rounded())
+        return image
+
+    def refuse(command, env, **options):
+        environments.append(env)
+        raise OSError
+
+    monkeypatch.setattr(source.Source, "network", property(lambda self: translate))
+    assert len(source.load(str(tiny_run), Direction.A2B)[0].check_pairs) == 2
+    assert seen == [False, False] and is_rounded()
+    monkeypatch.setattr(verify.subprocess, "run", refuse)
+    with pytest.raises(OSError):
+        verify.run("keras", "a2b.keras", [])
+    assert environments[0]["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
 def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     config = dataclasses.replace(Config.load(str(tiny_run)), dataset="horse2zebra", data_dir=str(tmp_path))
     generator = dataclasses.replace(source.load(str(tiny_run))[0], config=config)

@@ -363,19 +363,24 @@ def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkey
     assert child.stderr.startswith("error: the images of this run were given to cyclegan_tf.fit and are not stored")
 
 
-@pytest.mark.parametrize(("module", "added", "warning"), [
-    ("cyclegan_tf_extra", ",cyclegan_tf_extra", ""),
-    ("cyclegan_tf.models.builtin", "", ""),
-    ("toy_package.networks", "", ""),
-    ("__main__", "", "make_loss is defined in __main__, so only a process that defines it again can use the run"),
-], ids=["other package", "this package", "plugin", "script"])
-def test_module_of_a_registered_function_becomes_a_plugin(module, added, warning, monkeypatch, caplog):
+@pytest.mark.parametrize(("defining", "registering", "added", "warning"), [
+    ("cyclegan_tf_extra", "cyclegan_tf_extra", ",cyclegan_tf_extra", ""),
+    ("cyclegan_tf.models.builtin", "cyclegan_tf.models.builtin", "", ""),
+    ("toy_package.networks", "toy_package.networks", "", ""),
+    ("__main__", "__main__", "",
+     "make_loss is registered in __main__, so only a process that registers it again can use the run"),
+    ("json", "cyclegan_tf_extra", ",json,cyclegan_tf_extra", ""),
+    ("json", "__main__", ",json", "make_loss is registered in __main__"),
+    ("toy_package.networks", "cyclegan_tf.models.builtin", "", ""),
+], ids=["other package", "this package", "plugin", "script", "library", "library in a script", "helper"])
+def test_modules_that_register_a_function_become_plugins(defining, registering, added, warning, monkeypatch, caplog):
     def make_loss(config):
         raise NotImplementedError
 
-    make_loss.__module__ = module
+    make_loss.__module__ = defining
     monkeypatch.setitem(sys.modules, "cyclegan_tf_extra", types.ModuleType("cyclegan_tf_extra"))
-    cyclegan_tf.register_loss("own")(make_loss)
+    exec('register("own")(make_loss)',
+         {"__name__": registering, "register": cyclegan_tf.register_loss, "make_loss": make_loss})
     named = fitting.add_plugins(config(gan_mode="own", plugins="toy_package.objectives,toy_package.networks"))
     assert named.plugins == f"toy_package.objectives,toy_package.networks{added}"
     assert warning in caplog.text and bool(warning) == bool(caplog.messages)

@@ -111,9 +111,19 @@ def test_options_that_nothing_reads_are_named(choice, idle):
     ({"lr_policy": "step", "preprocess": "scale_shortside"}, {"crop_size"}),
     ({"lr_policy": "step", "preprocess": "crop"}, {"load_size"}),
     ({"lr_policy": "step", "preprocess": "none"}, {"load_size", "crop_size"}),
-], ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "")
+    ({"lr_policy": "step", "lambda_a": 0.0}, set()),
+    ({"lr_policy": "step", "lambda_a": 0.0, "lambda_b": 0.0}, {"lambda_identity", "cycle_loss"}),
+], ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "")
 def test_options_that_another_option_disables_are_named(options, idle):
-    assert find_names(lr_decay_every=10, load_size=150, crop_size=128, pool_size=0, **options) == idle
+    common = {"lr_decay_every": 10, "load_size": 150, "crop_size": 128, "pool_size": 0, "lambda_identity": 5.0,
+              "cycle_loss": "l2"}
+    assert find_names(**common, **options) == idle
+
+
+def test_options_of_contrastive_losses_need_their_weight():
+    options = {"model": "cut", "nce_patches": 7, "nce_features": 8, "nce_temperature": 0.5}
+    assert find_names(**options) == set()
+    assert find_names(lambda_nce=0.0, **options) == {"nce_patches", "nce_features", "nce_temperature"}
 
 
 @pytest.mark.parametrize("preset", ["demo", "fast_cpu", "paper", "small_data", "tiny"])

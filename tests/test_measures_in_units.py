@@ -130,6 +130,35 @@ def test_mask_that_cannot_be_read_is_an_error(pairs):
         evaluation.measure({Direction.A2B: np.zeros_like}, setting, ("mae",), strict=True)
 
 
+def test_a_mask_of_another_size_is_an_error(pairs):
+    folder, _, _ = pairs
+    mask = np.zeros((12, 12), np.uint8)
+    mask[:6] = 255
+    (folder / "testMask").mkdir()
+    Image.fromarray(mask).save(folder / "testMask" / "s[0].png")
+    # The images are resized to 16 x 16 pixels; their masks follow.
+    options = {"preprocess": "resize_and_crop", "load_size": 16, "crop_size": 16}
+    for more in ({}, options):
+        assert measure(folder, **more)["mae"]["n"] == 3
+    Image.fromarray(mask[:, :5]).save(folder / "testMask" / "s[0].png")
+    for more in ({}, options):
+        with pytest.raises(UserError, match=r"s\[0\]\.png has 5 x 12 pixels, but .*s\.tif\[0\] has 12 x 12; give"):
+            evaluation.measure({Direction.A2B: np.zeros_like}, open_setting(folder, **more), ("mae",), strict=True)
+
+
+@pytest.mark.parametrize(("direction", "low", "high"), [("a2b", -500, 300), ("b2a", 0, 800)])
+def test_the_input_keeps_its_values_in_their_unit(tmp_path, direction, low, high):
+    for name in ("testA", "testB"):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "s.tif", np.tile(np.int16([[-100, 0], [200, 800]]), (16, 16)))
+    setting = open_setting(tmp_path, range_a="0,800", range_b="-500,300")
+    task = Task(Direction(direction), {}, setting)
+    (image,) = task.load(task.sources)
+    result = baselines.fit(task)["input"](image)[:2, :2].ravel()
+    # Both ranges clip: one of them ends at 0, the other at 300.
+    np.testing.assert_allclose(low + (result + 1) / 2 * (high - low), [0, 0, 200, 300], atol=1e-3)
+
+
 def test_baselines_do_not_need_masks_that_can_be_read(pairs, caplog):
     folder, _, _ = pairs
     (folder / "testMask").mkdir()

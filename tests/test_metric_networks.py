@@ -83,6 +83,27 @@ def test_saved_model_replaces_inception(tmp_path):
         inception.SavedInception(str(tmp_path))
 
 
+class OtherSaved(tf.Module):
+    """A network whose features cannot be used: they are NaN, or need images of another size."""
+
+    def __init__(self, side):
+        self.call = tf.function(
+            lambda images: {"pool_3": tf.math.log(tf.reshape(images, (-1, side * side * 3)))},
+            input_signature=[tf.TensorSpec((None, side, side, 3), tf.float32, name="images")],
+        )
+
+
+@pytest.mark.parametrize(("side", "message"), [
+    (64, r"net fails on images of 299 x 299 pixels \(.*\); give a SavedModel that takes such images"),
+    (299, "net returns features that are not finite; give another SavedModel"),
+], ids=["size", "nan"])
+def test_a_saved_model_with_useless_features_is_an_error(tmp_path, side, message):
+    saved = OtherSaved(side)
+    tf.saved_model.save(saved, str(tmp_path / "net"), signatures={"serving_default": saved.call})
+    with pytest.raises(UserError, match=message):
+        inception.SavedInception(str(tmp_path / "net"))(np.full((2, 8, 8, 3), 64, np.uint8))
+
+
 def test_the_name_of_a_saved_model_follows_its_files(tmp_path):
     def copy_to(folder):
         for file in (tmp_path / "net").rglob("*"):
@@ -114,6 +135,23 @@ def test_a_judge_of_images_that_are_not_square_is_an_error(tmp_path):
     pixels = tf.keras.Input((10, 8, 3))
     tf.keras.Model(pixels, tf.keras.layers.Flatten()(pixels)).save(tmp_path / "judge.keras")
     with pytest.raises(UserError, match=r"it maps \(None, 10, 8, 3\) to .*; expected \(N, SIDE, SIDE, 3\)"):
+        classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+
+
+def make_unbuilt_judge():
+    return tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(10)])
+
+
+def make_judge_of_two_outputs():
+    pixels = tf.keras.Input((10, 10, 3))
+    return tf.keras.Model(pixels, [tf.keras.layers.Flatten()(pixels), tf.keras.layers.Flatten()(pixels)])
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+@pytest.mark.parametrize("make", [make_unbuilt_judge, make_judge_of_two_outputs])
+def test_a_judge_without_one_input_and_one_output_is_an_error(tmp_path, make):
+    make().save(tmp_path / "judge.keras")
+    with pytest.raises(UserError, match=r"judge\.keras is not a classifier of color images: it maps "):
         classifier.KerasClassifier(str(tmp_path / "judge.keras"))
 
 

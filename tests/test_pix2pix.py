@@ -13,6 +13,7 @@ from cyclegan_tf.models.pix2pix import Pix2Pix
 from cyclegan_tf.networks import weights as weights_lib
 from cyclegan_tf.networks.weights import name_weights
 from cyclegan_tf.pytorch import weights as pytorch_weights
+from cyclegan_tf.runs import metrics_log
 from cyclegan_tf.runs.metrics_log import read_records
 from cyclegan_tf.training import trainer
 
@@ -158,6 +159,15 @@ def test_images_side_by_side_train_to_an_export(tmp_path):
     assert set(measures) == {"psnr_ab", "ssim_ab"}
     assert {"loss/l1", "loss/gen_ab", "loss/disc_b"} <= read_records(tmp_path / "run")[0].keys()
     assert [path.name for path in (tmp_path / "run" / "export").iterdir()] == ["a2b"]
+
+
+def test_training_pairs_replace_missing_held_out_pairs(tmp_path):
+    write_pairs(tmp_path / "set" / "train", 3)
+    config = Config.preset("tiny", model="pix2pix", dataset=str(tmp_path / "set"), preprocess="crop", max_steps=2)
+    measures = trainer.train(config, str(tmp_path / "run"))
+    assert set(measures) == {"psnr_ab", "ssim_ab"}
+    kinds = {record["kind"] for record in metrics_log.read_records(tmp_path / "run")}
+    assert {metrics_log.FINAL, metrics_log.FINAL_OF_TRAINING} & kinds == {metrics_log.FINAL_OF_TRAINING}
 
 
 def test_halves_of_a_file_stay_together(tmp_path):

@@ -78,6 +78,33 @@ def test_console_scripts_import_from_the_current_folder():
     assert "unet_book|toy>" in child.stdout, child.stderr
 
 
+def test_a_script_in_another_folder_imports_from_the_current_folder(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import cyclegan_tf\n"
+        "print(cyclegan_tf.Config(plugins='toy_package.networks', generator='toy').generator)\n"
+    )
+    child = run_python(str(tmp_path / "script.py"), cwd=PLUGINS, PYTHONPATH=str(ROOT))
+    assert child.stdout == "toy\n", child.stderr
+
+
+@pytest.mark.parametrize("register", [
+    cyclegan_tf.register_generator, cyclegan_tf.register_discriminator, cyclegan_tf.register_loss,
+    cyclegan_tf.register_model,
+], ids=lambda function: function.__name__)
+def test_a_decorator_without_parentheses_is_an_error(register):
+    def build(config):
+        raise NotImplementedError
+
+    options = {"size_multiple": 4} if register is cyclegan_tf.register_generator else {}
+    with pytest.raises(UserError, match=r"cannot register <function .*build.*> for --\w+: a name consists of letters"):
+        register(build, **options)
+
+
+def test_defaults_that_are_not_a_dictionary_are_an_error():
+    with pytest.raises(UserError, match=r"--model=mine with defaults \['ngf'\]: give a dictionary of options"):
+        cyclegan_tf.register_model("mine", defaults=["ngf"])
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

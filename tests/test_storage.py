@@ -3,6 +3,7 @@
 import concurrent.futures
 import errno
 import io
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -203,6 +204,27 @@ def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
         atomic.replace_folder(str(folder), str(tmp_path / "missing"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "old").read_bytes() == b"old"
+
+
+def replace_often(path, number):
+    for _ in range(200):
+        new = f"{path}.{number}"
+        os.mkdir(new)
+        with open(os.path.join(new, "file"), "w") as file:
+            file.write("new")
+        atomic.replace_folder(path, new)
+
+
+def test_two_processes_replace_a_folder_at_the_same_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=replace_often, args=(str(tmp_path / "model"), number)) for number in (1, 2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    assert os.listdir(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "file").read_text() == "new"
 
 
 @pytest.fixture

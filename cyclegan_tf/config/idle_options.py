@@ -1,6 +1,7 @@
 """Warnings about options that a run sets, but that have no effect."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from cyclegan_tf.config.architectures import list_options
 from cyclegan_tf.config.config import Config
@@ -18,11 +19,13 @@ _OPTIONS = {
     "generator": list_options("gen"),
     "discriminator": list_options("disc"),
 }
-# The options that have no effect with some values of another option: the other option and these values.
-_IDLE_WITH = {
-    "lr_decay_every": ("lr_policy", ("linear", "cosine", "constant")),
-    "load_size": ("preprocess", ("crop", "none")),
-    "crop_size": ("preprocess", ("scale_shortside", "none")),
+# The options that have no effect if all of these other options have one of the given values.
+_IDLE_WITH: dict[str, dict[str, tuple[Any, ...]]] = {
+    "lr_decay_every": {"lr_policy": ("linear", "cosine", "constant")},
+    "load_size": {"preprocess": ("crop", "none")},
+    "crop_size": {"preprocess": ("scale_shortside", "none")},
+    **{key: {"lambda_a": (0,), "lambda_b": (0,)} for key in ("lambda_identity", "cycle_loss")},
+    **{key: {"lambda_nce": (0,)} for key in ("nce_layers", "nce_patches", "nce_features", "nce_temperature")},
 }
 
 
@@ -49,9 +52,9 @@ def find_idle_options(config: Config) -> Iterator[str]:
         if readers and not any(name in read[reader] for reader in readers):
             yield (f"--{name}={getattr(config, name)} has no effect on "
                    f"{' and '.join(flags[reader] for reader in readers)}")
-        other, values = _IDLE_WITH.get(name, ("", ()))
-        if other and getattr(config, other) in values:
-            yield f"--{name}={getattr(config, name)} has no effect with --{other}={getattr(config, other)}"
+        elif (others := _IDLE_WITH.get(name)) and all(getattr(config, each) in others[each] for each in others):
+            yield (f"--{name}={getattr(config, name)} has no effect with "
+                   f"{' and '.join(f'--{each}={getattr(config, each)}' for each in others)}")
     if config.dropout and config.generator in ("unet", "unet_reflect", "unet_full") and config.n_downs < 6:
         yield (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
                "only deeper levels have dropout; use --n_downs=6 or more")

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import sys
 import traceback
 
 from cyclegan_tf.config.options import split_names
@@ -27,12 +28,16 @@ def parse_names(option: str, text: str) -> list[str]:
 def import_plugins(plugins: str) -> None:
     """Imports the modules in the value of --plugins; a module that is imported already is not imported again.
 
+    Looks for modules in the current folder too, which is not on the module path of a script in another folder.
+
     Raises:
       UserError: a module is missing, or its import fails.
     """
     names = parse_names("plugins", plugins)
     if names:
         startup.import_tensorflow()  # A plugin would import TensorFlow without the environment that this package needs.
+        if not {"", os.getcwd()}.intersection(sys.path):
+            sys.path.append(os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)

@@ -26,9 +26,14 @@ class Entry:
     """A registered function, and the facts about its result that need no TensorFlow.
 
     The decorators below explain the fields of this class and of its subclasses.
+
+    Attributes:
+      modules: the modules to import so that the function is registered: the one that defines the function and, if
+        another module registers the function, that module.
     """
 
     build: Callable[..., Any]
+    modules: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
 
 _E = TypeVar("_E", bound=Entry)
@@ -59,11 +64,8 @@ class Registry(dict[str, _E]):
         the files of their modules.
 
         Raises:
-          UserError: `name` is not a word or belongs to another function, or the entry has no function.
+          UserError: `name` belongs to another function, or the entry has no function.
         """
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-            raise UserError(f"cannot register {name!r} for --{self._option}: a name consists of letters, digits, _, . "
-                            "and -, and begins with a letter or digit")
         if not hasattr(entry.build, "__qualname__"):
             raise UserError(f"cannot register {entry.build!r} as --{self._option}={name}: register a function or a "
                             "class")
@@ -75,13 +77,30 @@ class Registry(dict[str, _E]):
     def make_decorator(
         self, name: str, make_entry: Callable[[Callable[..., Any]], _E]
     ) -> Callable[[_Function], _Function]:
-        """Returns a decorator that registers `make_entry(function)` as `name` and returns the function."""
+        """Returns a decorator that registers `make_entry(function)` as `name` and returns the function.
+
+        Raises:
+          UserError: `name` is not a word, as with a decorator without parentheses.
+        """
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise UserError(f"cannot register {name!r} for --{self._option}: a name consists of letters, digits, _, . "
+                            "and -, and begins with a letter or digit")
+        caller = _find_caller()
 
         def register(function: _Function) -> _Function:
-            self.add(name, make_entry(function))
+            modules = tuple(dict.fromkeys((getattr(function, "__module__", caller), caller)))
+            self.add(name, dataclasses.replace(make_entry(function), modules=modules))
             return function
 
         return register
+
+
+def _find_caller() -> str:
+    """Returns the name of the module that calls a function of this module."""
+    frame = sys._getframe()
+    while frame.f_globals["__name__"] == __name__ and frame.f_back:
+        frame = frame.f_back
+    return frame.f_globals["__name__"]
 
 
 def _identify(entry: Entry) -> str:
@@ -293,6 +312,8 @@ def register_model(
     """
     if isinstance(directions, str):
         raise UserError(f"cannot register --model={name} for directions {directions!r}: give a list, such as ['a2b']")
+    if not isinstance(defaults or {}, Mapping):
+        raise UserError(f"cannot register --model={name} with defaults {defaults!r}: give a dictionary of options")
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):
         raise UserError(f"cannot register --model={name} for directions {', '.join(parsed)}: give a2b, or a2b and b2a")

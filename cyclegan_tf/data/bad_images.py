@@ -95,7 +95,7 @@ class BadImages:
             is_first = not self.clipped
             self.clipped[path] = n_clipped, n_values
         if is_first:
-            log.warning("%s: %.2g %% of the values are outside of the range %s and are clipped", console.escape(path),
+            log.warning("%s: %.3g %% of the values are outside of the range %s and are clipped", console.escape(path),
                         100 * n_clipped / n_values, value_range)
 
     def describe_clipped(self) -> str:

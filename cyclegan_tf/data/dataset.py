@@ -200,6 +200,10 @@ class PairMasks:
     images: ImageList
     numbers: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
+    def path(self, index: int) -> str:
+        """Returns the path of the mask of pair `index`, for messages."""
+        return self.images.path(self.numbers[index])
+
     def load(self, index: int) -> np.ndarray | None:
         """Loads the mask of pair `index`: bool (H, W), or None if the pair has no mask.
 
@@ -212,8 +216,8 @@ class PairMasks:
         try:
             return (self.images.read_values(number).pixels != 0).any(axis=-1)
         except (ValueError, OSError) as error:
-            path = self.images.path(number)
-            raise UserError(f"mask {path} cannot be read: {describe_error(error)}; repair or remove it") from error
+            raise UserError(f"mask {self.path(index)} cannot be read: {describe_error(error)}; repair or remove "
+                            "it") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +225,8 @@ class ImageDataset:
     """A data set: training and test (held-out) images of domains A and B. The test lists may be empty.
 
     Attributes:
-      n_pairs: number of test images that are pairs: the first ones of both lists. `pairing.arrange` sets it.
+      n_pairs: number of test images that are pairs: the first ones of both lists. Without test images, the number of
+        training images, if the run trains on pairs. `pairing.arrange` sets it.
       pairing: a sentence for the log that says whether the test images are pairs, and why; empty if a test list is
         empty.
       masks: the masks of the pairs of test images; None if there are none.
@@ -260,7 +265,7 @@ class ImageDataset:
 
     @property
     def has_pairs(self) -> bool:
-        """True if there are test images that are pairs."""
+        """True if there are test images that are pairs, or training images in their place."""
         return self.n_pairs > 0
 
     @property

@@ -72,13 +72,15 @@ def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
     Raises:
       UserError: --paired=yes is set, and there are no pairs.
     """
-    train_b = dataset.train_b
-    if config.trains_on_pairs:
-        partners = match_names(dataset.train_a.names, train_b.names)
-        if len(partners) == len(dataset.train_a) == len(train_b):
-            train_b = _reorder(train_b, list(partners.values()))
-    dataset = dataclasses.replace(dataset, train_b=train_b)
     test_a, test_b = dataset.test_a, dataset.test_b
+    if config.trains_on_pairs:
+        partners = match_names(dataset.train_a.names, dataset.train_b.names)
+        if len(partners) == len(dataset.train_a) == len(dataset.train_b):
+            dataset = dataclasses.replace(
+                dataset, train_b=_reorder(dataset.train_b, list(partners.values())),
+                # Measures use training images in place of missing test images.
+                n_pairs=0 if test_a or test_b else len(partners),
+            )
     if not test_a or not test_b:
         if config.paired == "yes" and not config.trains_on_pairs:
             missing = test_b if test_a else test_a

@@ -10,6 +10,7 @@ import numpy as np
 
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
+from cyclegan_tf.config.idle_options import find_idle_options
 from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
@@ -41,6 +42,9 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
     config = _infer_config(files, state_dicts, overrides)
+    for warning in find_idle_options(config):
+        if warning.startswith(tuple(f"--{name}" for name in overrides)):
+            raise UserError(f"{warning.partition(';')[0]}; leave the option out")
     arrays = {
         name: _call_for_file(files[name], pytorch_weights.to_keras, state_dict, _describe(config, name))
         for name, state_dict in state_dicts.items()
@@ -78,6 +82,8 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     for path in files:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
+    if left_out := sorted(weights.keys() - names.values()):
+        log.warning("the authors' code of CycleGAN has no network %s, which is left out", ", ".join(left_out))
     # Convert all networks before writing the first file.
     state_dicts = {
         path: _call_for_file(checkpoint, pytorch_weights.to_pytorch, weights[name], _describe(config, name))
@@ -90,7 +96,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
 
 
 def _require_unused(output: str) -> None:
-    if filesystem.exists(os.path.join(output, "config.json")) or filesystem.isdir(os.path.join(output, "checkpoints")):
+    if any(filesystem.exists(os.path.join(output, name)) for name in ("config.json", "checkpoints", "export")):
         raise UserError(f"--output={output} holds a run, or a part of one; give another folder")
 
 

@@ -18,6 +18,7 @@ from cyclegan_tf.data.dataset import ImageDataset, Split
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import codec, ranges
 from cyclegan_tf.inference import translator as translator_lib
+from cyclegan_tf.ops import hardware
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -74,7 +75,8 @@ class Source:
         side = _round_to_multiple(self.config.crop_size, self.multiple)
         sizes = [self.size] if self.size else [(side, side), (side, side + self.multiple)]
         resized = [_resize(image, *size) for size in sizes]
-        return [(image, np.asarray(self.network(image, training=False))) for image in resized]
+        with hardware.use_exact_float32():
+            return [(image, np.asarray(self.network(image, training=False))) for image in resized]
 
     def _load_check_image(self) -> np.ndarray:
         if dataset := self._open_dataset():

@@ -109,8 +109,9 @@ def run(runtime: str, path: str, images: Sequence[np.ndarray]) -> dict[str, np.n
         child = subprocess.run(
             [sys.executable, _RUNNER, runtime, path, inputs, outputs, str(_REPEATS)],
             capture_output=True, text=True, errors="replace", check=False,
-            # Keep the runner's folder off sys.path: its files have the names of packages.
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            # Keep the runner's folder off sys.path: its files have the names of packages. Hide GPUs, which may compute
+            # convolutions in TensorFloat-32.
+            env={**os.environ, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": "-1"},
         )
         if child.returncode:
             lines = child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]

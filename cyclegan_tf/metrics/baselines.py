@@ -96,7 +96,7 @@ def fit(task: Task) -> dict[str, ColorMap]:
     )
     found = {}
     if channels[0] == channels[1]:
-        found["input"] = ColorMap(np.eye(channels[0]), np.zeros(channels[0]))
+        found["input"] = _keep_values(task, channels[0])
         if source and target:
             found["color_map"] = fit_transport(source, target)
     if dataset.has_pairs:
@@ -109,6 +109,16 @@ def fit(task: Task) -> dict[str, ColorMap]:
         except UserError as error:  # A mask cannot be read.
             log.warning("the baseline color_map_unfair is left out: %s", error)
     return {name: dataclasses.replace(found[name], returns_floats=in_units) for name in NAMES if name in found}
+
+
+def _keep_values(task: Task, channels: int) -> ColorMap:
+    """Returns the map that keeps the value of each pixel, in its unit if both domains have a range of values."""
+    source, target = (task.setting.config.get_range(each) for each in (task.direction.source, task.direction.target))
+    if source is None or target is None:
+        return ColorMap(np.eye(channels), np.zeros(channels))
+    width = target.high - target.low
+    offset = (source.low + source.high - target.low - target.high) / width
+    return ColorMap((source.high - source.low) / width * np.eye(channels), np.full(channels, offset))
 
 
 def _load_regions(task: Task, in_units: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -138,10 +138,16 @@ class KerasClassifier:
             if exhaustion.is_exhausted(error):
                 raise
             raise UserError(f"--judge={path} is not a Keras model ({describe_error(error)[:200]})") from error
-        shape = self._model.input_shape
-        if len(shape) != 4 or shape[-1] != 3 or shape[1] != shape[2] or len(self._model.output_shape) != 2:
-            raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to "
-                            f"{self._model.output_shape}; expected (N, SIDE, SIDE, 3) to (N, classes)")
+        # A model that was never called has no shapes; a model of several inputs or outputs has lists of shapes.
+        shape: Any = getattr(self._model, "input_shape", None)
+        scores: Any = getattr(self._model, "output_shape", None)
+        is_classifier = (
+            isinstance(shape, tuple) and len(shape) == 4 and shape[-1] == 3 and shape[1] == shape[2]
+            and isinstance(scores, tuple) and len(scores) == 2 and isinstance(scores[1], int)
+        )
+        if not is_classifier:
+            raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to {scores}; "
+                            "expected (N, SIDE, SIDE, 3) to (N, classes)")
         self._side = shape[1] or 224
         self.name = f"{path} {weights.digest_files(path)}"
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.metrics import weights
 from cyclegan_tf.networks import saved_model
+from cyclegan_tf.ops import exhaustion
 
 SIDE = 299
 _EPSILON = 1e-3
@@ -119,10 +121,19 @@ class SavedInception:
 
     def __init__(self, path: str) -> None:
         self._network = saved_model.open_saved_model(path, f"--inception={path}", output="pool_3")
-        self.name = f"SavedModel {path} {weights.digest_files(path)}"
+        self._path, self.name = path, f"SavedModel {path} {weights.digest_files(path)}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return tf.reshape(self._network(resize(images)), (len(images), -1)).numpy()
+        try:
+            features = tf.reshape(self._network(resize(images)), (len(images), -1)).numpy()
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            if exhaustion.is_exhausted(error):
+                raise
+            raise UserError(f"--inception={self._path} fails on images of {SIDE} x {SIDE} pixels "
+                            f"({get_first_line(error)}); give a SavedModel that takes such images") from error
+        if not np.isfinite(features).all():
+            raise UserError(f"--inception={self._path} returns features that are not finite; give another SavedModel")
+        return features
 
 
 def resize(images: np.ndarray) -> tf.Tensor:

@@ -71,7 +71,7 @@ class Task:
           bool of `size`, or None for all pixels.
 
         Raises:
-          UserError: the mask cannot be read.
+          UserError: the mask cannot be read, or has another size than the images.
         """
         if self._region is None or self._region[0] != index:
             self._region = index, self._read_region(index, size)
@@ -79,10 +79,21 @@ class Task:
 
     def _read_region(self, index: int, size: tuple[int, ...]) -> np.ndarray | None:
         regions = [self.load_valid(each, index, size) for each in (self.sources, self.targets)]
-        mask = self.setting.dataset.masks.load(index) if self.setting.dataset.masks else None
-        regions.append(None if mask is None else _resize_mask(mask, size))
+        masks = self.setting.dataset.masks
+        if masks and (mask := masks.load(index)) is not None:
+            if mask.shape != size:
+                self._require_size(mask, masks.path(index), index)
+            regions.append(_resize_mask(mask, size))
         known = [each for each in regions if each is not None]
         return np.stack(known).all(axis=0) if known else None
+
+    def _require_size(self, mask: np.ndarray, path: str, index: int) -> None:
+        """Raises a UserError unless the mask (H, W) of pair `index` has the size of one of its two images."""
+        sizes = [images.read_values(index).pixels.shape[:2] for images in (self.targets, self.sources)]
+        if mask.shape not in sizes:
+            raise UserError(f"mask {path} has {mask.shape[1]} x {mask.shape[0]} pixels, but "
+                            f"{self.targets.path(index)} has {sizes[0][1]} x {sizes[0][0]}; give a mask of the size of "
+                            "the image")
 
     def _load_all_pairs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
         paired_targets = itertools.islice(self.load(self.targets), self.setting.dataset.n_pairs)

@@ -81,6 +81,17 @@ def is_compiled_for_gpu() -> bool:
 
 
 @contextlib.contextmanager
+def use_exact_float32() -> Iterator[None]:
+    """Context in which a GPU computes float32 products in full precision, not in TensorFloat-32 with 10 bits."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@contextlib.contextmanager
 def force_portable_ops() -> Iterator[None]:
     """Context in which every op is TensorFlow's own, for graphs that XLA compiles or that other runtimes execute."""
     global _portable_ops_forced  # noqa: PLW0603 -- Keras layers, which pass no options on, call the functions that read it.

@@ -136,6 +136,8 @@ def read_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
         except DamagedFileError as error:
             log.warning("checkpoint %s is damaged (%s); trying an older one", path, error)
         except OSError as error:  # The checkpoint may be intact, so the run must not resume from an older checkpoint.
+            if isinstance(error, FileNotFoundError) and path not in [each for _, each in list_files(folder)]:
+                return read_newest(folder)  # A running process has removed the file after it wrote a newer checkpoint.
             raise UserError(f"cannot read checkpoint {path}: {describe_error(error)}; make it readable or remove "
                             "it") from error
     if candidates:

@@ -53,7 +53,7 @@ def _write_files(
     rows: list[dict[str, str]] = []
     for direction, translate_image in translate.items():
         split, source = dataset.choose_evaluation_images(direction.source)
-        target = dataset.get_images("test", direction.target)
+        target = dataset.choose_evaluation_images(direction.target)[1]
         found: list[tuple[float, dict[str, str]]] = []
         for index, [image] in loaders.load_test_rows([source], config, _LIMIT):
             before, after = (

@@ -1,6 +1,7 @@
 """Writes files and folders that exist complete or not at all: under a temporary name, which is renamed at the end."""
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -60,8 +61,9 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 def replace_folder(path: str, new: str) -> None:
     """Moves folder `new` to `path`, replacing an existing folder, which is restored if the move fails.
 
-    If `path` is a symbolic link, its target is replaced, which may be on another disk. A process that is killed during
-    the move leaves the old folder as .NUMBER.tmp beside `path`. A remote folder is not restored: its files are removed,
+    Several processes may replace the same local folder at the same time: the last to finish replaces the others. If
+    `path` is a symbolic link, its target is replaced, which may be on another disk. A process that is killed during the
+    move leaves the old folder as .NUMBER.tmp beside `path`. A remote folder is not restored: its files are removed,
     then the files of `new` are moved one by one.
     """
     if filesystem.is_remote(path):
@@ -72,12 +74,27 @@ def replace_folder(path: str, new: str) -> None:
     staged, old = filesystem.choose_temporary_path(path), filesystem.choose_temporary_path(path)
     try:
         shutil.move(new, staged)  # Copies the folder if the target of the link is on another disk.
-        if os.path.isdir(path):
-            os.rename(path, old)
-        os.rename(staged, path)
+        _swap(path, staged, old)
     except OSError:
         shutil.rmtree(staged, ignore_errors=True)
-        if os.path.isdir(old):
+        if os.path.isdir(old) and not os.path.exists(path):
             os.rename(old, path)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(path: str, new: str, old: str) -> None:
+    """Renames folder `path`, if it exists, to `old`, then `new` to `path`; again if another process gets in between."""
+    while True:
+        if os.path.isdir(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path, old)
+        try:
+            os.rename(new, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(old, ignore_errors=True)

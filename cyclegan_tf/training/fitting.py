@@ -57,7 +57,7 @@ def fit(
 
 
 def add_plugins(config: Config) -> Config:
-    """Adds the modules that define the networks, model and loss of `config` to its plugins, for the commands to import.
+    """Adds the modules that register the networks, model and loss of `config` to its plugins, which commands import.
 
     Modules of cyclegan_tf need no plugin. A module __main__ cannot be a plugin; the log warns about it.
     """
@@ -67,12 +67,12 @@ def add_plugins(config: Config) -> Config:
     )
     modules = dict.fromkeys(plugin_modules.parse_names("plugins", config.plugins))
     for entry in chosen:
-        name = entry.build.__module__
-        if name == "__main__":
-            log.warning("%s is defined in __main__, so only a process that defines it again can use the run; move the "
-                        "function into a module for the commands", entry.build.__qualname__)
-        elif name.split(".")[0] != "cyclegan_tf":
-            modules[name] = None
+        if "__main__" in entry.modules:
+            log.warning("%s is registered in __main__, so only a process that registers it again can use the run; move "
+                        "the registration into a module for the commands", entry.build.__qualname__)
+        modules |= dict.fromkeys(
+            name for name in entry.modules if name != "__main__" and name.split(".")[0] != "cyclegan_tf"
+        )
     return dataclasses.replace(config, plugins=",".join(modules))
 
 

@@ -88,7 +88,7 @@ def _read_sizes(images: ImageList) -> Iterator[tuple[int, int]]:
 
 def _describe_held_out(dataset: ImageDataset) -> str:
     counts = [f"A: {len(dataset.test_a):,}", f"B: {len(dataset.test_b):,}"]
-    pairs = f"{dataset.n_pairs:,} of each are pairs" if dataset.n_pairs else "no pairs"
+    pairs = f"{dataset.n_pairs:,} of each are pairs" if dataset.n_pairs and dataset.test_a else "no pairs"
     return "; ".join([*counts, pairs])
 
 
