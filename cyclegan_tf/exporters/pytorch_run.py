@@ -82,7 +82,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
     for path in files:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
-    if left_out := sorted(weights.keys() - names.values()):
+    if left_out := sorted(weights.keys() - names.keys()):
         log.warning("the authors' code of CycleGAN has no network %s, which is left out", ", ".join(left_out))
     # Convert all networks before writing the first file.
     state_dicts = {
