@@ -98,8 +98,8 @@ def _define_flags() -> None:
     flags.DEFINE_bool("baselines", True, "also measure trivial translations: the input itself, the mean color, and the "
                       "best color maps")
     cli.define_path("output", None, "file for the JSON lines; default: stdout")
-    cli.define_path("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS, or cyclegan_tf in "
-                        "$XDG_CACHE_HOME or ~/.cache")
+    cli.define_path("weights_dir", None, "folder of the weights; default: $CYCLEGAN_TF_WEIGHTS, else "
+                        "$XDG_CACHE_HOME/cyclegan_tf, else ~/.cache/cyclegan_tf")
     flags.DEFINE_bool("fetch_weights", False, "download the weights of lpips, fid, kid and judge, then stop")
     cli.define_path("inception", None, "SavedModel with an output pool_3, such as TF-GAN's Inception, to replace "
                         "the downloaded network in fid and kid")

@@ -324,7 +324,7 @@ def test_a_network_that_the_authors_cyclegan_lacks_is_named(torch, tmp_path, cap
     write_run(tmp_path, Cut(Config.preset("tiny", model="cut", nce_features=4)))
     pytorch_run.convert_to_pytorch(str(tmp_path), str(tmp_path / "pth"))
     assert sorted(os.listdir(tmp_path / "pth")) == ["latest_net_D.pth", "latest_net_G.pth"]
-    assert "the authors' code of CycleGAN has no network features, which is left out" in caplog.messages
+    assert "left out features, because the authors' code of CycleGAN has no such network" in caplog.messages
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -338,6 +338,9 @@ def test_options_without_effect_are_refused(torch, tmp_path, options, message):
     with pytest.raises(UserError) as error:
         pytorch_run.convert_from_pytorch([str(tmp_path / "pth")], str(tmp_path / "out"), **options)
     assert str(error.value) == message
+    discriminator = str(tmp_path / "pth" / "latest_net_D_A.pth")
+    with pytest.raises(UserError, match="has no effect without a generator; leave the option out"):
+        pytorch_run.convert_from_pytorch([discriminator], str(tmp_path / "out"), **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"generator": "unet", "n_downs": 5}], ids=["resnet", "unet"])
@@ -409,10 +412,13 @@ def test_a_run_is_not_overwritten(tmp_path):
         pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path))
     (tmp_path / "config.json").rename(tmp_path / "checkpoints")
     assert (tmp_path / "checkpoints").read_text() == "{}"
-    for name in ("checkpoints", "export/a2b"):
-        (tmp_path / f"other_{name[:6]}" / name).mkdir(parents=True)
-        with pytest.raises(UserError, match="holds a run, or a part of one"):
-            pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path / f"other_{name[:6]}"))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "export/a2b"])
+def test_a_part_of_a_run_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a run, or a part of one"):
+        pytorch_run.convert_from_pytorch(["G_A.pth"], str(tmp_path))
 
 
 def test_without_pytorch_the_error_says_how_to_get_it(tmp_path, monkeypatch):

@@ -192,8 +192,10 @@ def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkey
     assert checkpoints.read(best)["step"] == 2
     # Started once more, the run only measures. best.npz can be translated with.
     values = iter([9.0])
-    ended = "the run has ended after step 5, because psnr_ab did not improve in 3 evaluations"
-    assert ended not in caplog.text
+    ended = "the run ended after step 5, because psnr_ab did not improve in 3 evaluations"
+    assert len(train(run, max_steps=5, **options)) == 5
+    assert ended not in caplog.text  # The run has done all its steps.
+    values = iter([9.0])
     assert len(train(run, max_steps=9, **options)) == 5
     assert ended in caplog.text
     assert translator.load_run(best).step == 2

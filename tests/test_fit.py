@@ -369,10 +369,13 @@ def test_run_on_given_images_resumes_and_says_what_is_not_exact(tmp_path, monkey
     ("toy_package.networks", "toy_package.networks", "", ""),
     ("__main__", "__main__", "",
      "make_loss is registered in __main__, so only a process that registers it again can use the run"),
-    ("json", "cyclegan_tf_extra", ",json,cyclegan_tf_extra", ""),
-    ("json", "__main__", ",json", "make_loss is registered in __main__"),
+    ("numpy", "cyclegan_tf_extra", ",numpy,cyclegan_tf_extra", ""),
+    ("numpy", "__main__", ",numpy", "make_loss is registered in __main__"),
+    ("keras.losses", "cyclegan_tf_extra", ",cyclegan_tf_extra", ""),
+    ("json", "cyclegan_tf_extra", ",cyclegan_tf_extra", ""),
     ("toy_package.networks", "cyclegan_tf.models.builtin", "", ""),
-], ids=["other package", "this package", "plugin", "script", "library", "library in a script", "helper"])
+], ids=["other package", "this package", "plugin", "script", "library", "library in a script", "keras", "python",
+        "helper"])
 def test_modules_that_register_a_function_become_plugins(defining, registering, added, warning, monkeypatch, caplog):
     def make_loss(config):
         raise NotImplementedError

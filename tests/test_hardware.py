@@ -141,6 +141,17 @@ def test_log_names_the_gpu_and_its_precision(monkeypatch, capability, text):
     assert hardware.describe_gpus() == f"training on NVIDIA H100 80GB HBM3; float32 matrix products use {text}"
 
 
+def test_exact_float32_ends_with_its_body():
+    is_enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    assert is_enabled(), "nothing to switch off"
+    with hardware.use_exact_float32():
+        assert not is_enabled()
+    assert is_enabled()
+    with pytest.raises(ValueError, match="stop"), hardware.use_exact_float32():
+        raise ValueError("stop")
+    assert is_enabled()
+
+
 def test_log_names_no_gpu_without_one(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert hardware.describe_gpus() == ""

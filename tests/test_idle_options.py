@@ -108,9 +108,9 @@ def test_options_that_nothing_reads_are_named(choice, idle):
     ({"lr_policy": "step"}, set()),
     ({"lr_policy": "cosine"}, {"lr_decay_every"}),
     ({"lr_policy": "step", "preprocess": "scale_width"}, set()),
-    ({"lr_policy": "step", "preprocess": "scale_shortside"}, {"crop_size"}),
+    ({"lr_policy": "step", "preprocess": "scale_shortside"}, set()),
     ({"lr_policy": "step", "preprocess": "crop"}, {"load_size"}),
-    ({"lr_policy": "step", "preprocess": "none"}, {"load_size", "crop_size"}),
+    ({"lr_policy": "step", "preprocess": "none"}, {"load_size"}),
     ({"lr_policy": "step", "lambda_a": 0.0}, set()),
     ({"lr_policy": "step", "lambda_a": 0.0, "lambda_b": 0.0}, {"lambda_identity", "cycle_loss"}),
 ], ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "")
@@ -148,6 +148,12 @@ def register(**options):
     cyclegan_tf.register_generator("mine", size_multiple=1, **options)(build)
     cyclegan_tf.register_discriminator("mine", **options)(build)
     cyclegan_tf.register_model("mine", **options)(build)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_models_of_plugins_may_use_the_weights_of_losses_otherwise():
+    register()
+    assert not find_names(model="mine", lambda_a=0.0, lambda_b=0.0, lambda_identity=5.0)
 
 
 @pytest.mark.usefixtures("plugins")

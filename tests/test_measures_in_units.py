@@ -142,7 +142,7 @@ def test_a_mask_of_another_size_is_an_error(pairs):
         assert measure(folder, **more)["mae"]["n"] == 3
     Image.fromarray(mask[:, :5]).save(folder / "testMask" / "s[0].png")
     for more in ({}, options):
-        with pytest.raises(UserError, match=r"s\[0\]\.png has 5 x 12 pixels, but .*s\.tif\[0\] has 12 x 12; give"):
+        with pytest.raises(UserError, match=r"s\[0\]\.png has 5 x 12 pixels, but .*s\.tif\[0\] has 12 x 12; resize"):
             evaluation.measure({Direction.A2B: np.zeros_like}, open_setting(folder, **more), ("mae",), strict=True)
 
 

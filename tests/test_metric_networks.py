@@ -149,7 +149,7 @@ def make_judge_of_two_outputs():
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 @pytest.mark.parametrize("make", [make_unbuilt_judge, make_judge_of_two_outputs])
-def test_a_judge_without_one_input_and_one_output_is_an_error(tmp_path, make):
+def test_a_judge_without_shapes_or_with_two_outputs_is_an_error(tmp_path, make):
     make().save(tmp_path / "judge.keras")
     with pytest.raises(UserError, match=r"judge\.keras is not a classifier of color images: it maps "):
         classifier.KerasClassifier(str(tmp_path / "judge.keras"))

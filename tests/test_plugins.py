@@ -88,16 +88,13 @@ def test_a_script_in_another_folder_imports_from_the_current_folder(tmp_path):
 
 
 @pytest.mark.parametrize("register", [
-    cyclegan_tf.register_generator, cyclegan_tf.register_discriminator, cyclegan_tf.register_loss,
-    cyclegan_tf.register_model,
+    cyclegan_tf.register_discriminator, cyclegan_tf.register_loss, cyclegan_tf.register_model,
 ], ids=lambda function: function.__name__)
 def test_a_decorator_without_parentheses_is_an_error(register):
-    def build(config):
-        raise NotImplementedError
-
-    options = {"size_multiple": 4} if register is cyclegan_tf.register_generator else {}
-    with pytest.raises(UserError, match=r"cannot register <function .*build.*> for --\w+: a name consists of letters"):
-        register(build, **options)
+    with pytest.raises(UserError, match=r"cannot register .*build for --\w+, because the decorator has no \(\.\.\.\);"):
+        @register
+        def build(config):
+            raise NotImplementedError
 
 
 def test_defaults_that_are_not_a_dictionary_are_an_error():

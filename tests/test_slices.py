@@ -1,4 +1,4 @@
-"""Lists of the slices of stacks: their files are opened when needed, and errors are named."""
+"""Lists of the slices of stacks: open files, errors and limits."""
 
 import concurrent.futures
 import dataclasses
@@ -23,7 +23,7 @@ PAGES = RNG.integers(0, 65536, (4, 6, 9)).astype(np.uint16)
 
 
 def expand(folder, limit=0):
-    """The slices of the files of one channel in a folder."""
+    """Returns the slices of all files in a folder, decoded to one channel."""
     return slices.expand(dataclasses.replace(folders.list_folder(folder), channels=1), StackOptions(channels=1), limit)
 
 

@@ -221,7 +221,7 @@ def test_two_processes_replace_a_folder_at_the_same_time(tmp_path):
     for child in children:
         child.start()
     for child in children:
-        child.join()
+        child.join(60)
     assert [child.exitcode for child in children] == [0, 0]
     assert os.listdir(tmp_path) == ["model"]
     assert (tmp_path / "model" / "file").read_text() == "new"

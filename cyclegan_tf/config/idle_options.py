@@ -19,11 +19,11 @@ _OPTIONS = {
     "generator": list_options("gen"),
     "discriminator": list_options("disc"),
 }
-# The options that have no effect if all of these other options have one of the given values.
+# Options without effect: {option: {other option: values}}. Each other option must have one of its values. The rules for
+# the weights of losses hold for the models of this package.
 _IDLE_WITH: dict[str, dict[str, tuple[Any, ...]]] = {
     "lr_decay_every": {"lr_policy": ("linear", "cosine", "constant")},
     "load_size": {"preprocess": ("crop", "none")},
-    "crop_size": {"preprocess": ("scale_shortside", "none")},
     **{key: {"lambda_a": (0,), "lambda_b": (0,)} for key in ("lambda_identity", "cycle_loss")},
     **{key: {"lambda_nce": (0,)} for key in ("nce_layers", "nce_patches", "nce_features", "nce_temperature")},
 }
@@ -45,6 +45,7 @@ def find_idle_options(config: Config) -> Iterator[str]:
         if unknown := sorted(set(options) - set(FIELDS)):
             raise UserError(f"{flags[reader]} is registered with unknown options: {', '.join(unknown)}; correct their "
                             "names")
+    is_own_model = MODELS[config.model].build.__module__.startswith("cyclegan_tf.")
     for name in FIELDS:
         if getattr(config, name) == config.get_default(name):
             continue
@@ -52,7 +53,9 @@ def find_idle_options(config: Config) -> Iterator[str]:
         if readers and not any(name in read[reader] for reader in readers):
             yield (f"--{name}={getattr(config, name)} has no effect on "
                    f"{' and '.join(flags[reader] for reader in readers)}")
-        elif (others := _IDLE_WITH.get(name)) and all(getattr(config, each) in others[each] for each in others):
+        elif (is_own_model or "model" not in readers) and (others := _IDLE_WITH.get(name)) and all(
+            getattr(config, each) in others[each] for each in others
+        ):
             yield (f"--{name}={getattr(config, name)} has no effect with "
                    f"{' and '.join(f'--{each}={getattr(config, each)}' for each in others)}")
     if config.dropout and config.generator in ("unet", "unet_reflect", "unet_full") and config.n_downs < 6:

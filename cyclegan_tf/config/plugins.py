@@ -1,5 +1,6 @@
 """Plugins: modules that register networks, losses and models when they are imported."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -28,7 +29,8 @@ def parse_names(option: str, text: str) -> list[str]:
 def import_plugins(plugins: str) -> None:
     """Imports the modules in the value of --plugins; a module that is imported already is not imported again.
 
-    Looks for modules in the current folder too, which is not on the module path of a script in another folder.
+    Appends the current folder to sys.path, because Python omits the folder for a script in another folder and for a
+    console script.
 
     Raises:
       UserError: a module is missing, or its import fails.
@@ -36,8 +38,9 @@ def import_plugins(plugins: str) -> None:
     names = parse_names("plugins", plugins)
     if names:
         startup.import_tensorflow()  # A plugin would import TensorFlow without the environment that this package needs.
-        if not {"", os.getcwd()}.intersection(sys.path):
-            sys.path.append(os.getcwd())
+        with contextlib.suppress(FileNotFoundError):  # The current folder has been removed.
+            if not {"", os.getcwd()}.intersection(sys.path):
+                sys.path.append(os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)

@@ -80,15 +80,19 @@ class Registry(dict[str, _E]):
         """Returns a decorator that registers `make_entry(function)` as `name` and returns the function.
 
         Raises:
-          UserError: `name` is not a word, as with a decorator without parentheses.
+          UserError: `name` is not a word, or the decorator stands without parentheses.
         """
+        if callable(name):
+            function = getattr(name, "__qualname__", name)
+            raise UserError(f"cannot register {function} for --{self._option}, because the decorator has no (...); "
+                            'write @cyclegan_tf.register_...("NAME")')
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise UserError(f"cannot register {name!r} for --{self._option}: a name consists of letters, digits, _, . "
                             "and -, and begins with a letter or digit")
         caller = _find_caller()
 
         def register(function: _Function) -> _Function:
-            modules = tuple(dict.fromkeys((getattr(function, "__module__", caller), caller)))
+            modules = tuple(dict.fromkeys((getattr(function, "__module__", None) or caller, caller)))
             self.add(name, dataclasses.replace(make_entry(function), modules=modules))
             return function
 
@@ -98,9 +102,9 @@ class Registry(dict[str, _E]):
 def _find_caller() -> str:
     """Returns the name of the module that calls a function of this module."""
     frame = sys._getframe()
-    while frame.f_globals["__name__"] == __name__ and frame.f_back:
+    while frame.f_back and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
-    return frame.f_globals["__name__"]
+    return frame.f_globals.get("__name__", "__main__")
 
 
 def _identify(entry: Entry) -> str:
@@ -307,12 +311,12 @@ def register_model(
         models' options that are set. None: unknown, so a run does not warn.
 
     Raises:
-      UserError: another model has this name, `directions` is neither a2b nor a2b and b2a, or `options`, `channels` or
-        `find_conflicts` has a wrong type.
+      UserError: another model has this name, `directions` is neither a2b nor a2b and b2a, or `defaults`, `options`,
+        `channels` or `find_conflicts` has a wrong type.
     """
     if isinstance(directions, str):
         raise UserError(f"cannot register --model={name} for directions {directions!r}: give a list, such as ['a2b']")
-    if not isinstance(defaults or {}, Mapping):
+    if defaults is not None and not isinstance(defaults, Mapping):
         raise UserError(f"cannot register --model={name} with defaults {defaults!r}: give a dictionary of options")
     parsed = tuple(Direction.parse(direction) for direction in directions)
     if parsed[:1] != (Direction.A2B,) or len(set(parsed)) < len(parsed):

@@ -225,8 +225,8 @@ class ImageDataset:
     """A data set: training and test (held-out) images of domains A and B. The test lists may be empty.
 
     Attributes:
-      n_pairs: number of test images that are pairs: the first ones of both lists. Without test images, the number of
-        training images, if the run trains on pairs. `pairing.arrange` sets it.
+      n_pairs: number of evaluation images (`choose_evaluation_images`) that are pairs: the first ones of both lists.
+        `pairing.arrange` sets the number.
       pairing: a sentence for the log that says whether the test images are pairs, and why; empty if a test list is
         empty.
       masks: the masks of the pairs of test images; None if there are none.
@@ -265,7 +265,7 @@ class ImageDataset:
 
     @property
     def has_pairs(self) -> bool:
-        """True if there are test images that are pairs, or training images in their place."""
+        """True if there are evaluation images that are pairs."""
         return self.n_pairs > 0
 
     @property

@@ -64,7 +64,8 @@ def _find_volume(name: str) -> str | None:
 def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
     """Decides by --paired which held-out images are pairs, and reorders the images so that pairs have equal indices.
 
-    Training images are reordered only if the config trains on pairs and all of them have counterparts.
+    Training images are reordered only if the config trains on pairs and all of them have counterparts. Without test
+    images, these training pairs count as the pairs.
 
     Returns:
       The data set with `n_pairs` and `pairing` set.
@@ -76,11 +77,9 @@ def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
     if config.trains_on_pairs:
         partners = match_names(dataset.train_a.names, dataset.train_b.names)
         if len(partners) == len(dataset.train_a) == len(dataset.train_b):
-            dataset = dataclasses.replace(
-                dataset, train_b=_reorder(dataset.train_b, list(partners.values())),
-                # Measures use training images in place of missing test images.
-                n_pairs=0 if test_a or test_b else len(partners),
-            )
+            dataset = dataclasses.replace(dataset, train_b=_reorder(dataset.train_b, list(partners.values())))
+            if not test_a and not test_b:  # Measures use the training images.
+                dataset = dataclasses.replace(dataset, n_pairs=len(partners))
     if not test_a or not test_b:
         if config.paired == "yes" and not config.trains_on_pairs:
             missing = test_b if test_a else test_a

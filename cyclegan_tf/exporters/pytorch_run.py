@@ -42,6 +42,8 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
     config = _infer_config(files, state_dicts, overrides)
+    if overrides and not any(_get_kind(name) == "generator" for name in files):
+        raise UserError(f"--{next(iter(overrides))} has no effect without a generator; leave the option out")
     for warning in find_idle_options(config):
         if warning.startswith(tuple(f"--{name}" for name in overrides)):
             raise UserError(f"{warning.partition(';')[0]}; leave the option out")
@@ -83,7 +85,7 @@ def convert_to_pytorch(workdir: str, output: str) -> None:
         if filesystem.exists(path):
             raise UserError(f"{path} exists already; give another folder to --to_pytorch")
     if left_out := sorted(weights.keys() - names.keys()):
-        log.warning("the authors' code of CycleGAN has no network %s, which is left out", ", ".join(left_out))
+        log.warning("left out %s, because the authors' code of CycleGAN has no such network", ", ".join(left_out))
     # Convert all networks before writing the first file.
     state_dicts = {
         path: _call_for_file(checkpoint, pytorch_weights.to_pytorch, weights[name], _describe(config, name))

@@ -135,7 +135,7 @@ def _read_others(stack: Stack) -> Iterator[Slice]:
 
 def warn_of_clipping(path: str, n_clipped: int, n_values: int, limits: ValueRange) -> None:
     """Logs how many of the values of a file are outside of the range of the run."""
-    log.warning("%s: %d of %d values (%.2g %%) are outside of the range %s and are clipped", console.escape(path),
+    log.warning("%s: %d of %d values (%.3g %%) are outside of the range %s and are clipped", console.escape(path),
                 n_clipped, n_values, 100 * n_clipped / n_values, limits)
 
 

@@ -45,8 +45,9 @@ def translate(
 ) -> None:
     """Translates every frame of a video and keeps its size, pixel aspect ratio, colors, frame rate and audio tracks.
 
-    A video of variable frame rate is converted to its average rate by dropping or repeating frames. Holds one batch of
-    frames in memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
+    A video of variable frame rate is converted to its average rate by dropping or repeating frames. A truncated file is
+    translated up to the cut; a warning names the file if its container (MP4, MOV, MKV, WebM) states a length. Holds one
+    batch of frames in memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
 
     Args:
       translator: translator of color images.
@@ -57,8 +58,7 @@ def translate(
         file's duration, because audio may be longer than video; it is 1 at the end.
 
     Raises:
-      ValueError: ffmpeg cannot decode the video or encode the translation. A truncated file is not an error: its frames
-        are translated as far as they go, and a warning names the file if its container states a length.
+      ValueError: ffmpeg cannot decode the video or encode the translation.
       OSError: the disk is full or not writable.
       UserError: as `require_support`.
     """
@@ -133,7 +133,7 @@ def _is_truncated(ffmpeg: ModuleType, source: str) -> bool:
     command = [ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", source, "-map", "0:v:0", "-c", "copy", "-f",
                "null", "-"]
     printed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stderr
-    return bool(re.search("partial file|File ended prematurely", printed))
+    return bool(re.search(r"(: partial file|\] File ended prematurely.*)$", printed, re.MULTILINE))
 
 
 def _choose_filters(ffmpeg: ModuleType, source: str, size: tuple[int, int]) -> tuple[str, str]:

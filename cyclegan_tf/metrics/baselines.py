@@ -106,13 +106,13 @@ def fit(task: Task) -> dict[str, ColorMap]:
             found["color_map_unfair"] = fit_least_squares(_load_regions(task, in_units), *channels)
         except BadImageError:
             raise
-        except UserError as error:  # A mask cannot be read.
+        except UserError as error:  # A mask cannot be read or has another size.
             log.warning("the baseline color_map_unfair is left out: %s", error)
     return {name: dataclasses.replace(found[name], returns_floats=in_units) for name in NAMES if name in found}
 
 
 def _keep_values(task: Task, channels: int) -> ColorMap:
-    """Returns the map that keeps the value of each pixel, in its unit if both domains have a range of values."""
+    """Returns the map that keeps each pixel's value: in the unit if both domains have a range, else in [-1, 1]."""
     source, target = (task.setting.config.get_range(each) for each in (task.direction.source, task.direction.target))
     if source is None or target is None:
         return ColorMap(np.eye(channels), np.zeros(channels))

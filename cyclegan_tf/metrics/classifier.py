@@ -146,8 +146,8 @@ class KerasClassifier:
             and isinstance(scores, tuple) and len(scores) == 2 and isinstance(scores[1], int)
         )
         if not is_classifier:
-            raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape} to {scores}; "
-                            "expected (N, SIDE, SIDE, 3) to (N, classes)")
+            raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape or 'no shape'} to "
+                            f"{scores or 'no shape'}; expected (N, SIDE, SIDE, 3) to (N, classes)")
         self._side = shape[1] or 224
         self.name = f"{path} {weights.digest_files(path)}"
 

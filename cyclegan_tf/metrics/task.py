@@ -92,8 +92,8 @@ class Task:
         sizes = [images.read_values(index).pixels.shape[:2] for images in (self.targets, self.sources)]
         if mask.shape not in sizes:
             raise UserError(f"mask {path} has {mask.shape[1]} x {mask.shape[0]} pixels, but "
-                            f"{self.targets.path(index)} has {sizes[0][1]} x {sizes[0][0]}; give a mask of the size of "
-                            "the image")
+                            f"{self.targets.path(index)} has {sizes[0][1]} x {sizes[0][0]}; resize "
+                            "the mask")
 
     def _load_all_pairs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
         paired_targets = itertools.islice(self.load(self.targets), self.setting.dataset.n_pairs)

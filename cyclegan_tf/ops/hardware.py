@@ -82,7 +82,7 @@ def is_compiled_for_gpu() -> bool:
 
 @contextlib.contextmanager
 def use_exact_float32() -> Iterator[None]:
-    """Context in which a GPU computes float32 products in full precision, not in TensorFloat-32 with 10 bits."""
+    """Context in which a GPU computes float32 products in full precision, not in TensorFloat-32."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

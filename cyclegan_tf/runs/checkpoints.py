@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cyclegan_tf")
 
-_NAME = re.compile(r"step-(\d{8,})\.npz")
 BEST = "best.npz"
 _COUNT_NAMES, _NUMBER_NAMES = re.compile(r"step|skipped|stale|replicas|images/\w+/count"), re.compile("best|epoch/.*")
 
@@ -117,8 +116,8 @@ def write(folder: str, arrays: Arrays, keep: int, file_name: str | None = None) 
 def list_files(folder: str) -> list[tuple[int, str]]:
     """Lists (step, path) of the checkpoints in a folder, newest first; empty if the folder does not exist."""
     names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
-    steps = [(int(match[1]), os.path.join(folder, name)) for name in names if (match := _NAME.fullmatch(name))]
-    return sorted(steps, reverse=True)
+    matches = filter(None, map(directory.CHECKPOINT_NAME.fullmatch, names))
+    return sorted(((int(match[1]), os.path.join(folder, match[0])) for match in matches), reverse=True)
 
 
 def read_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 from typing import IO
 
@@ -19,6 +20,8 @@ log = logging.getLogger("cyclegan_tf")
 
 # The run directories inside the package, by the names that --model takes. They hold trained generators only.
 _DEMOS = {name: os.path.join(os.path.dirname(__file__), f"{name}_model") for name in ("demo", "demo_maps")}
+# Name of a checkpoint from which a run resumes; the group is the step.
+CHECKPOINT_NAME = re.compile(r"step-(\d{8,})\.npz")
 # Errors of file systems without locks, such as Lustre and some NFS.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
@@ -95,15 +98,16 @@ def _explain(error: OSError, workdir: str) -> str:
             return f"run directory {workdir} cannot be created, because a file is in the way; give another --workdir"
         return (f"run directory {workdir} was removed or cannot be created: {describe_error(error)}; give another "
                 "--workdir")
-    action, what = {
-        errno.ENOSPC: ("write", "the disk is full: free some space"),
-        errno.EDQUOT: ("write", "the quota is used up: free some space"),
-        errno.EFBIG: ("write", "the file is larger than the limit for this process: raise the limit"),
-        errno.EROFS: ("write", "the file system is read-only: make it writable"),
-        errno.EACCES: ("access", "permission denied: make it readable and writable"),
-    }.get(error.errno or 0, ("access", f"{describe_error(error)}: remove the cause"))
+    reason = {
+        errno.ENOSPC: "the disk is full: free some space",
+        errno.EDQUOT: "the quota is used up: free some space",
+        errno.EFBIG: "the file is larger than the limit for this process: raise the limit",
+        errno.EROFS: "the file system is read-only: make it writable",
+        errno.EACCES: "permission denied: make it readable and writable",
+    }.get(error.errno or 0, f"{describe_error(error)}: remove the cause")
+    action = "write" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS) else "access"
     where = error.filename or workdir
-    return f"cannot {action} {where}: {what}, then start again: the run resumes from its newest checkpoint"
+    return f"cannot {action} {where}: {reason}, then start again: the run resumes from its newest checkpoint"
 
 
 @contextlib.contextmanager
@@ -192,17 +196,16 @@ def _holds_run(workdir: str) -> bool:
     """True if `workdir` holds a run with a checkpoint or exports; a run that failed earlier has nothing to resume."""
     if not filesystem.exists(os.path.join(workdir, "config.json")):
         return False
-    return bool(_list_checkpoints(workdir)) or _has_exports(workdir)
-
-
-def _list_checkpoints(workdir: str) -> list[str]:
-    folder = os.path.join(workdir, "checkpoints")
-    names = filesystem.listdir(folder) if filesystem.isdir(folder) else []
-    return [name for name in names if name.endswith(".npz")]
+    return _has_exports(workdir) or any(name.endswith(".npz") for name in _list_checkpoint_folder(workdir))
 
 
 def _has_exports(workdir: str) -> bool:
     return filesystem.isdir(os.path.join(workdir, "export"))
+
+
+def _list_checkpoint_folder(workdir: str) -> list[str]:
+    folder = os.path.join(workdir, "checkpoints")
+    return filesystem.listdir(folder) if filesystem.isdir(folder) else []
 
 
 def adopt_ranges(config: config_lib.Config, workdir: str) -> config_lib.Config:
@@ -230,6 +233,6 @@ def require_same_options(config: config_lib.Config, workdir: str) -> None:
         raise UserError(f"{workdir} holds a run with other options ({'; '.join(differences)}): use the same "
                         "options to resume it, or another --workdir")
     # A run writes a checkpoint before its exports. The folder may still hold best.npz, from which no run resumes.
-    if _has_exports(workdir) and not any(name.startswith("step-") for name in _list_checkpoints(workdir)):
+    if _has_exports(workdir) and not any(map(CHECKPOINT_NAME.fullmatch, _list_checkpoint_folder(workdir))):
         raise UserError(f"{workdir} holds the exports of a run, but no checkpoint to resume from: put its checkpoints "
                         "back, or use another --workdir")

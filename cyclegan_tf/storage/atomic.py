@@ -86,7 +86,10 @@ def replace_folder(path: str, new: str) -> None:
 
 
 def _swap(path: str, new: str, old: str) -> None:
-    """Renames folder `path`, if it exists, to `old`, then `new` to `path`; again if another process gets in between."""
+    """Renames folder `path`, if it exists, to `old`, then `new` to `path`.
+
+    Repeats both renames if another process has created `path` in between.
+    """
     while True:
         if os.path.isdir(path):
             with contextlib.suppress(FileNotFoundError):
@@ -95,6 +98,6 @@ def _swap(path: str, new: str, old: str) -> None:
             os.rename(new, path)
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or os.path.isfile(path):
                 raise
         shutil.rmtree(old, ignore_errors=True)

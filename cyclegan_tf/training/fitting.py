@@ -21,6 +21,8 @@ from cyclegan_tf.training.outputs import Callback
 
 log = logging.getLogger("cyclegan_tf")
 
+_NO_PLUGINS = {"__main__", "cyclegan_tf", "keras", "tensorflow", "tf_keras", *sys.stdlib_module_names}
+
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
@@ -57,9 +59,10 @@ def fit(
 
 
 def add_plugins(config: Config) -> Config:
-    """Adds the modules that register the networks, model and loss of `config` to its plugins, which commands import.
+    """Adds the modules that define and register the networks, model and loss of `config` to its plugins.
 
-    Modules of cyclegan_tf need no plugin. A module __main__ cannot be a plugin; the log warns about it.
+    Commands import the plugins. Modules of cyclegan_tf, Keras, TensorFlow and Python's library register nothing by
+    themselves. A module __main__ cannot be a plugin; the log warns about it.
     """
     chosen = (
         registries.MODELS[config.model], registries.GENERATORS[config.generator],
@@ -70,9 +73,7 @@ def add_plugins(config: Config) -> Config:
         if "__main__" in entry.modules:
             log.warning("%s is registered in __main__, so only a process that registers it again can use the run; move "
                         "the registration into a module for the commands", entry.build.__qualname__)
-        modules |= dict.fromkeys(
-            name for name in entry.modules if name != "__main__" and name.split(".")[0] != "cyclegan_tf"
-        )
+        modules |= dict.fromkeys(name for name in entry.modules if name.split(".")[0] not in _NO_PLUGINS)
     return dataclasses.replace(config, plugins=",".join(modules))
 
 

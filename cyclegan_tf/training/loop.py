@@ -63,11 +63,11 @@ class TrainingLoop:
         stored = checkpoints.read_best_value(run.checkpoint_folder) if may_be_stored else None
         self._stored_best = workers.broadcast(math.nan if stored is None else stored)  # In best.npz; NaN if unknown.
         # A resumed run may have done more steps than its options now ask for; its results keep the number of its steps.
-        if cadence.is_out_of_patience(run.config, progress.stale):
-            log.info("the run has ended after step %d, because %s did not improve in %d evaluations; a larger "
-                     "--patience continues the run", progress.step, run.config.keep_best, progress.stale)
-            self._end_after(progress.step)
-        elif progress.step > self.n_steps:
+        is_stale = cadence.is_out_of_patience(run.config, progress.stale)
+        if is_stale and progress.step < self.n_steps:
+            log.info("the run ended after step %d, because %s did not improve in %d evaluations; raise --patience to "
+                     "continue", progress.step, run.config.keep_best, progress.stale)
+        if is_stale or progress.step > self.n_steps:
             self._end_after(progress.step)
 
     @property
