@@ -50,14 +50,14 @@ def find_idle_options(config: Config) -> Iterator[str]:
         if getattr(config, name) == config.get_default(name):
             continue
         readers = [reader for reader, options in _OPTIONS.items() if name in options and name != reader]
+        others = _IDLE_WITH.get(name, {}) if is_own_model or "model" not in readers else {}
+        reason = ""
         if readers and not any(name in read[reader] for reader in readers):
-            yield (f"--{name}={getattr(config, name)} has no effect on "
-                   f"{' and '.join(flags[reader] for reader in readers)}")
-        elif (is_own_model or "model" not in readers) and (others := _IDLE_WITH.get(name)) and all(
-            getattr(config, each) in others[each] for each in others
-        ):
-            yield (f"--{name}={getattr(config, name)} has no effect with "
-                   f"{' and '.join(f'--{each}={getattr(config, each)}' for each in others)}")
+            reason = "on " + " and ".join(flags[reader] for reader in readers)
+        elif others and all(getattr(config, other) in values for other, values in others.items()):
+            reason = "with " + " and ".join(f"--{other}={getattr(config, other)}" for other in others)
+        if reason:
+            yield f"--{name}={getattr(config, name)} has no effect {reason}"
     if config.dropout and config.generator in ("unet", "unet_reflect", "unet_full") and config.n_downs < 6:
         yield (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
                "only deeper levels have dropout; use --n_downs=6 or more")
