@@ -209,7 +209,7 @@ def test_documented_python_runs(page, folder, run_line, tiny_run, monkeypatch, c
         exec(compile(block, page, "exec"), namespace)
     if page == "docs/extending.md":
         assert Config.load("runs/tiny").generator == "tiny"
-        assert "is defined in __main__, so only a process that defines it again can use the run" in caplog.text
+        assert "is registered in __main__, so only a process that registers it again can use the run" in caplog.text
         assert "tiny" in registries.GENERATORS and "small" in registries.DISCRIMINATORS and "mine" in registries.MODELS
         # softplus(-x) and softplus(x) are the two cross-entropies of vanilla.
         scores = tf.constant([[0.3], [-2.0]])
