@@ -3,7 +3,7 @@
 import concurrent.futures
 import errno
 import io
-import multiprocessing
+import itertools
 import os
 import shutil
 import subprocess
@@ -206,25 +206,26 @@ def test_local_folder_is_restored_if_its_replacement_fails(tmp_path):
     assert (folder / "old").read_bytes() == b"old"
 
 
-def replace_often(path, number):
-    for _ in range(200):
-        new = f"{path}.{number}"
-        os.mkdir(new)
-        with open(os.path.join(new, "file"), "w") as file:
-            file.write("new")
-        atomic.replace_folder(path, new)
+@pytest.mark.parametrize(("call", "interfere"), [
+    (1, shutil.rmtree),
+    (2, lambda path: shutil.copytree(f"{path}.other", path)),
+], ids=["removed", "replaced"])
+def test_another_process_replaces_a_folder_at_the_same_time(tmp_path, monkeypatch, call, interfere):
+    folders = {name: tmp_path / name for name in ("model", "model.other", "new")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        (folder / "file").write_text(name)
+    rename, calls = os.rename, itertools.count(-1)  # The first rename moves `new` beside `model`.
 
+    def rename_late(source, target):
+        if next(calls) == call - 1:
+            interfere(str(folders["model"]))
+        rename(source, target)
 
-def test_two_processes_replace_a_folder_at_the_same_time(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=replace_often, args=(str(tmp_path / "model"), number)) for number in (1, 2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
-    assert [child.exitcode for child in children] == [0, 0]
-    assert os.listdir(tmp_path) == ["model"]
-    assert (tmp_path / "model" / "file").read_text() == "new"
+    monkeypatch.setattr(os, "rename", rename_late)
+    atomic.replace_folder(str(folders["model"]), str(folders["new"]))
+    assert sorted(os.listdir(tmp_path)) == ["model", "model.other"]
+    assert (folders["model"] / "file").read_text() == "new"
 
 
 @pytest.fixture

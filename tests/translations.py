@@ -39,7 +39,7 @@ PHOTOS = [
 
 
 class Negative(translator.PixelTranslator):
-    """Makes negatives of images, and records the batches."""
+    """Translates images to negatives, and records the batches."""
 
     def __init__(self):
         self.batches = []

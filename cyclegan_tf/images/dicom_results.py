@@ -121,7 +121,7 @@ def describe(
     for name in changed:
         setattr(result, name, derive_uid(source.get(name)))
     if not source.get("StudyInstanceUID"):
-        # All files of a series get one study. The prefix makes the identifiers of study and series differ.
+        # All files of a series share a study. The prefix keeps the identifiers of study and series different.
         result.StudyInstanceUID = derive_uid(source.get("SeriesInstanceUID"), "StudyInstanceUID")
     result.ImageType = _derive_type(source.get("ImageType"))
     result.SeriesDescription = "Translated by cyclegan_tf"
@@ -201,7 +201,7 @@ def _describe_pixels(result: Any, channels: int, dtype: np.dtype, value_range: V
 
 
 def _describe_damage(error: Exception) -> str:
-    # pydicom fails to add the tag to the message of a UnicodeError, and raises a TypeError that explains nothing.
+    # pydicom raises a TypeError while it handles a UnicodeError; only the UnicodeError explains the damage.
     reason = error.__context__ if isinstance(error.__context__, UnicodeError) else error
     return f"its attributes cannot be written: {describe_error(reason)}; repair or remove the file"
 

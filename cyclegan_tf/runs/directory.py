@@ -185,7 +185,7 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
     require_same_options(config, workdir)
     if filesystem.exists(os.path.join(workdir, "config.json")) and not _holds_run(workdir):
         config_lib.Config.load(workdir)  # Raises for the config.json of another program.
-        # A start may have failed here. Remove the files to which the new run would append; it overwrites the others.
+        # The new run would append to these files of a failed start; the new run overwrites the other files.
         for name in filesystem.listdir(workdir):
             if name == "bad_images.txt" or name.startswith("events.out.tfevents."):
                 filesystem.remove(os.path.join(workdir, name))

@@ -77,10 +77,10 @@ def replace_folder(path: str, new: str) -> None:
         _swap(path, staged, old)
     except OSError:
         shutil.rmtree(staged, ignore_errors=True)
-        if os.path.isdir(old) and not os.path.exists(path):
-            os.rename(old, path)
-        else:
+        if os.path.isdir(path):  # Another process has created it.
             shutil.rmtree(old, ignore_errors=True)
+        elif os.path.isdir(old):
+            os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
