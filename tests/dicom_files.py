@@ -54,7 +54,7 @@ def change(source, path, **attributes):
 
 
 def make_dataset(**attributes):
-    """Makes the item of a sequence."""
+    """Makes an item of a sequence."""
     dataset = pydicom.Dataset()
     for name, value in attributes.items():
         setattr(dataset, name, value)
@@ -62,7 +62,7 @@ def make_dataset(**attributes):
 
 
 def damage_number(source, path, name):
-    """Copies a file; replaces the attribute `name` by a byte that the file's character set cannot decode."""
+    """Copies a file and replaces the number in attribute `name` with a byte that is not valid UTF-8."""
     change(source, path, SpecificCharacterSet="ISO_IR 192", **{name: 7})
     data, header = path.read_bytes(), struct.pack("<HH2sH", *divmod(tag_for_keyword(name), 2**16), b"IS", 2)
     assert data.count(header + b"7 ") == 1

@@ -284,14 +284,13 @@ def test_tiles_of_a_slide_keep_their_positions(tmp_path):
 
 
 def remove_class(source, path, value=None):
-    """Copies a file; removes the SOP class from the meta information, and removes or replaces it in the data set."""
-    dataset = pydicom.dcmread(source)
-    if value is None:
-        del dataset.SOPClassUID
-    else:
-        dataset.SOPClassUID = value
+    """Copies a file without the SOP class in its meta information.
+
+    The SOP class in the data set becomes `value`, or is removed.
+    """
+    dataset = pydicom.dcmread(change(source, path, SOPClassUID=value))
     del dataset.file_meta.MediaStorageSOPClassUID
-    dataset.save_as(path, enforce_file_format=False)
+    dataset.save_as(path)
     return path
 
 
@@ -310,6 +309,12 @@ def test_frames_without_a_class_are_an_error_and_leave_no_folder(tmp_path):
     with pytest.raises(ValueError, match=r"2 frames and no SOP Class UID .*; add the SOP Class UID or remove"):
         copy(source, tmp_path / "b" / "result", "uint16")
     assert not (tmp_path / "b").exists()
+
+
+def test_a_secondary_capture_keeps_the_type_of_its_conversion(tmp_path):
+    # The class requires the attribute. WSD stands for a workstation.
+    source = change(FILES / "SC_rgb_small_odd.dcm", tmp_path / "a.dcm", ConversionType="WSD")
+    assert copy(read(source), tmp_path / "b.dcm", "uint8").ConversionType == "WSD"
 
 
 def test_class_may_be_in_the_meta_information_only(tmp_path):

@@ -196,7 +196,7 @@ def test_a_finished_run_without_checkpoints_does_not_start_anew(tmp_path, name):
     if name:
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / name).touch()
-    with pytest.raises(UserError, match="holds the exports of a run, but no checkpoint to resume from: put its"):
+    with pytest.raises(UserError, match="holds the exports of a run, but no checkpoint to resume from: put the"):
         trainer.train(Config.preset("tiny"), str(tmp_path))
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 2}'
 

@@ -26,10 +26,10 @@ def translate(source, model, output=None, **options):
     return job.target
 
 
-def _plan(source, model, output):
+def _plan(source, model, output, overwrite=False):
     output = str(output or os.path.join(os.path.dirname(source), "out"))
     found = jobs.find(str(source), output)
-    return jobs.plan(found, output, model.output_channels, value_range=model.units.target)
+    return jobs.plan(found, output, model.output_channels, overwrite, model.units.target)
 
 
 # The results of the folder that the fixture `photos` makes.
@@ -39,7 +39,7 @@ PHOTOS = [
 
 
 class Negative(translator.PixelTranslator):
-    """Translates images to negatives, and records the batches."""
+    """Inverts images and records the shape of each batch."""
 
     def __init__(self):
         self.batches = []
@@ -50,13 +50,11 @@ class Negative(translator.PixelTranslator):
         return -images
 
 
-def translate_all(pattern, output, model=None, **options):
+def translate_all(pattern, output, model=None, overwrite=False, **options):
     """Translates the files that a pattern finds, by default to negatives; returns {path: reason} of bad files."""
     if not isinstance(model, loading.LoadedTranslator):
         model = loading.LoadedTranslator(model or Negative(), StackOptions())
-    overwrite = options.pop("overwrite", False)
-    planned = jobs.plan(jobs.find(str(pattern), str(output)), str(output), 3, overwrite)
-    return batch.run(model, planned, **options)
+    return batch.run(model, _plan(pattern, model, output, overwrite), **options)
 
 
 def list_names(folder):

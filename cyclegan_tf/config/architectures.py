@@ -71,6 +71,11 @@ def _compute_pixels(value: int | Callable[[Config], int], config: Config, option
     return int(value)
 
 
+def repeats_pixels(config: Config) -> bool:
+    """True if a generator of this package upsamples by repeating pixels."""
+    return config.upsample == "resize_conv" or config.generator == "unet_book"
+
+
 def require_crop_size(config: Config) -> None:
     """Checks that the networks can be trained on crops of `config.crop_size`, if the preprocessing crops.
 

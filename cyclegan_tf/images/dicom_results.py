@@ -28,7 +28,7 @@ _KEPT = frozenset((
     "PlaneOrientationSequence", "FrameContentSequence", "StackID", "InStackPositionNumber", "KVP",
     "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime",
     "EchoTrainLength", "MagneticFieldStrength", "LossyImageCompression", "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod", "BurnedInAnnotation",
+    "LossyImageCompressionMethod", "BurnedInAnnotation", "ConversionType",
     # The dimensions of an enhanced image. A pointer to a private attribute needs the name of the attribute's creator.
     "DimensionOrganizationType", "DimensionOrganizationSequence", "DimensionOrganizationUID", "DimensionIndexSequence",
     "DimensionIndexPointer", "DimensionIndexPrivateCreator", "FunctionalGroupPointer", "FunctionalGroupPrivateCreator",
@@ -80,7 +80,7 @@ def describe(
         pixels.
 
     Raises:
-      ValueError: DICOM files cannot hold such pixels, or the source has several frames and no SOP Class UID.
+      ValueError: DICOM cannot hold such pixels, or the source has several frames but no SOP Class UID.
     """
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
@@ -155,7 +155,7 @@ def _select(source: Any, keeps_all: bool) -> Any:
 
 
 def _make_secondary_capture(result: Any) -> None:
-    """Makes a result a Secondary Capture, the class of any image of one frame.
+    """Sets the SOP class of a result to Secondary Capture, which fits any image of one frame.
 
     Raises:
       ValueError: the result has several frames.
@@ -164,8 +164,8 @@ def _make_secondary_capture(result: Any) -> None:
 
     count = int(result.get("NumberOfFrames") or 1)
     if count > 1:
-        raise ValueError(f"it has {count} frames and no SOP Class UID (0008,0016), which says what the frames are; "
-                         "add the SOP Class UID or remove the file")
+        raise ValueError(f"the file has {count} frames and no SOP Class UID (0008,0016), so the kind of the frames is "
+                         "unknown; add the SOP Class UID or remove the file")
     result.SOPClassUID = SecondaryCaptureImageStorage
     result.ConversionType = "SYN"  # A synthetic image. The class requires the attribute.
 
@@ -201,7 +201,8 @@ def _describe_pixels(result: Any, channels: int, dtype: np.dtype, value_range: V
 
 
 def _describe_damage(error: Exception) -> str:
-    # pydicom raises a TypeError while it handles a UnicodeError; only the UnicodeError explains the damage.
+    # For a UnicodeError, pydicom fails to add the tag to the message and raises a TypeError. The UnicodeError is its
+    # context.
     reason = error.__context__ if isinstance(error.__context__, UnicodeError) else error
     return f"its attributes cannot be written: {describe_error(reason)}; repair or remove the file"
 

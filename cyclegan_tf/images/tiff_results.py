@@ -132,8 +132,8 @@ class _Writer(StackWriter):
         if self.count == number == 0:
             return _describe(self._source, self._channels, self._dtype)
         file, group = self._source.file, self._source.groups[self.count]
-        # OME-TIFF and ImageJ files have one description, on the first page. If the slice has another number of pages in
-        # the source, no page of the result belongs to a single page of the source.
+        # OME-TIFF and ImageJ files have one description, on the first page. If a slice has more or fewer pages in the
+        # result than in the source, its pages do not correspond.
         if file.is_ome or file.is_imagej or len(group) != n_pages:
             return None
         return _encode_description(file.pages.get(group[number]).description)
@@ -216,7 +216,7 @@ def _describe(source: Source, channels: int, dtype: np.dtype) -> bytes | None:
 
 
 def _encode_description(text: str) -> bytes | None:
-    """Encodes the description of a page; returns None for no text and for the array shape that tifffile writes."""
+    """Encodes the description of a page; returns None for an empty text and the array shape that tifffile writes."""
     return None if not text or text.startswith('{"shape"') else text.encode()
 
 
@@ -270,7 +270,7 @@ def _change_ome_image(
         order = pixels.get("DimensionOrder", "XYCZT").replace("C", "")
         pixels.set("DimensionOrder", f"XYC{order[2:]}")
     size_c = str(n_planes * channels)
-    # If the number of channels changes, no plane of the result belongs to one plane of the source.
+    # If the number of channels changes, the planes of the result do not correspond to the planes of the source.
     planes = pixels.findall(f"{space}Plane") if size_c != pixels.get("SizeC", "1") else []
     pixels.set("SizeC", size_c)
     described = pixels.findall(f"{space}Channel")

@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from cyclegan_tf import console
 from cyclegan_tf.errors import UserError, import_extra
 from cyclegan_tf.images import units
 from cyclegan_tf.inference import stacks
@@ -46,8 +47,8 @@ def translate(
     """Translates every frame of a video and keeps its size, pixel aspect ratio, colors, frame rate and audio tracks.
 
     A video of variable frame rate is converted to its average rate by dropping or repeating frames. A truncated file is
-    translated up to the cut; a warning names the file if its container (MP4, MOV, MKV, WebM) states a length. Holds one
-    batch of frames in memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
+    translated up to the cut; a warning names the file if it is MP4, MOV, MKV or WebM. Holds one batch of frames in
+    memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
 
     Args:
       translator: translator of color images.
@@ -65,7 +66,8 @@ def translate(
     require_support(translator, source)
     ffmpeg = _import_ffmpeg()
     if _is_truncated(ffmpeg, source):
-        log.warning("%s: the file is truncated; the translation has only the frames before the cut", source)
+        log.warning("%s: the file is truncated; the translation has only the frames before the cut",
+                    console.escape(source))
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
     # ffmpeg chooses the container by the suffix.
     temporary = filesystem.choose_temporary_path(os.path.abspath(target)) + os.path.splitext(target)[1]
@@ -128,7 +130,7 @@ def _encode(
 
 
 def _is_truncated(ffmpeg: ModuleType, source: str) -> bool:
-    """True if a file is shorter than its container states. AVI, MPEG and WMV files state no length."""
+    """True if ffmpeg notices that a file is truncated, which it does for MP4, MOV, MKV and WebM files."""
     # Reads the packets of the whole file, but decodes none of them.
     command = [ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", source, "-map", "0:v:0", "-c", "copy", "-f",
                "null", "-"]

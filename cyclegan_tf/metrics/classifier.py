@@ -138,7 +138,7 @@ class KerasClassifier:
             if exhaustion.is_exhausted(error):
                 raise
             raise UserError(f"--judge={path} is not a Keras model ({describe_error(error)[:200]})") from error
-        # A model that was never called has no shapes; a model of several inputs or outputs has lists of shapes.
+        # A Keras model that was never called has no shapes. A model of several inputs or outputs has a list of shapes.
         shape: Any = getattr(self._model, "input_shape", None)
         scores: Any = getattr(self._model, "output_shape", None)
         is_classifier = (

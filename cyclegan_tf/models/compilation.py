@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from cyclegan_tf.config import Config
+from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models import replicas
 from cyclegan_tf.networks import segments
 from cyclegan_tf.ops import hardware
 
-_IS_TENSORFLOW_2_15 = tf.__version__.startswith("2.15.")
 _Function = TypeVar("_Function", bound=Callable)
 
 
@@ -51,8 +50,7 @@ def compile_part(config: Config, function: _Function) -> _Function:
     Raises:
       UserError: --jit_compile=on with networks that TensorFlow 2.15 cannot compile.
     """
-    repeats_pixels = config.upsample == "resize_conv" or config.generator == "unet_book"
-    can_compile = not (_IS_TENSORFLOW_2_15 and repeats_pixels)
+    can_compile = not (hardware.IS_TENSORFLOW_2_15 and architectures.repeats_pixels(config))
     if config.jit_compile == "on" and not can_compile:
         raise UserError("--jit_compile=on: TensorFlow 2.15 cannot compile the gradient of upsampling that repeats "
                         "pixels; use --jit_compile=auto in a new run directory, --upsample=transpose, or a newer "

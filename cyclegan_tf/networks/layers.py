@@ -18,7 +18,6 @@ from cyclegan_tf.ops import convolution, hardware, instance_norm, padding, recom
 keras = tf.keras
 
 # TensorFlow 2.15 is the last version that tensorflow-addons can be imported with.
-_TENSORFLOW_ADDONS = tf.__version__.startswith("2.15.")
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
@@ -273,7 +272,7 @@ def instance_normalization(name: str, second_derivative: bool = False, affine: b
     options: dict[str, Any] = {"epsilon": 1e-5, "center": affine, "scale": affine, "name": name}
     if second_derivative:
         return DifferentiableInstanceNormalization(**options)
-    return _get_instance_normalization()(**options, **({} if _TENSORFLOW_ADDONS else {"groups": -1}))
+    return _get_instance_normalization()(**options, **({} if hardware.IS_TENSORFLOW_2_15 else {"groups": -1}))
 
 
 def is_instance_normalization(layer: tf.keras.layers.Layer) -> bool:
@@ -293,7 +292,7 @@ def pad_symbolic(images: Any, padding: int, mode: Literal["reflect", "symmetric"
 def _get_instance_normalization() -> type:
     # The class is made at its first use, because importing tensorflow-addons takes a second.
     library: Any = keras.layers.GroupNormalization
-    if _TENSORFLOW_ADDONS:
+    if hardware.IS_TENSORFLOW_2_15:
         library = _import_addons().layers.InstanceNormalization
 
     @keras.utils.register_keras_serializable("cyclegan_tf")

@@ -185,7 +185,7 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
     require_same_options(config, workdir)
     if filesystem.exists(os.path.join(workdir, "config.json")) and not _holds_run(workdir):
         config_lib.Config.load(workdir)  # Raises for the config.json of another program.
-        # The new run would append to these files of a failed start; the new run overwrites the other files.
+        # Remove the files of a failed start to which the new run would append. The run overwrites all other files.
         for name in filesystem.listdir(workdir):
             if name == "bad_images.txt" or name.startswith("events.out.tfevents."):
                 filesystem.remove(os.path.join(workdir, name))
@@ -234,5 +234,5 @@ def require_same_options(config: config_lib.Config, workdir: str) -> None:
                         "options to resume it, or another --workdir")
     # A run writes a checkpoint before its exports. The folder may still hold best.npz, from which no run resumes.
     if _has_exports(workdir) and not any(map(CHECKPOINT_NAME.fullmatch, _list_checkpoint_folder(workdir))):
-        raise UserError(f"{workdir} holds the exports of a run, but no checkpoint to resume from: put its checkpoints "
+        raise UserError(f"{workdir} holds the exports of a run, but no checkpoint to resume from: put the checkpoints "
                         "back, or use another --workdir")

@@ -62,7 +62,8 @@ class Reporter(NullReporter):
     def __init__(self, workdir: str, config: Config, step: int) -> None:
         self._workdir = workdir
         self._open_log(step)
-        self._board = tf.summary.create_file_writer(workdir)
+        with filesystem.translate_errors(workdir):
+            self._board = tf.summary.create_file_writer(workdir)
         with self._open_board(step):
             rows = [f"| {name} | {value} |" for name, value in dataclasses.asdict(config).items()]
             tf.summary.text("config", "\n".join(["| option | value |", "|---|---|", *rows]))
