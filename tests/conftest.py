@@ -41,6 +41,14 @@ PLUGINS = ROOT / "tests" / "plugins"
 PLUGIN_MODULES = "toy_package.networks,toy_package.objectives"
 
 
+def make_toy_config(**options):
+    """A Config of the tiny networks and the loss in tests/plugins, which the fixture `plugins` makes importable."""
+    from cyclegan_tf.config import Config
+
+    toy = {"plugins": PLUGIN_MODULES, "generator": "toy", "discriminator": "toy", "gan_mode": "toy_loss"}
+    return Config.preset("tiny", **{**toy, "load_size": 18, "crop_size": 16, **options})
+
+
 def run_python(*arguments, cwd=None, timeout=240, **environment) -> subprocess.CompletedProcess:
     """Runs this interpreter in a child process; returns its CompletedProcess with text output."""
     return subprocess.run(
@@ -68,6 +76,14 @@ def save_checkpoint(folder, model, progress, keep=1):
 
     os.makedirs(folder, exist_ok=True)
     return checkpoints.write(folder, model_state.collect_state(model, progress), keep)
+
+
+def write_run(workdir, model):
+    """Makes the folder `workdir` a run directory with a checkpoint of `model` after step 7."""
+    from cyclegan_tf.runs import model_state
+
+    save_checkpoint(str(workdir / "checkpoints"), model, model_state.Progress(7))
+    (workdir / "config.json").write_text(model.config.to_json())
 
 
 def skip_outputs(patch):
@@ -151,6 +167,12 @@ def cpu_kernels():
 
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("CPU kernels are off with a GPU")
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """The module torch; skips the test if it is not installed."""
+    return pytest.importorskip("torch", reason="PyTorch reads and writes .pth files")
 
 
 @pytest.fixture(scope="session")
