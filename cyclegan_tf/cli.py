@@ -1,5 +1,6 @@
 """The parts that all commands share: help, one-line errors, exit statuses, entry points."""
 
+import contextlib
 import difflib
 import errno
 import functools
@@ -7,8 +8,9 @@ import logging
 import os
 import re
 import runpy
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags
@@ -32,8 +34,8 @@ def run(
     """Parses the flags, runs `main(argv)`, and exits the process with the status that `main` returns (None: 0).
 
     A wrong flag, a UserError, a file that cannot be read or written and exhausted memory become one line on stderr and
-    exit status 2, Ctrl-C becomes exit status 130. A closed stdout or stderr, or one that nobody reads, does not stop
-    the command.
+    exit status 2. Ctrl-C becomes exit status 130 and SIGTERM 143; both remove unfinished files. A closed stdout or
+    stderr, or one that nobody reads, does not stop the command.
 
     Args:
       main: gets the command's name and its arguments that are not flags.
@@ -49,7 +51,8 @@ def run(
         try:
             if len(argv) > 1 and not operands:
                 raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; options start with -- (see --help)")
-            status = main(argv)
+            with _exit_on_sigterm():
+                status = main(argv)
             if not status:
                 console.require_complete_stdout()
             return status
@@ -74,6 +77,20 @@ def run(
     ):
         flags.DEFINE_flag(flag, module_name=__name__)
     app.run(run_guarded, flags_parser=functools.partial(_parse_flags, define_flags))
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM raise SystemExit in the body, so that the body can remove its unfinished files."""
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous is not signal.SIG_DFL:  # For example, a process under nohup may ignore the signal.
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def define_path(name: str, default: str | None, text: str, flag_values: flags.FlagValues = flags.FLAGS) -> None:

@@ -222,9 +222,10 @@ def test_a_name_that_the_locale_cannot_decode_is_one_line(tmp_path):
     ])
 
 
-def run_main(body, *arguments, operands=False, **environment):
-    """Runs `cli.run` in a child process with a `main(argv)` of this body."""
-    code = f"import os\nfrom cyclegan_tf import cli\ndef main(argv): {body}\ncli.run(main, operands={operands})"
+def run_main(body, *arguments, operands=False, before="", **environment):
+    """Runs `before`, then `cli.run` in a child process with a `main(argv)` of this body."""
+    code = (f"import os, signal, time\nfrom cyclegan_tf import cli\n{before}\ndef main(argv): {body}\n"
+            f"cli.run(main, operands={operands})")
     return run_python("-c", code, *arguments, **environment)
 
 
@@ -236,6 +237,22 @@ def test_exit_status_is_what_main_returns():
 def test_ctrl_c_is_one_line_and_status_130():
     child = run_main("raise KeyboardInterrupt")
     assert (child.returncode, child.stderr) == (130, "interrupted\n")
+
+
+def test_sigterm_removes_unfinished_files_and_ends_with_status_143(tmp_path):
+    child = run_main(f"""
+    from cyclegan_tf.storage import atomic
+    with atomic.open_for_writing({str(tmp_path / "result")!r}) as file:
+        assert len(os.listdir({str(tmp_path)!r})) == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(9)""")
+    assert (child.returncode, child.stderr) == (143, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_sigterm_stays_ignored():
+    child = run_main("os.kill(os.getpid(), signal.SIGTERM)", before="signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    assert child.returncode == 0
 
 
 @pytest.mark.parametrize(("body", "line"), [

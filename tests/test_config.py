@@ -171,6 +171,7 @@ def test_any_values_are_a_config_or_a_user_error(values):
         ({"learning_rate": -1e-4}, "--learning_rate=-0.0001 must be at least 0"),
         ({"beta_1": 2.0}, "--beta_1=2.0 must be below 1"),
         ({"beta_2": 1.0}, "--beta_2=1.0 must be below 1"),
+        ({"beta_2": 0.99999999}, "--beta_2=0.99999999 becomes 1 when TensorFlow rounds the number to 32 bits"),
         ({"seed": 2**32}, "--seed=4294967296 must be at most 4294967295"),
         ({"max_steps": 10**30}, "--max_steps=10*0 must be at most 2147483647"),
         ({"ngf": 10**9}, "--ngf=1000000000 must be at most 1024"),

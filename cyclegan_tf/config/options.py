@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -37,7 +38,7 @@ def option(
       text: the help text of the flag.
       minimum: the smallest valid number.
       maximum: the largest valid number; for integers LARGEST_INTEGER by default.
-      below: a limit that numbers must not reach.
+      below: a limit that numbers must not reach, not even when they are rounded to 32 bits.
       may_differ: whether a resumed run may change the option: options that do not affect the numbers, and the length
         of the run.
       per_machine: whether the option may differ between the workers of a run, because the option is about a machine's
@@ -142,3 +143,5 @@ def _validate_limits(
         raise UserError(f"{flag} must be at most {maximum}")
     if below is not None and value >= below:
         raise UserError(f"{flag} must be below {below}")
+    if below is not None and struct.unpack("f", struct.pack("f", value))[0] >= below:
+        raise UserError(f"{flag} becomes {below} when TensorFlow rounds the number to 32 bits; give a smaller one")
