@@ -62,13 +62,15 @@ def fit(
         the elements that it has seen; the run is exact only if the data set yields the same images in the same order.
         Create the data set anew before each call of `fit`, with a fixed seed for `shuffle` and random maps, because
         each pass over the same `tf.data.Dataset` shuffles differently.
-      callbacks: functions `callback(step, scalars)`, called whenever a line of losses or measures is written to
-        metrics.jsonl. `scalars` has the losses, scores, gradient norms and the learning rate every `config.log_every`
-        steps, and the measures after each evaluation and at the end, by name. An exception in a callback ends the run,
-        which can resume from its newest checkpoint. If there are several workers, only the chief calls the callbacks.
+      callbacks: functions `callback(step, scalars)`, called every `config.log_every` steps with the losses, scores,
+        gradient norms and the learning rate, and after each evaluation and at the end with the measures; `scalars` maps
+        names to floats. An exception in a callback ends the run, which can resume from its newest checkpoint. If there
+        are several workers, only the chief calls the callbacks, which must return within `config.worker_timeout`,
+        because the others wait.
 
     Returns:
-      A `FitResult` with the run directory, `workdir`, and the final `measures` of the held-out images, floats by name.
+      A `FitResult` with the run directory, `workdir`, and the final `measures` of the held-out images, or of the
+      training images of a domain without held-out images: floats by name.
 
     Raises:
       UserError: the options or the data are wrong; the message is the same as the command's. An OSError in a callback

@@ -50,7 +50,7 @@ def write(workdir: str) -> None:
     filesystem.require_utf8("model", workdir)
     config = Config.load(workdir)
     try:
-        dataset = sources.open_dataset(config)
+        dataset = sources.open_dataset(config, needs_training=False)
     except UserError as error:
         log.warning("the page keeps its old images, because the held-out images cannot be opened: %s", error)
     else:

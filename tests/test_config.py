@@ -7,6 +7,7 @@ from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cyclegan_tf
 from cyclegan_tf.config import Config, architectures, options
 from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.config import flags as config_flags
@@ -302,6 +303,13 @@ def test_pix2pix_and_cross_identity_need_pairs():
     assert not Config().trains_on_pairs
 
 
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(("read", "needs_pairs"), [(None, True), (["identity_mode"], True), ([], False)], ids=str)
+def test_cross_identity_needs_pairs_only_for_models_that_read_the_option(read, needs_pairs):
+    cyclegan_tf.register_model("mine", options=read)(lambda config, replicas: None)
+    assert Config(model="mine", identity_mode="cross").trains_on_pairs == needs_pairs
+
+
 def test_models_have_their_own_defaults():
     assert [Config(model=model).get_default("pool_size") for model in ("cyclegan", "cut")] == [50, 0]
     assert Config(model="cut", pool_size=3).get_default("n_epochs") == 200
@@ -324,6 +332,13 @@ def test_config_json_is_readable():
      "--crop_size=96 must be a multiple of 256 for --generator=unet; use --crop_size=256 or --n_downs=5"),
     ({"generator": "unet", "crop_size": 100},
      "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256"),
+    ({"generator": "unet", "crop_size": 100, "load_size": 143},
+     "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256 and --load_size=256"),
+    ({"generator": "unet", "crop_size": 100, "preprocess": "crop", "load_size": 143},
+     "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256"),
+    ({"crop_size": 64, "load_size": 70, "n_layers": 6},
+     "--crop_size=64 must be at least 192 for --generator=resnet and --discriminator=patch; use --crop_size=192 and "
+     "--load_size=192 or --n_layers=4"),
     ({"crop_size": 130}, "--crop_size=130 must be a multiple of 4 for --generator=resnet; use --crop_size=128"),
     ({"crop_size": 286}, "--crop_size=286 must be a multiple of 4 for --generator=resnet; use --crop_size=284"),
     ({"crop_size": 286, "preprocess": "crop"},

@@ -27,7 +27,7 @@ def site(tmp_path, monkeypatch):
     (tmp_path / "nvidia3").touch()  # A container may have any one of a machine's GPUs.
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cuda_libraries, "_DEVICES", str(tmp_path / "nvidia[0-9]*"))
+    monkeypatch.setattr(cuda_libraries, "_DEVICES", (str(tmp_path / "nvidia[0-9]*"), str(tmp_path / "dxg")))
     monkeypatch.setattr(cuda_libraries, "_DRIVER", str(tmp_path / "libcuda.so.1"))
     return tmp_path
 
@@ -48,7 +48,7 @@ def in_site(site, code):
 import sys
 from cyclegan_tf.ops import cuda_libraries
 sys.path.insert(0, {str(site)!r})
-cuda_libraries._DEVICES, cuda_libraries._DRIVER = {str(site / "nvidia[0-9]*")!r}, {str(site / "libcuda.so.1")!r}
+cuda_libraries._DEVICES, cuda_libraries._DRIVER = [{str(site / "nvidia[0-9]*")!r}], {str(site / "libcuda.so.1")!r}
 {code}
 """
 
@@ -106,8 +106,15 @@ def test_a_gpu_in_use_or_hidden_by_the_user_is_fine(site, monkeypatch, gpus_seen
     cuda_libraries.require_gpu_in_use(gpus_seen)
 
 
+def test_a_gpu_under_wsl_is_found(site):
+    (site / "nvidia3").unlink()
+    assert not cuda_libraries.has_nvidia_gpu()
+    (site / "dxg").touch()  # The only device of WSL 2, for all GPUs.
+    assert cuda_libraries.has_nvidia_gpu()
+
+
 def test_a_machine_without_a_gpu_is_fine(monkeypatch):
-    monkeypatch.setattr(cuda_libraries, "_DEVICES", "/dev/no-such-device")
+    monkeypatch.setattr(cuda_libraries, "_DEVICES", ["/dev/no-such-device"])
     cuda_libraries.require_gpu_in_use(0)
 
 

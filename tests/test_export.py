@@ -191,6 +191,15 @@ def test_a_check_does_not_download_a_data_set(tiny_run, tmp_path, caplog):
     assert "horse2zebra is not prepared here: the check and the samples use images of the demo set" in caplog.text
 
 
+def test_the_images_of_a_check_need_no_training_images(tiny_run, tmp_path, make_images, caplog):
+    for folder in ("testA", "testB"):
+        make_images(tmp_path / folder, 1)
+    config = dataclasses.replace(Config.load(str(tiny_run)), dataset=str(tmp_path))
+    generator = dataclasses.replace(source.load(str(tiny_run))[0], config=config)
+    assert len(generator.check_pairs) == 2
+    assert caplog.messages == []
+
+
 def test_the_demo_set_replaces_a_missing_data_set_whatever_its_options_are():
     generator = generator_source({
         "dataset": "/no/such/folder", "paired": "yes", "range_a": "-1024,3071", "window": "40,400", "direction": "b2a",

@@ -293,6 +293,16 @@ def test_command_rewrites_the_page_even_without_the_images(run, caplog):
     assert child.stderr.strip() == "error: --model is missing; give --model=RUN, the run directory"
 
 
+def test_gallery_needs_no_training_images(run, tmp_path, make_images, caplog):
+    for folder in ("testA", "testB"):
+        make_images(tmp_path / "held_out" / folder, 2)
+    config = dataclasses.replace(Config.load(str(run)), dataset=str(tmp_path / "held_out"))
+    (run / "config.json").write_text(config.to_json())
+    gallery.write(str(run))
+    assert caplog.messages == []
+    assert len(read_data(run)["results"]["rows"]) == 2 + 2
+
+
 def test_gallery_of_a_model_without_a_run_directory_says_what_to_give():
     with pytest.raises(UserError, match=r"^--model=demo is not a run directory: .*; give the folder that cyclegan "):
         gallery.write("demo")

@@ -142,6 +142,7 @@ def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning
     ({"ngf": 5, "n_downs": 7}, "give the options that RUN was trained with: --ngf=4"),
     ({"ndf": 5}, "give the options that RUN was trained with: --ndf=4"),
     ({"model": "cut", "nce_features": 4}, "give the options that RUN was trained with: --antialias=none"),
+    ({"model": "cut", "antialias": "none", "ndf": 5}, "give the options that RUN was trained with: --ndf=4"),
     ({"model": "pix2pix"}, "--model=cyclegan has other discriminators than --model=pix2pix; give RUN/export, which"),
     ({"input_channels": 1, "output_channels": 1}, "give the options that RUN was trained with, such as --generator"),
 ], ids=str)

@@ -138,6 +138,23 @@ def test_dry_run_measures_a_step_and_writes_nothing(run_command, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("preprocess", "durations", "shown"), [
+    ("resize_and_crop", [9, 4], "one step: 4.00 s"), ("none", [9, 8, 5, 6], "one step: 5.00 s"),
+])
+def test_dry_run_shows_the_time_of_a_step_that_is_not_traced(
+    make_images, tmp_path, monkeypatch, caplog, preprocess, durations, shown
+):
+    for folder in ("trainA", "trainB"):
+        make_images(tmp_path / folder, 2)
+    times = [time for duration in durations for time in (0, duration)]
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: times.pop(0)))
+    config = Config.preset("tiny", dataset=str(tmp_path), preprocess=preprocess, pool_size=0)
+    with caplog.at_level("INFO", "cyclegan_tf"):
+        trainer.rehearse(config, str(tmp_path / "run"))
+    assert caplog.messages[-2].startswith(shown)
+    assert times == []
+
+
 def test_dry_run_of_an_old_run(run_command, tiny_run):
     before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
     result = run_command("cyclegan_tf.train", "--preset=tiny", "--max_steps=9", "--dry_run", f"--workdir={tiny_run}")

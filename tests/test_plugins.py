@@ -257,7 +257,7 @@ def test_a_network_without_channels_is_an_error():
 
     cyclegan_tf.register_model("mine", channels=lambda config: {})(make)
     with pytest.raises(UserError, match="--model=mine has a network disc_c, whose channels are unknown"):
-        architectures.get_channels(Config(model="mine"), "disc_c")
+        architectures.get_network_channels(Config(model="mine"), "disc_c")
 
 
 def test_a_name_must_be_text():

@@ -29,6 +29,11 @@ def dataset_of(a, b=("x.png",)):
     )
 
 
+def list_changes(recorded, dataset, workdir):
+    current = training_images.compute_fingerprints(dataset)
+    return training_images.list_changes(recorded, current, dataset, str(workdir))
+
+
 def newest(workdir):
     return checkpoints.read(checkpoints.list_files(str(workdir / "checkpoints"))[0][1])
 
@@ -56,7 +61,7 @@ def test_a_change_names_counts_and_images(tmp_path, names, change):
     former = dataset_of(["0", "1", "2"])
     training_images.write_names(str(tmp_path), former)
     recorded = training_images.compute_fingerprints(former)
-    assert training_images.list_changes(recorded, dataset_of(names), str(tmp_path)) == change
+    assert list_changes(recorded, dataset_of(names), tmp_path) == change
 
 
 @pytest.mark.parametrize(
@@ -67,14 +72,14 @@ def test_without_the_former_names_a_change_names_counts(tmp_path, content):
     if content is not None:
         (tmp_path / "training_images.json").write_bytes(content)
     recorded = training_images.compute_fingerprints(dataset_of(["0", "1"], ["0"]))
-    assert training_images.list_changes(recorded, dataset_of(["0", "2"], ["0", "1"]), str(tmp_path)) == [
+    assert list_changes(recorded, dataset_of(["0", "2"], ["0", "1"]), tmp_path) == [
         "set/trainA had 2 images and now has 2, with other names",
         "set/trainB had 1 images and now has 2, with other names",
     ]
 
 
 def test_a_checkpoint_without_fingerprint_differs_from_nothing(tmp_path):
-    assert training_images.list_changes({}, dataset_of(["0"]), str(tmp_path)) == []
+    assert list_changes({}, dataset_of(["0"]), tmp_path) == []
 
 
 def test_shards_of_a_folder_with_a_bad_image_have_its_fingerprint(tmp_path, make_images):
@@ -95,7 +100,7 @@ def test_images_beyond_max_dataset_size_may_change(tmp_path, make_images):
         make_images(tmp_path / domain, 2)
     recorded = training_images.compute_fingerprints(sources.open_dataset(config))
     make_images(tmp_path / "trainA", 3)
-    assert training_images.list_changes(recorded, sources.open_dataset(config), str(tmp_path)) == []
+    assert list_changes(recorded, sources.open_dataset(config), tmp_path) == []
 
 
 def test_the_pixels_identify_arrays(tmp_path):
@@ -104,7 +109,7 @@ def test_the_pixels_identify_arrays(tmp_path):
     def find_changes(given, recorded=None, limit=0):
         config = Config(max_dataset_size=limit)
         recorded = recorded or training_images.compute_fingerprints(memory.open_given((images, images), config))
-        return training_images.list_changes(recorded, memory.open_given((given, images), config), str(tmp_path))
+        return list_changes(recorded, memory.open_given((given, images), config), tmp_path)
 
     assert find_changes(list(images)) == []
     assert find_changes(255 - images) == ["given_to_fit A had 3 images and now has 3, with other pixels"]
@@ -122,7 +127,7 @@ def test_the_pixels_of_a_stream_may_change(tmp_path):
         return memory.open_given(tf.data.Dataset.from_tensors((image, image)), Config())
 
     recorded = training_images.compute_fingerprints(open_stream(0))
-    assert training_images.list_changes(recorded, open_stream(1), str(tmp_path)) == []
+    assert list_changes(recorded, open_stream(1), tmp_path) == []
 
 
 @pytest.mark.parametrize(("n_pairs", "changes"), [
@@ -136,7 +141,7 @@ def test_the_samples_of_a_stream_may_become_more(n_pairs, changes, tmp_path):
         return memory.open_given(pairs, Config(n_samples=n_samples))
 
     recorded = training_images.compute_fingerprints(open_stream(20, n_samples=4))
-    found = training_images.list_changes(recorded, open_stream(n_pairs, n_samples=12), str(tmp_path))
+    found = list_changes(recorded, open_stream(n_pairs, n_samples=12), tmp_path)
     assert [change.split(",")[0] for change in found] == changes
 
 

@@ -28,7 +28,7 @@ def list_options(name: str) -> tuple[str, ...]:
     return _OPTIONS.get(name.partition("_")[0], ())
 
 
-def get_channels(config: Config, name: str) -> tuple[int, int]:
+def get_network_channels(config: Config, name: str) -> tuple[int, int]:
     """(input, output) channels of network `name`: gen_ab, gen_ba, disc_a, disc_b, or another one of the model."""
     a, b = config.input_channels, config.output_channels
     found = {"gen_ab": (a, b), "gen_ba": (b, a), "disc_a": (a, 1), "disc_b": (b, 1)}
@@ -89,16 +89,19 @@ def require_crop_size(config: Config) -> None:
     if config.preprocess != "crop" and nearest * multiple > config.load_size:
         nearest -= 1
     fitting = multiple * max(nearest, -(-smallest // multiple))
+    remedy = f"use --crop_size={fitting}"
+    if config.preprocess != "crop" and fitting > config.load_size:
+        remedy += f" and --load_size={fitting}"
     if crop % multiple:
         fewer = range(config.n_downs - 1, 4, -1)
         n_downs = _find_value(config, "n_downs", fewer, lambda other: crop % get_size_multiple(other) == 0)
         raise UserError(f"--crop_size={crop} must be a multiple of {multiple} for "
-                        f"--generator={config.generator}; use --crop_size={fitting}{n_downs}")
+                        f"--generator={config.generator}; {remedy}{n_downs}")
     if crop < smallest:
         fewer = range(config.n_layers - 1, 0, -1)
         n_layers = _find_value(config, "n_layers", fewer, lambda other: crop >= get_smallest_size(other))
         raise UserError(f"--crop_size={crop} must be at least {smallest} for --generator={config.generator} and "
-                        f"--discriminator={config.discriminator}; use --crop_size={fitting}{n_layers}")
+                        f"--discriminator={config.discriminator}; {remedy}{n_layers}")
 
 
 def _find_value(config: Config, option: str, values: Iterable[int], fits: Callable[[Config], bool]) -> str:

@@ -89,7 +89,9 @@ class Config(RunOptions):
     @property
     def trains_on_pairs(self) -> bool:
         """True if the images A and B of a training step must be pairs."""
-        return registries.MODELS[self.model].paired or self.identity_mode == "cross"
+        entry = registries.MODELS[self.model]
+        reads_mode = entry.options is None or "identity_mode" in entry.options
+        return entry.paired or (reads_mode and self.identity_mode == "cross")
 
     @property
     def pairing_flag(self) -> str:
@@ -198,13 +200,13 @@ class Config(RunOptions):
 
 def _upgrade(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Converts the contents of a config.json of any version to the options of this version."""
+    values = dict(values)
     version = values.pop("config_version", 1)
     if type(version) is not int or version not in (1, _VERSION):  # True equals 1.
         raise UserError(
             f"{where} has config_version {version}, expected at most {_VERSION}; use the version of cyclegan_tf that "
             "wrote the file, or another --workdir"
         )
-    values = dict(values)
     if version == 1 and values.get("dataset", "demo") == "demo":
         values["dataset"] = "demo_maps"
     for option in ("eval_metrics", "nce_layers"):

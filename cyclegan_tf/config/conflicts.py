@@ -64,6 +64,8 @@ def _find_network_conflicts(config: "Config") -> Iterator[str]:
 
 
 def _find_antialias_conflicts(config: "Config") -> Iterator[str]:
+    if config.antialias == "none":
+        return
     flag = f"--antialias={config.antialias}"
     if MODELS[config.model].defaults.get("antialias") == config.antialias:
         flag += f" (the default of --model={config.model})"
@@ -73,7 +75,7 @@ def _find_antialias_conflicts(config: "Config") -> Iterator[str]:
             name for name, entry in DISCRIMINATORS.items() if "antialias" in (entry.options or ())
         ]
     for option, names in antialiased.items():
-        if config.antialias != "none" and getattr(config, option) not in names:
+        if getattr(config, option) not in names:
             yield (f"{flag} has no effect on --{option}={getattr(config, option)}; use --antialias=none, or "
                    f"--{option}={' or '.join(names)}")
     if config.antialias in ("up", "both") and config.upsample != "transpose":

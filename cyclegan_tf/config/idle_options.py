@@ -5,20 +5,10 @@ from typing import Any
 
 from cyclegan_tf.config.architectures import list_options
 from cyclegan_tf.config.config import Config
-from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, MODELS
+from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, MODELS, ModelEntry
 from cyclegan_tf.config.run_options import FIELDS
 from cyclegan_tf.errors import UserError
 
-# The options that only some models, generators or discriminators read.
-_OPTIONS = {
-    "model": (
-        "generator_loss", "cycle_loss", "lambda_a", "lambda_b", "lambda_identity", "identity_mode", "lambda_nce",
-        "nce_identity", "flip_equivariance", "nce_layers", "nce_patches", "nce_features", "nce_temperature",
-        "lambda_l1", "pool_size",
-    ),
-    "generator": list_options("gen"),
-    "discriminator": list_options("disc"),
-}
 # Options without effect: {option: {other option: values}}. Each other option must have one of its values. The rules for
 # the weights of losses hold for the models of this package.
 _IDLE_WITH: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -39,18 +29,22 @@ def find_idle_options(config: Config) -> Iterator[str]:
         "model": MODELS[config.model].options, "generator": GENERATORS[config.generator].options,
         "discriminator": DISCRIMINATORS[config.discriminator].options,
     }
+    # The options that only some models, generators or discriminators read.
+    selective = {
+        "model": [option for entry in MODELS.values() if _is_own(entry) for option in entry.options or ()],
+        "generator": list_options("gen"), "discriminator": list_options("disc"),
+    }
     flags = {reader: f"--{reader}={getattr(config, reader)}" for reader in declared}
-    read = {reader: _OPTIONS[reader] if options is None else options for reader, options in declared.items()}
+    read = {reader: selective[reader] if options is None else options for reader, options in declared.items()}
     for reader, options in read.items():
         if unknown := sorted(set(options) - set(FIELDS)):
             raise UserError(f"{flags[reader]} is registered with unknown options: {', '.join(unknown)}; correct their "
                             "names")
-    is_own_model = MODELS[config.model].build.__module__.startswith("cyclegan_tf.")
     for name in FIELDS:
         if getattr(config, name) == config.get_default(name):
             continue
-        readers = [reader for reader, options in _OPTIONS.items() if name in options and name != reader]
-        others = _IDLE_WITH.get(name, {}) if is_own_model or "model" not in readers else {}
+        readers = [reader for reader, options in selective.items() if name in options and name != reader]
+        others = _IDLE_WITH.get(name, {}) if _is_own(MODELS[config.model]) or "model" not in readers else {}
         reason = ""
         if readers and not any(name in read[reader] for reader in readers):
             reason = "on " + " and ".join(flags[reader] for reader in readers)
@@ -61,3 +55,8 @@ def find_idle_options(config: Config) -> Iterator[str]:
     if config.dropout and config.generator in ("unet", "unet_reflect", "unet_full") and config.n_downs < 6:
         yield (f"--dropout has no effect on --generator={config.generator} with --n_downs={config.n_downs}, because "
                "only deeper levels have dropout; use --n_downs=6 or more")
+
+
+def _is_own(entry: ModelEntry) -> bool:
+    """True for a model of this package."""
+    return entry.build.__module__.startswith("cyclegan_tf.")

@@ -295,7 +295,8 @@ class RunOptions:
         may_differ=True,
     )
     deterministic: bool = option(
-        False, "use only operations whose results do not depend on timing; slower on a GPU, without effect on a CPU"
+        False, "use only operations whose results do not depend on timing; slower on a GPU, without effect on a CPU; "
+        "in Python, all later runs of the same process are deterministic, too"
     )
     seed: int = option(
         0, "seed of the initial weights, the order of the images, the augmentation and the image pools", minimum=0,

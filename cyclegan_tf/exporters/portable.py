@@ -56,11 +56,6 @@ def _rebuild_layer(layer: tf.keras.layers.Layer, inputs: Any) -> Any:
     """Applies Keras layers that compute the same as `layer` to symbolic tensors."""
     if hasattr(layer, "to_keras"):
         return layer.to_keras(inputs)
-    if type(layer) is layers.ReflectionPadding2D:
-        return layers.pad_symbolic(inputs, layer.padding, "reflect")
-    if type(layer) is layers.ReplicationPadding2D:
-        # Symmetric padding by one pixel repeats the edge pixel.
-        return layers.pad_symbolic(inputs, 1, "symmetric")
     twin = _make_twin(layer)
     outputs = twin(inputs)
     twin.set_weights(layer.get_weights())

@@ -158,7 +158,7 @@ def _get_kind(name: str) -> str:
 
 def _describe(config: Config, name: str) -> dict[str, Any]:
     """Describes network `name` of a run for `pytorch.weights`."""
-    inputs, outputs = architectures.get_channels(config, name)
+    inputs, outputs = architectures.get_network_channels(config, name)
     kind = _get_kind(name)
     return {**dataclasses.asdict(config), "kind": kind, "input_channels": inputs, "output_channels": outputs}
 

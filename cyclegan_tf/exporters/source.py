@@ -125,7 +125,7 @@ class Source:
             log.warning("%s is not prepared here: %s", name, substitute)
         else:
             try:
-                return sources.open_dataset(self.config)
+                return sources.open_dataset(self.config, needs_training=False)
             except UserError as error:
                 log.warning("%s: %s", substitute, error)
         # Other options of the run, such as its ranges and pairs, may not fit the demo set.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _CUT_OPTIONS = (
     "lambda_nce", "nce_identity", "flip_equivariance", "nce_layers", "nce_patches", "nce_features", "nce_temperature",
 )
-_CUT_NETWORKS = {"antialias": "both", "initialization": "xavier", "pool_size": 0}
+_CUT_DEFAULTS = {"antialias": "both", "initialization": "xavier", "pool_size": 0}
 
 
 def _find_cyclegan_conflicts(config: Config) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _find_cut_conflicts(config: Config) -> Iterator[str]:
 
 # Defaults of the authors' code that differ from CycleGAN's.
 @register_model(
-    "cut", defaults={**_CUT_NETWORKS, "n_epochs": 200, "n_epochs_decay": 200}, directions=("a2b",), has_pools=False,
+    "cut", defaults={**_CUT_DEFAULTS, "n_epochs": 200, "n_epochs_decay": 200}, directions=("a2b",), has_pools=False,
     find_conflicts=_find_cut_conflicts, options=_CUT_OPTIONS,
 )
 def build_cut(config: Config, replicas: Iterable[int]) -> "Model":
@@ -84,7 +84,7 @@ def build_cut(config: Config, replicas: Iterable[int]) -> "Model":
 
 register_model(
     "fastcut", defaults={
-        **_CUT_NETWORKS, "n_epochs": 150, "n_epochs_decay": 50, "lambda_nce": 10.0, "nce_identity": False,
+        **_CUT_DEFAULTS, "n_epochs": 150, "n_epochs_decay": 50, "lambda_nce": 10.0, "nce_identity": False,
         "flip_equivariance": True,
     }, directions=("a2b",), has_pools=False, find_conflicts=_find_cut_conflicts, options=_CUT_OPTIONS,
 )(build_cut)

@@ -1,7 +1,7 @@
 """Generators as functional Keras models, with the authors' architecture (paper, appendix 7.2).
 
 A generator maps images (N, H, W, in) in [-1, 1] to images (N, H', W', out) in [-1, 1]. H' = H if H is a multiple of the
-network's `size_multiple`. Otherwise a ResNet rounds the size up to the next multiple of 4, and a U-Net fails.
+network's `size_multiple`. Otherwise a ResNet returns images of another size, and a U-Net fails.
 """
 
 from functools import partial
@@ -23,7 +23,6 @@ def resnet_generator(
     """Builds the paper's ResNet generator (Johnson et al. 2016): (N, H, W, in) -> (N, H, W, out), in [-1, 1].
 
     The layers are c7s1-ngf, d2ngf, d4ngf, R4ngf x n_blocks, u2ngf, ungf, c7s1-out, tanh. H and W are multiples of 4.
-
 
     Args:
       input_channels: channels of the images.

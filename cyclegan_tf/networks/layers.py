@@ -41,6 +41,10 @@ class ReflectionPadding2D(tf.keras.layers.Layer):
         # Output pixel 0 is input pixel `padding`. The last output pixel i is input pixel i - 3 padding.
         return ReceptiveField(before=3 * self.padding, after=self.padding)
 
+    def to_keras(self, inputs: Any) -> Any:
+        """Rebuilds the layer from Keras's own operations."""
+        return pad_symbolic(inputs, self.padding, "reflect")
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "padding": self.padding}
 
@@ -57,6 +61,10 @@ class ReplicationPadding2D(tf.keras.layers.Layer):
 
     def receptive_field(self) -> ReceptiveField:
         return ReceptiveField(before=2)
+
+    def to_keras(self, inputs: Any) -> Any:
+        """Rebuilds the layer from Keras's own operations; symmetric padding by one pixel repeats the edge pixel."""
+        return pad_symbolic(inputs, 1, "symmetric")
 
 
 @keras.utils.register_keras_serializable("cyclegan_tf")

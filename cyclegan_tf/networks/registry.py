@@ -23,7 +23,7 @@ def build_generator(config: Config, name: str) -> tf.keras.Model:
       UserError: the registered function does not fulfill the contract of `register_generator`.
     """
     build = registries.GENERATORS[config.generator].build
-    inputs, outputs = architectures.get_channels(config, name)
+    inputs, outputs = architectures.get_network_channels(config, name)
     make = partial(build, config, input_channels=inputs, output_channels=outputs, name=name)
     require = _Requirements(f"--generator={config.generator}", make, name, inputs)
     network = require.network
@@ -75,7 +75,7 @@ def build_discriminator(config: Config, name: str) -> tf.keras.Model:
       UserError: the registered function does not fulfill the contract of `register_discriminator`.
     """
     build = registries.DISCRIMINATORS[config.discriminator].build
-    inputs = architectures.get_channels(config, name)[0]
+    inputs = architectures.get_network_channels(config, name)[0]
     make = partial(build, config, input_channels=inputs, name=name)
     require = _Requirements(f"--discriminator={config.discriminator}", make, name, inputs)
     network = require.network

@@ -25,13 +25,14 @@ _LIBRARIES = {
     "libcusolver.so.11": "nvidia-cusolver-cu12",
     "libcudnn.so.[89]": "nvidia-cudnn-cu12",
 }
-_DEVICES = "/dev/nvidia[0-9]*"  # A container may have any one of a machine's GPUs.
+# A container may have any one of a machine's GPUs. Under WSL 2, all GPUs share the device dxg.
+_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg")
 _DRIVER = "libcuda.so.1"
 
 
 def has_nvidia_gpu() -> bool:
     """True if this machine has an NVIDIA GPU and its driver, whether or not TensorFlow sees the GPU."""
-    return bool(glob.glob(_DEVICES)) and _open(_DRIVER)
+    return any(map(glob.glob, _DEVICES)) and _open(_DRIVER)
 
 
 def load() -> None:

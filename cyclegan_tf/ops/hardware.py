@@ -77,7 +77,7 @@ def portable_ops_forced() -> bool:
 
 
 def is_compiled_for_gpu() -> bool:
-    """True while a graph is traced that XLA compiles for a GPU."""
+    """True while a graph of portable ops is traced on a machine with a GPU, where XLA compiles training steps."""
     return _portable_ops_forced and has_gpu()
 
 

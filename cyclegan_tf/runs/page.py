@@ -39,7 +39,7 @@ def write(workdir: str) -> str:
     steps = max([*(record["step"] for record in records), *(sample.step for sample in samples)], default=0)
     data = {
         "names": names, "results": results, **_share_layouts(samples),
-        "charts": page_charts.collect_losses(records, names),
+        "charts": page_charts.collect_training_charts(records, names),
         "measures": page_charts.collect_measures(records, names),
     }
     back = " and back" if len(config.directions) == 2 else ""

@@ -44,7 +44,7 @@ _CHARTS = (
 )
 
 
-def collect_losses(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
+def collect_training_charts(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
     """Collects the charts of the training records: at most 1000 records, evenly spaced.
 
     Returns:
@@ -93,7 +93,7 @@ def _describe_value(name: str, names: DomainNames) -> str:
 
 
 def collect_measures(records: Sequence[Record], names: DomainNames) -> list[dict[str, Any]]:
-    """Collects charts of the measures with values at two or more steps, in the form that `collect_losses` returns."""
+    """Collects the charts of measures with values at two or more steps, in the form of `collect_training_charts`."""
     charts: dict[str, dict[str, Any]] = {}
     for kinds in (metrics_log.HELD_OUT_KINDS, metrics_log.TRAINING_KINDS):
         chosen = [record for record in records if record["kind"] in kinds]

@@ -48,18 +48,23 @@ def _digest(names: Sequence[str], contents: Iterable[bytes] = ()) -> bytes:
     return digest.digest()
 
 
-def list_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str) -> list[str]:
+def list_changes(
+    recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str
+) -> list[str]:
     """Describes how the training images of each domain differ from a checkpoint's; empty if they are the same.
 
     Args:
       recorded: fingerprints in the checkpoint. A checkpoint of an older version has none, so no change is found.
+      current: fingerprints of `dataset`, from `compute_fingerprints`.
       workdir: the run directory; its training_images.json gives the names of the former images.
     """
-    return list(_find_changes(recorded, dataset, workdir))
+    return list(_find_changes(recorded, current, dataset, workdir))
 
 
-def _find_changes(recorded: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str) -> Iterator[str]:
-    current, names = compute_fingerprints(dataset), read_names(workdir)
+def _find_changes(
+    recorded: Mapping[str, Fingerprint], current: Mapping[str, Fingerprint], dataset: ImageDataset, workdir: str
+) -> Iterator[str]:
+    names = read_names(workdir)
     for domain, image_list in _get_domains(dataset).items():
         former = recorded.get(domain)
         # In older versions, the digest never included contents.

@@ -21,13 +21,11 @@ from cyclegan_tf.models import replicas
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.training import schedules, worker_faults
-from cyclegan_tf.training.signals import SIGNALS
+from cyclegan_tf.training.signals import SIGNALS, GetSignal
 from cyclegan_tf.training.workers import Workers
 
 # The batches of one replica: float32 (N, H, W, C) in [-1, 1] of domains A and B.
 Batch = tuple[tf.Tensor, tf.Tensor]
-# Returns the signal that asks this process to stop, if one has arrived.
-GetSignal = Callable[[], int | None]
 
 
 class Replicas(abc.ABC):

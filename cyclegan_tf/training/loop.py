@@ -14,12 +14,13 @@ from cyclegan_tf.ops import exhaustion, hardware
 from cyclegan_tf.runs import checkpoints
 from cyclegan_tf.runs.model_state import Progress
 from cyclegan_tf.training import cadence, memory_remedies, schedules
-from cyclegan_tf.training.distribution import Batch, GetSignal
+from cyclegan_tf.training.distribution import Batch
 from cyclegan_tf.training.nonfinite import ADVICE, NotFinite, require_finite
 from cyclegan_tf.training.outputs import RunOutputs
 from cyclegan_tf.training.progress import Display, open_display
 from cyclegan_tf.training.run import Run
 from cyclegan_tf.training.running_means import RunningMeans
+from cyclegan_tf.training.signals import GetSignal
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -46,6 +47,7 @@ class TrainingLoop:
 
     Args:
       run: the run, whose model has the weights of the current step.
+      outputs: writes everything that the run writes.
       progress: the current step and everything else, apart from the model, that a checkpoint holds.
 
     Attributes:

@@ -28,8 +28,10 @@ class RunOutputs:
     All workers must call the same methods in the same order, because some of them exchange data; only the chief writes.
 
     Args:
+      run: the run, whose model has the weights after `step`.
+      evaluator: measures the held-out images of the run.
       step: steps done; records and sample grids of later steps are removed.
-      callbacks: the chief calls each of them after it writes a line of losses or measures to metrics.jsonl.
+      callbacks: called by the chief, as `cyclegan_tf.fit` describes.
     """
 
     def __init__(self, run: Run, evaluator: Evaluator, step: int, callbacks: Sequence[Callback] = ()) -> None:

@@ -16,6 +16,9 @@ log = logging.getLogger("cyclegan_tf")
 
 # Signals that ask a run to stop. SIGHUP means that a terminal was closed; Windows has no SIGHUP.
 SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGINT", "SIGHUP"))
+# Returns the signal that asks this process to stop, if one has arrived.
+GetSignal = Callable[[], int | None]
+
 _SIGHUP = getattr(signal, "SIGHUP", None)
 # The handlers from before `catch_signals`, while its body runs; a fork of this process restores these handlers.
 _handlers_of_forks: dict[int, Any] = {}
@@ -29,7 +32,7 @@ class Requests:
         self.deferred = False
 
     @contextlib.contextmanager
-    def defer(self) -> Iterator[Callable[[], int | None]]:
+    def defer(self) -> Iterator[GetSignal]:
         """Yields a function that returns the received signal or None; raises Stopped after the body if one arrived."""
         self.deferred = True
         try:

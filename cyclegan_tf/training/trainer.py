@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -22,7 +22,7 @@ from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import cuda_libraries, exhaustion, hardware
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.runs import model_state, training_images
-from cyclegan_tf.runs.model_state import Progress
+from cyclegan_tf.runs.model_state import Fingerprint, Progress
 from cyclegan_tf.training import cadence, memory_remedies, overview, signals, strategies, warm_start
 from cyclegan_tf.training.distribution import Replicas
 from cyclegan_tf.training.evaluator import Evaluator
@@ -46,8 +46,8 @@ def train(
       callbacks: see `RunOutputs`.
 
     Returns:
-      The final measures of the held-out images, as in metrics.jsonl: floats by name. Empty on all workers but the
-      chief.
+      The final measures of the held-out images, or of the training images of a domain without held-out images, as in
+      metrics.jsonl: floats by name. Empty on all workers but the chief.
 
     Raises:
       UserError: the data are bad or have changed, a loss is not finite, TensorFlow does not see this machine's GPU, or
@@ -78,7 +78,7 @@ def train(
             "the initial weights (--init_from) or the state in the checkpoint":
                 model_state.compute_checksum(run.model) if workers.count > 1 else 0,
         })
-        _require_unchanged_images(run, progress)
+        _require_unchanged_images(run, progress, images)
         progress = dataclasses.replace(progress, images=images)
         if workers.is_chief:
             training_images.write_names(workdir, dataset)
@@ -94,7 +94,8 @@ def train(
 def rehearse(config: Config, workdir: str) -> None:
     """Shows the overview of the run that `train` would start or resume, and the memory and time of a step.
 
-    Writes nothing. Trains two steps, because the first step is traced and compiled.
+    Writes nothing. Trains some steps and shows the time of the fastest, because TensorFlow traces and compiles the
+    first step, and also the second step if its images have another size.
 
     Raises:
       UserError: as in `train`.
@@ -104,20 +105,21 @@ def rehearse(config: Config, workdir: str) -> None:
     run_directory.require_same_options(config, workdir)
     run = Run(config, workdir, dataset, replicas, _build_model(config, replicas))
     progress = _restore_or_initialize(run)
-    _require_unchanged_images(run, progress)
+    _require_unchanged_images(run, progress, training_images.compute_fingerprints(dataset))
     _show_overview(run, progress.step)
-    seconds = 0.0
-    with run.open_batches(0, 2) as batches:
-        for number in (1, 2):
+    n_steps = 2 if config.crops else 4
+    times = []
+    with run.open_batches(0, n_steps) as batches:
+        for number in range(1, n_steps + 1):
             start = time.monotonic()
             with exhaustion.explain(f"step {number}", memory_remedies.describe_for_steps(config)):
                 replicas.train_step(run.model, next(batches), lambda: None)()
-            seconds = time.monotonic() - start
+            times.append(time.monotonic() - start)
     peak = hardware.measure_peak_memory()
-    log.info("one step: %.2f s%s", seconds, f", {overview.format_bytes(peak[1])} of {peak[0]}" if peak else "")
+    log.info("one step: %.2f s%s", min(times), f", {overview.format_bytes(peak[1])} of {peak[0]}" if peak else "")
     has_ended = cadence.is_out_of_patience(config, progress.stale)
-    n_steps = 0 if has_ended else max(run.plan().n_steps - progress.step, 0)
-    log.info("%s", describe_estimate(n_steps, n_steps * seconds, on_cpu=not hardware.has_gpu()))
+    n_left = 0 if has_ended else max(run.plan().n_steps - progress.step, 0)
+    log.info("%s", describe_estimate(n_left, n_left * min(times), on_cpu=not hardware.has_gpu()))
 
 
 def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Replicas, ImageDataset]:
@@ -145,9 +147,13 @@ def _show_overview(run: Run, step: int) -> None:
             log.info("%s", line)
 
 
-def _require_unchanged_images(run: Run, progress: Progress) -> None:
-    """Raises a UserError if the training images differ from the checkpoint's, unless --allow_changed_data is set."""
-    changes = "; ".join(training_images.list_changes(progress.images, run.dataset, run.workdir))
+def _require_unchanged_images(run: Run, progress: Progress, images: Mapping[str, Fingerprint]) -> None:
+    """Raises a UserError if the training images differ from the checkpoint's, unless --allow_changed_data is set.
+
+    Args:
+      images: fingerprints of the training images.
+    """
+    changes = "; ".join(training_images.list_changes(progress.images, images, run.dataset, run.workdir))
     if changes and not run.config.allow_changed_data:
         raise UserError(f"the training images have changed since step {progress.step}: {changes}; restore the images, "
                         "or continue with the new ones with --allow_changed_data")

@@ -28,8 +28,8 @@ _Found = dict[str, tuple[dict[str, np.ndarray], str, Mapping[str, Any]]]
 def initialize(model: Model, source: str) -> None:
     """Loads the weights of the networks in `source` into `model`; optimizers and image pools stay fresh.
 
-    The moving averages of the model start from the loaded weights. Logs a warning if the weights
-    fit but an option of the network differs, such as padding.
+    The moving averages of the model start from the loaded weights. Logs a warning if the weights fit but an option of
+    the network differs, such as padding.
 
     Args:
       source: a run directory (all networks of its newest checkpoint, not the averages), one of its checkpoint files, or
@@ -87,11 +87,11 @@ def _find_differences(config: Config, name: str, options: Mapping[str, Any]) -> 
 def _advise(config: Config, source: str, name: str, options: Mapping[str, Any]) -> str:
     """Returns advice for weights of network `name` that do not fit the network of `config`."""
     model = options.get("model", config.model)
-    if name.startswith("disc") and model != config.model:
+    differing = [f"--{option}={options[option]}" for option in _find_differences(config, name, options)]
+    if name.startswith("disc") and model != config.model and not differing:
         folder = os.path.join(run_directory.locate(source), "export")
         return (f"--model={model} has other discriminators than --model={config.model}; give {folder}, which holds the "
                 "generators alone")
-    differing = [f"--{option}={options[option]}" for option in _find_differences(config, name, options)]
     known = f": {' '.join(differing)}" if differing else ", such as --generator and --ngf"
     return f"give the options that {source} was trained with{known}"
 
