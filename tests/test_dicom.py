@@ -142,6 +142,17 @@ def test_modality_lookup_table_gives_the_units(tmp_path):
     assert (read(tmp_path / "a.dcm").read(0).pixels[..., 0] == 2 * dataset.pixel_array.astype(int) + 7).all()
 
 
+def test_monochrome1_inverts_the_values_of_a_lookup_table(tmp_path):
+    dataset = pydicom.dcmread(UINT12)
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "US", [4, 1, 16])  # Four entries for the stored values 1 to 4 and those outside.
+    table.add_new("LUTData", "US", [0, 10, 20, 1000])
+    dataset.ModalityLUTSequence, dataset.PhotometricInterpretation = [table], "MONOCHROME1"
+    dataset.PixelData = np.arange(dataset.Rows * dataset.Columns, dtype=np.uint16).tobytes()
+    dataset.save_as(tmp_path / "a.dcm")
+    assert read(tmp_path / "a.dcm").read(0).pixels[0, :7, 0].tolist() == [1000, 1000, 990, 980, 0, 0, 0]
+
+
 def test_files_without_a_path_can_be_read():
     file = DicomFile(io.BytesIO(CT.read_bytes()), StackOptions())
     for _ in range(2):

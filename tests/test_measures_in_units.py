@@ -97,6 +97,17 @@ def test_pixels_that_count_are_white_in_masks_of_one_bit(pairs, photometric):
     ]), rel=1e-5)
 
 
+def test_pixels_without_data_in_a_mask_do_not_count(pairs):
+    folder, _, truth = pairs
+    mask = np.full((3, 12, 12), 255, np.uint8)
+    mask[:, :4, 2:9] = 1
+    (folder / "testMask").mkdir()
+    tifffile.imwrite(folder / "testMask" / "s.tif", mask, photometric="minisblack",
+                     extratags=[(42113, "s", 0, "255", True)])  # GDAL_NODATA.
+    expected = np.mean([np.abs(image[:4, 2:9] - 0.75).mean() for image in truth])
+    assert measure(folder)["mae"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_images_side_by_side_have_masks(tmp_path):
     both = RNG.integers(0, 1000, (12, 24)).astype(np.uint16)
     mask = RNG.integers(0, 2, (12, 12)).astype(np.uint8)

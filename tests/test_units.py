@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import json
 import re
+import struct
 
+import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -263,6 +265,27 @@ def test_translation_counts_clipped_values(scans, tmp_path, caplog):
     assert (found == np.clip(ct, -1024, 3071)).all()
     outside = np.count_nonzero((ct < -1024) | (ct > 3071))
     assert f"s.tif: {outside} of {ct.size} values" in caplog.text
+
+
+def test_the_share_of_clipped_values_is_of_the_values_with_data_in_the_file(tmp_path, caplog):
+    pages = np.full((1, 10, 20), 9000, np.int16)
+    pages[0, :5], pages[0, 5:7] = 100, -9999
+    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", extratags=[(42113, "s", 0, "-9999", True)])
+    translate(tmp_path / "s.tif", make_translator(3, Units(CT, CT)))
+    assert "s.tif: 60 of 160 values (37.5 %) are outside of the range -1024,3071" in caplog.text
+
+
+def test_python_returns_the_values_that_the_command_writes(tmp_path):
+    stored = RNG.integers(0, 4096, (7, 6, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4)), tmp_path / "v.nii")
+    with open(tmp_path / "v.nii", "r+b") as file:
+        file.seek(112)  # The fields scl_slope and scl_inter.
+        file.write(struct.pack("<ff", 1, -1024))
+    model = make_translator(units=Units(CT, ValueRange(0, 300)))
+    written = nibabel.load(translate(tmp_path / "v.nii", model))
+    found = model.translate(tmp_path / "v.nii")
+    assert found.dtype == written.get_data_dtype() == np.int16
+    assert np.array_equal(np.sort(found, axis=None), np.sort(written.get_fdata(), axis=None))
 
 
 @pytest.mark.parametrize(("name", "array", "target", "result", "dtype"), [

@@ -205,7 +205,10 @@ class PairMasks:
         return self.images.path(self.numbers[index])
 
     def load(self, index: int) -> np.ndarray | None:
-        """Loads the mask of pair `index`: bool (H, W), or None if the pair has no mask.
+        """Loads the mask of pair `index`: bool (H, W), False where the mask is 0 or has no data.
+
+        Returns:
+          None if the pair has no mask.
 
         Raises:
           UserError: the mask cannot be read.
@@ -214,7 +217,9 @@ class PairMasks:
         if number is None:
             return None
         try:
-            return (self.images.read_values(number).pixels != 0).any(axis=-1)
+            piece = self.images.read_values(number)
+            counts = (piece.pixels != 0).any(axis=-1)
+            return counts if piece.valid is None else counts & piece.valid
         except (ValueError, OSError) as error:
             raise UserError(f"mask {self.path(index)} cannot be read: {describe_error(error)}; repair or remove "
                             "it") from error

@@ -171,12 +171,11 @@ class DicomFile(Stack):
         return None if is_valid.all() else is_valid
 
     def _apply_units(self, stored: np.ndarray, index: int) -> np.ndarray:
-        pydicom = _import_pydicom()
+        if "ModalityLUTSequence" in self.header:
+            return self._look_up_units(stored)
         if self._color_space == "MONOCHROME1" and stored.dtype.kind in "iu":
             inverted = 2**self._bits_stored - 1 - stored.astype(np.int64) if stored.dtype.kind == "u" else ~stored
             stored = inverted.astype(stored.dtype)
-        if "ModalityLUTSequence" in self.header:
-            return pydicom.pixels.apply_modality_lut(stored, self.header).astype(np.int32)
         slope, intercept = self._read_scale(index)
         is_wide = stored.itemsize > 2
         if stored.dtype.kind == "f" or not slope.is_integer() or not intercept.is_integer():
@@ -185,6 +184,16 @@ class DicomFile(Stack):
         if stored.dtype == np.uint8 and self._bits_stored == 8 and (slope, intercept) == (1, 0):
             return stored
         return (stored.astype(np.int64) * int(slope) + int(intercept)).astype(np.int64 if is_wide else np.int32)
+
+    def _look_up_units(self, stored: np.ndarray) -> np.ndarray:
+        """Applies the modality lookup table; MONOCHROME1 inverts the values between the table's lowest and highest."""
+        apply = _import_pydicom().pixels.apply_modality_lut
+        values = apply(stored, self.header).astype(np.int32)
+        if self._color_space != "MONOCHROME1":
+            return values
+        length, first, _ = map(int, self.header.ModalityLUTSequence[0].LUTDescriptor)
+        table = apply(np.arange(first, first + (length or 2**16)), self.header).astype(np.int32)
+        return table.min() + table.max() - values
 
     def _read_scale(self, index: int) -> tuple[float, float]:
         """Reads the slope and the intercept of a frame's values.

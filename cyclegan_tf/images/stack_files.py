@@ -7,9 +7,9 @@ from typing import IO
 
 import numpy as np
 
-from cyclegan_tf.config.value_ranges import ValueRange
+from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.images import dicom, nifti, suffixes, tiff, tiff_stack, units
-from cyclegan_tf.images.stacks import Stack, StackOptions
+from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import filesystem
 
 Open = Callable[[], IO[bytes]]
@@ -57,20 +57,20 @@ class Images:
 
     Attributes:
       pixels: (H, W, channels), or (N, H, W, channels) for several slices.
-      dtype: dtype of the values in the file.
+      result_dtype: dtype of their translations.
       is_empty: bool () or (N,), True for empty slices of CT and MR; translations of empty slices stay empty.
     """
 
     pixels: np.ndarray
-    dtype: np.dtype
+    result_dtype: np.dtype
     is_empty: np.ndarray
 
 
-def read(path: str, options: StackOptions, value_range: ValueRange | None) -> Images | None:
+def read(path: str, options: StackOptions, ranges: Units) -> Images | None:
     """Reads the slices of a file into memory; None for a plain image.
 
     Args:
-      value_range: the values that become -1 and 1, if the values have a unit.
+      ranges: the ranges of the slices and of their translations.
 
     Raises:
       ValueError: a slice cannot be decoded, or has another number of channels; the message gives the reason.
@@ -83,7 +83,7 @@ def read(path: str, options: StackOptions, value_range: ValueRange | None) -> Im
         if stack.is_plain:
             return None
         slices = [stack.read(index) for index in range(len(stack))]
-    images = [units.prepare(piece, value_range, options.channels)[0] for piece in slices]
+    images = [units.prepare(piece, ranges.source, options.channels)[0] for piece in slices]
     if len({image.shape for image in images}) > 1:
         raise ValueError("the pages have different orientations, so they do not fit one array; write the pages to "
                          "separate files")
@@ -91,7 +91,17 @@ def read(path: str, options: StackOptions, value_range: ValueRange | None) -> Im
     pixels, flags = np.stack(images), np.array(is_empty)
     if not stack.is_volume:
         pixels, flags = pixels[0], flags[0]
-    return Images(pixels, slices[0].pixels.dtype, flags)
+    return Images(pixels, choose_result_dtype(stack, slices[0], ranges.target), flags)
+
+
+def choose_result_dtype(stack: Stack, first: Slice, target: ValueRange | None) -> np.dtype:
+    """Chooses the dtype of the translated slices of a file; see `units.choose_dtype`.
+
+    Args:
+      first: the first slice of the file.
+      target: range of the translations, if their values have a unit.
+    """
+    return units.choose_dtype(target, first.pixels.dtype if target is None else stack.dtype, stack.no_data)
 
 
 def may_be_stack(name: str) -> bool:

@@ -104,7 +104,10 @@ class LoadedTranslator:
                 raise ValueError(f"the image has dtype {dtype}; expected integers or floats")
             images, _ = units_lib.normalize(Slice(images), self.units.source)
         result = self.translate_pixels(images, tile, folder, progress)
-        return self._to_unit(result, dtype) if self.units else result
+        if not self.units:
+            return result
+        target = self.units.target
+        return units_lib.to_unit(ranges.to_float(result), target, units_lib.choose_dtype(target, dtype))
 
     def _translate_slices(
         self, images: stack_files.Images, tile: int, folder: str | None, progress: Callable[[float], None] | None
@@ -112,12 +115,7 @@ class LoadedTranslator:
         """Translates the slices of a file to values in the unit of the target domain."""
         floats = ranges.to_float(self.translate_pixels(images.pixels, tile, folder, progress))
         floats = np.where(images.is_empty[..., np.newaxis, np.newaxis, np.newaxis], np.float32(-1), floats)
-        return self._to_unit(floats, images.dtype)
-
-    def _to_unit(self, pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Converts translations of values of type `dtype` to values in the unit of the target domain."""
-        target = self.units.target
-        return units_lib.to_unit(ranges.to_float(pixels), target, units_lib.choose_dtype(target, dtype))
+        return units_lib.to_unit(floats, self.units.target, images.result_dtype)
 
     def translate_pixels(
         self, images: np.ndarray, tile: int = 0, folder: str | None = None,
@@ -152,7 +150,7 @@ def _refuse_nan(floats: np.ndarray) -> None:
 def _read_image(path: str, translator: LoadedTranslator) -> np.ndarray | stack_files.Images:
     """Reads an image file for `translator`: (H, W, C), in units if the translator has them; or the slices of a file."""
     try:
-        found = stack_files.read(path, translator.stack_options, translator.units.source)
+        found = stack_files.read(path, translator.stack_options, translator.units)
         if found is not None:
             return found
         return image_files.read(path, translator.input_channels, in_units=translator.units.source is not None)[0]

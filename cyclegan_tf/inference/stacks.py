@@ -83,8 +83,7 @@ def translate(
     """
     value_range = translator.units.target
     first = stack.read(0)
-    stored = first.pixels.dtype if value_range is None else stack.dtype
-    dtype = units.choose_dtype(value_range, stored, stack.no_data)
+    dtype = stack_files.choose_result_dtype(stack, first, value_range)
     # A gray file stays gray if the network takes and gives colors.
     is_gray = first.pixels.shape[-1] == 1 and translator.input_channels == translator.output_channels == 3
     channels = 1 if is_gray else translator.output_channels
@@ -98,7 +97,7 @@ def translate(
             images = []
             for piece in batch:
                 pixels, count = units.prepare(piece, translator.units.source, translator.input_channels)
-                n_clipped, n_values = n_clipped + count, n_values + pixels.size
+                n_clipped, n_values = n_clipped + count, n_values + piece.values.size
                 images.append(pixels)
             results = translator.translate_pixels(np.stack(images), tile, folder)
             for piece, image, result in zip(batch, images, results, strict=True):

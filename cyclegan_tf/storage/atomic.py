@@ -18,8 +18,9 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
     """Yields a file that becomes `path` when the body ends, and is removed if the body fails.
 
     Several processes may write the same file at the same time: each writes a file of its own, .NUMBER.tmp in the folder
-    of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file. A device or a
-    named pipe, such as /dev/null, gets the content at the end, because a file must not replace it.
+    of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file. A symbolic
+    link is replaced, and its target stays as it is. A device or a named pipe, such as /dev/null, gets the content at the
+    end, because a file must not replace it.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.
