@@ -11,7 +11,7 @@ from PIL import Image
 
 import cyclegan_tf
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import memory, pipeline, sources
+from cyclegan_tf.data import given_images, pipeline, sources
 from cyclegan_tf.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("plugins")
@@ -37,7 +37,7 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
         for index, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / domain / f"{index}.png")
     options = make_toy_config(**options, preprocess="crop")
-    given = memory.open_given((convert(A), convert(B)), options)
+    given = given_images.open_given((convert(A), convert(B)), options)
     from_folder = sources.open_dataset(make_toy_config(**{**vars(options), "dataset": str(tmp_path)}))
     found, expected = take(given, options, 3, 6), take(from_folder, options, 3, 6)
     for ours, theirs in zip(found, expected, strict=True):
@@ -65,11 +65,11 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
 )
 def test_wrong_data_are_refused_with_a_reason(given, message):
     with pytest.raises(UserError, match=message):
-        memory.open_given(given, make_toy_config())
+        given_images.open_given(given, make_toy_config())
 
 
 def test_floats_without_negative_values_are_warned_about(caplog):
-    memory.open_given((A / 255, B), make_toy_config())
+    given_images.open_given((A / 255, B), make_toy_config())
     assert "the images of A are floats without negative values" in caplog.text
 
 
@@ -80,19 +80,19 @@ def stream(images=A, endless=False):
 
 
 def test_stream_is_read_in_its_order_and_repeated():
-    dataset = memory.open_given(stream(A[:, :16, :16]), make_toy_config(**READY))
+    dataset = given_images.open_given(stream(A[:, :16, :16]), make_toy_config(**READY))
     assert dataset.count_images_per_epoch(make_toy_config()) == 5
     for step, (a, b) in enumerate(take(dataset, make_toy_config(**READY), 0, 7)):
         np.testing.assert_allclose(a[0], A[step % 5, :16, :16] / 127.5 - 1, atol=1e-6)
         np.testing.assert_allclose(b[0], a[0][:, ::-1])
     swapped = make_toy_config(**READY, direction="b2a")
-    (a, b), = take(memory.open_given(stream(A[:, :16, :16]), swapped), swapped, 0, 1)
+    (a, b), = take(given_images.open_given(stream(A[:, :16, :16]), swapped), swapped, 0, 1)
     np.testing.assert_allclose(b[0], A[0, :16, :16] / 127.5 - 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(("n_samples", "count"), [(4, 8), (12, 12)])
 def test_stream_keeps_images_for_all_rows_of_a_grid(n_samples, count):
-    dataset = memory.open_given(stream(endless=True), make_toy_config(max_steps=1, n_samples=n_samples))
+    dataset = given_images.open_given(stream(endless=True), make_toy_config(max_steps=1, n_samples=n_samples))
     assert (len(dataset.train_a), len(dataset.train_b)) == (count, count)
 
 
@@ -102,19 +102,19 @@ def test_stream_keeps_images_for_all_rows_of_a_grid(n_samples, count):
 def test_stream_resumes_with_the_same_crops_and_flips(make):
     options = make_toy_config(batch_size=2, max_steps=7)
     # Two data sets, as in two processes: a second pass over one shuffled data set would have a new order.
-    whole = take(memory.open_given(make(), options), options, 0, 7)
-    np.testing.assert_equal(take(memory.open_given(make(), options), options, 4, 7), whole[4:])
+    whole = take(given_images.open_given(make(), options), options, 0, 7)
+    np.testing.assert_equal(take(given_images.open_given(make(), options), options, 4, 7), whole[4:])
 
 
 def test_images_that_a_stream_repeats_get_new_crops_and_flips():
     options = make_toy_config(batch_size=2, max_steps=7)
-    images = np.concatenate([a for a, _ in take(memory.open_given(stream(), options), options, 0, 7)])
+    images = np.concatenate([a for a, _ in take(given_images.open_given(stream(), options), options, 0, 7)])
     # The stream has five images.
     assert not np.array_equal(images[0], images[5]) or not np.array_equal(images[1], images[6])
 
 
 def test_replicas_share_the_stream():
-    dataset = memory.open_given(stream(), make_toy_config())
+    dataset = given_images.open_given(stream(), make_toy_config())
     whole = take(dataset, make_toy_config(batch_size=6), 1, 3)
     parts = [take(dataset, make_toy_config(batch_size=2), 1, 3, local, 3) for local in (range(1), range(1, 3))]
     for step, (a, _) in enumerate(whole):
@@ -124,18 +124,18 @@ def test_replicas_share_the_stream():
 
 def test_pairs_of_a_stream_share_crop_and_flip():
     options = make_toy_config(model="pix2pix")
-    dataset = memory.open_given(tf.data.Dataset.from_tensor_slices((A, A)), options)
+    dataset = given_images.open_given(tf.data.Dataset.from_tensor_slices((A, A)), options)
     for a, b in take(dataset, options, 0, 4):
         np.testing.assert_array_equal(a, b)
     options = make_toy_config(model="pix2pix", preprocess="crop")
     sizes = tf.data.Dataset.from_tensors((A[0], B[0]))
     with pytest.raises(UserError, match="not a pair: 20 x 20 pixels, 24 x 20 in the other domain"):
-        take(memory.open_given(sizes, options), options, 0, 1)
+        take(given_images.open_given(sizes, options), options, 0, 1)
 
 
 def test_wrong_image_in_a_stream_is_refused_with_a_reason():
     options = make_toy_config()
-    dataset = memory.open_given(stream(), options)
+    dataset = given_images.open_given(stream(), options)
     bad = tf.data.Dataset.from_tensor_slices((A.astype(np.float32), A))
     object.__setattr__(dataset, "stream", bad)
     with pytest.raises(UserError, match="an image of A cannot be used: the values are 0 to 255"):
@@ -146,8 +146,8 @@ def test_messages_call_the_domains_of_a_stream_as_the_caller_does():
     # The caller's images of B are the inputs.
     options = make_toy_config(direction="b2a", input_channels=1, lambda_identity=0)
     with pytest.raises(UserError, match=r"an image of B has shape \(20, 24, 3\); expected \(height, width, 1\)"):
-        memory.open_given(stream(), options)
-    dataset = memory.open_given(tf.data.Dataset.from_tensor_slices((A, A[..., :1])), options)
+        given_images.open_given(stream(), options)
+    dataset = given_images.open_given(tf.data.Dataset.from_tensor_slices((A, A[..., :1])), options)
     object.__setattr__(dataset, "stream", stream().map(lambda a, b: (b, a)))
     with pytest.raises(UserError, match=r"an image of B has shape \(20, 24, 3\); expected \(height, width, 1\)"):
         take(dataset, options, 0, 1)
@@ -165,9 +165,9 @@ def test_stream_that_cannot_be_read_twice_is_one_clear_error(tmp_path, monkeypat
 
 def test_run_on_a_stream_of_unknown_size_is_one_epoch():
     with pytest.raises(UserError, match=r"has an unknown number of elements, .* set max_steps"):
-        memory.open_given(stream(endless=True), make_toy_config(max_steps=0))
+        given_images.open_given(stream(endless=True), make_toy_config(max_steps=0))
     options = make_toy_config(max_steps=3, batch_size=2)
-    dataset = memory.open_given(stream(endless=True), options)
+    dataset = given_images.open_given(stream(endless=True), options)
     assert [dataset.count_images_per_epoch(options, n_replicas) for n_replicas in (1, 4)] == [6, 24]
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import skip_outputs
 
 from cyclegan_tf.config import Config
-from cyclegan_tf.data import memory, shards, sources
+from cyclegan_tf.data import given_images, shards, sources
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.runs import checkpoints, training_images
@@ -108,8 +108,8 @@ def test_the_pixels_identify_arrays(tmp_path):
 
     def find_changes(given, recorded=None, limit=0):
         config = Config(max_dataset_size=limit)
-        recorded = recorded or training_images.compute_fingerprints(memory.open_given((images, images), config))
-        return list_changes(recorded, memory.open_given((given, images), config), tmp_path)
+        recorded = recorded or training_images.compute_fingerprints(given_images.open_given((images, images), config))
+        return list_changes(recorded, given_images.open_given((given, images), config), tmp_path)
 
     assert find_changes(list(images)) == []
     assert find_changes(255 - images) == ["given_to_fit A had 3 images and now has 3, with other pixels"]
@@ -124,7 +124,7 @@ def test_the_pixels_identify_arrays(tmp_path):
 def test_the_pixels_of_a_stream_may_change(tmp_path):
     def open_stream(value):
         image = np.full((8, 8, 3), value, np.uint8)
-        return memory.open_given(tf.data.Dataset.from_tensors((image, image)), Config())
+        return given_images.open_given(tf.data.Dataset.from_tensors((image, image)), Config())
 
     recorded = training_images.compute_fingerprints(open_stream(0))
     assert list_changes(recorded, open_stream(1), tmp_path) == []
@@ -138,7 +138,7 @@ def test_the_samples_of_a_stream_may_become_more(n_pairs, changes, tmp_path):
 
     def open_stream(count, n_samples):
         pairs = tf.data.Dataset.from_tensor_slices((images[:count], images[:count]))
-        return memory.open_given(pairs, Config(n_samples=n_samples))
+        return given_images.open_given(pairs, Config(n_samples=n_samples))
 
     recorded = training_images.compute_fingerprints(open_stream(20, n_samples=4))
     found = list_changes(recorded, open_stream(n_pairs, n_samples=12), tmp_path)

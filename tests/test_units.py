@@ -21,7 +21,7 @@ import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.value_ranges import Units, ValueRange
-from cyclegan_tf.data import loaders, memory, percentiles, pipeline, sources
+from cyclegan_tf.data import given_images, loaders, percentiles, pipeline, sources
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges, units
 from cyclegan_tf.images.stacks import Slice
@@ -230,7 +230,7 @@ def test_percentiles_that_mean_nothing_are_an_error(tmp_path):
 def test_arrays_given_to_fit_have_units(caplog):
     ct = RNG.integers(-2000, 4000, (3, 8, 8, 1)).astype(np.int16)
     config = make_config("given")
-    dataset = memory.open_given((ct, [np.full((8, 8, 1), 0.75)]), config)
+    dataset = given_images.open_given((ct, [np.full((8, 8, 1), 0.75)]), config)
     assert (units.to_unit(dataset.train_a.decode(2), CT, np.int16) == np.clip(ct[2], -1024, 3071)).all()
     assert (dataset.train_b.decode(0) == 0).all()
     stream = tf.data.Dataset.from_tensors((ct[0], np.full((8, 8, 1), 0.75)))

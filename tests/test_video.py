@@ -11,7 +11,7 @@ from translations import make_translator
 
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.inference import loading, stacks, video
+from cyclegan_tf.inference import loading, stack_translation, video
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra video: pip install imageio-ffmpeg")
 
@@ -215,7 +215,7 @@ def test_batches_hold_at_most_a_megapixel_and_tiles_use_the_disk_of_the_result(t
 
     calls = []
     monkeypatch.setattr(loading.LoadedTranslator, "translate", record)
-    monkeypatch.setattr(stacks, "BATCH_PIXELS", 5 * 48 * 32)
+    monkeypatch.setattr(stack_translation, "BATCH_PIXELS", 5 * 48 * 32)
     clip = make_clip(tmp_path / "clip.mp4", sound=False)
     video.translate(INVERSE, str(clip), str(tmp_path / "out" / "clip.mp4"), batch_size=8, tile=16)
     assert calls == [(5, str(tmp_path / "out")), (5, str(tmp_path / "out")), (2, str(tmp_path / "out"))]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import nifti, stack_files, suffixes, units
-from cyclegan_tf.inference import stacks, video
+from cyclegan_tf.inference import stack_translation, video
 from cyclegan_tf.inference.jobs import Job
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.ops import exhaustion
@@ -105,7 +105,7 @@ class _BatchTranslator:
         """Translates a file of slices; returns False, and does nothing, for a plain image."""
         progress, count = _Increments(self._update), job.n_files
         try:
-            stack = stacks.open_source(self._translator, job.series or (job.source,))
+            stack = stack_translation.open_source(self._translator, job.series or (job.source,))
             if stack is None:
                 return False
             with contextlib.closing(stack):
@@ -113,7 +113,7 @@ class _BatchTranslator:
                     raise UserError(f"{job.source}: --max_side is not for files of slices, or files whose geometry "
                                     "the result keeps; leave --max_side out")
                 count = len(stack)
-                stacks.translate(
+                stack_translation.translate(
                     self._translator, stack, job.source, job.target, self._batch_size, self._tile, progress
                 )
         except _FILE_ERRORS as error:
@@ -145,7 +145,7 @@ class _BatchTranslator:
                 continue
             key = pixels.shape, pixels.dtype
             waiting[key].append((job, pixels, extras))
-            limit = stacks.limit_batch(self._batch_size, *pixels.shape[:2])
+            limit = stack_translation.limit_batch(self._batch_size, *pixels.shape[:2])
             if len(waiting[key]) >= limit or self._needs_tiles(pixels):
                 yield waiting.pop(key)
             elif sum(map(len, waiting.values())) > _WAITING_BATCHES * self._batch_size:
@@ -156,7 +156,7 @@ class _BatchTranslator:
         limits = self._translator.units.source
         pixels, extras = image_files.read(job.source, self._translator.input_channels, limits is not None)
         if limits is not None and (count := units.count_outside(pixels, limits)):
-            stacks.warn_of_clipping(job.source, count, pixels.size, limits)
+            stack_translation.warn_of_clipping(job.source, count, pixels.size, limits)
         return image_files.shrink(pixels, extras, self._max_side) if self._max_side else (pixels, extras)
 
     def _needs_tiles(self, image: np.ndarray) -> bool:

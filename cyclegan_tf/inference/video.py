@@ -17,7 +17,7 @@ import numpy as np
 from cyclegan_tf import console
 from cyclegan_tf.errors import UserError, import_extra
 from cyclegan_tf.images import units
-from cyclegan_tf.inference import stacks
+from cyclegan_tf.inference import stack_translation
 from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
 
@@ -112,7 +112,7 @@ def _encode(
         meta = next(frames)
     rate, shape = _find_exact_rate(meta["fps"]), (meta["size"][1], meta["size"][0], 3)
     expected, done = meta["duration"] * rate, 0
-    size = stacks.limit_batch(batch_size, *shape[:2])
+    size = stack_translation.limit_batch(batch_size, *shape[:2])
     folder = os.path.dirname(target)  # The disk of the results has room for the feature maps of tiles.
     decoding, encoding = _choose_filters(ffmpeg, source, meta["size"])
     # Without -r, ffmpeg repeats frames of a video of variable frame rate, up to the highest rate. An unknown rate is 0.

@@ -14,7 +14,7 @@ from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.config.idle_options import find_idle_options
-from cyclegan_tf.data import memory, pairing, percentiles, sources
+from cyclegan_tf.data import given_images, pairing, percentiles, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -42,7 +42,7 @@ def train(
 
     Args:
       exit_on_second_signal: `exit_on_second` of `signals.catch_signals`.
-      given: images to train on instead of `config.dataset`; see `memory.open_given`.
+      given: images to train on instead of `config.dataset`; see `given_images.open_given`.
       callbacks: see `RunOutputs`.
 
     Returns:
@@ -134,7 +134,7 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
         for warning in find_idle_options(config):
             log.warning("%s", warning)
     config = run_directory.adopt_ranges(config, workdir)
-    dataset = sources.open_dataset(config) if given is None else memory.open_given(given, config)
+    dataset = sources.open_dataset(config) if given is None else given_images.open_given(given, config)
     if config.trains_on_pairs:
         pairing.require_training_pairs(dataset, config)
     config, dataset = percentiles.measure_ranges(config, dataset)
