@@ -146,6 +146,32 @@ def test_channels_of_one_plane_each_are_channels(tmp_path, kind, axes):
     assert len(listed(tmp_path, channels=1)) == pixels.size // 54
 
 
+@pytest.mark.parametrize("depths", [(1, 1), (2, 1, 2)], ids=["alike", "of different depths"])
+def test_channels_of_each_image_of_an_ome_file_are_channels(tmp_path, depths):
+    images = [RNG.integers(0, 65536, (depth, 3, 6, 9)).astype(np.uint16) for depth in depths]
+    with tifffile.TiffWriter(tmp_path / "c.ome.tif", ome=True) as file:
+        for pixels in images:
+            file.write(pixels, photometric="minisblack", metadata={"axes": "ZCYX"})
+    found = listed(tmp_path)
+    planes = np.concatenate(images)
+    assert len(found) == len(planes)
+    for index, plane in enumerate(planes):
+        assert (found.decode(index) == np.moveaxis(plane, 0, -1)).all()
+    # The networks take two channels, which no image has.
+    assert len(listed(tmp_path, channels=2)) == 3 * len(planes)
+    with tifffile.TiffFile(translate(tmp_path / "c.ome.tif", make_translator(3))) as file:
+        for series, pixels in zip(file.series, images, strict=True):
+            assert series.axes.endswith("CYX")
+            assert (series.asarray().reshape(pixels.shape) == pixels).all()
+
+
+def test_pages_are_images_if_only_some_images_of_an_ome_file_have_as_many_channels(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "c.ome.tif", ome=True) as file:
+        for n_channels in (3, 2):
+            file.write(PAGES[:n_channels], photometric="minisblack", metadata={"axes": "CYX"})
+    assert len(listed(tmp_path)) == 5
+
+
 def test_pages_of_a_file_without_axes_are_channels_if_their_number_is_right(tmp_path):
     tifffile.imwrite(tmp_path / "bands.tif", np.concatenate([PAGES, PAGES, PAGES, PAGES[:1]]), photometric="minisblack")
     found = listed(tmp_path, channels=13)

@@ -1,6 +1,7 @@
 """TIFF files as stacks: their pages, and the channels of OME-TIFF and ImageJ files."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Sequence
 from typing import IO, Any
@@ -161,19 +162,32 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
         raise ValueError("the planes are not separate pages; save the stack as OME-TIFF or BigTIFF")
     if first.samplesperpixel > 1 or len(numbers) == 1:
         return singles
-    if (file.is_ome or file.is_imagej) and len(series := file.series) == 1:
-        pages = [page and page.index for page in series[0].pages]
-        axes, shape = zip(*(
-            (axis, length) for axis, length in zip(series[0].axes, series[0].shape, strict=True) if axis not in "YXS"
-        ), strict=True) if len(pages) > 1 else ((), ())
-        if "C" in axes and math.prod(shape) == len(pages) == len(numbers) and set(pages) == set(numbers):
-            n_channels = shape[axes.index("C")]
-            if n_channels == channels:
-                order = np.moveaxis(np.reshape(pages, shape), axes.index("C"), -1).reshape(-1, n_channels)
-                return [tuple(map(int, group)) for group in order]
-    elif channels not in (1, 3) and len(numbers) == channels:
+    if file.is_ome or file.is_imagej:
+        return _group_channels(file, numbers, channels) or singles
+    if channels not in (1, 3) and len(numbers) == channels:
         return [tuple(numbers)]
     return singles
+
+
+def _group_channels(file: Any, numbers: Sequence[int], channels: int) -> list[tuple[int, ...]]:
+    """Groups the pages of an OME-TIFF or ImageJ file, each of which holds one of the `channels` channels of a slice.
+
+    An OME-TIFF file may hold several images, such as the positions of a stage, which tifffile calls series.
+
+    Returns:
+      The groups of all images; an empty list if an image has another number of channels, or a page does not belong to
+      exactly one image.
+    """
+    groups: list[tuple[int, ...]] = []
+    for series in file.series:
+        pages = [page and page.index for page in series.pages]
+        lengths = [(axis, length) for axis, length in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
+        shape = [length for _, length in lengths]
+        if ("C", channels) not in lengths or math.prod(shape) != len(pages) or None in pages:
+            return []
+        order = np.moveaxis(np.reshape(pages, shape), lengths.index(("C", channels)), -1).reshape(-1, channels)
+        groups += [tuple(map(int, group)) for group in order]
+    return groups if sorted(itertools.chain(*groups)) == sorted(numbers) else []
 
 
 def _order_pages(file: Any, numbers: Sequence[int]) -> Sequence[int]:
