@@ -295,6 +295,20 @@ def test_resolution_fits_the_upright_image(tmp_path, orientation):
             assert page.get_resolution() == ((150, 300) if is_rotated else (300, 150))
 
 
+def test_each_page_keeps_its_own_resolution(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "s.tif") as file:
+        for page, density, unit, orientation in zip(PAGES, (300, 72, 600, 90), (2, 3, 2, 2), (1, 1, 1, 6), strict=True):
+            file.write(page, resolution=(density, 10), resolutionunit=unit, metadata=None,
+                       extratags=[(274, "H", 1, orientation, True)])
+    with tifffile.TiffFile(tmp_path / "s.tif", mode="r+b") as file:
+        file.pages[2].tags[296].overwrite(0)  # No unit has the number 0.
+    with tifffile.TiffFile(translate(tmp_path / "s.tif", make_translator(), batch_size=4)) as file:
+        # Without a resolution, tifffile writes 1 pixel per unit, and no unit.
+        assert [(page.get_resolution(), int(page.resolutionunit)) for page in file.pages] == [
+            ((300, 10), 2), ((72, 10), 3), ((1, 1), 1), ((10, 90), 2)
+        ]
+
+
 @pytest.mark.parametrize(("colors", "space", "out", "is_kept"), [
     (3, b"RGB ", 3, True), (1, b"GRAY", 1, True), (4, b"CMYK", 3, False), (3, b"RGB ", 1, False),
 ], ids=["RGB", "gray", "CMYK to RGB", "RGB to gray"])

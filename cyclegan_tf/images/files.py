@@ -331,11 +331,8 @@ def _save_deep_tiff(file: IO[bytes], pixels: np.ndarray, icc: bytes | None, exif
     directory = Image.Exif()
     directory.load(exif or b"")
     tags = [(tag, "s", 0, text.encode("latin-1"), True) for tag, text in directory.items() if isinstance(text, str)]
-    scale: dict[str, Any] = {}
-    resolution: list[Any] = [directory.get(tag) for tag in tiff.RESOLUTION]
-    unit = directory.get(tiff.RESOLUTION_UNIT, 2)
-    if unit in (1, 2, 3) and all(each is not None and each.numerator and each.denominator for each in resolution):
-        scale = {"resolution": [(each.numerator, each.denominator) for each in resolution], "resolutionunit": unit}
+    resolution = tiff.find_resolution(directory.get)
+    scale = tiff.describe_resolution(resolution) if resolution else {}
     tifffile.imwrite(
         file, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, photometric=photometric, compression="zlib",
         iccprofile=icc, metadata=None, software=False, extrasamples=("unassalpha",) if alpha else (), extratags=tags,

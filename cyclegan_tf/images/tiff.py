@@ -9,8 +9,9 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from numbers import Rational
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,43 @@ class Page:
     orientation: int
     icc: bytes | None
     tags: dict[int, str | int | Fraction]
+
+
+class Resolution(NamedTuple):
+    """The resolution of an image.
+
+    Attributes:
+      values: horizontal and vertical pixels per unit.
+      unit: 1 for no unit, 2 for an inch, 3 for a centimeter, as in the tag ResolutionUnit.
+    """
+
+    values: tuple[Fraction, Fraction]
+    unit: int
+
+
+def find_resolution(get_value: Callable[[int], Any]) -> Resolution | None:
+    """Finds the resolution in the tags of a TIFF page or of EXIF data; None if there is none, or it is invalid.
+
+    Args:
+      get_value: returns the value of a tag, or None. A fraction may be a pair of whole numbers.
+    """
+    unit = get_value(RESOLUTION_UNIT)
+    values = [_make_fraction(get_value(tag)) for tag in RESOLUTION]
+    if min(values) <= 0 or unit not in (None, 1, 2, 3):
+        return None
+    return Resolution((values[0], values[1]), 2 if unit is None else int(unit))
+
+
+def describe_resolution(resolution: Resolution) -> dict[str, Any]:
+    """Returns a resolution as arguments of tifffile's `write`."""
+    return {"resolution": [value.as_integer_ratio() for value in resolution.values], "resolutionunit": resolution.unit}
+
+
+def _make_fraction(value: Any) -> Fraction:
+    """Converts a value of a tag to a fraction; 0 if the value is not a fraction."""
+    parts = value if isinstance(value, tuple) else (getattr(value, "numerator", 0), getattr(value, "denominator", 0))
+    is_fraction = len(parts) == 2 and all(isinstance(part, Rational) for part in parts) and parts[1]
+    return Fraction(*parts) if is_fraction else Fraction(0)
 
 
 def select_profile(icc: bytes | None, channels: int) -> bytes | None:
@@ -143,12 +181,9 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     pixels = pixels[..., :colors]
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
-    tags = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str) or tag.code == RESOLUTION_UNIT}
-    resolution = {code: page.tags.valueof(code) for code in RESOLUTION}
-    tags |= {
-        code: Fraction(*value) for code, value in resolution.items()
-        if isinstance(value, tuple) and len(value) == 2 and value[1]
-    }
+    tags: dict[int, str | int | Fraction] = {tag.code: tag.value for tag in page.tags if isinstance(tag.value, str)}
+    if found := find_resolution(page.tags.valueof):
+        tags |= dict(zip((*RESOLUTION, RESOLUTION_UNIT), (*found.values, found.unit), strict=True))
     orientation = page.tags.valueof(ORIENTATION, 1)
     is_premultiplied = alpha is not None and page.extrasamples[0] == 1
     return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, tags)

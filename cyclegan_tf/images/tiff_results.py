@@ -26,11 +26,8 @@ _GDAL_METADATA = 42112
 # Tags that say where a page is on the Earth: pixel scale, tie points, transformation, three of the projection, and the
 # coefficients of the sensor model (RPC).
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
-# Resolution and its unit, position, camera, times, authors and copyright, EXIF, IPTC and XMP.
-_KEPT_TAGS = (
-    269, 271, 272, *tiff.RESOLUTION, 285, 286, 287, tiff.RESOLUTION_UNIT, 305, 306, 315, 316, tiff.XMP, 33432, 33723,
-    *GEO_TAGS,
-)
+# Position, camera, times, authors and copyright, IPTC and XMP. tifffile writes the resolution from its own arguments.
+_KEPT_TAGS = (269, 271, 272, 285, 286, 287, 305, 306, 315, 316, tiff.XMP, 33432, 33723, *GEO_TAGS)
 # Lossless compressions, and their names in tifffile; translations of files with other compressions use Deflate.
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}
 _PREDICTED = ("lzw", "zlib", "lzma", "zstd")
@@ -150,7 +147,9 @@ class _Writer(StackWriter):
         tags = list(_keep_tags(page, self._no_data, 3 if self._is_rgb else 1))
         if description:
             tags.append((tiff.DESCRIPTION, "s", 0, description, True))
-        layout = {"planarconfig": "separate" if is_separate else "contig"} if pixels.shape[-1] > 1 else {}
+        layout = _describe_resolution(page)
+        if pixels.shape[-1] > 1:
+            layout["planarconfig"] = "separate" if is_separate else "contig"
         self._file.write(
             array if pixels.shape[-1] > 1 else array[..., 0], photometric=self._photometric,
             extrasamples=kinds, metadata=None, software=False, extratags=tags, maxworkers=1, **layout, **self._options,
@@ -165,12 +164,16 @@ def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
         layout["predictor"] = 3 if dtype.kind == "f" else 2
     if page.is_tiled:
         layout["tile"] = (page.tilelength, page.tilewidth)
-    resolution = [page.tags.valueof(code) for code in tiff.RESOLUTION]
-    if all(isinstance(each, tuple) and len(each) == 2 and each[0] and each[1] for each in resolution):
-        is_rotated = page.tags.valueof(tiff.ORIENTATION, 1) in (5, 6, 7, 8)  # Columns become rows.
-        resolution = resolution[::-1] if is_rotated else resolution
-        layout |= {"resolution": tuple(resolution), "resolutionunit": page.tags.valueof(tiff.RESOLUTION_UNIT, 2)}
     return layout
+
+
+def _describe_resolution(page: Any) -> dict[str, Any]:
+    """Returns the resolution of the upright page as arguments of tifffile."""
+    found = tiff.find_resolution(page.tags.valueof)
+    if found is None:
+        return {}
+    is_rotated = page.tags.valueof(tiff.ORIENTATION, 1) in (5, 6, 7, 8)  # Columns become rows.
+    return tiff.describe_resolution(found._replace(values=found.values[::-1]) if is_rotated else found)
 
 
 def _keep_tags(page: Any, no_data: float | None, colors: int) -> Iterator[tuple[int, Any, int, Any, bool]]:
