@@ -70,6 +70,22 @@ def test_profile_and_exif_without_orientation_are_kept(tmp_path, name):
         assert image.info["icc_profile"] == SRGB
 
 
+def test_tiff_with_directories_of_exif_and_gps_keeps_the_other_metadata(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[MAKE], exif[COPYRIGHT] = "Somebody", "Me"
+    exif.get_ifd(0x8769)[EXPOSURE_TIME] = 0.5
+    exif.get_ifd(0x8825)[1] = "N"
+    stored = Image.Exif()
+    stored.load(exif.tobytes())  # Pillow writes directories that it has read.
+    Image.fromarray(COLORS).save(tmp_path / "a.tif", exif=stored)
+    for path, has_directories in ((tmp_path / "a.tif", True), (copy(tmp_path, "a.tif"), False)):
+        with Image.open(path) as image:
+            kept = image.getexif()
+            assert (kept[MAKE], kept[COPYRIGHT]) == ("Somebody", "Me")
+            assert [tag in kept for tag in (0x8769, 0x8825)] == [has_directories] * 2
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("pixels", [COLORS, DEEP], ids=["8 bits", "16 bits"])
 def test_bigtiff_keeps_pixels_and_exif(tmp_path, pixels, byteorder):

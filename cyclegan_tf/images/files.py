@@ -294,6 +294,8 @@ def _save(file: IO[bytes], suffix: str, pixels: np.ndarray, extras: Extras) -> N
     if extras.exif and suffix == ".tif":
         metadata["exif"] = Image.Exif()
         metadata["exif"].load(extras.exif)
+        for tag in _SUBDIRECTORIES:  # libtiff, which compresses the file, cannot write subdirectories.
+            metadata["exif"].pop(tag, None)
         _encode_texts(metadata["exif"])
     image.save(file, **_OPTIONS[suffix], **{key: value for key, value in metadata.items() if value})
 
