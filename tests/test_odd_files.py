@@ -190,6 +190,13 @@ GOOD = {
         np.concatenate([np.rint(DEEP * (DEEP_ALPHA / 65535)).astype(np.uint16), DEEP_ALPHA], axis=2),
         photometric="rgb", extrasamples=["assocalpha"],
     ), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
+    "tiff rgb, infrared and alpha": (
+        tiff(np.dstack([COLOR, GRAY, ALPHA]), photometric="rgb", extrasamples=["unspecified", "unassalpha"]),
+        composite_on_white(COLOR, ALPHA, 255)),
+    "tiff 16-bit rgb, infrared and alpha, premultiplied": (tiff(
+        np.dstack([np.rint(DEEP * (DEEP_ALPHA / 65535)).astype(np.uint16), DEEP[..., 0], DEEP_ALPHA]),
+        photometric="rgb", extrasamples=["unspecified", "assocalpha"],
+    ), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
     "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
     "tiff floats, white is zero": (tiff(FLOATS[..., 0], photometric="miniswhite"), three(-FLOATS[..., 0])),
     "tiff floats, white is zero, big-endian": (
@@ -321,6 +328,9 @@ BAD = {
                            "3 channels of type CIELAB; expected gray or RGB, with or without alpha$"),
     "tiff of gray, alpha and more": (
         tiff(DEEP, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha", "unspecified"]),
+        "the TIFF file has 3 channels of type MINISBLACK; expected gray or RGB, with or without alpha$"),
+    "tiff of gray, infrared and alpha": (
+        tiff(DEEP, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified", "unassalpha"]),
         "the TIFF file has 3 channels of type MINISBLACK; expected gray or RGB, with or without alpha$"),
     "bigtiff bomb": (tiff_bomb(), "200000 x 200000 pixels exceed the limit of 178956970 pixels"),
     "bigtiff's first bytes": (b"MM\0+\0\x08\0\0" + bytes(20), ""),

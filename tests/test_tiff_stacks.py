@@ -190,6 +190,38 @@ def test_files_of_many_bands_are_decoded(tmp_path, layout, dtype):
     assert (image == pixels).all()
 
 
+@pytest.mark.parametrize("kinds", [["unspecified", "unassalpha"], ["unassalpha", "unspecified"]],
+                         ids=["alpha last", "alpha first"])
+def test_alpha_is_found_beside_other_bands(tmp_path, kinds):
+    pixels = RNG.integers(1, 65536, (6, 9, 5)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", pixels, photometric="rgb", extrasamples=kinds)
+    place = 3 + kinds.index("unassalpha")
+    piece = stack_files.open_file(str(tmp_path / "s.tif"), StackOptions(4, in_units=True)).read(0)
+    assert (piece.alpha == pixels[..., place]).all()
+    assert (piece.pixels == pixels[..., [0, 1, 2, 7 - place]]).all()
+    # Networks that take all samples get alpha as a channel.
+    piece = stack_files.open_file(str(tmp_path / "s.tif"), StackOptions(5, in_units=True)).read(0)
+    assert piece.alpha is None
+    assert (piece.pixels == pixels).all()
+    # The fourth band has a value, so that three channels are an error.
+    limits = Units(ValueRange(0, 65535), ValueRange(0, 65535))
+    (reason,) = run(tmp_path / "s.tif", make_translator(3, limits)).values()
+    assert reason.startswith("the image has 4 channels instead of 3;")
+    result = tifffile.imread(translate(tmp_path / "s.tif", make_translator(4, limits)))
+    assert (result == np.dstack([pixels[..., [0, 1, 2, 7 - place]], pixels[..., place]])).all()
+
+
+@pytest.mark.parametrize("in_units", [False, True], ids=["pictures", "units"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_is_no_value_of_a_pixel_without_data(tmp_path, dtype, in_units):
+    pixels = RNG.integers(1, 256, (6, 9, 4)).astype(dtype)
+    pixels[:2, :, :3] = 0
+    tifffile.imwrite(tmp_path / "s.tif", pixels, photometric="rgb", extrasamples=["unassalpha"],
+                     extratags=[(NO_DATA, "s", 0, "0", True)])
+    stack = stack_files.open_file(str(tmp_path / "s.tif"), StackOptions(3, in_units))
+    assert (stack.read(0).valid == (np.arange(6) >= 2)[:, np.newaxis].repeat(9, axis=1)).all()
+
+
 def write_pages(*pages, **options):
     """A function that writes pages to a TiffWriter, each as a separate series."""
     return lambda file: [file.write(page, metadata=None, **options) for page in pages]

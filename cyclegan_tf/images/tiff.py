@@ -31,7 +31,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG = 7
 WHITE_IS_ZERO = 0  # A photometric interpretation.
 _UNSIGNED, _SIGNED = 1, 2  # Sample formats.
-ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
+_ALPHA_KINDS = (1, 2)  # Kinds of extra samples: premultiplied and plain alpha.
 # Pillow decodes: none, three for faxes, LZW, JPEG of 8 bits, Deflate (two numbers), PackBits, LZMA, Zstandard.
 _PILLOW_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
 # Bits of the tag NewSubfileType that mark a smaller copy of another page, and a transparency mask.
@@ -156,7 +156,7 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     """Separates colors and alpha of a page.
 
     Samples of 1 to 7 bits are scaled to 8 bits, and samples of 9 to 15 bits to 16 bits. The gray levels of a
-    WhiteIsZero image are inverted.
+    WhiteIsZero image are inverted. Extra samples without a meaning beside RGB, such as near infrared, are left out.
 
     Args:
       page: a page of tifffile.
@@ -175,9 +175,10 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     if pixels.dtype in (np.uint8, np.uint16) and page.bitspersample < 8 * pixels.itemsize:
         scale = np.iinfo(pixels.dtype).max / (2**page.bitspersample - 1)
         pixels = np.rint(pixels * scale).astype(pixels.dtype)
-    alpha = None
-    if colors < page.samplesperpixel and page.extrasamples and page.extrasamples[0] in ALPHA_KINDS:
-        alpha = pixels[..., colors]
+    place = find_alpha(page)
+    if place is not None and colors + place >= pixels.shape[-1]:  # The networks take alpha as a channel.
+        place = None
+    alpha = None if place is None else pixels[..., colors + place]
     pixels = pixels[..., :colors]
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
@@ -185,8 +186,13 @@ def interpret(page: Any, pixels: np.ndarray, channels: int) -> Page:
     if found := find_resolution(page.tags.valueof):
         tags |= dict(zip((*RESOLUTION, RESOLUTION_UNIT), (*found.values, found.unit), strict=True))
     orientation = page.tags.valueof(ORIENTATION, 1)
-    is_premultiplied = alpha is not None and page.extrasamples[0] == 1
+    is_premultiplied = place is not None and page.extrasamples[place] == 1
     return Page(pixels, alpha, is_premultiplied, orientation, page.iccprofile, tags)
+
+
+def find_alpha(page: Any) -> int | None:
+    """Returns the place of the alpha channel among the extra samples of a page; None if the page has no alpha."""
+    return next((place for place, kind in enumerate(page.extrasamples) if kind in _ALPHA_KINDS), None)
 
 
 def read_samples(page: Any, max_pixels: int) -> np.ndarray:
@@ -222,9 +228,9 @@ def _count_colors(page: Any, channels: int, tifffile: Any) -> int:
     Raises:
       ValueError: the page has other colors, or several channels without a meaning.
     """
-    kinds, samples, extra = tifffile.PHOTOMETRIC, page.samplesperpixel, page.extrasamples
+    kinds, samples = tifffile.PHOTOMETRIC, page.samplesperpixel
     is_gray = page.photometric in (kinds.MINISBLACK, kinds.MINISWHITE)
-    has_alpha = bool(extra) and extra[0] in ALPHA_KINDS
+    has_alpha = find_alpha(page) is not None
     # Scientific programs write three bands as gray with two extra samples. Three samples of other colors, such as Lab,
     # are an error.
     if samples == channels and (channels not in (1, 3) or (is_gray and not has_alpha)):

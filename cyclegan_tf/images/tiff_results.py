@@ -26,8 +26,8 @@ _GDAL_METADATA = 42112
 # Tags that say where a page is on the Earth: pixel scale, tie points, transformation, three of the projection, and the
 # coefficients of the sensor model (RPC).
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
-# Position of the page, camera, times, authors and copyright, IPTC and XMP, but no EXIF or GPS directory. tifffile writes
-# the resolution from its own arguments.
+# Position of the page, camera, times, authors and copyright, IPTC and XMP, but no EXIF or GPS directory. The resolution
+# is not among these tags, because tifffile writes the resolution from arguments.
 _KEPT_TAGS = (269, 271, 272, 285, 286, 287, 305, 306, 315, 316, tiff.XMP, 33432, 33723, *GEO_TAGS)
 # Lossless compressions, and their names in tifffile; translations of files with other compressions use Deflate.
 LOSSLESS = {1: None, 5: "lzw", 8: "zlib", 32946: "zlib", 32773: "packbits", 34925: "lzma", 50000: "zstd"}

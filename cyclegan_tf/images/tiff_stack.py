@@ -109,23 +109,20 @@ class TiffStack(Stack):
             self._may_use_pillow = self._pillow is not None
         if self._pillow is not None:
             self._pillow.seek(number)
-            return _decode_with_pillow(self._pillow, page, self.no_data)
+            return _decode_with_pillow(self._pillow, page, self.no_data, self._options.channels)
         samples = tiff.read_samples(page, codec.MAX_PIXELS)
-        stored_valid = tiff_no_data.find_valid(samples, self.no_data)
+        values, alpha = _separate_alpha(page, samples, self._options.channels)
+        stored_valid = tiff_no_data.find_valid(values, self.no_data)
         orientation = page.tags.valueof(tiff.ORIENTATION, 1)
         valid = None if stored_valid is None else codec.apply_orientation(stored_valid, orientation)
         if self._options.in_units:
             if not self.has_units:
                 raise ValueError("the page has a palette, whose indices have no unit; convert the page to gray or RGB")
-            if samples.dtype == np.bool_:
+            if values.dtype == np.bool_:
                 # Masks may store 0 for white, as fax pages do; white becomes 1.
-                samples = (samples ^ (int(page.photometric) == tiff.WHITE_IS_ZERO)).astype(np.uint8)
-            samples = codec.apply_orientation(samples, orientation)
-            has_alpha = bool(page.extrasamples) and page.extrasamples[0] in tiff.ALPHA_KINDS
-            if has_alpha and samples.shape[-1] != self._options.channels:
-                colors = samples.shape[-1] - len(page.extrasamples)
-                return Slice(samples[..., :colors], valid, samples[..., colors])
-            return Slice(samples, valid)
+                values = (values ^ (int(page.photometric) == tiff.WHITE_IS_ZERO)).astype(np.uint8)
+            alpha = None if alpha is None else codec.apply_orientation(alpha, orientation)
+            return Slice(codec.apply_orientation(values, orientation), valid, alpha)
         if samples.dtype.kind == "f" and stored_valid is not None:
             samples = np.where(stored_valid[..., np.newaxis], samples, samples.dtype.type(-1))
         # Each page of a group is one channel.
@@ -212,11 +209,26 @@ def _describe_page(page: Any) -> str:
     return f"{page.imagewidth} x {page.imagelength} pixels of {page.dtype} x {page.samplesperpixel}"
 
 
-def _decode_with_pillow(image: TiffImageFile, page: Any, no_data: float | None) -> Slice:
+def _separate_alpha(page: Any, samples: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Separates the samples (H, W, C) of a page into values and alpha, unless the networks take C channels.
+
+    Values include extra samples without a meaning, such as near infrared.
+    """
+    place = tiff.find_alpha(page)
+    if place is None or samples.shape[-1] == channels:
+        return samples, None
+    index = samples.shape[-1] - len(page.extrasamples) + place
+    return np.delete(samples, index, axis=-1), samples[..., index]
+
+
+def _decode_with_pillow(image: TiffImageFile, page: Any, no_data: float | None, channels: int) -> Slice:
     """Decodes the current page of an image opened by Pillow, composited on white, with its natural channels."""
     image.load()
     alpha = np.asarray(image.convert("RGBA").getchannel("A")) if codec.has_alpha(image) else None
-    valid = None if no_data is None else tiff_no_data.find_valid(tiff.read_samples(page, codec.MAX_PIXELS), no_data)
+    valid = None
+    if no_data is not None:
+        values, _ = _separate_alpha(page, tiff.read_samples(page, codec.MAX_PIXELS), channels)
+        valid = tiff_no_data.find_valid(values, no_data)
     if valid is not None:
         valid = codec.apply_orientation(valid, page.tags.valueof(tiff.ORIENTATION, 1))
     natural = 1 if image.mode in codec.GRAY_MODES else 3
