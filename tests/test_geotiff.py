@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 from translations import make_translator, run, translate
@@ -14,6 +15,8 @@ from translations import make_translator, run, translate
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
 from cyclegan_tf.data import percentiles, sources
+from cyclegan_tf.images import stack_files
+from cyclegan_tf.images.stacks import StackOptions
 
 RNG = np.random.default_rng(8)
 SIZE = (40, 56)
@@ -21,11 +24,13 @@ TRANSFORM = from_origin(399960.0, 5800020.0, 10.0, 10.0)
 REFLECTANCE = ValueRange(0, 10000)
 
 
-def write(path, bands, **options):
-    """Writes bands (C, H, W) with GDAL, somewhere in UTM zone 33."""
+def write(path, bands, has_alpha=False, **options):
+    """Writes bands (C, H, W) with GDAL, somewhere in UTM zone 33; the last band may be alpha."""
     profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2],
                "dtype": bands.dtype, "crs": "EPSG:32633", "transform": TRANSFORM}
     with rasterio.open(path, "w", **profile | options) as file:
+        if has_alpha:
+            file.colorinterp = [*file.colorinterp[:-1], ColorInterp.alpha]
         file.write(bands)
         file.update_tags(AREA_OR_POINT="Area", ACQUIRED="2026-11-26")
         file.update_tags(1, STATISTICS_MAXIMUM="9999")
@@ -228,6 +233,47 @@ def test_pixels_without_data_are_no_training_values(tmp_path, caplog):
     assert image[20:].max() == 1
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert dataset.bad.clipped == {}
+
+
+@pytest.mark.parametrize("no_data", [None, 7])
+@pytest.mark.parametrize("n_bands", [1, 3, 4])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NodataShadowWarning")
+def test_transparent_pixels_have_no_data_in_units(tmp_path, n_bands, no_data):
+    bands = RNG.integers(100, 9000, (n_bands + 1, *SIZE)).astype(np.uint16)
+    bands[:, :20] = 0  # Alpha, too.
+    bands[:-1, 30:] = 7
+    for domain in "AB":
+        for part in ("train", "test"):
+            (tmp_path / f"{part}{domain}").mkdir()
+            write(tmp_path / f"{part}{domain}" / "a.tif", bands, has_alpha=True, nodata=no_data)
+    with rasterio.open(tmp_path / "trainA" / "a.tif") as file:
+        # GDAL's masks are those of the no-data value if there is one, else those of alpha.
+        has_data = (file.read_masks(1) > 0) & (file.read(n_bands + 1) > 0)
+        assert [*has_data[:, 0]] == [20 <= row < (30 if no_data else 40) for row in range(40)]
+    config = Config(dataset=str(tmp_path), input_channels=n_bands, output_channels=n_bands, range_a="percentile:0,100",
+                    range_b="0,9000")
+    measured, dataset = percentiles.measure_ranges(config, sources.open_dataset(config))
+    assert measured.get_range("a") == ValueRange(bands[:-1, has_data].min(), bands[:-1, has_data].max())
+    assert (dataset.test_a.read_valid(0) == has_data).all()
+    image = dataset.train_a.decode(0)
+    assert (image[~has_data] == -1).all()
+    result = translate(tmp_path / "testA" / "a.tif", make_translator(n_bands, Units(REFLECTANCE, REFLECTANCE)),
+                       tmp_path / "out")
+    with rasterio.open(result) as file:
+        assert file.colorinterp[-1] == ColorInterp.alpha
+        assert (file.read(n_bands + 1) == bands[-1]).all()
+        if no_data:
+            # Transparent pixels get the mark, too.
+            assert (file.read_masks(1).astype(bool) == has_data).all()
+        assert (file.read()[:-1, has_data] == bands[:-1, has_data]).all()
+
+
+def test_nan_of_transparent_pixels_is_no_value(tmp_path):
+    bands = RNG.uniform(1, 100, (2, *SIZE)).astype(np.float32)
+    bands[0, :7], bands[1, :7] = np.nan, 0
+    write(tmp_path / "a.tif", bands, has_alpha=True)
+    piece = stack_files.open_file(str(tmp_path / "a.tif"), StackOptions(1, in_units=True)).read(0)
+    assert (piece.values[:, 0] == bands[0, 7:].ravel()).all()
 
 
 @pytest.mark.parametrize("no_data", ["nan", "-9999"])

@@ -1,4 +1,4 @@
-"""Pixels without data in TIFF files, marked by a value that GDAL stores in the tag GDAL_NODATA."""
+"""Pixels without data in TIFF files, marked by a value that GDAL stores in the tag GDAL_NODATA, or by alpha 0."""
 
 import math
 from typing import Any
@@ -24,19 +24,21 @@ def read(page: Any) -> float | None:
                          "set a number, for example with gdal_edit.py -a_nodata 0") from None
 
 
-def find_valid(samples: np.ndarray, no_data: float | None) -> np.ndarray | None:
+def find_valid(samples: np.ndarray, no_data: float | None, alpha: np.ndarray | None = None) -> np.ndarray | None:
     """Finds the pixels (H, W) that have data in a channel; None if all pixels have data.
 
     Args:
       no_data: a value that the dtype of the samples holds, or None; see `fit`.
+      alpha: (H, W), 0 for pixels without data, or None.
 
     Raises:
       ValueError: a pixel is NaN, but NaN is not the no-data value; or only some channels of a pixel are NaN.
     """
-    valid = None
+    valid = None if alpha is None else alpha > 0
     if no_data is not None:
         missing = np.isnan(samples) if math.isnan(no_data) else samples == samples.dtype.type(no_data)
-        valid = ~missing.all(axis=-1)
+        has_value = ~missing.all(axis=-1)
+        valid = has_value if valid is None else valid & has_value
     if samples.dtype.kind == "f":
         bad = np.isnan(samples).any(axis=-1) & (True if valid is None else valid)
         if count := int(np.count_nonzero(bad)):

@@ -112,7 +112,8 @@ class TiffStack(Stack):
             return _decode_with_pillow(self._pillow, page, self.no_data, self._options.channels)
         samples = tiff.read_samples(page, codec.MAX_PIXELS)
         values, alpha = _separate_alpha(page, samples, self._options.channels)
-        stored_valid = tiff_no_data.find_valid(values, self.no_data)
+        # Pictures are composited on white instead.
+        stored_valid = tiff_no_data.find_valid(values, self.no_data, alpha if self._options.in_units else None)
         orientation = page.tags.valueof(tiff.ORIENTATION, 1)
         valid = None if stored_valid is None else codec.apply_orientation(stored_valid, orientation)
         if self._options.in_units:
