@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import tifffile
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
@@ -90,6 +91,26 @@ def to_tag(rpcs):
              "samp_scale", "lat_scale", "long_scale", "height_scale")
     return [*(getattr(rpcs, name) for name in names), *rpcs.line_num_coeff, *rpcs.line_den_coeff,
             *rpcs.samp_num_coeff, *rpcs.samp_den_coeff]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_georeference_of_a_file_that_is_not_upright_is_an_error(tmp_path, orientation):
+    write(tmp_path / "upright.tif", RNG.integers(0, 65536, (1, *SIZE)).astype(np.uint16))
+    with tifffile.TiffFile(tmp_path / "upright.tif") as file:
+        page = file.pages[0]
+        place = [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in page.tags if tag.code > 33000]
+        tifffile.imwrite(tmp_path / "a.tif", page.asarray(), photometric="minisblack", metadata=None,
+                         extratags=[*place, (274, "H", 1, orientation, True)])
+    assert run(tmp_path / "a.tif", make_translator()) == {
+        str(tmp_path / "a.tif"): f"the file has a georeference and the orientation {orientation}, which GIS programs "
+        "ignore, so the place of an upright result is not known; remove the orientation, for example with "
+        "gdal_translate IN OUT"
+    }
+    assert list((tmp_path / "out").iterdir()) == []
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "b.tif", driver="GTiff")  # As gdal_translate does.
+    result = translate(tmp_path / "b.tif", make_translator())
+    assert_same_place(result, tmp_path / "upright.tif")
+    assert (tifffile.imread(result) == tifffile.imread(tmp_path / "upright.tif")).all()
 
 
 @pytest.mark.parametrize(("dtype", "no_data"), [

@@ -96,6 +96,7 @@ class _Writer(StackWriter):
         self._path, self._file, self._source, self._dtype = path, file, source, dtype
         self._channels, self.count = channels, 0
         first = source.get_page(0)
+        _require_upright_map(first)
         self._no_data = tiff_no_data.fit(source.no_data, dtype)
         if source.no_data is not None and self._no_data is None:
             raise ValueError(f"{dtype} does not hold {source.no_data:g}, the value of pixels without data; train with "
@@ -120,6 +121,7 @@ class _Writer(StackWriter):
                         self._path, self._dtype, source.alpha.dtype)
         planes = np.moveaxis(pixels, -1, 0)[..., np.newaxis] if self._splits_channels else [pixels]
         page = self._source.get_page(self.count)
+        _require_upright_map(page)
         with explain_damage(passes=(OSError,)):
             for number, plane in enumerate(planes):
                 self._write_page(plane, alpha, page, self._describe_page(number, len(planes)))
@@ -155,6 +157,15 @@ class _Writer(StackWriter):
             array if pixels.shape[-1] > 1 else array[..., 0], photometric=self._photometric,
             extrasamples=kinds, metadata=None, software=False, extratags=tags, maxworkers=1, **layout, **self._options,
         )
+
+
+def _require_upright_map(page: Any) -> None:
+    """Raises a ValueError if a page has a georeference, which describes the stored rows, and is not stored upright."""
+    orientation = page.tags.valueof(tiff.ORIENTATION, 1)
+    if orientation in range(2, 9) and any(code in page.tags for code in GEO_TAGS):
+        raise ValueError(f"the file has a georeference and the orientation {orientation}, which GIS programs ignore, "
+                         "so the place of an upright result is not known; remove the orientation, for example with "
+                         "gdal_translate IN OUT")
 
 
 def _choose_layout(page: Any, dtype: np.dtype) -> dict[str, Any]:
