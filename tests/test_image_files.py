@@ -191,6 +191,19 @@ def test_tiff_keeps_16_bit_gray_and_alpha(tmp_path, byteorder):
     assert (tifffile.imread(copy(tmp_path, "a.tif")) == np.dstack([DEEP[..., 0], np.full((11, 17), 65535)])).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_premultiplied_gray_keeps_gray_and_alpha(tmp_path, dtype):
+    white = np.iinfo(dtype).max
+    alpha = np.full((11, 17), white // 5, dtype)
+    gray = DEEP[..., 0] % (white // 5)
+    tifffile.imwrite(tmp_path / "a.tif", np.dstack([gray.astype(dtype), alpha]), photometric="minisblack",
+                     extrasamples=["assocalpha"])
+    found = tifffile.imread(copy(tmp_path, "a.tif"))
+    assert (found[..., 1] == alpha).all()
+    # Without a network, the result is the picture on white.
+    np.testing.assert_allclose(found[..., 0].astype(int), gray + (white - white // 5), atol=1)
+
+
 def test_an_image_that_the_format_cannot_hold_is_an_error_about_its_size(tmp_path, caplog):
     exif = Image.Exif()
     exif[MAKE] = "Somebody"

@@ -86,6 +86,7 @@ CLEAR_PALETTE = PALETTE.copy()
 CLEAR_PALETTE.info["transparency"] = 3
 CLEAR_EXPECTED = np.where((np.asarray(PALETTE) == 3)[..., np.newaxis], 255, np.asarray(PALETTE.convert("RGB")))
 RGBA = np.concatenate([COLOR, ALPHA], axis=2)
+PREMULTIPLIED = np.rint(GRAY * (ALPHA[..., 0] / 255)).astype(np.uint8)
 RGBA16 = np.concatenate([DEEP, DEEP_ALPHA], axis=2)
 FRAMES = [Image.fromarray(COLOR).quantize(8), Image.new("P", (WIDTH, HEIGHT))]
 JPEG = saved(COLOR, "JPEG", quality=90)
@@ -197,6 +198,9 @@ GOOD = {
         np.dstack([np.rint(DEEP * (DEEP_ALPHA / 65535)).astype(np.uint16), DEEP[..., 0], DEEP_ALPHA]),
         photometric="rgb", extrasamples=["unspecified", "assocalpha"],
     ), composite_on_white(DEEP, DEEP_ALPHA, 65535)),
+    "tiff gray and alpha, premultiplied": (
+        tiff(np.dstack([PREMULTIPLIED, ALPHA]), photometric="minisblack", extrasamples=["assocalpha"]),
+        three(PREMULTIPLIED + (255 - ALPHA[..., 0]))),
     "tiff floats": (tiff(FLOATS[..., 0]), three(FLOATS[..., 0])),
     "tiff floats, white is zero": (tiff(FLOATS[..., 0], photometric="miniswhite"), three(-FLOATS[..., 0])),
     "tiff floats, white is zero, big-endian": (

@@ -226,11 +226,11 @@ def test_alpha_and_gray_of_stacks(tmp_path):
     assert (tifffile.imread(translate(tmp_path / "g.tif", make_translator(3))) == colors[..., 0]).all()
 
 
-def test_gray_with_transparency_stays_gray(tmp_path):
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+def test_gray_with_transparency_stays_gray(tmp_path, kind):
     pages = RNG.integers(0, 256, (2, 6, 9, 2)).astype(np.uint8)
     pages[..., 1] = 255
-    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", planarconfig="contig",
-                     extrasamples=("unassalpha",))
+    tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", planarconfig="contig", extrasamples=(kind,))
     assert (tifffile.imread(translate(tmp_path / "s.tif", make_translator(3))) == pages).all()
 
 

@@ -20,7 +20,9 @@ NPY_SIGNATURE = b"\x93NUMPY"
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-GRAY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B")  # Pillow's modes without color.
+# Pillow's modes without color, and with alpha. In La and RGBa, colors are multiplied with alpha.
+GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B")
+_ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 _ANIMATIONS = (b"GIF8", b"RIFF", b"\x89PNG")  # Beginnings of the files that may have several frames.
 
 # Maps an image's (height, width) to the (height, width) that it is resized to.
@@ -125,7 +127,17 @@ def read_orientation(image: Image.Image) -> int | None:
 
 def has_alpha(image: Image.Image) -> bool:
     """True if an opened image has an alpha channel or a transparent color."""
-    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    return image.mode in _ALPHA_MODES or "transparency" in image.info
+
+
+def read_alpha(image: Image.Image) -> np.ndarray:
+    """Returns the alpha channel (H, W), uint8, of an image for which `has_alpha` is True."""
+    return np.asarray(_convert_to_rgba(image).getchannel("A"))
+
+
+def _convert_to_rgba(image: Image.Image) -> Image.Image:
+    # Pillow converts La only to LA.
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def _explain(data: bytes, error: Exception) -> str:
@@ -227,8 +239,8 @@ def _to_uint16(pixels: np.ndarray) -> np.ndarray:
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+    if has_alpha(image):
+        image = _convert_to_rgba(image)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
 

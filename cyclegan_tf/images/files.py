@@ -198,7 +198,7 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
     if dtype == np.uint16:
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     else:
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        alpha = codec.read_alpha(image)
     return codec.apply_orientation(alpha, orientation)
 
 

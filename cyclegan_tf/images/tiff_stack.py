@@ -225,7 +225,7 @@ def _separate_alpha(page: Any, samples: np.ndarray, channels: int) -> tuple[np.n
 def _decode_with_pillow(image: TiffImageFile, page: Any, no_data: float | None, channels: int) -> Slice:
     """Decodes the current page of an image opened by Pillow, composited on white, with its natural channels."""
     image.load()
-    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if codec.has_alpha(image) else None
+    alpha = codec.read_alpha(image) if codec.has_alpha(image) else None
     valid = None
     if no_data is not None:
         values, _ = _separate_alpha(page, tiff.read_samples(page, codec.MAX_PIXELS), channels)
