@@ -67,6 +67,21 @@ def test_palettes_have_all_their_bits():
     assert (pixels >> 8 == read_with_simpleitk(FILES / "examples_palette.dcm")[0]).all()
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_kind_of_a_palette_is_that_of_its_colors(tmp_path, bits):
+    dataset = pydicom.dcmread(FILES / "examples_palette.dcm")
+    names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")]
+    tables = [np.frombuffer(dataset[f"{name}Data"].value, np.uint16) >> (16 - bits) for name in names]
+    for name, table in zip(names, tables, strict=True):
+        setattr(dataset, f"{name}Descriptor", [256, 0, bits])
+        setattr(dataset, f"{name}Data", table.astype(f"uint{bits}").tobytes())
+    dataset.save_as(tmp_path / "a.dcm")
+    file = read(tmp_path / "a.dcm")
+    pixels = file.read(0).pixels
+    assert (pixels == np.stack([table[dataset.pixel_array] for table in tables], axis=-1)).all()
+    assert (file.kind, file.dtype, pixels.dtype) == (f"DICOM US uint{bits} x 3", f"uint{bits}", f"uint{bits}")
+
+
 def test_doses_are_scaled_to_gray():
     dataset, file = pydicom.dcmread(FILES / "rtdose.dcm"), read(FILES / "rtdose.dcm")
     assert len(file) == 15

@@ -74,11 +74,12 @@ class DicomFile(Stack):
                 raise ValueError(f"it holds no image (modality {modality}); expected a DICOM file with pixels")
             height, width = int(self.header.Rows or 0), int(self.header.Columns or 0)
             self._count = int(self.header.get("NumberOfFrames") or 1)
-            bits = int(self.header.get("BitsAllocated") or 16)
+            bits = self._palette_bits or int(self.header.get("BitsAllocated") or 16)
             self.spacing = self._read_spacing()
             self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
             self.has_background = self.channels == 1
-            kind = "f" if has_floats else "i" if self.header.get("PixelRepresentation") else "u"
+            is_signed = self.header.get("PixelRepresentation") and not self._palette_bits
+            kind = "f" if has_floats else "i" if is_signed else "u"
             stored = np.dtype(f"{kind}{max(1, bits // 8)}")
             is_whole = all(number.is_integer() for number in self._read_scale(0))
             self.dtype = stored if has_floats or is_whole else np.dtype(np.float32)
@@ -138,6 +139,17 @@ class DicomFile(Stack):
     @property
     def _color_space(self) -> str:
         return str(self.header.get("PhotometricInterpretation") or "MONOCHROME2")
+
+    @property
+    def _palette_bits(self) -> int:
+        """The bits of a color in the palette, which may exceed the bits of an index; 0 for a file without a palette."""
+        descriptor = self.header.get("RedPaletteColorLookupTableDescriptor")
+        if self._color_space != "PALETTE COLOR" or not descriptor:
+            return 0
+        n_colors, _, bits = map(int, descriptor)
+        # Like pydicom, trust the length of the table more than the declared bits. A number of 0 stands for 2^16.
+        table = self.header.get("RedPaletteColorLookupTableData")
+        return 8 * len(table) // (n_colors or 2**16) if table else bits
 
     @property
     def _bits_stored(self) -> int:
