@@ -43,6 +43,47 @@ def test_signature_decides_if_the_suffix_is_unknown(tmp_path):
     assert list(found.bad.reasons) == [f"{tmp_path}/{name}" for name in bad]
 
 
+# Beginnings of files as ffmpeg (mov, mp4, m4a) and cameras write them: the size of the first box, and its brands.
+BOXES = {
+    "IMG_1.MOV": b"\0\0\0\x14ftypqt  \0\0\0\0qt  ",
+    "clip.mp4": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+    "memo.m4a": b"\0\0\0\x1cftypM4A \0\0\2\0M4A isomiso2",
+    "IMG_1.HEIC": b"\0\0\0\x24ftypheic\0\0\0\0mif1MiHBMiHEMiPrmiafheic",
+    "burst.heics": b"\0\0\0\x18ftyphevc\0\0\0\0msf1hevc",
+    "a.avif": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
+    "IMG_1.CR3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
+}
+
+
+def test_videos_and_text_beside_photographs_are_no_images(tmp_path):
+    for name, head in BOXES.items():
+        (tmp_path / name).write_bytes(head + bytes(200))
+    (tmp_path / "LICENSE").write_bytes(b"BMW photographs\0\0\0, free to use")  # "BM", and no size of a BMP header.
+    (tmp_path / "short").write_bytes(b"BM")
+    photographs = ["IMG_1.CR3", "IMG_1.HEIC", "a.avif", "burst.heics"]  # Cannot be decoded, so they are bad images.
+    assert folders.list_folder(tmp_path).names == photographs
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in [*BOXES, "LICENSE"]:
+            archive.write(tmp_path / name, f"trainA/{name}")
+    assert folders.list_archive(folders.open_archive(tmp_path / "set.zip"), "trainA").names == photographs
+
+
+@pytest.mark.parametrize("size", [12, 16, 40, 52, 56, 64, 108, 124])
+def test_bmp_files_of_all_versions_are_images(tmp_path, size):
+    (tmp_path / "a").write_bytes(b"BM" + bytes(12) + size.to_bytes(4, "little") + bytes(99))
+    assert folders.list_folder(tmp_path).names == ["a"]
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir"])
+def test_the_table_of_contents_of_a_dicom_disk_is_no_image(tmp_path, name):
+    scan = bytes(128) + b"DICM"
+    (tmp_path / name).write_bytes(scan)
+    (tmp_path / "scan" / name).mkdir(parents=True)
+    (tmp_path / "scan" / name / "IM0001").write_bytes(scan)  # A folder of this name is a folder as any other.
+    assert folders.list_folder(tmp_path).names == [f"scan/{name}/IM0001"]
+    assert not folders.is_image(str(tmp_path / name))
+
+
 def test_files_with_an_image_suffix_are_not_opened(tmp_path):
     # Opening a million files takes minutes; opening a pipe blocks forever.
     os.mkfifo(tmp_path / "pipe.png")

@@ -20,22 +20,35 @@ _OTHER_SUFFIXES = (
 )
 # The folders of a data set: of two domains, or of images that show both domains.
 _SPLITS = (("trainA", "trainB", "testA", "testB", MASKS), ("train", "test", "val"))
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
 _SIGNATURE_BYTES = 132
+# Sizes in bytes of the header that follows the 14 bytes of a BMP file's first header. Text files, too, may begin with
+# "BM", but text is a larger number at the place of this size.
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+# Major brands of HEIF, AVIF and Canon raw photographs. Videos and audio files (MOV, MP4, M4A) have other brands.
+_PHOTO_BRANDS = (
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"miaf", b"msf1",
+    b"avif", b"avis", b"crx ",
+)
 # No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
 # is probably a zip bomb.
 _MEMBER_BYTES, _SUSPECT_BYTES, _SUSPECT_RATIO = 2**30, 2**26, 100
 
 
 def _has_signature(head: bytes) -> bool:
-    """True if a file's first 132 bytes hold an image signature; also for HEIF and AVIF, which cannot be decoded."""
-    is_riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return head.startswith(_SIGNATURES) or is_riff or head[4:8] == b"ftyp" or head[128:] == b"DICM"
+    """True if a file's first 132 bytes hold an image signature.
+
+    Photographs that cannot be decoded (HEIF, AVIF and CR3 files) count as images, so that they are reported as bad
+    images. Videos and audio files are no images.
+    """
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    is_photo = head[4:8] == b"ftyp" and head[8:12] in _PHOTO_BRANDS
+    return head.startswith(_SIGNATURES) or is_webp or is_bmp or is_photo or head[128:] == b"DICM"
 
 
 def _is_hidden(name: str) -> bool:
-    # DICOMDIR is the table of contents of a disk of DICOM files.
-    return name.startswith((".", "__MACOSX")) or name == "DICOMDIR"
+    return name.startswith((".", "__MACOSX"))
 
 
 def _has_suffix(name: str, others: tuple[str, ...] = ()) -> bool:
@@ -47,7 +60,13 @@ def _may_have_signature(name: str) -> bool:
 
 
 def _is_image(name: str, read_head: Callable[[], bytes]) -> bool:
-    """True if the file has an image suffix or, for an unknown suffix, an image signature in `read_head()`."""
+    """True if the file has an image suffix or, for an unknown suffix, an image signature in `read_head()`.
+
+    DICOMDIR, the table of contents of a disk of DICOM files, is no image. Linux shows the names on some disks in lower
+    case.
+    """
+    if name.upper() == "DICOMDIR":
+        return False
     return _has_suffix(name) or (_may_have_signature(name) and _has_signature(read_head()))
 
 
