@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import re
 import signal
 from types import ModuleType
 
@@ -65,4 +66,5 @@ def describe_error(error: Exception | Warning | str) -> str:
     """The message of a library's error or warning on one line; the name of its type if the message is empty."""
     # Pillow appends the address of a BytesIO, which does not help the user.
     text = str(getattr(error, "strerror", None) or error).split(" <_io.BytesIO")[0]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Keras prints parts of its messages in bold type.
     return " ".join(text.split()) or type(error).__name__

@@ -1,6 +1,7 @@
 """The measuring networks against the original ones in PyTorch (tests/data/metrics), if the weights are installed."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,54 @@ def test_exhausted_memory_is_not_called_a_bad_judge(tmp_path, monkeypatch):
     monkeypatch.setattr(tf.keras.models, "load_model", load_model)
     with pytest.raises(MemoryError):
         classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+
+
+class LogOfGray(tf.keras.layers.Layer):
+    """Scores log(gray - 128), which are finite only for gray levels above 128."""
+
+    def call(self, pixels):
+        return tf.math.log(pixels[:, 0, 0] - 128)
+
+
+@pytest.mark.parametrize("gray", [50, 128], ids=["nan", "infinite"])
+def test_a_judge_with_scores_that_are_not_finite_is_an_error(tmp_path, monkeypatch, gray):
+    pixels = tf.keras.Input((10, 10, 3))
+    model = tf.keras.Model(pixels, LogOfGray()(pixels))
+    monkeypatch.setattr(tf.keras.models, "load_model", lambda path, compile: model)
+    (tmp_path / "judge.keras").write_bytes(b"")
+    judge = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+    np.testing.assert_allclose(judge(np.full((10, 10, 3), 228, np.uint8)), np.full(3, np.log(100)), rtol=1e-6)
+    message = r"^--judge=.*judge\.keras returns scores that are not finite; give another Keras model$"
+    with pytest.raises(UserError, match=message):
+        judge(np.full((10, 10, 3), gray, np.uint8))
+
+
+def make_judge_of_another_size(path):
+    """Saves a judge that accepts images of any size, and fails unless they have 32 x 32 pixels."""
+    pixels = tf.keras.Input((None, None, 3))
+    tf.keras.Model(pixels, tf.keras.layers.Reshape((32 * 32 * 3,))(pixels)).save(path)
+
+
+def test_a_judge_that_fails_on_an_image_is_an_error(tmp_path):
+    make_judge_of_another_size(tmp_path / "judge.keras")
+    judge = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+    # The reason, in the words of Keras 3 or of TensorFlow, is not on the first line of the error. 150528 = 3 * 224^2.
+    message = r"judge\.keras fails on an image of 224 x 224 pixels \(.*\); give a Keras model that takes such images$"
+    with pytest.raises(UserError, match=f"^--judge=.*{message}") as caught:
+        judge(np.zeros((32, 32, 3), np.uint8))
+    assert re.search(r"must be unchanged\. Received: input_shape=\(224, 224, 3\)|tensor with 150528", str(caught.value))
+    assert not {"\n", "\x1b"} & set(str(caught.value))
+
+
+def test_exhausted_memory_is_not_called_a_failing_judge(tmp_path, monkeypatch):
+    def exhaust(pixels, training):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    make_judge_of_another_size(tmp_path / "judge.keras")
+    judge = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
+    monkeypatch.setattr(judge, "_model", exhaust)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        judge(np.zeros((32, 32, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("height", "width", "side", "top", "left"), [

@@ -74,3 +74,22 @@ def test_a_segmenter_of_a_fixed_size_is_one_clear_error(tmp_path):
     assert segment(np.zeros((8, 8, 3), np.uint8)).shape == (8, 8)
     with pytest.raises(UserError, match=r"^--segmenter=.* fails on an image of 4 x 6 pixels \(.*\); give a SavedModel"):
         segment(np.zeros((6, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_segmenter_with_scores_that_are_not_finite_is_an_error(tmp_path, value):
+    class Broken(tf.Module):
+        """Scores that are not finite for bright pixels, and the highest score for road elsewhere."""
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="images")])
+        def __call__(self, images):
+            return {"scores": tf.where(images[..., :1] > 0, tf.constant(value, tf.float32), tf.one_hot(0, 19))}
+
+    net, photograph = Broken(), np.zeros((6, 4, 3), np.uint8)
+    tf.saved_model.save(net, str(tmp_path), signatures={"serving_default": net.__call__})
+    segment = segmentation.Segmenter(str(tmp_path))
+    np.testing.assert_array_equal(segment(photograph), np.zeros((6, 4)))
+    photograph[5, 3] = 255
+    message = "^--segmenter=.* returns scores that are not finite; give another SavedModel$"
+    with pytest.raises(UserError, match=message):
+        segment(photograph)

@@ -128,7 +128,7 @@ class KerasClassifier:
     `EfficientNetLite0`, resized to the model's input size, or to 224 x 224 if the model accepts any size.
 
     Raises:
-      UserError: the file is missing or is not such a model.
+      UserError: the file is missing or is not such a model, or the model fails or returns scores that are not finite.
     """
 
     def __init__(self, path: str) -> None:
@@ -148,12 +148,21 @@ class KerasClassifier:
         if not is_classifier:
             raise UserError(f"--judge={path} is not a classifier of color images: it maps {shape or 'no shape'} to "
                             f"{scores or 'no shape'}; expected (N, SIDE, SIDE, 3) to (N, classes)")
-        self._side = shape[1] or 224
+        self._path, self._side = path, shape[1] or 224
         self.name = f"{path} {weights.digest_files(path)}"
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         pixels = _crop_center(image, self._side).astype(np.float32)
-        return np.asarray(self._model(pixels[np.newaxis], training=False))[0]
+        try:
+            scores = np.asarray(self._model(pixels[np.newaxis], training=False))[0]
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            if exhaustion.is_exhausted(error):
+                raise
+            raise UserError(f"--judge={self._path} fails on an image of {self._side} x {self._side} pixels "
+                            f"({describe_error(error)[:200]}); give a Keras model that takes such images") from error
+        if not np.isfinite(scores).all():
+            raise UserError(f"--judge={self._path} returns scores that are not finite; give another Keras model")
+        return scores
 
 
 def _crop_center(image: np.ndarray, side: int) -> np.ndarray:

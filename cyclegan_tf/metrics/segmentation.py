@@ -81,7 +81,8 @@ class Segmenter:
     order of their training ids. The class ids are enlarged to the size of the photograph.
 
     Raises:
-      UserError: `path` is not a SavedModel with one input and one output, or its scores have another shape.
+      UserError: `path` is not a SavedModel with one input and one output, or its scores have another shape or are not
+        finite.
     """
 
     def __init__(self, path: str) -> None:
@@ -99,5 +100,7 @@ class Segmenter:
                             f"({get_first_line(error)}); give a SavedModel that takes images of any size") from error
         if found.ndim != 4 or found.shape[-1] != VOID:
             raise UserError(f"--segmenter={self._path} returns shape {found.shape}; expected scores (1, h, w, {VOID})")
+        if not np.isfinite(found).all():
+            raise UserError(f"--segmenter={self._path} returns scores that are not finite; give another SavedModel")
         ids = found[0].argmax(axis=-1)
         return ids[np.arange(height)[:, None] * ids.shape[0] // height, np.arange(width) * ids.shape[1] // width]
