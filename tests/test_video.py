@@ -163,6 +163,26 @@ def test_all_audio_tracks_stay(tmp_path):
     assert audio(two, 0) != audio(two, 1)
 
 
+@pytest.mark.parametrize(("source", "target"), [("a.mp4", "b.mp4"), ("a.mov", "b.mov"), ("a.avi", "b.mkv")])
+def test_metadata_and_chapters_stay(tmp_path, source, target):
+    given = ["title=café", r"comment=x \= y"]
+    if source != "a.avi":  # AVI files have no place for these.
+        given += ["creation_time=2024-05-06t07:08:09.000000z", "[chapter]", "title=one", "language=fra"]
+    (tmp_path / "new").write_text(
+        ";FFMETADATA1\ntitle=café\ncomment=x \\= y\ncreation_time=2024-05-06T07:08:09Z\n"
+        "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n", encoding="utf-8",
+    )
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i"]
+    subprocess.run([*ffmpeg, make_clip(tmp_path / "clip.mp4"), "-i", tmp_path / "new", "-map_metadata", "1",
+                    "-metadata:s:a", "language=fra", "-c", "copy", tmp_path / source], check=True, timeout=60)
+    video.translate(INVERSE, str(tmp_path / source), str(tmp_path / target))
+    for name in (source, target):
+        child = subprocess.run([*ffmpeg, tmp_path / name, "-map", "0:a", "-c", "copy", "-f", "ffmetadata", "-"],
+                               check=True, capture_output=True, timeout=60)
+        found = child.stdout.decode().lower().splitlines()  # MKV files have names in capitals.
+        assert [line for line in given if line not in found] == [], name
+
+
 def test_m4v_may_hold_mp3(tmp_path):
     clip, target = make_clip(tmp_path / "clip.mp4"), tmp_path / "out" / "clip.m4v"
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", clip, "-c:v", "copy", "-c:a", "libmp3lame",

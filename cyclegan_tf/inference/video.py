@@ -46,6 +46,8 @@ def translate(
 ) -> None:
     """Translates every frame of a video and keeps its size, pixel aspect ratio, colors, frame rate and audio tracks.
 
+    Chapters and the metadata that ffmpeg knows in both containers, such as title and creation time, are kept too.
+
     A video of variable frame rate is converted to its average rate by dropping or repeating frames. A truncated file is
     translated up to the cut; a warning names the file if it is MP4, MOV, MKV or WebM. Holds one batch of frames in
     memory. Writes H.264 to a temporary file beside `target` and renames the file at the end.
@@ -209,6 +211,7 @@ def _open_encoder(
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(rate), "-i", "-",
         "-i", source, "-map", "0:v", "-map", f"1:{_choose_audio(ffmpeg, source, target)}?", "-c:a", "copy",
         "-vf", filters, "-c:v", "libx264", "-crf", str(_QUALITY), "-pix_fmt", pixel_format,
+        "-map_metadata", "1",  # By default, ffmpeg takes the metadata from input 0, the pipe, which has none.
         *_choose_container(target), target,
     ]
     with tempfile.TemporaryFile() as messages:
