@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 import sys
 import tracemalloc
 
@@ -9,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import CT, FILES, FLOAT32, INT16, MR, UINT12, change, copy, read, read_with_simpleitk
+from pydicom.datadict import tag_for_keyword
 from pydicom.pixels import decoders
 
 from cyclegan_tf.errors import UserError
@@ -196,6 +198,13 @@ def copy_frames(source, path):
             writer.write(part.pixels, part)
 
 
+def replace(source, path, name, text):
+    """Copies a file and replaces the 16-bit number in attribute `name` with a text of two letters."""
+    data, tag = source.read_bytes(), struct.pack("<HH", *divmod(tag_for_keyword(name), 2**16))
+    place = data.index(tag + b"US\2\0")
+    path.write_bytes(data[: place + 4] + b"LO\2\0" + text.encode() + data[place + 8 + 2 :])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -210,7 +219,12 @@ def copy_frames(source, path):
         (lambda path: change(CT, path, RescaleSlope=0), "rescale slope 0 and intercept -1024; expected a slope other"),
         (lambda path: change(CT, path, RescaleIntercept="inf"), "slope 1 and intercept inf; .*, and finite numbers"),
         (lambda path: change(CT, path, RescaleSlope=[1, 1]), "not 'MultiValue'"),
-        (lambda path: shutil.copy(FILES / "badVR.dcm", path), "invalid literal for int"),
+        (lambda path: shutil.copy(FILES / "badVR.dcm", path),
+         r"^its NumberOfFrames is damaged: invalid literal for int\(\) with base 10: '1A'; repair or remove the file$"),
+        (lambda path: change(CT, path, NumberOfFrames=[1, 2]), "^its NumberOfFrames is damaged: .*; repair or remove"),
+        (lambda path: replace(CT, path, "Rows", "1A"), "^its Rows is damaged: .*'1A'.*; repair or remove the file$"),
+        (lambda path: replace(CT, path, "Columns", "1A"), "^its Columns is damaged: .*'1A'.*; repair or remove"),
+        (lambda path: replace(CT, path, "BitsAllocated", "1A"), "^its BitsAllocated is damaged: .*'1A'.*; repair"),
         (lambda path: shutil.copy(FILES / "JPEG2000-embedded-sequence-delimiter.dcm", path), "Unable to decode"),
     ],
 )

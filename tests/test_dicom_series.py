@@ -104,7 +104,7 @@ def test_failed_series_leaves_no_file(tmp_path):
         ({"ImagePositionPatient": [5, 6, 1.5]}, "are 1.5 mm apart, but other slices 1 mm"),
         ({"PixelData": None, "Rows": None}, "2.dcm: it holds no image"),
         ({"RescaleSlope": [1, 1]}, "2.dcm: .* not 'MultiValue'"),
-        ({"InstanceNumber": [1, 2]}, "2.dcm: its instance number is damaged: .*; repair or remove the file"),
+        ({"InstanceNumber": [1, 2]}, "2.dcm: its InstanceNumber is damaged: .*; repair or remove the file"),
     ],
 )
 def test_slices_of_a_series_must_fit(tmp_path, attributes, message):

@@ -48,6 +48,16 @@ def read_header(file: IO[bytes], *names: str) -> Any:
         return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(names) or None)
 
 
+def read_whole_number(header: Any, name: str, default: int) -> int:
+    """Reads the attribute `name` of a pydicom.Dataset; `default` if the attribute is missing, empty or 0.
+
+    Raises:
+      ValueError: the attribute is not one whole number; the message names the attribute.
+    """
+    with explain_damage(lambda error: f"its {name} is damaged: {describe_error(error)}; repair or remove the file"):
+        return int(header.get(name) or default)
+
+
 class DicomFile(Stack):
     """The frames of a file, (H, W, 1) in the file's units or (H, W, 3) in colors. Memory holds one frame.
 
@@ -72,9 +82,9 @@ class DicomFile(Stack):
             if "Rows" not in self.header or "Columns" not in self.header:
                 modality = self.header.get("Modality") or "unknown"
                 raise ValueError(f"it holds no image (modality {modality}); expected a DICOM file with pixels")
-            height, width = int(self.header.Rows or 0), int(self.header.Columns or 0)
-            self._count = int(self.header.get("NumberOfFrames") or 1)
-            bits = self._palette_bits or int(self.header.get("BitsAllocated") or 16)
+            height, width = (read_whole_number(self.header, name, 0) for name in ("Rows", "Columns"))
+            self._count = read_whole_number(self.header, "NumberOfFrames", 1)
+            bits = self._palette_bits or read_whole_number(self.header, "BitsAllocated", 16)
             self.spacing = self._read_spacing()
             self.channels = 1 if self._color_space.startswith("MONOCHROME") else 3
             self.has_background = self.channels == 1

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from cyclegan_tf.config.value_ranges import ValueRange
-from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import dicom, dicom_results, suffixes
 from cyclegan_tf.images.dicom import DicomFile
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions, StackWriter
@@ -115,7 +114,7 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
     numbers = {}
     for path, file in files.items():
         with _name_file(path):
-            numbers[path] = _read_instance_number(file)
+            numbers[path] = dicom.read_whole_number(file.header, "InstanceNumber", 0)
     paths = sorted(files, key=lambda path: (numbers[path], path))
     first = files[paths[0]]
     for path in paths:
@@ -143,15 +142,6 @@ def _sort(files: dict[str, DicomFile]) -> list[str]:
     paths.sort(key=lambda path: heights[path])  # Slices at one position, such as echoes, keep their order.
     _require_equal_gaps(paths, heights)
     return paths
-
-
-def _read_instance_number(file: DicomFile) -> int:
-    """Reads the number of a file in its series; 0 if it has none."""
-    try:
-        return int(file.header.get("InstanceNumber") or 0)
-    except (TypeError, ValueError) as error:
-        reason = describe_error(error)
-        raise ValueError(f"its instance number is damaged: {reason}; repair or remove the file") from error
 
 
 def _read_numbers(file: DicomFile, name: str, count: int) -> np.ndarray | None:
