@@ -45,7 +45,9 @@ def make_failing_list(folder, *numbers):
     return dataclasses.replace(found, open_file=open_file)
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EINVAL], ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", [
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL,
+], ids=errno.errorcode.get)
 def test_a_bad_file_is_one_bad_image(tmp_path, number):
     found = slices.expand(make_failing_list(tmp_path, number, number), StackOptions(channels=1))
     assert [found.load(index) for index in range(len(found))] == [None]
@@ -54,9 +56,10 @@ def test_a_bad_file_is_one_bad_image(tmp_path, number):
 
 @pytest.mark.parametrize(("number", "message"), [
     (errno.ENOSPC, r"s\.tif cannot be unpacked to {folder}: No space left on device; make room there, or set TMPDIR"),
+    (errno.EFBIG, r"s\.tif cannot be unpacked to {folder}: File too large; make room there, or set TMPDIR"),
     (errno.EMFILE, r"s\.tif cannot be read: Too many open files; allow more with `ulimit -n`"),
     (errno.EIO, r"s\.tif cannot be read: Input/output error; check the disk and the network, and start again"),
-], ids=["full disk", "open files", "outage"])
+], ids=["full disk", "large file", "open files", "outage"])
 def test_a_file_that_may_be_intact_is_not_a_bad_image(tmp_path, number, message):
     image_list = make_failing_list(tmp_path, number)
     with pytest.raises(UserError, match=message.format(folder=re.escape(tempfile.gettempdir()))):

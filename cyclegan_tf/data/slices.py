@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from cyclegan_tf.data.dataset import ImageList
-from cyclegan_tf.errors import UserError, describe_error
+from cyclegan_tf.errors import FULL_DISK, UserError, describe_error, is_outage
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
@@ -29,14 +29,12 @@ _LACKS_PAGES = (
     "its OME metadata describes pages that are missing or in other files; only the pages in the file are used, here "
     "and in other such files"
 )
-# Error numbers that make a file a bad image. Libraries raise errors without a number (None) for damaged files. A
-# damaged file may contain an invalid offset; seeking to this offset raises EINVAL.
-_BAD_FILE = (
-    None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL
-)
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Error numbers of a file that is missing or may not be read: a bad image, although its content may be intact.
+_UNREADABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+# Error numbers of a folder for temporary files without room for a volume. EFBIG: its disk limits the size of a file.
+_NO_ROOM = (*FULL_DISK, errno.EFBIG)
 # Error numbers of a machine that has run out of something. The file may be intact.
-_EXHAUSTED = (*_FULL_DISK, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_EXHAUSTED = (*_NO_ROOM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _WHOLE = -1  # In place of the index of a slice: the file is one plain image.
 
 
@@ -148,7 +146,7 @@ class _Files:
         except ValueError:
             return [0]  # Reading fails with the same reason.
         except OSError as error:
-            if error.errno not in _BAD_FILE:
+            if is_outage(error) and error.errno not in _UNREADABLE:
                 raise self._explain(index, error) from error
             return [0]
 
@@ -195,7 +193,7 @@ class _Files:
 
     def _explain(self, index: int, error: OSError) -> UserError:
         path, problem = self._list.path(index), describe_error(error)
-        if error.errno in _FULL_DISK:  # Reading needs space only for the content of a compressed volume.
+        if error.errno in _NO_ROOM:  # Reading needs space only for the content of a compressed volume.
             return UserError(f"{path} cannot be unpacked to {tempfile.gettempdir()}: {problem}; make room there, or "
                              "set TMPDIR to a folder on another disk")
         remedy = {
