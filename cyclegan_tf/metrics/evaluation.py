@@ -17,7 +17,7 @@ from cyclegan_tf.ops import exhaustion
 
 
 def measure(
-    translate: Mapping[Direction, Translate], setting: Setting, names: Iterable[str] = measures.DEFAULT,
+    translate: Mapping[Direction, Translate], setting: Setting, names: Sequence[str] = measures.DEFAULT,
     strict: bool = False,
 ) -> tuple[list[Record], list[Skipped]]:
     """Measures translations of the test images, or of the training images of a domain without test images.
