@@ -116,8 +116,8 @@ def test_broken_link_named_like_a_domain_is_an_error(tmp_path):
 def test_example_images_are_evenly_spaced(tmp_path):
     for index in range(11):
         Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
-    (summary,) = inspection.inspect(sources.open_parts(str(tmp_path))[0], n_shown=3).values()
-    assert [image[0, 0, 0] for image in summary.shown] == [0, 5, 10]
+    (summary,) = inspection.inspect(sources.open_parts(str(tmp_path))[0]).values()
+    assert [image[0, 0, 0] for image in summary.shown] == [0, 2, 4, 6, 8, 10]
 
 
 def test_the_next_image_takes_the_place_of_a_bad_example(tmp_path):
@@ -125,9 +125,9 @@ def test_the_next_image_takes_the_place_of_a_bad_example(tmp_path):
         Image.new("RGB", (4, 4), (index,) * 3).save(tmp_path / f"{index:02d}.png")
     for index in (0, 1, 2, 5, 6):
         (tmp_path / f"{index:02d}.png").write_bytes(b"")
-    (summary,) = inspection.inspect(sources.open_parts(str(tmp_path))[0], n_shown=5).values()
-    # Without bad images, these would be 0, 2, 5, 8 and 10.
-    assert [image[0, 0, 0] for image in summary.shown] == [3, 4, 7, 8, 10]
+    (summary,) = inspection.inspect(sources.open_parts(str(tmp_path))[0]).values()
+    # Without bad images, these would be 0, 2, 4, 6, 8 and 10. Each image takes the place of the earliest bad one.
+    assert [image[0, 0, 0] for image in summary.shown] == [3, 4, 7, 8, 9, 10]
 
 
 def test_animations_are_listed(tmp_path, caplog):
@@ -192,7 +192,7 @@ def test_arrays_of_values_in_units_are_images(tmp_path):
     np.save(tmp_path / "b.npy", scan.astype(np.int16))
     np.save(tmp_path / "c.npy", np.where(scan > 0, np.nan, scan))
     parts, bad = sources.open_parts(str(tmp_path))
-    (summary,) = inspection.inspect(parts, n_shown=3).values()
+    (summary,) = inspection.inspect(parts).values()
     assert inspection.format_report({"set": summary}, bad).splitlines() == [
         "set: 3 images", "  kinds: 1 NPY float32 x 2, 1 NPY int16 x 1", "  sizes: 2 4 x 5",
         "  values: -1000 to 900, 98 % of them -981 to 881", "bad files: 1",
@@ -209,7 +209,7 @@ def test_each_file_is_read_once(tmp_path):
     ((name, images),) = parts.items()
     read = []
     counted = dataclasses.replace(images, read=lambda index: (read.append(index), images.read(index))[1])
-    (summary,) = inspection.inspect({name: counted}, n_shown=0).values()
+    (summary,) = inspection.inspect({name: counted}).values()
     assert sorted(read) == [0, 1, 2]
     assert dict(summary.kinds) == {"PNG L": 1, "NPY int16 x 1": 1}
     assert list(bad.reasons) == [f"{tmp_path}/b.png"]

@@ -204,7 +204,7 @@ def test_inspect_tells_kinds_values_and_spacings(folder):
     shutil.copy(NIFTI_FILES / "example4d.nii.gz", folder / "trainB")
     shutil.copy(DICOM_FILES / "rtplan.dcm", folder / "trainB")
     parts, bad = sources.open_parts(str(folder))
-    summaries = inspection.inspect(parts, n_shown=4)
+    summaries = inspection.inspect(parts)
     volume = nibabel.load(NIFTI_FILES / "anatomical.nii").get_fdata()
     lines = inspection.format_report(summaries, bad).splitlines()
     assert lines[:4] == [
@@ -213,8 +213,8 @@ def test_inspect_tells_kinds_values_and_spacings(folder):
     ]
     assert (summaries["trainA"].low, summaries["trainA"].high) == (-896, volume.max())
     assert lines[4].startswith("  values: -896 to 30393, 98 % of them ")
-    # Two pictures of each file; of the volume, those at a quarter and at three quarters.
-    assert [image.shape for image in summaries["trainA"].shown] == [(41, 33, 3), (41, 33, 3), (128, 128, 3)]
+    # Three pictures of each file that has three.
+    assert [image.shape for image in summaries["trainA"].shown] == [*[(41, 33, 3)] * 3, (128, 128, 3)]
     assert lines[5:7] == ["trainB: 3 images", "  kinds: 1 DICOM CT int16"]
     assert lines[-3:] == [
         "bad files: 2",
@@ -232,7 +232,7 @@ def test_a_damaged_volume_is_one_bad_file_and_unpacked_once(folder, monkeypatch)
     copies, copy = [], nifti._copy
     monkeypatch.setattr(nifti, "_copy", lambda *args: copies.append(args) or copy(*args))
     parts, bad = sources.open_parts(str(folder / "trainA"))
-    inspection.inspect(parts, n_shown=0)
+    inspection.inspect(parts)
     ((path, reason),) = bad.reasons.items()
     assert path == f"{folder}/trainA/a.nii.gz"
     assert "CRC check failed" in reason

@@ -215,12 +215,11 @@ def open_archive(path: str) -> zipfile.ZipFile:
     return archive
 
 
-def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
-    """Lists the images of an archive from `open_archive`, sorted by name; the archive is never unpacked.
+def list_archive(archive: zipfile.ZipFile, split: str) -> ImageList:
+    """Lists the images of a split in an archive from `open_archive`, sorted by name; the archive is never unpacked.
 
     Args:
-      split: list only the images in this folder, which is at the top of the archive or in a top-level folder; names
-        are relative to it. If empty, list all images.
+      split: the folder of the images, at the top of the archive or in a top-level folder; names are relative to it.
 
     Raises:
       UserError: several top-level folders have a folder `split`, so the archive holds several data sets.
@@ -231,7 +230,7 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         if info.is_dir() or any(map(_is_hidden, parts)):
             continue
-        start = _find_split(parts[:-1], split) if split else 0
+        start = _find_split(parts[:-1], split)
         if start is not None and _is_member_image(archive, info, parts[-1]):
             found.append(("/".join(parts[start:]), info))
             roots["/".join(parts[:start])] = None
@@ -239,7 +238,7 @@ def list_archive(archive: zipfile.ZipFile, split: str = "") -> ImageList:
         raise UserError(f"{path} has images in {' and in '.join(list(roots)[:2])}; give an archive of one data set, or "
                         "unpack it and give the folder of one")
     found.sort(key=lambda item: item[0])
-    where = os.path.join(path, split) if split else path
+    where = os.path.join(path, split)
     for (name, _), (following, _) in itertools.pairwise(found):
         if name == following:
             raise UserError(f"{where} contains two images called {name!a}; pack the archive again")

@@ -19,6 +19,7 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
 CELL_PIXELS = 128  # The longer side of an image in a grid.
+N_SHOWN = 6  # Example images of each part.
 _VALUES_PER_SLICE = 256  # Evenly spaced values that percentiles are computed from.
 
 
@@ -82,23 +83,20 @@ def count_channels(data: bytes) -> int:
         return 3
 
 
-def inspect(
-    parts: Mapping[str, ImageList], n_shown: int = 6, options: StackOptions | None = None
-) -> dict[str, Summary]:
+def inspect(parts: Mapping[str, ImageList], options: StackOptions | None = None) -> dict[str, Summary]:
     """Reads all images of all parts. Bad images are added to the lists' `bad`.
 
     Args:
-      n_shown: number of example images of each part.
       options: direction of the slices of volumes, and number of the volume in 4-D files.
     """
     options = dataclasses.replace(options or StackOptions(), in_units=True)
-    return {name: _inspect_part(name, image_list, n_shown, options) for name, image_list in parts.items()}
+    return {name: _inspect_part(name, image_list, options) for name, image_list in parts.items()}
 
 
-def _inspect_part(name: str, image_list: ImageList, n_shown: int, options: StackOptions) -> Summary:
+def _inspect_part(name: str, image_list: ImageList, options: StackOptions) -> Summary:
     total, n_files = Summary(), len(image_list)
-    wanted = collections.Counter(round(i) for i in np.linspace(0, n_files - 1, n_shown))
-    if n_files >= n_shown:
+    wanted = collections.Counter(round(i) for i in np.linspace(0, n_files - 1, N_SHOWN))
+    if n_files >= N_SHOWN:
         wanted = collections.Counter(set(wanted))
 
     def examine(index: int) -> Summary:

@@ -8,9 +8,10 @@ import numpy as np
 from cyclegan_tf.errors import UserError
 
 SUBSETS, SUBSET_SIZE = 100, 100
+SEED = 0  # Of the random subsets.
 
 
-def compute_distance(features: np.ndarray, reference: np.ndarray, seed: int = 0) -> tuple[float, float, int]:
+def compute_distance(features: np.ndarray, reference: np.ndarray) -> tuple[float, float, int]:
     """Returns the kernel distance between two sets of features: the unbiased squared MMD, averaged over random subsets.
 
     The kernel is (x'y / d + 1)^3. There are `SUBSETS` pairs of subsets, each drawn without replacement. A subset has
@@ -18,7 +19,6 @@ def compute_distance(features: np.ndarray, reference: np.ndarray, seed: int = 0)
 
     Args:
       features, reference: arrays (n, d) and (k, d) of any float type; computed in float64.
-      seed: seed of the random subsets.
 
     Returns:
       (mean, standard deviation, images in a subset). The mean and the standard deviation are over the subsets. The
@@ -33,7 +33,7 @@ def compute_distance(features: np.ndarray, reference: np.ndarray, seed: int = 0)
         if len(values) < 2:
             raise UserError(f"kid needs at least 2 images on each side, but one side has {len(values)}: add images")
     size = min(SUBSET_SIZE, max(2, min(map(len, sets)) // 2))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     estimates = [
         compute_squared_mmd(*(each[random.choice(len(each), size, replace=False)] for each in sets))
         for _ in range(SUBSETS)
