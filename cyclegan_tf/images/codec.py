@@ -17,6 +17,7 @@ from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import array_files
 
 NPY_SIGNATURE = b"\x93NUMPY"
+PNG_GRAY_ALPHA = 4
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -85,11 +86,18 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
 def open_with_pillow(data: bytes) -> Image.Image:
     """Opens an image of one of the supported formats, without decoding its pixels."""
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    # Byte 24 of a PNG file is the bit depth. Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the
-    # transparent level.
-    if image.format == "PNG" and image.mode == "L" and data[24] in (2, 4) and "transparency" in image.info:
-        image.info["transparency"] *= 255 // (2 ** data[24] - 1)
+    # Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the transparent level.
+    if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
+        bit_depth, _ = read_png_header(data)
+        if bit_depth in (2, 4):
+            image.info["transparency"] *= 255 // (2**bit_depth - 1)
     return image
+
+
+def read_png_header(data: bytes) -> tuple[int, int]:
+    """Reads the (bit depth, color type) of a PNG file. `PNG_GRAY_ALPHA` is the color type of gray with alpha."""
+    # The signature (8 bytes), length and name of the first chunk, IHDR (4 bytes each), width and height (4 bytes each).
+    return data[24], data[25]
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -182,8 +190,8 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
     # Read the orientation after loading, because EXIF data of a PNG file may follow the pixels. Pillow has already
     # rotated a TIFF image and removed the tag.
     orientation = read_orientation(image)
-    # Byte 24 of a PNG file is the bit depth; Pillow would keep 8 bits.
-    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and data[24] == 16:
+    # Pillow would keep 8 bits.
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and read_png_header(data)[0] == 16:
         samples = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
         pixels = convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
     elif image.mode.startswith(("I", "F")):

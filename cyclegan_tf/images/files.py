@@ -123,9 +123,10 @@ def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         with codec.open_with_pillow(data) as image:
-            # Pillow reports mode RGBA for 16-bit gray with alpha. Byte 25 of a PNG file, the color type, is 4 then.
             is_rotated = (codec.read_orientation(image) or 1) >= 5  # Loading the pixels may remove the orientation.
-            gray = image.mode in codec.GRAY_MODES or (image.format == "PNG" and data[25] == 4)
+            # Pillow reports mode RGBA for 16-bit gray with alpha.
+            is_gray_png = image.format == "PNG" and codec.read_png_header(data)[1] == codec.PNG_GRAY_ALPHA
+            gray = image.mode in codec.GRAY_MODES or is_gray_png
             alpha = _read_alpha(image, data, dtype)
             try:
                 exif = _read_exif(image, is_rotated)
