@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 from translations import make_translator, run, translate
 
-from cyclegan_tf.config.value_ranges import Units, ValueRange
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
 from cyclegan_tf.images import stack_files
 from cyclegan_tf.images.stacks import StackOptions
 
@@ -242,7 +242,7 @@ def test_pages_of_different_orientations(tmp_path):
         for page, source, turns in zip(file.pages, PAGES, (0, -1, -1, 0), strict=True):
             assert (page.asarray() == np.rot90(source, turns)).all()
     with pytest.raises(ValueError, match="the pages have different orientations, so they do not fit one array; write"):
-        stack_files.read(str(tmp_path / "s.tif"), StackOptions(1), None)
+        stack_files.read(str(tmp_path / "s.tif"), StackOptions(1), NO_UNITS)
 
 
 @pytest.mark.parametrize(("units", "photometric"), [
