@@ -82,16 +82,8 @@ def describe(
     Raises:
       ValueError: DICOM cannot hold such pixels, or the source has several frames but no SOP Class UID.
     """
-    from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    def derive_uid(given: Any, prefix: str = "") -> str:
-        return generate_uid(entropy_srcs=[salt, prefix, str(given)] if given else None)
-
-    def derive_dimension_uid(_: Any, element: Any) -> None:
-        if element.keyword == "DimensionOrganizationUID" and element.value:
-            element.value = derive_uid(element.value)
+    from pydicom.uid import ExplicitVRLittleEndian
 
     is_possible = channels == 1 or (channels == 3 and dtype in (np.uint8, np.uint16))
     if not is_possible or source.get("Modality") == "RTDOSE":
@@ -101,16 +93,38 @@ def describe(
     for name in _REQUIRED:
         if name not in result:
             setattr(result, name, None)
-    # Some files state their class only in the meta information.
-    source_class = source.get("SOPClassUID") or source.file_meta.get("MediaStorageSOPClassUID")
-    if source_class:
+    if source_class := _find_class(source):
         result.SOPClassUID = source_class
     else:
         _make_secondary_capture(result)
+    _replace_identifiers(result, source, salt, keeps_patient_data)
+    result.ImageType = _derive_type(source.get("ImageType"))
+    result.SeriesDescription = "Translated by cyclegan_tf"
+    result.DerivationDescription = "Computed from another image by a neural network (cyclegan_tf); not acquired"
+    _describe_pixels(result, channels, dtype, value_range)
+    result.file_meta = FileMetaDataset()
+    result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    result.file_meta.MediaStorageSOPClassUID = result.SOPClassUID
+    result.file_meta.MediaStorageSOPInstanceUID = result.SOPInstanceUID
+    return result
+
+
+def _replace_identifiers(result: Any, source: Any, salt: str, keeps_patient_data: bool) -> None:
+    """Gives a result identifiers of its own, and a reference to its source if that may be known; see `describe`."""
+    from pydicom import Dataset
+    from pydicom.uid import generate_uid
+
+    def derive_uid(given: Any, prefix: str = "") -> str:
+        return generate_uid(entropy_srcs=[salt, prefix, str(given)] if given else None)
+
+    def derive_dimension_uid(_: Any, element: Any) -> None:
+        if element.keyword == "DimensionOrganizationUID" and element.value:
+            element.value = derive_uid(element.value)
+
     changed = ["SOPInstanceUID", "SeriesInstanceUID"]
     if keeps_patient_data:
         reference = Dataset()
-        reference.ReferencedSOPClassUID = source_class
+        reference.ReferencedSOPClassUID = _find_class(source)
         reference.ReferencedSOPInstanceUID = source.get("SOPInstanceUID")
         result.SourceImageSequence = [reference]
     else:
@@ -123,15 +137,11 @@ def describe(
     if not source.get("StudyInstanceUID"):
         # All files of a series share a study. The prefix keeps the identifiers of study and series different.
         result.StudyInstanceUID = derive_uid(source.get("SeriesInstanceUID"), "StudyInstanceUID")
-    result.ImageType = _derive_type(source.get("ImageType"))
-    result.SeriesDescription = "Translated by cyclegan_tf"
-    result.DerivationDescription = "Computed from another image by a neural network (cyclegan_tf); not acquired"
-    _describe_pixels(result, channels, dtype, value_range)
-    result.file_meta = FileMetaDataset()
-    result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    result.file_meta.MediaStorageSOPClassUID = result.SOPClassUID
-    result.file_meta.MediaStorageSOPInstanceUID = result.SOPInstanceUID
-    return result
+
+
+def _find_class(source: Any) -> str | None:
+    """The SOP Class UID of a file; some files state it only in the meta information."""
+    return source.get("SOPClassUID") or source.file_meta.get("MediaStorageSOPClassUID")
 
 
 def _select(source: Any, keeps_all: bool) -> Any:

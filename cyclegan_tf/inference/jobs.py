@@ -173,6 +173,12 @@ def plan(
                                    _name_result(_add_suffix(path, name), channels, value_range)))
             for path, name in found
         ]
+    _require_free_targets(jobs, overwrite)
+    return _join_series(jobs, series)
+
+
+def _require_free_targets(jobs: Sequence[Job], overwrite: bool) -> None:
+    """Raises a UserError for a result that must not be written, as `plan` describes."""
     taken: dict[str, Job] = {}
     sources = {_resolve(job.source) for job in jobs}
     for job in jobs:
@@ -189,7 +195,6 @@ def plan(
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UserError(f"{existing[0]} exists already{more}: give another --output, or --overwrite")
-    return _join_series(jobs, series)
 
 
 def _join_series(jobs: Sequence[Job], series: Mapping[str, str | None]) -> list[Job]:

@@ -81,23 +81,8 @@ def load_or_compute(
     Args:
       folder: `weights.get_default_folder()` by default.
     """
-    key = hashlib.sha256(repr((
-        _VERSION, network.name, image_list.half, image_list.channels,
-        config.preprocess, config.load_size, config.crop_size,
-        architectures.get_size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
-    )).encode())
-    unreadable = set()
-    for index in range(len(image_list)):
-        try:
-            piece = image_list.read_slice(index)
-            data = image_list.read(index) if piece is None else array_files.encode(piece.pixels)
-            key.update(hashlib.sha256(data).digest())
-            if piece is not None and piece.valid is not None:
-                key.update(hashlib.sha256(piece.valid.tobytes()).digest())
-        except (OSError, ValueError):
-            key.update(b"unreadable")
-            unreadable.add(index)
-    path = os.path.join(folder or weights.get_default_folder(), "features", f"{key.hexdigest()[:32]}.npz")
+    key, unreadable = _compute_key(network, image_list, config)
+    path = os.path.join(folder or weights.get_default_folder(), "features", f"{key[:32]}.npz")
     if os.path.exists(path):
         try:
             return array_files.read(path)["features"]
@@ -116,6 +101,27 @@ def load_or_compute(
         os.makedirs(os.path.dirname(path), exist_ok=True)
         array_files.write(path, {"features": features})
     return features
+
+
+def _compute_key(network: FeatureNetwork, image_list: ImageList, config: Config) -> tuple[str, set[int]]:
+    """Hashes everything that the features of a list depend on; also returns the indices of the unreadable images."""
+    key = hashlib.sha256(repr((
+        _VERSION, network.name, image_list.half, image_list.channels,
+        config.preprocess, config.load_size, config.crop_size,
+        architectures.get_size_multiple(config), *([image_list.value_range] if image_list.value_range else []),
+    )).encode())
+    unreadable = set()
+    for index in range(len(image_list)):
+        try:
+            piece = image_list.read_slice(index)
+            data = image_list.read(index) if piece is None else array_files.encode(piece.pixels)
+            key.update(hashlib.sha256(data).digest())
+            if piece is not None and piece.valid is not None:
+                key.update(hashlib.sha256(piece.valid.tobytes()).digest())
+        except (OSError, ValueError):
+            key.update(b"unreadable")
+            unreadable.add(index)
+    return key.hexdigest(), unreadable
 
 
 def _is_damaged(image_list: ImageList, index: int) -> bool:
