@@ -144,7 +144,8 @@ def test_networks_of_the_authors_files_that_compute_something_else_are_a_warning
     ({"model": "cut", "nce_features": 4}, "give the options that RUN was trained with: --antialias=none"),
     ({"model": "cut", "antialias": "none", "ndf": 5}, "give the options that RUN was trained with: --ndf=4"),
     ({"model": "pix2pix"}, "--model=cyclegan has other discriminators than --model=pix2pix; give RUN/export, which"),
-    ({"input_channels": 1, "output_channels": 1}, "give the options that RUN was trained with, such as --generator"),
+    ({"input_channels": 1, "output_channels": 1}, "give the options that RUN was trained with: --input_channels=3 "
+     "--output_channels=3"),
 ], ids=str)
 def test_the_error_for_other_networks_says_what_to_do(tiny_run, options, advice):
     model = build_model(Config.preset("tiny", **options))
@@ -156,8 +157,11 @@ def test_the_error_for_other_networks_says_what_to_do(tiny_run, options, advice)
 
 def test_unusable_sources_are_errors(tiny_run, tmp_path):
     model = CycleGAN(CONFIG)
-    with pytest.raises(UserError, match="none holds no networks; give a run directory"):
+    with pytest.raises(UserError, match="none does not exist; give a run directory"):
         warm_start.initialize(model, str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no networks; give a run directory"):
+        warm_start.initialize(model, str(tmp_path / "empty"))
     (tmp_path / "a2b").mkdir()
     (tmp_path / "a2b" / "saved_model.pb").write_bytes(b"")
     with pytest.raises(UserError, match=r"a2b is not a SavedModel"):

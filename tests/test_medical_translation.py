@@ -1,6 +1,7 @@
 """Translating DICOM files, series and NIfTI volumes: units, names, geometry and memory."""
 
 import dataclasses
+import re
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -19,7 +20,7 @@ from translations import list_names
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
-from cyclegan_tf.inference import batch, jobs, loading
+from cyclegan_tf.inference import batch, command, jobs, loading
 
 NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
 DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
@@ -130,6 +131,19 @@ def test_files_of_a_series_are_one_job(tmp_path, series):
     results = [pydicom.dcmread(tmp_path / "out" / "patient" / f"slice{number}") for number in range(4)]
     assert len({result.SeriesInstanceUID for result in results}) == 1
     assert [result.ImagePositionPatient[2] for result in results] == [0, -2, -4, -6]
+
+
+def test_all_files_of_a_skipped_series_are_counted(tmp_path, series, monkeypatch, caplog):
+    (series / "patient" / "slice2").unlink()
+    monkeypatch.setattr(loading, "load", lambda *_: make_translator())
+    with caplog.at_level("INFO", "cyclegan_tf"):
+        assert not command.translate_files(
+            "model", None, str(series / "patient"), str(tmp_path / "out"), overwrite=False, batch_size=1, tile=0,
+            max_side=0,
+        )
+    skipped, done = caplog.messages
+    assert re.match(r"skipped .*/slice\d and 2 more of its series: slice3 and slice1 are 4 mm apart", skipped)
+    assert done == f"translated 1 of 4 files into {tmp_path}/out"
 
 
 def test_feature_maps_of_tiles_lie_in_the_folder_of_the_results(tmp_path, series, monkeypatch):

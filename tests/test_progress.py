@@ -127,6 +127,16 @@ def test_lines_without_a_terminal(clock, caplog):
     ]
 
 
+def test_a_slow_run_has_a_speed(clock, caplog):
+    caplog.set_level("INFO", "cyclegan_tf")
+    display = make_display(clock)
+    for step in (1, 2, 3):
+        display.complete_step(step, LOSSES)
+        clock.now += 25.0
+    display.log_line()
+    assert ", 0.08 images/s, " in caplog.messages[-1]
+
+
 def test_an_epoch_is_one_line_of_at_most_100_characters(clock, caplog):
     caplog.set_level("INFO", "cyclegan_tf")
     display = make_display(clock, n_steps=2**31 - 1)

@@ -195,10 +195,11 @@ def register_generator(
 ) -> Callable[[_Function], _Function]:
     """Registers a function that builds a generator, for --generator=`name`.
 
-    The function takes the arguments `(config, input_channels, output_channels, name)` and returns a functional
-    `keras.Model` called `name` with new weights. The network maps images (N, H, W, input_channels) to images
-    (N, H, W, output_channels), float32 in [-1, 1]. These requirements are checked when a network is built; sizes and
-    values of the output are checked only for the first network of a function in a process:
+    The function takes the arguments `(config, input_channels, output_channels, name)`, the last three by keyword, and
+    returns a functional `keras.Model` called `name` with new weights. The network maps images
+    (N, H, W, input_channels) to images (N, H, W, output_channels), float32 in [-1, 1]. These requirements are checked
+    when a network is built; sizes and values of the output are checked only for the first network of a function in a
+    process:
 
     - The input is `keras.Input((None, None, input_channels))`, so that images of any size can be translated.
     - The output has the same height and width as an input whose sides are multiples of `size_multiple` and at least 8.

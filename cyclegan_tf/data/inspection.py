@@ -244,12 +244,16 @@ def _scale(piece: Slice) -> np.ndarray:
     return np.clip(scaled, -1, 1).astype(np.float32)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
     """Formats summaries, bad files, and animations as lines of text."""
     lines = []
     for name, summary in summaries.items():
-        files = "" if summary.count == summary.n_files else f" in {summary.n_files} files"
-        lines.append(f"{console.escape(name)}: {summary.count} images{files}")
+        files = "" if summary.count == summary.n_files else f" in {_count(summary.n_files, 'file')}"
+        lines.append(f"{console.escape(name)}: {_count(summary.count, 'image')}{files}")
         lines.append("  kinds: " + (_format_counts(summary.kinds) or "none"))
         lines += _format_sizes(summary) + _format_spacings(summary) + _format_values(summary)
     if bad.n_pages:

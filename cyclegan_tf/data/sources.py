@@ -203,6 +203,15 @@ def _open_shards(folder: str, needs_training: bool) -> ImageDataset:
     return _assemble(folder, list_split, needs_training)
 
 
+def _require_side_by_side(where: str, train: ImageList) -> None:
+    """Raises a UserError if `train`, which should hold images of both domains side by side, has folders A and B."""
+    tops = {name.split("/")[0] for name in train.names if "/" in name}
+    if len(tops) == 2 and {top.upper() for top in tops} == {"A", "B"}:
+        a, b = sorted(tops, key=str.upper)
+        raise UserError(f"{train.where} has folders {a} and {b}, but images in {train.where} must show A and B side by "
+                        f"side; move them to {where}/trainA and {where}/trainB")
+
+
 def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training: bool) -> ImageDataset:
     """Makes the data set at `where`; `list_split` lists the images in the subfolder of a given name."""
     lists = [list_split(split) for split in ("trainA", "trainB", "testA", "testB")]
@@ -211,6 +220,7 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
     masks = PairMasks(found) if found else None
     if not any(given):
         train, test = list_split("train"), list_split("test") or list_split("val")
+        _require_side_by_side(where, train)
         if train or (test and not needs_training):
             halves = itertools.product((train, test), ("left", "right"))
             return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves), masks=masks)

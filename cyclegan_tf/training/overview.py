@@ -151,7 +151,7 @@ def _describe_length(cadence: Cadence, step: int) -> str:
     length = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     images = f"{cadence.images_per_step} image{'s' * (cadence.images_per_step > 1)} of each domain"
     done = f"; {step:,} are done" if step else ""
-    return f"{cadence.n_steps:,} steps of {images}, {length} epochs{done}"
+    return f"{cadence.n_steps:,} steps of {images}, {length} epoch{'s' * (length != '1')}{done}"
 
 
 def _describe_learning_rate(config: Config, cadence: Cadence, n_replicas: int) -> str:

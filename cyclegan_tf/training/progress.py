@@ -167,7 +167,8 @@ class Display:
         speed, left = self._pace.speed, self._pace.seconds_left
         if speed is None or left is None:
             return []
-        return [f"{speed:.1f} images/s", *([f"{format_time(left)} left"] if left else [])]
+        number = f"{speed:.1f}" if speed >= 1 else f"{speed:.2g}"
+        return [f"{number} images/s", *([f"{format_time(left)} left"] if left else [])]
 
     def _fit_fields(self) -> list[str]:
         """Lists the speed, the time left and the losses; drops fields for which the terminal has no room."""

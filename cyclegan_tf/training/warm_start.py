@@ -41,7 +41,8 @@ def initialize(model: Model, source: str) -> None:
     """
     found = _read_run(source) or _read_saved_models(source) or _read_pytorch(source)
     if not found:
-        raise UserError(f"--init_from={source} holds no networks; give a run directory with a checkpoint, one of its "
+        problem = "holds no networks" if filesystem.exists(run_directory.locate(source)) else "does not exist"
+        raise UserError(f"--init_from={source} {problem}; give a run directory with a checkpoint, one of its "
                         "checkpoint files, a SavedModel or a .pth file")
     if not found.keys() & model.networks.keys():
         raise UserError(f"--init_from={source} holds only {', '.join(found)}, but --model={model.config.model} has only"
@@ -87,7 +88,11 @@ def _find_differences(config: Config, name: str, options: Mapping[str, Any]) -> 
 def _advise(config: Config, source: str, name: str, options: Mapping[str, Any]) -> str:
     """Returns advice for weights of network `name` that do not fit the network of `config`."""
     model = options.get("model", config.model)
-    differing = [f"--{option}={options[option]}" for option in _find_differences(config, name, options)]
+    differing = [
+        f"--{option}={options[option]}" for option in ("plugins", "input_channels", "output_channels")
+        if options.get(option) and options[option] != getattr(config, option)
+    ]
+    differing += [f"--{option}={options[option]}" for option in _find_differences(config, name, options)]
     if name.startswith("disc") and model != config.model and not differing:
         folder = os.path.join(run_directory.locate(source), "export")
         return (f"--model={model} has other discriminators than --model={config.model}; give {folder}, which holds the "
