@@ -11,6 +11,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags
@@ -86,7 +87,12 @@ def _exit_on_sigterm() -> Iterator[None]:
     if previous is not signal.SIG_DFL:  # For example, a process under nohup may ignore the signal.
         yield
         return
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+
+    def exit_once(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_IGN)  # A second signal must not interrupt the cleanup.
+        sys.exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, exit_once)
     try:
         yield
     finally:

@@ -59,12 +59,16 @@ def import_extra(module: str, need: str, extra: str) -> ModuleType:
 
 def get_first_line(error: Exception) -> str:
     """The first line of an exception's message; the name of its type if the message is empty."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (_remove_styles(str(error)).strip() or type(error).__name__).splitlines()[0]
 
 
 def describe_error(error: Exception | Warning | str) -> str:
     """The message of a library's error or warning on one line; the name of its type if the message is empty."""
     # Pillow appends the address of a BytesIO, which does not help the user.
     text = str(getattr(error, "strerror", None) or error).split(" <_io.BytesIO")[0]
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Keras prints parts of its messages in bold type.
-    return " ".join(text.split()) or type(error).__name__
+    return " ".join(_remove_styles(text).split()) or type(error).__name__
+
+
+def _remove_styles(text: str) -> str:
+    # Keras prints parts of its messages in bold type.
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

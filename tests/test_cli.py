@@ -244,8 +244,11 @@ def test_sigterm_removes_unfinished_files_and_ends_with_status_143(tmp_path):
     from cyclegan_tf.storage import atomic
     with atomic.open_for_writing({str(tmp_path / "result")!r}) as file:
         assert len(os.listdir({str(tmp_path)!r})) == 1
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(9)""")
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # A second signal must not interrupt the cleanup.""")
     assert (child.returncode, child.stderr) == (143, "")
     assert list(tmp_path.iterdir()) == []
 
@@ -319,7 +322,7 @@ def test_a_command_that_fails_while_images_are_loaded_ends(error, status, line, 
 
 @pytest.mark.parametrize(("error", "line"), [
     (ValueError("bad\nmore"), "bad"), (ValueError("\n  bad\nmore"), "bad"), (KeyError("a"), "'a'"),
-    (RuntimeError(), "RuntimeError"), (ValueError(" \n"), "ValueError"),
-], ids=["two lines", "line after an empty one", "key", "no message", "blank message"])
+    (RuntimeError(), "RuntimeError"), (ValueError(" \n"), "ValueError"), (ValueError("\x1b[1mbad\x1b[0m"), "bad"),
+], ids=["two lines", "line after an empty one", "key", "no message", "blank message", "bold type"])
 def test_first_line_of_an_error(error, line):
     assert errors.get_first_line(error) == line

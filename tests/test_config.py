@@ -333,11 +333,11 @@ def test_config_json_is_readable():
     ({"generator": "unet", "crop_size": 100},
      "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256"),
     ({"generator": "unet", "crop_size": 100, "load_size": 143},
-     "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256 and --load_size=256"),
+     "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256 with --load_size=256"),
     ({"generator": "unet", "crop_size": 100, "preprocess": "crop", "load_size": 143},
      "--crop_size=100 must be a multiple of 256 for --generator=unet; use --crop_size=256"),
     ({"crop_size": 64, "load_size": 70, "n_layers": 6},
-     "--crop_size=64 must be at least 192 for --generator=resnet and --discriminator=patch; use --crop_size=192 and "
+     "--crop_size=64 must be at least 192 for --generator=resnet and --discriminator=patch; use --crop_size=192 with "
      "--load_size=192 or --n_layers=4"),
     ({"crop_size": 130}, "--crop_size=130 must be a multiple of 4 for --generator=resnet; use --crop_size=128"),
     ({"crop_size": 286}, "--crop_size=286 must be a multiple of 4 for --generator=resnet; use --crop_size=284"),

@@ -70,7 +70,7 @@ def test_palettes_have_all_their_bits():
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_kind_of_a_palette_is_that_of_its_colors(tmp_path, bits):
+def test_kind_describes_the_colors_of_a_palette_not_its_indices(tmp_path, bits):
     dataset = pydicom.dcmread(FILES / "examples_palette.dcm")
     names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")]
     tables = [np.frombuffer(dataset[f"{name}Data"].value, np.uint16) >> (16 - bits) for name in names]

@@ -163,15 +163,16 @@ def test_images_of_another_shape_of_one_color_or_with_nan_fail_the_check(tiny_ru
 
 
 def test_the_images_of_a_check_are_computed_in_full_precision(tiny_run, monkeypatch):
-    modes = []
+    is_rounded, modes = tf.config.experimental.tensor_float_32_execution_enabled, []
+    assert is_rounded(), "nothing to switch off"
 
     def translate(image, training):
-        modes.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        modes.append(is_rounded())
         return image
 
     monkeypatch.setattr(source.Source, "network", property(lambda self: translate))
     assert len(source.load(str(tiny_run), Direction.A2B)[0].check_pairs) == 2
-    assert modes == [False, False]
+    assert modes == [False, False] and is_rounded()
 
 
 def test_exports_run_on_the_cpu(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Cached features of real images: computed again when images, preprocessing or network change."""
+"""Features of real images are cached, and computed again when the images, the options or the network change."""
 
 import dataclasses
 import errno

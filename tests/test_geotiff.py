@@ -26,7 +26,7 @@ REFLECTANCE = ValueRange(0, 10000)
 
 
 def write(path, bands, has_alpha=False, **options):
-    """Writes bands (C, H, W) with GDAL, somewhere in UTM zone 33; the last band may be alpha."""
+    """Writes a GeoTIFF file of bands (C, H, W) in UTM zone 33 with GDAL; the last band may be alpha."""
     profile = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2],
                "dtype": bands.dtype, "crs": "EPSG:32633", "transform": TRANSFORM}
     with rasterio.open(path, "w", **profile | options) as file:
@@ -268,7 +268,7 @@ def test_transparent_pixels_have_no_data_in_units(tmp_path, n_bands, no_data):
             (tmp_path / f"{part}{domain}").mkdir()
             write(tmp_path / f"{part}{domain}" / "a.tif", bands, has_alpha=True, nodata=no_data)
     with rasterio.open(tmp_path / "trainA" / "a.tif") as file:
-        # GDAL's masks are those of the no-data value if there is one, else those of alpha.
+        # GDAL derives the mask of a band from the no-data value, or from alpha if the file has no such value.
         has_data = (file.read_masks(1) > 0) & (file.read(n_bands + 1) > 0)
         assert [*has_data[:, 0]] == [20 <= row < (30 if no_data else 40) for row in range(40)]
     config = Config(dataset=str(tmp_path), input_channels=n_bands, output_channels=n_bands, range_a="percentile:0,100",
@@ -289,7 +289,7 @@ def test_transparent_pixels_have_no_data_in_units(tmp_path, n_bands, no_data):
         assert (file.read()[:-1, has_data] == bands[:-1, has_data]).all()
 
 
-def test_nan_of_transparent_pixels_is_no_value(tmp_path):
+def test_nan_is_allowed_in_transparent_pixels(tmp_path):
     bands = RNG.uniform(1, 100, (2, *SIZE)).astype(np.float32)
     bands[0, :7], bands[1, :7] = np.nan, 0
     write(tmp_path / "a.tif", bands, has_alpha=True)

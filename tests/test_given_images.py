@@ -1,4 +1,4 @@
-"""Images that a program gives to fit: arrays, lists and a tf.data.Dataset."""
+"""Training on images that a program passes to fit: arrays, lists and a tf.data.Dataset."""
 
 import importlib
 import logging
@@ -142,7 +142,7 @@ def test_wrong_image_in_a_stream_is_refused_with_a_reason():
         take(dataset, options, 0, 1)
 
 
-def test_messages_call_the_domains_of_a_stream_as_the_caller_does():
+def test_errors_in_a_stream_use_the_domain_names_of_the_caller():
     # The caller's images of B are the inputs.
     options = make_toy_config(direction="b2a", input_channels=1, lambda_identity=0)
     with pytest.raises(UserError, match=r"an image of B has shape \(20, 24, 3\); expected \(height, width, 1\)"):

@@ -196,3 +196,9 @@ def test_dropout_without_effect_is_named(generator, n_downs):
     else:
         assert len(warnings) == 1
         assert warnings[0].startswith(f"--dropout has no effect on --generator={generator} with --n_downs=5, because")
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_model_without_a_module_does_not_disturb_other_runs():
+    exec('@register("mine")\ndef build(config, replicas): pass', {"register": cyclegan_tf.register_model})
+    assert list(find_idle_options(Config())) == []

@@ -1,4 +1,4 @@
-"""Translated files keep profile, EXIF, texts and resolution of their source; damaged metadata costs only itself."""
+"""Translated files keep the profile, EXIF, texts and resolution of their source; only damaged metadata is lost."""
 
 import io
 import struct
@@ -134,7 +134,7 @@ def test_metadata_that_cannot_be_written_costs_only_the_metadata(tmp_path, caplo
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "deep.tif", "big.tif"])
 def test_texts_keep_their_bytes(tmp_path, name):
     owner, lens = "© Zoë Müller 日本\0".encode(), "Läns\0".encode("latin-1")
-    # The main directory: copyright and the position of the camera's directory, which has the lens.
+    # The main directory holds the copyright and the offset of the camera's directory, which holds the lens.
     entries = struct.pack("<HHII", COPYRIGHT, 2, len(owner), 100) + struct.pack("<HHII", 0x8769, 4, 1, 50)
     camera = struct.pack("<HHHII", 1, 0xA434, 2, len(lens), 80) + bytes(4)
     exif = (b"II*\0\x08\0\0\0\x02\0" + entries + bytes(4)).ljust(50, b"\0") + camera
@@ -175,7 +175,7 @@ def test_profile_of_another_color_space_is_dropped(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 def test_gray_results_have_no_profile_of_colors(tmp_path, suffix, dtype):
-    """For example, the PNG specification forbids RGB profiles in gray images."""
+    """The PNG specification forbids RGB profiles in gray images, for example."""
     path = tmp_path / f"a{suffix}"
     image_files.write(str(path), np.zeros((11, 17, 1), dtype), image_files.Extras(icc=SRGB))
     with Image.open(path) as image:

@@ -207,7 +207,7 @@ def make_judge_of_another_size(path):
 def test_a_judge_that_fails_on_an_image_is_an_error(tmp_path):
     make_judge_of_another_size(tmp_path / "judge.keras")
     judge = classifier.KerasClassifier(str(tmp_path / "judge.keras"))
-    # The reason, in the words of Keras 3 or of TensorFlow, is not on the first line of the error. 150528 = 3 * 224^2.
+    # Keras and TensorFlow put the reason behind the first line of their error. 150528 = 3 * 224^2.
     message = r"judge\.keras fails on an image of 224 x 224 pixels \(.*\); give a Keras model that takes such images$"
     with pytest.raises(UserError, match=f"^--judge=.*{message}") as caught:
         judge(np.zeros((32, 32, 3), np.uint8))

@@ -97,6 +97,14 @@ def test_a_decorator_without_parentheses_is_an_error(register):
             raise NotImplementedError
 
 
+def test_a_function_in_place_of_the_name_of_a_generator_is_an_error():
+    def build(config):
+        raise NotImplementedError
+
+    with pytest.raises(UserError, match=r"cannot register .*build for --generator, because the decorator has no \("):
+        cyclegan_tf.register_generator(build, size_multiple=4)
+
+
 def test_defaults_that_are_not_a_dictionary_are_an_error():
     with pytest.raises(UserError, match=r"--model=mine with defaults \['ngf'\]: give a dictionary of options"):
         cyclegan_tf.register_model("mine", defaults=["ngf"])

@@ -128,14 +128,17 @@ def test_held_out_images_side_by_side_are_enough_without_training(tmp_path):
         sources.open_folder(tmp_path)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("names", ["AB", "ab"])
-def test_folders_of_domains_are_not_images_side_by_side(tmp_path, make_images, names):
+def test_folders_of_domains_are_not_images_side_by_side(tmp_path, make_images, names, split):
     for name in names:
-        make_images(tmp_path / "train" / name, 2)
-    with pytest.raises(UserError, match=rf"train has folders {names[0]} and {names[1]}, but .* move them to .*/trainA"):
-        sources.open_folder(tmp_path)
-    (tmp_path / "train" / names[1]).rename(tmp_path / "train" / "more")
-    assert sources.open_folder(tmp_path).train_a.half == "left"
+        make_images(tmp_path / split / name, 2)
+    message = rf"{split} has folders {names[0]} and {names[1]}, but .*; move them to the folders trainA and trainB, or"
+    with pytest.raises(UserError, match=message):
+        sources.open_folder(tmp_path, needs_training=split == "train")
+    (tmp_path / split / names[1]).rename(tmp_path / split / "more")
+    opened = sources.open_folder(tmp_path, needs_training=split == "train")
+    assert opened.get_images(split, "a").half == "left"
 
 
 def test_unknown_dataset_is_an_error(tmp_path):

@@ -213,7 +213,7 @@ def test_alpha_is_found_beside_other_bands(tmp_path, kinds):
 
 @pytest.mark.parametrize("in_units", [False, True], ids=["pictures", "units"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_alpha_is_no_value_of_a_pixel_without_data(tmp_path, dtype, in_units):
+def test_alpha_is_not_compared_with_the_no_data_value(tmp_path, dtype, in_units):
     pixels = RNG.integers(1, 256, (6, 9, 4)).astype(dtype)
     pixels[:2, :, :3] = 0
     tifffile.imwrite(tmp_path / "s.tif", pixels, photometric="rgb", extrasamples=["unassalpha"],

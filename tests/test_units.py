@@ -267,7 +267,7 @@ def test_translation_counts_clipped_values(scans, tmp_path, caplog):
     assert f"s.tif: {outside} of {ct.size} values" in caplog.text
 
 
-def test_the_share_of_clipped_values_is_of_the_values_with_data_in_the_file(tmp_path, caplog):
+def test_the_share_of_clipped_values_ignores_pixels_without_data(tmp_path, caplog):
     pages = np.full((1, 10, 20), 9000, np.int16)
     pages[0, :5], pages[0, 5:7] = 100, -9999
     tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", extratags=[(42113, "s", 0, "-9999", True)])

@@ -91,7 +91,7 @@ def require_crop_size(config: Config) -> None:
     fitting = multiple * max(nearest, -(-smallest // multiple))
     remedy = f"use --crop_size={fitting}"
     if config.preprocess != "crop" and fitting > config.load_size:
-        remedy += f" and --load_size={fitting}"
+        remedy += f" with --load_size={fitting}"
     if crop % multiple:
         fewer = range(config.n_downs - 1, 4, -1)
         n_downs = _find_value(config, "n_downs", fewer, lambda other: crop % get_size_multiple(other) == 0)

@@ -9,8 +9,8 @@ from cyclegan_tf.config.registries import DISCRIMINATORS, GENERATORS, MODELS, Mo
 from cyclegan_tf.config.run_options import FIELDS
 from cyclegan_tf.errors import UserError
 
-# Options without effect: {option: {other option: values}}. Each other option must have one of its values. The rules for
-# the weights of losses hold for the models of this package.
+# {option: {other option: values}}: the option has no effect if every other option has one of the listed values. The
+# rules about loss weights apply only to the models of this package.
 _IDLE_WITH: dict[str, dict[str, tuple[Any, ...]]] = {
     "lr_decay_every": {"lr_policy": ("linear", "cosine", "constant")},
     "load_size": {"preprocess": ("crop", "none")},
@@ -59,4 +59,4 @@ def find_idle_options(config: Config) -> Iterator[str]:
 
 def _is_own(entry: ModelEntry) -> bool:
     """True for a model of this package."""
-    return entry.build.__module__.startswith("cyclegan_tf.")
+    return (entry.build.__module__ or "").startswith("cyclegan_tf.")  # A function from exec has no module.

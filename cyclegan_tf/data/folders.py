@@ -22,8 +22,8 @@ _OTHER_SUFFIXES = (
 _SPLITS = (("trainA", "trainB", "testA", "testB", MASKS), ("train", "test", "val"))
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
 _SIGNATURE_BYTES = 132
-# Sizes in bytes of the header that follows the 14 bytes of a BMP file's first header. Text files, too, may begin with
-# "BM", but text is a larger number at the place of this size.
+# Sizes in bytes of a BMP file's second header, which follows the first header of 14 bytes. A text file may begin with
+# "BM" too, but its bytes at the position of the size form a larger number.
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # Major brands of HEIF, AVIF and Canon raw photographs. Videos and audio files (MOV, MP4, M4A) have other brands.
 _PHOTO_BRANDS = (
@@ -39,7 +39,7 @@ def _has_signature(head: bytes) -> bool:
     """True if a file's first 132 bytes hold an image signature.
 
     Photographs that cannot be decoded (HEIF, AVIF and CR3 files) count as images, so that they are reported as bad
-    images. Videos and audio files are no images.
+    images. Videos and audio files do not.
     """
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
@@ -62,8 +62,8 @@ def _may_have_signature(name: str) -> bool:
 def _is_image(name: str, read_head: Callable[[], bytes]) -> bool:
     """True if the file has an image suffix or, for an unknown suffix, an image signature in `read_head()`.
 
-    DICOMDIR, the table of contents of a disk of DICOM files, is no image. Linux shows the names on some disks in lower
-    case.
+    Returns False for DICOMDIR, the table of contents of a disk of DICOM files. Linux shows the names on some disks in
+    lower case.
     """
     if name.upper() == "DICOMDIR":
         return False

@@ -19,7 +19,7 @@ from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
 CELL_PIXELS = 128  # The longer side of an image in a grid.
-N_SHOWN = 6  # Example images of each part.
+_N_SHOWN = 6  # Example images of each part.
 _VALUES_PER_SLICE = 256  # Evenly spaced values that percentiles are computed from.
 
 
@@ -95,8 +95,8 @@ def inspect(parts: Mapping[str, ImageList], options: StackOptions | None = None)
 
 def _inspect_part(name: str, image_list: ImageList, options: StackOptions) -> Summary:
     total, n_files = Summary(), len(image_list)
-    wanted = collections.Counter(round(i) for i in np.linspace(0, n_files - 1, N_SHOWN))
-    if n_files >= N_SHOWN:
+    wanted = collections.Counter(round(i) for i in np.linspace(0, n_files - 1, _N_SHOWN))
+    if n_files >= _N_SHOWN:
         wanted = collections.Counter(set(wanted))
 
     def examine(index: int) -> Summary:

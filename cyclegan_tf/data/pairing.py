@@ -65,7 +65,7 @@ def arrange(dataset: ImageDataset, config: Config) -> ImageDataset:
     """Decides by --paired which held-out images are pairs, and reorders the images so that pairs have equal indices.
 
     Training images are reordered only if the config trains on pairs and all of them have counterparts. Without test
-    images, these training pairs count as the pairs.
+    images, measures use these training pairs.
 
     Returns:
       The data set with `n_pairs` and `pairing` set.

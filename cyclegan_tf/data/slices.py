@@ -29,9 +29,9 @@ _LACKS_PAGES = (
     "its OME metadata describes pages that are missing or in other files; only the pages in the file are used, here "
     "and in other such files"
 )
-# Error numbers of a file that is missing or may not be read: a bad image, although its content may be intact.
+# Error numbers of a file that is missing or lacks read permission. Such a file counts as a bad image.
 _UNREADABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-# Error numbers of a folder for temporary files without room for a volume. EFBIG: its disk limits the size of a file.
+# Error numbers if a volume does not fit into the temporary folder. EFBIG: the file system limits the size of a file.
 _NO_ROOM = (*FULL_DISK, errno.EFBIG)
 # Error numbers of a machine that has run out of something. The file may be intact.
 _EXHAUSTED = (*_NO_ROOM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)

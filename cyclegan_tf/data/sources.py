@@ -203,13 +203,13 @@ def _open_shards(folder: str, needs_training: bool) -> ImageDataset:
     return _assemble(folder, list_split, needs_training)
 
 
-def _require_side_by_side(where: str, train: ImageList) -> None:
-    """Raises a UserError if `train`, which should hold images of both domains side by side, has folders A and B."""
-    tops = {name.split("/")[0] for name in train.names if "/" in name}
+def _require_side_by_side(images: ImageList) -> None:
+    """Raises a UserError if the folder of `images`, which should show A and B side by side, has folders A and B."""
+    tops = {name.split("/")[0] for name in images.names if "/" in name}
     if len(tops) == 2 and {top.upper() for top in tops} == {"A", "B"}:
         a, b = sorted(tops, key=str.upper)
-        raise UserError(f"{train.where} has folders {a} and {b}, but images in {train.where} must show A and B side by "
-                        f"side; move them to {where}/trainA and {where}/trainB")
+        raise UserError(f"{images.where} has folders {a} and {b}, but each image in {images.where} must show A and B "
+                        "side by side; move them to the folders trainA and trainB, or testA and testB, of the data set")
 
 
 def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training: bool) -> ImageDataset:
@@ -220,7 +220,8 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
     masks = PairMasks(found) if found else None
     if not any(given):
         train, test = list_split("train"), list_split("test") or list_split("val")
-        _require_side_by_side(where, train)
+        for images in (train, test):
+            _require_side_by_side(images)
         if train or (test and not needs_training):
             halves = itertools.product((train, test), ("left", "right"))
             return ImageDataset(*(dataclasses.replace(whole, half=half) for whole, half in halves), masks=masks)

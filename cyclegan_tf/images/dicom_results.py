@@ -110,7 +110,7 @@ def describe(
 
 
 def _replace_identifiers(result: Any, source: Any, salt: str, keeps_patient_data: bool) -> None:
-    """Gives a result identifiers of its own, and a reference to its source if that may be known; see `describe`."""
+    """Replaces a result's identifiers, and adds a reference to the source if patient data are kept; see `describe`."""
     from pydicom import Dataset
     from pydicom.uid import generate_uid
 
@@ -211,8 +211,7 @@ def _describe_pixels(result: Any, channels: int, dtype: np.dtype, value_range: V
 
 
 def _describe_damage(error: Exception) -> str:
-    # For a UnicodeError, pydicom fails to add the tag to the message and raises a TypeError. The UnicodeError is its
-    # context.
+    # If a text cannot be encoded, pydicom raises a TypeError, whose context is the UnicodeError.
     reason = error.__context__ if isinstance(error.__context__, UnicodeError) else error
     return f"its attributes cannot be written: {describe_error(reason)}; repair or remove the file"
 

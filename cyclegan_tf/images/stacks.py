@@ -86,7 +86,7 @@ class Stack(abc.ABC):
     Attributes:
       kind: format, dtype and channels, such as "TIFF uint16 x 1".
       dtype: dtype of the values in the file, from which `units.choose_dtype` chooses the dtype of results. Slices may
-        have a wider one, which holds the values in their unit.
+        have a wider dtype, which holds the values in their unit.
       channels: channels of a slice.
       spacing: distances in mm between rows, columns and slices, or None.
       no_data: the value that marks pixels without data, or None.

@@ -133,7 +133,7 @@ class _Writer(StackWriter):
             return _describe(self._source, self._channels, self._dtype)
         file, group = self._source.file, self._source.groups[self.count]
         # OME-TIFF and ImageJ files have one description, on the first page. If a slice has more or fewer pages in the
-        # result than in the source, its pages do not correspond.
+        # result than in the source, the pages of the result do not correspond to pages of the source.
         if file.is_ome or file.is_imagej or len(group) != n_pages:
             return None
         return _encode_description(file.pages.get(group[number]).description)
@@ -160,7 +160,10 @@ class _Writer(StackWriter):
 
 
 def _require_upright_map(page: Any) -> None:
-    """Raises a ValueError if a page has a georeference, which describes the stored rows, and is not stored upright."""
+    """Raises a ValueError if a page has a georeference and is not stored upright.
+
+    A georeference describes the rows and columns as stored.
+    """
     orientation = page.tags.valueof(tiff.ORIENTATION, 1)
     if orientation in range(2, 9) and any(code in page.tags for code in GEO_TAGS):
         raise ValueError(f"the file has a georeference and the orientation {orientation}, which GIS programs ignore, "
@@ -231,7 +234,7 @@ def _describe(source: Source, channels: int, dtype: np.dtype) -> bytes | None:
 
 
 def _encode_description(text: str) -> bytes | None:
-    """Encodes the description of a page; returns None for an empty text and the array shape that tifffile writes."""
+    """Encodes a page's description; returns None if the text is empty or only tifffile's record of the shape."""
     return None if not text or text.startswith('{"shape"') else text.encode()
 
 

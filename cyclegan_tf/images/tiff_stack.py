@@ -168,7 +168,7 @@ def _group_pages(file: Any, first: Any, numbers: Sequence[int], channels: int) -
 
 
 def _group_channels(file: Any, numbers: Sequence[int], channels: int) -> list[tuple[int, ...]]:
-    """Groups the pages of an OME-TIFF or ImageJ file, each of which holds one of the `channels` channels of a slice.
+    """Groups the pages of an OME-TIFF or ImageJ file into slices of `channels` pages; each page holds one channel.
 
     An OME-TIFF file may hold several images, such as the positions of a stage, which tifffile calls series.
 

@@ -178,7 +178,7 @@ def plan(
 
 
 def _require_free_targets(jobs: Sequence[Job], overwrite: bool) -> None:
-    """Raises a UserError for a result that must not be written, as `plan` describes."""
+    """Raises a UserError if a result must not be written; `plan` lists the reasons."""
     taken: dict[str, Job] = {}
     sources = {_resolve(job.source) for job in jobs}
     for job in jobs:

@@ -8,7 +8,7 @@ import numpy as np
 from cyclegan_tf.errors import UserError
 
 SUBSETS, SUBSET_SIZE = 100, 100
-SEED = 0  # Of the random subsets.
+SEED = 0  # Seed of the random subsets.
 
 
 def compute_distance(features: np.ndarray, reference: np.ndarray) -> tuple[float, float, int]:

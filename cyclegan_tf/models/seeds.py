@@ -14,7 +14,7 @@ def make_step_seed(seed: int, use: str, iteration: tf.Tensor) -> tf.Tensor:
     Args:
       seed: seed of the run.
       use: name of a purpose, such as "dropout"; different uses get unrelated numbers.
-      iteration: number of past generator updates, int64 scalar. It stays the same in a step that float16 skips.
+      iteration: number of past generator updates, int64 scalar. A step that loss scaling skips does not count.
     """
     digest = hashlib.blake2b(f"{seed}/{use}".encode(), digest_size=7).digest()  # 7 bytes leave room to add numbers.
     return tf.stack([tf.constant(int.from_bytes(digest, "big"), tf.int64), tf.cast(iteration, tf.int64)])

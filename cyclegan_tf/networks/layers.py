@@ -17,8 +17,6 @@ from cyclegan_tf.ops import convolution, hardware, instance_norm, padding, recom
 
 keras = tf.keras
 
-# TensorFlow 2.15 is the last version that tensorflow-addons can be imported with.
-
 
 @keras.utils.register_keras_serializable("cyclegan_tf")
 class ReflectionPadding2D(tf.keras.layers.Layer):

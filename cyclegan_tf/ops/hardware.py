@@ -1,4 +1,4 @@
-"""The current machine: TensorFlow, GPUs, memory, and whether this folder's kernels replace TensorFlow's on it."""
+"""The current machine: TensorFlow version, GPUs, memory, and whether the kernels of `ops` replace TensorFlow's."""
 
 import contextlib
 import functools
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from cyclegan_tf.ops.tracing import no_autograph
 
+# TensorFlow 2.15 is the last version that tensorflow-addons can be imported with.
 IS_TENSORFLOW_2_15 = tf.__version__.startswith("2.15.")
 _portable_ops_forced = False
 

@@ -185,7 +185,7 @@ def _claim(config: config_lib.Config, workdir: str) -> None:
     require_same_options(config, workdir)
     if filesystem.exists(os.path.join(workdir, "config.json")) and not _holds_run(workdir):
         config_lib.Config.load(workdir)  # Raises for the config.json of another program.
-        # Remove the records of a failed start to which the new run would append. log.txt is a history of all starts.
+        # Remove what a failed start recorded, because the new run would append to it. log.txt keeps all starts.
         for name in filesystem.listdir(workdir):
             if name == "bad_images.txt" or name.startswith("events.out.tfevents."):
                 filesystem.remove(os.path.join(workdir, name))

@@ -19,8 +19,8 @@ def open_for_writing(path: filesystem.PathLike, mode: str = "w", durable: bool =
 
     Several processes may write the same file at the same time: each writes a file of its own, .NUMBER.tmp in the folder
     of `path`, and the last to finish replaces the others. A process that is killed leaves its .tmp file. A symbolic
-    link is replaced, and its target stays as it is. A device or a named pipe, such as /dev/null, gets the content at
-    the end, because a file must not replace it.
+    link is replaced, and its target stays as it is. A device such as /dev/null or a named pipe is not replaced: the
+    content is written to it at the end.
 
     Args:
       path: a remote file is first written to the local disk, because image and zip writers need a seekable file.

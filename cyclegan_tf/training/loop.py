@@ -47,7 +47,7 @@ class TrainingLoop:
 
     Args:
       run: the run, whose model has the weights of the current step.
-      outputs: writes everything that the run writes.
+      outputs: writes the records, sample grids, checkpoints, measures and exports of the run.
       progress: the current step and everything else, apart from the model, that a checkpoint holds.
 
     Attributes:
