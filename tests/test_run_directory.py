@@ -212,7 +212,7 @@ def test_config_is_on_the_disk_before_it_replaces_the_former_one(tmp_path, monke
 def test_a_start_that_failed_does_not_claim_the_run_directory(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
     workdir = str(tmp_path / "run")
-    with pytest.raises(UserError, match="no_such_run holds no networks"):
+    with pytest.raises(UserError, match="--init_from=no_such_run does not exist"):
         trainer.train(Config.preset("tiny", init_from="no_such_run"), workdir)
     trainer.train(Config.preset("tiny", max_steps=1), workdir)
     assert Config.load(workdir).init_from == ""
