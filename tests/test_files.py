@@ -27,7 +27,7 @@ def test_signature_decides_if_the_suffix_is_unknown(tmp_path):
         write(tmp_path / name, kind)
     np.save(tmp_path / "array", np.zeros((2, 2), np.uint8))
     (tmp_path / "page.jpg").write_bytes(b"<html>")  # Becomes a bad image when it is read.
-    (tmp_path / "iphone").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")  # An image in a format that cannot be read.
+    (tmp_path / "iphone").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")  # An image that is damaged.
     for other in ("notes.txt", "Thumbs.db", "README", "movie.avi", ".DS_Store", ".hidden.png", ".git/a.png",
                   "__MACOSX/a.png", "labels.csv", "empty"):
         (tmp_path / other).parent.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ def test_videos_and_text_beside_photographs_are_no_images(tmp_path):
         (tmp_path / name).write_bytes(head + bytes(200))
     (tmp_path / "LICENSE").write_bytes(b"BMW photographs\0\0\0, free to use")  # "BM", and no size of a BMP header.
     (tmp_path / "short").write_bytes(b"BM")
-    photographs = ["IMG_1.CR3", "IMG_1.HEIC", "a.avif", "burst.heics"]  # Cannot be decoded, so they are bad images.
+    photographs = ["IMG_1.CR3", "IMG_1.HEIC", "a.avif", "burst.heics"]  # Damaged or unreadable, so bad images.
     assert folders.list_folder(tmp_path).names == photographs
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for name in [*BOXES, "LICENSE"]:

@@ -10,7 +10,7 @@ from typing import IO
 
 from cyclegan_tf.data.dataset import MASKS, ImageList
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, suffixes, tiff
+from cyclegan_tf.images import signatures, suffixes
 from cyclegan_tf.storage import filesystem, zip_files
 from cyclegan_tf.storage.zip_files import DamagedFileError
 
@@ -20,31 +20,9 @@ _OTHER_SUFFIXES = (
 )
 # The folders of a data set: of two domains, or of images that show both domains.
 _SPLITS = (("trainA", "trainB", "testA", "testB", MASKS), ("train", "test", "val"))
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", *tiff.SIGNATURES, codec.NPY_SIGNATURE)
-_SIGNATURE_BYTES = 132
-# Sizes in bytes of a BMP file's second header, which follows the first header of 14 bytes. A text file may begin with
-# "BM" too, but its bytes at the position of the size form a larger number.
-_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
-# Major brands of HEIF, AVIF and Canon raw photographs. Videos and audio files (MOV, MP4, M4A) have other brands.
-_PHOTO_BRANDS = (
-    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"miaf", b"msf1",
-    b"avif", b"avis", b"crx ",
-)
 # No image is larger than _MEMBER_BYTES. A member above _SUSPECT_BYTES whose compression ratio exceeds _SUSPECT_RATIO
 # is probably a zip bomb.
 _MEMBER_BYTES, _SUSPECT_BYTES, _SUSPECT_RATIO = 2**30, 2**26, 100
-
-
-def _has_signature(head: bytes) -> bool:
-    """True if a file's first 132 bytes hold an image signature.
-
-    Photographs that cannot be decoded (HEIF, AVIF and CR3 files) count as images, so that they are reported as bad
-    images. Videos and audio files do not.
-    """
-    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
-    is_photo = head[4:8] == b"ftyp" and head[8:12] in _PHOTO_BRANDS
-    return head.startswith(_SIGNATURES) or is_webp or is_bmp or is_photo or head[128:] == b"DICM"
 
 
 def _is_hidden(name: str) -> bool:
@@ -67,7 +45,7 @@ def _is_image(name: str, read_head: Callable[[], bytes]) -> bool:
     """
     if name.upper() == "DICOMDIR":
         return False
-    return _has_suffix(name) or (_may_have_signature(name) and _has_signature(read_head()))
+    return _has_suffix(name) or (_may_have_signature(name) and signatures.find_format(read_head()) is not None)
 
 
 def is_image(path: str) -> bool:
@@ -143,7 +121,7 @@ def _read_head(path: str | os.DirEntry[str]) -> bytes:
         return b""
     try:
         with open(path, "rb") as file:
-            return file.read(_SIGNATURE_BYTES)
+            return file.read(signatures.HEAD_BYTES)
     except OSError:
         return b""
 
@@ -183,7 +161,7 @@ def _collect_remote(root: str, subfolder: str, names: list[str], others: tuple[s
 def _read_remote_head(path: str) -> bytes:
     try:
         with filesystem.open_for_reading(path) as file:
-            return file.read(_SIGNATURE_BYTES)
+            return file.read(signatures.HEAD_BYTES)
     except OSError:
         return b""
 
@@ -255,7 +233,7 @@ def _find_split(folders: Sequence[str], split: str) -> int | None:
 
 def _is_member_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> bool:
     try:
-        return _is_image(name, functools.partial(_read_member, archive, info, _SIGNATURE_BYTES))
+        return _is_image(name, functools.partial(_read_member, archive, info, signatures.HEAD_BYTES))
     except OSError:
         return True  # Loading the damaged member reports it as a bad image.
 

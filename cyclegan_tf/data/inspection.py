@@ -63,7 +63,7 @@ def describe(data: bytes) -> tuple[str, int]:
 
     Raises the exceptions of Pillow, tifffile and NumPy if `data` is not an image.
     """
-    if data.startswith(codec.NPY_SIGNATURE):
+    if data.startswith(array_files.SIGNATURE):
         array = array_files.parse(data)
         channels = array.shape[2] if array.ndim == 3 else 1
         return f"NPY {array.dtype} x {channels}", channels
@@ -173,7 +173,7 @@ def _inspect_plain(image_list: ImageList, index: int, n_shown: int) -> Summary:
         try:
             return _inspect_picture(one, kind, n_shown)
         except (ValueError, OSError):
-            if not data.startswith(codec.NPY_SIGNATURE):
+            if not data.startswith(array_files.SIGNATURE):
                 raise
         piece = one.read_values(0)
     except (ValueError, OSError) as error:

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 import warnings
 from collections.abc import Callable
 from typing import IO, Any
@@ -12,19 +13,21 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cyclegan_tf.errors import describe_error
-from cyclegan_tf.images import ranges, tiff
+from cyclegan_tf.images import jpeg2000, ranges, signatures, tiff
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import array_files
 
-NPY_SIGNATURE = b"\x93NUMPY"
 PNG_GRAY_ALPHA = 4
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+# "PPM" stands for all Netpbm formats.
+_FORMATS: tuple[str, ...] = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 # Pillow's modes without color, and with alpha. In La and RGBa, colors are multiplied with alpha.
 GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B")
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
-_ANIMATIONS = (b"GIF8", b"RIFF", b"\x89PNG")  # Beginnings of the files that may have several frames.
+_ANIMATIONS = ("AVIF", "GIF", "HEIF", "PNG", "WEBP")  # The formats, besides TIFF, that may have several frames.
+# The header of a Netpbm file of more than one bit: type, width, height and the level of white, with comments between.
+_NETPBM = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}\s")
 
 # Maps an image's (height, width) to the (height, width) that it is resized to.
 TargetSize = Callable[[int, int], tuple[int, int]]
@@ -44,20 +47,22 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
     8-bit.
 
     Args:
-      data: bytes of a BMP, GIF, JPEG, PNG, TIFF or WebP file, whatever its name, or of a .npy file: (H, W) or
-        (H, W, channels), of uint8, uint16, or floats in [-1, 1].
+      data: bytes of an AVIF, BMP, GIF, HEIF, JPEG, JPEG 2000, Netpbm, PNG, TGA, TIFF or WebP file, whatever its name,
+        or of a .npy file: (H, W) or (H, W, channels), of uint8, uint16, or floats in [-1, 1].
       channels: 1 or 3, or any number for .npy and TIFF files.
       target_size: maps (height, width) of the decoded image to the (height, width) to return; see `resize`.
 
     Returns:
-      uint8; uint16 for 16-bit PNG, TIFF and .npy files; float32 in [-1, 1] for floats.
+      uint8; uint16 for 16-bit PNG, TIFF and .npy files, and for JPEG 2000 and gray Netpbm files of more than 8 bits,
+      whose levels are scaled to 0 .. 65535; float32 in [-1, 1] for floats.
 
     Raises:
-      ValueError: the bytes are not a complete image, or have another number of channels; the message gives the reason.
+      ValueError: the bytes are not a complete image of a supported format, or have another number of channels; the
+        message gives the reason.
       MemoryError: memory is exhausted; the image may be intact.
     """
     with explain_damage(functools.partial(_explain, data)):
-        if data.startswith(NPY_SIGNATURE):
+        if data.startswith(array_files.SIGNATURE):
             pixels = _decode_array(array_files.parse(data), channels)
         elif channels not in (1, 3) and not data.startswith(tiff.SIGNATURES):
             raise ValueError(f"images with {channels} channels must be .npy or TIFF files")
@@ -72,26 +77,61 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
 
 
 def decode_values(data: bytes, channels: int) -> np.ndarray:
-    """Decodes a file to values in their own unit: a .npy file of any integers or floats, or what `decode` returns.
+    """Decodes a file to values in their own unit.
+
+    Returns the array of a .npy file, of any integers or floats, and the stored levels of JPEG 2000 and Netpbm files.
+    For other files, returns the same as `decode`.
 
     Raises:
       ValueError, MemoryError: as in `decode`.
     """
-    if not data.startswith(NPY_SIGNATURE):
-        return decode(data, channels)
+    if not data.startswith(array_files.SIGNATURE):
+        pixels = decode(data, channels)
+        white = _read_white(data)
+        # `decode` has scaled the levels up, or not at all, so rounding restores the stored levels.
+        return pixels if white is None else np.rint(pixels * (white / np.iinfo(pixels.dtype).max)).astype(pixels.dtype)
     with explain_damage():
         return _reshape_array(array_files.parse(data), channels)
 
 
 def open_with_pillow(data: bytes) -> Image.Image:
-    """Opens an image of one of the supported formats, without decoding its pixels."""
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    """Opens an image of one of the supported formats, without decoding its pixels.
+
+    Raises the exceptions of Pillow, or a ValueError if the format is known, but cannot be read.
+    """
+    name, formats = signatures.find_format(data), _FORMATS
+    if name in signatures.UNREADABLE:
+        raise ValueError(f"{name} files cannot be read; convert the file to {signatures.UNREADABLE[name]}")
+    if name == "HEIF":
+        _register_heif()
+        formats = ("HEIF",)
+    image = Image.open(io.BytesIO(data), formats=formats)
     # Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the transparent level.
     if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
         bit_depth, _ = read_png_header(data)
         if bit_depth in (2, 4):
             image.info["transparency"] *= 255 // (2**bit_depth - 1)
     return image
+
+
+@functools.cache
+def _register_heif() -> None:
+    """Registers the reader of HEIF files with Pillow."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ValueError(
+            "HEIC photographs need pip install 'cyclegan_tf[heic]'; or convert the file to JPEG"
+        ) from error
+    pillow_heif.register_heif_opener()
+
+
+def _read_white(data: bytes) -> int | None:
+    """Reads the largest level that a JPEG 2000 or Netpbm file can store; None for files of other formats."""
+    if signatures.find_format(data) == "JPEG2000":
+        return 2 ** jpeg2000.read_bit_depth(data) - 1
+    header = _NETPBM.match(data)
+    return int(header[1]) if header else None
 
 
 def read_png_header(data: bytes) -> tuple[int, int]:
@@ -116,7 +156,7 @@ def count_pages(data: bytes) -> int:
     """Counts the pages of a TIFF file or the frames of an animation; 1 for other images. `decode` reads the first."""
     if data.startswith(tiff.SIGNATURES):
         return tiff.count_pages(data)
-    if not data.startswith(_ANIMATIONS):
+    if signatures.find_format(data) not in _ANIMATIONS:
         return 1
     try:
         with open_with_pillow(data) as image:
@@ -183,9 +223,11 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
     """Decodes an opened image.
 
     Args:
-      data: bytes of the file, if it may be a PNG file.
+      data: bytes of the file, if it may be a JPEG 2000, Netpbm or PNG file.
       target_size: as in `decode`.
     """
+    if image.format == "PPM" and image.mode == "RGB" and (_read_white(data) or 0) > 255:  # Pillow would keep 8 bits.
+        raise ValueError("Netpbm files of more than 8 bits per color cannot be read; convert the file to PNG or TIFF")
     image.load()
     # Read the orientation after loading, because EXIF data of a PNG file may follow the pixels. Pillow has already
     # rotated a TIFF image and removed the tag.
@@ -194,6 +236,11 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
     if image.format == "PNG" and image.mode in ("RGB", "RGBA") and read_png_header(data)[0] == 16:
         samples = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
         pixels = convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
+    elif image.format == "JPEG2000" and (bit_depth := jpeg2000.read_bit_depth(data)) > 8:
+        samples = jpeg2000.decode(data, bit_depth)
+        if has_alpha(image):
+            samples = _composite(samples[..., :-1], samples[..., -1])
+        pixels = convert_channels(samples, channels)
     elif image.mode.startswith(("I", "F")):
         pixels = convert_channels(_decode_deep_gray(image), channels)
     else:

@@ -78,7 +78,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
     """
     data = filesystem.read_regular_file(path)
     pixels = codec.decode_values(data, channels) if in_units else codec.decode(data, channels)
-    if data.startswith(codec.NPY_SIGNATURE):
+    if data.startswith(array_files.SIGNATURE):
         return pixels, Extras(is_flat=array_files.parse(data).ndim == 2)
     n_pages = codec.count_pages(data)
     if n_pages > 1:
@@ -196,7 +196,7 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
         return None
     image.load()  # Pillow rotates a TIFF image when it loads the pixels, and removes the tag.
     orientation = codec.read_orientation(image)
-    if dtype == np.uint16:
+    if image.format == "PNG" and dtype == np.uint16:
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     else:
         alpha = codec.read_alpha(image)

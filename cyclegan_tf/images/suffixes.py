@@ -4,7 +4,10 @@ TIFF = (".tif", ".tiff")
 DICOM = (".dcm", ".dicom", ".ima")
 NIFTI = (".nii", ".nii.gz")
 # Suffixes of files that hold one image. Files with other suffixes may hold several slices.
-SINGLE = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".npy")
+SINGLE = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".pbm", ".pgm", ".ppm",
+    ".pnm", ".tga", ".npy",
+)
 STACKS = (*TIFF, *DICOM, *NIFTI)
 ALL = (*SINGLE, *STACKS)
 

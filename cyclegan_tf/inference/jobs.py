@@ -13,10 +13,10 @@ from pathlib import Path
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data import folders
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.images import codec, dicom_series, suffixes, tiff
+from cyclegan_tf.images import dicom_series, suffixes, tiff
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.inference import video
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import array_files, filesystem
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -214,10 +214,10 @@ def _add_suffix(path: str, name: str) -> str:
         return name
     try:
         with filesystem.open_regular_file(path) as file:
-            head = file.read(len(codec.NPY_SIGNATURE))
+            head = file.read(len(array_files.SIGNATURE))
     except OSError:  # Translating the file reports the reason.
         return name
-    suffix = ".tif" if head.startswith(tiff.SIGNATURES) else ".npy" if head == codec.NPY_SIGNATURE else ""
+    suffix = ".tif" if head.startswith(tiff.SIGNATURES) else ".npy" if head == array_files.SIGNATURE else ""
     return f"{os.path.splitext(name)[0]}{suffix}" if suffix else name
 
 

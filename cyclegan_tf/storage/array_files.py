@@ -17,6 +17,8 @@ import numpy as np
 from cyclegan_tf.storage import atomic, filesystem, zip_files
 from cyclegan_tf.storage.zip_files import DamagedFileError
 
+# The beginning of a .npy file.
+SIGNATURE = b"\x93NUMPY"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
