@@ -190,10 +190,13 @@ def _inspect_picture(one: ImageList, kind: str, n_shown: int) -> Summary:
       ValueError, OSError: the file is damaged, or its values have a unit.
     """
     image = one.decode(0)
-    return Summary(
+    summary = Summary(
         1, 1, collections.Counter([kind]), collections.Counter([(image.shape[1], image.shape[0])]),
         shown=[grid.shrink(image, CELL_PIXELS)] if n_shown else [],
     )
+    if image.dtype != np.uint8:
+        _add_values(summary, Slice(image))
+    return summary
 
 
 def _inspect_stack(stack: Stack, image_list: ImageList, path: str, n_shown: int) -> Summary:

@@ -14,7 +14,7 @@ from cyclegan_tf import console
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.config.idle_options import find_idle_options
-from cyclegan_tf.data import given_images, pairing, percentiles, sources
+from cyclegan_tf.data import given_images, narrow_values, pairing, percentiles, sources
 from cyclegan_tf.data.dataset import ImageDataset
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.models.base import Model
@@ -145,6 +145,8 @@ def _show_overview(run: Run, step: int) -> None:
     if run.replicas.workers.is_chief:
         for line in overview.describe_run(run, step):
             log.info("%s", line)
+        for warning in narrow_values.find_narrow_values(run.config, run.dataset):
+            log.warning("%s", warning)
 
 
 def _require_unchanged_images(run: Run, progress: Progress, images: Mapping[str, Fingerprint]) -> None:
