@@ -3,6 +3,7 @@
   cyclegan evaluate --model=runs/horse2zebra
   cyclegan evaluate --model=runs/apple2orange --metrics=judge --judge_classes_a=948 --judge_classes_b=950
   cyclegan evaluate --model=exports/a2b --dataset=FOLDER --size=256 --metrics=fid --reference=train
+  cyclegan evaluate --model=runs/ct2mr --metrics=mae --size=native
   cyclegan evaluate --fetch_weights
 
 Translates the held-out images, or the training images if none are held out, in both directions of a run unless
@@ -72,7 +73,8 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.metrics.setting import Protocol
 
     names = measuring.parse_measures(given.metrics, cli.list_given())
-    config = measuring.choose_data_config(given.model, given.size, **config_flags.read_overrides(*_OVERRIDES))
+    size = measuring.parse_size(given.size or "")
+    config = measuring.choose_data_config(given.model, size, **config_flags.read_overrides(*_OVERRIDES))
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,
         {domain: classifier.parse_classes(domain, given[f"judge_classes_{domain}"].value or []) for domain in DOMAINS},
@@ -92,9 +94,8 @@ def _define_flags() -> None:
     flags.DEFINE_enum_class("direction", None, Direction, "the only direction to measure; default: all of the model")
     flags.DEFINE_string("metrics", "", "measures, separated by commas; default: all that the data and weights allow")
     flags.DEFINE_enum("reference", "test", ["test", "train"], "the real images for fid and kid: held-out or training")
-    flags.DEFINE_integer("size", None, "side in pixels to which images are resized before translation; default: the "
-                         "size of the run's held-out images; without a run, the size of each image", lower_bound=4,
-                         upper_bound=2**16)
+    flags.DEFINE_string("size", None, "side in pixels to which images are resized before translation, or native for "
+                        "the size of each image; default: the size of the run's held-out images; without a run, native")
     flags.DEFINE_bool("baselines", True, "also measure trivial translations: the input itself, the mean color, and the "
                       "best color maps")
     cli.define_path("output", None, "file for the JSON lines; default: stdout")

@@ -101,16 +101,31 @@ def test_infinite_psnr_is_strict_json(tiny_run, run_command, tmp_path, make_imag
     assert json.loads(child.stdout, parse_constant=pytest.fail)["baselines"]["input"] == "Infinity"
 
 
-def test_images_keep_their_size_if_the_model_is_not_a_run(tmp_path):
+@pytest.mark.parametrize("is_run", [False, True])
+def test_images_of_native_size(tmp_path, tiny_run, is_run):
     pixels = np.random.default_rng(2).integers(0, 256, (37, 41, 3), np.uint8)
     for domain in "AB":
         (tmp_path / f"test{domain}").mkdir()
         Image.fromarray(pixels).save(tmp_path / f"test{domain}" / "0.png")
-    config = measuring.choose_data_config("a2b.tflite", dataset=str(tmp_path))
+    if is_run:
+        config = measuring.choose_data_config(str(tiny_run), dataset=str(tmp_path), size="native")
+    else:
+        config = measuring.choose_data_config("a2b.tflite", dataset=str(tmp_path))
     dataset = sources.open_dataset(config, needs_training=False)
     assert (loaders.load_test_image(dataset.test_a, config, 0) == pixels).all()
     resized = measuring.choose_data_config("a2b.tflite", dataset=str(tmp_path), size=16)
     assert loaders.load_test_image(dataset.test_a, resized, 0).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(("text", "size"), [("", None), ("native", "native"), ("4", 4), ("65536", 65536)])
+def test_size(text, size):
+    assert measuring.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["3", "65537", "-5", "256x256", "whole", "4.0"])
+def test_invalid_size(text):
+    with pytest.raises(UserError, match=f"--size={text}: expected native or a number of pixels, 4 to 65536"):
+        measuring.parse_size(text)
 
 
 def test_an_empty_data_set_is_none(tiny_run):

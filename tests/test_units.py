@@ -20,6 +20,7 @@ from translations import make_translator, translate
 import cyclegan_tf
 from cyclegan_tf.config import Config
 from cyclegan_tf.config import flags as config_flags
+from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.data import given_images, loaders, percentiles, pipeline, sources
 from cyclegan_tf.errors import UserError
@@ -393,6 +394,12 @@ def test_a_run_keeps_its_ranges(scans, tmp_path):
         run_directory.require_same_options(other, workdir)
     model = cyclegan_tf.load(workdir)
     assert model.units == Units(ValueRange(low, high), ValueRange(0, 2))
+    # The error at the size of the files, by hand.
+    (record,) = measuring.measure_model(workdir, Direction("a2b"), measuring.choose_data_config(workdir, size="native"),
+                                        Protocol(), ("mae",), with_baselines=False)
+    errors = [np.abs(model.translate(ct[i, ..., np.newaxis])[..., 0] - np.clip(mr[i], 0, 2)).mean() for i in range(2)]
+    assert record["value"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert record["size"] == f"{ct.shape[2]}x{ct.shape[1]}"
     back = cyclegan_tf.load(workdir, "b2a")
     assert back.units == Units(ValueRange(0, 2), ValueRange(low, high))
     result = tifffile.imread(translate(folder / "trainA" / "s.tif", model))

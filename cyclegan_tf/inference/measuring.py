@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from cyclegan_tf.config import Config, architectures
 from cyclegan_tf.config.direction import Direction
@@ -24,6 +24,11 @@ _MEASURES_OF_OPTIONS = {
     "reference": ("fid", "kid"), "inception": ("fid", "kid"), "judge": ("judge",), "judge_classes_a": ("judge",),
     "judge_classes_b": ("judge",), "labels": ("segmentation",), "segmenter": ("segmentation",),
 }
+# "crop" keeps the size of test images; "none" rounds it to what the generator of the Config accepts.
+_NATIVE_SIZE: dict[str, Any] = {"preprocess": "crop", "crop_size": architectures.SMALLEST_SIZE}
+
+# A side in pixels to resize images to, or the size of each image.
+Size = int | Literal["native"]
 
 
 def parse_measures(text: str, given: Iterable[str]) -> list[str]:
@@ -46,12 +51,22 @@ def parse_measures(text: str, given: Iterable[str]) -> list[str]:
     return names
 
 
-def choose_data_config(model: str, size: int | None = None, **overrides: Any) -> Config:
+def parse_size(text: str) -> Size | None:
+    """Returns the value of --size; None if `text` is empty."""
+    if text in ("", "native"):
+        return "native" if text else None
+    if not text.isdecimal() or not 4 <= int(text) <= 2**16:
+        raise UserError(f"--size={text}: expected native or a number of pixels, 4 to {2**16}")
+    return int(text)
+
+
+def choose_data_config(model: str, size: Size | None = None, **overrides: Any) -> Config:
     """Chooses the Config to load data with: the measured run's Config, or a Config for whole images.
 
     Args:
       model: value of --model.
-      size: side in pixels to resize images to; None keeps the run's preprocessing.
+      size: side in pixels to resize images to; "native" keeps the size of each image; None keeps the run's
+        preprocessing.
       **overrides: options that replace those of the Config. With a `dataset`, the run's max_dataset_size and paired do
         not apply: all images are loaded, and `paired` is "auto" by default.
 
@@ -63,14 +78,15 @@ def choose_data_config(model: str, size: int | None = None, **overrides: Any) ->
     if run_directory.is_run(model):
         config = Config.load(run_directory.locate(model))
     elif "dataset" in overrides:
-        # "crop" keeps the size of test images; "none" rounds it to what the generator of the Config accepts.
-        config = Config(preprocess="crop", crop_size=architectures.SMALLEST_SIZE)
+        config = Config(**_NATIVE_SIZE)
     else:
         loading.require_model(model)
         raise UserError(f"--model={model} is not a run directory, so its data set is unknown; give a run "
                         "directory or --dataset")
     values: dict[str, Any] = {"max_dataset_size": 0, "paired": "auto"} if "dataset" in overrides else {}
-    if size:
+    if size == "native":
+        values |= _NATIVE_SIZE
+    elif size:
         values |= {"preprocess": "resize_and_crop", "load_size": size, "crop_size": size}
     return dataclasses.replace(config, **(values | overrides))
 
