@@ -55,13 +55,14 @@ def fit(
         `plugins`.
       workdir: run directory; default: "runs/" and the name of the data set, or runs/given_to_fit with a `dataset`.
       dataset: training images in place of `config.dataset`. Either a pair (images of A, images of B), each an array
-        (N, H, W, C) or a sequence of arrays (H, W, C), uint8 or floats in [-1, 1]. Or a `tf.data.Dataset` of pairs
-        (A, B) of single images, which `fit` repeats as often as necessary. `fit` resizes, crops and flips the images as
-        `config` says; with preprocess="crop" and flip=False, images of `crop_size` stay as they are. The run directory
-        does not hold these images: to resume, pass the same images again. In a `tf.data.Dataset`, a resumed run skips
-        the elements that it has seen; the run is exact only if the data set yields the same images in the same order.
-        Create the data set anew before each call of `fit`, with a fixed seed for `shuffle` and random maps, because
-        each pass over the same `tf.data.Dataset` shuffles differently.
+        (N, H, W, C) or a sequence of arrays (H, W, C), uint8 or floats in [-1, 1]; in a domain of one channel, images
+        may also be (H, W), unless W is 1. Or a `tf.data.Dataset` of pairs (A, B) of single images, which `fit` repeats
+        as often as necessary. `fit` resizes, crops and flips the images as `config` says; with preprocess="crop" and
+        flip=False, images of `crop_size` stay as they are. The run directory does not hold these images: to resume,
+        pass the same images again. In a `tf.data.Dataset`, a resumed run skips the elements that it has seen; the run
+        is exact only if the data set yields the same images in the same order. Create the data set anew before each
+        call of `fit`, with a fixed seed for `shuffle` and random maps, because each pass over the same
+        `tf.data.Dataset` shuffles differently.
       callbacks: functions `callback(step, scalars)`, called every `config.log_every` steps with the losses, scores,
         gradient norms and the learning rate, and after each evaluation and at the end with the measures; `scalars` maps
         names to floats. An exception in a callback ends the run, which can resume from its newest checkpoint. If there

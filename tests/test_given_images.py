@@ -45,6 +45,18 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
             np.testing.assert_allclose(image, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("give", [
+    lambda pair: pair, lambda pair: tuple(map(list, pair)), tf.data.Dataset.from_tensor_slices,
+], ids=["array", "list", "stream"])
+def test_gray_images_need_no_axis_of_channels(give):
+    options = make_toy_config(input_channels=1, output_channels=1)
+    gray = A[..., 0], A[:, ::-1, :, 1]
+    expanded = tuple(images[..., np.newaxis] for images in gray)
+    found, expected = (given_images.open_given(give(pair), options) for pair in (gray, expanded))
+    np.testing.assert_equal(take(found, options, 0, 4), take(expected, options, 0, 4))
+    np.testing.assert_array_equal(found.train_b.decode(2), expanded[1][2])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -55,6 +67,7 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
         ((A, B[:0]), "there are no images of B"),
         ((A, B[0]), r"an image of B has shape \(20, 3\); expected \(height, width, 3\)"),
         ((A[..., :1], B), r"an image of A has shape \(20, 24, 1\); expected \(height, width, 3\), or other values of"),
+        ((A[..., 0], B), r"an image of A has shape \(20, 24\); expected \(height, width, 3\), or other values of"),
         ((A.astype(np.int64), B), "an image of A has dtype int64; expected uint8, uint16, or floats"),
         ((A, B.astype(np.float32)), r"an image of B cannot be used: the values are \d+ to \d+; floats must be in"),
         ((A, np.full((1, 9, 9, 3), np.nan)), "an image of B cannot be used: 243 of 243 values are NaN"),
@@ -66,6 +79,12 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
 def test_wrong_data_are_refused_with_a_reason(given, message):
     with pytest.raises(UserError, match=message):
         given_images.open_given(given, make_toy_config())
+
+
+def test_a_single_gray_image_is_no_sequence_of_images():
+    options = make_toy_config(input_channels=1, lambda_identity=0)
+    with pytest.raises(UserError, match=r"an image of A has shape \(24, 1\); expected \(height, width, 1\)"):
+        given_images.open_given((A[0, ..., :1], B), options)
 
 
 def test_floats_without_negative_values_are_warned_about(caplog):

@@ -9,6 +9,7 @@ from PIL import Image
 from translations import make_translator
 
 import cyclegan_tf
+from cyclegan_tf.config.value_ranges import NO_UNITS, Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
 from cyclegan_tf.inference import loading, translator
@@ -218,6 +219,24 @@ def test_a_file_that_cannot_be_read_is_named(identity, tmp_path, name, reason):
 def test_an_image_without_pixels_is_an_error(identity):
     with pytest.raises(ValueError, match=r"the image has shape \(0, 4, 3\) and no pixels"):
         identity.translate(np.zeros((0, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("units", [NO_UNITS, Units(ValueRange(0, 255), ValueRange(0, 255))], ids=["plain", "units"])
+@pytest.mark.parametrize(("out", "shape"), [(1, (30, 41)), (3, (30, 41, 3))])
+def test_a_gray_image_needs_no_axis_of_channels(units, out, shape):
+    model = make_translator(1, units, lambda images: np.repeat(-images, out, axis=-1), out)
+    gray = IMAGE[..., 0]
+    result = model.translate(gray)
+    assert (result.shape, result.dtype) == (shape, np.uint8)
+    np.testing.assert_array_equal(result, 255 - (gray if out == 1 else np.stack([gray] * 3, axis=-1)))
+
+
+def test_the_error_of_gray_images_without_an_axis_of_channels_shows_both_shapes():
+    message = r"has shape \(5, 30, 41\); expected \(height, width, 1\), or \(N, height, width, 1\) for N images$"
+    with pytest.raises(ValueError, match=message):
+        make_translator(1).translate(np.zeros((5, 30, 41), np.uint8))
+    with pytest.raises(ValueError, match=r"has shape \(30, 41, 3\); expected \(height, width, 1\)"):
+        make_translator(1).translate(IMAGE)
 
 
 def test_wrong_directions_and_images_are_errors(tiny_run):

@@ -55,6 +55,8 @@ def _open_arrays(given: Sequence[Any], config: Config, hash_contents: bool = Tru
 def _list_images(images: Any, domain: Domain, channels: int, in_units: bool) -> ImageList:
     """Lists the images of one domain, an array (N, H, W, C) or a sequence of arrays (H, W, C), named by number.
 
+    Images of one channel may be (H, W).
+
     Args:
       domain: the domain as the caller calls it, for messages.
     """
@@ -80,7 +82,7 @@ def _open_stream(given: tf.data.Dataset, config: Config) -> ImageDataset:
     # The sets of tensorflow-datasets yield labels beside the images, unless the caller removes the labels.
     if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(one, tf.TensorSpec) for one in spec):
         raise UserError(f"dataset yields {spec}; expected pairs (A, B) of images without labels")
-    if any(one.shape.rank not in (3, None) for one in spec):
+    if any(one.shape.rank not in (2, 3, None) for one in spec):
         raise UserError(f"dataset yields {spec}; expected pairs of single images (H, W, C), not of batches: call its "
                         "method unbatch()")
     if config.max_dataset_size:

@@ -34,6 +34,7 @@ def check_given_image(image: Any, domain: Domain, channels: int, in_units: bool 
     """Checks an image of the caller of `cyclegan_tf.fit`; returns an array (H, W, channels) of one of the three dtypes.
 
     Args:
+      image: (H, W, channels); (H, W) if there is one channel.
       domain: for the error message.
       in_units: whether the values have a range of their own, and may be integers or floats of any size.
 
@@ -41,6 +42,9 @@ def check_given_image(image: Any, domain: Domain, channels: int, in_units: bool 
       UserError: the image has another shape or dtype, or floats outside [-1, 1].
     """
     pixels = array_files.to_native(np.asarray(image))
+    # An array (W, 1) is a row of an image (H, W, 1) that the caller gives in place of a sequence of images.
+    if channels == 1 and pixels.ndim == 2 and pixels.shape[1] != 1:
+        pixels = pixels[..., np.newaxis]
     what = f"dataset: an image of {domain.upper()}"
     if pixels.ndim != 3 or not pixels.size or pixels.shape[-1] != channels:
         raise UserError(f"{what} has shape {pixels.shape}; expected (height, width, {channels}), or other values of "

@@ -73,18 +73,20 @@ class LoadedTranslator:
         Args:
           image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 or float64 in
             [-1, 1]. If the run has a range for these images (`units.source`), values of any integer or float dtype in
-            their unit; values outside of the range are clipped.
+            their unit; values outside of the range are clipped. If C is 1, an image may also be (H, W); a batch needs
+            its axis of channels, because an array (N, H, 3) could be an RGB image.
           tile: side in pixels of the tiles in which to translate a larger image. Tiles bound the memory and give the
             same result up to rounding. 0 translates the image whole.
           folder: folder for the temporary files of tiles; default: the system's temporary folder.
           progress: called after each tile with the fraction of the image that is done, in (0, 1].
 
         Returns:
-          Array of the same height, width and dtype, with C' channels; float64 images become float32. If the run has a
-          range for one of the domains, `images.units.choose_dtype` chooses the dtype, and values are in the unit of the
-          target domain. A file of several slices becomes an array (N, H, W, C') with the values of `cyclegan
-          translate`: the network reads pixels without data as the lowest value, and empty slices of CT and MR stay
-          empty. A gray file has the C' channels of the network here, whereas `cyclegan translate` writes gray.
+          Array of the same height, width and dtype, with C' channels; (H, W) for (H, W) if C' is 1. float64 images
+          become float32. If the run has a range for one of the domains, `images.units.choose_dtype` chooses the dtype,
+          and values are in the unit of the target domain. A file of several slices becomes an array (N, H, W, C') with
+          the values of `cyclegan translate`: the network reads pixels without data as the lowest value, and empty
+          slices of CT and MR stay empty. A gray file has the C' channels of the network here, whereas `cyclegan
+          translate` writes gray.
 
         Raises:
           ValueError: the array has another shape or dtype, or holds NaN, or floats outside [-1, 1] without a range; or
@@ -98,6 +100,9 @@ class LoadedTranslator:
                 return self._translate_slices(found, tile, folder, progress)
             image = found
         images = array_files.to_native(np.asarray(image))
+        if images.ndim == 2 and self.input_channels == 1:
+            result = self.translate(images[..., np.newaxis], tile, folder, progress)
+            return result[..., 0] if self.output_channels == 1 else result
         dtype = images.dtype
         if self.units.source is not None:
             if dtype.kind not in "iuf":
@@ -131,7 +136,8 @@ class LoadedTranslator:
         if images.dtype == np.float64:
             images = images.astype(np.float32)
         if images.ndim not in (3, 4) or images.shape[-1] != self.input_channels:
-            raise ValueError(f"the image has shape {images.shape}; expected (height, width, {self.input_channels})")
+            shape = f"height, width, {self.input_channels}"
+            raise ValueError(f"the image has shape {images.shape}; expected ({shape}), or (N, {shape}) for N images")
         if images.dtype not in (np.uint8, np.uint16, np.float32):
             raise ValueError(f"the image has dtype {images.dtype}; expected uint8, uint16, or floats in [-1, 1]")
         if not images.size:
