@@ -101,7 +101,8 @@ def load(path: "str | os.PathLike[str]", direction: str | None = None) -> "Loade
         only one direction.
 
     Returns:
-      An `inference.loading.LoadedTranslator`; its method `translate` takes an image file or an array.
+      An `inference.loading.LoadedTranslator`; its method `translate` takes an image file or an array and returns an
+      array, and `translate_files` translates files and folders to files.
 
     Raises:
       UserError: `path` does not exist, is damaged, or is of another kind.

@@ -26,7 +26,6 @@ from absl import flags
 
 from cyclegan_tf import cli
 from cyclegan_tf.config import field_flags
-from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.ops import startup
 
@@ -39,14 +38,14 @@ def main(argv: list[str]) -> int:
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
-    from cyclegan_tf.inference import command
+    from cyclegan_tf.inference import loading
 
-    is_complete = command.translate_files(
-        given.model, given.direction, given.input, given.output, overwrite=given.overwrite,
-        batch_size=given.batch_size, tile=given.tile, max_side=given.max_side,
-        keep_patient_data=given.keep_patient_data, **config_flags.read_overrides("slice_axis", "volume"),
+    skipped = loading.load(given.model, given.direction).translate_files(
+        given.input, given.output, overwrite=given.overwrite, batch_size=given.batch_size, tile=given.tile,
+        max_side=given.max_side, slice_axis=given.slice_axis, volume=given.volume,
+        keep_patient_data=given.keep_patient_data,
     )
-    return 0 if is_complete else 1
+    return 1 if skipped else 0
 
 
 def _define_flags() -> None:

@@ -207,6 +207,7 @@ def test_documented_python_runs(page, folder, run_line, tiny_run, monkeypatch, c
     namespace = {"__name__": "__main__", "cyclegan_tf": cyclegan_tf, "tf": tf}
     for block in read_blocks(page, "python"):
         exec(compile(block, page, "exec"), namespace)
+    assert not namespace.get("skipped"), "the files of the examples are translated"
     if page == "docs/extending.md":
         assert Config.load("runs/tiny").generator == "tiny"
         assert "is registered in __main__, so only a process that registers it again can use the run" in caplog.text

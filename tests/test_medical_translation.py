@@ -20,7 +20,7 @@ from translations import list_names
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
-from cyclegan_tf.inference import batch, command, jobs, loading
+from cyclegan_tf.inference import batch, jobs, loading
 
 NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
 DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
@@ -133,17 +133,72 @@ def test_files_of_a_series_are_one_job(tmp_path, series):
     assert [result.ImagePositionPatient[2] for result in results] == [0, -2, -4, -6]
 
 
-def test_all_files_of_a_skipped_series_are_counted(tmp_path, series, monkeypatch, caplog):
+def test_all_files_of_a_skipped_series_are_counted(tmp_path, series, caplog):
     (series / "patient" / "slice2").unlink()
-    monkeypatch.setattr(loading, "load", lambda *_: make_translator())
     with caplog.at_level("INFO", "cyclegan_tf"):
-        assert not command.translate_files(
-            "model", None, str(series / "patient"), str(tmp_path / "out"), overwrite=False, batch_size=1, tile=0,
-            max_side=0,
-        )
+        assert make_translator().translate_files(series / "patient", tmp_path / "out")
     skipped, done = caplog.messages
     assert re.match(r"skipped .*/slice\d and 2 more of its series: slice3 and slice1 are 4 mm apart", skipped)
     assert done == f"translated 1 of 4 files into {tmp_path}/out"
+
+
+def test_python_writes_the_files_of_the_command(tmp_path, series, monkeypatch, run_command):
+    shutil.copy(NIFTI_FILES / "anatomical.nii", series / "brain.nii")
+    (series / "bad.png").write_bytes(b"no image")
+    translator = make_translator(Units(HOUNSFIELD, MAGNETIC), subtract_mean)
+    monkeypatch.setattr(loading, "load", lambda *_: translator)
+    child = run_command("cyclegan_tf.translate", "--model=run", f"--input={series}", f"--output={tmp_path}/command")
+    assert child.returncode == 1
+    assert translator.translate_files(series, tmp_path / "python") == {
+        str(series / "bad.png"): "cannot identify image file"
+    }
+    names = ["brain.nii", "frames.dcm", "patient/mr.dcm", *(f"patient/slice{number}" for number in range(4))]
+    assert list_names(tmp_path / "python") == list_names(tmp_path / "command") == names
+    for name in names:
+        written, expected = ((tmp_path / folder / name).read_bytes() for folder in ("python", "command"))
+        assert written == expected, name
+
+
+def test_python_keeps_patient_data_and_replaces_results_only_on_request(tmp_path):
+    translator = make_translator()
+    assert translator.translate_files(CT, tmp_path) == {}
+    assert pydicom.dcmread(tmp_path / CT.name).PatientName == ""
+    with pytest.raises(UserError, match=f"^{tmp_path}/CT_small.dcm exists already: give another --output, or --over"):
+        translator.translate_files(CT, tmp_path)
+    assert translator.translate_files(CT, tmp_path, overwrite=True, keep_patient_data=True) == {}
+    assert pydicom.dcmread(tmp_path / CT.name).PatientName == "CompressedSamples^CT1"
+    assert (read_units(tmp_path / CT.name) == read_units(CT)).all()
+
+
+def test_python_chooses_the_volume_and_the_direction_of_its_slices(tmp_path):
+    seen = set()
+
+    def record(images):
+        seen.add(images.shape[1:])
+        return images
+
+    source = nibabel.load(NIFTI_FILES / "example4d.nii.gz")
+    voxels = source.get_fdata()[..., 1]
+    limits = ValueRange(voxels.min(), voxels.max())
+    translator = make_translator(Units(limits, limits), record)
+    skipped = translator.translate_files(NIFTI_FILES / "example4d.nii.gz", tmp_path)
+    assert list(skipped.values()) == ["it holds 2 volumes; choose one with --volume=1 to --volume=2"]
+    assert translator.translate_files(
+        NIFTI_FILES / "example4d.nii.gz", tmp_path / "b.nii.gz", volume=2, slice_axis="sagittal"
+    ) == {}
+    assert (nibabel.load(tmp_path / "b.nii.gz").get_fdata() == voxels).all()
+    assert seen == {(24, 96, 1)}  # The file has 128 x 96 x 24 voxels, the first axis from right to left.
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"batch_size": 0}, "--batch_size=0 must be at least 1"), ({"tile": -1}, "--tile=-1 must be at least 0"),
+    ({"max_side": -8}, "--max_side=-8 must be at least 0"), ({"volume": -1}, "--volume=-1 must be at least 0"),
+    ({"slice_axis": "Axial"}, "--slice_axis=Axial: expected one of axial, coronal, sagittal"),
+], ids=str)
+def test_wrong_arguments_of_python_have_the_errors_of_the_command(tmp_path, options, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        make_translator().translate_files(CT, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_feature_maps_of_tiles_lie_in_the_folder_of_the_results(tmp_path, series, monkeypatch):

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +14,11 @@ from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import nifti, stack_files, suffixes, units
 from cyclegan_tf.inference import stack_translation, video
 from cyclegan_tf.inference.jobs import Job
-from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.ops import exhaustion
 from cyclegan_tf.storage import filesystem
+
+if TYPE_CHECKING:
+    from cyclegan_tf.inference.loading import LoadedTranslator
 
 # Errors that concern a single file. A UserError concerns the options, and ends the command.
 _FILE_ERRORS = (ValueError, OSError, MemoryError, tf.errors.OpError)
@@ -25,12 +27,12 @@ _WAITING_BATCHES = 4  # Images wait in memory for others of their size; this man
 _Item = tuple[Job, np.ndarray, Any]  # A job, its decoded pixels, and the file's other contents (`images.files.read`).
 
 
-def count_slices(translator: LoadedTranslator, jobs: Sequence[Job]) -> int:
+def count_slices(translator: "LoadedTranslator", jobs: Sequence[Job]) -> int:
     """The number of slices of all files; an image, a video and a damaged file count as one."""
     return sum(len(job.series) or _count_slices(translator, job) for job in jobs)
 
 
-def _count_slices(translator: LoadedTranslator, job: Job) -> int:
+def _count_slices(translator: "LoadedTranslator", job: Job) -> int:
     try:
         stack = None if job.is_video else stack_files.open_file(job.source, translator.stack_options)
     except _FILE_ERRORS:
@@ -42,7 +44,7 @@ def _count_slices(translator: LoadedTranslator, job: Job) -> int:
 
 
 def run(
-    translator: LoadedTranslator, jobs: Sequence[Job], batch_size: int = 4, tile: int = 0,
+    translator: "LoadedTranslator", jobs: Sequence[Job], batch_size: int = 4, tile: int = 0,
     update: Callable[[float], object] | None = None, max_side: int = 0,
 ) -> dict[str, str]:
     """Translates the files of `jobs`. A file that fails is skipped; the others are translated.
@@ -94,7 +96,7 @@ class _BatchTranslator:
     """
 
     def __init__(
-        self, translator: LoadedTranslator, batch_size: int, tile: int, update: Callable[[float], object],
+        self, translator: "LoadedTranslator", batch_size: int, tile: int, update: Callable[[float], object],
         max_side: int,
     ) -> None:
         self._translator, self._batch_size, self._tile = translator, batch_size, tile

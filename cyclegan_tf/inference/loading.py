@@ -9,14 +9,15 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.config.run_options import FIELDS
+from cyclegan_tf.config.options import validate
+from cyclegan_tf.config.run_options import FIELDS, SliceAxis
 from cyclegan_tf.config.value_ranges import Units
 from cyclegan_tf.errors import UserError, describe_error, get_first_line
 from cyclegan_tf.images import files as image_files
 from cyclegan_tf.images import ranges, stack_files, stacks
 from cyclegan_tf.images import units as units_lib
 from cyclegan_tf.images.stacks import Slice, StackOptions
-from cyclegan_tf.inference import tflite_model
+from cyclegan_tf.inference import file_translation, tflite_model
 from cyclegan_tf.inference import translator as translator_lib
 from cyclegan_tf.networks import saved_model
 from cyclegan_tf.ops import exhaustion
@@ -121,6 +122,50 @@ class LoadedTranslator:
         floats = ranges.to_float(self.translate_pixels(images.pixels, tile, folder, progress))
         floats = np.where(images.is_empty[..., np.newaxis, np.newaxis, np.newaxis], np.float32(-1), floats)
         return units_lib.to_unit(floats, self.units.target, images.result_dtype)
+
+    def translate_files(
+        self, input: str | os.PathLike[str], output: str | os.PathLike[str], *, overwrite: bool = False,
+        batch_size: int = 4, tile: int = 0, max_side: int = 0, slice_axis: SliceAxis | None = None,
+        volume: int | None = None, keep_patient_data: bool = False,
+    ) -> dict[str, str]:
+        """Translates files to files, as `cyclegan translate` does: images, DICOM series, volumes, stacks and videos.
+
+        A file that cannot be read or translated, or whose result cannot be written, is skipped with a warning; the
+        other files are translated.
+
+        Args:
+          input: file; folder, for all images in the folder and its subfolders; or pattern with *, ? or **.
+          output: folder for the results, or the result file of a single input.
+          overwrite: whether to replace results that exist already.
+          batch_size: images of one size (at most a megapixel in all), or frames of a video, to translate at once.
+          tile: as in `translate`.
+          max_side: if not 0, the longer side in pixels to which larger images are shrunk before their translation; not
+            for videos, files of slices, files with a geometry, and images in a unit.
+          slice_axis: direction of the slices of NIfTI volumes: "axial", "coronal" or "sagittal"; default: as in the
+            run, or axial.
+          volume: number of the volume in a 4-D NIfTI file, from 1; default: as in the run, or 0, with which a 4-D file
+            is skipped.
+          keep_patient_data: whether DICOM results keep the patient's data and all other attributes that do not describe
+            their pixels, and NIfTI results keep texts in the header; by default, only geometry and acquisition.
+
+        Returns:
+          {path: reason} of the skipped files; empty if all files were translated. The first file of a DICOM series
+          stands for all files of the series.
+
+        Raises:
+          UserError: an argument is wrong, there are no files, or a result exists already; nothing is written. The
+            message names arguments as the command does, such as --overwrite.
+        """
+        for name, value, minimum in (("batch_size", batch_size, 1), ("tile", tile, 0), ("max_side", max_side, 0)):
+            if value < minimum:
+                raise UserError(f"--{name}={value} must be at least {minimum}")
+        given = {"slice_axis": slice_axis, "volume": volume}
+        chosen = {name: validate(FIELDS[name], value) for name, value in given.items() if value is not None}
+        options = dataclasses.replace(self.stack_options, keep_patient_data=keep_patient_data, **chosen)
+        return file_translation.translate_files(
+            dataclasses.replace(self, stack_options=options), os.fspath(input), os.fspath(output), overwrite=overwrite,
+            batch_size=batch_size, tile=tile, max_side=max_side,
+        )
 
     def translate_pixels(
         self, images: np.ndarray, tile: int = 0, folder: str | None = None,

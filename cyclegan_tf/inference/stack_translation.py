@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from cyclegan_tf.errors import describe_error
 from cyclegan_tf.images import codec, ranges, stack_files, units
 from cyclegan_tf.images.dicom_series import Series
 from cyclegan_tf.images.stacks import Slice, Stack
-from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
+
+if TYPE_CHECKING:
+    from cyclegan_tf.inference.loading import LoadedTranslator
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -28,7 +31,7 @@ def limit_batch(batch_size: int, height: int, width: int) -> int:
     return max(1, min(batch_size, BATCH_PIXELS // (height * width)))
 
 
-def open_source(translator: LoadedTranslator, paths: Sequence[str]) -> Stack | None:
+def open_source(translator: "LoadedTranslator", paths: Sequence[str]) -> Stack | None:
     """Opens a file of slices, or a series of files; None for a plain image that `images.files` can read and write.
 
     Logs what the translation of the file leaves out.
@@ -61,7 +64,7 @@ def _describe_left_out(stack: Stack) -> str:
 
 
 def translate(
-    translator: LoadedTranslator, stack: Stack, source: str, target: str, batch_size: int = 1, tile: int = 0,
+    translator: "LoadedTranslator", stack: Stack, source: str, target: str, batch_size: int = 1, tile: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Translates all slices of a file to a file of the same kind with the same metadata.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from cyclegan_tf import console
 from cyclegan_tf.errors import UserError, import_extra
 from cyclegan_tf.images import units
 from cyclegan_tf.inference import stack_translation
-from cyclegan_tf.inference.loading import LoadedTranslator
 from cyclegan_tf.storage import filesystem
+
+if TYPE_CHECKING:
+    from cyclegan_tf.inference.loading import LoadedTranslator
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -41,7 +43,7 @@ def get_output_name(name: str) -> str:
 
 
 def translate(
-    translator: LoadedTranslator, source: str, target: str, batch_size: int = 1, tile: int = 0,
+    translator: "LoadedTranslator", source: str, target: str, batch_size: int = 1, tile: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Translates every frame of a video and keeps its size, pixel aspect ratio, colors, frame rate and audio tracks.
@@ -89,7 +91,7 @@ def translate(
         Path(temporary).unlink(missing_ok=True)
 
 
-def require_support(translator: LoadedTranslator, source: str) -> None:
+def require_support(translator: "LoadedTranslator", source: str) -> None:
     """Raises a UserError if imageio-ffmpeg is not installed, or `translator` does not map 8-bit colors to 8-bit colors.
 
     Args:
@@ -106,7 +108,7 @@ def require_support(translator: LoadedTranslator, source: str) -> None:
 
 
 def _encode(
-    ffmpeg: ModuleType, translator: LoadedTranslator, source: str, target: str, batch_size: int, tile: int,
+    ffmpeg: ModuleType, translator: "LoadedTranslator", source: str, target: str, batch_size: int, tile: int,
     progress: Callable[[float], None] | None,
 ) -> int:
     """Writes the translated frames and the audio of `source` to `target`; returns how many frames ffmpeg got."""

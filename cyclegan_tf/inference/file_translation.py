@@ -1,41 +1,31 @@
-"""Translates files for the command cyclegan_tf.translate, shows a progress bar, and reports skipped files."""
+"""Translates files to files, shows a progress bar, and reports skipped files."""
 
-import dataclasses
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from cyclegan_tf import console
-from cyclegan_tf.config.direction import Direction
-from cyclegan_tf.inference import batch, jobs, loading
+from cyclegan_tf.inference import batch, jobs
+
+if TYPE_CHECKING:
+    from cyclegan_tf.inference.loading import LoadedTranslator
 
 log = logging.getLogger("cyclegan_tf")
 
 
 def translate_files(
-    model: str, direction: Direction | None, source: str, output: str, *, overwrite: bool, batch_size: int, tile: int,
-    max_side: int, **stack_options: Any,
-) -> bool:
-    """Translates images, folders of images and videos; returns False if files were skipped.
+    translator: "LoadedTranslator", source: str, output: str, *, overwrite: bool, batch_size: int, tile: int,
+    max_side: int,
+) -> dict[str, str]:
+    """Translates the files that `source` stands for; `loading.LoadedTranslator.translate_files` describes the rest.
 
     Args:
-      model, direction: as in `loading.load`.
+      translator: divides files into slices as its `stack_options` say.
       source: file, folder or pattern, as in `jobs.find`.
-      output: folder of the results, or the result file of a single input.
-      overwrite: whether to replace results that exist already.
-      batch_size, tile, max_side: as in `batch.run`.
-      **stack_options: attributes of `stacks.StackOptions` that replace the model's.
-
-    Raises:
-      UserError: an argument is wrong, or a result exists already; nothing is written.
     """
     found = jobs.find(source, output)
-    translator = loading.load(model, direction)
-    translator = dataclasses.replace(
-        translator, stack_options=dataclasses.replace(translator.stack_options, **stack_options)
-    )
     planned = jobs.plan(found, output, translator.output_channels, overwrite, translator.units.target)
     total, shows_bar = 0, console.is_terminal(sys.stderr)
     if shows_bar:
@@ -52,4 +42,4 @@ def translate_files(
             others = f" and {job.n_files - 1} more of its series" if job.n_files > 1 else ""
             log.warning("skipped %s%s: %s", job.source, others, reason)
     log.info("translated %d of %d files into %s", count - skipped, count, output)
-    return not bad
+    return bad
