@@ -38,6 +38,19 @@ def test_a_run_and_its_saved_model_give_the_same_images(tiny_run):
             np.testing.assert_allclose(model.translate(batch)[0].astype(int), expected[0], atol=1)
 
 
+def test_loading_many_models_prints_no_warnings(tiny_run):
+    # In a child process, because TensorFlow warns of retracing by the calls of the whole process.
+    code = f"""
+import numpy as np
+import cyclegan_tf
+for size in range(16, 23):
+    cyclegan_tf.load({str(tiny_run)!r}).translate(np.zeros((size, 16, 3), np.uint8))
+"""
+    child = run_python("-c", code)
+    assert child.returncode == 0, child.stderr
+    assert "retracing" not in child.stderr
+
+
 def test_every_dtype_gives_the_same_image(tiny_run):
     model = cyclegan_tf.load(tiny_run)
     result = model.translate(IMAGE)

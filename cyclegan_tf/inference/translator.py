@@ -131,7 +131,7 @@ class Translator(PixelTranslator):
 
     def __init__(self, generator: tf.keras.Model, multiple: int, minimum: int, units: Units = NO_UNITS) -> None:
         channels = generator.input_shape[-1], generator.output_shape[-1]
-        super().__init__(lambda images: self.translate_floats(images)["images"], *channels, units)
+        super().__init__(self._run_traced, *channels, units)
         self.generator = generator
         self.multiple = multiple
         self.minimum = minimum
@@ -150,6 +150,15 @@ class Translator(PixelTranslator):
                 self._translate_encoded, autograph=False,
                 input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")],
             )
+
+    @functools.cached_property
+    def _traced(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        # TensorFlow counts the traces of one method over all objects: calls of `translate_floats` itself would print
+        # warnings about retracing in a process that loads five models.
+        return self.translate_floats.get_concrete_function()
+
+    def _run_traced(self, images: np.ndarray) -> tf.Tensor:
+        return self._traced(tf.constant(images))["images"]
 
     @functools.cached_property
     def supports_tiles(self) -> bool:
