@@ -76,7 +76,7 @@ def test_inspect_prints_statistics_and_draws_a_grid(tmp_path):
     child = run("inspect", tmp_path / "set", f"--output={tmp_path}/grid.png")
     assert child.returncode == 1, child.stderr
     for line in (
-        "trainA: 2 images", "  kinds: 2 JPEG RGB", "  sizes: 1 300 x 200, 1 64 x 32", "trainB: 3 images",
+        "trainA: 2 images", "  kinds: 2 JPEG RGB", "  sizes: 1 of 300 x 200, 1 of 64 x 32", "trainB: 3 images",
         "  kinds: 1 NPY float32 x 5, 1 PNG RGB", "bad files: 1",
         f"  {tmp_path}/set/trainB/page.jpg: cannot identify image file", f"preview: {tmp_path}/grid.png",
     ):
@@ -165,7 +165,7 @@ def test_slices_and_bands_of_tiff_files_are_images(tmp_path):
         "set: 9 images in 6 files",
         "  kinds: 3 TIFF uint8 x 1, 2 TIFF uint8 x 3, 1 TIFF L, 1 TIFF float32 x 1, 1 TIFF uint16 x 3, "
         "1 TIFF uint16 x 6",
-        "  sizes: 8 4 x 5, 1 5 x 4",
+        "  sizes: 8 of 4 x 5, 1 of 5 x 4",
         "  values: -400 to 8800, 98 % of them {:.6g} to {:.6g}".format(*np.percentile(values, (1, 99))),
         "bad files: none",
     ]
@@ -194,7 +194,7 @@ def test_arrays_of_values_in_units_are_images(tmp_path):
     parts, bad = sources.open_parts(str(tmp_path))
     (summary,) = inspection.inspect(parts).values()
     assert inspection.format_report({"set": summary}, bad).splitlines() == [
-        "set: 3 images", "  kinds: 1 NPY float32 x 2, 1 NPY int16 x 1", "  sizes: 2 4 x 5",
+        "set: 3 images", "  kinds: 1 NPY float32 x 2, 1 NPY int16 x 1", "  sizes: 2 of 4 x 5",
         "  values: -1000 to 900, 98 % of them {:.6g} to {:.6g}".format(
             *np.percentile([*[0] * 40, *scan.astype(np.int16).ravel()], (1, 99))),
         "bad files: 1",
@@ -224,13 +224,17 @@ def test_report_has_one_line_for_a_name_of_two_lines(tmp_path):
     assert last == rf"  {tmp_path}/a\nb.png: cannot identify image file"
 
 
-def test_report_gives_the_range_of_many_sizes(tmp_path):
-    for width, height in ((5, 40), (6, 30), (7, 20), (8, 10), (9, 50)):
+@pytest.mark.parametrize(("sizes", "text"), [
+    ([(5, 40), (6, 30), (7, 20), (8, 10), (9, 50)], "5 to 9 pixels wide, 10 to 50 high"),
+    ([(5, 4), (6, 4), (7, 4), (8, 4), (12345, 4)], "5 to 12345 pixels wide, 4 high"),
+])
+def test_report_gives_the_range_of_many_sizes(tmp_path, sizes, text):
+    for width, height in sizes:
         Image.new("L", (width, height)).save(tmp_path / f"{width}.png")
     parts, bad = sources.open_parts(str(tmp_path))
     lines = inspection.format_report(inspection.inspect(parts), bad).splitlines()
     assert lines[1:] == [
-        "  kinds: 5 PNG L", "  sizes: 5 different, 5 to 9 pixels wide, 10 to 50 high", "bad files: none",
+        "  kinds: 5 PNG L", f"  sizes: 5 different, {text}", "bad files: none",
     ]
 
 

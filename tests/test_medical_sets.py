@@ -208,8 +208,8 @@ def test_inspect_tells_kinds_values_and_spacings(folder):
     volume = nibabel.load(NIFTI_FILES / "anatomical.nii").get_fdata()
     lines = inspection.format_report(summaries, bad).splitlines()
     assert lines[:4] == [
-        "trainA: 26 images in 2 files", "  kinds: 25 NIfTI int16, 1 DICOM CT int16", "  sizes: 25 33 x 41, 1 128 x 128",
-        "  spacings: 25 2 x 2 mm, slices 2 mm apart; 1 0.6615 x 0.6615 mm, slices 5 mm apart",
+        "trainA: 26 images in 2 files", "  kinds: 25 NIfTI int16, 1 DICOM CT int16", "  sizes: 25 of 33 x 41, 1 of 128 x 128",
+        "  spacings: 25 of 2 x 2 mm, slices 2 mm apart; 1 of 0.6615 x 0.6615 mm, slices 5 mm apart",
     ]
     assert (summaries["trainA"].low, summaries["trainA"].high) == (-896, volume.max())
     assert lines[4].startswith("  values: -896 to 30393, 98 % of them ")
@@ -244,4 +244,4 @@ def test_inspect_command_takes_the_direction_of_slices(folder, run_command):
         shutil.copy(NIFTI_FILES / "anatomical.nii", folder / part)
     result = run_command("cyclegan_tf.datasets", "inspect", folder, "--slice_axis=sagittal", f"--output={folder}/a.png")
     assert result.returncode == 0, result.stderr
-    assert "  sizes: 33 41 x 25" in result.stdout.splitlines()
+    assert "  sizes: 33 of 41 x 25" in result.stdout.splitlines()

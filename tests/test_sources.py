@@ -105,6 +105,12 @@ def test_missing_domain_is_an_error_that_names_the_folder(folder):
         sources.open_folder(folder)
 
 
+@pytest.mark.parametrize("name", ["trainA", "testB/"])
+def test_a_single_domain_is_an_error_that_names_the_data_set(folder, name):
+    with pytest.raises(UserError, match=f"is one folder of a data set; give the folder that holds .*: {folder}$"):
+        sources.open_folder(folder / name)
+
+
 @pytest.mark.parametrize("splits", [("testA", "testB"), ("testA", "trainB")])
 def test_held_out_images_are_enough_without_training(folder, splits):
     for split in {"trainA", "trainB", "testA", "testB"} - set(splits):

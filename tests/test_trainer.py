@@ -19,7 +19,7 @@ from cyclegan_tf.models.cyclegan import CycleGAN
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints, model_state
 from cyclegan_tf.runs.metrics_log import read_records
-from cyclegan_tf.training import evaluator, outputs, progress, trainer, workers
+from cyclegan_tf.training import evaluator, loop, outputs, progress, trainer, workers
 from cyclegan_tf.training.progress import Pace
 
 # A small graph, which is traced faster.
@@ -320,6 +320,24 @@ def test_a_resumed_run_reports_its_own_speed_and_draws_no_first_samples(tmp_path
     # A step takes 2 s without its pause. The speed of the first step of a process is unknown.
     assert speeds == [(2, 3.0), (3, 3.0), (4, None), (6, 3.0)]
     assert samples == [0, 3, 6]
+
+
+def test_speed_of_a_short_run(tmp_path, monkeypatch):
+    skip_outputs(monkeypatch)
+    seconds, speeds, queue_step = [0.0], [], loop.TrainingLoop._queue_step
+
+    def queue(self, step, batches, get_signal):  # A CPU computes a step, which takes a second, while it is queued.
+        seconds[0] += 1
+        return queue_step(self, step, batches, get_signal)
+
+    monkeypatch.setattr(loop.TrainingLoop, "_queue_step", queue)
+    monkeypatch.setattr(progress, "Pace", lambda images: Pace(images, lambda: seconds[0]))
+    monkeypatch.setattr(outputs.RunOutputs, "record_step", lambda self, step, scalars, rate, speed: speeds.append(
+        (step, speed)
+    ))
+    trainer.train(Config.preset("tiny", max_steps=3, batch_size=6, log_every=3, sample_every=0, checkpoint_every=0,
+                                **SMALL), str(tmp_path))
+    assert speeds == [(3, 6.0)]
 
 
 def test_a_gradient_penalty_on_images_of_different_sizes_is_an_error(tmp_path):

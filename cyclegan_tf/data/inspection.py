@@ -271,11 +271,11 @@ def format_report(summaries: Mapping[str, Summary], bad: BadImages) -> str:
 def _format_sizes(summary: Summary) -> list[str]:
     if len(summary.sizes) > 4:
         widths, heights = zip(*summary.sizes, strict=True)
-        return [f"  sizes: {len(summary.sizes)} different, {min(widths)} to {max(widths)} pixels wide, "
-                f"{min(heights)} to {max(heights)} high"]
+        return [f"  sizes: {len(summary.sizes)} different, {_format_limits(widths)} pixels wide, "
+                f"{_format_limits(heights)} high"]
     if not summary.sizes:
         return []
-    return ["  sizes: " + _format_counts({f"{w} x {h}": n for (w, h), n in summary.sizes.items()})]
+    return ["  sizes: " + _format_counts({f"of {w} x {h}": n for (w, h), n in summary.sizes.items()})]
 
 
 def _format_spacings(summary: Summary) -> list[str]:
@@ -286,14 +286,15 @@ def _format_spacings(summary: Summary) -> list[str]:
     if not summary.spacings:
         return []
     counts = {
-        f"{row:.4g} x {column:.4g} mm" + (f", slices {between:.4g} mm apart" if between else ""): count
+        f"of {row:.4g} x {column:.4g} mm" + (f", slices {between:.4g} mm apart" if between else ""): count
         for (row, column, between), count in summary.spacings.items()
     }
     return ["  spacings: " + _format_counts(counts, "; ")]
 
 
 def _format_limits(lengths: Sequence[float]) -> str:
-    return f"{min(lengths):.4g} to {max(lengths):.4g}"
+    low, high = (str(each) if isinstance(each, int) else f"{each:.4g}" for each in (min(lengths), max(lengths)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _format_values(summary: Summary) -> list[str]:

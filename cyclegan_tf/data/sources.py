@@ -232,6 +232,9 @@ def _assemble(where: str, list_split: Callable[[str], ImageList], needs_training
         if not needs_training:
             folders = "testA and testB, or trainA and trainB,"
         missing = f"{where}/train{domain}" if needs_training else f"{where}/test{domain} and {where}/train{domain}"
+        parent, name = os.path.split(where.rstrip("/"))
+        if name in ("trainA", "trainB", "testA", "testB"):
+            raise UserError(f"{where} is one folder of a data set; give the folder that holds {name}: {parent or '.'}")
         raise UserError(
             f"no images in {missing}: a data set needs folders {folders} of files with the suffixes "
             f"{', '.join(suffixes.ALL)}"

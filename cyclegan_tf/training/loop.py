@@ -102,18 +102,20 @@ class TrainingLoop:
         """Trains until the last step or until one of the exceptions that `run` lists.
 
         The losses of a step are read after the next step is queued, so a GPU has work while losses are read. Only a
-        task that needs the weights, or a signal, makes the loop read all queued steps first.
+        task that needs the weights, or a signal, makes the loop read all queued steps first. The first step is read
+        before the second is queued, because a CPU computes a step while the step is queued: the time of the second step
+        would otherwise be missing from the speed.
         """
         shown = open_display(
             self._progress.step, self.n_steps, self._cadence.images_per_step, on_cpu=not hardware.has_gpu()
         )
         queue: deque[QueuedStep] = deque()
-        received = None
+        first, received = self._progress.step + 1, None
         with self._open_batches() as batches, shown as display:
             while self._progress.step < self.n_steps:
                 newest = self._queue_step(self._progress.step + len(queue) + 1, next(batches), get_signal)
                 queue.append(newest)
-                read_all = self._cadence.list_due(newest.step).need_weights
+                read_all = newest.step == first or self._cadence.list_due(newest.step).need_weights
                 while queue and (len(queue) > 1 or read_all or received):
                     step, batch, read_scalars = queue.popleft()
                     with exhaustion.explain(f"step {step}", self._memory_remedy):

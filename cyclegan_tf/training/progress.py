@@ -252,6 +252,8 @@ def format_time(seconds: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """Formats a rough duration, such as 40 seconds, 12 minutes, 3.5 hours, 9 days or 5 weeks."""
+    if round(seconds) == 1:
+        return "1 second"
     for unit, size, most in (("seconds", 1, 90), ("minutes", 60, 90), ("hours", 3600, 36), ("days", 86400, 21)):
         if seconds / size < most:
             return f"{seconds / size:.{1 if unit == 'hours' else 0}f} {unit}"
