@@ -208,7 +208,8 @@ def test_inspect_tells_kinds_values_and_spacings(folder):
     volume = nibabel.load(NIFTI_FILES / "anatomical.nii").get_fdata()
     lines = inspection.format_report(summaries, bad).splitlines()
     assert lines[:4] == [
-        "trainA: 26 images in 2 files", "  kinds: 25 NIfTI int16, 1 DICOM CT int16", "  sizes: 25 of 33 x 41, 1 of 128 x 128",
+        "trainA: 26 images in 2 files", "  kinds: 25 NIfTI int16, 1 DICOM CT int16",
+        "  sizes: 25 of 33 x 41, 1 of 128 x 128",
         "  spacings: 25 of 2 x 2 mm, slices 2 mm apart; 1 of 0.6615 x 0.6615 mm, slices 5 mm apart",
     ]
     assert (summaries["trainA"].low, summaries["trainA"].high) == (-896, volume.max())

@@ -90,7 +90,8 @@ def test_format_time(seconds, text):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
-    (0.4, "0 seconds"), (1, "1 second"), (1.6, "2 seconds"), (89, "89 seconds"), (90, "2 minutes"), (45 * 60, "45 minutes"), (2 * 3600, "2.0 hours"),
+    (0.4, "0 seconds"), (1, "1 second"), (1.6, "2 seconds"),
+    (89, "89 seconds"), (90, "2 minutes"), (45 * 60, "45 minutes"), (2 * 3600, "2.0 hours"),
     (35 * 3600, "35.0 hours"), (2 * 86400, "2 days"), (20 * 86400, "20 days"), (21 * 86400, "3 weeks"),
     (89.6, "90 seconds"), (128_000, "35.6 hours"),
 ])
