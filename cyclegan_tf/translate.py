@@ -28,6 +28,7 @@ from cyclegan_tf import cli
 from cyclegan_tf.config import field_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.ops import startup
+from cyclegan_tf.storage import filesystem
 
 
 def main(argv: list[str]) -> int:
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
     del argv
     given = flags.FLAGS
     cli.require_given("model", "input", "output")
+
+    filesystem.require_creatable("output", given.output)
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()

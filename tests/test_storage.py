@@ -284,6 +284,22 @@ def test_replacing_a_folder_leaves_other_folders_alone(tmp_path, is_there):
     }
 
 
+@pytest.mark.parametrize(("path", "folder"), [
+    ("new/deep", None), ("file", None), ("file/new/deep", "file"), ("link/new", "link"), ("/proc/new/deep", "/proc"),
+])
+def test_a_path_that_cannot_be_created_is_an_error(tmp_path, path, folder):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    given = os.path.join(tmp_path, path)
+    if folder is None:
+        filesystem.require_creatable("output", given)
+    else:
+        message = f"^--output={given}: cannot write into folder {os.path.join(tmp_path, folder)} [(].*[)]; give a path"
+        with pytest.raises(UserError, match=message):
+            filesystem.require_creatable("output", given)
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+
+
 @pytest.mark.parametrize("mode, content", [("w", "text"), ("wb", b"bytes"), ("w+b", b"bytes")])
 def test_a_device_is_written_and_not_replaced(tmp_path, mode, content):
     path = tmp_path / "null"

@@ -92,6 +92,27 @@ def test_an_output_format_that_cannot_be_written_is_an_error(photos, tmp_path, o
         jobs.plan(found, str(tmp_path / "a.png"), 5)
 
 
+@pytest.mark.parametrize(("source", "value_range", "endings"), [
+    ("a.png", None, ".jpg, .jpeg, .png, .bmp, .webp, .npy, .tif, .tiff"),
+    ("a.npy", ValueRange(0, 4095), ".npy"), ("a.nii", None, ".nii, .nii.gz"), ("a.avi", None, ".mp4, .m4v, .mov, .mkv"),
+])
+def test_an_unknown_suffix_of_a_single_result_is_an_error_with_the_known_ones(tmp_path, source, value_range, endings):
+    found, output = [(str(tmp_path / source), source)], str(tmp_path / "a.xyz")
+    with pytest.raises(UserError) as raised:
+        jobs.plan(found, output, 1, value_range=value_range, is_file=True)
+    assert str(raised.value) == (f"--output={output}: {tmp_path}/{source} cannot be written as such a file; give a "
+                                 f"folder, such as {output}/, or a name that ends in one of {endings}")
+
+
+@pytest.mark.parametrize(("output", "is_file"), [
+    ("a.xyz", False), ("a.xyz/", True), ("v1.2", True), ("made.xyz", True),
+])
+def test_folders_of_results_may_have_a_dot_in_their_names(tmp_path, output, is_file):
+    (tmp_path / "made.xyz").mkdir()
+    (job,) = jobs.plan([(str(tmp_path / "a.png"), "a.png")], f"{tmp_path}/{output}", 3, is_file=is_file)
+    assert job.target == str(tmp_path / output / "a.png")
+
+
 @pytest.mark.parametrize(("source", "output", "fits"), [
     ("a.npy", "b.npy", True), ("a.npy", "b.png", False), ("a.npy", "b.tif", False), ("a.tif", "b.png", False),
     ("a.tif", "b.tiff", True), ("a.png", "b.tif", True),

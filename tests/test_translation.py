@@ -280,11 +280,16 @@ def test_the_command_translates_files(tiny_run, tmp_path, make_images, run_comma
 
 def test_mistakes_on_the_command_line_are_one_line_and_status_2(tiny_run, tmp_path, make_images, run_command):
     make_images(tmp_path / "photos", 1)
+    image = tmp_path / "photos" / "000.png"
     given = {"model": tiny_run, "input": tmp_path / "photos", "output": tmp_path / "out"}
     for changes, message in (
         ({"model": None}, "error: --model is missing; see --help"),
         ({"output": tmp_path / "photos"}, f"error: --output={tmp_path}/photos is the folder of the input"),
         ({"volume": -1}, "error: --volume=-1 must be at least 0"),
+        # Not a word about the model: the output is checked first.
+        ({"output": image / "out", "model": "/no/such"},
+         f"error: --output={image}/out: cannot write into folder {image} (Not a directory); give a path in another"),
+        ({"input": image, "output": tmp_path / "a.xyz"}, f"error: --output={tmp_path}/a.xyz: {image} cannot be wri"),
     ):
         options = (f"--{key}={value}" for key, value in {**given, **changes}.items() if value)
         child = run_command("cyclegan_tf.translate", *options)

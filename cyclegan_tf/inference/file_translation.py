@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from cyclegan_tf import console
 from cyclegan_tf.inference import batch, jobs
+from cyclegan_tf.storage import filesystem
 
 if TYPE_CHECKING:
     from cyclegan_tf.inference.loading import LoadedTranslator
@@ -26,7 +27,11 @@ def translate_files(
       source: file, folder or pattern, as in `jobs.find`.
     """
     found = jobs.find(source, output)
-    planned = jobs.plan(found, output, translator.output_channels, overwrite, translator.units.target)
+    filesystem.require_creatable("output", output)
+    planned = jobs.plan(
+        found, output, translator.output_channels, overwrite, translator.units.target,
+        is_file=filesystem.isfile(source),
+    )
     total, shows_bar = 0, console.is_terminal(sys.stderr)
     if shows_bar:
         total = batch.count_slices(translator, planned)

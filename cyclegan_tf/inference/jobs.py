@@ -144,7 +144,7 @@ def _can_hold(output: str, source: str, value_range: ValueRange | None) -> bool:
 
 def plan(
     found: Sequence[tuple[str, str]], output: str, channels: int, overwrite: bool = False,
-    value_range: ValueRange | None = None,
+    value_range: ValueRange | None = None, *, is_file: bool = False,
 ) -> list[Job]:
     """Plans a `Job` for each file, and one for all files of a DICOM series in a folder.
 
@@ -154,15 +154,26 @@ def plan(
       channels: channels of the translations.
       overwrite: whether to replace existing files.
       value_range: range of the translations if their values have a unit.
+      is_file: whether --input is a file. An unknown suffix of `output` is then an error; for a folder or a pattern,
+        `output` is a folder.
 
     Raises:
       UserError: a result exists already, would replace an input file, or has the path of another result, or `output`
         is a file that cannot hold the results.
     """
-    if len(found) == 1 and _is_known(output) and not filesystem.isdir(output):
+    # Suffixes begin with a letter: v1.2 is a folder.
+    has_unknown = is_file and not filesystem.exists(output) and os.path.splitext(output)[1][1:2].isalpha()
+    names_file = _is_known(output) or has_unknown
+    if len(found) == 1 and names_file and not filesystem.isdir(output):
         source = found[0][0]
-        if _name_result(output, channels, value_range) != output or not _can_hold(output, source, value_range):
-            raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder")
+
+        def fits(target: str) -> bool:
+            return _name_result(target, channels, value_range) == target and _can_hold(target, source, value_range)
+
+        if not fits(output):
+            known = [suffix for suffix in (*suffixes.ALL, *video.SUFFIXES) if fits(f"{output}{suffix}")]
+            raise UserError(f"--output={output}: {source} cannot be written as such a file; give a folder, such as "
+                            f"{output}/, or a name that ends in one of {', '.join(known)}")
         jobs, series = [Job(source, output)], {}
     elif filesystem.exists(output) and not filesystem.isdir(output):
         raise UserError(f"--output={output} is a file; give a folder")

@@ -76,11 +76,34 @@ def require_writable(name: str, path: str) -> None:
         return
     if not os.path.isdir(folder):
         raise UserError(f"--{name}={path}: folder {folder} does not exist; make it first")
+    _write_test_file(name, path, folder)
+
+
+def require_creatable(name: str, path: str) -> None:
+    """Raises a UserError if neither a file `path` nor a file in a folder `path` can be written; creates no folder.
+
+    Missing parent folders count as creatable. Remote paths are accepted without a test file.
+
+    Args:
+      name: option whose value is the path.
+    """
+    if is_remote(path):
+        return
+    folder = os.path.abspath(path)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    _write_test_file(name, path, folder)
+
+
+def _write_test_file(name: str, path: str, folder: str) -> None:
+    """Raises a UserError about `path`, the value of option `name`, if no file can be written into `folder`."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"--{name}={path}: cannot write into folder {folder} ({error.strerror}); give a file in "
+        raise UserError(f"--{name}={path}: cannot write into folder {folder} ({error.strerror}); give a path in "
                         "another folder") from error
 
 
