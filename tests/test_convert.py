@@ -335,7 +335,9 @@ def test_help_shows_the_flags_and_starts_nothing_heavy():
     (["--to_pytorch=a", "--model=b", "--nodropout"],
      "error: --dropout works only with --from_pytorch; leave --dropout out"),
     (["--from_pytorch=a", "--output=b", "--model=c"], "error: --model works only with --to_pytorch; leave --model out"),
-    (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: x.pth: the name does not say which network"),
+    ([f"--from_pytorch={__file__}", "--output=/no/such/folder"], f"error: {__file__}: the name does not say which"),
+    (["--from_pytorch=x.pth", "--output=/no/such/folder"], "error: x.pth does not exist; give .pth files, or one"),
+    (["--from_pytorch=checkpoints/x", "--output=/no/such/folder"], "error: checkpoints/x does not exist; give .pth"),
 ])
 def test_mistakes_on_the_command_line_are_one_line_and_status_2(run_command, arguments, message):
     child = run_command("cyclegan_tf.convert", *arguments)

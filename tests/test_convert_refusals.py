@@ -89,6 +89,7 @@ def test_files_that_do_not_belong_together_are_an_error(torch, tmp_path, net, na
     (["."], None, r" contains none of latest_net_G_A\.pth, latest_net_G_B\.pth, "),
 ])
 def test_files_whose_network_is_not_clear_are_an_error(tmp_path, paths, network, message):
+    (tmp_path / "zebra.pth").touch()
     with pytest.raises(UserError, match=message):
         pytorch_run.convert_from_pytorch([str(tmp_path / path) for path in paths], str(tmp_path / "run"), network)
 

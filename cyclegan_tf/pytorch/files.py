@@ -52,7 +52,7 @@ def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str
       network: gen_ab, gen_ba, disc_a or disc_b: the network of a single file with any name.
 
     Raises:
-      UserError: a file name names no network, or two files name the same one.
+      UserError: a file name names no network or no file, or two files name the same network.
     """
     if len(paths) == 1 and filesystem.isdir(paths[0]):
         names = [_name_file(net) for net in NETWORKS]
@@ -68,6 +68,8 @@ def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str
     for path in paths:
         match = _PTH_NAME.fullmatch(os.path.basename(path))
         if not match:
+            if not filesystem.exists(path):
+                raise UserError(f"{path} does not exist; give .pth files, or one folder of the authors' code")
             suffixes = ", ".join(f"{net}.pth" for net in NETWORKS)
             raise UserError(f"{path}: the name does not say which network the file holds, because it ends in none of "
                             f"{suffixes}; add --network=gen_ab (A to B), gen_ba, disc_a or disc_b")
