@@ -24,7 +24,7 @@ TOY = (
 pytestmark = pytest.mark.usefixtures("plugins")
 
 
-def make():
+def make(*arguments, **keywords):
     """Stands for a network or a model; no test calls this function."""
 
 
@@ -110,10 +110,35 @@ def test_defaults_that_are_not_a_dictionary_are_an_error():
         cyclegan_tf.register_model("mine", defaults=["ngf"])
 
 
+@pytest.mark.parametrize(("register", "function", "message"), [
+    (cyclegan_tf.register_generator("mine", size_multiple=4), lambda config, n_in, n_out, name: None,
+     "--generator=mine: missing a required argument: 'n_in'; the function must take the arguments (config, "
+     "input_channels, output_channels, name)"),
+    (cyclegan_tf.register_discriminator("mine"), lambda config, name: None,
+     "--discriminator=mine: got an unexpected keyword argument 'input_channels'; the function must take the arguments "
+     "(config, input_channels, name)"),
+    (cyclegan_tf.register_loss("mine"), lambda: None,
+     "--gan_mode=mine: too many positional arguments; the function must take the arguments (config)"),
+    (cyclegan_tf.register_model("mine"), lambda config: None,
+     "--model=mine: too many positional arguments; the function must take the arguments (config, replicas)"),
+], ids=["generator", "discriminator", "loss", "model"])
+def test_a_function_of_other_arguments_is_an_error(register, function, message):
+    function.__qualname__ = "build"
+    with pytest.raises(UserError) as raised:
+        register(function)
+    assert str(raised.value) == f"cannot register {__name__}.build as {message}"
+
+
+def test_the_names_of_positional_arguments_are_free():
+    cyclegan_tf.register_model("mine")(lambda options, numbers, more=None: None)
+    cyclegan_tf.register_discriminator("mine")(lambda options, **keywords: None)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         ("no_such_package.networks", "there is no module no_such_package in the current folder"),
+        ("toy_package.py", "the installed packages; give toy_package, the name as in an import statement"),
         ("toy_package.missing", "there is no module toy_package.missing in the current folder"),
         ("stranger", r"stranger imports no_such_library, which is not installed"),
         ("toy/package.py", "'toy/package.py' is not the name of a module"),
@@ -178,10 +203,10 @@ def test_defaults_of_a_model_stand_below_presets_and_options():
 
 def test_taken_names_are_refused_but_a_function_may_be_registered_again():
     @cyclegan_tf.register_generator("mine", size_multiple=4)
-    def build(config):
+    def build(config, input_channels, output_channels, name):
         return 1
 
-    def build_other(config):
+    def build_other(config, input_channels, output_channels, name):
         return 2
 
     with pytest.raises(UserError, match=r"cannot register .*build_other as --generator=mine: .*build has that name"):
@@ -208,7 +233,7 @@ def test_script_may_be_its_own_plugin(tmp_path, monkeypatch):
     script.write_text(
         "import cyclegan_tf\n"
         "@cyclegan_tf.register_generator('mine', size_multiple=4)\n"
-        "def build(config): pass\n"
+        "def build(config, input_channels, output_channels, name): pass\n"
         "if __name__ == '__main__':\n"
         "    config = cyclegan_tf.Config(plugins='stranger', generator='mine')\n"
     )
@@ -218,8 +243,7 @@ def test_script_may_be_its_own_plugin(tmp_path, monkeypatch):
 
 
 def test_size_multiple_may_depend_on_the_config():
-    build = registries.GENERATORS["unet_book"].build
-    cyclegan_tf.register_generator("mine", size_multiple=lambda config: 2**config.n_downs)(lambda **_: build)
+    cyclegan_tf.register_generator("mine", size_multiple=lambda config: 2**config.n_downs)(make)
     from cyclegan_tf.config import architectures
 
     assert architectures.get_size_multiple(Config(generator="mine", n_downs=6)) == 64

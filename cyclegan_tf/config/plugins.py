@@ -50,8 +50,11 @@ def import_plugins(plugins: str) -> None:
             missing = error.name or str(error)
             if not f"{name}.".startswith(f"{missing}."):
                 raise UserError(f"--plugins={plugins}: {name} imports {missing}, which is not installed") from error
+            remedy = "install it, or start in the folder that contains it"
+            if missing.endswith(".py"):
+                remedy = f"give {missing.removesuffix('.py')}, the name as in an import statement"
             raise UserError(f"--plugins={plugins}: there is no module {missing} in the current folder or among the "
-                            "installed packages; install it, or start in the folder that contains it") from error
+                            f"installed packages; {remedy}") from error
         except (Exception, SystemExit) as error:
             raise UserError(f"--plugins={plugins}: importing {name} fails: {_describe(error)}") from error
 

@@ -4,10 +4,11 @@ The package's own networks, losses and models are registered by the same decorat
 """
 
 import dataclasses
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cyclegan_tf.config.direction import Direction
@@ -46,11 +47,13 @@ class Registry(dict[str, _E]):
 
     Args:
       option: name of the option, for error messages.
+      positional: names of the arguments that registered functions get by position.
+      keywords: names of the further arguments, which registered functions get by name.
     """
 
-    def __init__(self, option: str) -> None:
+    def __init__(self, option: str, positional: Sequence[str], keywords: Sequence[str] = ()) -> None:
         super().__init__()
-        self._option = option
+        self._option, self._positional, self._keywords = option, positional, keywords
 
     def __missing__(self, name: str) -> _E:
         raise UserError(f"--{self._option}={name}: expected one of {', '.join(self)}, or a name that a plugin "
@@ -64,11 +67,17 @@ class Registry(dict[str, _E]):
         the files of their modules.
 
         Raises:
-          UserError: `name` belongs to another function, or the entry has no function.
+          UserError: `name` belongs to another function, or the entry has no function that takes the arguments.
         """
         if not hasattr(entry.build, "__qualname__"):
             raise UserError(f"cannot register {entry.build!r} as --{self._option}={name}: register a function or a "
                             "class")
+        try:
+            inspect.signature(entry.build).bind(*self._positional, **dict.fromkeys(self._keywords))
+        except (TypeError, ValueError) as error:
+            arguments = ", ".join((*self._positional, *self._keywords))
+            raise UserError(f"cannot register {_identify(entry)} as --{self._option}={name}: {error}; the function "
+                            f"must take the arguments ({arguments})") from error
         if name in self and not _is_same(self[name], entry):
             raise UserError(f"cannot register {_identify(entry)} as --{self._option}={name}: {_identify(self[name])} "
                             "has that name already; choose another name")
@@ -162,10 +171,12 @@ class ModelEntry(Entry):
     options: tuple[str, ...] | None
 
 
-GENERATORS: Registry[GeneratorEntry] = Registry("generator")
-DISCRIMINATORS: Registry[DiscriminatorEntry] = Registry("discriminator")
-LOSSES: Registry[LossEntry] = Registry("gan_mode")
-MODELS: Registry[ModelEntry] = Registry("model")
+GENERATORS: Registry[GeneratorEntry] = Registry(
+    "generator", ("config",), ("input_channels", "output_channels", "name")
+)
+DISCRIMINATORS: Registry[DiscriminatorEntry] = Registry("discriminator", ("config",), ("input_channels", "name"))
+LOSSES: Registry[LossEntry] = Registry("gan_mode", ("config",))
+MODELS: Registry[ModelEntry] = Registry("model", ("config", "replicas"))
 
 
 class AdversarialLoss(NamedTuple):
