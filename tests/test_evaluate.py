@@ -210,6 +210,11 @@ def test_interrupted_run_keeps_its_best_checkpoint_and_patience(tmp_path, monkey
     ended = "the run ended after step 5, because psnr_ab did not improve in 3 evaluations"
     assert len(train(run, max_steps=5, **options)) == 5
     assert ended not in caplog.text  # The run has done all its steps.
+    assert "the run has already reached step 5 of 5, so nothing is trained; raise --max_steps to con" in caplog.text
+    values = iter([9.0])
+    assert len(train(run, max_steps=2, **options)) == 5
+    assert "the run has already reached step 5 of 2, so nothing is trained; raise --max_steps to con" in caplog.text
+    assert caplog.text.count("already reached") == 2
     values = iter([9.0])
     assert len(train(run, max_steps=9, **options)) == 5
     assert ended in caplog.text

@@ -69,6 +69,9 @@ class TrainingLoop:
         if is_stale and progress.step < self.n_steps:
             log.info("the run ended after step %d, because %s did not improve in %d evaluations; raise --patience to "
                      "continue", progress.step, run.config.keep_best, progress.stale)
+        elif progress.step >= self.n_steps:
+            log.info("the run has already reached step %d of %d, so nothing is trained; raise --%s to continue",
+                     progress.step, self.n_steps, "max_steps" if run.config.max_steps else "n_epochs")
         if is_stale or progress.step > self.n_steps:
             self._end_after(progress.step)
 
