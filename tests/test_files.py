@@ -239,6 +239,25 @@ def test_bad_image_is_logged_once_with_its_first_reason(caplog):
     assert caplog.messages == ["skipping a.png: first"]
 
 
+def test_bad_images_with_one_reason_are_logged_once_if_a_file_lists_them(tmp_path, caplog):
+    bad = BadImages()
+    for name in ("a.npy", "b.npy"):
+        bad.add(name, "no file lists them")
+    assert caplog.messages == ["skipping a.npy: no file lists them", "skipping b.npy: no file lists them"]
+    caplog.clear()
+    bad.record_to(str(tmp_path / "bad_images.txt"))
+    for number in range(5):
+        bad.add(f"{number}.npy", f"the values are -3 to {810 + number}")
+    bad.add("5.npy", "no file lists them")
+    bad.add("6.npy", "truncated")
+    more = "; bad_images.txt lists further files with this reason"
+    assert caplog.messages == [
+        f"skipping 0.npy: the values are -3 to 810{more}", f"skipping 5.npy: no file lists them{more}",
+        f"skipping 6.npy: truncated{more}",
+    ]
+    assert len((tmp_path / "bad_images.txt").read_text().splitlines()) == 9
+
+
 def test_bad_images_are_recorded_once(tmp_path):
     name = os.fsdecode(b"caf\xe9\n\x1b[2J\tx.png")  # Not valid UTF-8, two lines, and a command to clear the screen.
     (tmp_path / "set").mkdir()

@@ -1,6 +1,8 @@
 """A record of the images that cannot be used, or only in part, for the log and for bad_images.txt."""
 
 import logging
+import os
+import re
 import threading
 
 from cyclegan_tf import console
@@ -37,6 +39,7 @@ class BadImages:
         self.stop = stop
         self._file: str | None = None
         self._written: set[str] = set()
+        self._logged: set[str] = set()  # The logged reasons without their numbers.
         self._lock = threading.Lock()
 
     def __contains__(self, path: str) -> bool:
@@ -46,7 +49,9 @@ class BadImages:
         return len(self.reasons)
 
     def add(self, path: str, reason: str, only_as_pair: bool = False) -> None:
-        """Records that the image at `path` cannot be used.
+        """Records that the image at `path` cannot be used, and logs the reason.
+
+        After `record_to`, reasons that differ only in their numbers are logged once, for the first file.
 
         Args:
           only_as_pair: True if the image is usable alone, but not as a pair with its counterpart. `ImageList.load`
@@ -62,12 +67,17 @@ class BadImages:
                 if only_as_pair:
                     self.only_as_pair.add(path)
                 self._write(path, reason)
+            kind = re.sub(r"\d+", "", reason)
+            is_logged = is_new and kind not in self._logged
+            if self._file:
+                self._logged.add(kind)
         if self.stop:
             raise BadImageError(f"{path}: {reason}; repair or remove the file, or skip bad images with "
                                 "--on_bad_image=skip")
-        if is_new:
+        if is_logged:
+            more = f"; {os.path.basename(self._file)} lists further files with this reason" if self._file else ""
             # File names need not be valid UTF-8, but log handlers may require it.
-            log.warning("skipping %s: %s", console.escape(path), reason)
+            log.warning("skipping %s: %s%s", console.escape(path), reason, more)
 
     def add_pages(self, path: str, count: int) -> None:
         """Records that only the first of `count` pages of the image at `path` is used; logs the first such image."""
