@@ -303,6 +303,22 @@ def test_gallery_needs_no_training_images(run, tmp_path, make_images, caplog):
     assert len(read_data(run)["results"]["rows"]) == 2 + 2
 
 
+def test_gallery_draws_another_data_set_on_request(run, tmp_path, make_images, run_command):
+    for folder in ("testA", "testB"):
+        make_images(tmp_path / "moved" / folder, 3)
+    config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/folder", paired="no")
+    (run / "config.json").write_text(config.to_json())
+    child = run_command("cyclegan_tf.gallery", f"--model={run}", f"--dataset={tmp_path}/moved", "--paired=yes")
+    assert child.returncode == 0 and "keeps its old images" not in child.stderr
+    results = read_data(run)["results"]
+    assert len(results["rows"]) == 3 + 3
+    assert (run / "config.json").read_text() == config.to_json()
+    child = run_command("cyclegan_tf.gallery", f"--model={run}", "--dataset=/no/other")
+    assert child.returncode == 2
+    assert child.stderr.startswith("error: --dataset=/no/other: no such folder or .zip file")
+    assert len(child.stderr.splitlines()) == 1
+
+
 def test_gallery_of_a_model_without_a_run_directory_says_what_to_give():
     with pytest.raises(UserError, match=r"^--model=demo is not a run directory: .*; give the folder that cyclegan "):
         gallery.write("demo")
