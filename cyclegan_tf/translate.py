@@ -36,7 +36,6 @@ def main(argv: list[str]) -> int:
     del argv
     given = flags.FLAGS
     cli.require_given("model", "input", "output")
-
     filesystem.require_creatable("output", given.output)
 
     # --help does not need TensorFlow.

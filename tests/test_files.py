@@ -250,7 +250,7 @@ def test_bad_images_with_one_reason_are_logged_once_if_a_file_lists_them(tmp_pat
         bad.add(f"{number}.npy", f"the values are -3 to {810 + number}")
     bad.add("5.npy", "no file lists them")
     bad.add("6.npy", "truncated")
-    more = "; bad_images.txt lists further files with this reason"
+    more = "; only bad_images.txt lists further files with this reason"
     assert caplog.messages == [
         f"skipping 0.npy: the values are -3 to 810{more}", f"skipping 5.npy: no file lists them{more}",
         f"skipping 6.npy: truncated{more}",

@@ -75,7 +75,7 @@ class BadImages:
             raise BadImageError(f"{path}: {reason}; repair or remove the file, or skip bad images with "
                                 "--on_bad_image=skip")
         if is_logged:
-            more = f"; {os.path.basename(self._file)} lists further files with this reason" if self._file else ""
+            more = f"; only {os.path.basename(self._file)} lists further files with this reason" if self._file else ""
             # File names need not be valid UTF-8, but log handlers may require it.
             log.warning("skipping %s: %s%s", console.escape(path), reason, more)
 
