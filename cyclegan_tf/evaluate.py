@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     from cyclegan_tf.metrics.setting import Protocol
 
     names = measuring.parse_measures(given.metrics, cli.list_given())
-    size = measuring.parse_size(given.size or "")
+    size = measuring.parse_size(given.size) if given.size else None
     config = measuring.choose_data_config(given.model, size, **config_flags.read_overrides(*_OVERRIDES))
     protocol = Protocol(
         given.reference, given.weights_dir or "", given.inception or "", given.judge,

@@ -8,6 +8,7 @@ newest checkpoint, so it also works for a run that is not finished. If the sampl
 an old version, the command draws the grid. Any browser shows the page; no server is needed.
 """
 
+import dataclasses
 import logging
 import os
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from absl import flags
 
 from cyclegan_tf import cli
-from cyclegan_tf.config import field_flags
+from cyclegan_tf.config import Config, field_flags
 from cyclegan_tf.config import flags as config_flags
+from cyclegan_tf.config.domains import find_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.storage import filesystem
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> int:
 def write(workdir: str, **overrides: Any) -> None:
     """Writes index.html, gallery/ and the newest sample grid of a run directory.
 
-    If the images of the run are missing, writes only index.html. Keeps a sample grid that the page can show as tiles.
+    If the images of the run are missing, writes only index.html. Keeps a sample grid that the page can show as tiles,
+    and draws no sample grid of the images that `overrides` name.
 
     Args:
       **overrides: as in `measuring.choose_data_config`, such as the `dataset` to draw.
@@ -58,7 +61,10 @@ def write(workdir: str, **overrides: Any) -> None:
     from cyclegan_tf.training import memory_remedies, samples
 
     filesystem.require_utf8("model", workdir)
-    config = measuring.choose_data_config(workdir, **overrides)
+    names = find_names(Config.load(workdir))
+    config = dataclasses.replace(
+        measuring.choose_data_config(workdir, **overrides), name_a=names.a, name_b=names.b
+    )
     try:
         dataset = sources.open_dataset(config, needs_training=False)
     except UserError as error:
@@ -70,7 +76,8 @@ def write(workdir: str, **overrides: Any) -> None:
         remedy = memory_remedies.describe_for_images(config)
         translate = bounded.make_bounded(translators, config, remedy, workdir)
         page_images.write(workdir, config, translate, dataset, step)
-        if sample_files.read_layout(sample_files.get_path(workdir, step)) is None:
+        # The sample grids of a run show its own images.
+        if not overrides and sample_files.read_layout(sample_files.get_path(workdir, step)) is None:
             picture = samples.draw_sample_grid(config, translate, dataset, workdir, step)
             sample_files.write(workdir, step, picture)
     log.info("wrote %s", page.write(workdir))

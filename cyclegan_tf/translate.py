@@ -40,8 +40,9 @@ def main(argv: list[str]) -> int:
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()
-    from cyclegan_tf.inference import loading
+    from cyclegan_tf.inference import jobs, loading
 
+    jobs.find(given.input, given.output)  # Raises an error about the input before the network is loaded.
     skipped = loading.load(given.model, given.direction).translate_files(
         given.input, given.output, overwrite=given.overwrite, batch_size=given.batch_size, tile=given.tile,
         max_side=given.max_side, slice_axis=given.slice_axis, volume=given.volume,

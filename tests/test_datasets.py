@@ -174,6 +174,13 @@ def test_slices_and_bands_of_tiff_files_are_images(tmp_path):
     np.testing.assert_allclose(grays, np.clip((np.arange(20) - 0.19) / 18.62 * 255, 0, 255), atol=0.51)
 
 
+def test_values_of_scaled_levels_are_the_stored_ones(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n\0\0\3\xe8")  # 0 and 1000, decoded as 0 and 16004.
+    parts, bad = sources.open_parts(str(tmp_path))
+    lines = inspection.format_report(inspection.inspect(parts), bad).splitlines()
+    assert "  values: 0 to 1000, 98 % of them 0 to 1000" in lines  # Each level three times.
+
+
 @pytest.mark.parametrize("bands", [2, 4])
 def test_a_page_of_few_bands_is_an_image_of_values(tmp_path, bands):
     values = np.arange(20 * bands, dtype=np.uint16).reshape(5, 4, bands)

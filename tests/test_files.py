@@ -248,6 +248,7 @@ def test_bad_images_with_one_reason_are_logged_once_if_a_file_lists_them(tmp_pat
     bad.record_to(str(tmp_path / "bad_images.txt"))
     for number in range(5):
         bad.add(f"{number}.npy", f"the values are -3 to {810 + number}")
+    bad.add("4a.npy", "the values are 3 to 10")
     bad.add("5.npy", "no file lists them")
     bad.add("6.npy", "truncated")
     more = "; only bad_images.txt lists further files with this reason"
@@ -255,7 +256,7 @@ def test_bad_images_with_one_reason_are_logged_once_if_a_file_lists_them(tmp_pat
         f"skipping 0.npy: the values are -3 to 810{more}", f"skipping 5.npy: no file lists them{more}",
         f"skipping 6.npy: truncated{more}",
     ]
-    assert len((tmp_path / "bad_images.txt").read_text().splitlines()) == 9
+    assert len((tmp_path / "bad_images.txt").read_text().splitlines()) == 10
 
 
 def test_bad_images_are_recorded_once(tmp_path):

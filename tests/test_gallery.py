@@ -306,12 +306,15 @@ def test_gallery_needs_no_training_images(run, tmp_path, make_images, caplog):
 def test_gallery_draws_another_data_set_on_request(run, tmp_path, make_images, run_command):
     for folder in ("testA", "testB"):
         make_images(tmp_path / "moved" / folder, 3)
-    config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/folder", paired="no")
+    config = dataclasses.replace(Config.load(str(run)), dataset="/no/such/horse2zebra", paired="no")
     (run / "config.json").write_text(config.to_json())
+    grids = sorted(run.glob("samples/*.png"))
+    grids[-1].unlink()  # The grids of a run show its own images.
     child = run_command("cyclegan_tf.gallery", f"--model={run}", f"--dataset={tmp_path}/moved", "--paired=yes")
     assert child.returncode == 0 and "keeps its old images" not in child.stderr
     results = read_data(run)["results"]
     assert len(results["rows"]) == 3 + 3
+    assert sorted(run.glob("samples/*.png")) == grids[:-1]
     assert (run / "config.json").read_text() == config.to_json()
     child = run_command("cyclegan_tf.gallery", f"--model={run}", "--dataset=/no/other")
     assert child.returncode == 2

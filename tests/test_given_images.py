@@ -87,11 +87,6 @@ def test_a_single_gray_image_is_no_sequence_of_images():
         given_images.open_given((A[0, ..., :1], B), options)
 
 
-def test_floats_without_negative_values_are_warned_about(caplog):
-    given_images.open_given((A / 255, B), make_toy_config())
-    assert "the images of A are floats without negative values" in caplog.text
-
-
 def stream(images=A, endless=False):
     """Pairs (image, the same image mirrored)."""
     pairs = tf.data.Dataset.from_tensor_slices((images, images[:, :, ::-1]))

@@ -7,6 +7,7 @@ import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
+import tensorflow as tf
 from PIL import Image, ImageOps
 
 from cyclegan_tf.data import folders
@@ -57,6 +58,8 @@ GOOD = {
     "jp2": (save(COLOR, "JPEG2000"), COLOR),
     "jp2 gray": (save(GRAY, "JPEG2000"), three(GRAY)),
     "jp2 without boxes": (jp2(COLOR, codecformat="j2k"), COLOR),
+    "jp2 1-bit": (jp2(GRAY >> 7, bitspersample=1), three((GRAY >> 7) * 255)),
+    "jp2 4-bit": (jp2(GRAY >> 4, bitspersample=4), three((GRAY >> 4) * 17)),
     "jp2 12-bit": (jp2(LEVELS, bitspersample=12), three(scale(LEVELS, 4095))),
     "jp2 15-bit": (jp2(DEEP[..., 0] >> 1, bitspersample=15), three(scale(DEEP[..., 0] >> 1, 32767))),
     "jp2 16-bit": (jp2(DEEP[..., 0]), three(DEEP[..., 0])),
@@ -70,6 +73,10 @@ GOOD = {
     "pgm in digits": (b"P2\n9 6\n4095\n" + " ".join(map(str, LEVELS.flat)).encode(), three(scale(LEVELS, 4095))),
     "ppm": (netpbm(b"P6\n9 6\n255\n", COLOR, "u1"), COLOR),
     "tga": (save(COLOR, "TGA"), COLOR),
+    # The header of 18 bytes declares 32 bits per pixel, of which 0 bits are alpha; the first row is the top (bit 5).
+    "tga without alpha": (b"\0\0\2" + bytes(9) + b"\x09\0\x06\0\x20\x20"
+                          + np.dstack([COLOR[..., ::-1], np.zeros_like(GRAY)]).tobytes(), COLOR),
+    "tga with alpha": (save(np.dstack([COLOR, ALPHA]), "TGA"), blend(COLOR, ALPHA, 255)),
     "tga compressed": (save(COLOR, "TGA", compression="tga_rle"), COLOR),
 }
 
@@ -91,7 +98,8 @@ def test_a_unit_keeps_the_stored_levels(name):
 
 
 def test_a_unit_keeps_the_stored_levels_of_few_bits():
-    np.testing.assert_array_equal(codec.decode_values(GOOD["pgm 4-bit"][0], 1)[..., 0], GRAY >> 4)
+    for name in ("pgm 4-bit", "jp2 4-bit"):
+        np.testing.assert_array_equal(codec.decode_values(GOOD[name][0], 1)[..., 0], GRAY >> 4)
     np.testing.assert_array_equal(codec.decode_values(GOOD["jp2 15-bit"][0], 1)[..., 0], DEEP[..., 0] >> 1)
 
 
@@ -108,6 +116,13 @@ def test_photographs_are_upright(kind, orientation):
     pixels = codec.decode(data)
     np.testing.assert_array_equal(pixels, np.asarray(expected))
     assert codec.read_size(data) == pixels.shape[:2]
+
+
+def test_the_compatible_brands_tell_avif_from_heic():
+    # ffmpeg and others write the brand mif1 for both kinds.
+    data = save(SCENE, "AVIF", quality=100)
+    assert data[8:12] == b"avif" and b"avif" in data[16:40]
+    np.testing.assert_array_equal(codec.decode(data[:8] + b"mif1" + data[12:]), codec.decode(data))
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
@@ -138,10 +153,12 @@ def test_a_file_of_an_unreadable_format_is_a_bad_image(tmp_path, name):
 
 
 @pytest.mark.parametrize(("data", "reason"), [
-    pytest.param(jp2(LEVELS.astype(np.int16)), "with a sign cannot be read; convert the file to TIFF", id="signed jp2"),
+    pytest.param(jp2(LEVELS.astype(np.int16)), "signed JPEG 2000 files cannot be read; convert the file to TIFF",
+                 id="signed jp2"),
     pytest.param(jp2(LEVELS)[:-30], "", id="truncated jp2"),
     pytest.param(b"\xff\x4f\xff\x51", "cannot identify", id="start of a jp2"),
     pytest.param(b"P6 1 1 65535\n" + bytes(6), "of more than 8 bits per color cannot be read", id="deep ppm"),
+    pytest.param(b"Pf 1 1 -1.0\n" + bytes(4), "PFM files cannot be read; convert the file to TIFF", id="pfm"),
     pytest.param(b"P5 9 6 255\n" + bytes(9), "", id="truncated pgm"),
     pytest.param(b"P5 99999 99999 255\n" + bytes(9), "decompression bomb", id="pgm bomb"),
     pytest.param(save(SCENE, "AVIF")[:-200], "", id="truncated avif"),
@@ -176,10 +193,8 @@ def test_translations_become_png_files_with_depth_alpha_and_exif(tmp_path):
     name = files.get_output_name("a.jp2", 3)
     assert name == "a.png"
     files.write(str(tmp_path / name), pixels, extras)
-    png = Image.open(tmp_path / name)
-    assert png.mode == "RGBA"
-    np.testing.assert_array_equal(codec.decode((tmp_path / name).read_bytes()).dtype, np.uint16)
-    np.testing.assert_array_equal(np.asarray(png.getchannel("A")), np.asarray(Image.open(tmp_path / "a.jp2"))[..., 3])
+    samples = tf.io.decode_png((tmp_path / name).read_bytes(), channels=4, dtype=tf.uint16).numpy()
+    np.testing.assert_array_equal(samples[..., 3], DEEP[..., 3])
 
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "Maker", 6

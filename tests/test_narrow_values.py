@@ -26,9 +26,9 @@ def find(folder, **options):
     return list(narrow_values.find_narrow_values(config, sources.open_dataset(config)))
 
 
-DARK = ("the images of A use a small part of their range: the 16-bit values are {} to {}, where black to white is 0 to "
+DARK = ("the images of A use a small part of their range: the 16-bit values are {} to {}, but black is 0 and white is "
         "65535; train with --range_a=0,{} to use the whole range")
-BRIGHT = ("the images of A use a small part of their range: the floats are {} to {}, where black to white is -1 to 1; "
+BRIGHT = ("the images of A use a small part of their range: the floats are {} to {}, but black is -1 and white is 1; "
           "train with --range_a=0,1 to use the whole range")
 
 
@@ -46,6 +46,13 @@ BRIGHT = ("the images of A use a small part of their range: the floats are {} to
 ])
 def test_warning(tmp_path, images, warnings):
     assert find(write_set(tmp_path, images)) == warnings
+
+
+def test_levels_that_are_scaled_to_16_bits_cause_no_warning(tmp_path):
+    folder = write_set(tmp_path, [np.array([[0, 9]], np.uint16)])
+    (tmp_path / "trainA" / "0.png").unlink()
+    (tmp_path / "trainA" / "0.pgm").write_bytes(b"P5 2 1 4095\n\0\0\3\xe8")  # 0 and 1000, which becomes 16004.
+    assert find(folder) == []
 
 
 def test_a_range_needs_no_warning(tmp_path):

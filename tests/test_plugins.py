@@ -138,7 +138,7 @@ def test_the_names_of_positional_arguments_are_free():
     ("names", "message"),
     [
         ("no_such_package.networks", "there is no module no_such_package in the current folder"),
-        ("toy_package.py", "the installed packages; give toy_package, the name as in an import statement"),
+        ("toy_package.py", "the installed packages; give toy_package, as in an import statement"),
         ("toy_package.missing", "there is no module toy_package.missing in the current folder"),
         ("stranger", r"stranger imports no_such_library, which is not installed"),
         ("toy/package.py", "'toy/package.py' is not the name of a module"),

@@ -52,7 +52,7 @@ def import_plugins(plugins: str) -> None:
                 raise UserError(f"--plugins={plugins}: {name} imports {missing}, which is not installed") from error
             remedy = "install it, or start in the folder that contains it"
             if missing.endswith(".py"):
-                remedy = f"give {missing.removesuffix('.py')}, the name as in an import statement"
+                remedy = f"give {missing.removesuffix('.py')}, as in an import statement"
             raise UserError(f"--plugins={plugins}: there is no module {missing} in the current folder or among the "
                             f"installed packages; {remedy}") from error
         except (Exception, SystemExit) as error:

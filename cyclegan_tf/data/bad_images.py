@@ -67,7 +67,7 @@ class BadImages:
                 if only_as_pair:
                     self.only_as_pair.add(path)
                 self._write(path, reason)
-            kind = re.sub(r"\d+", "", reason)
+            kind = re.sub(r"-?\d+", "", reason)
             is_logged = is_new and kind not in self._logged
             if self._file:
                 self._logged.add(kind)

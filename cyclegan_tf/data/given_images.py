@@ -3,11 +3,9 @@
 import contextlib
 import dataclasses
 import itertools
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from cyclegan_tf.config import Config
@@ -18,8 +16,6 @@ from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images import ranges
 from cyclegan_tf.storage import array_files
-
-log = logging.getLogger("cyclegan_tf")
 
 # Smallest number of pairs of a tf.data.Dataset to keep for sample grids, the page and the measures; a larger
 # --n_samples keeps more pairs.
@@ -66,9 +62,6 @@ def _list_images(images: Any, domain: Domain, channels: int, in_units: bool) -> 
     checked = [ranges.check_given_image(image, domain, channels, in_units) for image in images]
     if not checked:
         raise UserError(f"dataset: there are no images of {domain.upper()}")
-    if not in_units and checked[0].dtype == np.float32 and min(image.min() for image in checked) >= 0:
-        log.warning("the images of %s are floats without negative values; floats are taken as [-1, 1], black to white",
-                    domain.upper())
     names = [f"{index:06d}" for index in range(len(checked))]
 
     def read(index: int) -> bytes:

@@ -105,12 +105,16 @@ def open_with_pillow(data: bytes) -> Image.Image:
     if name == "HEIF":
         _register_heif()
         formats = ("HEIF",)
-    image = Image.open(io.BytesIO(data), formats=formats)
+    image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
     # Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the transparent level.
     if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
         bit_depth, _ = read_png_header(data)
         if bit_depth in (2, 4):
             image.info["transparency"] *= 255 // (2**bit_depth - 1)
+    # Pillow takes the fourth byte of a pixel as alpha even if the file declares no bits of alpha.
+    if image.format == "TGA" and image.mode == "RGBA" and not data[17] & 0x0F:
+        image = image.convert("RGB")
+        image.format = "TGA"
     return image
 
 
@@ -226,6 +230,8 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
       data: bytes of the file, if it may be a JPEG 2000, Netpbm or PNG file.
       target_size: as in `decode`.
     """
+    if image.format == "PPM" and image.mode == "F":
+        raise ValueError("PFM files cannot be read; convert the file to TIFF")
     if image.format == "PPM" and image.mode == "RGB" and (_read_white(data) or 0) > 255:  # Pillow would keep 8 bits.
         raise ValueError("Netpbm files of more than 8 bits per color cannot be read; convert the file to PNG or TIFF")
     image.load()
@@ -236,7 +242,7 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
     if image.format == "PNG" and image.mode in ("RGB", "RGBA") and read_png_header(data)[0] == 16:
         samples = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
         pixels = convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
-    elif image.format == "JPEG2000" and (bit_depth := jpeg2000.read_bit_depth(data)) > 8:
+    elif image.format == "JPEG2000" and (bit_depth := jpeg2000.read_bit_depth(data)) not in (0, 8):
         samples = jpeg2000.decode(data, bit_depth)
         if has_alpha(image):
             samples = _composite(samples[..., :-1], samples[..., -1])

@@ -22,7 +22,7 @@ from PIL import Image
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import describe_error
-from cyclegan_tf.images import codec, ranges, suffixes, tiff
+from cyclegan_tf.images import codec, jpeg2000, ranges, suffixes, tiff
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import array_files, atomic, filesystem
 
@@ -198,6 +198,8 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
     orientation = codec.read_orientation(image)
     if image.format == "PNG" and dtype == np.uint16:
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
+    elif image.format == "JPEG2000" and dtype == np.uint16:
+        alpha = jpeg2000.decode(data, jpeg2000.read_bit_depth(data))[..., -1]
     else:
         alpha = codec.read_alpha(image)
     return codec.apply_orientation(alpha, orientation)

@@ -1,4 +1,4 @@
-"""Decodes JPEG 2000 files of more than 8 bits per sample, whose values Pillow changes."""
+"""Decodes JPEG 2000 files of other than 8 bits per sample, whose values Pillow changes."""
 
 import numpy as np
 
@@ -10,21 +10,22 @@ def read_bit_depth(data: bytes) -> int:
     """Returns the bits per sample of a JPEG 2000 file; 0 if the file is damaged.
 
     Raises:
-      ValueError: the samples have a sign.
+      ValueError: the samples are signed.
     """
     start = data.find(_START)
     if start < 0 or len(data) <= start + _SAMPLE_TYPE:
         return 0
     kind = data[start + _SAMPLE_TYPE]
     if kind & 0x80:
-        raise ValueError("JPEG 2000 files of integers with a sign cannot be read; convert the file to TIFF")
+        raise ValueError("signed JPEG 2000 files cannot be read; convert the file to TIFF")
     return (kind & 0x7F) + 1
 
 
 def decode(data: bytes, bit_depth: int) -> np.ndarray:
-    """Decodes samples of 9 to 16 bits to (H, W, samples), uint16, scaled to 0 .. 65535 and rounded."""
+    """Decodes to (H, W, samples), scaled and rounded: uint8 up to 8 bits per sample, uint16 for 9 to 16 bits."""
     import imagecodecs
 
     pixels = imagecodecs.jpeg2k_decode(data)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return np.rint(pixels * (65535 / (2**bit_depth - 1))).astype(np.uint16)
+    dtype = np.uint8 if bit_depth <= 8 else np.uint16
+    return np.rint(pixels * (np.iinfo(dtype).max / (2**bit_depth - 1))).astype(dtype)

@@ -46,5 +46,8 @@ def find_format(head: bytes) -> str | None:
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return "BMP"
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
-        return _BRANDS[head[8:12]]
+        # Some brands stand for both; the list of compatible brands, in the same box, decides.
+        brands = head[16 : int.from_bytes(head[:4], "big")]
+        is_avif = _BRANDS[head[8:12]] == "HEIF" and b"avif" in brands and b"heic" not in brands
+        return "AVIF" if is_avif else _BRANDS[head[8:12]]
     return "DICOM" if head[128:132] == b"DICM" else None

@@ -51,10 +51,10 @@ def parse_measures(text: str, given: Iterable[str]) -> list[str]:
     return names
 
 
-def parse_size(text: str) -> Size | None:
-    """Returns the value of --size; None if `text` is empty."""
-    if text in ("", "native"):
-        return "native" if text else None
+def parse_size(text: str) -> Size:
+    """Returns the value of --size; raises a UserError for other texts than native and 4 to 65536."""
+    if text == "native":
+        return "native"
     if not text.isdecimal() or not 4 <= int(text) <= 2**16:
         raise UserError(f"--size={text}: expected native or a number of pixels, 4 to {2**16}")
     return int(text)

@@ -52,7 +52,7 @@ def match_networks(paths: Sequence[str], network: str | None = None) -> dict[str
       network: gen_ab, gen_ba, disc_a or disc_b: the network of a single file with any name.
 
     Raises:
-      UserError: a file name names no network or no file, or two files name the same network.
+      UserError: a file does not exist, its name names no network, or two files name the same network.
     """
     if len(paths) == 1 and filesystem.isdir(paths[0]):
         names = [_name_file(net) for net in NETWORKS]
