@@ -91,6 +91,15 @@ def test_sizes_are_of_upright_images_and_bad_ones_are_left_out(tmp_path, make_im
     assert held_out == "held out  A: 0; B: 0; no pairs"
 
 
+def test_three_sizes_are_listed(tmp_path, make_images):
+    for domain in "AB":
+        make_images(tmp_path / f"train{domain}", 3, size=(24, 30))
+    for number, size in ((0, (60, 50)), (2, (20, 10))):
+        Image.new("RGB", size).save(tmp_path / "trainA" / f"00{number}.png")
+    data, *_ = describe(Config.preset("tiny", dataset=str(tmp_path))).splitlines()
+    assert data == "data      A: 3 images, such as 20 x 10, 30 x 24 and 60 x 50 px; B: 3 images, 30 x 24 px"
+
+
 def test_ranges_and_sizes_of_slices(tmp_path):
     for domain, shape, kind in (("A", (3, 40, 50), np.int16), ("B", (2, 44, 48), np.uint8)):
         (tmp_path / f"train{domain}").mkdir()
@@ -133,8 +142,9 @@ def test_dry_run_measures_a_step_and_writes_nothing(run_command, tmp_path, monke
     assert result.returncode == 0, result.stderr
     lines = result.stderr.splitlines()
     assert re.fullmatch(r"one step: \d+\.\d\d s, [\d.]+ [MG]B of (GPU )?memory", lines[-2])
-    assert re.fullmatch(r"the remaining 4 steps take about \d+ (seconds|minutes)", lines[-1])
+    assert re.fullmatch(r"the remaining 4 steps take about \d+ (seconds?|minutes)", lines[-1])
     assert any(line.startswith("networks  gen_ab, gen_ba") for line in lines)
+    assert any("are taken as pairs" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
 
 

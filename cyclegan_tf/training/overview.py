@@ -72,7 +72,7 @@ def _describe_sizes(images: ImageList) -> str:
     if not sizes:
         return ""
     texts = [f"{width} x {height}" for height, width in sizes]
-    return f", {texts[0]} px" if len(texts) == 1 else f", such as {' and '.join(texts)} px"
+    return f", {texts[0]} px" if len(texts) == 1 else f", such as {', '.join(texts[:-1])} and {texts[-1]} px"
 
 
 def _read_sizes(images: ImageList) -> Iterator[tuple[int, int]]:

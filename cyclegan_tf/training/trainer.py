@@ -62,8 +62,6 @@ def train(
     with opened, signals.catch_signals(exit_on_second_signal) as stop_requests:
         if workers.is_chief:
             dataset.bad.record_to(os.path.join(workdir, "bad_images.txt"))
-        for assumption in filter(None, (dataset.pairing, dataset.substitution)):
-            log.info(assumption)
         # 2. The model, with weights from the seed, from another run, or from the newest checkpoint.
         run = Run(config, workdir, dataset, replicas, _build_model(config, replicas))
         progress = _restore_or_initialize(run)
@@ -143,6 +141,8 @@ def _open(config: Config, workdir: str, given: Any = None) -> tuple[Config, Repl
 
 def _show_overview(run: Run, step: int) -> None:
     if run.replicas.workers.is_chief:
+        for assumption in filter(None, (run.dataset.pairing, run.dataset.substitution)):
+            log.info("%s", assumption)
         for line in overview.describe_run(run, step):
             log.info("%s", line)
         for warning in narrow_values.find_narrow_values(run.config, run.dataset):
