@@ -45,9 +45,9 @@ def _print_commands() -> None:
     print("\nCommands, each with --help:")
     for name in COMMANDS:
         print(f"  {name:10} {_summarize(name)}")
-    print("\n--version shows the version. Exit status: 0; 1 if some files were bad or skipped; 2 for a mistake in the\n"
-          "options or the data; 75 if another worker was lost; 128 + the number of the signal that ended the command,\n"
-          "130 for Ctrl-C.")
+    print("\n--version shows the version. Exit status: 0; 1 if translate or datasets skipped files; 2 for a mistake\n"
+          "in the options or the data; 75 if another worker was lost; 128 + the number of the signal that ended the\n"
+          "command, 130 for Ctrl-C.")
 
 
 def _summarize(name: str) -> str:

@@ -240,7 +240,7 @@ def test_a_run_of_a_discriminator_does_not_translate(torch, no_export, tmp_path)
 
 
 def test_the_data_set_of_a_converted_run_is_unknown(one_direction):
-    with pytest.raises(UserError, match=r"data set of this run is unknown, .* evaluate the run with --dataset=FOLDER$"):
+    with pytest.raises(UserError, match=r"data set of this run is unknown, .* give --dataset=FOLDER$"):
         sources.open_dataset(Config.load(str(one_direction)))
 
 

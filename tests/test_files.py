@@ -249,14 +249,18 @@ def test_bad_images_with_one_reason_are_logged_once_if_a_file_lists_them(tmp_pat
     for number in range(5):
         bad.add(f"{number}.npy", f"the values are -3 to {810 + number}")
     bad.add("4a.npy", "the values are 3 to 10")
+    bad.add("a.pgm", "invalid literal for int() with base 10: b'52A40'")
+    bad.add("b.pgm", "invalid literal for int() with base 10: b'7F1'")
     bad.add("5.npy", "no file lists them")
     bad.add("6.npy", "truncated")
     more = "; only bad_images.txt lists further files with this reason"
     assert caplog.messages == [
-        f"skipping 0.npy: the values are -3 to 810{more}", f"skipping 5.npy: no file lists them{more}",
+        f"skipping 0.npy: the values are -3 to 810{more}",
+        f"skipping a.pgm: invalid literal for int() with base 10: b'52A40'{more}",
+        f"skipping 5.npy: no file lists them{more}",
         f"skipping 6.npy: truncated{more}",
     ]
-    assert len((tmp_path / "bad_images.txt").read_text().splitlines()) == 10
+    assert len((tmp_path / "bad_images.txt").read_text().splitlines()) == 12
 
 
 def test_bad_images_are_recorded_once(tmp_path):

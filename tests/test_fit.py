@@ -205,6 +205,13 @@ def test_modules_that_register_a_function_become_plugins(defining, registering, 
     assert warning in caplog.text and bool(warning) == bool(caplog.messages)
 
 
+@pytest.mark.parametrize("callbacks", [print, ["x"], [print, None]], ids=str)
+def test_callbacks_that_are_no_list_of_functions_are_an_error(tmp_path, callbacks):
+    with pytest.raises(UserError, match=r"^callbacks=.*: expected a list of functions"):
+        cyclegan_tf.fit(make_toy_config(), tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()
+
+
 def test_log_is_shown_once_and_no_handler_is_left(tmp_path, monkeypatch):
     skip_outputs(monkeypatch)
     root, log = logging.getLogger(), logging.getLogger("cyclegan_tf")

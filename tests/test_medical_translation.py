@@ -136,7 +136,8 @@ def test_files_of_a_series_are_one_job(tmp_path, series):
 def test_all_files_of_a_skipped_series_are_counted(tmp_path, series, caplog):
     (series / "patient" / "slice2").unlink()
     with caplog.at_level("INFO", "cyclegan_tf"):
-        assert make_translator().translate_files(series / "patient", tmp_path / "out")
+        reasons = make_translator().translate_files(series / "patient", tmp_path / "out")
+    assert sorted(reasons) == [str(series / "patient" / f"slice{number}") for number in (0, 1, 3)]
     skipped, done = caplog.messages
     assert re.match(r"skipped .*/slice\d and 2 more of its series: slice3 and slice1 are 4 mm apart", skipped)
     assert done == f"translated 1 of 4 files into {tmp_path}/out"
@@ -190,9 +191,18 @@ def test_python_chooses_the_volume_and_the_direction_of_its_slices(tmp_path):
     assert seen == {(24, 96, 1)}  # The file has 128 x 96 x 24 voxels, the first axis from right to left.
 
 
+def test_python_expands_the_home_folder_and_refuses_an_empty_output(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert make_translator().translate_files(CT, "~/out/") == {}
+    assert (tmp_path / "out" / CT.name).exists()
+    with pytest.raises(UserError, match=r"^--output is empty; give a folder"):
+        make_translator().translate_files(CT, "")
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"batch_size": 0}, "--batch_size=0 must be at least 1"), ({"tile": -1}, "--tile=-1 must be at least 0"),
     ({"max_side": -8}, "--max_side=-8 must be at least 0"), ({"volume": -1}, "--volume=-1 must be at least 0"),
+    ({"tile": "12"}, "--tile='12' must be an integer"), ({"max_side": 20.5}, "--max_side=20.5 must be an integer"),
     ({"slice_axis": "Axial"}, "--slice_axis=Axial: expected one of axial, coronal, sagittal"),
 ], ids=str)
 def test_wrong_arguments_of_python_have_the_errors_of_the_command(tmp_path, options, message):

@@ -155,6 +155,8 @@ def test_a_file_of_an_unreadable_format_is_a_bad_image(tmp_path, name):
 @pytest.mark.parametrize(("data", "reason"), [
     pytest.param(jp2(LEVELS.astype(np.int16)), "signed JPEG 2000 files cannot be read; convert the file to TIFF",
                  id="signed jp2"),
+    pytest.param(jp2(LEVELS.astype(np.uint32), bitspersample=20), "JPEG 2000 files of 20 bits cannot be read",
+                 id="20-bit jp2"),
     pytest.param(jp2(LEVELS)[:-30], "", id="truncated jp2"),
     pytest.param(b"\xff\x4f\xff\x51", "cannot identify", id="start of a jp2"),
     pytest.param(b"P6 1 1 65535\n" + bytes(6), "of more than 8 bits per color cannot be read", id="deep ppm"),

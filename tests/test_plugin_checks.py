@@ -111,7 +111,10 @@ def test_discriminator_that_breaks_the_contract_is_one_clear_error(build, messag
     ("loss", "message"),
     [
         (lambda x: x, "the registered function returns a function; return a cyclegan_tf.AdversarialLoss"),
-        (cyclegan_tf.AdversarialLoss(tf.reduce_mean, lambda x: x, tf.reduce_mean), "its function 'fake' returns"),
+        (cyclegan_tf.AdversarialLoss(tf.reduce_mean, lambda x: x, tf.reduce_mean),
+         r"its function 'fake' returns a float32 tensor \(1, 2, 1, 1\) for scores \(1, 2, 1, 1\); return a float32 "),
+        (cyclegan_tf.AdversarialLoss(lambda x, target: x, tf.reduce_mean, tf.reduce_mean),
+         r"its function 'real' fails for scores \(1, 2, 1, 1\): .*missing 1 required positional argument: 'target'; "),
         (cyclegan_tf.AdversarialLoss(tf.reduce_mean, tf.reduce_mean, lambda x: 1.0),
          "its function 'generator' returns 1.0 for scores"),
     ],
@@ -120,6 +123,15 @@ def test_loss_that_breaks_the_contract_is_one_clear_error(loss, message):
     cyclegan_tf.register_loss("mine")(lambda config: loss)
     with pytest.raises(UserError, match=f"^--gan_mode=mine: {message}"):
         losses.build_loss(Config(gan_mode="mine"))
+
+
+def test_model_without_a_required_method_is_one_clear_error():
+    @cyclegan_tf.register_model("mine")
+    class Half(Model):
+        pass
+
+    with pytest.raises(UserError, match=r"^--model=mine: the registered class does not define step$"):
+        build_model(Config(model="mine"))
 
 
 def test_model_that_breaks_the_contract_is_one_clear_error():

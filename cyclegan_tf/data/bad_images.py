@@ -39,7 +39,7 @@ class BadImages:
         self.stop = stop
         self._file: str | None = None
         self._written: set[str] = set()
-        self._logged: set[str] = set()  # The logged reasons without their numbers.
+        self._logged: set[str] = set()  # The logged reasons without words with digits.
         self._lock = threading.Lock()
 
     def __contains__(self, path: str) -> bool:
@@ -51,7 +51,7 @@ class BadImages:
     def add(self, path: str, reason: str, only_as_pair: bool = False) -> None:
         """Records that the image at `path` cannot be used, and logs the reason.
 
-        After `record_to`, reasons that differ only in their numbers are logged once, for the first file.
+        After `record_to`, reasons that differ only in words with digits are logged once, for the first file.
 
         Args:
           only_as_pair: True if the image is usable alone, but not as a pair with its counterpart. `ImageList.load`
@@ -67,7 +67,7 @@ class BadImages:
                 if only_as_pair:
                     self.only_as_pair.add(path)
                 self._write(path, reason)
-            kind = re.sub(r"-?\d+", "", reason)
+            kind = re.sub(r"\S*\d\S*", "", reason)
             is_logged = is_new and kind not in self._logged
             if self._file:
                 self._logged.add(kind)

@@ -112,11 +112,11 @@ def find_dataset(name: str, data_dir: str = "", needs_training: bool = True) -> 
             log.warning("--dataset=%s is the data set in the package; give ./%s for the folder here", name, name)
         return _open_demo_pairs() if name == "demo_pairs" else open_folder(_DEMOS[name])
     if name == GIVEN_DATASET:
-        raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; evaluate the run "
-                        "with --dataset=FOLDER")
+        raise UserError("the images of this run were given to cyclegan_tf.fit and are not stored; give others with "
+                        "--dataset=FOLDER")
     if name == CONVERTED_DATASET:
-        raise UserError("the data set of this run is unknown, because the run was converted from .pth files; evaluate "
-                        "the run with --dataset=FOLDER")
+        raise UserError("the data set of this run is unknown, because the run was converted from .pth files; give "
+                        "--dataset=FOLDER")
     if filesystem.isdir(name):
         return _open_shards(name, needs_training) if shards.has_shards(name) else open_folder(name, needs_training)
     if filesystem.isfile(name):

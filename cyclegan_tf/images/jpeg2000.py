@@ -10,7 +10,7 @@ def read_bit_depth(data: bytes) -> int:
     """Returns the bits per sample of a JPEG 2000 file; 0 if the file is damaged.
 
     Raises:
-      ValueError: the samples are signed.
+      ValueError: the samples are signed, or have more than 16 bits.
     """
     start = data.find(_START)
     if start < 0 or len(data) <= start + _SAMPLE_TYPE:
@@ -18,7 +18,10 @@ def read_bit_depth(data: bytes) -> int:
     kind = data[start + _SAMPLE_TYPE]
     if kind & 0x80:
         raise ValueError("signed JPEG 2000 files cannot be read; convert the file to TIFF")
-    return (kind & 0x7F) + 1
+    bit_depth = kind + 1
+    if bit_depth > 16:
+        raise ValueError(f"JPEG 2000 files of {bit_depth} bits cannot be read; convert the file to TIFF")
+    return bit_depth
 
 
 def decode(data: bytes, bit_depth: int) -> np.ndarray:

@@ -40,11 +40,11 @@ def translate_files(
     unit = "images" if total == count else "slices"
     with tqdm(total=total, unit=unit, bar_format=bar_format, disable=not shows_bar) as bar:
         bad = batch.run(translator, planned, batch_size, tile, bar.update, max_side)
-    skipped = 0
+    skipped: dict[str, str] = {}
     for job in planned:
         if reason := bad.get(job.source):
-            skipped += job.n_files
+            skipped |= dict.fromkeys(job.series or (job.source,), reason)
             others = f" and {job.n_files - 1} more of its series" if job.n_files > 1 else ""
             log.warning("skipped %s%s: %s", job.source, others, reason)
-    log.info("translated %d of %d files into %s", count - skipped, count, output)
-    return bad
+    log.info("translated %d of %d files into %s", count - len(skipped), count, output)
+    return skipped

@@ -1,6 +1,7 @@
 """Loads a trained generator from a run, a SavedModel, a .pth file of the authors' code, or a .tflite file."""
 
 import dataclasses
+import numbers
 import os
 from collections.abc import Callable
 
@@ -149,21 +150,25 @@ class LoadedTranslator:
             their pixels, and NIfTI results keep texts in the header; by default, only geometry and acquisition.
 
         Returns:
-          {path: reason} of the skipped files; empty if all files were translated. The first file of a DICOM series
-          stands for all files of the series.
+          {path: reason} of the skipped files; empty if all files were translated. A DICOM series is skipped as a whole.
 
         Raises:
           UserError: an argument is wrong, there are no files, or a result exists already; nothing is written. The
             message names arguments as the command does, such as --overwrite.
         """
+        source, target = (os.path.expanduser(os.fspath(path)) for path in (input, output))
+        if not target:
+            raise UserError("--output is empty; give a folder, or the file of a single result")
         for name, value, minimum in (("batch_size", batch_size, 1), ("tile", tile, 0), ("max_side", max_side, 0)):
+            if not isinstance(value, numbers.Integral):
+                raise UserError(f"--{name}={value!r} must be an integer")
             if value < minimum:
                 raise UserError(f"--{name}={value} must be at least {minimum}")
         given = {"slice_axis": slice_axis, "volume": volume}
         chosen = {name: validate(FIELDS[name], value) for name, value in given.items() if value is not None}
         options = dataclasses.replace(self.stack_options, keep_patient_data=keep_patient_data, **chosen)
         return file_translation.translate_files(
-            dataclasses.replace(self, stack_options=options), os.fspath(input), os.fspath(output), overwrite=overwrite,
+            dataclasses.replace(self, stack_options=options), source, target, overwrite=overwrite,
             batch_size=batch_size, tile=tile, max_side=max_side,
         )
 

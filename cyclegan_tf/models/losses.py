@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cyclegan_tf.config import Config, registries
 from cyclegan_tf.config.registries import AdversarialLoss
-from cyclegan_tf.errors import UserError
+from cyclegan_tf.errors import UserError, describe_error
 
 
 def _mean(values: tf.Tensor) -> tf.Tensor:
@@ -85,9 +85,14 @@ def build_loss(config: Config) -> AdversarialLoss:
                         "cyclegan_tf.AdversarialLoss")
     scores = tf.constant([[[[-0.5]], [[0.5]]]])
     for name, function in loss._asdict().items():
-        value = function(scores)
+        try:
+            value = function(scores)
+        except Exception as error:  # The function of a plugin may raise any type.
+            raise UserError(f"{option}: its function {name!r} fails for scores (1, 2, 1, 1): {describe_error(error)}; "
+                            "it must take one tensor of scores") from error
         if not tf.is_tensor(value) or value.dtype != tf.float32 or value.shape != ():
-            raise UserError(f"{option}: its function {name!r} returns {value!r:.80} for scores (1, 2, 1, 1); return a "
+            found = f"a {value.dtype.name} tensor {value.shape}" if tf.is_tensor(value) else f"{value!r:.80}"
+            raise UserError(f"{option}: its function {name!r} returns {found} for scores (1, 2, 1, 1); return a "
                             "float32 scalar, the mean over all scores")
     return loss
 

@@ -14,6 +14,8 @@ def build_model(config: Config, replicas: Iterable[int] = range(1)) -> Model:
       UserError: the registered function does not fulfill the contract of `register_model`.
     """
     entry = registries.MODELS[config.model]
+    if missing := getattr(entry.build, "__abstractmethods__", None):
+        raise UserError(f"--model={config.model}: the registered class does not define {', '.join(sorted(missing))}")
     model = entry.build(config, replicas)
     if not isinstance(model, Model):
         raise UserError(f"--model={config.model}: the registered function returns a {type(model).__name__}; return an "

@@ -13,7 +13,7 @@ from cyclegan_tf import console
 from cyclegan_tf.config import Config, registries
 from cyclegan_tf.config import plugins as plugin_modules
 from cyclegan_tf.config.run_options import GIVEN_DATASET
-from cyclegan_tf.errors import Stopped
+from cyclegan_tf.errors import Stopped, UserError
 from cyclegan_tf.models import compilation
 from cyclegan_tf.runs import directory as run_directory
 from cyclegan_tf.training import trainer
@@ -43,6 +43,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Trains the run of `config`; `cyclegan_tf.fit` describes the arguments."""
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise UserError(f"callbacks={callbacks!r:.80}: expected a list of functions (step, scalars)")
     if dataset is not None:
         config = dataclasses.replace(config, dataset=GIVEN_DATASET)
     config = add_plugins(config)
