@@ -102,3 +102,28 @@ def test_any_damage_costs_only_the_file(tmp_path, layout, codec, damage):
     found, bad = translate(tmp_path, channels, np.uint16)
     # Some damage is invisible: the file has no checksum of its pixels.
     assert (found is None) == bool(bad)
+
+
+def change_tag(path, name, value):
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[name].overwrite(value)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_page_without_its_strips_is_damaged(tmp_path, codec):
+    # Read as zeros, these 10,000,000 rows would take gigabytes.
+    _, channels = write(tmp_path / "s.tif", "bands", codec, np.uint16)
+    change_tag(tmp_path / "s.tif", "ImageLength", 10_000_000)
+    found, bad = translate(tmp_path, channels, np.uint16)
+    assert found is None
+    assert bad == {str(tmp_path / "s.tif"): "the page needs 476191 strips or tiles, but lists 1; copy the file again"}
+
+
+def test_a_damaged_photometric_interpretation_costs_only_the_file(tmp_path):
+    _, channels = write(tmp_path / "s.tif", "stack", "none", np.uint16)
+    change_tag(tmp_path / "s.tif", "PhotometricInterpretation", (1, 1))
+    found, bad = translate(tmp_path, channels, np.uint16)
+    assert found is None
+    assert list(bad.values()) == [
+        "the TIFF file is damaged: its tag photometric is not one number; copy the file again"
+    ]

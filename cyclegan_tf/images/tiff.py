@@ -6,6 +6,7 @@ tifffile decodes these files, with the codecs of imagecodecs.
 import dataclasses
 import io
 import logging
+import math
 import os
 import re
 import struct
@@ -213,6 +214,10 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
         raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
         raise ValueError("the page has a third dimension (the tag ImageDepth); write each plane as a separate page")
+    # tifffile would fill missing strips and tiles with zeros: with a damaged size, up to gigabytes.
+    n_needed, n_found = math.prod(page.chunked), len(page.dataoffsets)
+    if n_found < n_needed:
+        raise ValueError(f"the page needs {n_needed} strips or tiles, but lists {n_found}; copy the file again")
     codec = getattr(page.compression, "name", page.compression)
     with explain_damage(lambda error: f"the pixels (compression {codec}) cannot be decoded: {describe_error(error)}; "
                                       "copy the file again, or save it with another compression"):

@@ -60,6 +60,9 @@ class TiffStack(Stack):
         self._raw, self._file, self._options = raw, file, options
         numbers = pages.numbers
         first: Any = file.pages.get(numbers[0])
+        for name in ("photometric", "planarconfig", "compression", "predictor"):
+            if not isinstance(getattr(first, name), int):
+                raise ValueError(f"the TIFF file is damaged: its tag {name} is not one number; copy the file again")
         with explain_damage(lambda error: f"its pages do not fit their description: {describe_error(error)}; copy the "
                                           "file again", passes=(ValueError,)):
             self._groups = _group_pages(file, first, numbers, options.channels)
