@@ -119,6 +119,16 @@ def test_a_page_without_its_strips_is_damaged(tmp_path, codec):
     assert bad == {str(tmp_path / "s.tif"): "the page needs 476191 strips or tiles, but lists 1; copy the file again"}
 
 
+def test_a_page_with_a_tile_of_gigabytes_is_damaged(tmp_path):
+    _, channels = write(tmp_path / "s.tif", "stack of tiles", "LZW", np.uint16)
+    change_tag(tmp_path / "s.tif", "TileWidth", 16_000_000)
+    found, bad = translate(tmp_path, channels, np.uint16)
+    assert found is None
+    assert list(bad.values()) == [
+        "tiles of 16000000 x 16 pixels exceed the limit of 178956970 pixels; copy the file again"
+    ]
+
+
 def test_a_damaged_photometric_interpretation_costs_only_the_file(tmp_path):
     _, channels = write(tmp_path / "s.tif", "stack", "none", np.uint16)
     change_tag(tmp_path / "s.tif", "PhotometricInterpretation", (1, 1))

@@ -210,6 +210,9 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
 
     if page.imagewidth * page.imagelength > max_pixels:
         raise ValueError(f"{page.imagewidth} x {page.imagelength} pixels exceed the limit of {max_pixels} pixels")
+    if page.tilewidth * page.tilelength > max_pixels:
+        raise ValueError(f"tiles of {page.tilewidth} x {page.tilelength} pixels exceed the limit of {max_pixels} "
+                         "pixels; copy the file again")
     if not page.imagewidth * page.imagelength * page.samplesperpixel:
         raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
