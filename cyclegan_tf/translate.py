@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     startup.import_tensorflow()
     from cyclegan_tf.inference import jobs, loading
 
-    jobs.find(given.input, given.output)  # Raises an error about the input before the network is loaded.
+    jobs.require_input(given.input)  # Before the network is loaded, which takes a while.
     skipped = loading.load(given.model, given.direction).translate_files(
         given.input, given.output, overwrite=given.overwrite, batch_size=given.batch_size, tile=given.tile,
         max_side=given.max_side, slice_axis=given.slice_axis, volume=given.volume,

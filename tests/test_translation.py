@@ -262,6 +262,7 @@ def test_the_command_translates_files(tiny_run, tmp_path, make_images, run_comma
     make_images(tmp_path / "photos" / "b", 2, size=(30, 41))
     Image.open(tmp_path / "photos" / "b" / "000.png").convert("L").save(tmp_path / "photos" / "gray.tif")
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no image")
+    (tmp_path / "photos" / "clip.mp4").write_bytes(b"")
     arguments = [f"--input={tmp_path}/photos", "--direction=b2a", f"--output={tmp_path}/out", "--tile=16"]
     child = run_translate(f"--model={tiny_run}", *arguments)
     assert child.returncode == 1
@@ -269,6 +270,7 @@ def test_the_command_translates_files(tiny_run, tmp_path, make_images, run_comma
         f"skipped {tmp_path}/photos/bad.jpg: cannot identify image file",
         f"translated 3 of 4 files into {tmp_path}/out",
     ]
+    assert child.stderr.count("left out 1 video;") == 1
     expected = loading.load(tiny_run, "b2a").translate(str(tmp_path / "photos" / "b" / "001.png"))
     result = decode((tmp_path / "out" / "b" / "001.png").read_bytes())
     np.testing.assert_allclose(result.astype(int), expected, atol=1)

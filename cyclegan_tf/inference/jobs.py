@@ -46,6 +46,12 @@ class Job:
         return video.is_video_name(self.source)
 
 
+def require_input(pattern: str) -> None:
+    """Raises a UserError if --input is a path that does not exist; accepts every pattern."""
+    if not glob.has_magic(pattern) and not filesystem.exists(pattern):
+        raise UserError(f"--input={pattern}: no such file or folder")
+
+
 def find(pattern: str, output: str) -> list[tuple[str, str]]:
     """Finds the files that `pattern` stands for.
 
