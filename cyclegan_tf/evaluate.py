@@ -39,7 +39,7 @@ from cyclegan_tf.config import field_flags
 from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.direction import DOMAINS, Direction
 from cyclegan_tf.ops import startup
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import path_checks
 
 # The options that --help shows; --helpfull shows all.
 _COMMON = (
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         return 0
     cli.require_given("model")
     if given.output:
-        filesystem.require_writable("output", given.output)
+        path_checks.require_writable("output", given.output)
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()

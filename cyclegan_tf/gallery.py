@@ -21,7 +21,7 @@ from cyclegan_tf.config import flags as config_flags
 from cyclegan_tf.config.domains import find_names
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, path_checks
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -60,7 +60,7 @@ def write(workdir: str, **overrides: Any) -> None:
     from cyclegan_tf.runs import page, page_images, sample_files
     from cyclegan_tf.training import memory_remedies, samples
 
-    filesystem.require_utf8("model", workdir)
+    path_checks.require_utf8("model", workdir)
     names = find_names(Config.load(workdir))
     config = dataclasses.replace(
         measuring.choose_data_config(workdir, **overrides), name_a=names.a, name_b=names.b

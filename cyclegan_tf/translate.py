@@ -28,7 +28,7 @@ from cyclegan_tf import cli
 from cyclegan_tf.config import field_flags
 from cyclegan_tf.config.direction import Direction
 from cyclegan_tf.ops import startup
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import path_checks
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     del argv
     given = flags.FLAGS
     cli.require_given("model", "input", "output")
-    filesystem.require_creatable("output", given.output)
+    path_checks.require_creatable("output", given.output)
 
     # --help does not need TensorFlow.
     startup.import_tensorflow()

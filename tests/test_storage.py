@@ -15,7 +15,7 @@ import tensorflow as tf
 from remote_files import Killed, read, store
 
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, path_checks
 
 
 def test_two_processes_can_write_one_file(tmp_path):
@@ -292,11 +292,11 @@ def test_a_path_that_cannot_be_created_is_an_error(tmp_path, path, folder):
     (tmp_path / "link").symlink_to("nowhere")
     given = os.path.join(tmp_path, path)
     if folder is None:
-        filesystem.require_creatable("output", given)
+        path_checks.require_creatable("output", given)
     else:
         message = f"^--output={given}: cannot write into folder {os.path.join(tmp_path, folder)} [(].*[)]; give a path"
         with pytest.raises(UserError, match=message):
-            filesystem.require_creatable("output", given)
+            path_checks.require_creatable("output", given)
     assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
 
@@ -335,19 +335,19 @@ def test_stdout_that_is_a_file_gets_the_content(tmp_path):
 
 @pytest.mark.parametrize("name", ["runs/caf\u00e9", "runs/\u6771\u4eac", "gs://bucket/run", ""])
 def test_names_in_utf8_are_accepted(name):
-    filesystem.require_utf8("workdir", name)
+    path_checks.require_utf8("workdir", name)
 
 
 def test_a_name_that_is_not_utf8_is_an_error():
     with pytest.raises(UserError, match=r"^--workdir=.*: the name is not valid UTF-8; rename the file"):
-        filesystem.require_utf8("workdir", os.fsdecode(b"caf\xe9"))
+        path_checks.require_utf8("workdir", os.fsdecode(b"caf\xe9"))
 
 
 def test_a_locale_in_which_tensorflow_would_use_another_name_is_an_error(monkeypatch):
     monkeypatch.setattr(os, "fsencode", lambda text: text.encode("latin-1"))
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     with pytest.raises(UserError, match="set PYTHONUTF8=1, because Python takes names in iso8859-1 in this locale"):
-        filesystem.require_utf8("workdir", "caf\u00e9")
+        path_checks.require_utf8("workdir", "caf\u00e9")
 
 
 def test_local_file_whose_writing_fails_leaves_the_old_file_alone(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cyclegan_tf.config.registries import Registry
 from cyclegan_tf.errors import UserError
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import path_checks
 
 _T = TypeVar("_T")
 
@@ -82,7 +82,7 @@ def validate(field: dataclasses.Field, value: Any) -> Any:
     if type(value) is not expected:
         raise UserError(f"--{field.name}={value!r} must be of type {expected.__name__}")
     if isinstance(value, str):
-        filesystem.require_utf8(field.name, value)
+        path_checks.require_utf8(field.name, value)
         if field.metadata["is_list"]:
             split_names(field.name, value)  # Raises for an empty name.
     registry, choices = field.metadata["registry"], get_choices(field)

@@ -9,7 +9,7 @@ from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.data.folders import list_archive, list_folder, open_archive
 from cyclegan_tf.errors import UserError, describe_error
 from cyclegan_tf.images import codec
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, filesystem, path_checks
 
 _SIDE = 256
 # The ending of the file names of each domain.
@@ -33,7 +33,7 @@ def prepare(left_img: str, gt_fine: str, output: str) -> dict[str, int]:
     Raises:
       UserError: an archive is missing or damaged, or the archives hold different scenes.
     """
-    filesystem.require_local("output", output)
+    path_checks.require_local("output", output)
     counts = {}
     sources = {"A": _open(left_img, "leftImg8bit"), "B": _open(gt_fine, "gtFine")}
     for split, phase in (("train", "train"), ("test", "val")):

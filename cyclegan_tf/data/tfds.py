@@ -15,7 +15,7 @@ from cyclegan_tf.data.dataset import ImageDataset, ImageList
 from cyclegan_tf.data.download import download
 from cyclegan_tf.errors import UserError, get_first_line
 from cyclegan_tf.ops import exhaustion
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import path_checks
 
 _PROBE_SECONDS = 6
 
@@ -68,7 +68,7 @@ def _has_array_record() -> bool:
 def _make_builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
-    filesystem.require_local("data_dir", data_dir)  # The reader of ArrayRecord opens local files only.
+    path_checks.require_local("data_dir", data_dir)  # The reader of ArrayRecord opens local files only.
     with _explain_damage(os.path.join(data_dir or "~/tensorflow_datasets", "cycle_gan", name)):
         # ArrayRecord is the only file format of TFDS with random access.
         return tfds.builder(f"cycle_gan/{name}", data_dir=data_dir or None, file_format="array_record")

@@ -17,7 +17,7 @@ from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.runs import directory as run_directory
-from cyclegan_tf.storage import atomic, filesystem
+from cyclegan_tf.storage import atomic, path_checks
 
 if TYPE_CHECKING:  # These modules import TensorFlow, which --help can do without.
     from cyclegan_tf.exporters.source import Source
@@ -96,8 +96,8 @@ def export(
       UserError: `workdir` is not a run, an optional package or the web runtime is missing, a file exists already, or an
         exported generator gives images that differ from the run's.
     """
-    filesystem.require_local("output", output)
-    filesystem.require_utf8("output", output)
+    path_checks.require_local("output", output)
+    path_checks.require_utf8("output", output)
     config = Config.load(run_directory.locate(workdir))  # Report wrong paths before the slow imports.
     format_ = FORMATS[name]
     _require_packages(name)

@@ -16,7 +16,7 @@ from cyclegan_tf.errors import UserError
 from cyclegan_tf.ops import startup
 from cyclegan_tf.pytorch import files as torch_files
 from cyclegan_tf.pytorch import weights as pytorch_weights
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, path_checks
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -38,7 +38,7 @@ def convert_from_pytorch(paths: Sequence[str], output: str, network: str | None 
       UserError: a file cannot be read or converted, the files do not belong to one run, or `output` is in use.
     """
     files = torch_files.match_networks(paths, network)
-    filesystem.require_utf8("output", output)
+    path_checks.require_utf8("output", output)
     _require_unused(output)
     state_dicts = {name: torch_files.read(path) for name, path in files.items()}
     config = _infer_config(files, state_dicts, overrides)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from cyclegan_tf import console
 from cyclegan_tf.inference import batch, jobs
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, path_checks
 
 if TYPE_CHECKING:
     from cyclegan_tf.inference.loading import LoadedTranslator
@@ -27,7 +27,7 @@ def translate_files(
       source: file, folder or pattern, as in `jobs.find`.
     """
     found = jobs.find(source, output)
-    filesystem.require_creatable("output", output)
+    path_checks.require_creatable("output", output)
     planned = jobs.plan(
         found, output, translator.output_channels, overwrite, translator.units.target,
         is_file=filesystem.isfile(source),

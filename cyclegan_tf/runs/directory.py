@@ -14,7 +14,7 @@ from cyclegan_tf.config import config as config_lib
 from cyclegan_tf.config import value_ranges
 from cyclegan_tf.config.run_options import CONVERTED_DATASET
 from cyclegan_tf.errors import UserError, describe_error
-from cyclegan_tf.storage import filesystem
+from cyclegan_tf.storage import filesystem, path_checks
 
 log = logging.getLogger("cyclegan_tf")
 
@@ -72,7 +72,7 @@ def open_run(config: config_lib.Config, workdir: str) -> Iterator[None]:
       UserError: another process trains in `workdir`, its run has other options, its name is not valid UTF-8, or the
         body could not write a file (full disk, read-only or removed folder).
     """
-    filesystem.require_utf8("workdir", workdir)
+    path_checks.require_utf8("workdir", workdir)
     with _explain_errors(workdir):
         filesystem.makedirs(workdir)
         # The inner _explain_errors makes log.txt show the explained error; the outer one covers errors of the lock.
