@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from test_odd_files import COLOR, DEEP, DEEP_ALPHA, GOOD, RGBA, chunk, composite_on_white, saved, three
 
-from cyclegan_tf.images import codec, graph_codec
+from cyclegan_tf.images import codec, graph_codec, headers
 
 # Files without an alpha channel that Pillow and TensorFlow decode to the same pixels. GIF files are decoded without
 # transparency, and BMP files without a palette.
@@ -45,7 +45,7 @@ def test_16_bit_png_becomes_8_bit(name):
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_palette_of_few_bits_is_opaque(bits):
     data = saved(Image.fromarray(COLOR).quantize(2**bits), "PNG", bits=bits)
-    assert codec.read_png_header(data) == (bits, 3)
+    assert headers.read_png_header(data) == (bits, 3)
     np.testing.assert_array_equal(graph_codec.decode(data, 3).numpy(), codec.decode(data))
 
 

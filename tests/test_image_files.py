@@ -10,8 +10,8 @@ import tifffile
 from copied_images import COLORS, DEEP, MAKE, ORIENTATION, SRGB, copy
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from cyclegan_tf.images import codec
 from cyclegan_tf.images import files as image_files
+from cyclegan_tf.images import headers
 
 RANDOM = np.random.default_rng(0)
 
@@ -114,7 +114,7 @@ def test_png_keeps_16_bit_colors_and_alpha(tmp_path, channels):
     (tmp_path / "a.png").write_bytes(tf.io.encode_png(pixels).numpy())
     data = copy(tmp_path, "a.png").read_bytes()
     result = tf.io.decode_png(data, dtype=tf.uint16).numpy()
-    assert (codec.read_png_header(data)[0], result.shape) == (16, pixels.shape)
+    assert (headers.read_png_header(data)[0], result.shape) == (16, pixels.shape)
     opaque = alpha[..., 0] == 65535
     assert (result[opaque] == pixels[opaque]).all()
     if channels != 3:

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tifffile
 from PIL import Image
 
-from cyclegan_tf.images import codec, ranges
+from cyclegan_tf.images import codec, headers, ranges
 from cyclegan_tf.images import grid as grid_lib
 from cyclegan_tf.storage import array_files
 
@@ -22,17 +22,17 @@ def encoded(image, kind="PNG", **options):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize(("channels", "color_type"), [(1, 0), (2, codec.PNG_GRAY_ALPHA), (3, 2), (4, 6)])
+@pytest.mark.parametrize(("channels", "color_type"), [(1, 0), (2, headers.PNG_GRAY_ALPHA), (3, 2), (4, 6)])
 def test_the_header_of_a_png_file_has_depth_and_color_type(dtype, channels, color_type):
     # Color types of the PNG specification, section 11.2.1.
     data = tf.io.encode_png(np.zeros((5, 7, channels), dtype)).numpy()
-    assert codec.read_png_header(data) == (8 * np.dtype(dtype).itemsize, color_type)
+    assert headers.read_png_header(data) == (8 * np.dtype(dtype).itemsize, color_type)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_the_header_of_a_png_palette_has_its_few_bits(bits):
     data = encoded(Image.linear_gradient("L").quantize(2**bits), bits=bits)
-    assert codec.read_png_header(data) == (bits, 3)
+    assert headers.read_png_header(data) == (bits, 3)
 
 
 def test_uint8_and_float_ranges():

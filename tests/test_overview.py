@@ -12,7 +12,7 @@ from PIL import Image
 
 from cyclegan_tf.config import Config
 from cyclegan_tf.data import sources
-from cyclegan_tf.images import codec
+from cyclegan_tf.images import headers
 from cyclegan_tf.models.registry import build_model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import checkpoints
@@ -114,7 +114,7 @@ def test_ranges_and_sizes_of_slices(tmp_path):
 
 def test_size_of_a_bad_image_is_an_error():
     with pytest.raises(ValueError, match="cannot identify image file"):
-        codec.read_size(b"no image")
+        headers.read_size(b"no image")
 
 
 def test_size_of_a_checkpoint_is_exact_but_for_the_small_parts(tiny_run):

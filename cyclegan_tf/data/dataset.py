@@ -15,7 +15,7 @@ from cyclegan_tf.config.direction import Domain
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.errors import UserError, describe_error
-from cyclegan_tf.images import codec, units
+from cyclegan_tf.images import codec, headers, units
 from cyclegan_tf.images.stacks import Slice
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class ImageList:
     def _read_file(self, index: int) -> bytes:
         """Reads the file of image `index`; records a file with several pages, because only the first is used."""
         data, path = self.read(index), self.path(index)
-        if path not in self.bad.n_pages and (count := codec.count_pages(data)) > 1:
+        if path not in self.bad.n_pages and (count := headers.count_pages(data)) > 1:
             self.bad.add_pages(path, count)
         return data
 

@@ -14,7 +14,7 @@ from cyclegan_tf import console
 from cyclegan_tf.data.bad_images import BadImages
 from cyclegan_tf.data.dataset import ImageList
 from cyclegan_tf.errors import describe_error
-from cyclegan_tf.images import codec, grid, sampling, stack_files, tiff, units
+from cyclegan_tf.images import grid, headers, sampling, stack_files, tiff, units
 from cyclegan_tf.images.stacks import Slice, Stack, StackOptions
 from cyclegan_tf.storage import array_files
 
@@ -67,11 +67,11 @@ def describe(data: bytes) -> tuple[str, int]:
         array = array_files.parse(data)
         channels = array.shape[2] if array.ndim == 3 else 1
         return f"NPY {array.dtype} x {channels}", channels
-    n_pages = codec.count_pages(data)
+    n_pages = headers.count_pages(data)
     pages = f" of {n_pages} pages" if n_pages > 1 else ""
     if tiff.needs_tifffile(data):
         return f"TIFF {tiff.describe(data)}{pages}", 3
-    with codec.open_with_pillow(data) as image:
+    with headers.open_with_pillow(data) as image:
         return f"{image.format} {image.mode}{pages}", 3
 
 

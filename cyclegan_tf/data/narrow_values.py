@@ -22,25 +22,27 @@ def find_narrow_values(config: Config, dataset: ImageDataset) -> Iterator[str]:
     """
     for domain, images in zip(DOMAINS, (dataset.train_a, dataset.train_b), strict=True):
         if config.get_range(domain) is None:
-            yield from _describe(_decode_some(images), domain)
+            found = list(_decode_some(images))
+            # --range_a and --range_b are limits of stored levels, so scaled levels would suggest wrong limits.
+            if found and not any(is_scaled for _, is_scaled in found):
+                yield from _describe([image for image, _ in found], domain)
 
 
-def _decode_some(images: ImageList) -> list[np.ndarray]:
-    def decode(index: int) -> np.ndarray | None:
+def _decode_some(images: ImageList) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yields some images that can be decoded, each with whether decoding scales its levels from fewer bits to 16."""
+
+    def decode(index: int) -> tuple[np.ndarray, bool] | None:
         try:
             image = images.decode(index)
-            # --range_a and --range_b are compared with stored levels, so scaled levels suggest a wrong range.
-            is_scaled = image.dtype == np.uint16 and image.max() > images.read_values(index).pixels.max()
-            return image[:0] if is_scaled else image
+            is_deep = image.dtype == np.uint16
+            return image, is_deep and bool(image.max() > images.read_values(index).pixels.max())
         except (ValueError, OSError, MemoryError):  # Training names images that cannot be used.
             return None
 
-    return [image for _, image in spread.load(len(images), _N_IMAGES, decode)]
+    return (found for _, found in spread.load(len(images), _N_IMAGES, decode))
 
 
 def _describe(images: Sequence[np.ndarray], domain: Domain) -> Iterator[str]:
-    if not images or not all(image.size for image in images):
-        return
     low, high = min(image.min() for image in images), max(image.max() for image in images)
     n_bits = int(high).bit_length()
     if all(image.dtype == np.uint16 for image in images) and 0 < n_bits <= _DARK_BITS:

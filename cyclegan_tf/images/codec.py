@@ -2,8 +2,6 @@
 
 import functools
 import io
-import re
-import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -13,30 +11,18 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cyclegan_tf.errors import describe_error
-from cyclegan_tf.images import jpeg2000, ranges, signatures, tiff
+from cyclegan_tf.images import headers, jpeg2000, ranges, tiff
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import array_files
 
-PNG_GRAY_ALPHA = 4
 MAX_PIXELS = 178_956_970  # Pillow refuses to decode larger images: twice its MAX_IMAGE_PIXELS.
 
-# "PPM" stands for all Netpbm formats.
-_FORMATS: tuple[str, ...] = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 # Pillow's modes without color, and with alpha. In La and RGBa, colors are multiplied with alpha.
 GRAY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B")
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
-_ANIMATIONS = ("AVIF", "GIF", "HEIF", "PNG", "WEBP")  # The formats, besides TIFF, that may have several frames.
-# The header of a Netpbm file of more than one bit: type, width, height and the level of white, with comments between.
-_NETPBM = re.compile(rb"P[2356](?:(?:\s|#[^\n]*\n)+(\d+)){3}\s")
 
 # Maps an image's (height, width) to the (height, width) that it is resized to.
 TargetSize = Callable[[int, int], tuple[int, int]]
-
-# Pillow refuses images above MAX_PIXELS, because a file of a few bytes can claim any size. Pillow also warns about
-# images above half of MAX_PIXELS, but the user of a large image cannot act on the warning.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-# Pillow's warnings on damaged metadata do not name the file.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None) -> np.ndarray:
@@ -69,7 +55,7 @@ def decode(data: bytes, channels: int = 3, target_size: TargetSize | None = None
         elif channels not in (1, 3) or tiff.needs_tifffile(data):
             pixels = decode_page(tiff.read(data, MAX_PIXELS, channels), channels)
         else:
-            with open_with_pillow(data) as image:
+            with headers.open_with_pillow(data) as image:
                 return decode_pillow(image, data, channels, target_size)
         if not pixels.size:
             raise ValueError("the image has no pixels")
@@ -87,94 +73,11 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
     """
     if not data.startswith(array_files.SIGNATURE):
         pixels = decode(data, channels)
-        white = _read_white(data)
+        white = headers.read_white(data)
         # `decode` has scaled the levels up, or not at all, so rounding restores the stored levels.
         return pixels if white is None else np.rint(pixels * (white / np.iinfo(pixels.dtype).max)).astype(pixels.dtype)
     with explain_damage():
         return _reshape_array(array_files.parse(data), channels)
-
-
-def open_with_pillow(data: bytes) -> Image.Image:
-    """Opens an image of one of the supported formats, without decoding its pixels.
-
-    Raises the exceptions of Pillow, or a ValueError if the format is known, but cannot be read.
-    """
-    name, formats = signatures.find_format(data), _FORMATS
-    if name in signatures.UNREADABLE:
-        raise ValueError(f"{name} files cannot be read; convert the file to {signatures.UNREADABLE[name]}")
-    if name == "HEIF":
-        _register_heif()
-        formats = ("HEIF",)
-    image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
-    # Pillow scales gray levels of 2 and 4 bits to 8 bits, but not the transparent level.
-    if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
-        bit_depth, _ = read_png_header(data)
-        if bit_depth in (2, 4):
-            image.info["transparency"] *= 255 // (2**bit_depth - 1)
-    # Pillow takes the fourth byte of a pixel as alpha even if the file declares no bits of alpha.
-    if image.format == "TGA" and image.mode == "RGBA" and not data[17] & 0x0F:
-        image = image.convert("RGB")
-        image.format = "TGA"
-    return image
-
-
-@functools.cache
-def _register_heif() -> None:
-    """Registers the reader of HEIF files with Pillow."""
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise ValueError(
-            "HEIC photographs need pip install 'cyclegan_tf[heic]'; or convert the file to JPEG"
-        ) from error
-    pillow_heif.register_heif_opener()
-
-
-def _read_white(data: bytes) -> int | None:
-    """Reads the largest level that a JPEG 2000 or Netpbm file can store; None for files of other formats."""
-    if signatures.find_format(data) == "JPEG2000":
-        return 2 ** jpeg2000.read_bit_depth(data) - 1
-    header = _NETPBM.match(data)
-    return int(header[1]) if header else None
-
-
-def read_png_header(data: bytes) -> tuple[int, int]:
-    """Reads the (bit depth, color type) of a PNG file. `PNG_GRAY_ALPHA` is the color type of gray with alpha."""
-    # The signature (8 bytes), length and name of the first chunk, IHDR (4 bytes each), width and height (4 bytes each).
-    return data[24], data[25]
-
-
-def read_size(data: bytes) -> tuple[int, int]:
-    """Reads the (height, width) in pixels of the upright image without decoding its pixels.
-
-    Raises:
-      ValueError: Pillow cannot open the image.
-      MemoryError: as in `decode`.
-    """
-    with explain_damage(), open_with_pillow(data) as image:
-        is_rotated = (read_orientation(image) or 1) >= 5
-        return (image.width, image.height) if is_rotated else (image.height, image.width)
-
-
-def count_pages(data: bytes) -> int:
-    """Counts the pages of a TIFF file or the frames of an animation; 1 for other images. `decode` reads the first."""
-    if data.startswith(tiff.SIGNATURES):
-        return tiff.count_pages(data)
-    if signatures.find_format(data) not in _ANIMATIONS:
-        return 1
-    try:
-        with open_with_pillow(data) as image:
-            return getattr(image, "n_frames", 1)
-    except Exception:  # Pillow raises many types for damaged files.
-        return 1
-
-
-def read_orientation(image: Image.Image) -> int | None:
-    """Reads the EXIF orientation of an opened image; None if the EXIF data is missing or damaged."""
-    try:
-        return image.getexif().get(tiff.ORIENTATION)
-    except Exception:  # Pillow raises many types.
-        return None
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -230,16 +133,14 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
       data: bytes of the file, if it may be a JPEG 2000, Netpbm or PNG file.
       target_size: as in `decode`.
     """
-    if image.format == "PPM" and image.mode == "F":
-        raise ValueError("PFM files cannot be read; convert the file to TIFF")
-    if image.format == "PPM" and image.mode == "RGB" and (_read_white(data) or 0) > 255:  # Pillow would keep 8 bits.
-        raise ValueError("Netpbm files of more than 8 bits per color cannot be read; convert the file to PNG or TIFF")
+    if image.format == "PPM":
+        _require_supported_netpbm(image, data)
     image.load()
     # Read the orientation after loading, because EXIF data of a PNG file may follow the pixels. Pillow has already
     # rotated a TIFF image and removed the tag.
-    orientation = read_orientation(image)
+    orientation = headers.read_orientation(image)
     # Pillow would keep 8 bits.
-    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and read_png_header(data)[0] == 16:
+    if image.format == "PNG" and image.mode in ("RGB", "RGBA") and headers.read_png_header(data)[0] == 16:
         samples = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()
         pixels = convert_channels(_composite(samples[..., :3], samples[..., 3]), channels)
     elif image.format == "JPEG2000" and (bit_depth := jpeg2000.read_bit_depth(data)) not in (0, 8):
@@ -260,6 +161,13 @@ def decode_pillow(image: Image.Image, data: bytes, channels: int, target_size: T
         pixels = np.asarray(image).reshape(image.height, image.width, channels)
     pixels = apply_orientation(pixels, orientation)
     return resize(pixels, *target_size(*pixels.shape[:2])) if target_size else pixels
+
+
+def _require_supported_netpbm(image: Image.Image, data: bytes) -> None:
+    if image.mode == "F":
+        raise ValueError("PFM files cannot be read; convert the file to TIFF")
+    if image.mode == "RGB" and (headers.read_white(data) or 0) > 255:  # Pillow would keep 8 bits.
+        raise ValueError("Netpbm files of more than 8 bits per color cannot be read; convert the file to PNG or TIFF")
 
 
 def decode_page(page: tiff.Page, channels: int) -> np.ndarray:

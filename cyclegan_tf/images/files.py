@@ -22,7 +22,7 @@ from PIL import Image
 
 from cyclegan_tf.config.value_ranges import ValueRange
 from cyclegan_tf.errors import describe_error
-from cyclegan_tf.images import codec, jpeg2000, ranges, suffixes, tiff
+from cyclegan_tf.images import codec, headers, jpeg2000, ranges, suffixes, tiff
 from cyclegan_tf.images.damage import explain_damage
 from cyclegan_tf.storage import array_files, atomic, filesystem
 
@@ -80,7 +80,7 @@ def read(path: filesystem.PathLike, channels: int, in_units: bool = False) -> tu
     pixels = codec.decode_values(data, channels) if in_units else codec.decode(data, channels)
     if data.startswith(array_files.SIGNATURE):
         return pixels, Extras(is_flat=array_files.parse(data).ndim == 2)
-    n_pages = codec.count_pages(data)
+    n_pages = headers.count_pages(data)
     if n_pages > 1:
         log.warning("%s: only page 1 of %d is used", path, n_pages)
     with explain_damage():
@@ -122,10 +122,10 @@ def _read_pillow_extras(data: bytes, dtype: np.dtype, path: filesystem.PathLike)
     damage = exif = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        with codec.open_with_pillow(data) as image:
-            is_rotated = (codec.read_orientation(image) or 1) >= 5  # Loading the pixels may remove the orientation.
+        with headers.open_with_pillow(data) as image:
+            is_rotated = (headers.read_orientation(image) or 1) >= 5  # Loading the pixels may remove the orientation.
             # Pillow reports mode RGBA for 16-bit gray with alpha.
-            is_gray_png = image.format == "PNG" and codec.read_png_header(data)[1] == codec.PNG_GRAY_ALPHA
+            is_gray_png = image.format == "PNG" and headers.read_png_header(data)[1] == headers.PNG_GRAY_ALPHA
             gray = image.mode in codec.GRAY_MODES or is_gray_png
             alpha = _read_alpha(image, data, dtype)
             try:
@@ -195,7 +195,7 @@ def _read_alpha(image: Image.Image, data: bytes, dtype: np.dtype) -> np.ndarray 
     if not codec.has_alpha(image):
         return None
     image.load()  # Pillow rotates a TIFF image when it loads the pixels, and removes the tag.
-    orientation = codec.read_orientation(image)
+    orientation = headers.read_orientation(image)
     if image.format == "PNG" and dtype == np.uint16:
         alpha = tf.io.decode_png(data, channels=4, dtype=tf.uint16).numpy()[..., 3]
     elif image.format == "JPEG2000" and dtype == np.uint16:

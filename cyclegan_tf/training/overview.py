@@ -12,7 +12,7 @@ from cyclegan_tf.config import Config
 from cyclegan_tf.config.direction import DOMAINS
 from cyclegan_tf.config.domains import find_names
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
-from cyclegan_tf.images import codec
+from cyclegan_tf.images import headers
 from cyclegan_tf.models.base import Model
 from cyclegan_tf.ops import hardware
 from cyclegan_tf.runs import model_state
@@ -80,7 +80,7 @@ def _read_sizes(images: ImageList) -> Iterator[tuple[int, int]]:
     for index in sorted({i * (len(images) - 1) // (_N_MEASURED - 1) for i in range(_N_MEASURED)}):
         try:
             piece = images.read_slice(index)
-            height, width = piece.pixels.shape[:2] if piece else codec.read_size(images.read(index))
+            height, width = piece.pixels.shape[:2] if piece else headers.read_size(images.read(index))
         except (ValueError, OSError, MemoryError):  # Training reports bad images.
             continue
         yield height, width // 2 if images.half else width
