@@ -1,7 +1,7 @@
 """The code blocks of README.md and docs/ run at tiny size, unless a block needs the network or another program.
 
-Blocks marked `python` run in order, as one program per page, each after the commands that write its files. Of blocks
-marked `sh`, the commands of this package run.
+Blocks marked `python` run in order, as one program per page, each block after the commands that write the files that
+the block reads. Of blocks marked `sh`, the commands of this package run.
 """
 
 import lzma
@@ -244,7 +244,7 @@ def define_generator(*options):
 
 
 def check_result(source, result, run):
-    """Checks that an image is the run's translation of the source, scaled to the same size, and removes the image."""
+    """Checks that `result` is the run's translation of `source` at the size of `result`, and removes `result`."""
     with Image.open(result) as image, Image.open(source) as original:
         pixels, scaled = np.asarray(image, np.int32), np.asarray(original.resize(image.size))
     np.testing.assert_allclose(pixels, cyclegan_tf.load(str(run)).translate(scaled), atol=1)
@@ -267,7 +267,7 @@ def test_documented_python_runs(page, folder, run_line, tiny_run, monkeypatch, c
         exec(compile(block, page, "exec"), namespace)
         if page == "docs/export.md":
             check_result("horse.jpg", "zebra.png", tiny_run)
-    assert not namespace.get("skipped"), "the files of the examples are translated"
+    assert not namespace.get("skipped"), "translate_files skipped files of an example"
     if page == "docs/extending.md":
         assert Config.load("runs/tiny").generator == "tiny"
         assert "is registered in __main__, so only a process that registers it again can use the run" in caplog.text

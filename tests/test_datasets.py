@@ -178,7 +178,7 @@ def test_values_of_scaled_levels_are_the_stored_ones(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 4095\n\0\0\3\xe8")  # 0 and 1000, decoded as 0 and 16004.
     parts, bad = sources.open_parts(str(tmp_path))
     lines = inspection.format_report(inspection.inspect(parts), bad).splitlines()
-    assert "  values: 0 to 1000, 98 % of them 0 to 1000" in lines  # Each level three times.
+    assert "  values: 0 to 1000, 98 % of them 0 to 1000" in lines  # `channels` is 3, which repeats each level.
 
 
 @pytest.mark.parametrize("bands", [2, 4])

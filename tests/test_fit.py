@@ -206,7 +206,7 @@ def test_modules_that_register_a_function_become_plugins(defining, registering, 
 
 
 @pytest.mark.parametrize("callbacks", [print, ["x"], [print, None]], ids=str)
-def test_callbacks_that_are_no_list_of_functions_are_an_error(tmp_path, callbacks):
+def test_callbacks_that_are_not_functions_are_an_error(tmp_path, callbacks):
     with pytest.raises(UserError, match=r"^callbacks=.*: expected a list of functions"):
         cyclegan_tf.fit(make_toy_config(), tmp_path / "run", callbacks=callbacks)
     assert not (tmp_path / "run").exists()

@@ -48,7 +48,7 @@ def test_arrays_train_like_the_same_images_in_a_folder(options, convert, tmp_pat
 @pytest.mark.parametrize("give", [
     lambda pair: pair, lambda pair: tuple(map(list, pair)), tf.data.Dataset.from_tensor_slices,
 ], ids=["array", "list", "stream"])
-def test_gray_images_need_no_axis_of_channels(give):
+def test_gray_images_need_no_channel_axis(give):
     options = make_toy_config(input_channels=1, output_channels=1)
     gray = A[..., 0], A[:, ::-1, :, 1]
     expanded = tuple(images[..., np.newaxis] for images in gray)
@@ -81,7 +81,7 @@ def test_wrong_data_are_refused_with_a_reason(given, message):
         given_images.open_given(given, make_toy_config())
 
 
-def test_a_single_gray_image_is_no_sequence_of_images():
+def test_a_single_gray_image_instead_of_a_sequence_is_an_error():
     options = make_toy_config(input_channels=1, lambda_identity=0)
     with pytest.raises(UserError, match=r"an image of A has shape \(24, 1\); expected \(height, width, 1\)"):
         given_images.open_given((A[0, ..., :1], B), options)

@@ -1,4 +1,4 @@
-"""AVIF, HEIC, JPEG 2000, Netpbm and TGA files are decoded in full depth; files of other known formats are rejected."""
+"""AVIF, HEIC, JPEG 2000, Netpbm and TGA files are decoded; files in unsupported formats are bad images."""
 
 import io
 import sys
@@ -21,7 +21,7 @@ LEVELS = RNG.integers(0, 4096, (6, 9)).astype(np.uint16)  # 12 bits.
 LEVELS[0, :2] = 0, 4095
 SCENE = Image.fromarray(GRAY).resize((72, 48), Image.Resampling.BICUBIC).convert("RGB")
 
-pillow_heif.register_heif_opener()  # As a second reader, of rotated photographs.
+pillow_heif.register_heif_opener()  # Lets Pillow write HEIF files, and read the expected pixels.
 
 
 def save(image, kind, **options):
@@ -43,7 +43,7 @@ def three(gray):
 
 
 def scale(levels, white):
-    """Maps 0 .. white to 0 .. 65535, rounded, in exact integer arithmetic."""
+    """Scales levels from 0 .. white to 0 .. 65535, rounded, in exact integer arithmetic."""
     return ((2 * 65535 * levels.astype(np.int64) + white) // (2 * white)).astype(np.uint16)
 
 
@@ -74,7 +74,7 @@ GOOD = {
     "pgm in digits": (b"P2\n9 6\n4095\n" + " ".join(map(str, LEVELS.flat)).encode(), three(scale(LEVELS, 4095))),
     "ppm": (netpbm(b"P6\n9 6\n255\n", COLOR, "u1"), COLOR),
     "tga": (save(COLOR, "TGA"), COLOR),
-    # The header of 18 bytes declares 32 bits per pixel, of which 0 bits are alpha; the first row is the top (bit 5).
+    # The 18-byte header declares 32 bits per pixel, 0 alpha bits, and rows from top to bottom (bit 5).
     "tga without alpha": (b"\0\0\2" + bytes(9) + b"\x09\0\x06\0\x20\x20"
                           + np.dstack([COLOR[..., ::-1], np.zeros_like(GRAY)]).tobytes(), COLOR),
     "tga with alpha": (save(np.dstack([COLOR, ALPHA]), "TGA"), blend(COLOR, ALPHA, 255)),
@@ -120,7 +120,7 @@ def test_photographs_are_upright(kind, orientation):
 
 
 def test_the_compatible_brands_tell_avif_from_heic():
-    # ffmpeg and others write the brand mif1 for both kinds.
+    # Both kinds of file may have the major brand mif1.
     data = save(SCENE, "AVIF", quality=100)
     assert data[8:12] == b"avif" and b"avif" in data[16:40]
     np.testing.assert_array_equal(codec.decode(data[:8] + b"mif1" + data[12:]), codec.decode(data))

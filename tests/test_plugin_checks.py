@@ -130,7 +130,8 @@ def test_model_without_a_required_method_is_one_clear_error():
     class Half(Model):
         pass
 
-    with pytest.raises(UserError, match=r"^--model=mine: the registered class does not define step$"):
+    message = r"^--model=mine: the registered class does not define step; add the missing methods$"
+    with pytest.raises(UserError, match=message):
         build_model(Config(model="mine"))
 
 

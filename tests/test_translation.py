@@ -288,7 +288,7 @@ def test_mistakes_on_the_command_line_are_one_line_and_status_2(tiny_run, tmp_pa
         ({"model": None}, "error: --model is missing; see --help"),
         ({"output": tmp_path / "photos"}, f"error: --output={tmp_path}/photos is the folder of the input"),
         ({"volume": -1}, "error: --volume=-1 must be at least 0"),
-        # Not a word about the model: the input and the output are checked first.
+        # The input and the output are checked before the model.
         ({"input": "nope", "model": "/no/such"}, "error: --input=nope: no such file"),
         ({"output": image / "out", "model": "/no/such"},
          f"error: --output={image}/out: cannot write into folder {image} (Not a directory); give a path in another"),

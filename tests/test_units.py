@@ -394,7 +394,7 @@ def test_a_run_keeps_its_ranges(scans, tmp_path):
         run_directory.require_same_options(other, workdir)
     model = cyclegan_tf.load(workdir)
     assert model.units == Units(ValueRange(low, high), ValueRange(0, 2))
-    # The error at the size of the files, by hand.
+    # Computes the mean absolute error at the size of the files.
     (record,) = measuring.measure_model(workdir, Direction("a2b"), measuring.choose_data_config(workdir, size="native"),
                                         Protocol(), ("mae",), with_baselines=False)
     errors = [np.abs(model.translate(ct[i, ..., np.newaxis])[..., 0] - np.clip(mr[i], 0, 2)).mean() for i in range(2)]

@@ -39,7 +39,7 @@ class BadImages:
         self.stop = stop
         self._file: str | None = None
         self._written: set[str] = set()
-        self._logged: set[str] = set()  # The logged reasons without words with digits.
+        self._logged: set[str] = set()  # Logged reasons; words that contain digits are removed.
         self._lock = threading.Lock()
 
     def __contains__(self, path: str) -> bool:

@@ -195,7 +195,7 @@ def _inspect_picture(one: ImageList, kind: str, n_shown: int) -> Summary:
         shown=[grid.shrink(image, CELL_PIXELS)] if n_shown else [],
     )
     if image.dtype != np.uint8:
-        _add_values(summary, one.read_values(0))  # Stored levels, with which a range is compared.
+        _add_values(summary, one.read_values(0))  # Ranges apply to stored levels.
     return summary
 
 

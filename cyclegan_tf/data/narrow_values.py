@@ -10,7 +10,7 @@ from cyclegan_tf.data import spread
 from cyclegan_tf.data.dataset import ImageDataset, ImageList
 
 _N_IMAGES = 8
-_DARK_BITS = 14  # Values of so many bits fill a quarter of 16 bits.
+_DARK_BITS = 14  # 14-bit values fill a quarter of the 16-bit range.
 
 
 def find_narrow_values(config: Config, dataset: ImageDataset) -> Iterator[str]:
@@ -23,7 +23,7 @@ def find_narrow_values(config: Config, dataset: ImageDataset) -> Iterator[str]:
     for domain, images in zip(DOMAINS, (dataset.train_a, dataset.train_b), strict=True):
         if config.get_range(domain) is None:
             found = list(_decode_some(images))
-            # --range_a and --range_b are limits of stored levels, so scaled levels would suggest wrong limits.
+            # --range_a and --range_b apply to stored levels, so a range of scaled levels would be wrong.
             if found and not any(is_scaled for _, is_scaled in found):
                 yield from _describe([image for image, _ in found], domain)
 

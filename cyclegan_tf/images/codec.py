@@ -74,7 +74,7 @@ def decode_values(data: bytes, channels: int) -> np.ndarray:
     if not data.startswith(array_files.SIGNATURE):
         pixels = decode(data, channels)
         white = headers.read_white(data)
-        # `decode` has scaled the levels up, or not at all, so rounding restores the stored levels.
+        # `decode` multiplies levels by a factor of at least 1, so division and rounding restore the stored levels.
         return pixels if white is None else np.rint(pixels * (white / np.iinfo(pixels.dtype).max)).astype(pixels.dtype)
     with explain_damage():
         return _reshape_array(array_files.parse(data), channels)

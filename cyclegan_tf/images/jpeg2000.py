@@ -1,4 +1,4 @@
-"""Decodes JPEG 2000 files of other than 8 bits per sample, whose values Pillow changes."""
+"""Decodes JPEG 2000 files whose bit depth is not 8, because Pillow changes the values of such files."""
 
 import numpy as np
 

@@ -42,7 +42,7 @@ def check_given_image(image: Any, domain: Domain, channels: int, in_units: bool 
       UserError: the image has another shape or dtype, or floats outside [-1, 1].
     """
     pixels = array_files.to_native(np.asarray(image))
-    # An array (W, 1) is a row of an image (H, W, 1) that the caller gives in place of a sequence of images.
+    # Reject (W, 1): a caller who passes one image (H, W, 1) instead of a sequence of images passes H such rows.
     if channels == 1 and pixels.ndim == 2 and pixels.shape[1] != 1:
         pixels = pixels[..., np.newaxis]
     what = f"dataset: an image of {domain.upper()}"

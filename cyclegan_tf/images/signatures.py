@@ -15,7 +15,7 @@ _BEGINNINGS = (
 # Sizes in bytes of a BMP file's second header, which follows the first header of 14 bytes. A text file may begin with
 # "BM" too, but its bytes at the position of the size form a larger number.
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
-# Major brands of files that consist of boxes. Videos and audio files (MOV, MP4, M4A) have other brands.
+# Major brands of images in the ISO base media file format. Videos and audio files (MOV, MP4, M4A) have other brands.
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"miaf",
                      b"msf1"), "HEIF"),
@@ -30,7 +30,7 @@ UNREADABLE = {
 
 
 def find_format(head: bytes) -> str | None:
-    """Returns the format of a file: a name of Pillow's, "NPY", "DICOM", "HEIF", or a key of `UNREADABLE`.
+    """Returns the format of a file: Pillow's name of the format, "NPY", "DICOM", "HEIF", or a key of `UNREADABLE`.
 
     Returns None for other files, such as videos, and for Netpbm and TGA files and NIfTI volumes, which are recognized
     by their suffix.
@@ -46,7 +46,7 @@ def find_format(head: bytes) -> str | None:
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return "BMP"
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
-        # Some brands stand for both; the list of compatible brands, in the same box, decides.
+        # HEIF and AVIF files share major brands such as mif1; the compatible brands, in the same box, differ.
         brands = head[16 : int.from_bytes(head[:4], "big")]
         is_avif = _BRANDS[head[8:12]] == "HEIF" and b"avif" in brands and b"heic" not in brands
         return "AVIF" if is_avif else _BRANDS[head[8:12]]

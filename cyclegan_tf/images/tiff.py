@@ -217,7 +217,7 @@ def read_samples(page: Any, max_pixels: int) -> np.ndarray:
         raise ValueError("the image has no pixels")
     if page.imagedepth > 1:
         raise ValueError("the page has a third dimension (the tag ImageDepth); write each plane as a separate page")
-    # tifffile would fill missing strips and tiles with zeros: with a damaged size, up to gigabytes.
+    # tifffile fills missing strips and tiles with zeros, which takes gigabytes if the size of the page is damaged.
     n_needed, n_found = math.prod(page.chunked), len(page.dataoffsets)
     if n_found < n_needed:
         raise ValueError(f"the page needs {n_needed} strips or tiles, but lists {n_found}; copy the file again")

@@ -20,7 +20,7 @@ def translate_files(
     translator: "LoadedTranslator", source: str, output: str, *, overwrite: bool, batch_size: int, tile: int,
     max_side: int,
 ) -> dict[str, str]:
-    """Translates the files that `source` stands for; `loading.LoadedTranslator.translate_files` describes the rest.
+    """Translates files; `loading.LoadedTranslator.translate_files` documents the other arguments and the errors.
 
     Args:
       translator: divides files into slices as its `stack_options` say.

@@ -76,14 +76,14 @@ class LoadedTranslator:
           image: path of an image file, or array (H, W, C) or (N, H, W, C): uint8, uint16, or float32 or float64 in
             [-1, 1]. If the run has a range for these images (`units.source`), values of any integer or float dtype in
             their unit; values outside of the range are clipped. If C is 1, an image may also be (H, W); a batch needs
-            its axis of channels, because an array (N, H, 3) could be an RGB image.
+            a channel axis, because an array (N, H, 3) could be an RGB image.
           tile: side in pixels of the tiles in which to translate a larger image. Tiles bound the memory and give the
             same result up to rounding. 0 translates the image whole.
           folder: folder for the temporary files of tiles; default: the system's temporary folder.
           progress: called after each tile with the fraction of the image that is done, in (0, 1].
 
         Returns:
-          Array of the same height, width and dtype, with C' channels; (H, W) for (H, W) if C' is 1. float64 images
+          Array of the same height, width and dtype, with C' channels; if C' is 1, (H, W) stays (H, W). float64 images
           become float32. If the run has a range for one of the domains, `images.units.choose_dtype` chooses the dtype,
           and values are in the unit of the target domain. A file of several slices becomes an array (N, H, W, C') with
           the values of `cyclegan translate`: the network reads pixels without data as the lowest value, and empty

@@ -15,7 +15,8 @@ def build_model(config: Config, replicas: Iterable[int] = range(1)) -> Model:
     """
     entry = registries.MODELS[config.model]
     if missing := getattr(entry.build, "__abstractmethods__", None):
-        raise UserError(f"--model={config.model}: the registered class does not define {', '.join(sorted(missing))}")
+        raise UserError(f"--model={config.model}: the registered class does not define {', '.join(sorted(missing))}; "
+                        "add the missing methods")
     model = entry.build(config, replicas)
     if not isinstance(model, Model):
         raise UserError(f"--model={config.model}: the registered function returns a {type(model).__name__}; return an "

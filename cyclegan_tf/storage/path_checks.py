@@ -50,7 +50,7 @@ def require_writable(name: str, path: str) -> None:
 
 
 def require_creatable(name: str, path: str) -> None:
-    """Raises a UserError if neither a file `path` nor a file in a folder `path` can be written; creates no folder.
+    """Raises a UserError if no file can be written at `path` or into a folder `path`; creates no folder.
 
     Missing parent folders count as creatable. Remote paths are accepted without a test file.
 

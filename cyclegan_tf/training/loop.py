@@ -105,9 +105,9 @@ class TrainingLoop:
         """Trains until the last step or until one of the exceptions that `run` lists.
 
         The losses of a step are read after the next step is queued, so a GPU has work while losses are read. Only a
-        task that needs the weights, or a signal, makes the loop read all queued steps first. The first step is read
-        before the second is queued, because a CPU computes a step while the step is queued: the time of the second step
-        would otherwise be missing from the speed.
+        task that needs the weights, or a signal, makes the loop read all queued steps first. The losses of the
+        first step are read before the second step is queued. A CPU computes a step while the step is queued, so the
+        speed would otherwise omit the time of the second step.
         """
         shown = open_display(
             self._progress.step, self.n_steps, self._cadence.images_per_step, on_cpu=not hardware.has_gpu()
