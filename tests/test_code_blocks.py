@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import nibabel
@@ -214,14 +215,6 @@ def define_generator(*options):
     """Stands in for define_G of the authors' code, with the size of the tiny run."""
     from torch import nn
 
-    class Network(nn.Module):
-        def __init__(self, *layers):
-            super().__init__()
-            self.model = nn.Sequential(*layers)
-
-        def forward(self, images):
-            return self.model(images)
-
     class ResidualBlock(nn.Module):
         def __init__(self, width):
             super().__init__()
@@ -240,7 +233,8 @@ def define_generator(*options):
     layers.append(ResidualBlock(16))
     for width in (16, 8):
         layers += [nn.ConvTranspose2d(width, width // 2, 3, 2, 1, 1), nn.InstanceNorm2d(width // 2), nn.ReLU()]
-    return Network(*layers, nn.ReflectionPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh())
+    layers += [nn.ReflectionPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh()]
+    return nn.Sequential(OrderedDict(model=nn.Sequential(*layers)))  # The keys begin with "model.", as the authors'.
 
 
 def check_result(source, result, run):
@@ -267,7 +261,8 @@ def test_documented_python_runs(page, folder, run_line, tiny_run, monkeypatch, c
         exec(compile(block, page, "exec"), namespace)
         if page == "docs/export.md":
             check_result("horse.jpg", "zebra.png", tiny_run)
-    assert not namespace.get("skipped"), "translate_files skipped files of an example"
+    if page in ("docs/translate.md", "docs/medical.md"):
+        assert namespace["skipped"] == {}, "translate_files skipped files of an example"
     if page == "docs/extending.md":
         assert Config.load("runs/tiny").generator == "tiny"
         assert "is registered in __main__, so only a process that registers it again can use the run" in caplog.text

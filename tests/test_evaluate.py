@@ -117,6 +117,15 @@ def test_images_of_native_size(tmp_path, tiny_run, is_run):
     assert loaders.load_test_image(dataset.test_a, resized, 0).shape == (16, 16, 3)
 
 
+def test_the_command_measures_images_of_native_size(tiny_run, tmp_path, make_images, run_command):
+    for folder in ("testA", "testB"):
+        make_images(tmp_path / folder, 1, size=(20, 30))
+    child = run_command("cyclegan_tf.evaluate", f"--model={tiny_run}", f"--dataset={tmp_path}", "--direction=a2b",
+                        "--metrics=l1", "--nobaselines", "--size=native")
+    assert child.returncode == 0, child.stderr
+    assert json.loads(child.stdout)["size"] == "30x20"
+
+
 @pytest.mark.parametrize(("text", "size"), [("native", "native"), ("4", 4), ("65536", 65536)])
 def test_size(text, size):
     assert measuring.parse_size(text) == size
@@ -153,6 +162,7 @@ def test_command_writes_json_lines_and_a_table(tiny_run, tmp_path, run_command):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "--model is missing"),
+    (["--model=RUN", "--size=3"], "--size=3: expected native or a number of pixels, 4 to 65536"),
     (["--model=/no/such"], "/no/such does not exist: expected a run directory, a checkpoint in one, a SavedModel"),
     (["--model=RUN/export/a2b"], "/export/a2b is not a run directory, so its data set is unknown; give a run"),
     (["--model=RUN", "--metrics=psnr,,fid"], "--metrics=psnr,,fid: a name is empty; remove the comma beside it"),

@@ -242,6 +242,8 @@ def test_a_gray_image_needs_no_axis_of_channels(units, out, shape):
     result = model.translate(gray)
     assert (result.shape, result.dtype) == (shape, np.uint8)
     np.testing.assert_array_equal(result, 255 - (gray if out == 1 else np.stack([gray] * 3, axis=-1)))
+    with pytest.raises(UserError, match="tiles need the generator's layers"):
+        model.translate(gray, tile=16)
 
 
 def test_the_error_of_gray_images_without_an_axis_of_channels_shows_both_shapes():

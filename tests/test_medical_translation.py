@@ -20,7 +20,7 @@ from translations import list_names
 from cyclegan_tf.config.value_ranges import Units, ValueRange
 from cyclegan_tf.errors import UserError
 from cyclegan_tf.images.stacks import StackOptions
-from cyclegan_tf.inference import batch, jobs, loading
+from cyclegan_tf.inference import batch, file_translation, jobs, loading
 
 NIFTI_FILES = Path(nibabel.__file__).parent / "tests" / "data"
 DICOM_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
@@ -189,6 +189,18 @@ def test_python_chooses_the_volume_and_the_direction_of_its_slices(tmp_path):
     ) == {}
     assert (nibabel.load(tmp_path / "b.nii.gz").get_fdata() == voxels).all()
     assert seen == {(24, 96, 1)}  # The file has 128 x 96 x 24 voxels, the first axis from right to left.
+
+
+def test_arguments_of_python_reach_the_translation(tmp_path, monkeypatch):
+    seen = []
+
+    def record(translator, jobs, batch_size, tile, update, max_side):
+        seen.append((translator.stack_options.keep_patient_data, batch_size, tile, max_side))
+        return {}
+
+    monkeypatch.setattr(file_translation.batch, "run", record)
+    make_translator().translate_files(CT, tmp_path, batch_size=3, tile=16, max_side=40, keep_patient_data=True)
+    assert seen == [(True, 3, 16, 40)]
 
 
 def test_python_expands_the_home_folder_and_refuses_an_empty_output(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from cyclegan_tf.data import folders
-from cyclegan_tf.images import codec, files, headers
+from cyclegan_tf.data import folders, inspection
+from cyclegan_tf.images import codec, files, headers, jpeg2000, signatures
 
 RNG = np.random.default_rng(6)
 COLOR = RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8)
@@ -126,6 +126,14 @@ def test_the_compatible_brands_tell_avif_from_heic():
     np.testing.assert_array_equal(codec.decode(data[:8] + b"mif1" + data[12:]), codec.decode(data))
 
 
+@pytest.mark.parametrize(("brands", "name"), [
+    (b"mif1....mif1avif", "AVIF"), (b"mif1....mif1heic", "HEIF"), (b"mif1....avifheic", "HEIF"),
+    (b"crx ....crx avif", "CR3"), (b"avis....mif1avif", "AVIF"), (b"qt  ....qt  avif", None),
+])
+def test_format_by_brands(brands, name):
+    assert signatures.find_format(b"\0\0\0\x18ftyp" + brands + bytes(120)) == name
+
+
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
 def test_only_the_first_frame_of_a_sequence_is_used(kind):
     data = save(SCENE, kind, save_all=True, append_images=[Image.new("RGB", SCENE.size)], quality=100)
@@ -158,20 +166,33 @@ def test_a_file_of_an_unreadable_format_is_a_bad_image(tmp_path, name):
                  id="signed jp2"),
     pytest.param(jp2(LEVELS.astype(np.uint32), bitspersample=20), "JPEG 2000 files of 20 bits cannot be read",
                  id="20-bit jp2"),
-    pytest.param(jp2(LEVELS)[:-30], "", id="truncated jp2"),
+    pytest.param(jp2(LEVELS)[:-30], "broken data stream", id="truncated jp2"),
+    pytest.param(b"P3 1 1 65535\n0 0 0\n", "of more than 8 bits per color cannot be read", id="deep ppm in digits"),
     pytest.param(b"\xff\x4f\xff\x51", "cannot identify", id="start of a jp2"),
     pytest.param(b"P6 1 1 65535\n" + bytes(6), "of more than 8 bits per color cannot be read", id="deep ppm"),
     pytest.param(b"Pf 1 1 -1.0\n" + bytes(4), "PFM files cannot be read; convert the file to TIFF", id="pfm"),
-    pytest.param(b"P5 9 6 255\n" + bytes(9), "", id="truncated pgm"),
+    pytest.param(b"P5 9 6 255\n" + bytes(9), "truncated", id="truncated pgm"),
     pytest.param(b"P5 99999 99999 255\n" + bytes(9), "decompression bomb", id="pgm bomb"),
-    pytest.param(save(SCENE, "AVIF")[:-200], "", id="truncated avif"),
-    pytest.param(save(SCENE, "HEIF")[:-200], "", id="truncated heic"),
+    pytest.param(save(SCENE, "AVIF")[:-200], "truncated", id="truncated avif"),
+    pytest.param(save(SCENE, "HEIF")[:-200], "end of file", id="truncated heic"),
 ])
 def test_a_damaged_file_is_rejected(data, reason):
     with pytest.raises(ValueError, match=f"(?i){reason}") as caught:
         codec.decode(data)
     assert str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_format_of_jpeg_xl_in_boxes():
+    assert signatures.find_format(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(120)) == "JPEG XL"
+
+
+def test_bit_depth_of_a_file_that_ends_early():
+    assert jpeg2000.read_bit_depth(b"\xff\x4f\xff\x51") == 0
+
+
+def test_kind_of_a_tga_file_without_alpha():
+    assert inspection.describe(GOOD["tga without alpha"][0]) == ("TGA RGB", 3)
 
 
 def test_heic_photographs_name_the_missing_library(monkeypatch):
@@ -182,7 +203,10 @@ def test_heic_photographs_name_the_missing_library(monkeypatch):
 
 
 def test_files_are_found_by_suffix_or_signature(tmp_path):
-    names = {"a.AVIF": "AVIF", "b.heic": "HEIF", "c.jp2": "JPEG2000", "d.pgm": "PPM", "e.tga": "TGA", "f": "JPEG2000"}
+    names = {
+        "a.AVIF": "AVIF", "b.heic": "HEIF", "b.heif": "HEIF", "c.j2k": "JPEG2000", "c.jp2": "JPEG2000", "d.pbm": "PPM",
+        "d.pgm": "PPM", "d.pnm": "PPM", "d.ppm": "PPM", "e.tga": "TGA", "f": "JPEG2000",
+    }
     for name, kind in names.items():
         (tmp_path / name).write_bytes(save(SCENE.convert("L") if kind == "PPM" else SCENE, kind))
     found = folders.list_folder(tmp_path)

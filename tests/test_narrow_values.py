@@ -42,6 +42,7 @@ BRIGHT = ("the images of A use a small part of their range: the floats are {} to
     pytest.param([np.array([[0, 0.5]], np.float32), np.array([[0.25, 1]], np.float64)], [BRIGHT.format(0, 1)],
                  id="floats in [0, 1]"),
     pytest.param([np.array([[-0.01, 1]], np.float32)], [], id="floats in [-1, 1]"),
+    pytest.param([np.array([[0.5, 0.5]], np.float32)], [], id="one float"),
     pytest.param([np.array([[0, 0.5]], np.float32), np.array([[0, 9]], np.uint16)], [], id="floats and 16-bit images"),
 ])
 def test_warning(tmp_path, images, warnings):
@@ -58,6 +59,16 @@ def test_levels_that_are_scaled_to_16_bits_cause_no_warning(tmp_path):
 def test_a_range_needs_no_warning(tmp_path):
     folder = write_set(tmp_path, [np.array([[7, 4000]], np.uint16)])
     assert find(folder, range_a="0,4095") == []
+    assert find(folder, range_b="0,255") == [DARK.format(7, 4000, 4095)]
+
+
+def test_images_of_b_are_checked_too(tmp_path):
+    folder = write_set(tmp_path, [np.array([[7, 4000]], np.uint16)])
+    (tmp_path / "trainA").rename(tmp_path / "other")
+    (tmp_path / "trainB").rename(tmp_path / "trainA")
+    (tmp_path / "other").rename(tmp_path / "trainB")
+    expected = DARK.format(7, 4000, 4095).replace("images of A", "images of B").replace("range_a", "range_b")
+    assert find(folder) == [expected]
 
 
 def test_the_next_image_replaces_one_that_cannot_be_read(tmp_path):

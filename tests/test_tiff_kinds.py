@@ -110,13 +110,19 @@ def change_tag(path, name, value):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_page_without_its_strips_is_damaged(tmp_path, codec):
-    # Read as zeros, these 10,000,000 rows would take gigabytes.
-    _, channels = write(tmp_path / "s.tif", "bands", codec, np.uint16)
-    change_tag(tmp_path / "s.tif", "ImageLength", 10_000_000)
+@pytest.mark.parametrize(("layout", "needed", "listed"), [
+    ("bands", 238_096, 1),  # Strips of 21 rows.
+    ("stack of tiles", 625_000, 6),  # Tiles of 16 x 16 pixels, 2 beside each other.
+])
+def test_a_page_without_its_strips_or_tiles_is_damaged(tmp_path, codec, layout, needed, listed):
+    # Read as zeros, these 5,000,000 rows would take gigabytes.
+    _, channels = write(tmp_path / "s.tif", layout, codec, np.uint16)
+    change_tag(tmp_path / "s.tif", "ImageLength", 5_000_000)
     found, bad = translate(tmp_path, channels, np.uint16)
     assert found is None
-    assert bad == {str(tmp_path / "s.tif"): "the page needs 476191 strips or tiles, but lists 1; copy the file again"}
+    assert bad == {
+        str(tmp_path / "s.tif"): f"the page needs {needed} strips or tiles, but lists {listed}; copy the file again"
+    }
 
 
 def test_a_page_with_a_tile_of_gigabytes_is_damaged(tmp_path):
@@ -129,11 +135,15 @@ def test_a_page_with_a_tile_of_gigabytes_is_damaged(tmp_path):
     ]
 
 
-def test_a_damaged_photometric_interpretation_costs_only_the_file(tmp_path):
-    _, channels = write(tmp_path / "s.tif", "stack", "none", np.uint16)
-    change_tag(tmp_path / "s.tif", "PhotometricInterpretation", (1, 1))
+@pytest.mark.parametrize(("tag", "name"), [
+    ("PhotometricInterpretation", "photometric"), ("PlanarConfiguration", "planarconfig"),
+    ("Compression", "compression"), ("Predictor", "predictor"),
+])
+def test_a_tag_of_two_numbers_costs_only_the_file(tmp_path, tag, name):
+    _, channels = write(tmp_path / "s.tif", "bands", "LZW with predictor", np.uint16)
+    change_tag(tmp_path / "s.tif", tag, (1, 1))
     found, bad = translate(tmp_path, channels, np.uint16)
     assert found is None
     assert list(bad.values()) == [
-        "the TIFF file is damaged: its tag photometric is not one number; copy the file again"
+        f"the TIFF file is damaged: its tag {name} is not one number; copy the file again"
     ]

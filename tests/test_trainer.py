@@ -335,9 +335,10 @@ def test_speed_of_a_short_run(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs.RunOutputs, "record_step", lambda self, step, scalars, rate, speed: speeds.append(
         (step, speed)
     ))
-    trainer.train(Config.preset("tiny", max_steps=3, batch_size=6, log_every=3, sample_every=0, checkpoint_every=0,
-                                **SMALL), str(tmp_path))
-    assert speeds == [(3, 6.0)]
+    options = {"batch_size": 6, "log_every": 3, "sample_every": 0, "checkpoint_every": 0, **SMALL}
+    for max_steps in (3, 6):
+        trainer.train(Config.preset("tiny", max_steps=max_steps, **options), str(tmp_path))
+    assert speeds == [(3, 6.0), (6, 6.0)]
 
 
 def test_a_gradient_penalty_on_images_of_different_sizes_is_an_error(tmp_path):
